@@ -1,0 +1,123 @@
+"""One asset an endpoint, from the catalogue: partitioned by day, or read whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+from typing import Any
+
+import dagster as dg
+
+from st_pipelines.catalog.model import Catalog, Endpoint
+from st_pipelines.extract_load import Job, LoadReport, extract_load
+from st_pipelines.failures import explained
+from st_pipelines.metadata import definition_metadata, description, report_metadata
+from st_pipelines.partitions import daily_partitions, days_of
+from st_pipelines.resources import ServiceTitanResource, WarehouseResource
+from st_pipelines.settings import EnvironmentSettings
+
+OWNERS = ["team:data"]
+_RETRIES = dg.RetryPolicy(max_retries=2, delay=30, backoff=dg.Backoff.EXPONENTIAL)
+
+
+def build_assets(
+    environment: str, settings: EnvironmentSettings, catalog: Catalog
+) -> list[dg.AssetsDefinition]:
+    """The assets of an environment, in the catalogue's order.
+
+    Args:
+        environment: first part of every asset key: `[environment, api, endpoint]`.
+        settings: for the time zone and start date of the partitions.
+        catalog: the endpoints.
+    """
+    partitions = daily_partitions(settings)
+    return [
+        _daily_asset(environment, endpoint, partitions)
+        if endpoint.partitioned
+        else _snapshot_asset(environment, endpoint, settings.timezone)
+        for endpoint in catalog
+    ]
+
+
+def asset_key(environment: str, endpoint: Endpoint) -> dg.AssetKey:
+    """`[environment, api, endpoint]`: two code locations must not share keys."""
+    return dg.AssetKey([environment, endpoint.api, endpoint.name])
+
+
+def _daily_asset(
+    environment: str, endpoint: Endpoint, partitions: dg.DailyPartitionsDefinition
+) -> dg.AssetsDefinition:
+    @dg.asset(
+        **_definition(environment, endpoint),
+        partitions_def=partitions,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
+    def load_days(
+        context: dg.AssetExecutionContext,
+        servicetitan: ServiceTitanResource,
+        warehouse: WarehouseResource,
+    ) -> dg.MaterializeResult:
+        days = days_of(partitions, context.partition_key_range)
+        with explained():
+            job = _job(servicetitan, warehouse, partitions.timezone, context.run_id)
+            report = extract_load(job, endpoint, days)
+        for key in context.partition_keys:
+            rows = report.rows_by_date.get(date.fromisoformat(key), 0)
+            context.add_asset_metadata({"dagster/partition_row_count": rows}, partition_key=key)
+        return _result(context, report)
+
+    return load_days
+
+
+def _snapshot_asset(environment: str, endpoint: Endpoint, timezone: str) -> dg.AssetsDefinition:
+    @dg.asset(**_definition(environment, endpoint))
+    def load_whole(
+        context: dg.AssetExecutionContext,
+        servicetitan: ServiceTitanResource,
+        warehouse: WarehouseResource,
+    ) -> dg.MaterializeResult:
+        with explained():
+            job = _job(servicetitan, warehouse, timezone, context.run_id)
+            report = extract_load(job, endpoint, None)
+        context.add_output_metadata({"dagster/row_count": report.table_rows})
+        return _result(context, report)
+
+    return load_whole
+
+
+def _definition(environment: str, endpoint: Endpoint) -> dict[str, Any]:
+    """What both kinds of asset say of themselves."""
+    return {
+        "key": asset_key(environment, endpoint),
+        "group_name": endpoint.api,
+        "kinds": {"servicetitan", "duckdb"},
+        "owners": OWNERS,
+        "description": description(endpoint),
+        "metadata": definition_metadata(endpoint),
+        "retry_policy": _RETRIES,
+    }
+
+
+def _job(
+    servicetitan: ServiceTitanResource, warehouse: WarehouseResource, timezone: str, run_id: str
+) -> Job:
+    return Job(
+        client=servicetitan.client,
+        warehouse=warehouse.warehouse,
+        timezone=timezone,
+        run_id=run_id,
+    )
+
+
+def _result(context: dg.AssetExecutionContext, report: LoadReport) -> dg.MaterializeResult:
+    for line in _notes(report):
+        context.log.warning(line)
+    return dg.MaterializeResult(metadata=report_metadata(report))
+
+
+def _notes(report: LoadReport) -> Iterator[str]:
+    if report.readings > 1:
+        yield f"records moved while they were read: read {report.readings} times until complete"
+    for path, count in report.drift.counts.most_common(20):
+        example = report.drift.examples.get(path)
+        yield f"{path} differs from the catalogue in {count} records, kept in _extra: {example}"

@@ -1,0 +1,149 @@
+"""The catalogue's data files: one JSON file an API, the same bytes for the same catalogue.
+
+A type is written as DuckDB's name (`"BIGINT"`), a list as `["BIGINT"]`, a struct as an object.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from st_pipelines.catalog.model import (
+    Catalog,
+    DataType,
+    DateFilter,
+    Endpoint,
+    Export,
+    Field,
+    LeftOut,
+    ListOf,
+    Scalar,
+    StructOf,
+)
+
+_DEFAULTS: dict[str, Any] = {
+    "key": ("id",),
+    "cursor": None,
+    "date_filter": None,
+    "params": {},
+    "variants": (),
+    "sort": None,
+    "paged": True,
+    "includes_total": True,
+    "ids": False,
+    "first_page": 1,
+    "max_page_size": 5000,
+    "explode": None,
+    "by_day": False,
+    "export": None,
+}
+_PLAIN = ("kind", "path", "envelope", "scope")
+
+
+def render(catalog: Catalog) -> dict[str, str]:
+    """File name to text, for every file of the catalogue."""
+    files = {
+        f"{api}.json": _dump(
+            {e.name: endpoint_to_json(e) for e in catalog if e.api == api},
+        )
+        for api in catalog.apis
+    }
+    left_out: dict[str, dict[str, str]] = {}
+    for entry in catalog.left_out:
+        left_out.setdefault(entry.api, {})[entry.path] = entry.reason
+    files["left_out.json"] = _dump(left_out)
+    return files
+
+
+def write(catalog: Catalog, folder: Path) -> None:
+    """Replaces the JSON files of a folder. Raises OSError."""
+    files = render(catalog)
+    for stale in folder.glob("*.json"):
+        if stale.name not in files:
+            stale.unlink()
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def read(folder: Path) -> Catalog:
+    """The catalogue of a folder. Raises OSError, ValueError."""
+    endpoints: dict[str, Endpoint] = {}
+    for file in sorted(folder.glob("*.json")):
+        if file.name == "left_out.json":
+            continue
+        for name, entry in json.loads(file.read_bytes()).items():
+            endpoint = endpoint_from_json(file.stem, name, entry)
+            endpoints[endpoint.table] = endpoint
+    return Catalog(endpoints, _read_left_out(folder / "left_out.json"))
+
+
+def endpoint_to_json(endpoint: Endpoint) -> dict[str, Any]:
+    """An endpoint without what follows from its place or equals the default."""
+    entry: dict[str, Any] = {name: getattr(endpoint, name) for name in _PLAIN}
+    for name, default in _DEFAULTS.items():
+        value = getattr(endpoint, name)
+        if value != default:
+            entry[name] = _value_to_json(value)
+    entry["columns"] = {f.name: type_to_json(f.type) for f in endpoint.columns}
+    return entry
+
+
+def endpoint_from_json(api: str, name: str, entry: Mapping[str, Any]) -> Endpoint:
+    """The inverse of `endpoint_to_json`. Raises KeyError, TypeError on an entry of another shape."""
+    values = {**_DEFAULTS, **entry}
+    if values["date_filter"]:
+        values["date_filter"] = DateFilter(**values["date_filter"])
+    if values["export"]:
+        values["export"] = Export(**values["export"])
+    values["key"] = tuple(values["key"])
+    values["variants"] = tuple(values["variants"])
+    values["columns"] = tuple(Field(k, type_from_json(v)) for k, v in entry["columns"].items())
+    return Endpoint(api=api, name=name, **values)
+
+
+def type_to_json(type_: DataType) -> Any:
+    """`"BIGINT"`, `["BIGINT"]` or `{"id": "BIGINT"}`."""
+    match type_:
+        case Scalar(name):
+            return name
+        case ListOf(item):
+            return [type_to_json(item)]
+        case StructOf(fields):
+            return {field.name: type_to_json(field.type) for field in fields}
+
+
+def type_from_json(value: Any) -> DataType:
+    """The inverse of `type_to_json`."""
+    if isinstance(value, str):
+        return Scalar(value)  # pyright: ignore[reportArgumentType]
+    if isinstance(value, list):
+        return ListOf(type_from_json(value[0]))
+    return StructOf(tuple(Field(name, type_from_json(member)) for name, member in value.items()))
+
+
+def _value_to_json(value: Any) -> Any:
+    match value:
+        case DateFilter():
+            pair: dict[str, Any] = {"lower": value.lower, "upper": value.upper}
+            return {**pair, "required": True} if value.required else pair
+        case Export():
+            return {"path": value.path, **({"params": dict(value.params)} if value.params else {})}
+        case tuple():
+            return list(value)
+    return value
+
+
+def _read_left_out(file: Path) -> tuple[LeftOut, ...]:
+    if not file.exists():
+        return ()
+    return tuple(
+        LeftOut(api=api, path=path, reason=reason)
+        for api, entries in json.loads(file.read_bytes()).items()
+        for path, reason in entries.items()
+    )
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"

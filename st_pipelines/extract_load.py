@@ -1,0 +1,201 @@
+"""The whole pipeline as one plain function: from ServiceTitan's pages to a table in DuckDB.
+
+Usable without Dagster, in a REPL or a script:
+
+    >>> job = Job(client=client, warehouse=warehouse, timezone="America/New_York", run_id="me")
+    >>> report = extract_load(job, load_catalog()["jpm.jobs"], days)
+    >>> report.counts.inserted
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import uuid
+from datetime import date, datetime, timezone
+from pathlib import Path
+
+from st_pipelines.catalog.loader import load_catalog
+from st_pipelines.catalog.model import Catalog, Endpoint
+from st_pipelines.days import Days, local_day
+from st_pipelines.servicetitan.client import Client
+from st_pipelines.servicetitan.paging import ReadStats, Window, read
+from st_pipelines.warehouse.connect import Warehouse
+from st_pipelines.warehouse.load import Load, Loaded, load
+from st_pipelines.warehouse.merge import Counts
+from st_pipelines.warehouse.staging import Drift, Staging
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoadReport:
+    """What one load did and cost.
+
+    Attributes:
+        endpoint: of the catalogue.
+        window: what was read, UTC; None for a snapshot.
+        rows_read: records that the reading gave.
+        counts: rows by outcome.
+        rows_by_date: rows that the table now holds, for each local day that was touched.
+        table_rows: rows that the table now holds for the tenant.
+        requests, token_requests, bytes, seconds: what it cost.
+        readings: how often the records had to be read from the start, 1 when nothing moved.
+        drift: where records differed from the catalogue.
+        added_columns: columns that the table did not have before.
+        preview: a few rows.
+    """
+
+    endpoint: Endpoint
+    window: Window | None
+    rows_read: int
+    counts: Counts
+    rows_by_date: dict[date, int]
+    table_rows: int
+    requests: int
+    token_requests: int
+    bytes: int
+    seconds: float
+    readings: int
+    drift: Drift
+    added_columns: tuple[str, ...]
+    preview: tuple[dict[str, object], ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+    """Everything about a load but its endpoint and days.
+
+    Attributes:
+        client: asks ServiceTitan.
+        warehouse: where to.
+        timezone: IANA name by which records belong to days.
+        run_id: noted with every row.
+        catalog: for the warehouse's own list of endpoints.
+    """
+
+    client: Client
+    warehouse: Warehouse
+    timezone: str
+    run_id: str
+    catalog: Catalog = dataclasses.field(default_factory=load_catalog)
+
+
+def extract_load(job: Job, endpoint: Endpoint, days: Days | None) -> LoadReport:
+    """Reads an endpoint completely and loads it in one transaction.
+
+    Args:
+        job: client, warehouse and the like.
+        endpoint: what to load.
+        days: the days to load; None for a snapshot, which is read whole.
+
+    Raises:
+        ServiceTitanError: it could not be read, or not be proven complete; nothing was loaded.
+        WarehouseError: it could not be written; nothing was loaded.
+        ValueError: days are missing or have not begun.
+    """
+    if endpoint.partitioned and days is None:
+        raise ValueError(f"{endpoint.table} is loaded by days: name them")
+    job.warehouse.check()
+    if endpoint.by_day and days is not None and days.first != days.last:
+        reports = [_load_once(job, endpoint, day) for day in days]
+        return _summed(reports)
+    return _load_once(job, endpoint, days if endpoint.partitioned else None)
+
+
+def _load_once(job: Job, endpoint: Endpoint, days: Days | None) -> LoadReport:
+    started, now = time.monotonic(), datetime.now(timezone.utc)
+    if days is not None and endpoint.by_day:
+        days = dataclasses.replace(days, open_start=False)
+    window = days.window(now) if days else None
+    stats = ReadStats()
+    with Staging(endpoint, _staging_folder(job.warehouse, endpoint)) as staging:
+        _stage(job.client, endpoint, window, staging, stats)
+        seconds = time.monotonic() - started
+        loaded = load(
+            staging,
+            job.warehouse,
+            _what(job, endpoint, days, window, now),
+            catalog=job.catalog,
+            entry={"requests": stats.requests, "bytes": stats.bytes, "seconds": seconds},
+        )
+        return _report(endpoint, window, staging, stats, loaded, time.monotonic() - started)
+
+
+def _stage(
+    client: Client, endpoint: Endpoint, window: Window | None, staging: Staging, stats: ReadStats
+) -> None:
+    """Stages a complete reading, of each variant where the endpoint has several."""
+    for variant in endpoint.variants or ({},):
+        part = dataclasses.replace(endpoint, params={**endpoint.params, **variant})
+        before, reading = staging.mark(), 0
+        for page in read(client, part, window, stats=stats):
+            if page.reading > reading:
+                staging.return_to(before)
+                reading = page.reading
+            staging.add(page.records)
+
+
+def _what(
+    job: Job, endpoint: Endpoint, days: Days | None, window: Window | None, now: datetime
+) -> Load:
+    return Load(
+        environment=job.client.connection.environment,
+        tenant_id=job.client.connection.tenant_id,
+        window_start=window.start if window else None,
+        window_end=window.end if window else None,
+        timezone=job.timezone,
+        default_date=days.last if days else local_day(now, job.timezone),
+        loaded_at=now,
+        run_id=job.run_id,
+        replaces=endpoint.kind == "snapshot" or (endpoint.kind == "window" and not endpoint.key),
+    )
+
+
+def _staging_folder(warehouse: Warehouse, endpoint: Endpoint) -> Path:
+    return warehouse.path.parent / ".staging" / f"{endpoint.table}-{uuid.uuid4().hex[:12]}"
+
+
+def _report(
+    endpoint: Endpoint,
+    window: Window | None,
+    staging: Staging,
+    stats: ReadStats,
+    loaded: Loaded,
+    seconds: float,
+) -> LoadReport:
+    return LoadReport(
+        endpoint=endpoint,
+        window=window,
+        rows_read=staging.rows,
+        counts=loaded.counts,
+        rows_by_date=loaded.table_rows_by_date,
+        table_rows=loaded.table_rows,
+        requests=stats.requests,
+        token_requests=stats.token_requests,
+        bytes=stats.bytes,
+        seconds=seconds,
+        readings=stats.readings,
+        drift=staging.drift,
+        added_columns=loaded.added_columns,
+        preview=loaded.preview,
+    )
+
+
+def _summed(reports: list[LoadReport]) -> LoadReport:
+    """The reports of consecutive days as one."""
+    last, drift = reports[-1], Drift()
+    for report in reports:
+        drift.counts.update(report.drift.counts)
+        drift.examples = {**report.drift.examples, **drift.examples}
+    windows = [report.window for report in reports if report.window]
+    return dataclasses.replace(
+        last,
+        window=Window(start=windows[0].start, end=windows[-1].end),
+        rows_by_date={day: n for report in reports for day, n in report.rows_by_date.items()},
+        counts=sum((report.counts for report in reports), Counts()),
+        drift=drift,
+        preview=next((r.preview for r in reports if r.preview), ()),
+        **{
+            name: sum(getattr(report, name) for report in reports)
+            for name in ("rows_read", "requests", "token_requests", "bytes", "seconds")
+        },
+    )

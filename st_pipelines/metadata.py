@@ -1,0 +1,128 @@
+"""What Dagster shows: of an asset's definition, and of each materialisation."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from st_pipelines.catalog.loader import DATA
+from st_pipelines.catalog.model import Endpoint
+from st_pipelines.extract_load import LoadReport
+from st_pipelines.warehouse.columns import EXTRA
+from st_pipelines.warehouse.schema import columns_of
+
+_OWN_COLUMN_NOTES = {
+    "_tenant_id": "ServiceTitan's number of the tenant",
+    "_partition_date": "local day of the cursor, or of the load",
+    "_loaded_at": "moment of the load that wrote this version, UTC",
+    "_run_id": "Dagster's run that wrote this version",
+    "_deleted_at": "moment at which a complete reading no longer held the row, UTC",
+    EXTRA: "what the columns could not hold, by path",
+}
+
+
+def definition_metadata(endpoint: Endpoint) -> dict[str, Any]:
+    """Of the asset's definition: columns, table, operation, scope, place in the catalogue."""
+    facts: dict[str, Any] = {
+        "dagster/table_name": endpoint.table,
+        "dagster/column_schema": _column_schema(endpoint),
+        "dagster/code_references": _code_reference(endpoint),
+        "operation": f"GET {endpoint.path}",
+        "scope": endpoint.scope,
+        "kind": endpoint.kind,
+        "key": ", ".join(endpoint.key) or "(the whole record)",
+    }
+    if endpoint.export:
+        facts["export"] = f"GET {endpoint.export.path}"
+    if endpoint.cursor:
+        facts["cursor"] = endpoint.cursor
+    return facts
+
+
+def description(endpoint: Endpoint) -> str:
+    """One sentence on what the asset is and how it is read."""
+    how = {
+        "window": f"Read by the local day of `{endpoint.cursor or 'the request'}`.",
+        "feed": f"Read from its export feed, by the local day of `{endpoint.cursor}`.",
+        "snapshot": "Read whole with every load: ServiceTitan offers no usable date filter.",
+    }
+    return f"`{endpoint.table}` from `{endpoint.path}`. {how[endpoint.kind]}"
+
+
+def report_metadata(report: LoadReport) -> dict[str, Any]:
+    """Of a materialisation, whatever its partitions."""
+    counts = report.counts
+    facts: dict[str, Any] = {
+        "rows_read": report.rows_read,
+        "rows_inserted": counts.inserted,
+        "rows_updated": counts.updated,
+        "rows_unchanged": counts.unchanged,
+        "rows_deleted": counts.deleted,
+        "requests": report.requests,
+        "bytes": report.bytes,
+        "seconds": round(report.seconds, 3),
+    }
+    if report.window:
+        start = report.window.start.isoformat() if report.window.start else "the beginning"
+        facts["window"] = f"{start} to {report.window.end.isoformat()}"
+    if report.readings > 1:
+        facts["readings"] = report.readings
+    if report.drift.counts:
+        facts["drift"] = dg.MetadataValue.json(_drift(report))
+    if report.preview:
+        facts["preview"] = dg.MetadataValue.md(_preview(report))
+    return facts
+
+
+def _drift(report: LoadReport) -> dict[str, Any]:
+    return {
+        path: {"records": count, "example": report.drift.examples.get(path)}
+        for path, count in report.drift.counts.most_common(50)
+    }
+
+
+def _preview(report: LoadReport) -> str:
+    import pandas as pd  # half a second, which loading the definitions need not pay
+
+    return pd.DataFrame(list(report.preview)).to_markdown(index=False)
+
+
+def _column_schema(endpoint: Endpoint) -> dg.TableSchema:
+    notes: Mapping[str, str] = _OWN_COLUMN_NOTES
+    keys = {endpoint_key for endpoint_key in endpoint.key}
+    served = {field.column: field.name for field in endpoint.row_fields}
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                name=name,
+                type=type_,
+                description=notes.get(name),
+                constraints=dg.TableColumnConstraints(nullable=served.get(name) not in keys),
+            )
+            for name, type_ in columns_of(endpoint).items()
+        ]
+    )
+
+
+def _code_reference(endpoint: Endpoint) -> dg.CodeReferencesMetadataValue:
+    file = DATA / f"{endpoint.api}.json"
+    line = _lines(file).get(endpoint.name, 1)
+    reference = dg.LocalFileCodeReference(
+        file_path=str(file), line_number=line, label=f"{endpoint.table} in the catalogue"
+    )
+    return dg.CodeReferencesMetadataValue(code_references=[reference])
+
+
+@functools.cache
+def _lines(file: Path) -> dict[str, int]:
+    """Endpoint to the line of its entry in a catalogue file."""
+    found: dict[str, int] = {}
+    if file.exists():
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+            if line.startswith(' "') and line.endswith("{"):
+                found.setdefault(line.split('"')[1], number)
+    return found

@@ -1,0 +1,95 @@
+"""Dagster's resources, thin: they find the settings and hand out the client and the warehouse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import dagster as dg
+from pydantic import PrivateAttr
+
+from st_pipelines import settings
+from st_pipelines.servicetitan.client import Client
+from st_pipelines.warehouse.connect import Warehouse
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class ServiceTitanResource(dg.ConfigurableResource):
+    """ServiceTitan in one environment, as one tenant.
+
+    Leave all but `environment` out to take them from environment variables and `.env`; what is
+    given here (by `dagster.EnvVar`, so that Dagster shows its name and never its value) wins.
+    Nothing is looked up before a run asks for the client.
+    """
+
+    environment: str
+    client_id: str | None = None
+    client_secret: str | None = None
+    app_key: str | None = None
+    tenant_id: str | None = None
+    api_url: str | None = None
+    auth_url: str | None = None
+
+    _client: Client | None = PrivateAttr(default=None)
+
+    @property
+    def settings(self) -> settings.EnvironmentSettings:
+        """The environment's settings. Raises SettingsError."""
+        given = self.model_dump(exclude={"environment"})
+        return settings.load_settings(self._name, **given)
+
+    @property
+    def client(self) -> Client:
+        """The client, one a run, so that its connections are shared by all assets.
+
+        Raises:
+            SettingsError: a setting is missing or wrong.
+        """
+        if self._client is None:
+            self._client = Client(settings.connection(self._name, self.settings))
+        return self._client
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[ServiceTitanResource]:
+        """Closes the client's connections when the run ends."""
+        try:
+            yield self
+        finally:
+            if self._client is not None:
+                self._client.close()
+                self._client = None
+
+    @property
+    def _name(self) -> settings.EnvironmentName:
+        return self.environment  # pyright: ignore[reportReturnType]
+
+
+class WarehouseResource(dg.ConfigurableResource):
+    """The DuckDB warehouse of one environment.
+
+    Leave `uri` out to take `ST_WAREHOUSE_DIR`/`<environment>.duckdb`.
+    """
+
+    environment: str
+    uri: str | None = None
+    wait_seconds: float = 120.0
+
+    @property
+    def warehouse(self) -> Warehouse:
+        """Where tables land."""
+        if self.uri:
+            return Warehouse(uri=self.uri, wait=self.wait_seconds)
+        found = settings.warehouse(self.environment)  # pyright: ignore[reportArgumentType]
+        return Warehouse(uri=found.uri, wait=self.wait_seconds)
+
+    def query(self, sql: str) -> pd.DataFrame:
+        """Runs a query, read-only.
+
+        Raises:
+            WarehouseError: the file is missing, foreign, or held by another process.
+        """
+        with self.warehouse.reading() as connection:
+            return connection.execute(sql).df()

@@ -1,0 +1,143 @@
+"""Who may ask, and how often: credentials, tokens, scopes and the rate limit."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import jwt
+
+APP_KEY = "ak1.sandbox"
+SIGNING_KEY = "the sandbox signs with this; it guards nothing"
+TOKEN_SECONDS = 900
+
+
+@dataclass(frozen=True, kw_only=True)
+class Credentials:
+    """What a client needs for one tenant. Well known, and good for nothing but the sandbox."""
+
+    tenant_id: str
+    client_id: str
+    client_secret: str
+    app_key: str = APP_KEY
+
+    @classmethod
+    def of_tenant(cls, number: int) -> Credentials:
+        """Those of the `number`th tenant, from 0."""
+        tenant = str(1_000_000_001 + number)
+        return cls(
+            tenant_id=tenant,
+            client_id=f"cid.sandbox.{tenant}",
+            client_secret=f"cs1.sandbox.{tenant}",
+        )
+
+
+class Refused(Exception):
+    """A request that is answered with an error.
+
+    Args:
+        status: the HTTP status.
+        message: for the body; empty for a bare answer.
+    """
+
+    def __init__(self, status: int, message: str = "") -> None:
+        super().__init__(f"{status} {message}")
+        self.status = status
+        self.message = message
+
+
+class Gate:
+    """Issues tokens and checks them.
+
+    Args:
+        tenants: credentials by tenant id.
+        scopes: what the app may read.
+        token_seconds: how long a token lives, in real time.
+    """
+
+    def __init__(
+        self, tenants: Mapping[str, Credentials], scopes: tuple[str, ...], token_seconds: float
+    ) -> None:
+        self.scopes = scopes
+        self.token_seconds = token_seconds
+        self._tenants = tenants
+        self._by_client = {known.client_id: known for known in tenants.values()}
+
+    def issue(self, form: Mapping[str, str], authorization: str) -> dict[str, object]:
+        """The answer to a token request. Raises Refused with an OAuth error code."""
+        client, secret = _basic(authorization) or (
+            form.get("client_id", ""), form.get("client_secret", "")
+        )  # fmt: skip
+        if form.get("grant_type") != "client_credentials":
+            raise Refused(400, "unsupported_grant_type")
+        known = self._by_client.get(client)
+        if known is None or known.client_secret != secret:
+            raise Refused(400, "invalid_client")
+        now = time.time()
+        claims = {
+            "iss": "sandbox", "client_id": client, "tenant": known.tenant_id, "nbf": int(now),
+            "exp": now + self.token_seconds, "scope": list(self.scopes),
+        }  # fmt: skip
+        return {
+            "access_token": jwt.encode(claims, SIGNING_KEY, algorithm="HS256"),
+            "expires_in": int(self.token_seconds),
+            "token_type": "Bearer",
+            "scope": " ".join(self.scopes),
+        }
+
+    def check(self, authorization: str, app_key: str, tenant: str) -> frozenset[str]:
+        """The scopes of a data request. Raises Refused."""
+        # Both a bare token and "Bearer <token>" are accepted (facts 1.5).
+        token = authorization.removeprefix("Bearer ").strip()
+        try:
+            # `exp` is compared here, for PyJWT rounds it to whole seconds.
+            claims = jwt.decode(
+                token, SIGNING_KEY, algorithms=["HS256"], options={"verify_exp": False}
+            )
+        except jwt.PyJWTError:
+            raise Refused(401, "Invalid or missing access token.") from None
+        if claims["exp"] <= time.time():
+            raise Refused(401, "The access token has expired.")
+        if app_key != self._tenants[claims["tenant"]].app_key:
+            # Nobody knows what ServiceTitan answers (facts 1.10); 401 is this sandbox's choice.
+            raise Refused(401, "Invalid application key.")
+        if claims["tenant"] != tenant:
+            raise Refused(404)
+        return frozenset(claims["scope"])
+
+
+def _basic(authorization: str) -> tuple[str, str] | None:
+    scheme, _, value = authorization.partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        client, _, secret = base64.b64decode(value).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+    return client, secret
+
+
+class RateLimit:
+    """At most so many requests in any one second of real time, for each tenant by itself."""
+
+    def __init__(
+        self, requests_per_second: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.requests_per_second = requests_per_second
+        self._clock = clock
+        self._arrivals: dict[str, deque[float]] = {}
+
+    def wait(self, tenant: str) -> float:
+        """Count a request. Seconds until it would be let in, 0 if it is."""
+        arrivals = self._arrivals.setdefault(tenant, deque())
+        now = self._clock()
+        while arrivals and arrivals[0] <= now - 1:
+            arrivals.popleft()
+        if len(arrivals) >= self.requests_per_second:
+            return arrivals[0] + 1 - now
+        arrivals.append(now)
+        return 0.0

@@ -1,0 +1,130 @@
+"""What the server says: envelopes around records, and bodies of errors."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid4
+
+from starlette.responses import Response
+
+from st_pipelines.catalog.model import Endpoint
+from st_pipelines.sandbox import records
+from st_pipelines.sandbox.selection import BadRequest
+
+NO_OPERATION = "Unable to match incoming request to an operation."
+DEFAULT_PAGE_SIZE = 50
+WORTH_PACKING = 2048
+
+
+def json_response(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A response with `body` as JSON; bytes are JSON already."""
+    content = body if isinstance(body, bytes) else records.encode(body)
+    return Response(content, status, headers, media_type="application/json; charset=utf-8")
+
+
+def packed(response: Response, accepted: str, level: int) -> Response:
+    """The response gzipped, if the client accepts that and it is worth it. Level 0 is never."""
+    body = bytes(response.body)
+    if not level or len(body) < WORTH_PACKING or "gzip" not in accepted.lower():
+        return response
+    squeeze = zlib.compressobj(level, wbits=31)
+    headers = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
+    content = squeeze.compress(body) + squeeze.flush()
+    return Response(content, response.status_code, headers, response.media_type)
+
+
+def problem(status: int, title: str, **more: Any) -> dict[str, Any]:
+    """ServiceTitan's ApiErrorResponse, after RFC 7807 (facts 1.10)."""
+    kind = f"https://httpstatuses.com/{status}"
+    return {"type": kind, "title": title, "status": status, "traceId": uuid4().hex, **more}
+
+
+def bad_request(error: BadRequest) -> Response:
+    """400, naming the parameter."""
+    errors = {error.parameter: [error.reason]}
+    body = problem(400, "One or more validation errors occurred.", errors=errors, data={})
+    return json_response(body, 400)
+
+
+def gateway(status: int, message: str) -> Response:
+    """An error of the gateway in front of the API, which has a shape of its own (facts 1.10)."""
+    return json_response({"statusCode": status, "message": message}, status)
+
+
+def too_many(seconds: float) -> Response:
+    """429, telling the wait in a header and in the title's digits (facts 2.5, 2.6)."""
+    wait = max(1, math.ceil(seconds))
+    body = problem(429, f"Rate limit is exceeded. Try again in {wait} seconds.")
+    return json_response(body, 429, {"Retry-After": str(wait)})
+
+
+def read_page(endpoint: Endpoint, query: Mapping[str, str]) -> tuple[int, int]:
+    """Number and size of the page that is asked for.
+
+    Raises:
+        BadRequest: a number that is none, or a size that the endpoint does not take.
+    """
+    page = _number(query, "page", endpoint.first_page)
+    size = _number(query, "pageSize", DEFAULT_PAGE_SIZE)
+    if page == 0 and endpoint.first_page == 1:
+        # Custom fields of jobs and projects are the only ones known to mind (facts 3.4).
+        if endpoint.api == "jpm" and endpoint.name.endswith("custom_fields"):
+            raise BadRequest("page", "The value must be at least 1.")
+        page = 1
+    if page < endpoint.first_page:
+        raise BadRequest("page", f"The value must be at least {endpoint.first_page}.")
+    if not 1 <= size <= endpoint.max_page_size:
+        raise BadRequest("pageSize", f"The value must be from 1 to {endpoint.max_page_size}.")
+    return page, size
+
+
+def _number(query: Mapping[str, str], name: str, default: int) -> int:
+    text = query.get(name, "")
+    if not text:
+        return default
+    if not text.lstrip("-").isdecimal():
+        raise BadRequest(name, f"The value '{text}' is not valid.")
+    return int(text)
+
+
+def listed(
+    endpoint: Endpoint, query: Mapping[str, str], raws: list[bytes], tenant_id: str
+) -> bytes:
+    """The body of a list.
+
+    Args:
+        endpoint: decides on the envelope.
+        query: of the request.
+        raws: all selected records, in order.
+        tenant_id: which one envelope carries.
+
+    Raises:
+        BadRequest: the page cannot be served.
+    """
+    if not endpoint.paged:
+        return _enveloped(endpoint, raws, 1, max(len(raws), 1), len(raws), query, tenant_id)
+    page, size = read_page(endpoint, query)
+    start = (page - endpoint.first_page) * size
+    return _enveloped(endpoint, raws[start : start + size], page, size, len(raws), query, tenant_id)
+
+
+def _enveloped(
+    endpoint: Endpoint, raws: list[bytes], page: int, size: int, total: int,
+    query: Mapping[str, str], tenant_id: str,
+) -> bytes:  # fmt: skip
+    rows = b"[" + b",".join(raws) + b"]"
+    if endpoint.envelope == "array":
+        return rows
+    if endpoint.path.endswith("/capacity-warnings"):
+        head = b'{"tenantId":%b,"tenantName":"Sandbox","totalCount":%d,"data":'
+        return head % (tenant_id.encode(), total) + rows + b"}"
+    if endpoint.envelope == "data":
+        return b'{"data":' + rows + b"}"
+    more = b"true" if (page - endpoint.first_page + 1) * size < total else b"false"
+    counted = endpoint.includes_total and query.get("includeTotal", "").lower() == "true"
+    count = b"%d" % total if counted else b"null"
+    head = b'{"page":%d,"pageSize":%d,"hasMore":%b,"totalCount":%b,"data":'
+    return head % (page, size, more, count) + rows + b"}"

@@ -1,0 +1,86 @@
+"""Driving the sandbox from another process: its time, its records, its counters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from st_pipelines.sandbox import answers
+from st_pipelines.sandbox.api import Log
+from st_pipelines.sandbox.world import World
+
+ACTIONS = ("create", "change", "deactivate", "delete", "revive")
+
+
+class Control:
+    """The endpoints below `/_sandbox`, which ServiceTitan does not have. No token is needed.
+
+    POST now: `{"now": "2026-01-02T03:04:05Z"}` or `{"move_seconds": 86400}`, for all tenants.
+    POST change: `{"table", "action", "id", "fields", "tenant"}`; action is one of `ACTIONS`.
+    GET state: time, counters and, by table that was asked for, the number of records.
+    """
+
+    def __init__(self, worlds: Mapping[str, World], log: Log) -> None:
+        self._worlds = worlds
+        self._log = log
+
+    def routes(self) -> list[Route]:
+        """For the application."""
+        return [
+            Route("/_sandbox/now", self.now, methods=["POST"]),
+            Route("/_sandbox/change", self.change, methods=["POST"]),
+            Route("/_sandbox/state", self.state, methods=["GET"]),
+        ]
+
+    async def now(self, request: Request) -> Response:
+        """Move time."""
+        body = await request.json()
+        try:
+            for world in self._worlds.values():
+                world.set_now(_target(world, body))
+        except (KeyError, ValueError) as error:
+            return answers.json_response({"error": str(error)}, 400)
+        return self._state()
+
+    async def change(self, request: Request) -> Response:
+        """Change a record."""
+        body = await request.json()
+        try:
+            key = self._change(body)
+        except (KeyError, ValueError) as error:
+            return answers.json_response({"error": str(error)}, 400)
+        return answers.json_response({"id": key})
+
+    def _change(self, body: dict[str, Any]) -> Any:
+        world = self._worlds[body.get("tenant") or next(iter(self._worlds))]
+        action, table, fields = body.get("action", "change"), body["table"], body.get("fields", {})
+        if action not in ACTIONS:
+            raise ValueError(f"action must be one of {', '.join(ACTIONS)}")
+        if action == "create":
+            return world.create(table, **fields)
+        act = getattr(world, action)
+        act(table, body["id"], **(fields if action == "change" else {}))
+        return body["id"]
+
+    async def state(self, request: Request) -> Response:
+        """What is."""
+        return self._state()
+
+    def _state(self) -> Response:
+        tenants = {
+            tenant: {"now": world.now.isoformat(), "records": world.counts()}
+            for tenant, world in self._worlds.items()
+        }
+        return answers.json_response({"tenants": tenants, "requests": dict(self._log.counts)})
+
+
+def _target(world: World, body: dict[str, Any]) -> datetime:
+    if "move_seconds" in body:
+        return world.now + timedelta(seconds=body["move_seconds"])
+    moment = datetime.fromisoformat(body["now"])
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

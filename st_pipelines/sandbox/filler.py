@@ -1,0 +1,153 @@
+"""Values that fit a catalogue type, at every depth, for all that the company's story does not tell."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from st_pipelines.catalog.model import DataType, Endpoint, Field, ListOf, Scalar, StructOf
+from st_pipelines.sandbox import pools, ticks
+
+VARIANTS = 64
+"""How many different fillings an endpoint has. Rows share them, so that a page is cheap to make."""
+
+TEXT_TABLES = frozenset(
+    f"accounting.{name}"
+    for name in ("invoices", "invoice_items", "payments", "inventory_bills", "ap_bills")
+)
+"""Tables whose money and quantities are JSON strings (facts 7.3)."""
+
+NUMBERS_IN_TEXT_TABLES = frozenset({"taxRate", "soldHours"})
+LONG_DECIMALS = frozenset({"inventory", "pricebook"})
+"""APIs that serve decimals with up to 19 zeros (facts 7.3)."""
+
+Picks = Mapping[str, Any]
+"""Ready values by field name, of one corner of the company: `jobId`, `customer` and so on."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+def money(cents: int, places: int = 2) -> msgspec.Raw:
+    """A JSON number with exactly `places` decimals: `25.1700000000`."""
+    sign, value = ("-", -cents) if cents < 0 else ("", cents)
+    return msgspec.Raw(f"{sign}{value // 100}.{value % 100:02}{'0' * (places - 2)}".encode())
+
+
+def money_text(cents: int) -> str:
+    """An amount as the accounting API writes it: `"0.00"`."""
+    sign, value = ("-", -cents) if cents < 0 else ("", cents)
+    return f"{sign}{value // 100}.{value % 100:02}"
+
+
+class Filler:
+    """Fills fields of one endpoint with values of the right type.
+
+    Args:
+        endpoint: decides how decimals look.
+        rng: the only source of chance.
+        anchor: ticks that invented times lie up to 200 days before.
+        picks: called once a filling, for references into the company.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, rng: random.Random, anchor: int, picks: Callable[[], Picks]
+    ) -> None:
+        self.endpoint = endpoint
+        self.rng = rng
+        self.anchor = anchor
+        self.new_picks = picks
+        self.picks: Picks = {}
+        self._scalars: Mapping[str, Callable[[str], Any]] = {
+            "BIGINT": self._integer,
+            "DECIMAL": self._decimal,
+            "DOUBLE": lambda name: round(self.rng.uniform(0, 90), 6),
+            "BOOLEAN": lambda name: self.rng.random() < 0.4,
+            "VARCHAR": lambda name: pools.text(name, self.rng),
+            "TIMESTAMPTZ": lambda name: ticks.iso(self._moment()),
+            "DATE": lambda name: ticks.naive_date(self._moment()),
+            "JSON": self._json,
+        }
+
+    def dicts(self, fields: tuple[Field, ...], count: int = VARIANTS) -> list[dict[str, Any]]:
+        """`count` fillings of `fields`."""
+        return [self._filling(fields) for _ in range(count)]
+
+    def tails(self, fields: tuple[Field, ...]) -> list[bytes]:
+        """Fillings as the inside of a JSON object, to be appended to a record's own members."""
+        return [_encode(filling)[1:-1] for filling in self.dicts(fields)]
+
+    def _filling(self, fields: tuple[Field, ...]) -> dict[str, Any]:
+        self.picks = self.new_picks()
+        return {field.name: self.value(field.name, field.type) for field in fields}
+
+    def value(self, name: str, kind: DataType, depth: int = 0) -> Any:
+        """A value of type `kind` for a field called `name`."""
+        if name in self.picks:
+            return _matching(self.picks[name], kind)
+        if isinstance(kind, Scalar):
+            return self._scalar(name, kind)
+        if isinstance(kind, ListOf):
+            return self._list(name, kind, depth)
+        if depth < 3 and self.rng.random() < 0.1:
+            return None
+        return {part.name: self.value(part.name, part.type, depth + 1) for part in kind.fields}
+
+    def _list(self, name: str, kind: ListOf, depth: int) -> list[Any]:
+        singular = name[:-1] if name.endswith("Ids") else name
+        count = self.rng.randrange(4 if depth == 0 else 2)
+        if singular in self.picks and count:
+            return [_matching(self.picks[singular], kind.item)]
+        items = (self.value(singular, kind.item, depth + 1) for _ in range(count))
+        return [item for item in items if item is not None]
+
+    def _scalar(self, name: str, kind: Scalar) -> Any:
+        if kind.name in ("VARCHAR", "DECIMAL", "TIMESTAMPTZ") and self.rng.random() < 0.08:
+            return None
+        return self._scalars[kind.name](name)
+
+    def _moment(self) -> int:
+        return self.anchor - self.rng.randrange(200 * ticks.DAY)
+
+    def _integer(self, name: str) -> int | None:
+        if name == "id":
+            return self.rng.randrange(1_000_000, 500_000_000)
+        if name.endswith(("Id", "By")):
+            # A key that points to nothing we hold would be a lie; null is not.
+            return None
+        return self.rng.randrange(120)
+
+    def _decimal(self, name: str) -> Any:
+        if self.endpoint.table in TEXT_TABLES and name not in NUMBERS_IN_TEXT_TABLES:
+            return money_text(self.rng.randrange(90_000))
+        if self.endpoint.api not in LONG_DECIMALS:
+            return money(self.rng.randrange(90_000))
+        if "uantity" in name:
+            return money(100 * self.rng.randrange(1, 9), 19)
+        return money(self.rng.randrange(90_000), 10)
+
+    def _json(self, name: str) -> Any:
+        if name == "subcategories":
+            return []
+        leaf = {"type": "Number", "name": "Pressure (PSI)", "value": self.rng.randrange(30, 90)}
+        unit = {"type": "Section", "units": [leaf, {"type": "Text", "value": "São"}], "value": None}
+        return self.rng.choice(([], [unit], [unit, leaf]))
+
+
+def _matching(pick: Any, kind: DataType) -> Any:
+    """`pick` if it is of type `kind`, cut to the members that `kind` knows; else None."""
+    if isinstance(kind, StructOf):
+        if not isinstance(pick, dict):
+            return None
+        return {part.name: pick.get(part.name) for part in kind.fields}
+    if isinstance(kind, ListOf):
+        return [_matching(pick, kind.item)] if not isinstance(pick, list) else pick
+    if isinstance(pick, dict | list):
+        return None
+    if kind.name == "VARCHAR" and not isinstance(pick, str):
+        return str(pick)
+    if kind.name == "BIGINT" and not isinstance(pick, int):
+        return None
+    return pick

@@ -1,0 +1,182 @@
+"""Tables without a story: a few dozen rows that fit their schema and point into the company."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping
+from typing import Any
+from zlib import crc32
+
+from st_pipelines.catalog.model import Catalog, DataType, Endpoint, ListOf, Scalar, StructOf
+from st_pipelines.sandbox import pools, ticks
+from st_pipelines.sandbox.company import Company
+from st_pipelines.sandbox.filler import Picks
+from st_pipelines.sandbox.items import Item
+from st_pipelines.sandbox.stories.story import Fields, Look, Story
+
+ROLES = ("createdBy", "modifiedBy", "updatedBy", "assignedTo", "assignedBy", "reportedBy", "soldBy",
+         "owner", "manager", "user")  # fmt: skip
+"""What an employee may be to a record."""
+
+BEFORE = 200 * ticks.DAY
+"""Some rows are older than the history."""
+
+
+class Arrivals:
+    """Rows of one table that come one after the other, evenly, for ever."""
+
+    def __init__(self, endpoint: Endpoint, company: Company) -> None:
+        span = company.history_days * ticks.DAY + BEFORE
+        self._base = first_id(endpoint.table)
+        self._gap = span // rows_at_start(endpoint.table)
+        self._rng = random.Random(f"{company.seed}:{endpoint.table}:arrivals")
+        self._next = company.start - BEFORE
+        self._list: list[Item] = []
+
+    def __call__(self, company: Company) -> list[Item]:
+        """All rows up to the day the company is planned to."""
+        while self._next <= ticks.local_midnight(company.next_day):
+            self._list.append(self._arrive(len(self._list)))
+            self._next += self._gap
+        return self._list
+
+    def _arrive(self, number: int) -> Item:
+        rng = self._rng
+        # The first rows are there from the beginning, so that references always find one.
+        created = self._next + (rng.randrange(self._gap) if number else 0)
+        edits = sorted(created + rng.randrange(1, 900 * ticks.DAY) for _ in range(3))
+        gone = edits[0] if rng.random() < 0.1 else 0
+        return Item(
+            id=row_id(self._base, number), moments=(created, *edits), gone=gone, draw=number
+        )
+
+
+def rows_at_start(table: str) -> int:
+    """How many rows a table has when the sandbox starts: 10 to 60."""
+    return 10 + crc32(table.encode()) % 51
+
+
+def first_id(table: str) -> int:
+    """The id of a table's first row."""
+    return 2_000_000 + crc32(table.encode()) % 3_000 * 2_000
+
+
+def row_id(base: int, number: int) -> int:
+    """The id of the `number`th row."""
+    return base + 3 * number + number % 2
+
+
+def generic_story(endpoint: Endpoint, company: Company) -> Story:
+    """A story that tells only what must hold: the key, the time that places a row, the variant."""
+    cursor = endpoint.cursor if endpoint.cursor and "." not in endpoint.cursor else None
+    placed = cursor if cursor not in (None, "createdOn", "modifiedOn") else None
+    keys = [name for name in endpoint.key if len(endpoint.key) > 1 and _is_number(endpoint, name)]
+
+    def fields(item: Item, look: Look) -> Fields:
+        told: Fields = dict.fromkeys(keys, item.id)
+        if placed:
+            told[placed] = ticks.iso(item.moments[0])
+        if endpoint.variants:
+            told.update(endpoint.variants[item.id % len(endpoint.variants)])
+        return told
+
+    return Story(items=Arrivals(endpoint, company), fields=fields)
+
+
+def _is_number(endpoint: Endpoint, name: str) -> bool:
+    return endpoint.column(name).type == Scalar("BIGINT")
+
+
+class References:
+    """Picks one corner of the company, so that the keys of a row belong together.
+
+    Args:
+        catalog: tells by their names which tables a `vendorId` or a `projectId` may mean.
+        company: whose rows exist at `now` (ticks).
+    """
+
+    def __init__(self, catalog: Catalog, company: Company, now: int, told: Mapping[str, Any]):
+        self._company = company
+        self._now = now
+        self._found: dict[str, dict[str, str]] = {}
+        self._tables: dict[str, list[Endpoint]] = {}
+        for endpoint in catalog:
+            if endpoint.table not in told and endpoint.key == ("id",) and endpoint.kind != "feed":
+                self._tables.setdefault(reference_name(endpoint.name), []).append(endpoint)
+
+    def pick(self, endpoint: Endpoint, rng: random.Random) -> Picks:
+        """Values by field name, for a row of `endpoint`."""
+        wanted = self._wanted(endpoint).items()
+        picks: dict[str, Any] = {name: self._some_id(table, rng) for name, table in wanted}
+        setup = self._company.setup
+        clerk = rng.choice(setup.office)
+        picks |= {f"{role}Id": clerk.id for role in ROLES} | _pair("employee", clerk)
+        sku, tag = rng.choice(setup.services), rng.choice(setup.tags)
+        unit, technician = rng.choice(setup.units), rng.choice(setup.technicians)
+        picks |= _pair("businessUnit", unit) | _pair("technician", technician) | _pair("sku", sku)
+        picks |= {"serviceId": sku.id, "tagTypeId": tag.id}
+        picks |= _pair("campaign", rng.choice(setup.campaigns))
+        picks |= self._of_a_job(rng)
+        return picks
+
+    def _wanted(self, endpoint: Endpoint) -> dict[str, str]:
+        """The table without a story that each key field of `endpoint` points to."""
+        if endpoint.table not in self._found:
+            found: dict[str, str] = {}
+            for name in _field_names(StructOf(endpoint.columns)):
+                candidates = self._tables.get(name.removesuffix("s"), [])
+                # Two APIs may each have `categories`; a field means its own API's.
+                near = [other for other in candidates if other.api == endpoint.api] or candidates
+                if near and near[0].column("id").type == Scalar("BIGINT"):
+                    found[name.removesuffix("s")] = near[0].table
+            self._found[endpoint.table] = found
+        return self._found[endpoint.table]
+
+    @staticmethod
+    def _some_id(table: str, rng: random.Random) -> int:
+        return row_id(first_id(table), rng.randrange(rows_at_start(table) // 2))
+
+    def _of_a_job(self, rng: random.Random) -> dict[str, Any]:
+        jobs = self._company.jobs
+        job = rng.choice(jobs) if jobs else None
+        if job is None or job.moments[0] > self._now:
+            # A small world may have no job yet; the first customer was there before the start.
+            customer, location = self._company.customers[0], self._company.locations[0]
+            return {"customerId": customer.id, "locationId": location.id}
+        customer = job.location.customer
+        picks = _pair("customer", customer) | _pair("technician", job.technician)
+        picks |= _pair("jobType", job.kind) | _pair("businessUnit", job.kind.unit)
+        return picks | {
+            "job": {"id": job.id, "name": job.number, "number": job.number},
+            "jobId": job.id, "jobNumber": job.number, "appointmentId": job.visit_id,
+            "locationId": job.location.id, "invoiceId": job.invoice_id,
+            "location": {"id": job.location.id, "name": customer.name},
+        }  # fmt: skip
+
+
+def _field_names(kind: DataType) -> set[str]:
+    """Names of the fields of `kind` at every depth."""
+    if isinstance(kind, ListOf):
+        return _field_names(kind.item)
+    if isinstance(kind, Scalar):
+        return set()
+    inner = (_field_names(field.type) for field in kind.fields)
+    return {field.name for field in kind.fields}.union(*inner)
+
+
+def _pair(name: str, thing: Any) -> dict[str, Any]:
+    return {name: {"id": thing.id, "name": thing.name}, f"{name}Id": thing.id}
+
+
+def reference_name(collection: str) -> str:
+    """The field that points to a collection: `job_cancel_reasons` is named by `jobCancelReasonId`."""
+    singular = re.sub(r"ies$", "y", collection)
+    singular = re.sub(r"(?<=s|x)es$|(?<!s)s$", "", singular)
+    head, *rest = singular.split("_")
+    return head + "".join(word.title() for word in rest) + "Id"
+
+
+def text_key(table: str, number: int, seed: int) -> str:
+    """A guid for a table whose `id` is text."""
+    return pools.guid(random.Random(f"{seed}:{table}:{number}"))

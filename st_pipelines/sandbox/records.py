@@ -1,0 +1,122 @@
+"""Records as JSON text: the bytes of each are made once, so that a page is one join."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from st_pipelines.catalog.model import Endpoint, ListOf, StructOf
+from st_pipelines.sandbox import ticks
+from st_pipelines.sandbox.filler import VARIANTS, Filler
+from st_pipelines.sandbox.items import Item
+from st_pipelines.sandbox.stories.story import Look, Story
+
+EXPORT_ONLY_ACTIVE = frozenset({
+    "crm.bookings", "crm.customers_contacts", "crm.leads", "crm.locations_contacts", "jpm.jobs",
+    "jpm.projects", "memberships.recurring_service_events", "payroll.gross_pay_items",
+    "payroll.jobs_splits", "service_agreements.service_agreements",
+})  # fmt: skip
+"""Tables whose export carries `active` while their list does not (facts 4.10)."""
+
+Members = dict[str, msgspec.Raw]
+"""A record's members as JSON text, which keeps every digit."""
+
+_encoder = msgspec.json.Encoder(decimal_format="number")
+_members = msgspec.json.Decoder(Members)
+
+
+def encode(value: Any) -> bytes:
+    """JSON text. Aware datetimes are written as ServiceTitan does."""
+    return _encoder.encode(value)
+
+
+def members(raw: bytes) -> Members:
+    """The members of a record, each as JSON text."""
+    return _members.decode(raw)
+
+
+def as_served(value: Any) -> msgspec.Raw:
+    """A value given by a test, as JSON text."""
+    if isinstance(value, datetime):
+        value = ticks.iso(ticks.from_datetime(value))
+    elif isinstance(value, date):
+        value = f"{value.isoformat()}T00:00:00"
+    elif isinstance(value, timedelta):
+        minutes, seconds = divmod(int(value.total_seconds()), 60)
+        value = f"PT{minutes}M{seconds}S"
+    return msgspec.Raw(encode(value))
+
+
+class Writer:
+    """Writes the records of one endpoint.
+
+    A record is the fields that the item's story tells, then one of a few ready fillings.
+    """
+
+    def __init__(self, endpoint: Endpoint, story: Story, filler: Filler) -> None:
+        self.endpoint = endpoint
+        self._story = story
+        self._names = {column.name for column in endpoint.columns}
+        if endpoint.table in EXPORT_ONLY_ACTIVE:
+            self._names.discard("active")
+        self._filler = filler
+        self._spare = {
+            column.name: filler.dicts(column.type.item.fields)
+            for column in endpoint.columns
+            if isinstance(column.type, ListOf) and isinstance(column.type.item, StructOf)
+        }
+        self._tails: list[bytes] = []
+        self._unknown: frozenset[str] = frozenset()
+
+    def write(self, item: Item, key: Any, modified: int, now: int) -> bytes:
+        """The list's record of `item` at `now`, last modified at `modified` (both ticks)."""
+        fields = self._stamps(item, key, modified, now)
+        fields.update(self._story.fields(item, Look(now=now, spare=self._spare)))
+        if not self._tails:
+            self._prepare(fields)
+        for name in self._unknown:
+            del fields[name]
+        tail = self._tails[item.draw % VARIANTS]
+        return _encoder.encode(fields)[:-1] + tail
+
+    def serves(self, name: str) -> bool:
+        """Whether the list's records have that field."""
+        return name in self._names
+
+    def _stamps(self, item: Item, key: Any, modified: int, now: int) -> dict[str, Any]:
+        fields: dict[str, Any] = {}
+        if self.endpoint.key == ("id",) and not self.endpoint.explode:
+            fields["id"] = key
+        if "createdOn" in self._names:
+            fields["createdOn"] = ticks.iso(item.moments[0])
+        if "modifiedOn" in self._names:
+            fields["modifiedOn"] = ticks.iso(modified)
+        if "active" in self._names:
+            fields["active"] = is_active(item, now)
+        return fields
+
+    def _prepare(self, told: Mapping[str, Any]) -> None:
+        """Make the fillings for what the first record's story does not tell."""
+        self._unknown = frozenset(told) - self._names
+        rest = tuple(
+            column
+            for column in self.endpoint.columns
+            if column.name in self._names and column.name not in told
+        )
+        comma = b"," if rest and len(told) > len(self._unknown) else b""
+        self._tails = [comma + tail + b"}" for tail in self._filler.tails(rest)]
+
+
+def is_active(item: Item, now: int) -> bool:
+    """Whether the item is active at `now` (ticks)."""
+    return not 0 < item.gone <= now
+
+
+def for_export(raw: bytes, endpoint: Endpoint, active: bool) -> bytes:
+    """The export's record for the list's: some carry `active` only there."""
+    if endpoint.table not in EXPORT_ONLY_ACTIVE:
+        return raw
+    return raw[:-1] + (b',"active":true}' if active else b',"active":false}')

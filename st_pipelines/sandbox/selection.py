@@ -1,0 +1,197 @@
+"""Which records a list request means, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from st_pipelines.catalog.model import Endpoint
+from st_pipelines.sandbox import ticks
+from st_pipelines.sandbox.table import Table
+
+MAX_IDS = 50
+_NEVER = -(1 << 62)
+
+BOTH_BY_DEFAULT = frozenset({"jpm.job_cancel_reasons", "jpm.job_hold_reasons"})
+"""Tables that take `active` and yet show everything without it (facts 5.7)."""
+
+ACTIVE_VALUES: Mapping[str, Mapping[str, bool | None]] = {
+    "active": {"true": True, "false": False, "any": None},
+    "activeState": {"activeonly": True, "inactiveonly": False, "all": None},
+    "activeOnly": {"true": True, "false": None},
+    "includeInactive": {"true": None, "false": True},
+}
+"""The four ways to ask for inactive records; None stands for both (facts 5.7)."""
+
+STAMP_FILTERS = (
+    ("createdOnOrAfter", "createdBefore", "createdOn"),
+    ("modifiedOnOrAfter", "modifiedBefore", "modifiedOn"),
+)
+
+
+class BadRequest(Exception):
+    """A parameter that ServiceTitan answers with 400.
+
+    Args:
+        parameter: its name.
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, parameter: str, reason: str) -> None:
+        super().__init__(f"{parameter}: {reason}")
+        self.parameter = parameter
+        self.reason = reason
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bound:
+    """Records whose `field` lies in `[lower, upper)`, or up to and with `upper`. Ticks."""
+
+    field: str
+    lower: int | None
+    upper: int | None
+    closed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What a list request asks for, besides the page."""
+
+    active: bool | None = None
+    bounds: tuple[Bound, ...] = ()
+    ids: frozenset[Any] | None = None
+    equals: tuple[tuple[str, str], ...] = ()
+    order: str = "id"
+    descending: bool = True
+
+
+def read_selection(endpoint: Endpoint, query: Mapping[str, str]) -> Selection:
+    """The selection of a request. Unknown parameters are ignored, as ServiceTitan does (facts 5.9).
+
+    Raises:
+        BadRequest: a value that cannot be read, or a required parameter that is missing.
+    """
+    order, descending = _order(endpoint, query)
+    return Selection(
+        active=_active(endpoint, query), bounds=_bounds(endpoint, query), ids=_ids(endpoint, query),
+        equals=tuple(
+            (name, query.get(name, endpoint.variants[0][name]))
+            for name in (endpoint.variants[0] if endpoint.variants else ())
+        ),
+        order=order, descending=descending,
+    )  # fmt: skip
+
+
+def _active(endpoint: Endpoint, query: Mapping[str, str]) -> bool | None:
+    for name, values in ACTIVE_VALUES.items():
+        if name not in endpoint.params:
+            continue
+        if name in query:
+            return _one_of(values, name, query[name])
+        return None if endpoint.table in BOTH_BY_DEFAULT else True
+    return None
+
+
+def _one_of(values: Mapping[str, bool | None], name: str, text: str) -> bool | None:
+    if text.lower() not in values:
+        raise BadRequest(name, f"The value '{text}' is not valid.")
+    return values[text.lower()]
+
+
+def _bounds(endpoint: Endpoint, query: Mapping[str, str]) -> tuple[Bound, ...]:
+    asked = endpoint.date_filter
+    if asked is None:
+        return ()
+    if asked.required and asked.lower not in query:
+        raise BadRequest(asked.lower, f"The {asked.lower} field is required.")
+    filters = [(asked.lower, asked.upper, endpoint.cursor or "modifiedOn")]
+    names = {column.name for column in endpoint.columns}
+    filters += [f for f in STAMP_FILTERS if f[0] != asked.lower and f[2] in names]
+    return tuple(
+        Bound(field=field, lower=_moment(query, lower), upper=_moment(query, upper),
+              closed=upper.endswith("OnOrBefore"))
+        for lower, upper, field in filters
+        if lower in query or upper in query
+    )  # fmt: skip
+
+
+def _moment(query: Mapping[str, str], name: str) -> int | None:
+    if name not in query:
+        return None
+    try:
+        return ticks.parse(query[name])
+    except ValueError:
+        raise BadRequest(name, f"The value '{query[name]}' is not valid.") from None
+
+
+def _ids(endpoint: Endpoint, query: Mapping[str, str]) -> frozenset[Any] | None:
+    if not endpoint.ids or not query.get("ids"):
+        return None
+    texts = [text.strip() for text in query["ids"].split(",")]
+    if len(texts) > MAX_IDS:
+        raise BadRequest("ids", f"At most {MAX_IDS} ids are allowed.")
+    try:
+        return frozenset(map(int, texts))
+    except ValueError:
+        raise BadRequest("ids", f"The value '{query['ids']}' is not valid.") from None
+
+
+def _order(endpoint: Endpoint, query: Mapping[str, str]) -> tuple[str, bool]:
+    """Newest first unless asked otherwise (facts 3.10)."""
+    text = query.get("sort", "").strip()
+    if not text or endpoint.sort is None:
+        return "id", True
+    # "+Id" that was not percent-encoded arrives as " Id", which strip has dealt with.
+    field = text.lstrip("+-").lower()
+    names = {column.name.lower(): column.name for column in endpoint.columns}
+    if field not in names:
+        raise BadRequest("sort", f"The value '{text}' is not valid.")
+    return names[field], text.startswith("-")
+
+
+def select(table: Table, selection: Selection) -> list[int]:
+    """Positions of the records that are meant, in order."""
+    return table.cached(selection, lambda: _select(table, selection))
+
+
+def _select(table: Table, selection: Selection) -> list[int]:
+    positions = list(table.alive())
+    if selection.active is not None:
+        positions = [at for at in positions if table.active[at] is selection.active]
+    if selection.ids is not None:
+        positions = [at for at in positions if table.keys[at] in selection.ids]
+    for bound in selection.bounds:
+        positions = _within(positions, bound, _moments(table, bound.field))
+    for name, text in selection.equals:
+        column = table.values(name)
+        positions = [at for at in positions if column[at] == text]
+    # Ties of any order go by key, so that pages never depend on chance.
+    positions.sort(key=table.keys.__getitem__, reverse=selection.descending)
+    if selection.order != "id":
+        column = _column(table, selection.order)
+        positions.sort(key=lambda at: _sortable(column[at]), reverse=selection.descending)
+    return positions
+
+
+def _within(positions: list[int], bound: Bound, moments: list[int]) -> list[int]:
+    lower = _NEVER + 1 if bound.lower is None else bound.lower
+    upper = -_NEVER if bound.upper is None else bound.upper + bound.closed
+    return [at for at in positions if lower <= moments[at] < upper]
+
+
+def _moments(table: Table, field: str) -> list[int]:
+    leaf = field.rpartition(".")[2]
+    if leaf in ("modifiedOn", "createdOn"):
+        return table.modified if leaf == "modifiedOn" else table.created
+    return [ticks.parse(text) if text else _NEVER for text in table.values(field)]
+
+
+def _column(table: Table, name: str) -> list[Any]:
+    return _moments(table, name) if name in ("modifiedOn", "createdOn") else table.values(name)
+
+
+def _sortable(value: Any) -> tuple[bool, Any]:
+    if isinstance(value, dict | list):
+        value = str(value)
+    return value is not None, value if value is not None else 0

@@ -1,0 +1,187 @@
+"""The sandbox as a server: in a thread of this process, or by itself for the command line."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections import Counter
+from collections.abc import Iterable
+from datetime import datetime
+from types import TracebackType
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from st_pipelines.catalog.loader import load_catalog
+from st_pipelines.catalog.model import Catalog
+from st_pipelines.sandbox.access import APP_KEY, Credentials
+from st_pipelines.sandbox.api import Api, Fault, Manners, Seen
+from st_pipelines.sandbox.control import Control
+from st_pipelines.sandbox.world import World
+
+HOST = "127.0.0.1"
+EVERY_METHOD = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+
+class Sandbox:
+    """A ServiceTitan on this machine. API and token are served at `url`.
+
+    Use it as a context manager, or call `start` and `stop`.
+
+    Args:
+        seed: decides everything that is left to chance; the second tenant has the next one.
+        customers: about how many customers each tenant has.
+        port: 0 takes a free one.
+        now: the company's time, aware; the real time if None. It stands still unless moved, or
+            unless `live`.
+        catalog: the endpoints to serve; the packaged ones if None.
+        history_days: for how long the company has been doing jobs.
+        tenants: how many there are. They share the app key, and have credentials of their own.
+        scopes: what the app may read; everything if None.
+        requests_per_second, token_seconds, export_batch, gzip_level, live: see `Manners`.
+    """
+
+    app_key = APP_KEY
+
+    def __init__(
+        self, *, seed: int = 7, customers: int = 2000, port: int = 0, now: datetime | None = None,
+        catalog: Catalog | None = None, history_days: int = 730, tenants: int = 1,
+        scopes: Iterable[str] | None = None, requests_per_second: float = 60.0,
+        token_seconds: float = 900, export_batch: int = 5000, gzip_level: int = 0,
+        live: bool = False,
+    ) -> None:  # fmt: skip
+        catalog = catalog or load_catalog()
+        self.tenants = tuple(Credentials.of_tenant(number) for number in range(tenants))
+        self.worlds = {
+            known.tenant_id: World(
+                catalog=catalog, seed=seed + number, customers=customers, now=now,
+                history_days=history_days,
+            )
+            for number, known in enumerate(self.tenants)
+        }  # fmt: skip
+        granted = sorted({endpoint.scope for endpoint in catalog} if scopes is None else scopes)
+        self._api = Api(
+            catalog=catalog, worlds=self.worlds, scopes=tuple(granted),
+            tenants={known.tenant_id: known for known in self.tenants},
+            manners=Manners(
+                requests_per_second=requests_per_second, token_seconds=token_seconds,
+                export_batch=export_batch, gzip_level=gzip_level, live=live,
+            ),
+        )  # fmt: skip
+        self._socket = socket.create_server((HOST, port), backlog=512)
+        self.url = f"http://{HOST}:{self._socket.getsockname()[1]}"
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                self._application(), log_level="warning", access_log=False, lifespan="off",
+                timeout_graceful_shutdown=1,
+            )
+        )  # fmt: skip
+        self._thread = threading.Thread(target=self.run, name="sandbox", daemon=True)
+
+    def _application(self) -> Starlette:
+        control = Control(self.worlds, self._api.log)
+        token = Route("/connect/token", self._api.token, methods=["POST"])
+        data = Route("/{path:path}", self._api.data, methods=EVERY_METHOD)
+        return Starlette(routes=[token, *control.routes(), data])
+
+    @property
+    def world(self) -> World:
+        """The first tenant's world."""
+        return self.worlds[self.tenant_id]
+
+    @property
+    def tenant_id(self) -> str:
+        """The first tenant's id."""
+        return self.tenants[0].tenant_id
+
+    @property
+    def client_id(self) -> str:
+        """The first tenant's client id."""
+        return self.tenants[0].client_id
+
+    @property
+    def client_secret(self) -> str:
+        """The first tenant's client secret."""
+        return self.tenants[0].client_secret
+
+    @property
+    def faults(self) -> list[Fault]:
+        """Functions that may answer a request before the sandbox does. Append to it."""
+        return self._api.faults
+
+    @property
+    def requests(self) -> Counter[str]:
+        """How often each path was asked for, `{tenant}` in the place of the id."""
+        return self._api.log.counts
+
+    @property
+    def seen(self) -> list[Seen]:
+        """The answered requests, oldest first."""
+        return list(self._api.log.seen)
+
+    @property
+    def token_requests(self) -> int:
+        """How many tokens were asked for."""
+        return self.requests["/connect/token"]
+
+    @property
+    def data_requests(self) -> int:
+        """How many other requests there were."""
+        return self.requests.total() - self.token_requests
+
+    def run(self) -> None:
+        """Serve until `stop` is called from another thread, or until Ctrl-C in the main one."""
+        self._server.run(sockets=[self._socket])
+
+    def start(self) -> Sandbox:
+        """Serve in a thread. The socket listens already, so a first request only waits."""
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """Stop serving and free the port."""
+        self._server.should_exit = True
+        if self._thread.is_alive():
+            self._thread.join()
+        self._socket.close()
+
+    def __enter__(self) -> Sandbox:
+        """Start."""
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        """Stop."""
+        self.stop()
+
+    def environment(self, prefix: str = "SERVICETITAN_") -> dict[str, str]:
+        """The environment variables that point a client at the first tenant."""
+        return {
+            f"{prefix}API_URL": self.url,
+            f"{prefix}AUTH_URL": self.url,
+            f"{prefix}CLIENT_ID": self.client_id,
+            f"{prefix}CLIENT_SECRET": self.client_secret,
+            f"{prefix}APP_KEY": self.app_key,
+            f"{prefix}TENANT_ID": self.tenant_id,
+        }
+
+
+def serve(
+    *, port: int = 0, seed: int = 7, customers: int = 2000, now: datetime | None = None,
+    tenants: int = 1, requests_per_second: float = 60.0, gzip_level: int = 0,
+) -> None:  # fmt: skip
+    """Serve until Ctrl-C. Prints the address and the settings to export.
+
+    Without `now` the company's time starts at the real one and passes with it.
+    """
+    sandbox = Sandbox(
+        port=port, seed=seed, customers=customers, now=now, tenants=tenants, live=now is None,
+        requests_per_second=requests_per_second, gzip_level=gzip_level,
+    )  # fmt: skip
+    print(sandbox.url, flush=True)
+    for name, value in sandbox.environment().items():
+        print(f"export {name}={value}", flush=True)
+    sandbox.run()

@@ -1,0 +1,70 @@
+"""What a company sets up before its first job: units, people, job types, campaigns, price book."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from st_pipelines.sandbox import pools, ticks
+from st_pipelines.sandbox.items import Named, Sku, Staff
+
+
+class Setup:
+    """The rows that all others point to. Created before `start`, changed now and then after it."""
+
+    def __init__(self, *, seed: int, start: int, customers: int) -> None:
+        self._rng = random.Random(seed * 7919)
+        self._start = start
+        self.units = tuple(Named(**self._life(1_000_000, n, 0), name=f"{trade} Residential")
+                           for n, trade in enumerate(pools.TRADES))  # fmt: skip
+        self.tags = self._named(1_100_000, [f"Tag {word}" for word in pools.SKUS + pools.WORDS * 2])
+        self.campaigns = self._named(
+            1_200_000, [f"{c} {t}" for c in pools.CHANNELS for t in pools.TRADES[:3]]
+        )
+        self.job_types = self._staffed(1_300_000, list(pools.JOB_TYPES), 0.02)
+        self.office = self._staffed(1_400_000, self._people(max(6, customers // 250)), 0.15)
+        technicians = self._people(max(12, customers // 120))
+        self.technicians = self._staffed(1_500_000, technicians, 0.15)
+        self.crews = {
+            unit.id: [t for t in self.technicians if t.unit is unit] for unit in self.units
+        }
+        self.categories = self._named(1_600_000, [f"{t} Parts" for t in pools.TRADES] * 4)
+        self.services = self._skus(1_700_000, "Service", 120)
+        self.materials = self._skus(1_800_000, "Material", 150)
+        self.equipment = self._skus(1_900_000, "Equipment", 50)
+        self.skus = self.services * 2 + self.materials + self.equipment
+
+    def _life(self, base: int, number: int, leaving: float) -> dict[str, Any]:
+        rng = self._rng
+        created = self._start - rng.randrange(ticks.DAY, 900 * ticks.DAY)
+        edits = sorted(self._start + rng.randrange(1500 * ticks.DAY) for _ in range(2))
+        gone = edits[0] if rng.random() < leaving else 0
+        return {
+            "id": base + 3 * number + number % 2,
+            "moments": (created, *edits),
+            "gone": gone,
+            "draw": rng.getrandbits(24),
+        }
+
+    def _people(self, number: int) -> list[str]:
+        return [pools.person(self._rng) for _ in range(number)]
+
+    def _named(self, base: int, names: list[str]) -> tuple[Named, ...]:
+        return tuple(Named(**self._life(base, n, 0.08), name=name) for n, name in enumerate(names))
+
+    def _staffed(self, base: int, names: list[str], leaving: float) -> tuple[Staff, ...]:
+        return tuple(
+            Staff(**self._life(base, n, leaving), name=name, unit=self.units[n % len(self.units)])
+            for n, name in enumerate(names)
+        )
+
+    def _skus(self, base: int, kind: str, number: int) -> tuple[Sku, ...]:
+        rng = self._rng
+        return tuple(
+            Sku(
+                **self._life(base, n, 0.05), kind=kind, code=f"{kind[0]}{1000 + n}",
+                name=f"{rng.choice(pools.TRADES)} {rng.choice(pools.SKUS)} {n}",
+                cents=rng.randrange(900, 95_000), category=rng.choice(self.categories),
+            )
+            for n in range(number)
+        )  # fmt: skip

@@ -1,0 +1,211 @@
+"""One collection as the sandbox holds it: its records' bytes and the columns it is searched by."""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_right
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from st_pipelines.catalog.model import Endpoint, Scalar
+from st_pipelines.sandbox import records, ticks
+from st_pipelines.sandbox.company import Company
+from st_pipelines.sandbox.generic import text_key
+from st_pipelines.sandbox.items import Item
+from st_pipelines.sandbox.records import Members, Writer
+from st_pipelines.sandbox.stories.story import Story
+
+Key = Any
+"""An id (int or text), a tuple of key fields, or the position of a record without a key."""
+
+
+class Table:
+    """The records of an endpoint, by position; every position keeps its record for good.
+
+    Attributes:
+        raws: JSON text of each record as the list serves it.
+        keys, created, modified, active, stamps: by position. `stamps` number the changes, so that
+            records with one `modifiedOn` have an order in the export.
+        deleted: positions that are served no more.
+        version: grows with every change; caches hang on it.
+    """
+
+    def __init__(self, endpoint: Endpoint, company: Company, story: Story, writer: Writer) -> None:
+        self.endpoint = endpoint
+        self.raws: list[bytes] = []
+        self.keys: list[Key] = []
+        self.created: list[int] = []
+        self.modified: list[int] = []
+        self.active: list[bool] = []
+        self.stamps: list[int] = []
+        self.items: list[Item | None] = []
+        self.deleted: set[int] = set()
+        self.version = 0
+        self._company = company
+        self._story = story
+        self._writer = writer
+        self._taken = 0
+        self._planned_to = -1
+        self._pinned: set[int] = set()
+        self._waiting: list[tuple[int, int, int, Item]] = []
+        self._overrides: dict[int, Members] = {}
+        self._positions: dict[Key, int] = {}
+        self._cache: dict[Any, Any] = {}
+        self._cached_version = -1
+        self._has_text_key = endpoint.key == ("id",) and not endpoint.explode and (
+            endpoint.column("id").type == Scalar("VARCHAR")
+        )  # fmt: skip
+
+    def advance(self, now: int) -> None:
+        """Let everything happen that is due by `now` (ticks)."""
+        if self._planned_to != self._company.next_day:
+            self._take_new_items()
+        while self._waiting and self._waiting[0][0] <= now:
+            _, _, position, item = heapq.heappop(self._waiting)
+            self._happen(item, position, now)
+
+    def _take_new_items(self) -> None:
+        items = self._story.items(self._company)
+        for item in items[self._taken :]:
+            # Position -1: not yet on the books.
+            heapq.heappush(self._waiting, (item.moments[0], item.id, -1, item))
+        self._taken = len(items)
+        self._planned_to = self._company.next_day
+
+    def _happen(self, item: Item, position: int, now: int) -> None:
+        seen = bisect_right(item.moments, now)
+        if position < 0:
+            position = self._append(item.moments[0])
+            self._name(position, self._key_of(item, position))
+            self.items[position] = item
+        self.modified[position] = max(self.modified[position], item.moments[seen - 1])
+        if position not in self._pinned:
+            self.active[position] = records.is_active(item, now)
+        self._write(position, now)
+        if seen < len(item.moments):
+            heapq.heappush(self._waiting, (item.moments[seen], item.id, position, item))
+
+    def _write(self, position: int, now: int) -> None:
+        item, changed = self.items[position], self._overrides.get(position)
+        if item is not None:
+            raw = self._writer.write(item, self.keys[position], self.modified[position], now)
+            self.raws[position] = raw
+        if changed is not None:
+            own = {**records.members(self.raws[position]), **changed}
+            own.update(self._clock(position, own))
+            self.raws[position] = records.encode(own)
+        self.version += 1
+        self.stamps[position] = self.version
+
+    def _clock(self, position: int, own: Members) -> Members:
+        """The members that tell when the record was created and changed."""
+        created = records.as_served(ticks.iso(self.created[position]))
+        modified = records.as_served(ticks.iso(self.modified[position]))
+        clock = {"createdOn": created, "modifiedOn": modified}
+        parent, _, leaf = (self.endpoint.cursor or "").rpartition(".")
+        if parent in own and leaf == "modifiedOn":
+            inside = {**records.members(own[parent]), leaf: modified}
+            clock[parent] = msgspec.Raw(records.encode(inside))
+        return {name: value for name, value in clock.items() if name in own}
+
+    def _append(self, moment: int) -> int:
+        self.raws.append(b"{}")
+        self.keys.append(len(self.keys))
+        self.created.append(moment)
+        self.modified.append(moment)
+        self.active.append(True)
+        self.stamps.append(0)
+        self.items.append(None)
+        return len(self.keys) - 1
+
+    def _name(self, position: int, key: Key) -> None:
+        self.keys[position] = key
+        self._positions[key] = position
+
+    def _key_of(self, item: Item, position: int) -> Key:
+        if self._has_text_key:
+            return text_key(self.endpoint.table, item.draw, self._company.seed)
+        if self.endpoint.key == ("id",):
+            return item.id + self._story.offset
+        return item.id if self.endpoint.explode else position
+
+    def position(self, key: Key) -> int:
+        """Where the record with `key` is. Raises KeyError."""
+        if len(self.endpoint.key) > 1:
+            columns = (self.values(name) for name in self.endpoint.key)
+            return list(zip(*columns, strict=True)).index(tuple(key))
+        return self._positions[key]
+
+    def create(self, fields: dict[str, Any], now: int) -> Key:
+        """Add a record like the newest, with `fields` and times of its own; its key."""
+        newest = self.raws[-1] if self.raws else b"{}"
+        position = self._append(now)
+        own = records.members(newest)
+        if self.endpoint.key == ("id",) and not self.endpoint.explode:
+            key = fields.get("id", self._new_key(position))
+            own["id"] = records.as_served(key)
+        else:
+            key = position
+        self._name(position, key)
+        if self.endpoint.cursor in own:
+            own[self.endpoint.cursor] = records.as_served(ticks.iso(now))
+        if "active" in own:
+            own["active"] = msgspec.Raw(b"true")
+        self._overrides[position] = own
+        self.change(position, fields, now)
+        return key
+
+    def _new_key(self, position: int) -> Key:
+        if self._has_text_key:
+            return text_key(self.endpoint.table, -position, self._company.seed)
+        numbers = [key for key in self.keys[:-1] if isinstance(key, int)]
+        return max(numbers, default=1_000_000) + 1
+
+    def change(self, position: int, fields: dict[str, Any], now: int) -> None:
+        """Set `fields` of a record, and its time of modification to `now` unless it is given."""
+        given = {name: records.as_served(value) for name, value in fields.items()}
+        created, modified = given.pop("createdOn", None), given.pop("modifiedOn", None)
+        if created is not None:
+            self.created[position] = ticks.parse(msgspec.json.decode(created))
+        self.modified[position] = ticks.parse(msgspec.json.decode(modified)) if modified else now
+        if "active" in fields:
+            self.active[position] = bool(fields["active"])
+            self._pinned.add(position)
+        if not self._writer.serves("active"):
+            given.pop("active", None)
+        self._overrides.setdefault(position, {}).update(given)
+        self._write(position, now)
+
+    def delete(self, position: int) -> None:
+        """Serve the record no more, anywhere."""
+        self.deleted.add(position)
+        self.version += 1
+
+    def revive(self, position: int, now: int) -> None:
+        """Serve a deleted or inactive record again, as changed at `now`."""
+        self.deleted.discard(position)
+        self.change(position, {"active": True}, now)
+
+    def cached(self, name: Any, make: Callable[[], Any]) -> Any:
+        """What `make` gives, kept until the table changes."""
+        if self._cached_version != self.version:
+            self._cache.clear()
+            self._cached_version = self.version
+        if name not in self._cache:
+            self._cache[name] = make()
+        return self._cache[name]
+
+    def alive(self) -> Iterable[int]:
+        """Positions of all records that are served at all."""
+        return (position for position in range(len(self.keys)) if position not in self.deleted)
+
+    def values(self, name: str) -> list[Any]:
+        """A top-level field's value in every record, by position; None where it is missing."""
+        return self.cached(("values", name), lambda: self._decode(name))
+
+    def _decode(self, name: str) -> list[Any]:
+        shape = msgspec.defstruct("Shape", [("value", Any, msgspec.field(default=None, name=name))])
+        decode = msgspec.json.Decoder(shape).decode
+        return [decode(raw).value for raw in self.raws]  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,0 +1,86 @@
+"""Time as the sandbox counts it: whole ticks of 100 ns since 1970, as ServiceTitan's clock does.
+
+Python's datetime stops at microseconds, ServiceTitan serves seven digits (facts 7.4).
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+SECOND = 10_000_000
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+EPOCH = date(1970, 1, 1)
+EPOCH_MOMENT = datetime(1970, 1, 1, tzinfo=UTC)
+NEW_YORK = ZoneInfo("America/New_York")
+
+_FRACTION = re.compile(r"\.(\d{1,9})")
+_CLOCK = tuple(f"{minute // 60:02}:{minute % 60:02}" for minute in range(1440))
+
+
+def from_datetime(moment: datetime) -> int:
+    """Ticks of an aware datetime."""
+    return (moment - EPOCH_MOMENT) // timedelta(microseconds=1) * 10
+
+
+def to_datetime(ticks: int) -> datetime:
+    """The aware UTC datetime of `ticks`, cut to microseconds."""
+    return EPOCH_MOMENT + timedelta(microseconds=ticks // 10)
+
+
+def parse(text: str) -> int:
+    """Ticks of an ISO 8601 text with or without time, fraction and offset; UTC where it has none.
+
+    Raises ValueError for anything else.
+    """
+    fraction = _FRACTION.search(text)
+    # A plus sign that was not percent-encoded arrives as a blank.
+    whole = _FRACTION.sub("", text.strip()).replace(" ", "+" if "T" in text else "T")
+    moment = datetime.fromisoformat(whole)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    digits = fraction.group(1)[:7].ljust(7, "0") if fraction else "0"
+    return from_datetime(moment) + int(digits)
+
+
+@lru_cache(maxsize=8192)
+def _day(number: int) -> str:
+    return (EPOCH + timedelta(days=number)).isoformat()
+
+
+def iso(ticks: int) -> str:
+    """`2025-10-13T14:05:09.8446003Z`; trailing zeros of the fraction are dropped (facts 7.4)."""
+    seconds, fraction = divmod(ticks, SECOND)
+    days, second = divmod(seconds, 86_400)
+    head = f"{_day(days)}T{_CLOCK[second // 60]}:{second % 60:02}"
+    if not fraction:
+        return head + "Z"
+    digits = f"{fraction:07}".rstrip("0")
+    # One digit was never seen in a real answer.
+    return f"{head}.{digits if len(digits) > 1 else digits + '0'}Z"
+
+
+def midnight_utc(ticks: int) -> str:
+    """The day of `ticks` as a date-only value arrives: `2025-10-13T00:00:00Z` (facts 7.5)."""
+    return f"{_day(ticks // DAY)}T00:00:00Z"
+
+
+def naive_date(ticks: int) -> str:
+    """The day of `ticks` as a field of format `date` arrives: `2025-10-13T00:00:00`."""
+    return f"{_day(ticks // DAY)}T00:00:00"
+
+
+def day_number(moment: datetime) -> int:
+    """The local day in New York, in days since 1970."""
+    return (moment.astimezone(NEW_YORK).date() - EPOCH).days
+
+
+@lru_cache(maxsize=16_384)
+def local_midnight(day: int) -> int:
+    """Ticks at which the local day `day` (days since 1970) starts in New York."""
+    start = EPOCH + timedelta(days=day)
+    return from_datetime(datetime(start.year, start.month, start.day, tzinfo=NEW_YORK))

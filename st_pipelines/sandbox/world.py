@@ -1,0 +1,164 @@
+"""All that one tenant holds at a time that only moves forward."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from st_pipelines.catalog.model import Catalog, Endpoint
+from st_pipelines.sandbox import records, ticks
+from st_pipelines.sandbox.company import Company
+from st_pipelines.sandbox.filler import Filler
+from st_pipelines.sandbox.generic import References, generic_story
+from st_pipelines.sandbox.records import Writer
+from st_pipelines.sandbox.stories import customers, money, office, work
+from st_pipelines.sandbox.stories.story import Story
+from st_pipelines.sandbox.table import Key, Table
+
+STORIES: dict[str, Story] = {
+    **customers.STORIES, **work.STORIES, **money.STORIES, **office.STORIES
+}  # fmt: skip
+
+
+class World:
+    """The company's records, by table; each table is made when it is first asked for.
+
+    Safe to use from a test's thread while the server answers: everything holds `lock`.
+    The same arguments always make the same world.
+
+    Args:
+        catalog: the endpoints it must serve.
+        seed: decides everything that is left to chance.
+        customers: about how many customers there are at `now`.
+        history_days: for how long the company has been doing jobs by then.
+        now: an aware datetime; the real time if None.
+    """
+
+    def __init__(
+        self, *, catalog: Catalog, seed: int = 7, customers: int = 2000, history_days: int = 730,
+        now: datetime | None = None,
+    ) -> None:  # fmt: skip
+        self.catalog = catalog
+        self.seed = seed
+        self.lock = threading.RLock()
+        self._now = ticks.from_datetime(now or datetime.now(UTC))
+        self._start = self._now
+        self._company = Company(
+            seed=seed, customers=customers, history_days=history_days, now=self._now
+        )
+        self._references = References(catalog, self._company, self._now, STORIES)
+        self._tables: dict[str, Table] = {}
+
+    @property
+    def now(self) -> datetime:
+        """The company's time, UTC. Set it to a later one to let life go on."""
+        return ticks.to_datetime(self._now)
+
+    @now.setter
+    def now(self, moment: datetime) -> None:
+        self.set_now(moment)
+
+    @property
+    def now_ticks(self) -> int:
+        """The company's time in ticks of 100 ns."""
+        return self._now
+
+    def set_now(self, moment: datetime) -> None:
+        """Let everything happen that is due by `moment` (aware). Raises ValueError if it is past."""
+        target = ticks.from_datetime(moment)
+        with self.lock:
+            if target < self._now:
+                raise ValueError(f"time only moves forward: {moment} is before {self.now}")
+            self._now = target
+            self._company.extend(target)
+            for table in self._tables.values():
+                table.advance(target)
+
+    def move(self, delta: timedelta) -> None:
+        """Let `delta` pass."""
+        self.set_now(self.now + delta)
+
+    def table(self, name: str) -> Table:
+        """The table called `api.name`, up to date. Raises KeyError."""
+        with self.lock:
+            if name not in self._tables:
+                self._tables[name] = self._build(self.catalog[name])
+            return self._tables[name]
+
+    def _build(self, endpoint: Endpoint) -> Table:
+        rng = random.Random(f"{self.seed}:{endpoint.table}")
+        filler = self.filler(endpoint, rng)
+        story = STORIES.get(endpoint.table) or generic_story(endpoint, self._company)
+        table = Table(endpoint, self._company, story, Writer(endpoint, story, filler))
+        table.advance(self._now)
+        return table
+
+    def filler(self, endpoint: Endpoint, rng: random.Random) -> Filler:
+        """A source of values for `endpoint` that refer to this world's records."""
+        # Invented times lie before the start, so that a world that was moved equals one moved less.
+        return Filler(endpoint, rng, self._start, lambda: self._references.pick(endpoint, rng))
+
+    def counts(self) -> dict[str, int]:
+        """How many records each table that was asked for holds."""
+        with self.lock:
+            return {name: len(list(table.alive())) for name, table in self._tables.items()}
+
+    def raw(self, table: str) -> list[bytes]:
+        """JSON text of every record of a list, inactive ones included, in the order of arrival."""
+        with self.lock:
+            held = self.table(table)
+            return [held.raws[position] for position in held.alive()]
+
+    def export_raw(self, table: str) -> list[bytes]:
+        """JSON text of every record as the export serves it, in the order of arrival."""
+        with self.lock:
+            held = self.table(table)
+            return [
+                records.for_export(held.raws[position], held.endpoint, held.active[position])
+                for position in held.alive()
+            ]
+
+    def records(self, table: str, *, exact: bool = False) -> list[dict[str, Any]]:
+        """Every record of a list as parsed JSON; `exact` makes its numbers Decimals."""
+        return list(_parsed(self.raw(table), exact))
+
+    def export_records(self, table: str, *, exact: bool = False) -> list[dict[str, Any]]:
+        """Every record as the export serves it, as parsed JSON."""
+        return list(_parsed(self.export_raw(table), exact))
+
+    def create(self, table: str, **fields: Any) -> Key:
+        """Add a record, created now, like the newest but for `fields`. Returns its key."""
+        with self.lock:
+            return self.table(table).create(fields, self._now)
+
+    def change(self, table: str, key: Key, **fields: Any) -> None:
+        """Set fields of a record; `modifiedOn` becomes now, unless it is among them."""
+        with self.lock:
+            held = self.table(table)
+            held.change(held.position(key), fields, self._now)
+
+    def deactivate(self, table: str, key: Key) -> None:
+        """Make a record inactive, as a deletion in ServiceTitan does."""
+        self.change(table, key, active=False)
+
+    def delete(self, table: str, key: Key) -> None:
+        """Take a record out of list and export."""
+        with self.lock:
+            held = self.table(table)
+            held.delete(held.position(key))
+
+    def revive(self, table: str, key: Key) -> None:
+        """Bring a deleted or inactive record back."""
+        with self.lock:
+            held = self.table(table)
+            held.revive(held.position(key), self._now)
+
+
+def _parsed(raws: list[bytes], exact: bool) -> Iterator[dict[str, Any]]:
+    for raw in raws:
+        yield json.loads(raw, parse_float=Decimal) if exact else json.loads(raw)

@@ -1,0 +1,1 @@
+"""Asks ServiceTitan over HTTP. Imports neither dagster nor duckdb; see `paging.read`."""

@@ -1,0 +1,192 @@
+"""Access tokens: one for all clients and threads that use the same credentials.
+
+The vendor throttles requests with new access tokens and asks to cache them; a token lives 900 s.
+Tokens are kept in memory only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+import requests
+from pydantic import SecretStr
+
+from st_pipelines.servicetitan import answers
+from st_pipelines.servicetitan.connection import Connection
+from st_pipelines.servicetitan.errors import AuthenticationFailed, ServiceTitanError
+from st_pipelines.servicetitan.retry import RetryPolicy, run
+from st_pipelines.servicetitan.transport import Answer, Asked, Unsigned, send
+from st_pipelines.servicetitan.usage import Usage
+
+# Renewed so long before the end: requests that are under way must still arrive with it.
+_MARGIN = 60.0
+_MARGIN_SHARE = 0.1
+# What the vendor documents, for an answer that does not say.
+_LIFETIME = 900.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Token:
+    """An access token.
+
+    Attributes:
+        value: sent as the bearer.
+        renew_at: on the source's clock; from then on another is fetched.
+    """
+
+    value: SecretStr
+    renew_at: float
+
+
+class _TokenAnswer(msgspec.Struct):
+    access_token: str
+    expires_in: float | str | None = None
+
+
+class TokenSource:
+    """Holds the current token of one client id and renews it, once for all threads."""
+
+    def __init__(
+        self, connection: Connection, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Start without a token.
+
+        Args:
+            connection: whose credentials to use.
+            clock: seconds, never going back.
+        """
+        self._connection = connection
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._token: Token | None = None
+
+    def token(
+        self,
+        session: requests.Session,
+        policy: RetryPolicy,
+        *,
+        usage: Usage | None = None,
+        cancelled: threading.Event | None = None,
+    ) -> Token:
+        """The current token, fetched if there is none or it is about to end.
+
+        Threads that come meanwhile wait for the one that fetches it.
+
+        Args:
+            session: sends the request.
+            policy: for 429, 5xx and network errors of the token endpoint.
+            usage: counts the requests.
+            cancelled: ends the waits between retries.
+
+        Returns:
+            A token that is good for some time yet.
+
+        Raises:
+            AuthenticationFailed: the credentials are refused.
+            ServiceTitanError: the token endpoint could not be used.
+        """
+        with self._lock:
+            if self._token is None or self._clock() >= self._token.renew_at:
+                self._token = None
+                self._token = run(
+                    policy,
+                    lambda: self._request(session, usage or Usage()),
+                    cancelled=cancelled,
+                )
+            return self._token
+
+    def invalidate(self, token: Token) -> None:
+        """Forget a token that was answered with 401, unless it has been replaced already.
+
+        Args:
+            token: the one that was refused, not necessarily the current one.
+        """
+        with self._lock:
+            if self._token is token:
+                self._token = None
+
+    def _request(self, session: requests.Session, usage: Usage) -> Token:
+        connection = self._connection
+        asked = Asked(method="POST", url=connection.token_url, secrets=connection.secrets)
+        asked_at = self._clock()
+        usage.add(token_requests=1)
+        answer = send(
+            session,
+            asked,
+            auth=Unsigned(),
+            timeout=connection.timeout,
+            form={
+                "grant_type": "client_credentials",
+                "client_id": connection.client_id,
+                "client_secret": connection.client_secret,
+            },
+        )
+        if answer.status in (400, 401, 403):
+            raise _refused(connection, asked, answer)
+        if failure := answers.failure_of(asked, answer):
+            raise failure
+        return _read_token(asked, answer, asked_at)
+
+
+def token_source_for(connection: Connection) -> TokenSource:
+    """The one source that this process has for the credentials of a connection.
+
+    Args:
+        connection: two that differ only in tenant share a source: groups of companies may
+            have one pair of credentials for several tenants (vendor).
+
+    Returns:
+        The same object for the same auth host, environment, client id and secret. The secret
+        counts, so that a corrected one is not answered from the failure of its predecessor.
+    """
+    digest = hashlib.sha256(connection.client_secret.get_secret_value().encode()).digest()
+    key = (connection.auth_url, connection.client_id, connection.environment, digest)
+    with _sources_lock:
+        return _sources.setdefault(key, TokenSource(connection))
+
+
+_sources: dict[tuple[str, str, str, bytes], TokenSource] = {}
+_sources_lock = threading.Lock()
+
+
+def _read_token(asked: Asked, answer: Answer, asked_at: float) -> Token:
+    failure: ServiceTitanError
+    try:
+        parsed = msgspec.json.decode(answer.body, type=_TokenAnswer)
+        lifetime = _LIFETIME if parsed.expires_in is None else float(parsed.expires_in)
+        margin = min(_MARGIN, lifetime * _MARGIN_SHARE)
+        return Token(value=SecretStr(parsed.access_token), renew_at=asked_at + lifetime - margin)
+    except ValueError:
+        failure = answers.unexpected(asked, answer, "no access_token came")
+    raise failure
+
+
+def _refused(connection: Connection, asked: Asked, answer: Answer) -> AuthenticationFailed:
+    what = answers.said(asked, answer)
+    return AuthenticationFailed(
+        f"no token, answered {answer.status}: {what.text}",
+        method=asked.method,
+        url=asked.shown_url,
+        status=answer.status,
+        trace_id=what.trace_id,
+        detail=what.text,
+        hint=_refused_hint(connection),
+    )
+
+
+def _refused_hint(connection: Connection) -> str:
+    secret = connection.client_secret.get_secret_value()
+    for name, value in (("client id", connection.client_id), ("client secret", secret)):
+        if not value:
+            return f"The {name} is empty."
+        if value != value.strip():
+            return f"The {name} begins or ends with white space, perhaps a pasted line break."
+    return (
+        f"Check client id and secret of the environment '{connection.environment}': each tenant"
+        " and environment has its own pair, and a secret that was rotated no longer works."
+    )

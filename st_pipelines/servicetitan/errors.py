@@ -1,0 +1,132 @@
+"""Everything that can go wrong with ServiceTitan, by what the reader must do about it.
+
+    ServiceTitanError
+      AuthenticationFailed   correct the client id or secret of this environment
+      PermissionDenied       tick the scope, or let the tenant's admin accept the app
+      WrongPath              correct the path, tenant id or app key; never "no rows"
+      BadRequest             correct the parameters: a fault in the catalogue or in this package
+      RateLimited            wait; lower the requests a second; see what else uses the app
+      ServiceUnavailable     wait; ServiceTitan is down, in maintenance or overloaded
+      Unreachable            look at DNS, proxy, firewall, TLS; or wait
+      UnexpectedAnswer       wait; if it stays, the API has changed
+      ReadingMoved           run again at a quieter time: completeness could not be proven
+      TokenRepeated          an export feed does not advance; report it to ServiceTitan
+
+`permanent` says whether running the same thing again would give the same answer.
+Messages, attributes and chained exceptions hold no secret; `answers` takes care of that.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ServiceTitanError(Exception):
+    """A request or a reading that failed.
+
+    Attributes:
+        permanent: running it again, unchanged, would fail again.
+        method: HTTP method, or "" where no single request failed.
+        url: redacted URL, or "".
+        status: HTTP status, or None where there was no answer.
+        trace_id: ServiceTitan's `traceId`; their support asks for it.
+        hint: what helps.
+        detail: what ServiceTitan said, scrubbed and shortened.
+        wait: seconds that the answer said to wait, or None.
+        exhausted: the retries are used up, so that no outer retry starts over.
+    """
+
+    permanent: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        method: str = "",
+        url: str = "",
+        status: int | None = None,
+        trace_id: str | None = None,
+        hint: str = "",
+        detail: str = "",
+        wait: float | None = None,
+    ) -> None:
+        """Compose the message that a person reads.
+
+        Args:
+            message: what happened, one clause.
+            method: HTTP method.
+            url: redacted URL.
+            status: HTTP status.
+            trace_id: ServiceTitan's `traceId`.
+            hint: what helps.
+            detail: what ServiceTitan said, scrubbed.
+            wait: seconds to wait, as told by the answer.
+        """
+        where = f"{method} {url}: " if url else ""
+        trace = f" (traceId {trace_id})" if trace_id else ""
+        super().__init__(f"{where}{message}{trace}." + (f" {hint}" if hint else ""))
+        self.method = method
+        self.url = url
+        self.status = status
+        self.trace_id = trace_id
+        self.hint = hint
+        self.detail = detail
+        self.wait = wait
+        self.exhausted = False
+
+
+class AuthenticationFailed(ServiceTitanError):
+    """The token endpoint refused the credentials, or a fresh token was answered with 401."""
+
+
+class PermissionDenied(ServiceTitanError):
+    """403: the app lacks the scope, or the tenant has not connected (this version of) the app."""
+
+
+class WrongPath(ServiceTitanError):
+    """404: on a collection this means a wrong path, tenant id or app key."""
+
+
+class BadRequest(ServiceTitanError):
+    """400, or another 4xx that has no class of its own."""
+
+
+class RateLimited(ServiceTitanError):
+    """429 outlasted the retries."""
+
+    permanent = False
+
+
+class ServiceUnavailable(ServiceTitanError):
+    """5xx, or 409 for maintenance, outlasted the retries."""
+
+    permanent = False
+
+
+class Unreachable(ServiceTitanError):
+    """No complete answer came: DNS, refused or reset connection, TLS, timeout, cut body.
+
+    Attributes:
+        smaller_may_help: the server took too long or broke off, so a smaller page may succeed.
+        retryable: False for a certificate that will not become valid by asking again.
+    """
+
+    permanent = False
+    smaller_may_help: bool = False
+    retryable: bool = True
+
+
+class UnexpectedAnswer(ServiceTitanError):
+    """An answer that is not the expected JSON, or a paging that cannot be right."""
+
+    permanent = False
+
+
+class ReadingMoved(ServiceTitanError):
+    """The records moved while they were read, so that completeness could not be proven."""
+
+    permanent = False
+
+
+class TokenRepeated(ServiceTitanError):
+    """An export feed repeats a continuation token, or never ends."""

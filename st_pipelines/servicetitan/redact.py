@@ -1,0 +1,78 @@
+"""Keeps secrets out of whatever a person may read: URLs and the bodies of answers."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from urllib.parse import parse_qsl, quote, quote_plus, urlsplit
+
+from pydantic import SecretStr
+
+HIDDEN = "***"
+TEXT_LIMIT = 500
+
+_SHOWN = re.compile(r"page|pageSize|sort|includeTotal|includeRecentChanges|active\w*", re.ASCII)
+_DATE_NAME = re.compile(r"from|to|\w*(?:After|Before|On|Utc|From|To)", re.ASCII)
+_DATE = re.compile(r"\d{4}-\d\d-\d\d(?:T[\d:.]+Z?)?", re.ASCII)
+_JWT = re.compile(r"eyJ[\w-]{5,}\.[\w-]*(?:\.[\w-]*)?", re.ASCII)
+_BEARER = re.compile(r"(?i)\bbearer\s+[^\s\"',;<>]+")
+# A shorter "secret" would blank out ordinary words; ServiceTitan's have 40 characters and more.
+_SHORTEST_SECRET = 4
+
+
+def redact_url(url: str) -> str:
+    """The URL as it may be logged.
+
+    Args:
+        url: absolute or a path; credentials before the host are dropped.
+
+    Returns:
+        The URL with the values of paging, sorting, `active*` and dates. Every other value is
+        `***`, and so is a `from` that is a continuation token.
+    """
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    shown = f"{parts.scheme}://{host}{parts.path}" if host else parts.path
+    if not parts.query:
+        return shown
+    pairs = parse_qsl(parts.query, keep_blank_values=True)
+    return shown + "?" + "&".join(f"{name}={_shown_value(name, value)}" for name, value in pairs)
+
+
+def scrub(text: str, secrets: Iterable[SecretStr | str]) -> str:
+    """The text without the secrets, in any of the spellings in which they travel.
+
+    Args:
+        text: e.g. the body of an error answer, which may echo what was sent.
+        secrets: known ones; anything that looks like a JWT or a bearer token goes as well.
+
+    Returns:
+        The text with `***` in their places. Cut it after this, never before: half a secret
+        is no longer recognised.
+    """
+    for spelling in _spellings(secrets):
+        text = text.replace(spelling, HIDDEN)
+    return _BEARER.sub(HIDDEN, _JWT.sub(HIDDEN, text))
+
+
+def shorten(text: str, limit: int = TEXT_LIMIT) -> str:
+    """The text on one line, cut after `limit` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= limit else line[:limit] + " ..."
+
+
+def _shown_value(name: str, value: str) -> str:
+    if _SHOWN.fullmatch(name):
+        return value
+    return value if _DATE_NAME.fullmatch(name) and _DATE.fullmatch(value) else HIDDEN
+
+
+def _spellings(secrets: Iterable[SecretStr | str]) -> list[str]:
+    found: set[str] = set()
+    for secret in secrets:
+        plain = secret.get_secret_value() if isinstance(secret, SecretStr) else secret
+        for form in (plain, plain.strip()):
+            found |= {form, quote(form, safe=""), quote_plus(form), json.dumps(form)[1:-1]}
+    long_enough = (form for form in found if len(form) >= _SHORTEST_SECRET)
+    return sorted(long_enough, key=len, reverse=True)

@@ -1,0 +1,224 @@
+"""One HTTP exchange. The only module that touches `requests`, whose exceptions hold secrets."""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from http.cookiejar import DefaultCookiePolicy
+
+import requests
+import urllib3
+from pydantic import SecretStr
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+
+from st_pipelines import __version__
+from st_pipelines.servicetitan.errors import Unreachable
+from st_pipelines.servicetitan.redact import redact_url
+
+# More than any sensible concurrency: a full pool throws connections away after each request.
+POOL_SIZE = 64
+_CONNECT_TIMEOUT = 10.0
+_CHUNK = 1 << 16
+# A body that drips never times out by itself; so many timeouts are enough for the slowest page.
+_BODY_TIMEOUTS = 3
+_HEADERS = {
+    "User-Agent": f"st_pipelines/{__version__}",
+    "Accept": "application/json",
+    "Accept-Encoding": "gzip, deflate",
+}
+_REASONS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...] = (
+    (ssl.SSLCertVerificationError, "the server's certificate is not accepted"),
+    (urllib3.exceptions.NameResolutionError, "the host name does not resolve"),
+    (requests.exceptions.ConnectTimeout, "no connection within the timeout"),
+    ((requests.exceptions.Timeout, urllib3.exceptions.TimeoutError), "no answer in time"),
+    (requests.exceptions.ProxyError, "the proxy does not let the request through"),
+    (ConnectionRefusedError, "the connection was refused"),
+    (requests.exceptions.SSLError, "the TLS connection failed"),
+    (requests.exceptions.ContentDecodingError, "the body is not valid gzip"),
+    ((http.client.IncompleteRead, urllib3.exceptions.IncompleteRead), "the body was cut short"),
+    (requests.exceptions.ChunkedEncodingError, "the connection broke within the body"),
+    ((ConnectionError, http.client.HTTPException), "the connection was closed without an answer"),
+)
+_TOO_MUCH = (
+    requests.exceptions.ReadTimeout,
+    requests.exceptions.ChunkedEncodingError,
+    urllib3.exceptions.ReadTimeoutError,
+)
+
+
+class Unsigned(AuthBase):
+    """Sends no credentials. Given explicitly, or `requests` looks for some in ~/.netrc."""
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Leave the request as it is."""
+        return request
+
+
+class Signature(Unsigned):
+    """Signs a data request; an object, so that no local variable of a traceback shows a secret."""
+
+    def __init__(self, token: SecretStr, app_key: SecretStr) -> None:
+        """Keep both until the request is made.
+
+        Args:
+            token: sent as `Authorization: Bearer`.
+            app_key: sent as `ST-App-Key`.
+        """
+        self._token = token
+        self._app_key = app_key
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Add both headers."""
+        request.headers["Authorization"] = f"Bearer {self._token.get_secret_value()}"
+        request.headers["ST-App-Key"] = self._app_key.get_secret_value()
+        return request
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What is asked, and what must not be shown of it.
+
+    Attributes:
+        method: HTTP method.
+        url: with its query.
+        secrets: whatever an answer might echo.
+        scope: the OAuth scope that it needs, where known.
+    """
+
+    method: str
+    url: str = field(repr=False)
+    secrets: tuple[SecretStr, ...] = ()
+    scope: str = ""
+
+    @property
+    def shown_url(self) -> str:
+        """The URL without secrets."""
+        return redact_url(self.url)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """A complete answer.
+
+    Attributes:
+        status: HTTP status.
+        headers: looked up without regard to case.
+        body: decompressed.
+    """
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+
+
+def new_session() -> requests.Session:
+    """A session that threads can share: pooled, without cookies, with proxies from the environment.
+
+    Returns:
+        A session that repeats nothing by itself.
+    """
+    session = requests.Session()
+    adapter = HTTPAdapter(pool_connections=4, pool_maxsize=POOL_SIZE, max_retries=0)
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
+    return session
+
+
+def send(
+    session: requests.Session,
+    asked: Asked,
+    *,
+    auth: AuthBase,
+    timeout: float,
+    form: Mapping[str, SecretStr | str] | None = None,
+) -> Answer:
+    """Make one exchange and read the whole body.
+
+    Redirects are not followed: the app key would go along to wherever they lead.
+
+    Args:
+        session: shared by threads.
+        asked: method and URL.
+        auth: signs the request.
+        timeout: seconds without a byte.
+        form: sent form-encoded.
+
+    Returns:
+        The answer, whatever its status.
+
+    Raises:
+        Unreachable: no complete answer came.
+    """
+    failure: Unreachable
+    try:
+        return _exchange(session, asked, auth, timeout, form)
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+        failure = _unreachable(asked, error)
+    # Raised out here, or the exception above, which holds the headers, would be its __context__.
+    raise failure
+
+
+def _exchange(
+    session: requests.Session,
+    asked: Asked,
+    auth: AuthBase,
+    timeout: float,
+    form: Mapping[str, SecretStr | str] | None,
+) -> Answer:
+    deadline = time.monotonic() + _BODY_TIMEOUTS * timeout
+    with session.request(
+        asked.method,
+        asked.url,
+        headers=_HEADERS,
+        data=form and {name: _plain(value) for name, value in form.items()},
+        auth=auth,
+        timeout=(min(timeout, _CONNECT_TIMEOUT), timeout),
+        allow_redirects=False,
+        stream=True,
+    ) as response:
+        chunks = []
+        for chunk in response.iter_content(_CHUNK):
+            chunks.append(chunk)
+            if time.monotonic() > deadline:
+                raise requests.exceptions.ReadTimeout
+        return Answer(status=response.status_code, headers=response.headers, body=b"".join(chunks))
+
+
+def _plain(value: SecretStr | str) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else value
+
+
+def _unreachable(asked: Asked, error: Exception) -> Unreachable:
+    causes = tuple(_causes(error))
+    # Only our own words: the library's carry the URL with its query, or a header with its value.
+    reason = next(
+        (text for kind, text in _REASONS if any(isinstance(one, kind) for one in causes)),
+        f"the request could not be made ({type(error).__name__})",
+    )
+    unusable = isinstance(error, ValueError) and not isinstance(error, requests.JSONDecodeError)
+    hint = "Check proxy, firewall and the host in the settings."
+    if unusable:
+        hint = "Check the host in the settings, and the app key for line breaks or odd characters."
+    failure = Unreachable(reason, method=asked.method, url=asked.shown_url, hint=hint)
+    failure.smaller_may_help = any(isinstance(one, _TOO_MUCH) for one in causes)
+    bad_certificate = any(isinstance(one, ssl.SSLCertVerificationError) for one in causes)
+    failure.retryable = not (unusable or bad_certificate)
+    return failure
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The exception and everything that it wraps, in each of the ways that the libraries use."""
+    todo: list[object] = [error]
+    seen: set[int] = set()
+    while todo:
+        one = todo.pop()
+        if not isinstance(one, BaseException) or id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        todo += [one.__cause__, one.__context__, getattr(one, "reason", None), *one.args]

@@ -1,0 +1,134 @@
+"""Book-keeping in the schema `_st`: what was loaded, when, from where; and what the tables are.
+
+A load's line is written in the transaction of its rows, so the books never claim more than the
+tables hold.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+from datetime import datetime
+
+import duckdb
+
+from st_pipelines.catalog.model import Catalog, Endpoint
+from st_pipelines.warehouse.columns import literal, quote
+from st_pipelines.warehouse.connect import ALIAS
+from st_pipelines.warehouse.schema import columns_of
+
+_LOADS = {
+    "environment": "VARCHAR",
+    "api": "VARCHAR",
+    "endpoint": "VARCHAR",
+    "tenant_id": "VARCHAR",
+    "window_start": "TIMESTAMPTZ",
+    "window_end": "TIMESTAMPTZ",
+    "rows_read": "BIGINT",
+    "rows_inserted": "BIGINT",
+    "rows_updated": "BIGINT",
+    "rows_unchanged": "BIGINT",
+    "rows_deleted": "BIGINT",
+    "requests": "BIGINT",
+    "bytes": "BIGINT",
+    "seconds": "DOUBLE",
+    "run_id": "VARCHAR",
+    "loaded_at": "TIMESTAMPTZ",
+}
+_ENDPOINTS = {
+    "api": "VARCHAR",
+    "endpoint": "VARCHAR",
+    "table_name": "VARCHAR",
+    "kind": "VARCHAR",
+    "path": "VARCHAR",
+    "export_path": "VARCHAR",
+    "scope": "VARCHAR",
+    "key": "VARCHAR[]",
+    "cursor": "VARCHAR",
+    "columns": "JSON",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoadEntry:
+    """One line of `_st.loads`. Times are UTC; `window_start` is None where the window is open."""
+
+    environment: str
+    api: str
+    endpoint: str
+    tenant_id: str
+    window_start: datetime | None
+    window_end: datetime | None
+    rows_read: int
+    rows_inserted: int
+    rows_updated: int
+    rows_unchanged: int
+    rows_deleted: int
+    requests: int
+    bytes: int
+    seconds: float
+    run_id: str
+    loaded_at: datetime
+
+
+def ensure_books(connection: duckdb.DuckDBPyConnection, catalog: Catalog) -> None:
+    """Creates `_st`, and fills `_st.endpoints` where it is not of this catalogue."""
+    edition = _edition(catalog)
+    if _present_edition(connection) == edition:
+        return
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {ALIAS}._st")
+    connection.execute(f"CREATE TABLE IF NOT EXISTS {ALIAS}._st.loads ({_body(_LOADS)})")
+    connection.execute(f"CREATE OR REPLACE TABLE {ALIAS}._st.endpoints ({_body(_ENDPOINTS)})")
+    connection.executemany(
+        f"INSERT INTO {ALIAS}._st.endpoints VALUES ({_marks(_ENDPOINTS)})",
+        [_endpoint_row(endpoint) for endpoint in catalog],
+    )
+    connection.execute(f"COMMENT ON TABLE {ALIAS}._st.endpoints IS {literal(edition)}")
+
+
+def _present_edition(connection: duckdb.DuckDBPyConnection) -> str | None:
+    row = connection.execute(
+        "SELECT comment FROM duckdb_tables() "
+        "WHERE database_name = ? AND schema_name = '_st' AND table_name = 'endpoints'",
+        [ALIAS],
+    ).fetchone()
+    return row[0] if row else None
+
+
+@functools.lru_cache(maxsize=4)
+def _edition(catalog: Catalog) -> str:
+    text = json.dumps([_endpoint_row(endpoint) for endpoint in catalog])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def write_entry(connection: duckdb.DuckDBPyConnection, entry: LoadEntry) -> None:
+    """Adds a line to `_st.loads`."""
+    connection.execute(
+        f"INSERT INTO {ALIAS}._st.loads VALUES ({_marks(_LOADS)})",
+        [getattr(entry, name) for name in _LOADS],
+    )
+
+
+def _endpoint_row(endpoint: Endpoint) -> list[object]:
+    return [
+        endpoint.api,
+        endpoint.name,
+        endpoint.table,
+        endpoint.kind,
+        endpoint.path,
+        endpoint.export.path if endpoint.export else None,
+        endpoint.scope,
+        list(endpoint.key),
+        endpoint.cursor,
+        json.dumps(columns_of(endpoint)),
+    ]
+
+
+def _body(columns: dict[str, str]) -> str:
+    return ", ".join(f"{quote(name)} {type_}" for name, type_ in columns.items())
+
+
+def _marks(columns: dict[str, str]) -> str:
+    return ", ".join("?" for _ in columns)

@@ -1,0 +1,107 @@
+"""Catalogue types as DuckDB types, and the expressions from a staged column to a table's column.
+
+Fields are staged under the names the API serves and land under their snake_case names, nested
+members too: `remap_struct` renames without rebuilding, which costs nothing measurable.
+"""
+
+from __future__ import annotations
+
+import duckdb
+
+from st_pipelines.catalog.model import DataType, Field, ListOf, Scalar, StructOf
+
+DECIMAL = "DECIMAL(38,10)"
+"""28 digits before the point and 10 behind it: costs arrive with 10 decimals (facts, 7.3)."""
+
+EXTRA = "_extra"
+"""The column that keeps what no column could hold, as JSON from path to value."""
+
+OWN_COLUMNS = {
+    "_tenant_id": "VARCHAR",
+    "_partition_date": "DATE",
+    "_loaded_at": "TIMESTAMPTZ",
+    "_run_id": "VARCHAR",
+    "_deleted_at": "TIMESTAMPTZ",
+    EXTRA: "JSON",
+}
+
+# DuckDB 1 reads a JSON number into a wide DECIMAL by way of a double times a power of ten and
+# gets 999999999999.99 wrong; as text it is exact. DuckDB 2 reads the digits themselves.
+_STAGE_DECIMALS_AS_TEXT = duckdb.__version__.startswith("1.")
+
+
+def quote(identifier: str) -> str:
+    """An identifier for SQL; columns may be called `from`, `order` or `end`."""
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """A string for SQL, where binding is not possible (file names in a view, struct keys)."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def table_type(type_: DataType) -> str:
+    """The type in the table, with snake_case members."""
+    match type_:
+        case Scalar(name):
+            return DECIMAL if name == "DECIMAL" else name
+        case ListOf(item):
+            return table_type(item) + "[]"
+        case StructOf(fields):
+            return _struct((f.column, table_type(f.type)) for f in fields)
+
+
+def staged_type(type_: DataType) -> str:
+    """The type by which `read_json` reads a staged field, with the members as served."""
+    if type_ == Scalar("DECIMAL") and _STAGE_DECIMALS_AS_TEXT:
+        return "VARCHAR"
+    return _served_type(type_, staged_type)
+
+
+def typed(type_: DataType) -> str:
+    """The table's type, with the members as served."""
+    return DECIMAL if type_ == Scalar("DECIMAL") else _served_type(type_, typed)
+
+
+def select_expression(field: Field) -> str:
+    """SQL from the staged field to the table's column, without its alias."""
+    expression = quote(field.name)
+    if staged_type(field.type) != typed(field.type):
+        expression = f"CAST({expression} AS {typed(field.type)})"
+    mapping = _mapping(field.type)
+    if mapping is None:
+        return expression
+    return f"remap_struct({expression}, NULL::{table_type(field.type)}, {mapping}, NULL)"
+
+
+def _mapping(type_: DataType) -> str | None:
+    """remap_struct's mapping; None where all members keep their names."""
+    match type_:
+        case ListOf(item):
+            inner = _mapping(item)
+            return None if inner is None else f"{{'list': ('list', {inner})}}"
+        case StructOf(fields):
+            inner = {f.column: (f, _mapping(f.type)) for f in fields}
+            if all(f.column == f.name and m is None for f, m in inner.values()):
+                return None
+            return "{" + ", ".join(_member(c, f, m) for c, (f, m) in inner.items()) + "}"
+    return None
+
+
+def _member(column: str, field: Field, mapping: str | None) -> str:
+    source = literal(field.name)
+    return f"{literal(column)}: {source if mapping is None else f'({source}, {mapping})'}"
+
+
+def _served_type(type_: DataType, of) -> str:
+    match type_:
+        case Scalar(name):
+            return name
+        case ListOf(item):
+            return of(item) + "[]"
+        case StructOf(fields):
+            return _struct((f.name, of(f.type)) for f in fields)
+
+
+def _struct(members) -> str:
+    return "STRUCT(" + ", ".join(f"{quote(name)} {type_}" for name, type_ in members) + ")"

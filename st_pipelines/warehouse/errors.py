@@ -1,0 +1,29 @@
+"""What can be wrong with a warehouse, and what to do about it.
+
+WarehouseError
+├── WarehouseBusy      another process holds the file and did not let go in time
+├── WarehouseUnusable  the place cannot be written, or what is there is no DuckDB database
+└── WarehouseFull      the disk is full
+"""
+
+from __future__ import annotations
+
+
+class WarehouseError(Exception):
+    """The warehouse could not take a load; nothing of it was written."""
+
+    permanent = True
+
+
+class WarehouseBusy(WarehouseError):
+    """Another process holds the file."""
+
+    permanent = False
+
+
+class WarehouseUnusable(WarehouseError):
+    """The place cannot be written, or what is there is no DuckDB database."""
+
+
+class WarehouseFull(WarehouseError):
+    """The disk is full."""

@@ -1,0 +1,245 @@
+"""Records on their way: pages of JSON bytes become files that `read_json` reads without a loss.
+
+`read_json` with declared columns is fast and careless: it drops unknown members, rounds 1.5 to
+2 and reads `true` as 1. So each page is first decoded against the catalogue (msgspec, in C, with
+unknown fields forbidden). A page that passes, nearly every one, is written as it came. In another
+each record that differs is made to fit by `conform`, and what does not fit rides along in `_extra`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, Any
+
+import msgspec
+
+from st_pipelines.catalog.model import DataType, Endpoint, Field, ListOf, Scalar, StructOf
+from st_pipelines.warehouse.columns import EXTRA
+from st_pipelines.warehouse.conform import (
+    conform,
+    decode_exactly,
+    encode,
+    encode_exactly,
+    is_date,
+)
+
+_DIGITS = bytes(48 if byte in b"0123456789." else 32 for byte in range(256))
+_LONG = b"0" * 12  # 11 digits and a point, or longer: may be finer or longer than a column is exact
+_NUMBER = re.compile(rb'(?<=[:,\["\s])-?(\d+)(?:\.(\d*?)0*)?(?=["\s,\]}])')
+_EXPONENT = re.compile(rb"[:,\[]\s*-?[\d.]+[eE]")
+
+
+class MalformedRecords(Exception):
+    """What came as records is no JSON array of objects, although the answer said so."""
+
+
+class _Date:
+    """A `date` of the API, checked by `is_date` while decoding."""
+
+
+@dataclass
+class Drift:
+    """Where records differed from the catalogue: path (without indices) to count, and an example."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+
+    def add(self, extra: dict[str, Any]) -> None:
+        """Counts what a record could not place."""
+        for path, value in extra.items():
+            name = re.sub(r"\[\d+\]", "[]", path)
+            self.counts[name] += 1
+            if name not in self.examples:
+                self.examples[name] = encode_exactly(value).decode(errors="replace")[:80]
+
+
+class Staging:
+    """The files of one load, in a folder of its own that only the user can read.
+
+    Use as a context manager; on leaving, the folder is removed.
+    """
+
+    def __init__(self, endpoint: Endpoint, folder: Path) -> None:
+        """Nothing is written before `__enter__`.
+
+        Args:
+            endpoint: whose records these are.
+            folder: a folder that does not exist yet.
+        """
+        self.endpoint = endpoint
+        self.folder = folder
+        self.largest_page = 0
+        self.drift = Drift()
+        self.files: list[Path] = []
+        self._rows: list[int] = []
+        self._decoder = _decoder(endpoint.row_fields)
+
+    def __enter__(self) -> Staging:
+        self.folder.mkdir(parents=True, mode=0o700)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def mark(self) -> int:
+        """Where `return_to` can go back to."""
+        return len(self.files)
+
+    def return_to(self, mark: int) -> None:
+        """Forgets all pages since the mark: their reading starts over."""
+        for file in self.files[mark:]:
+            file.unlink(missing_ok=True)
+        del self.files[mark:], self._rows[mark:]
+        if not mark:
+            self.drift = Drift()
+
+    @property
+    def rows(self) -> int:
+        """Records staged."""
+        return sum(self._rows)
+
+    def add(self, records: bytes) -> None:
+        """Stages a page.
+
+        Args:
+            records: a JSON array of objects, as served.
+
+        Raises:
+            MalformedRecords: it is something else.
+            OSError: the disk is full, or the folder is gone.
+        """
+        if self.endpoint.explode:
+            records = _exploded(records, self.endpoint)
+        rows = self._count_if_fitting(records)
+        if rows is None:
+            records, rows = self._fitted(records)
+        if not rows:
+            return
+        self.largest_page = max(self.largest_page, len(records))
+        file = self.folder / f"{len(self.files):06}.json"
+        file.write_bytes(records)
+        self.files.append(file)
+        self._rows.append(rows)
+
+    def fit_all(self) -> None:
+        """Makes every staged record fit the careful way: for what DuckDB refused all the same."""
+        self.drift = Drift()
+        for file in self.files:
+            records, _ = self._fitted(file.read_bytes(), trust=False)
+            file.write_bytes(records)
+            self.largest_page = max(self.largest_page, len(records))
+
+    def _count_if_fitting(self, records: bytes) -> int | None:
+        """Number of records if all are as the catalogue says, else None."""
+        if _may_be_inexact(records):
+            return None
+        try:
+            return len(self._decoder.decode(records))
+        except (msgspec.ValidationError, msgspec.DecodeError):
+            return None
+
+    def _fitted(self, records: bytes, trust: bool = True) -> tuple[bytes, int]:
+        fitted: list[bytes] = []
+        for raw in _raw_records(records):
+            text = bytes(raw)
+            keep = trust and self._count_if_fitting(b"[" + text + b"]") is not None
+            fitted.append(text if keep else self._fit(text))
+        return b"[" + b",\n".join(fitted) + b"]", len(fitted)
+
+    def _fit(self, text: bytes) -> bytes:
+        record = decode_exactly(text)
+        if not isinstance(record, dict):
+            raise MalformedRecords(f"{self.endpoint.table}: a record is no object: {text[:40]!r}")
+        before = record.pop(EXTRA, None)  # of an earlier fit of the same file
+        conformed = conform(record, self.endpoint.row_fields)
+        extra = {**(decode_exactly(before) if before else {}), **conformed.extra}
+        if extra:
+            self.drift.add(extra)
+            conformed.record[EXTRA] = encode_exactly(extra).decode()
+        return encode(conformed.record)
+
+
+def _decoder(fields: tuple[Field, ...]) -> msgspec.json.Decoder[Any]:
+    record = _strict(StructOf(fields), "record")
+    return msgspec.json.Decoder(list[record], dec_hook=_check_date)
+
+
+def _check_date(type_: type, value: Any) -> Any:
+    if is_date(value):
+        return _Date()
+    raise ValueError("no date")
+
+
+_SCALARS: dict[str, Any] = {
+    "BIGINT": Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | None,
+    "DECIMAL": str | int | float | None,
+    "DOUBLE": float | None,
+    "BOOLEAN": bool | None,
+    "VARCHAR": str | None,
+    "TIMESTAMPTZ": datetime.datetime | None,
+    "DATE": _Date | None,
+    "JSON": msgspec.Raw,
+}
+
+
+def _strict(type_: DataType, name: str) -> Any:
+    """The msgspec type that accepts just what `read_json` reads without a loss."""
+    match type_:
+        case Scalar(scalar):
+            return _SCALARS[scalar]
+        case ListOf(item):
+            return list[_strict(item, name)] | None
+        case StructOf(fields):
+            members = [_member(f, f"{name}_{i}", i) for i, f in enumerate(fields)]
+            rename = {f"m{i}": f.name for i, f in enumerate(fields)}
+            struct = msgspec.defstruct(
+                name, members, forbid_unknown_fields=True, rename=rename, gc=False
+            )
+            return struct if name == "record" else struct | None
+
+
+def _member(field_: Field, name: str, index: int) -> tuple[str, Any, Any]:
+    default = msgspec.Raw() if field_.type == Scalar("JSON") else None
+    return (f"m{index}", _strict(field_.type, name), default)
+
+
+def _may_be_inexact(records: bytes) -> bool:
+    """Whether a number has more digits than a column or a double is exact in."""
+    if _LONG in records.translate(_DIGITS):
+        for match in _NUMBER.finditer(records):
+            whole, fraction = match.group(1), match.group(2) or b""
+            if len(fraction) > 10 or len((whole + fraction).strip(b"0")) > 15:
+                return True
+    exponent = b"e-" in records or b"E-" in records
+    return exponent and _EXPONENT.search(records) is not None
+
+
+def _raw_records(records: bytes) -> Iterator[msgspec.Raw]:
+    try:
+        yield from msgspec.json.decode(records, type=list[msgspec.Raw])
+    except msgspec.MsgspecError as error:
+        raise MalformedRecords(f"no array of records: {error}") from None
+
+
+def _exploded(records: bytes, endpoint: Endpoint) -> bytes:
+    """Each member of the array `endpoint.explode` as a record, with the fields around it."""
+    rows: list[Any] = []
+    for raw in _raw_records(records):
+        record = decode_exactly(bytes(raw))
+        if not isinstance(record, dict):
+            raise MalformedRecords(f"{endpoint.table}: a record is no object")
+        members = record.pop(str(endpoint.explode), None)
+        rows += [{**record, **member} for member in members or () if isinstance(member, dict)]
+    return encode_exactly(rows)

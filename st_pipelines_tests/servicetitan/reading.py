@@ -1,0 +1,49 @@
+"""Reads as the layer above does: pages of an older reading are thrown away."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from st_pipelines.catalog.model import Endpoint
+from st_pipelines.servicetitan.client import Client
+from st_pipelines.servicetitan.pages import Page
+from st_pipelines.servicetitan.paging import read
+from st_pipelines.servicetitan.usage import ReadStats
+from st_pipelines.servicetitan.window import Window
+
+ENDED = Window(
+    start=datetime(2026, 1, 2, 5, tzinfo=timezone.utc),
+    end=datetime(2026, 1, 3, 5, tzinfo=timezone.utc),
+)
+
+
+def not_ended() -> Window:
+    return Window(start=ENDED.start, end=datetime.now(timezone.utc) + timedelta(days=1))
+
+
+def taken(pages: Iterable[Page]) -> list[dict[str, Any]]:
+    """The records of the last reading."""
+    readings: dict[int, list[dict[str, Any]]] = {}
+    for page in pages:
+        records = json.loads(page.records)
+        assert len(records) == page.count
+        readings.setdefault(page.reading, []).extend(records)
+    return readings[max(readings)]
+
+
+def ids(
+    client: Client,
+    endpoint: Endpoint,
+    window: Window | None = ENDED,
+    *,
+    stats: ReadStats | None = None,
+    concurrency: int = 4,
+) -> Counter[int]:
+    """How often each id came in the last reading."""
+    stats = stats or ReadStats()
+    pages = read(client, endpoint, window, stats=stats, concurrency=concurrency)
+    return Counter(record["id"] for record in taken(pages))

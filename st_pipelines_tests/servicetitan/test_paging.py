@@ -1,0 +1,293 @@
+"""Reading lists that stand still: which pages are asked for, and when it ends."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from st_pipelines.servicetitan.errors import (
+    BadRequest,
+    ReadingMoved,
+    ServiceUnavailable,
+    UnexpectedAnswer,
+    Unreachable,
+)
+from st_pipelines.servicetitan.paging import count, read
+from st_pipelines.servicetitan.usage import ReadStats
+from st_pipelines.servicetitan.window import Window
+from st_pipelines_tests.servicetitan.reading import ENDED, ids, taken
+from st_pipelines_tests.servicetitan.server import Canned
+
+
+def test_a_hundred_thousand_rows_cost_at_most_25_requests_and_one_token(server, endpoint):
+    server.fill(100_000)
+    stats = ReadStats()
+    assert len(ids(server.client(), endpoint(), stats=stats, concurrency=8)) == 100_000
+    assert stats.requests == len(server.seen) <= 25
+    assert stats.token_requests == len(server.forms) == 1
+    assert (stats.readings, stats.total, stats.records) == (1, 100_000, 100_000)
+    assert stats.bytes > 100_000 * 20
+
+
+def test_an_endpoint_without_rows_costs_one_request_and_yields_an_empty_page(server, endpoint):
+    pages = list(read(server.client(), endpoint(), ENDED, stats=ReadStats()))
+    assert [(page.reading, page.records, page.count) for page in pages] == [(1, b"[]", 0)]
+    assert len(server.seen) == 1
+
+
+def test_a_single_page_costs_one_request(server, endpoint):
+    server.fill(3)
+    assert ids(server.client(), endpoint()) == {1: 1, 2: 1, 3: 1}
+    assert len(server.seen) == 1
+
+
+def test_the_query_carries_filter_sort_total_page_and_the_endpoints_own_parameters(
+    server, endpoint
+):
+    ids(server.client(), endpoint(params={"active": "Any"}, max_page_size=500))
+    assert server.seen[0].path == "/jpm/v2/tenant/4711/jobs"
+    assert server.seen[0].query == {
+        "active": "Any",
+        "modifiedOnOrAfter": "2026-01-02T05:00:00Z",
+        "modifiedBefore": "2026-01-03T05:00:00Z",
+        "sort": "+Id",
+        "includeTotal": "true",
+        "page": "1",
+        "pageSize": "500",
+    }
+    assert "sort=%2BId" in server.seen[0].raw_query
+
+
+def test_the_connections_page_size_is_asked_for_where_the_endpoint_allows_it(server, endpoint):
+    ids(server.client(page_size=20), endpoint())
+    assert server.seen[0].page_size == 20
+
+
+def test_a_page_capped_by_the_server_does_not_end_the_reading(server, endpoint):
+    server.fill(95)
+    server.cap = 10
+    assert len(ids(server.client(), endpoint())) == 95
+
+
+def test_an_empty_page_in_the_middle_does_not_end_the_reading(server, endpoint):
+    """The page has no rows, but says that more follow; what comes after it must arrive."""
+    server.fill(60)
+    server.empty_pages = {3}
+    client = server.client(page_size=10)
+    pages = []
+    with pytest.raises(ReadingMoved):  # ten rows are missing, so that it is not accepted either
+        pages.extend(read(client, endpoint(sort=None), ENDED, stats=ReadStats()))
+        pytest.fail("accepted with a page missing")
+    assert max(seen.page for seen in server.seen) == 6
+
+
+def test_an_empty_page_in_the_middle_is_harmless_if_nothing_is_missing(server, endpoint):
+    def with_gap(seen):
+        data = {1: [1, 2], 2: [], 3: [3]}[seen.page] if seen.page_size > 1 else [1]
+        has_more = seen.page < 3
+        return Canned(
+            body={"hasMore": has_more, "totalCount": 3, "data": [{"id": one} for one in data]}
+        )
+
+    server.rule = with_gap
+    assert ids(server.client(page_size=2), endpoint()) == {1: 1, 2: 1, 3: 1}
+
+
+def test_null_data_counts_as_an_empty_page(server, endpoint):
+    server.canned.append(Canned(body={"hasMore": False, "totalCount": 0, "data": None}))
+    assert not ids(server.client(), endpoint())
+
+
+def test_has_more_for_ever_with_the_same_page_ends_in_a_clear_error(server, endpoint):
+    server.fill(10)
+    server.honours_page = False
+    with pytest.raises(UnexpectedAnswer, match="hasMore is still true"):
+        ids(server.client(page_size=5), endpoint())
+    assert len(server.seen) < 20
+
+
+def test_has_more_for_ever_with_empty_pages_ends_in_a_clear_error(server, endpoint):
+    server.rule = lambda seen: Canned(body={"hasMore": True, "data": []})
+    with pytest.raises(UnexpectedAnswer, match="no new record"):
+        ids(server.client(), endpoint())
+    assert len(server.seen) < 20
+
+
+def test_a_page_that_forgets_has_more_is_not_taken_for_the_last(server, endpoint):
+    server.fill(30)
+    server.rule = lambda seen: Canned(body={"data": [{"id": 11}]}) if seen.page == 2 else None
+    with pytest.raises(UnexpectedAnswer, match="page 2 does not say"):
+        ids(server.client(page_size=10), endpoint())
+
+
+def test_an_endpoint_that_counts_from_zero_is_asked_for_page_zero(server, endpoint):
+    def from_zero(seen):
+        rows = [{"id": 2 * seen.page + offset} for offset in (1, 2)]
+        return Canned(body={"hasMore": seen.page < 2, "totalCount": 6, "data": rows})
+
+    server.rule = from_zero
+    assert sorted(ids(server.client(page_size=2), endpoint(first_page=0))) == [1, 2, 3, 4, 5, 6]
+    assert [seen.page for seen in server.seen if seen.page_size == 2] == [0, 1, 2]
+
+
+def test_an_endpoint_without_pages_is_asked_once_and_not_for_a_page(server, endpoint):
+    server.envelope = "data"
+    server.fill(4)
+    facts = endpoint(paged=False, envelope="data", includes_total=False, sort=None)
+    assert len(ids(server.client(), facts)) == 4
+    assert [set(seen.query) for seen in server.seen] == [{"modifiedOnOrAfter", "modifiedBefore"}]
+
+
+def test_an_endpoint_without_pages_that_says_more_follow_is_not_accepted(server, endpoint):
+    server.fill(60)
+    with pytest.raises(UnexpectedAnswer, match="no pages to ask for"):
+        ids(server.client(), endpoint(paged=False))
+
+
+def test_a_bare_array_is_the_records(server, endpoint):
+    server.envelope = "array"
+    server.fill(4)
+    facts = endpoint(envelope="array", paged=False, kind="snapshot", date_filter=None)
+    pages = list(read(server.client(), facts, None, stats=ReadStats()))
+    assert len(taken(pages)) == 4
+    assert pages[0].records.startswith(b"[{")
+
+
+@pytest.mark.parametrize("rows", [0, 3])
+def test_a_paged_list_without_has_more_costs_at_most_two_requests_when_it_is_short(
+    server, endpoint, rows
+):
+    server.envelope = "data"
+    server.fill(rows)
+    assert len(ids(server.client(), endpoint(envelope="data"))) == rows
+    assert len(server.seen) == min(rows, 1) + 1
+
+
+def test_a_paged_list_without_has_more_that_ignores_the_page_is_read_once(server, endpoint):
+    server.envelope = "data"
+    server.honours_page = False
+    server.fill(3)
+    assert ids(server.client(), endpoint(envelope="data")) == {1: 1, 2: 1, 3: 1}
+    assert len(server.seen) == 2
+
+
+def test_a_paged_array_is_read_to_the_first_empty_page_and_must_agree_twice(server, endpoint):
+    server.envelope = "array"
+    server.fill(25)
+    stats = ReadStats()
+    assert len(ids(server.client(page_size=10), endpoint(envelope="array"), stats=stats)) == 25
+    assert stats.readings == 2
+
+
+def test_an_open_start_is_left_out_unless_the_endpoint_insists_on_one(server, endpoint):
+    from st_pipelines.catalog.model import DateFilter
+
+    open_start = Window(start=None, end=ENDED.end)
+    ids(server.client(), endpoint(), open_start)
+    required = DateFilter(lower="fromUtc", upper="toUtc", required=True)
+    ids(server.client(), endpoint(date_filter=required), open_start)
+    assert "modifiedOnOrAfter" not in server.seen[0].query
+    assert server.seen[1].query["fromUtc"] == "1970-01-01T00:00:00Z"
+    assert server.seen[1].query["toUtc"] == "2026-01-03T05:00:00Z"
+
+
+def test_a_page_size_that_is_refused_is_halved_and_remembered(server, endpoint):
+    def limited(seen):
+        if seen.page_size <= 500:
+            return None
+        errors = {"PageSize": ["must be between 1 and 500"]}
+        return Canned(status=400, body={"title": "Invalid", "errors": errors})
+
+    server.rule = limited
+    server.fill(700)
+    client, stats = server.client(), ReadStats()
+    assert len(ids(client, endpoint(), stats=stats)) == 700
+    assert stats.page_size == 312
+    asked = len(server.seen)
+    ids(client, endpoint())
+    assert server.seen[asked].page_size == 312
+
+
+def test_another_bad_request_is_not_answered_with_a_smaller_page(server, endpoint):
+    server.rule = lambda seen: Canned(status=400, body={"title": "wrong date"})
+    with pytest.raises(BadRequest, match="wrong date"):
+        ids(server.client(), endpoint())
+    assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize("fault", ["hang", "500"])
+def test_a_page_that_is_too_much_for_the_server_is_halved(server, endpoint, fault):
+    """Page numbers change their meaning with the size, so that the reading starts over."""
+
+    def overloaded(seen):
+        if seen.page_size <= 100 or seen.page == 1:
+            return None
+        return Canned(fault="hang") if fault == "hang" else Canned(status=500)
+
+    server.rule = overloaded
+    server.fill(450)
+    stats = ReadStats()
+    client = server.client(page_size=200, timeout=0.15)
+    assert len(ids(client, endpoint(), stats=stats, concurrency=2)) == 450
+    assert (stats.readings, stats.page_size) == (2, 100)
+
+
+def test_a_server_that_is_down_is_not_asked_for_ever_smaller_pages(server, endpoint):
+    server.rule = lambda seen: Canned(status=503, body="<html>down</html>")
+    with pytest.raises(ServiceUnavailable):
+        ids(server.client(), endpoint())
+    assert {seen.page_size for seen in server.seen} == {5000, 1}
+
+
+def test_the_page_size_is_never_halved_below_fifty(server, endpoint):
+    server.rule = lambda seen: Canned(status=500) if seen.page_size > 1 else None
+    with pytest.raises(ServiceUnavailable):
+        ids(server.client(page_size=120), endpoint())
+    assert {seen.page_size for seen in server.seen} == {120, 60, 50, 1}
+
+
+def test_a_refused_connection_is_no_reason_for_smaller_pages(server, endpoint):
+    client = server.client()
+    client.get("/anything")
+    server.rule = lambda seen: Canned(fault="reset")
+    with pytest.raises(Unreachable):
+        ids(client, endpoint())
+    assert {seen.page_size for seen in server.seen[1:]} == {5000}
+
+
+def test_closing_the_iterator_leaves_no_thread_and_asks_for_nothing_more(server, endpoint):
+    server.fill(1000)
+    before = set(threading.enumerate())
+    pages = read(server.client(page_size=10), endpoint(), ENDED, stats=ReadStats(), concurrency=4)
+    next(pages), next(pages)
+    pages.close()
+    left = [one for one in set(threading.enumerate()) - before if "servicetitan" in one.name]
+    assert left == []
+    assert len(server.seen) <= 12
+
+
+def test_no_more_pages_are_fetched_ahead_than_the_concurrency_allows(server, endpoint):
+    """An idle consumer must not fill the memory."""
+    server.fill(1000)
+    pages = read(server.client(page_size=10), endpoint(), ENDED, stats=ReadStats(), concurrency=3)
+    next(pages), next(pages)
+    pages.close()
+    assert len(server.seen) <= 1 + 3
+
+
+def test_records_that_are_no_objects_are_not_data(server, endpoint):
+    server.rule = lambda seen: Canned(body={"hasMore": False, "data": [1, 2]})
+    with pytest.raises(UnexpectedAnswer, match="not the expected"):
+        ids(server.client(), endpoint())
+
+
+def test_count_costs_one_request_for_one_row(server, endpoint):
+    server.fill(321)
+    assert count(server.client(), endpoint(), ENDED) == 321
+    assert [(seen.page, seen.page_size) for seen in server.seen] == [(1, 1)]
+
+
+def test_count_is_unknown_where_the_endpoint_does_not_tell(server, endpoint):
+    assert count(server.client(), endpoint(includes_total=False), ENDED) is None
+    assert server.seen == []
