@@ -8,6 +8,7 @@ needs it.
 from __future__ import annotations
 
 import functools
+import warnings
 from typing import Any
 
 import dagster as dg
@@ -24,6 +25,7 @@ def build_definitions(
     *,
     catalog: Catalog | None = None,
     resources: dict[str, Any] | None = None,
+    loggers: dict[str, dg.LoggerDefinition] | None = None,
     **overrides: Any,
 ) -> dg.Definitions:
     """Everything of one environment, fresh with every call.
@@ -32,19 +34,24 @@ def build_definitions(
         environment: `production`, `integration` or `sandbox`.
         catalog: another than the packaged one.
         resources: in place of `servicetitan` and `warehouse`.
+        loggers: in place of Dagster's own.
         **overrides: settings that win over the environment's, such as `timezone`.
 
     Raises:
         SettingsError: a setting is wrong or misspelt; missing credentials are no error here.
     """
     settings = load_settings(environment, **overrides)
+    with warnings.catch_warnings():  # single-run backfills and code references, once an asset
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        assets = build_assets(environment, settings, catalog or load_catalog())
     return dg.Definitions(
-        assets=build_assets(environment, settings, catalog or load_catalog()),
+        assets=assets,
         resources={
             "servicetitan": ServiceTitanResource(environment=environment),
             "warehouse": WarehouseResource(environment=environment),
             **(resources or {}),
         },
+        loggers=loggers,
         executor=dg.in_process_executor,
     )
 

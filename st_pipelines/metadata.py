@@ -62,6 +62,7 @@ def report_metadata(report: LoadReport) -> dict[str, Any]:
         "rows_updated": counts.updated,
         "rows_unchanged": counts.unchanged,
         "rows_deleted": counts.deleted,
+        "rows_in_table": report.table_rows,
         "requests": report.requests,
         "bytes": report.bytes,
         "seconds": round(report.seconds, 3),

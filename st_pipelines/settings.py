@@ -65,6 +65,12 @@ def _https_or_loopback(url: str) -> str:
     return url.rstrip("/")
 
 
+def _digits(text: str | None) -> str | None:
+    if text and not text.isdecimal():
+        raise ValueError(f"{text!r} is no tenant id: it is a number, without quotes")
+    return text
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
@@ -112,7 +118,7 @@ class EnvironmentSettings(BaseSettings):
     client_secret: Secret = None
     app_key: Secret = None
     app_id: Text = None
-    tenant_id: Annotated[Text, Field(pattern=r"^\d+$")] = None
+    tenant_id: Annotated[Text, AfterValidator(_digits)] = None
     timezone: Annotated[str, BeforeValidator(_stripped), AfterValidator(_known_zone)] = "UTC"
     start_date: Annotated[date, AfterValidator(_not_in_the_future)] = date(2024, 1, 1)
     api_url: Url = ""

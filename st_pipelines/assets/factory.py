@@ -1,7 +1,5 @@
 """One asset an endpoint, from the catalogue: partitioned by day, or read whole."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import date
 from typing import Any

@@ -6,6 +6,7 @@ Every fact here was derived from ServiceTitan's OpenAPI documents by `generate`,
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -194,6 +195,7 @@ class Catalog:
         return tuple(dict.fromkeys(endpoint.api for endpoint in self))
 
 
+@functools.cache
 def snake_case(name: str) -> str:
     """ServiceTitan's name in snake_case: `jobTypeIds`, `job-types`, `averageCPC`, `a.B`."""
     words = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", name)

@@ -1,0 +1,1 @@
+"""A ServiceTitan on this machine, for the demo and the tests."""

@@ -19,7 +19,9 @@ DEFAULT_PAGE_SIZE = 50
 WORTH_PACKING = 2048
 
 
-def json_response(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+def json_response(
+    body: Any, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
     """A response with `body` as JSON; bytes are JSON already."""
     content = body if isinstance(body, bytes) else records.encode(body)
     return Response(content, status, headers, media_type="application/json; charset=utf-8")

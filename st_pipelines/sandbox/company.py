@@ -7,12 +7,24 @@ Every day is drawn from its own generator, so that a later `now` only adds to wh
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from datetime import timedelta
 from itertools import count
 
 from st_pipelines.sandbox import pools, ticks
 from st_pipelines.sandbox.items import (
-    Call, Customer, Estimate, Invoice, Job, Line, Location, Membership, Note, Payment, Sku, Staff,
+    Call,
+    Customer,
+    Estimate,
+    Invoice,
+    Job,
+    Line,
+    Location,
+    Membership,
+    Note,
+    Payment,
+    Sku,
+    Staff,
     Visit,
 )  # fmt: skip
 from st_pipelines.sandbox.setup import Setup
@@ -28,16 +40,9 @@ STARTING_SHARE = 0.4
 """Part of the customers who came before the history starts."""
 
 
-class Ids:
+def _ids(base: int) -> Iterator[int]:
     """Ascending ids with gaps, as a system that serves many tenants gives them."""
-
-    def __init__(self, base: int) -> None:
-        self._numbers = count()
-        self._base = base
-
-    def __next__(self) -> int:
-        number = next(self._numbers)
-        return self._base + 3 * number + number % 2
+    return (base + 3 * number + number % 2 for number in count())
 
 
 class Company:
@@ -61,7 +66,7 @@ class Company:
         self.memberships: list[Membership] = []
         self.notes: list[Note] = []
         self._ids = {
-            name: Ids(base)
+            name: _ids(base)
             for name, base in (
                 ("customer", 10_000_000), ("location", 30_000_000), ("job", 60_000_000),
                 ("visit", 90_000_000), ("invoice", 130_000_000), ("payment", 180_000_000),
@@ -112,7 +117,8 @@ class Company:
         customer = Customer(
             id=next(self._ids["customer"]), moments=_ordered(created, edited, gone), gone=gone,
             name=name, commercial=commercial, city=city, state=state, zip=zip_code,
-            street=f"{rng.randrange(1, 1999)} {rng.choice(pools.STREETS)}", draw=rng.getrandbits(24),
+            street=f"{rng.randrange(1, 1999)} {rng.choice(pools.STREETS)}",
+            draw=rng.getrandbits(24),
         )  # fmt: skip
         self.customers.append(customer)
         places = 1 + (rng.random() < 0.12) + (commercial and rng.random() < 0.5)
@@ -170,7 +176,8 @@ class Company:
     def _lines(self, rng: random.Random) -> tuple[Line, ...]:
         return tuple(
             Line(
-                id=next(self._ids["line"]), sku=_any(rng, self.setup.skus), draw=rng.getrandbits(16),
+                id=next(self._ids["line"]), sku=_any(rng, self.setup.skus),
+                draw=rng.getrandbits(16),
                 quantity=1 if rng.random() < 0.8 else rng.randrange(2, 5),
             )
             for _ in range(rng.choice((0, 1, 1, 2, 2, 3, 5)))

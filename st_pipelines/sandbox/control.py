@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from st_pipelines.sandbox import answers
+from st_pipelines.sandbox import answers, ticks
 from st_pipelines.sandbox.api import Log
 from st_pipelines.sandbox.world import World
 
@@ -82,5 +82,4 @@ class Control:
 def _target(world: World, body: dict[str, Any]) -> datetime:
     if "move_seconds" in body:
         return world.now + timedelta(seconds=body["move_seconds"])
-    moment = datetime.fromisoformat(body["now"])
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return ticks.to_datetime(ticks.parse(body["now"]))

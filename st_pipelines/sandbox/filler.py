@@ -1,4 +1,4 @@
-"""Values that fit a catalogue type, at every depth, for all that the company's story does not tell."""
+"""Values that fit a catalogue type, at every depth, for what the company's story does not tell."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 from st_pipelines.catalog.model import DataType, Endpoint, Field, ListOf, Scalar, StructOf
 from st_pipelines.sandbox import pools, ticks
 
-VARIANTS = 64
+VARIANTS = 48
 """How many different fillings an endpoint has. Rows share them, so that a page is cheap to make."""
 
 TEXT_TABLES = frozenset(
@@ -71,13 +71,13 @@ class Filler:
             "JSON": self._json,
         }
 
-    def dicts(self, fields: tuple[Field, ...], count: int = VARIANTS) -> list[dict[str, Any]]:
+    def dicts(self, fields: tuple[Field, ...], count: int) -> list[dict[str, Any]]:
         """`count` fillings of `fields`."""
         return [self._filling(fields) for _ in range(count)]
 
     def tails(self, fields: tuple[Field, ...]) -> list[bytes]:
         """Fillings as the inside of a JSON object, to be appended to a record's own members."""
-        return [_encode(filling)[1:-1] for filling in self.dicts(fields)]
+        return [_encode(filling)[1:-1] for filling in self.dicts(fields, VARIANTS)]
 
     def _filling(self, fields: tuple[Field, ...]) -> dict[str, Any]:
         self.picks = self.new_picks()

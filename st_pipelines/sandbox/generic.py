@@ -71,17 +71,26 @@ def generic_story(endpoint: Endpoint, company: Company) -> Story:
     """A story that tells only what must hold: the key, the time that places a row, the variant."""
     cursor = endpoint.cursor if endpoint.cursor and "." not in endpoint.cursor else None
     placed = cursor if cursor not in (None, "createdOn", "modifiedOn") else None
+    label = None if endpoint.key or cursor else _first_text(endpoint)
     keys = [name for name in endpoint.key if len(endpoint.key) > 1 and _is_number(endpoint, name)]
 
     def fields(item: Item, look: Look) -> Fields:
         told: Fields = dict.fromkeys(keys, item.id)
         if placed:
             told[placed] = ticks.iso(item.moments[0])
+        if label:
+            # Two records without a key that are alike would be one.
+            told[label] = f"{pools.CHANNELS[item.draw % len(pools.CHANNELS)]} {item.draw}"
         if endpoint.variants:
-            told.update(endpoint.variants[item.id % len(endpoint.variants)])
+            told.update(endpoint.variants[item.draw % len(endpoint.variants)])
         return told
 
     return Story(items=Arrivals(endpoint, company), fields=fields)
+
+
+def _first_text(endpoint: Endpoint) -> str | None:
+    names = (column.name for column in endpoint.columns if column.type == Scalar("VARCHAR"))
+    return next(names, None)
 
 
 def _is_number(endpoint: Endpoint, name: str) -> bool:
@@ -98,7 +107,8 @@ class References:
 
     def __init__(self, catalog: Catalog, company: Company, now: int, told: Mapping[str, Any]):
         self._company = company
-        self._now = now
+        # Not the later ones, or a table would depend on when it is first asked for.
+        self._jobs = [job for job in company.jobs if job.moments[0] <= now]
         self._found: dict[str, dict[str, str]] = {}
         self._tables: dict[str, list[Endpoint]] = {}
         for endpoint in catalog:
@@ -138,12 +148,11 @@ class References:
         return row_id(first_id(table), rng.randrange(rows_at_start(table) // 2))
 
     def _of_a_job(self, rng: random.Random) -> dict[str, Any]:
-        jobs = self._company.jobs
-        job = rng.choice(jobs) if jobs else None
-        if job is None or job.moments[0] > self._now:
+        if not self._jobs:
             # A small world may have no job yet; the first customer was there before the start.
             customer, location = self._company.customers[0], self._company.locations[0]
             return {"customerId": customer.id, "locationId": location.id}
+        job = rng.choice(self._jobs)
         customer = job.location.customer
         picks = _pair("customer", customer) | _pair("technician", job.technician)
         picks |= _pair("jobType", job.kind) | _pair("businessUnit", job.kind.unit)
@@ -170,7 +179,7 @@ def _pair(name: str, thing: Any) -> dict[str, Any]:
 
 
 def reference_name(collection: str) -> str:
-    """The field that points to a collection: `job_cancel_reasons` is named by `jobCancelReasonId`."""
+    """The field that points to a collection: `jobCancelReasonId` to `job_cancel_reasons`."""
     singular = re.sub(r"ies$", "y", collection)
     singular = re.sub(r"(?<=s|x)es$|(?<!s)s$", "", singular)
     head, *rest = singular.split("_")

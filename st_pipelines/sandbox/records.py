@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import date, datetime, timedelta
 from typing import Any
 
 import msgspec
 
-from st_pipelines.catalog.model import Endpoint, ListOf, StructOf
+from st_pipelines.catalog.model import Endpoint, Field, ListOf, StructOf
 from st_pipelines.sandbox import ticks
 from st_pipelines.sandbox.filler import VARIANTS, Filler
 from st_pipelines.sandbox.items import Item
-from st_pipelines.sandbox.stories.story import Look, Story
+from st_pipelines.sandbox.stories.story import Fields, Look, Story
 
 EXPORT_ONLY_ACTIVE = frozenset({
     "crm.bookings", "crm.customers_contacts", "crm.leads", "crm.locations_contacts", "jpm.jobs",
@@ -50,45 +49,60 @@ def as_served(value: Any) -> msgspec.Raw:
     return msgspec.Raw(encode(value))
 
 
-class Writer:
-    """Writes the records of one endpoint.
+class Completed:
+    """Objects of one shape: told fields first, then one of a few ready fillings."""
 
-    A record is the fields that the item's story tells, then one of a few ready fillings.
-    """
-
-    def __init__(self, endpoint: Endpoint, story: Story, filler: Filler) -> None:
-        self.endpoint = endpoint
-        self._story = story
-        self._names = {column.name for column in endpoint.columns}
-        if endpoint.table in EXPORT_ONLY_ACTIVE:
-            self._names.discard("active")
+    def __init__(self, columns: tuple[Field, ...], filler: Filler) -> None:
+        self._columns = columns
         self._filler = filler
-        self._spare = {
-            column.name: filler.dicts(column.type.item.fields)
-            for column in endpoint.columns
-            if isinstance(column.type, ListOf) and isinstance(column.type.item, StructOf)
-        }
         self._tails: list[bytes] = []
         self._unknown: frozenset[str] = frozenset()
 
-    def write(self, item: Item, key: Any, modified: int, now: int) -> bytes:
-        """The list's record of `item` at `now`, last modified at `modified` (both ticks)."""
-        fields = self._stamps(item, key, modified, now)
-        fields.update(self._story.fields(item, Look(now=now, spare=self._spare)))
+    def __call__(self, told: Fields, draw: int) -> msgspec.Raw:
+        """The JSON text of an object. Every call must tell the same names."""
         if not self._tails:
-            self._prepare(fields)
+            self._prepare(told)
         for name in self._unknown:
-            del fields[name]
-        tail = self._tails[item.draw % VARIANTS]
-        return _encoder.encode(fields)[:-1] + tail
+            del told[name]
+        return msgspec.Raw(_encoder.encode(told)[:-1] + self._tails[draw % VARIANTS])
+
+    def _prepare(self, told: Fields) -> None:
+        """Make the fillings for what is not told, and find what this catalogue does not know."""
+        self._unknown = frozenset(told) - {column.name for column in self._columns}
+        rest = tuple(column for column in self._columns if column.name not in told)
+        comma = b"," if rest and len(told) > len(self._unknown) else b""
+        self._tails = [comma + tail + b"}" for tail in self._filler.tails(rest)]
+
+
+class Writer:
+    """Writes the records of one endpoint, as its list serves them."""
+
+    def __init__(self, endpoint: Endpoint, story: Story, filler: Filler) -> None:
+        self._story = story
+        hidden = "active" if endpoint.table in EXPORT_ONLY_ACTIVE else None
+        columns = tuple(column for column in endpoint.columns if column.name != hidden)
+        self._names = {column.name for column in columns}
+        self._has_id = endpoint.key == ("id",) and not endpoint.explode
+        self._complete = Completed(columns, filler)
+        self._parts = {
+            column.name: Completed(column.type.item.fields, filler)
+            for column in columns
+            if isinstance(column.type, ListOf) and isinstance(column.type.item, StructOf)
+        }
+
+    def write(self, item: Item, key: Any, modified: int, now: int) -> bytes:
+        """The record of `item` at `now`, last modified at `modified` (both ticks)."""
+        told = self._stamps(item, key, modified, now)
+        told.update(self._story.fields(item, Look(now=now, parts=self._parts)))
+        return bytes(self._complete(told, item.draw))
 
     def serves(self, name: str) -> bool:
         """Whether the list's records have that field."""
         return name in self._names
 
-    def _stamps(self, item: Item, key: Any, modified: int, now: int) -> dict[str, Any]:
-        fields: dict[str, Any] = {}
-        if self.endpoint.key == ("id",) and not self.endpoint.explode:
+    def _stamps(self, item: Item, key: Any, modified: int, now: int) -> Fields:
+        fields: Fields = {}
+        if self._has_id:
             fields["id"] = key
         if "createdOn" in self._names:
             fields["createdOn"] = ticks.iso(item.moments[0])
@@ -97,17 +111,6 @@ class Writer:
         if "active" in self._names:
             fields["active"] = is_active(item, now)
         return fields
-
-    def _prepare(self, told: Mapping[str, Any]) -> None:
-        """Make the fillings for what the first record's story does not tell."""
-        self._unknown = frozenset(told) - self._names
-        rest = tuple(
-            column
-            for column in self.endpoint.columns
-            if column.name in self._names and column.name not in told
-        )
-        comma = b"," if rest and len(told) > len(self._unknown) else b""
-        self._tails = [comma + tail + b"}" for tail in self._filler.tails(rest)]
 
 
 def is_active(item: Item, now: int) -> bool:

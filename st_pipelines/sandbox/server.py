@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from types import TracebackType
 
@@ -39,7 +40,7 @@ class Sandbox:
         history_days: for how long the company has been doing jobs.
         tenants: how many there are. They share the app key, and have credentials of their own.
         scopes: what the app may read; everything if None.
-        requests_per_second, token_seconds, export_batch, gzip_level, live: see `Manners`.
+        requests_per_second, token_seconds, export_batch, gzip_level, live, clock: see `Manners`.
     """
 
     app_key = APP_KEY
@@ -49,7 +50,7 @@ class Sandbox:
         catalog: Catalog | None = None, history_days: int = 730, tenants: int = 1,
         scopes: Iterable[str] | None = None, requests_per_second: float = 60.0,
         token_seconds: float = 900, export_batch: int = 5000, gzip_level: int = 0,
-        live: bool = False,
+        live: bool = False, clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         catalog = catalog or load_catalog()
         self.tenants = tuple(Credentials.of_tenant(number) for number in range(tenants))
@@ -67,6 +68,7 @@ class Sandbox:
             manners=Manners(
                 requests_per_second=requests_per_second, token_seconds=token_seconds,
                 export_batch=export_batch, gzip_level=gzip_level, live=live,
+                clock=clock,
             ),
         )  # fmt: skip
         self._socket = socket.create_server((HOST, port), backlog=512)

@@ -17,6 +17,12 @@ from st_pipelines.sandbox.items import Item
 from st_pipelines.sandbox.records import Members, Writer
 from st_pipelines.sandbox.stories.story import Story
 
+_UNBORN = -1
+"""The position of an item that is planned and not yet there."""
+
+MOST_CACHED = 50
+"""Answers a table remembers; a reader that asks day by day would otherwise fill the memory."""
+
 Key = Any
 """An id (int or text), a tuple of key fields, or the position of a record without a key."""
 
@@ -61,22 +67,24 @@ class Table:
     def advance(self, now: int) -> None:
         """Let everything happen that is due by `now` (ticks)."""
         if self._planned_to != self._company.next_day:
-            self._take_new_items()
+            self._take_new_items(now)
         while self._waiting and self._waiting[0][0] <= now:
             _, _, position, item = heapq.heappop(self._waiting)
             self._happen(item, position, now)
 
-    def _take_new_items(self) -> None:
+    def _take_new_items(self, now: int) -> None:
         items = self._story.items(self._company)
         for item in items[self._taken :]:
-            # Position -1: not yet on the books.
-            heapq.heappush(self._waiting, (item.moments[0], item.id, -1, item))
+            if item.moments[0] <= now:
+                self._happen(item, _UNBORN, now)
+            else:
+                heapq.heappush(self._waiting, (item.moments[0], item.id, _UNBORN, item))
         self._taken = len(items)
         self._planned_to = self._company.next_day
 
     def _happen(self, item: Item, position: int, now: int) -> None:
         seen = bisect_right(item.moments, now)
-        if position < 0:
+        if position == _UNBORN:
             position = self._append(item.moments[0])
             self._name(position, self._key_of(item, position))
             self.items[position] = item
@@ -190,7 +198,7 @@ class Table:
 
     def cached(self, name: Any, make: Callable[[], Any]) -> Any:
         """What `make` gives, kept until the table changes."""
-        if self._cached_version != self.version:
+        if self._cached_version != self.version or len(self._cache) > MOST_CACHED:
             self._cache.clear()
             self._cached_version = self.version
         if name not in self._cache:

@@ -6,7 +6,7 @@ Python's datetime stops at microseconds, ServiceTitan serves seven digits (facts
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta, timezone
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
@@ -15,7 +15,7 @@ MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 EPOCH = date(1970, 1, 1)
-EPOCH_MOMENT = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH_MOMENT = datetime(1970, 1, 1, tzinfo=timezone.utc)
 NEW_YORK = ZoneInfo("America/New_York")
 
 _FRACTION = re.compile(r"\.(\d{1,9})")
@@ -40,9 +40,11 @@ def parse(text: str) -> int:
     fraction = _FRACTION.search(text)
     # A plus sign that was not percent-encoded arrives as a blank.
     whole = _FRACTION.sub("", text.strip()).replace(" ", "+" if "T" in text else "T")
+    if whole.endswith("Z"):
+        whole = whole[:-1] + "+00:00"
     moment = datetime.fromisoformat(whole)
     if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
+        moment = moment.replace(tzinfo=timezone.utc)
     digits = fraction.group(1)[:7].ljust(7, "0") if fraction else "0"
     return from_datetime(moment) + int(digits)
 

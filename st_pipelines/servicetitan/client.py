@@ -58,6 +58,10 @@ class Client:
         )
         self._tokens = tokens or token_source_for(connection)
 
+    def close(self) -> None:
+        """Close the pooled connections; a later request opens new ones."""
+        self._session.close()
+
     def get(
         self, path: str, params: Mapping[str, str] | None = None, *, usage: Usage | None = None
     ) -> bytes:

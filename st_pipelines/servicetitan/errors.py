@@ -50,7 +50,7 @@ class ServiceTitanError(Exception):
         detail: str = "",
         wait: float | None = None,
     ) -> None:
-        """Compose the message that a person reads.
+        """Keep the parts; `str` composes the message that a person reads.
 
         Args:
             message: what happened, one clause.
@@ -62,9 +62,7 @@ class ServiceTitanError(Exception):
             detail: what ServiceTitan said, scrubbed.
             wait: seconds to wait, as told by the answer.
         """
-        where = f"{method} {url}: " if url else ""
-        trace = f" (traceId {trace_id})" if trace_id else ""
-        super().__init__(f"{where}{message}{trace}." + (f" {hint}" if hint else ""))
+        super().__init__(message)
         self.method = method
         self.url = url
         self.status = status
@@ -73,6 +71,12 @@ class ServiceTitanError(Exception):
         self.detail = detail
         self.wait = wait
         self.exhausted = False
+
+    def __str__(self) -> str:
+        """Request, what happened, traceId, hint."""
+        where = f"{self.method} {self.url}: " if self.url else ""
+        trace = f" (traceId {self.trace_id})" if self.trace_id else ""
+        return f"{where}{self.args[0]}{trace}." + (f" {self.hint}" if self.hint else "")
 
 
 class AuthenticationFailed(ServiceTitanError):

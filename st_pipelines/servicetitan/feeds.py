@@ -7,7 +7,7 @@ changed meanwhile comes again, later on, which is why rows are merged by key.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from datetime import datetime, timezone
 
 from st_pipelines.catalog.model import Endpoint
@@ -27,7 +27,7 @@ def read_feed(
     start: datetime | str | None,
     *,
     stats: ReadStats,
-) -> Iterator[Page]:
+) -> Generator[Page, None, None]:
     """Read an export feed to its end.
 
     Args:

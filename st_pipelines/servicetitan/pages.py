@@ -130,7 +130,8 @@ class PageSource:
             ServiceTitanError: `error` itself where a smaller page cannot help, or what a
                 request for a single row ended with, as then it is not the size.
         """
-        if not self.endpoint.paged or self.page_size <= SMALLEST_PAGE:
+        data_request = error.method == "GET"  # not the token's, which no page size changes
+        if not (self.endpoint.paged and data_request) or self.page_size <= SMALLEST_PAGE:
             raise error
         refused = isinstance(error, BadRequest) and _PAGE_SIZE_REFUSED.search(error.detail)
         overloaded = isinstance(error, ServiceUnavailable) and error.status != 409

@@ -6,7 +6,7 @@ cannot be proven to be all (see `proof`), so load them only once it has ended wi
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import closing
 
 from st_pipelines.catalog.model import Endpoint
@@ -36,7 +36,7 @@ def read(
     *,
     stats: ReadStats,
     concurrency: int = 8,
-) -> Iterator[Page]:
+) -> Generator[Page, None, None]:
     """Read an endpoint.
 
     Args:

@@ -29,7 +29,7 @@ at least as many distinct keys as the final total.
 one may have left and another entered. With the sort by id a new record has the highest id and
 enters behind all others, which moves none of them: the descending reading holds every record
 that was there from start to end, by the same argument and the same conditions. It is used from
-the start.
+the start. (An old record that a filter lets in again enters further down; then the total rises.)
 
 *Everything else*: no sort by id, no totals, ids that are no integers (a server may order GUIDs by
 rules of its own), a window that has not ended. Read until two successive readings agree in the

@@ -33,10 +33,12 @@ _HEADERS = {
 _REASONS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...] = (
     (ssl.SSLCertVerificationError, "the server's certificate is not accepted"),
     (urllib3.exceptions.NameResolutionError, "the host name does not resolve"),
+    # Before the timeouts, of which `urllib3` makes every failed connection one.
+    (ConnectionRefusedError, "the connection was refused"),
+    (urllib3.exceptions.NewConnectionError, "no connection could be made"),
     (requests.exceptions.ConnectTimeout, "no connection within the timeout"),
     ((requests.exceptions.Timeout, urllib3.exceptions.TimeoutError), "no answer in time"),
     (requests.exceptions.ProxyError, "the proxy does not let the request through"),
-    (ConnectionRefusedError, "the connection was refused"),
     (requests.exceptions.SSLError, "the TLS connection failed"),
     (requests.exceptions.ContentDecodingError, "the body is not valid gzip"),
     ((http.client.IncompleteRead, urllib3.exceptions.IncompleteRead), "the body was cut short"),

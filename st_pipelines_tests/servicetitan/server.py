@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import socket
 import struct
@@ -21,7 +22,7 @@ from st_pipelines.servicetitan.connection import Connection
 from st_pipelines.servicetitan.limits import RateLimiter
 from st_pipelines.servicetitan.retry import NO_WAIT, RetryPolicy
 
-CLIENT_ID = "cid.tests"
+_numbers = itertools.count(1)
 CLIENT_SECRET = "cs2.secret/of+the tests"
 APP_KEY = "ak1.key-of-the-tests"
 
@@ -37,7 +38,7 @@ class Seen:
 
     @property
     def page(self) -> int:
-        return int(self.query.get("page", 0))
+        return int(self.query.get("page", 1))
 
     @property
     def page_size(self) -> int:
@@ -68,6 +69,8 @@ class ScriptedServer:
     """
 
     def __init__(self) -> None:
+        # Ports are used again, and tokens outlive a server: its client id must be its own.
+        self.client_id = f"cid.tests-{next(_numbers)}"
         self.records: list[dict[str, Any]] = []
         self.before_page: Callable[[int, Seen], None] = lambda number, seen: None
         self.rule: Callable[[Seen], Canned | None] = lambda seen: None
@@ -104,7 +107,7 @@ class ScriptedServer:
             "environment": "sandbox",
             "api_url": self.url,
             "auth_url": self.url,
-            "client_id": CLIENT_ID,
+            "client_id": self.client_id,
             "client_secret": SecretStr(CLIENT_SECRET),
             "app_key": SecretStr(APP_KEY),
             "tenant_id": "4711",
@@ -129,7 +132,7 @@ class ScriptedServer:
         self.forms.append(form)
         if self.canned_tokens:
             return self.canned_tokens.popleft()
-        token = f"eyJhbGciOi.eyJ0ZW5hbnQ{len(self.tokens)}.signature-of-token"
+        token = f"opaque-token-{len(self.tokens)}-of-the-tests"
         self.tokens.append(token)
         return Canned(body={"access_token": token, "expires_in": self.lifetime})
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from st_pipelines.servicetitan.errors import ReadingMoved
@@ -83,7 +85,7 @@ def test_equal_totals_with_a_record_missing_are_not_accepted(server, endpoint):
 
     def shuffled(seen):
         if seen.page == 2 and seen.page_size == 10:
-            rows = [{"id": number} for number in (10, *range(12, 21))]
+            rows = [{"id": number} for number in (31, *range(29, 20, -1))]
             return Canned(body={"hasMore": True, "totalCount": 40, "data": rows})
         return None
 
@@ -140,6 +142,15 @@ def test_a_sorted_snapshot_is_read_backwards_once(server, endpoint):
     assert len(ids(server.client(page_size=10), snapshot, None, stats=stats)) == 35
     assert [seen.page for seen in server.seen] == [1, 4, 3, 2, 1]
     assert stats.readings == 1
+
+
+def test_the_last_page_is_found_by_the_size_of_the_pages_that_the_server_makes(server, endpoint):
+    """Asked for 5,000 it serves 10; by the asked size the first page would be the last."""
+    server.fill(35)
+    server.cap = 10
+    snapshot = endpoint(kind="snapshot", date_filter=None)
+    assert len(ids(server.client(), snapshot, None)) == 35
+    assert [seen.page for seen in server.seen] == [1, 4, 3, 2, 1]
 
 
 def test_a_snapshot_that_gains_and_loses_a_record_is_complete_in_spite_of_equal_totals(
@@ -217,9 +228,7 @@ def test_a_single_page_with_another_total_is_read_again(server, endpoint):
 
 
 def test_a_single_page_whose_total_never_fits_is_not_accepted(server, endpoint):
-    server.rule = lambda seen: Canned(
-        body={"hasMore": False, "totalCount": 9, "data": [{"id": 1}]}
-    )
+    server.rule = lambda seen: Canned(body={"hasMore": False, "totalCount": 9, "data": [{"id": 1}]})
     with pytest.raises(ReadingMoved, match="1 records, 1 distinct, total 9"):
         ids(server.client(), endpoint())
     assert len(server.seen) == 6
@@ -245,6 +254,37 @@ def test_a_composite_key_tells_records_apart(server, endpoint):
     got = ids(server.client(page_size=10), endpoint(key=("id", "type")), stats=stats)
     assert sum(got.values()) == 30
     assert stats.readings == 1
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_whatever_moves_no_record_that_stayed_is_missing_from_an_accepted_reading(
+    server, endpoint, seed
+):
+    """Records leave, and where the list has no window new ones enter, at random moments."""
+    chance = random.Random(seed)
+    server.fill(chance.randrange(60, 150))
+    stayed = {record["id"] for record in server.records}
+    window = chance.choice([ENDED, None])
+    moves = chance.randrange(1, 25)
+
+    def move(number, seen):
+        if number <= moves and chance.random() < 0.6:
+            leaving = {chance.choice(server.records)["id"] for _ in range(chance.randrange(1, 4))}
+            server.remove(*leaving)
+            stayed.difference_update(leaving)
+            if window is None and chance.random() < 0.7:
+                server.records.append({"id": 1000 + number})
+
+    server.before_page = move
+    changes = {"sort": chance.choice(["+Id", None]), "includes_total": chance.random() < 0.7}
+    if window is None:
+        changes |= {"kind": "snapshot", "date_filter": None}
+    try:
+        got = ids(server.client(page_size=chance.choice([7, 10, 25])), endpoint(**changes), window)
+    except ReadingMoved:
+        assert moves > 6
+    else:
+        assert stayed <= set(got)
 
 
 def test_a_later_reading_without_rows_still_makes_the_earlier_ones_void(server, endpoint):

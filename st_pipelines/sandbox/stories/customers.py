@@ -82,7 +82,7 @@ def _call_of_list(call: Call, look: Look) -> Fields:
         "active": True,
         "id": call.id,
         "receivedOn": ticks.iso(call.moments[0]),
-        "duration": f"{call.seconds // 3600:02}:{call.seconds // 60 % 60:02}:{call.seconds % 60:02}",
+        "duration": f"00:{call.seconds // 60:02}:{call.seconds % 60:02}",
         "from": call.phone,
         "to": "9145550100",
         "direction": "Inbound" if call.draw % 6 else "Outbound",
@@ -154,7 +154,5 @@ STORIES = {
     ),
     "telecom.calls": Story(items=lambda company: company.calls, fields=_call_of_list),
     "telecom.calls_export": Story(items=lambda company: company.calls, fields=_call_of_export),
-    "memberships.memberships": Story(
-        items=lambda company: company.memberships, fields=_membership
-    ),
+    "memberships.memberships": Story(items=lambda company: company.memberships, fields=_membership),
 }

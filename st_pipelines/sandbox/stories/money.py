@@ -55,7 +55,7 @@ def _invoice(invoice: Invoice, look: Look) -> Fields:
         "invoiceConfiguration": "JobInvoice",
         "summary": None,
         "items": [
-            {**look.blank("items", line.draw), "id": line.id, **_line(line, job, order)}
+            look.part("items", line.draw, {"id": line.id, **_line(line, job, order)})
             for order, line in enumerate(job.lines if done else (), start=1)
         ],
     }
@@ -129,6 +129,8 @@ def _payment(payment: Payment, look: Look) -> Fields:
 def _estimate(estimate: Estimate, look: Look) -> Fields:
     job, sold = estimate.job, look.past(estimate.sold)
     total = sum(line.cents for line in estimate.lines)
+    written = ticks.iso(estimate.moments[0])
+    stamps = {"createdOn": written, "modifiedOn": written}
     return {
         "jobId": job.id,
         "locationId": job.location.id,
@@ -144,13 +146,7 @@ def _estimate(estimate: Estimate, look: Look) -> Fields:
         "subtotal": money(total),
         "tax": money(0),
         "items": [
-            {
-                **look.blank("items", line.draw),
-                "id": line.id,
-                "createdOn": ticks.iso(estimate.moments[0]),
-                "modifiedOn": ticks.iso(estimate.moments[0]),
-                **_offer(line),
-            }
+            look.part("items", line.draw, {**stamps, "id": line.id, **_offer(line)})
             for line in estimate.lines
         ],
     }

@@ -54,7 +54,7 @@ def _sku(sku: Sku, look: Look) -> Fields:
     return {
         "code": sku.code,
         "displayName": sku.name,
-        "description": f"<p>{sku.name} – geprüft</p>",
+        "description": f"<p>{sku.name}, geprüft</p>",
         "price": money(sku.cents, 10),
         "memberPrice": money(sku.cents * 9 // 10, 10),
         "cost": money(sku.cents // 3, 10),

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
+
+import msgspec
 
 from st_pipelines.sandbox.company import Company
 from st_pipelines.sandbox.items import Item
+
+Fields = dict[str, Any]
+
+
+class Completion(Protocol):
+    """Adds a filling to the told fields of an object. `draw` chooses which."""
+
+    def __call__(self, told: Fields, draw: int) -> msgspec.Raw:
+        """The JSON text of the object."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,23 +28,19 @@ class Look:
 
     Attributes:
         now: ticks; nothing later than this may show.
-        spare: by column, ready objects for the members of a list, for fields without a story.
+        parts: by column that is a list of objects, completes such an object.
     """
 
     now: int
-    spare: dict[str, list[dict[str, Any]]]
+    parts: Mapping[str, Completion]
 
     def past(self, moment: int) -> bool:
         """Whether `moment` exists and has come."""
         return 0 < moment <= self.now
 
-    def blank(self, column: str, draw: int) -> dict[str, Any]:
-        """Fields of a list member that the story does not tell. Empty for an unknown column."""
-        ready = self.spare.get(column)
-        return ready[draw % len(ready)] if ready else {}
-
-
-Fields = dict[str, Any]
+    def part(self, column: str, draw: int, told: Fields) -> msgspec.Raw | Fields:
+        """A member of the list `column`: what is told of it, and some filling for the rest."""
+        return self.parts[column](told, draw) if column in self.parts else told
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,152 @@
+"""The command `st-pipelines`. Each command is a few lines here and a module behind it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from st_pipelines.catalog.model import Catalog
+from st_pipelines.settings import SettingsError
+from st_pipelines.warehouse.errors import WarehouseError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="ServiceTitan's data in DuckDB, loaded by Dagster.",
+)
+catalog_app = typer.Typer(no_args_is_help=True, help="The list of endpoints.")
+app.add_typer(catalog_app, name="catalog")
+
+Customers = Annotated[int, typer.Option(min=1, help="Size of the company in the sandbox.")]
+Seed = Annotated[int, typer.Option(help="The same seed makes the same company.")]
+Api = Annotated[str | None, typer.Option(help="Only this API, such as jpm.")]
+Format = Annotated[str, typer.Option(help="table or json.")]
+
+
+def main() -> None:
+    """Entry point. What is understood ends with one line and exit code 1, without a traceback."""
+    try:
+        app()
+    except (SettingsError, WarehouseError, ValueError, OSError) as error:
+        Console(stderr=True).print(f"[red]Error:[/] {_escaped(error)}", highlight=False)
+        raise SystemExit(1) from None
+
+
+@app.command()
+def demo(
+    warehouse: Annotated[Path, typer.Option(help="DuckDB file to fill.")] = Path(
+        "data/sandbox.duckdb"
+    ),
+    days: Annotated[int, typer.Option(min=1, max=3650, help="Days that get a partition.")] = 30,
+    seed: Seed = 7,
+    customers: Customers = 2000,
+    ui: Annotated[bool, typer.Option("--ui", help="Open the Dagster UI at the end.")] = False,
+    load: Annotated[bool, typer.Option(help="Load before; --no-load only opens the UI.")] = True,
+    port: Annotated[int, typer.Option(help="Port of the UI.")] = 3000,
+) -> None:
+    """Fill a DuckDB file from a ServiceTitan on this machine, without credentials."""
+    from st_pipelines.demo import Demo
+
+    with Demo(warehouse=warehouse, days=days, seed=seed, customers=customers) as running:
+        failed = running.load() if load else 0
+        if ui:
+            running.open_ui(port)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def sandbox(
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 0,
+    seed: Seed = 7,
+    customers: Customers = 2000,
+    now: Annotated[str | None, typer.Option(help="Its time at the start, ISO 8601.")] = None,
+    until_input_ends: Annotated[
+        bool, typer.Option("--until-input-ends", hidden=True, help="Stop with the caller.")
+    ] = False,
+) -> None:
+    """Run a ServiceTitan on this machine, until Ctrl-C."""
+    from st_pipelines.sandbox.server import serve
+
+    moment = datetime.fromisoformat(now) if now else None
+    if moment is not None and moment.tzinfo is None:
+        raise ValueError(f"--now {now}: add the offset from UTC, such as {now}+00:00")
+    if until_input_ends:
+        threading.Thread(target=_stop_with_the_caller, daemon=True).start()
+    serve(port=port, seed=seed, customers=customers, now=moment)
+
+
+def _stop_with_the_caller() -> None:
+    """Ends this process when its standard input does: its caller is gone, however it ended."""
+    sys.stdin.read()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+@app.command()
+def endpoints(api: Api = None, format: Format = "table") -> None:  # noqa: A002
+    """List every endpoint: asset, table, path, kind, cursor, key, scope, columns."""
+    from st_pipelines.catalog import listing
+    from st_pipelines.catalog.loader import load_catalog
+
+    catalog = load_catalog()
+    if api is not None and api not in catalog.apis:
+        raise ValueError(f"no API {api!r}: name one of {', '.join(catalog.apis)}")
+    _one_of(format, "table", "json")
+    if format == "json":
+        typer.echo(listing.as_json(catalog, api))
+    else:
+        Console().print(listing.as_table(catalog, api))
+
+
+@catalog_app.command("build")
+def catalog_build(
+    folder: Annotated[Path, typer.Argument(help="Folder of OpenAPI documents, *.json.")],
+    output: Annotated[Path | None, typer.Option(help="Where to; the package's own data.")] = None,
+) -> None:
+    """Build the catalogue from OpenAPI documents and print what changed."""
+    from st_pipelines.catalog import changes, files
+    from st_pipelines.catalog.generate import build_catalog
+    from st_pipelines.catalog.loader import DATA
+
+    target = output or DATA
+    built = build_catalog(folder)
+    before = files.read(target) if target.is_dir() else Catalog({})
+    target.mkdir(parents=True, exist_ok=True)
+    files.write(built, target)
+    for line in changes.between(before, built):
+        typer.echo(line)
+
+
+@catalog_app.command("left-out")
+def catalog_left_out(format: Format = "table") -> None:  # noqa: A002
+    """List the GET operations that have no table, with the reason."""
+    from st_pipelines.catalog import listing
+    from st_pipelines.catalog.loader import load_catalog
+
+    _one_of(format, "table", "json")
+    if format == "json":
+        typer.echo(listing.left_out_as_json(load_catalog()))
+    else:
+        Console().print(listing.left_out_as_table(load_catalog()))
+
+
+def _one_of(value: str, *choices: str) -> None:
+    if value not in choices:
+        raise ValueError(f"--format {value!r}: give one of {', '.join(choices)}")
+
+
+def _escaped(error: Exception) -> str:
+    return str(error).replace("[", r"\[")
+
+
+if __name__ == "__main__":
+    main()

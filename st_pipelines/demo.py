@@ -1,0 +1,217 @@
+"""`st-pipelines demo`: the main job on this machine, from an empty folder to a filled warehouse.
+
+A sandbox runs in a process of its own; the assets are the same that production has, materialised
+by Dagster as single-run ranges, one run an API. Everything lies beside the warehouse file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import dagster as dg
+from rich.console import Console
+
+from st_pipelines.days import local_day
+from st_pipelines.definitions import build_definitions
+from st_pipelines.demo_report import ApiOutcome, Progress, print_summary
+from st_pipelines.warehouse.connect import Warehouse
+
+TIMEZONE = "America/New_York"
+
+_DAGSTER_YAML = "telemetry:\n  enabled: false\nnux:\n  enabled: false\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Company:
+    """What makes the sandbox's company. It is kept beside the warehouse, so that a second demo
+
+    finds the same company at the same moment and changes nothing.
+    """
+
+    seed: int
+    customers: int
+    now: str
+
+    @classmethod
+    def of(cls, file: Path, seed: int, customers: int) -> Company:
+        """The one that was kept, if it is of this seed and size; else a new one of now."""
+        if file.exists():
+            kept = cls(**json.loads(file.read_text()))
+            if (kept.seed, kept.customers) == (seed, customers):
+                return kept
+        now = datetime.now(timezone.utc).replace(microsecond=0).isoformat()
+        company = cls(seed=seed, customers=customers, now=now)
+        file.write_text(json.dumps(asdict(company)))
+        return company
+
+
+class Demo:
+    """A sandbox and a Dagster instance for as long as the `with` lasts."""
+
+    def __init__(self, *, warehouse: Path, days: int, seed: int, customers: int) -> None:
+        """Nothing is started or written yet."""
+        self.warehouse = Warehouse(uri=str(warehouse.resolve()), wait=20)
+        self.console = Console()
+        self._days = days
+        self._seed = seed
+        self._customers = customers
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Demo:
+        """Starts the sandbox. Raises WarehouseError, before that, where it could not write."""
+        self.warehouse.check()
+        with self._stack:
+            self._stack.enter_context(_terminated_as_interrupted())
+            home = self.warehouse.path.parent / f".{self.warehouse.path.stem}"
+            home.mkdir(exist_ok=True, mode=0o700)
+            (home / "dagster.yaml").write_text(_DAGSTER_YAML)
+            company = Company.of(home / "company.json", self._seed, self._customers)
+            self.console.print(f"Starting a ServiceTitan on this machine ({self._customers} customers)")
+            self._set_environment(home, company, self._start_sandbox(company))
+            self._stack = self._stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stops all that was started."""
+        self._stack.close()
+
+    def load(self) -> int:
+        """Materialises every asset for all days; prints progress and a summary.
+
+        Returns:
+            Number of assets that failed.
+        """
+        definitions = build_definitions("sandbox", loggers={"console": Progress.logger})
+        job = definitions.resolve_implicit_global_asset_job_def()
+        by_api: dict[str, list[dg.AssetKey]] = {}
+        for key in definitions.resolve_all_asset_keys():
+            by_api.setdefault(key.path[1], []).append(key)
+        outcomes = []
+        with dg.DagsterInstance.get() as instance, Progress(self.console, by_api) as progress:
+            for api, keys in sorted(by_api.items()):
+                with progress.of(api, len(keys)):
+                    result = job.execute_in_process(
+                        instance=instance,
+                        asset_selection=keys,
+                        tags=self._range_tags(),
+                        run_config={"loggers": {"console": {}}},
+                        raise_on_error=False,
+                    )
+                outcomes.append(ApiOutcome.of(api, result))
+        print_summary(self.console, outcomes, self.warehouse, self._ui_command())
+        return sum(len(outcome.failures) for outcome in outcomes)
+
+    def open_ui(self, port: int) -> None:
+        """Runs the Dagster UI until Ctrl-C."""
+        port = _free_port(port)
+        self.console.print(f"Dagster UI on http://127.0.0.1:{port} (Ctrl-C ends it)")
+        command = [sys.executable, "-m", "dagster", "dev", "-m", "st_pipelines.definitions"]
+        command += ["-a", "sandbox", "-h", "127.0.0.1", "-p", str(port)]
+        process = self._stack.enter_context(_child(command))
+        process.wait()
+
+    def _start_sandbox(self, company: Company) -> str:
+        command = [sys.executable, "-m", "st_pipelines.cli", "sandbox", "--until-input-ends"]
+        command += ["--seed", str(company.seed), "--customers", str(company.customers)]
+        command += ["--now", company.now]
+        process = self._stack.enter_context(
+            _child(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        )
+        assert process.stdout is not None  # noqa: S101
+        url = process.stdout.readline().strip()
+        if not url.startswith("http"):
+            raise OSError(f"the sandbox did not start: {url or process.stdout.read()}")
+        for line in process.stdout:
+            name, _, value = line.strip().removeprefix("export ").partition("=")
+            os.environ[name.replace("SERVICETITAN_", "SERVICETITAN_SANDBOX_", 1)] = value
+            if name.endswith("TENANT_ID"):
+                break
+        return url
+
+    def _set_environment(self, home: Path, company: Company, url: str) -> None:
+        """What the code location of the sandbox reads, here and in the UI's processes."""
+        self._last = local_day(datetime.fromisoformat(company.now), TIMEZONE)
+        self._first = self._last - timedelta(days=self._days - 1)
+        os.environ.update(
+            {
+                "DAGSTER_HOME": str(home),
+                "DAGSTER_DISABLE_TELEMETRY": "yes",
+                "ST_SANDBOX_WAREHOUSE": str(self.warehouse.path),
+                "SERVICETITAN_SANDBOX_TIMEZONE": TIMEZONE,
+                "SERVICETITAN_SANDBOX_START_DATE": self._first.isoformat(),
+                "SERVICETITAN_SANDBOX_API_URL": url,
+                "SERVICETITAN_SANDBOX_AUTH_URL": url,
+            }
+        )
+
+    def _range_tags(self) -> dict[str, str]:
+        return {
+            "dagster/asset_partition_range_start": self._first.isoformat(),
+            "dagster/asset_partition_range_end": self._last.isoformat(),
+        }
+
+    def _ui_command(self) -> str:
+        options = ["--ui", "--no-load", "--warehouse", os.path.relpath(self.warehouse.path)]
+        options += ["--days", str(self._days), "--seed", str(self._seed)]
+        options += ["--customers", str(self._customers)]
+        return shlex.join(["st-pipelines", "demo", *options])
+
+
+class _child:
+    """A process that ends with the `with`, at the latest."""
+
+    def __init__(self, command: list[str], **options: Any) -> None:
+        self._process = subprocess.Popen(command, **options)
+
+    def __enter__(self) -> subprocess.Popen[Any]:
+        return self._process
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.stdin:
+            self._process.stdin.close()
+        self._process.terminate()
+        try:
+            self._process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+class _terminated_as_interrupted:
+    """SIGTERM ends the demo as Ctrl-C does: with its processes."""
+
+    def __enter__(self) -> None:
+        self._before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGTERM, self._before)
+
+
+def _free_port(wanted: int) -> int:
+    """The wanted port of this machine, or any free one where it is taken."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return probe.getsockname()[1]
+    raise OSError("no port is free on 127.0.0.1")

@@ -1,0 +1,68 @@
+"""The least that talks to the sandbox over real HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import requests
+
+from st_pipelines.catalog.model import Endpoint
+from st_pipelines.sandbox.server import Sandbox
+
+LONG_AGO = "2000-01-01T00:00:00Z"
+FAR_AHEAD = "2100-01-01T00:00:00Z"
+
+
+class Client:
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.sandbox = sandbox
+        self.session = requests.Session()
+        self.session.headers["ST-App-Key"] = sandbox.app_key
+        self.session.headers["Authorization"] = self.ask_token().json()["access_token"]
+
+    def ask_token(self, **changes: Any) -> requests.Response:
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": self.sandbox.client_id,
+            "client_secret": self.sandbox.client_secret,
+        }
+        return requests.post(f"{self.sandbox.url}/connect/token", data={**form, **changes})
+
+    def url(self, path: str) -> str:
+        return self.sandbox.url + path.replace("{tenant}", self.sandbox.tenant_id)
+
+    def get(self, path: str, **query: Any) -> requests.Response:
+        return self.session.get(self.url(path), params=query)
+
+    def list(self, table: str, **query: Any) -> requests.Response:
+        return self.get(self.sandbox.world.catalog[table].path, **query)
+
+    def rows(self, table: str, **query: Any) -> list[dict[str, Any]]:
+        endpoint = self.sandbox.world.catalog[table]
+        response = self.list(table, **{"pageSize": endpoint.max_page_size, **query})
+        assert response.status_code == 200, response.text
+        return response.json()["data"]
+
+    def pages(self, table: str, **query: Any) -> Iterator[dict[str, Any]]:
+        page = self.sandbox.world.catalog[table].first_page
+        while True:
+            body = self.list(table, page=page, **query).json()
+            yield body
+            if not body["hasMore"]:
+                return
+            page += 1
+
+    def export(self, table: str, **query: Any) -> requests.Response:
+        return self.get(export_path(self.sandbox.world.catalog[table]), **query)
+
+    def exported(self, table: str, **query: Any) -> list[dict[str, Any]]:
+        return self.export(table, **query).json()["data"]
+
+
+def export_path(endpoint: Endpoint) -> str:
+    return endpoint.path if endpoint.export is None else endpoint.export.path
+
+
+def ids(rows: list[dict[str, Any]]) -> list[int]:
+    return [row["id"] for row in rows]

@@ -1,0 +1,238 @@
+"""The company hangs together, lives on, and is the same for the same seed."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from st_pipelines.catalog.loader import load_catalog
+from st_pipelines.catalog.model import Catalog, Endpoint
+from st_pipelines.sandbox.server import Sandbox
+from st_pipelines.sandbox.world import World
+from st_pipelines_tests.sandbox.client import Client, ids
+from st_pipelines_tests.sandbox.conftest import NOW
+
+POINTERS = [
+    ("crm.locations", "customerId", "crm.customers"),
+    ("crm.customers_contacts", "customerId", "crm.customers"),
+    ("crm.locations_contacts", "locationId", "crm.locations"),
+    ("jpm.jobs", "customerId", "crm.customers"),
+    ("jpm.jobs", "locationId", "crm.locations"),
+    ("jpm.jobs", "businessUnitId", "settings.business_units"),
+    ("jpm.jobs", "jobTypeId", "jpm.job_types"),
+    ("jpm.jobs", "campaignId", "marketing.campaigns"),
+    ("jpm.jobs", "invoiceId", "accounting.invoices"),
+    ("jpm.jobs", "firstAppointmentId", "jpm.appointments"),
+    ("jpm.jobs", "leadCallId", "telecom.calls"),
+    ("jpm.jobs", "createdById", "settings.employees"),
+    ("jpm.jobs", "projectId", "jpm.projects"),
+    ("jpm.appointments", "jobId", "jpm.jobs"),
+    ("jpm.job_notes", "jobId", "jpm.jobs"),
+    ("jpm.job_canceled_logs", "jobId", "jpm.jobs"),
+    ("dispatch.appointment_assignments", "appointmentId", "jpm.appointments"),
+    ("dispatch.appointment_assignments", "technicianId", "settings.technicians"),
+    ("accounting.invoice_items", "invoiceId", "accounting.invoices"),
+    ("salestech.estimates", "jobId", "jpm.jobs"),
+    ("memberships.memberships", "customerId", "crm.customers"),
+    ("memberships.memberships", "membershipTypeId", "memberships.membership_types"),
+    ("inventory.returns", "vendorId", "inventory.vendors"),
+    ("inventory.returns", "jobId", "jpm.jobs"),
+    ("crm.leads", "customerId", "crm.customers"),
+]
+
+
+@pytest.fixture(scope="module")
+def catalog() -> Catalog:
+    return load_catalog()
+
+
+def small(catalog: Catalog, now: datetime = NOW, seed: int = 7) -> World:
+    return World(catalog=catalog, seed=seed, customers=60, now=now)
+
+
+def everything(world: World) -> dict[str, list[bytes]]:
+    return {e.table: sorted(world.raw(e.table)) for e in world.catalog if not e.by_day}
+
+
+@pytest.mark.parametrize(("table", "field", "target"), POINTERS)
+def test_keys_point_to_records_that_exist(
+    shared: Client, table: str, field: str, target: str
+) -> None:
+    world = shared.sandbox.world
+    known = set(ids(world.records(target)))
+
+    pointers = {row[field] for row in world.records(table)} - {None}
+
+    assert pointers
+    assert pointers <= known
+
+
+def test_an_invoice_is_the_sum_of_its_items_and_is_settled_by_its_payment(shared: Client) -> None:
+    world = shared.sandbox.world
+    invoices = {row["id"]: row for row in world.records("accounting.invoices")}
+    payments = world.records("accounting.payments")
+
+    for invoice in invoices.values():
+        total = sum(Decimal(item["total"]) for item in invoice["items"])
+        assert Decimal(invoice["total"]) == total
+    for payment in payments:
+        [applied] = payment["appliedTo"]
+        assert invoices[applied["appliedTo"]]["balance"] == "0.00"
+        assert invoices[applied["appliedTo"]]["total"] == payment["total"]
+    assert 0 < len(payments) < len(invoices)
+
+
+def test_money_is_text_in_invoices_and_a_long_number_in_the_price_book(shared: Client) -> None:
+    world = shared.sandbox.world
+    service = world.raw("pricebook.services")[0]
+
+    assert isinstance(world.records("accounting.invoices")[0]["total"], str)
+    assert re.search(rb'"price":\d+\.\d{10}[,}]', service)
+    assert world.records("pricebook.services", exact=True)[0]["price"].as_tuple().exponent == -10
+
+
+def test_times_have_none_or_up_to_seven_digits_without_trailing_zeros(shared: Client) -> None:
+    texts = [row["createdOn"] for row in shared.sandbox.world.records("jpm.jobs")]
+
+    digits = Counter(len(text[20:-1]) for text in texts)
+    assert digits.keys() <= {0, 2, 3, 4, 5, 6, 7}
+    assert digits[7] > len(texts) * 0.8
+    assert digits[0] > 0
+    assert not any("." in text and text.endswith("0Z") for text in texts)
+
+
+def test_work_is_booked_in_office_hours_of_new_york_and_less_on_weekends(shared: Client) -> None:
+    booked = [
+        datetime.fromisoformat(row["createdOn"][:19] + "+00:00").astimezone(
+            ZoneInfo("America/New_York")
+        )
+        for row in shared.sandbox.world.records("jpm.jobs")
+    ]
+
+    assert all(7 <= moment.hour < 19 for moment in booked)
+    weekdays = Counter(moment.weekday() for moment in booked)
+    assert weekdays[5] + weekdays[6] < weekdays[2]
+
+
+def test_there_is_text_beyond_ascii(shared: Client) -> None:
+    assert not all(raw.isascii() for raw in shared.sandbox.world.raw("crm.customers"))
+
+
+def test_nothing_is_later_than_now(shared: Client) -> None:
+    world = shared.sandbox.world
+
+    for table in ("jpm.jobs", "accounting.payments", "telecom.calls", "inventory.returns"):
+        assert max(world.table(table).modified) <= world.now_ticks
+
+
+def test_the_same_seed_makes_the_same_world(catalog: Catalog) -> None:
+    assert everything(small(catalog)) == everything(small(catalog))
+
+
+def test_another_seed_makes_another_world(catalog: Catalog) -> None:
+    assert small(catalog).raw("jpm.jobs") != small(catalog, seed=8).raw("jpm.jobs")
+
+
+def test_the_order_in_which_tables_are_asked_for_does_not_matter(catalog: Catalog) -> None:
+    first, second = small(catalog), small(catalog)
+    second.raw("accounting.payments")
+
+    assert first.raw("jpm.jobs") == second.raw("jpm.jobs")
+    assert first.raw("accounting.payments") == second.raw("accounting.payments")
+
+
+def test_two_steps_lead_where_one_step_leads(catalog: Catalog) -> None:
+    slow, quick = small(catalog), small(catalog)
+    everything(slow)
+    for _ in range(4):
+        slow.move(timedelta(days=5))
+    quick.move(timedelta(days=20))
+
+    assert everything(slow) == everything(quick)
+
+
+def test_life_goes_on_when_time_moves(catalog: Catalog) -> None:
+    world = small(catalog)
+    before = {row["id"]: row for row in world.records("jpm.jobs")}
+    world.move(timedelta(days=14))
+    after = {row["id"]: row for row in world.records("jpm.jobs")}
+
+    new, old = after.keys() - before.keys(), after.keys() & before.keys()
+    changed = [job for job in old if after[job] != before[job]]
+    assert new
+    assert changed
+    assert before.keys() == old
+    for job in changed:
+        assert after[job]["modifiedOn"] > before[job]["modifiedOn"]
+    assert all(after[job]["createdOn"] > "2026-03-10T15:30" for job in new)
+
+
+def test_time_does_not_go_back(catalog: Catalog) -> None:
+    with pytest.raises(ValueError, match="only moves forward"):
+        small(catalog).move(timedelta(seconds=-1))
+
+
+def test_a_change_outlives_what_happens_later(catalog: Catalog) -> None:
+    world = small(catalog)
+    job = next(row["id"] for row in world.records("jpm.jobs") if row["jobStatus"] == "Scheduled")
+    world.change("jpm.jobs", job, customerPo="PO 7")
+    changed_on = next(row for row in world.records("jpm.jobs") if row["id"] == job)["modifiedOn"]
+    world.move(timedelta(days=60))
+
+    [row] = [row for row in world.records("jpm.jobs") if row["id"] == job]
+    assert row["customerPo"] == "PO 7"
+    assert row["jobStatus"] != "Scheduled"
+    assert changed_on == "2026-03-10T15:30:00Z" < row["modifiedOn"]
+
+
+def test_a_change_keeps_the_digits_of_other_fields(catalog: Catalog) -> None:
+    world = small(catalog)
+    raw = world.raw("pricebook.services")[0]
+    world.change("pricebook.services", world.records("pricebook.services")[0]["id"], code="X")
+
+    price = re.search(rb'"price":[\d.]+', raw)
+    assert price is not None
+    assert price.group() in world.raw("pricebook.services")[0]
+
+
+def test_a_created_record_has_the_given_fields_and_a_key_of_its_own(catalog: Catalog) -> None:
+    world = small(catalog)
+    known = ids(world.records("jpm.jobs"))
+    job = world.create("jpm.jobs", total=Decimal("12.3400"), completedOn=NOW)
+
+    [row] = [row for row in world.records("jpm.jobs", exact=True) if row["id"] == job]
+    assert job not in known
+    assert str(row["total"]) == "12.3400"
+    assert row["completedOn"] == row["createdOn"] == row["modifiedOn"] == "2026-03-10T15:30:00Z"
+
+
+def test_a_newer_catalogue_with_an_unknown_endpoint_and_fields_is_served(catalog: Catalog) -> None:
+    jobs, tags = catalog["jpm.jobs"], catalog["settings.tag_types"]
+    fewer = tuple(column for column in jobs.columns if column.name != "summary")
+    changed: list[dict[str, Any]] = [
+        {**vars(jobs), "columns": fewer},
+        {
+            **vars(tags),
+            "api": "novel",
+            "name": "things",
+            "path": "/novel/v2/tenant/{tenant}/things",
+        },
+    ]
+    endpoints = [Endpoint(**fields) for fields in changed]
+    world = World(catalog=Catalog({e.table: e for e in endpoints}), customers=30, now=NOW)
+
+    assert "summary" not in world.records("jpm.jobs")[0]
+    assert set(world.records("novel.things")[0]) == {column.name for column in tags.columns}
+
+
+def test_a_world_without_jobs_is_served_too() -> None:
+    with Sandbox(customers=1, history_days=3, now=NOW) as sandbox:
+        client = Client(sandbox)
+        assert client.list("inventory.returns").status_code == 200
+        assert client.list("jpm.jobs").status_code == 200

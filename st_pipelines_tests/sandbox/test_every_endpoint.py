@@ -1,0 +1,153 @@
+"""What holds for every endpoint of the catalogue, list and export."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from st_pipelines.catalog.loader import load_catalog
+from st_pipelines.catalog.model import DataType, Endpoint, ListOf, Scalar, StructOf
+from st_pipelines_tests.sandbox.client import FAR_AHEAD, LONG_AGO, Client, export_path
+
+CATALOG = load_catalog()
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{2,7})?Z")
+DAY = re.compile(r"\d{4}-\d\d-\d\dT00:00:00")
+NUMBER = re.compile(r"-?\d+(\.\d+)?")
+
+
+def misfits(value: Any, kind: DataType, path: str) -> Iterator[str]:
+    """Where a value is not of its type, at any depth."""
+    if value is None:
+        return
+    if isinstance(kind, ListOf):
+        if not isinstance(value, list):
+            yield f"{path}: {value!r} is no array"
+            return
+        for item in value:
+            yield from misfits(item, kind.item, f"{path}[]")
+    elif isinstance(kind, StructOf):
+        yield from misfits_of_object(value, kind, path)
+    elif not fits(value, kind):
+        yield f"{path}: {value!r} is no {kind.name}"
+
+
+def misfits_of_object(value: Any, kind: StructOf, path: str) -> Iterator[str]:
+    if not isinstance(value, dict):
+        yield f"{path}: {value!r} is no object"
+        return
+    types = {field.name: field.type for field in kind.fields}
+    yield from (f"{path}.{name} is unknown" for name in value if name not in types)
+    for name in value.keys() & types.keys():
+        yield from misfits(value[name], types[name], f"{path}.{name}")
+
+
+def fits(value: Any, kind: Scalar) -> bool:
+    if kind.name in ("DECIMAL", "DOUBLE"):
+        number = isinstance(value, int | Decimal) and not isinstance(value, bool)
+        as_text = kind.name == "DECIMAL" and isinstance(value, str) and NUMBER.fullmatch(value)
+        return number or bool(as_text)
+    if kind.name == "TIMESTAMPTZ":
+        return isinstance(value, str) and TIME.fullmatch(value) is not None
+    if kind.name == "DATE":
+        return isinstance(value, str) and DAY.fullmatch(value) is not None
+    if kind.name == "BIGINT":
+        return type(value) is int
+    wanted = {"BOOLEAN": bool, "VARCHAR": str, "JSON": object}[kind.name]
+    return isinstance(value, wanted)
+
+
+def request_of(endpoint: Endpoint) -> dict[str, Any]:
+    query: dict[str, Any] = {**endpoint.params}
+    if endpoint.paged:
+        query |= {"page": endpoint.first_page, "pageSize": endpoint.max_page_size}
+    if endpoint.includes_total:
+        query["includeTotal"] = "true"
+    if endpoint.date_filter:
+        query |= {endpoint.date_filter.lower: LONG_AGO, endpoint.date_filter.upper: FAR_AHEAD}
+    return query
+
+
+def exact(text: str) -> Any:
+    return json.loads(text, parse_float=Decimal)
+
+
+def test_the_catalogue_is_not_empty() -> None:
+    assert len(CATALOG) > 100
+
+
+@pytest.mark.parametrize("endpoint", list(CATALOG), ids=lambda endpoint: endpoint.table)
+def test_an_endpoint_answers_in_its_envelope_with_records_of_its_types(
+    shared: Client, endpoint: Endpoint
+) -> None:
+    response = shared.get(endpoint.path, **request_of(endpoint))
+
+    assert response.status_code == 200
+    body = exact(response.text)
+    rows = body if endpoint.envelope == "array" else body["data"]
+    assert rows
+    assert list(misfits(rows, ListOf(StructOf(endpoint.columns)), endpoint.table)) == []
+    if endpoint.envelope == "page":
+        assert set(body) == {"page", "pageSize", "hasMore", "totalCount", "data"}
+        assert body["totalCount"] == (len(rows) if endpoint.includes_total else None)
+    elif endpoint.envelope == "export":
+        assert set(body) == {"hasMore", "continueFrom", "data"}
+
+
+@pytest.mark.parametrize(
+    "endpoint", [e for e in CATALOG if e.export], ids=lambda endpoint: endpoint.table
+)
+def test_an_export_answers_with_records_of_its_types(shared: Client, endpoint: Endpoint) -> None:
+    body = exact(shared.get(export_path(endpoint), active="Any").text)
+
+    assert set(body) == {"hasMore", "continueFrom", "data"}
+    assert body["continueFrom"]
+    assert body["data"]
+    kind = ListOf(StructOf(endpoint.columns))
+    assert list(misfits(body["data"], kind, endpoint.table)) == []
+
+
+@pytest.mark.parametrize(
+    "endpoint", [e for e in CATALOG if not e.by_day], ids=lambda endpoint: endpoint.table
+)
+def test_keys_are_present_and_unique(shared: Client, endpoint: Endpoint) -> None:
+    rows = shared.sandbox.world.records(endpoint.table)
+    if endpoint.explode:
+        rows = [row for outer in rows for row in outer[endpoint.explode]]
+
+    keys = [
+        tuple(row[name] for name in endpoint.key) if endpoint.key else json.dumps(row)
+        for row in rows
+    ]
+
+    assert len(set(keys)) == len(keys)
+    assert not any(value is None for key in keys for value in key)
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [e for e in CATALOG if e.cursor and not e.explode],
+    ids=lambda endpoint: endpoint.table,
+)
+def test_every_record_can_be_placed_by_its_cursor(shared: Client, endpoint: Endpoint) -> None:
+    assert endpoint.cursor is not None
+    for row in shared.sandbox.world.records(endpoint.table):
+        value: Any = row
+        for name in endpoint.cursor.split("."):
+            value = value[name]
+        assert TIME.fullmatch(value)
+
+
+def test_the_capacity_warnings_tell_the_tenant(shared: Client) -> None:
+    body = shared.list("marketing_ads.capacity_warnings").json()
+
+    assert set(body) == {"tenantId", "tenantName", "totalCount", "data"}
+    assert body["tenantId"] == int(shared.sandbox.tenant_id)
+
+
+def test_preferences_of_contacts_are_a_bare_array(shared: Client) -> None:
+    assert isinstance(shared.list("crm.contacts_preferences").json(), list)

@@ -1,0 +1,161 @@
+"""One token for everybody, renewed in time, and never more often than needed."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import pytest
+from pydantic import SecretStr
+
+from st_pipelines.servicetitan.auth import TokenSource, token_source_for
+from st_pipelines.servicetitan.client import Client
+from st_pipelines.servicetitan.errors import (
+    AuthenticationFailed,
+    ServiceUnavailable,
+    UnexpectedAnswer,
+)
+from st_pipelines.servicetitan.retry import NO_WAIT
+from st_pipelines.servicetitan.transport import new_session
+from st_pipelines.servicetitan.usage import Usage
+from st_pipelines_tests.servicetitan.server import CLIENT_SECRET, Canned
+
+
+class Clock:
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+def source(server, clock=None, **changes):
+    return TokenSource(server.connection(**changes), clock=clock or Clock())
+
+
+def fetch(source, usage=None):
+    return source.token(new_session(), NO_WAIT, usage=usage)
+
+
+def test_the_credentials_are_sent_as_a_form(server):
+    fetch(source(server))
+    assert server.forms == [
+        {
+            "grant_type": "client_credentials",
+            "client_id": server.client_id,
+            "client_secret": CLIENT_SECRET,
+        }
+    ]
+
+
+def test_eight_threads_without_a_token_cause_one_request(server):
+    tokens, barrier = source(server), Barrier(8)
+
+    def together(_):
+        barrier.wait()
+        return fetch(tokens)
+
+    with ThreadPoolExecutor(8) as pool:
+        got = set(pool.map(together, range(8)))
+    assert len(got) == len(server.forms) == 1
+
+
+def test_eight_threads_with_a_refused_token_renew_it_once(server):
+    tokens, barrier = source(server), Barrier(8)
+    old = fetch(tokens)
+
+    def refused(_):
+        barrier.wait()
+        tokens.invalidate(old)
+        return fetch(tokens)
+
+    with ThreadPoolExecutor(8) as pool:
+        new = set(pool.map(refused, range(8)))
+    assert len(new) == 1
+    assert old not in new
+    assert len(server.forms) == 2
+
+
+def test_a_late_complaint_about_an_old_token_does_not_drop_the_new_one(server):
+    tokens = source(server)
+    old = fetch(tokens)
+    tokens.invalidate(old)
+    new = fetch(tokens)
+    tokens.invalidate(old)
+    assert fetch(tokens) is new
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "still_good", "renewed"),
+    [(900, 839, 840), ("900", 839, 840), (100, 89, 90), (None, 839, 840)],
+)
+def test_a_token_is_renewed_a_minute_or_a_tenth_of_its_life_before_its_end(
+    server, lifetime, still_good, renewed
+):
+    clock = Clock()
+    tokens, server.lifetime = source(server, clock), lifetime
+    first = fetch(tokens)
+    clock.now = 1000 + still_good
+    assert fetch(tokens) is first
+    clock.now = 1000 + renewed
+    assert fetch(tokens) is not first
+
+
+def test_clients_with_the_same_credentials_share_their_token(server):
+    one = server.connection()
+    for connection in (one, server.connection(tenant_id="4712")):
+        Client(connection, policy=NO_WAIT).get("/anything")
+    assert len(server.forms) == 1
+    assert token_source_for(one) is token_source_for(server.connection())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"client_id": "cid.other"},
+        {"environment": "integration"},
+        {"auth_url": "http://127.0.0.1:1"},
+        {"client_secret": SecretStr("corrected")},
+    ],
+)
+def test_other_credentials_have_a_token_of_their_own(server, change):
+    assert token_source_for(server.connection()) is not token_source_for(
+        server.connection(**change)
+    )
+
+
+@pytest.mark.parametrize("status", [400, 401])
+def test_refused_credentials_are_not_tried_again(server, status):
+    server.canned_tokens.append(Canned(status=status, body={"error": "invalid_client"}))
+    with pytest.raises(AuthenticationFailed, match="invalid_client") as caught:
+        fetch(source(server))
+    assert caught.value.permanent
+    assert "environment 'sandbox'" in caught.value.hint
+    assert "rotated" in caught.value.hint
+    assert len(server.forms) == 1
+
+
+def test_a_secret_with_a_pasted_line_break_is_named_as_the_cause(server):
+    server.canned_tokens.append(Canned(status=400, body={"error": "invalid_client"}))
+    with pytest.raises(AuthenticationFailed, match="client secret begins or ends with white"):
+        fetch(source(server, client_secret=SecretStr("pasted\n")))
+
+
+def test_a_failing_token_endpoint_is_asked_again(server):
+    server.canned_tokens += [Canned(status=503), Canned(status=429), Canned(fault="reset")]
+    usage = Usage()
+    assert fetch(source(server), usage)
+    assert usage.token_requests == 4
+
+
+def test_a_token_endpoint_that_stays_down_is_not_asked_by_two_loops_of_retries(server):
+    server.canned_tokens += [Canned(status=503)] * 100
+    with pytest.raises(ServiceUnavailable):
+        server.client().get("/anything")
+    assert len(server.forms) == NO_WAIT.attempts
+
+
+def test_a_token_answer_without_a_token_is_not_a_token(server):
+    server.canned_tokens += [Canned(body={"token": "x"})] * 100
+    with pytest.raises(UnexpectedAnswer, match="no access_token"):
+        fetch(source(server))

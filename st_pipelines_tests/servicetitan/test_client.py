@@ -1,0 +1,268 @@
+"""Every answer that ServiceTitan may plausibly give, and what is done about it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from datetime import datetime, timezone
+
+import pytest
+
+from st_pipelines.servicetitan.errors import (
+    AuthenticationFailed,
+    BadRequest,
+    PermissionDenied,
+    RateLimited,
+    ServiceTitanError,
+    ServiceUnavailable,
+    UnexpectedAnswer,
+    Unreachable,
+    WrongPath,
+)
+from st_pipelines.servicetitan.limits import RateLimiter
+from st_pipelines.servicetitan.retry import NO_WAIT, Cancelled, RetryPolicy, told_wait
+from st_pipelines.servicetitan.usage import Usage
+from st_pipelines_tests.servicetitan.server import APP_KEY, Canned
+
+MAINTENANCE = {"title": "The service is suspended for maintenance. Please try again later."}
+PATH = "/jpm/v2/tenant/{tenant}/jobs"
+
+
+def test_a_request_is_signed_and_says_who_asks(server):
+    server.client().get(PATH, {"sort": "+Id", "name": "a b&c"})
+    (seen,) = server.seen
+    assert seen.headers["authorization"] == f"Bearer {server.tokens[0]}"
+    assert seen.headers["st-app-key"] == APP_KEY
+    assert seen.headers["user-agent"].startswith("st_pipelines/")
+    assert "gzip" in seen.headers["accept-encoding"]
+    assert seen.raw_query == "sort=%2BId&name=a%20b%26c"
+
+
+def test_a_compressed_answer_is_unpacked(server):
+    server.zip = True
+    usage = Usage()
+    body = server.client().get(PATH, usage=usage)
+    assert json.loads(body)["data"] == []
+    assert usage.bytes == len(body)
+
+
+def test_credentials_in_a_netrc_file_do_not_replace_the_token(server, tmp_path, monkeypatch):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login someone password else\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    server.client().get(PATH)
+    assert server.seen[0].headers["authorization"].startswith("Bearer ")
+
+
+@pytest.mark.parametrize(
+    ("canned", "error"),
+    [
+        (Canned(status=400, body={"title": "bad"}), BadRequest),
+        (Canned(status=403), PermissionDenied),
+        (Canned(status=404, body={"statusCode": 404, "message": "Unable to match"}), WrongPath),
+        (Canned(status=409, body={"title": "conflict"}), BadRequest),
+        (Canned(status=422), BadRequest),
+        (Canned(status=302, headers={"Location": "http://other.test/login"}), WrongPath),
+    ],
+)
+def test_what_would_fail_again_is_asked_once(server, canned, error):
+    server.rule = lambda seen: canned
+    with pytest.raises(error) as caught:
+        server.client().get(PATH)
+    assert len(server.seen) == 1
+    assert caught.value.permanent
+    assert caught.value.status == canned.status
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("canned", "error"),
+    [
+        (Canned(status=429), RateLimited),
+        (Canned(status=500), ServiceUnavailable),
+        (Canned(status=502, body="<html><title>Bad Gateway</title>"), ServiceUnavailable),
+        (Canned(status=503), ServiceUnavailable),
+        (Canned(status=504), ServiceUnavailable),
+        (Canned(status=408), ServiceUnavailable),
+        (Canned(status=409, body=MAINTENANCE), ServiceUnavailable),
+        (Canned(body="<!DOCTYPE html><html><title>Sign in</title>"), UnexpectedAnswer),
+        (Canned(body=b'{"data": [{"id": 1'), UnexpectedAnswer),
+        (Canned(status=204), UnexpectedAnswer),
+        (Canned(fault="reset"), Unreachable),
+        (Canned(body=b'{"data": []}', fault="truncated"), Unreachable),
+        (Canned(body=b"no gzip", headers={"Content-Encoding": "gzip"}), Unreachable),
+    ],
+)
+def test_what_may_pass_is_asked_again(server, canned, error):
+    client = server.client()
+    server.canned += [canned] * 2
+    client.get(PATH)
+    assert len(server.seen) == 3
+    server.canned += [canned] * 100
+    with pytest.raises(error) as caught:
+        client.get(PATH)
+    assert len(server.seen) == 3 + NO_WAIT.attempts
+    assert not caught.value.permanent
+
+
+@pytest.mark.parametrize("fault", ["hang", "hanging body"])
+def test_an_answer_that_hangs_is_given_up_and_asked_for_again(server, fault):
+    server.canned.append(Canned(body=b'{"data": []}', fault=fault))
+    server.client(timeout=0.2).get(PATH)
+    assert len(server.seen) == 2
+
+
+def test_a_refused_connection_says_so(server):
+    server.close()
+    with pytest.raises(Unreachable, match="connection was refused"):
+        server.client().get(PATH)
+
+
+def test_a_host_that_does_not_exist_says_so(server):
+    client = server.client(api_url="http://no-such-host.invalid")
+    with pytest.raises(Unreachable, match=r"does not resolve|refused|proxy"):
+        client.get(PATH)
+
+
+def test_a_401_in_mid_run_renews_the_token_once_and_replays(server):
+    client = server.client()
+    client.get(PATH)
+    server.revoked.update(server.tokens)
+    usage = Usage()
+    client.get(PATH, usage=usage)
+    assert (usage.requests, usage.token_requests) == (2, 1)
+
+
+def test_a_401_with_a_fresh_token_is_final(server):
+    server.rule = lambda seen: Canned(status=401)
+    with pytest.raises(AuthenticationFailed) as caught:
+        server.client().get(PATH)
+    assert len(server.seen) == 2
+    assert caught.value.permanent
+    assert "same environment" in caught.value.hint
+
+
+def test_a_retry_after_the_token_has_ended_is_signed_with_a_new_one(server):
+    client = server.client()
+
+    def ends_meanwhile(seen):
+        if len(server.seen) == 1:
+            server.revoked.update(server.tokens)
+            return Canned(status=503)
+        return None
+
+    server.rule = ends_meanwhile
+    client.get(PATH)
+    assert server.seen[-1].headers["authorization"] == f"Bearer {server.tokens[1]}"
+
+
+def test_a_redirect_is_not_followed_with_credentials(server):
+    server.rule = lambda seen: Canned(
+        status=307, headers={"Location": f"{server.url}/elsewhere?token=abc"}
+    )
+    with pytest.raises(WrongPath, match=r"redirects to http://127.*elsewhere\?token=\*\*\*"):
+        server.client().get(PATH)
+    assert [seen.path for seen in server.seen] == ["/jpm/v2/tenant/4711/jobs"]
+
+
+def test_a_403_names_the_scope_to_tick(server):
+    server.rule = lambda seen: Canned(status=403)
+    with pytest.raises(PermissionDenied, match=r"Tick the scope tn\.jpm.jobs:r"):
+        server.client().fetch(PATH, {}, lambda body: body, scope="tn.jpm.jobs:r")
+
+
+def test_a_message_tells_request_status_problem_trace_and_hint_in_this_order(server):
+    problem = {
+        "title": "One or more validation errors",
+        "traceId": "00-4bf9-01",
+        "errors": {"pageSize": ["too large", "odd"]},
+    }
+    server.rule = lambda seen: Canned(status=400, body=problem)
+    with pytest.raises(BadRequest) as caught:
+        server.client().get(PATH, {"page": "2", "name": "Miller"})
+    assert str(caught.value) == (
+        f"GET {server.url}/jpm/v2/tenant/4711/jobs?page=2&name=***: answered 400: One or more"
+        " validation errors; pageSize: too large, odd (traceId 00-4bf9-01)."
+        f" {caught.value.hint}"
+    )
+    assert caught.value.trace_id == "00-4bf9-01"
+
+
+def test_an_html_error_is_said_to_be_html(server):
+    page = "<html><head><title>Service\n Unavailable</title></head>" + "<p>x" * 5000
+    server.rule = lambda seen: Canned(status=503, body=page)
+    with pytest.raises(ServiceUnavailable, match="an HTML page titled 'Service Unavailable'") as e:
+        server.client().get(PATH)
+    assert len(str(e.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("headers", "text", "seconds"),
+    [
+        ({"Retry-After": "7"}, "Try again in 5 seconds.", 7),
+        ({"Retry-After": "0.5"}, "", 0.5),
+        ({"Retry-After": "Fri, 02 Jan 2026 05:00:30 GMT"}, "", 30),
+        (
+            {
+                "Retry-After": "Fri, 02 Jan 2026 05:00:30 GMT",
+                "Date": "Fri, 02 Jan 2026 05:00:20 GMT",
+            },
+            "",
+            10,
+        ),
+        ({"Retry-After": "Thu, 01 Jan 2026 05:00:30 GMT"}, "", 0),
+        ({}, "Rate limit is exceeded. Try again in 5 seconds.", 5),
+        ({"Retry-After": "soon"}, "Try again in 1 second", 1),
+        ({"Retry-After": "-3"}, "slow down", None),
+        ({"Retry-After": "nan"}, "", None),
+        ({}, "", None),
+    ],
+)
+def test_the_wait_is_read_from_header_then_text(headers, text, seconds):
+    assert told_wait(headers, text, datetime(2026, 1, 2, 5, tzinfo=timezone.utc)) == seconds
+
+
+def test_a_429_makes_every_thread_of_the_tenant_wait_as_long_as_it_says(server):
+    now = [0.0]
+    limiter = RateLimiter(1000, clock=lambda: now[0], sleep=lambda seconds: None)
+    naps = []
+
+    def sleep(seconds):
+        naps.append(seconds)
+        limiter.acquire = lambda cancelled=None: moments.append(limiter._next)
+
+    moments = []
+    title = {"title": "Rate limit is exceeded. Try again in 12 seconds."}
+    server.canned.append(Canned(status=429, body=title))
+    server.client(policy=RetryPolicy(sleep=sleep), limiter=limiter).get(PATH)
+    assert naps == [12]
+    assert moments == [12]
+
+
+def test_waits_grow_up_to_a_limit_and_differ_between_threads():
+    policy = RetryPolicy(backoff=1, max_backoff=8)
+    for attempt, longest in enumerate([1, 2, 4, 8, 8], start=1):
+        waits = {policy.wait(None, attempt) for _ in range(50)}
+        assert longest / 2 <= min(waits) < max(waits) <= longest
+
+
+def test_a_told_wait_is_not_longer_than_the_policy_bears():
+    error = ServiceTitanError("x", wait=4000.0)
+    assert RetryPolicy(max_told_wait=300).wait(error, 1) == 300
+
+
+def test_nobody_waits_for_a_retry_that_nobody_wants(server):
+    cancelled = threading.Event()
+    naps = []
+
+    def sleep(seconds):
+        naps.append(seconds)
+        cancelled.set()
+
+    server.canned.append(Canned(status=503, headers={"Retry-After": "60"}))
+    with pytest.raises(Cancelled):
+        server.client(policy=RetryPolicy(sleep=sleep)).fetch(
+            PATH, {}, lambda body: body, cancelled=cancelled
+        )
+    assert sum(naps) < 1
+    assert len(server.seen) == 1

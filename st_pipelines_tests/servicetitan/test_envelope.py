@@ -1,0 +1,75 @@
+"""Opening answers: the records stay as served, only the keys are looked at."""
+
+from __future__ import annotations
+
+import pytest
+
+from st_pipelines.servicetitan.envelope import opener
+
+
+def test_the_records_are_the_bytes_that_were_served(endpoint):
+    """Money as 25.1700000000 and times with seven digits must not pass through a float."""
+    rows = b'[{"id":1,"cost":25.1700000000,"t":"2026-01-02T05:00:00.8446003Z"}]'
+    served = opener(endpoint())(b'{"page":1,"hasMore":true,"totalCount":7,"data":' + rows + b"}")
+    assert served.records == rows
+    assert (served.keys, served.has_more, served.total) == ([1], True, 7)
+
+
+@pytest.mark.parametrize(
+    ("rows", "ascending"),
+    [
+        (b'[{"id":1},{"id":5}]', True),
+        (b'[{"id":5},{"id":1}]', False),
+        (b'[{"id":5},{"id":5}]', False),
+        (b'[{"id":"a"},{"id":"b"}]', None),
+    ],
+)
+def test_only_rising_integers_count_as_ascending(endpoint, rows, ascending):
+    assert opener(endpoint())(b'{"data":' + rows + b"}").ascending is ascending
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"null",
+        b'"text"',
+        b"{}",
+        b'{"data": {}}',
+        b'{"data": [1]}',
+        b'{"data": [[1, 2]]}',
+        b'{"data": [null]}',
+        b'{"data": [{"id": 1}], "hasMore": "yes"}',
+        b'{"data": [{"id": 1}',
+        b"<html>",
+        b"\xff\xfe",
+    ],
+)
+@pytest.mark.parametrize("key", [("id",), ()])
+def test_anything_but_an_object_with_a_list_of_objects_is_refused(endpoint, body, key):
+    with pytest.raises(ValueError, match="not"):
+        opener(endpoint(key=key))(body)
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[1]", b"", b'{"data": []}'])
+def test_a_bare_array_must_be_one_of_objects(endpoint, body):
+    with pytest.raises(ValueError, match="not"):
+        opener(endpoint(envelope="array"))(body)
+
+
+def test_records_without_their_key_are_told_apart_by_their_content(endpoint):
+    served = opener(endpoint())(b'{"data":[{"x":1},{"x":2},{"x":2}]}')
+    assert served.count == 3
+    assert len(set(served.keys)) == 2
+
+
+def test_a_record_to_be_exploded_is_told_apart_by_its_content(endpoint):
+    served = opener(endpoint(explode="history"))(b'{"data":[{"id":1,"a":1},{"id":1,"a":2}]}')
+    assert len(set(served.keys)) == 2
+
+
+def test_a_refusal_quotes_no_record(endpoint):
+    with pytest.raises(ValueError, match="not the expected") as caught:
+        opener(endpoint())(b'{"data":[{"id":{"name":"Miller"}}]}')
+    assert "Miller" not in str(caught.value)

@@ -1,0 +1,171 @@
+"""Nothing secret in anything that a person or a log may see."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import traceback
+from urllib.parse import quote
+
+import pytest
+from pydantic import SecretStr
+
+from st_pipelines.servicetitan.auth import TokenSource
+from st_pipelines.servicetitan.errors import ServiceTitanError
+from st_pipelines.servicetitan.feeds import read_feed
+from st_pipelines.servicetitan.redact import redact_url, scrub
+from st_pipelines.servicetitan.retry import NO_WAIT
+from st_pipelines.servicetitan.transport import new_session
+from st_pipelines.servicetitan.usage import ReadStats, Usage
+from st_pipelines_tests.servicetitan.server import APP_KEY, CLIENT_SECRET, Canned
+
+PATH = "/jpm/v2/tenant/{tenant}/jobs"
+PLACE = "continuation-token-of-a-feed"
+
+
+def secrets(server):
+    return [CLIENT_SECRET, quote(CLIENT_SECRET, safe=""), APP_KEY, *server.tokens]
+
+
+def everything_shown(error):
+    """Message, repr, arguments, attributes, and the traceback with every local variable."""
+    shown, todo, seen = [], [error], set()
+    while todo:
+        one = todo.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        shown += [str(one), repr(one), repr(one.args), repr(vars(one))]
+        todo += [one.__cause__, one.__context__]
+    inside = traceback.TracebackException.from_exception(error, capture_locals=True)
+    for frame in inside.stack:
+        if "/st_pipelines/" in frame.filename:
+            shown += [repr(frame.locals), frame.line or ""]
+    return "\n".join(shown)
+
+
+def echo(server):
+    """An answer that repeats all that was sent, as some gateways do."""
+
+    def answer(seen):
+        everything = {
+            "title": f"refused {APP_KEY} and {CLIENT_SECRET}",
+            "traceId": server.tokens[-1],
+            "errors": {"headers": [str(seen.headers), quote(CLIENT_SECRET, safe="")]},
+        }
+        return Canned(status=400, body=everything)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        echo,
+        lambda server: lambda seen: Canned(status=401, body=str(seen.headers)),
+        lambda server: lambda seen: Canned(status=403, body="<html>" + str(seen.headers)),
+        lambda server: lambda seen: Canned(status=429, body={"message": str(seen.headers)}),
+        lambda server: lambda seen: Canned(status=503, body="x" * 480 + str(seen.headers)),
+        lambda server: lambda seen: Canned(status=200, body=str(seen.headers)),
+        lambda server: lambda seen: Canned(status=302, headers={"Location": f"/{APP_KEY}?k=1"}),
+        lambda server: lambda seen: Canned(fault="reset"),
+        lambda server: lambda seen: Canned(fault="truncated"),
+        lambda server: lambda seen: Canned(fault="hang"),
+    ],
+)
+def test_no_failure_shows_a_secret(server, endpoint, rule, caplog):
+    caplog.set_level(logging.DEBUG, logger="st_pipelines")
+    client = server.client(timeout=0.1)
+    client.get(PATH)
+    server.rule = rule(server)
+    feed = endpoint(kind="feed", envelope="export")
+    with pytest.raises(ServiceTitanError) as caught:
+        list(read_feed(client, feed, PLACE, stats=ReadStats()))
+    shown = everything_shown(caught.value) + caplog.text
+    assert [secret for secret in secrets(server) if secret in shown] == []
+    assert PLACE not in repr(vars(caught.value)) + str(caught.value) + caplog.text
+
+
+def test_a_refused_secret_is_not_shown(server):
+    server.canned_tokens.append(Canned(status=400, body=f"invalid_client {CLIENT_SECRET}"))
+    with pytest.raises(ServiceTitanError) as caught:
+        server.client().get(PATH)
+    assert CLIENT_SECRET not in everything_shown(caught.value)
+
+
+def test_an_app_key_that_no_header_can_hold_is_not_shown_and_not_retried(server):
+    usage = Usage()
+    key = "ak1.key-with-a\nline-break"
+    with pytest.raises(ServiceTitanError, match="line break") as caught:
+        server.client(app_key=SecretStr(key)).get(PATH, usage=usage)
+    shown = everything_shown(caught.value)
+    assert key not in shown
+    assert repr(key)[1:-1] not in shown
+    assert usage.requests == 1
+
+
+def test_no_exception_of_the_http_library_hangs_on_an_error(server):
+    """It would carry the request, and with it every header."""
+    client = server.client()
+    server.rule = lambda seen: Canned(fault="reset")
+    with pytest.raises(ServiceTitanError) as caught:
+        client.get(PATH)
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+
+
+def test_the_repr_of_a_connection_or_token_shows_no_secret(server):
+    token = TokenSource(server.connection()).token(new_session(), NO_WAIT)
+    shown = repr(server.connection()) + repr(token) + repr(ReadStats(continue_from=PLACE))
+    assert PLACE not in shown
+    assert [secret for secret in secrets(server) if secret in shown] == []
+
+
+def test_an_error_survives_being_pickled(server):
+    server.rule = lambda seen: Canned(status=403)
+    with pytest.raises(ServiceTitanError) as caught:
+        server.client().get(PATH)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert str(again) == str(caught.value)
+    assert again.status == 403
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://a.io/x", "https://a.io/x"),
+        (
+            "https://a.io/x?page=2&pageSize=5&sort=%2BId&active=Any&activeOnly=true",
+            "https://a.io/x?page=2&pageSize=5&sort=+Id&active=Any&activeOnly=true",
+        ),
+        (
+            "https://a.io/x?modifiedOnOrAfter=2026-01-02T05%3A00%3A00Z&modifiedBefore=2026-01-03",
+            "https://a.io/x?modifiedOnOrAfter=2026-01-02T05:00:00Z&modifiedBefore=2026-01-03",
+        ),
+        ("https://a.io/x?from=2026-01-02", "https://a.io/x?from=2026-01-02"),
+        ("https://a.io/x?from=CfDJ8token&name=Bob", "https://a.io/x?from=***&name=***"),
+        ("https://a.io/x?modifiedBefore=secret", "https://a.io/x?modifiedBefore=***"),
+        ("https://user:pw@a.io/x?servicetitanapplicationkey=k", None),
+    ],
+)
+def test_a_url_shows_only_paging_sort_active_and_dates(url, shown):
+    expected = shown or "https://a.io/x?servicetitanapplicationkey=***"
+    assert redact_url(url) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "key ak1.abcdefgh in text",
+        "token eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl in text",
+        "token eyJhbGciOiJSUzI1NiJ9.eyJzdWIi in text",
+        "Authorization: Bearer opaque-token-123",
+        "encoded se%2Fcret%2B1 in text",
+        r"json se/cret+1\n",
+    ],
+)
+def test_scrubbing_leaves_no_secret_in_any_spelling(text):
+    scrubbed = scrub(text, ["ak1.abcdefgh", "se/cret+1\n"])
+    assert "***" in scrubbed
+    for secret in ("abcdefgh", "eyJ", "opaque", "cret"):
+        assert secret not in scrubbed
