@@ -186,14 +186,14 @@ class Company:
     def _follow_up(self, rng: random.Random, job: Job) -> None:
         """What a job brings with it: a visit, an invoice, payments, estimates, notes."""
         created, stop = job.moments[0], job.done or job.canceled
-        moments = _ordered(created + 1, *((job.start, stop) if job.done else (stop,)))
+        moments = _ordered(created, *((job.start, stop) if job.done else (stop,)))
         self.visits.append(Visit(
             id=job.visit_id, moments=moments, gone=job.gone, job=job, draw=job.draw
         ))  # fmt: skip
         paid = job.done + rng.choice((1, 1, 20, 40)) * rng.randrange(ticks.HOUR, ticks.DAY)
         paid = paid if job.done and job.total and rng.random() < 0.9 else 0
         invoice = Invoice(
-            id=job.invoice_id, moments=_ordered(created + 2, stop, paid), gone=job.gone, job=job,
+            id=job.invoice_id, moments=_ordered(created, stop, paid), gone=job.gone, job=job,
             paid=paid, draw=job.draw,
         )  # fmt: skip
         self.invoices.append(invoice)
@@ -214,8 +214,9 @@ class Company:
     def _add_estimates(self, rng: random.Random, job: Job) -> None:
         options = rng.randrange(1, 5)
         chosen = rng.randrange(options) if rng.random() < 0.45 else -1
+        # The options are saved together: records that share a `modifiedOn` exist (facts 3.12).
+        created = job.done - rng.randrange(1, 20 * ticks.MINUTE)
         for option in range(options):
-            created = job.done - rng.randrange(1, 20 * ticks.MINUTE)
             sold = created + rng.randrange(1, 9 * ticks.DAY) if option == chosen else 0
             self.estimates.append(Estimate(
                 id=next(self._ids["estimate"]), moments=_ordered(created, sold), gone=0, job=job,

@@ -7,7 +7,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from contextlib import suppress
+from datetime import datetime, timezone
 from types import TracebackType
 
 import uvicorn
@@ -52,7 +53,7 @@ class Sandbox:
         token_seconds: float = 900, export_batch: int = 5000, gzip_level: int = 0,
         live: bool = False, clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
-        catalog = catalog or load_catalog()
+        catalog, now = catalog or load_catalog(), now or datetime.now(timezone.utc)
         self.tenants = tuple(Credentials.of_tenant(number) for number in range(tenants))
         self.worlds = {
             known.tenant_id: World(
@@ -67,25 +68,25 @@ class Sandbox:
             tenants={known.tenant_id: known for known in self.tenants},
             manners=Manners(
                 requests_per_second=requests_per_second, token_seconds=token_seconds,
-                export_batch=export_batch, gzip_level=gzip_level, live=live,
-                clock=clock,
+                export_batch=export_batch, gzip_level=gzip_level, live=live, clock=clock,
             ),
         )  # fmt: skip
         self._socket = socket.create_server((HOST, port), backlog=512)
         self.url = f"http://{HOST}:{self._socket.getsockname()[1]}"
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                self._application(), log_level="warning", access_log=False, lifespan="off",
-                timeout_graceful_shutdown=1,
-            )
-        )  # fmt: skip
+        self._server = self._build_server()
         self._thread = threading.Thread(target=self.run, name="sandbox", daemon=True)
 
-    def _application(self) -> Starlette:
+    def _build_server(self) -> uvicorn.Server:
         control = Control(self.worlds, self._api.log)
         token = Route("/connect/token", self._api.token, methods=["POST"])
         data = Route("/{path:path}", self._api.data, methods=EVERY_METHOD)
-        return Starlette(routes=[token, *control.routes(), data])
+        application = Starlette(routes=[token, *control.routes(), data])
+        return uvicorn.Server(
+            uvicorn.Config(
+                application, log_level="warning", access_log=False, lifespan="off",
+                timeout_graceful_shutdown=1,
+            )
+        )  # fmt: skip
 
     @property
     def world(self) -> World:
@@ -168,6 +169,7 @@ class Sandbox:
             f"{prefix}CLIENT_SECRET": self.client_secret,
             f"{prefix}APP_KEY": self.app_key,
             f"{prefix}TENANT_ID": self.tenant_id,
+            f"{prefix}TIMEZONE": "America/New_York",
         }
 
 
@@ -186,4 +188,5 @@ def serve(
     print(sandbox.url, flush=True)
     for name, value in sandbox.environment().items():
         print(f"export {name}={value}", flush=True)
-    sandbox.run()
+    with suppress(KeyboardInterrupt):
+        sandbox.run()

@@ -11,17 +11,11 @@ from contextlib import closing
 
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.servicetitan.client import Client
+from st_pipelines.servicetitan.courses import Pages, ascending, descending, until_repeated
 from st_pipelines.servicetitan.envelope import Served
 from st_pipelines.servicetitan.errors import BadRequest, ServiceUnavailable, Unreachable
 from st_pipelines.servicetitan.feeds import read_feed
-from st_pipelines.servicetitan.pages import (
-    Page,
-    Pages,
-    PageSource,
-    ascending,
-    descending,
-    until_repeated,
-)
+from st_pipelines.servicetitan.pages import Page, PageSource
 from st_pipelines.servicetitan.proof import Course, Proof, Tally
 from st_pipelines.servicetitan.usage import ReadStats
 from st_pipelines.servicetitan.window import Window

@@ -53,8 +53,8 @@ def table_type(type_: DataType) -> str:
 
 def staged_type(type_: DataType) -> str:
     """The type by which `read_json` reads a staged field, with the members as served."""
-    if type_ == Scalar("DECIMAL") and _STAGE_DECIMALS_AS_TEXT:
-        return "VARCHAR"
+    if type_ == Scalar("DECIMAL"):
+        return "VARCHAR" if _STAGE_DECIMALS_AS_TEXT else DECIMAL
     return _served_type(type_, staged_type)
 
 

@@ -120,6 +120,12 @@ def test_work_is_booked_in_office_hours_of_new_york_and_less_on_weekends(shared:
     assert weekdays[5] + weekdays[6] < weekdays[2]
 
 
+def test_records_that_share_a_time_of_modification_exist(shared: Client) -> None:
+    times = [row["modifiedOn"] for row in shared.sandbox.world.records("salestech.estimates")]
+
+    assert len(set(times)) < len(times)
+
+
 def test_there_is_text_beyond_ascii(shared: Client) -> None:
     assert not all(raw.isascii() for raw in shared.sandbox.world.raw("crm.customers"))
 

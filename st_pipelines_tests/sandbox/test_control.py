@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import requests
 from starlette.requests import Request
 from starlette.responses import Response
@@ -11,7 +13,7 @@ from st_pipelines_tests.sandbox.client import Client, ids
 from st_pipelines_tests.sandbox.conftest import NO_LIMIT, NOW
 
 
-def control(client: Client, name: str, **body: object) -> requests.Response:
+def control(client: Client, name: str, **body: Any) -> requests.Response:
     return requests.post(f"{client.sandbox.url}/_sandbox/{name}", json=body)
 
 

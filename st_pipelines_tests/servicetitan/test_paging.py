@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from time import monotonic, sleep
 
 import pytest
 
@@ -15,6 +16,7 @@ from st_pipelines.servicetitan.errors import (
     Unreachable,
 )
 from st_pipelines.servicetitan.paging import count, read
+from st_pipelines.servicetitan.retry import RetryPolicy
 from st_pipelines.servicetitan.usage import ReadStats
 from st_pipelines.servicetitan.window import Window
 from st_pipelines_tests.servicetitan.reading import ENDED, ids, taken
@@ -265,13 +267,29 @@ def test_closing_the_iterator_leaves_no_thread_and_asks_for_nothing_more(server,
     assert len(server.seen) <= 12
 
 
+def test_closing_the_iterator_ends_the_waits_of_pages_that_are_being_retried(server, endpoint):
+    """A 503 that says to wait five minutes must not hold up a run that was cancelled."""
+    server.fill(1000)
+    busy = Canned(status=503, headers={"Retry-After": "300"})
+    server.rule = lambda seen: busy if seen.page > 2 else None
+    client = server.client(page_size=10, policy=RetryPolicy(sleep=lambda seconds: sleep(0.002)))
+    pages = read(client, endpoint(), ENDED, stats=ReadStats(), concurrency=3)
+    assert next(pages).count == next(pages).count == 10
+    begun = monotonic()
+    pages.close()
+    assert monotonic() - begun < 1.5
+
+
 def test_no_more_pages_are_fetched_ahead_than_the_concurrency_allows(server, endpoint):
     """An idle consumer must not fill the memory."""
     server.fill(1000)
-    pages = read(server.client(page_size=10), endpoint(), ENDED, stats=ReadStats(), concurrency=3)
+    client = server.client(page_size=10)
+    pages = read(client, endpoint(), ENDED, stats=ReadStats(), concurrency=3)
     assert next(pages).count == next(pages).count == 10
+    for _ in range(40):  # time enough for the threads to run ahead
+        client.get("/other")
     pages.close()
-    assert len(server.seen) <= 1 + 3
+    assert len([seen for seen in server.seen if seen.path != "/other"]) <= 1 + 3
 
 
 def test_records_that_are_no_objects_are_not_data(server, endpoint):

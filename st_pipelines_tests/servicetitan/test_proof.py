@@ -6,7 +6,9 @@ import random
 
 import pytest
 
+from st_pipelines.servicetitan.envelope import Served
 from st_pipelines.servicetitan.errors import ReadingMoved
+from st_pipelines.servicetitan.proof import Course, Proof, Tally
 from st_pipelines.servicetitan.usage import ReadStats
 from st_pipelines_tests.servicetitan.reading import ENDED, ids, not_ended
 from st_pipelines_tests.servicetitan.server import Canned
@@ -112,6 +114,30 @@ def test_a_descending_reading_in_which_the_total_rises_is_not_accepted(server, e
     assert entered
     assert {record["id"] for record in server.records} <= set(got)
     assert stats.readings == 3
+
+
+def served(ids, total, has_more, ascending=True):
+    return Served(records=b"", keys=list(ids), ascending=ascending, has_more=has_more, total=total)
+
+
+@pytest.mark.parametrize(
+    ("last", "first", "accepted"),
+    [
+        (served(range(11, 21), 20, False), served(range(1, 11), 20, True), True),
+        (served(range(11, 21), 20, False), served(range(2, 12), 19, True), True),
+        (served(range(11, 21), 19, False), served(range(1, 11), 20, True), False),  # rose
+        (served(range(11, 21), 20, True), served(range(1, 11), 20, True), False),  # not the last
+        (served(range(11, 21), 20, False, False), served(range(1, 11), 20, True), False),
+        (served(range(12, 21), 20, False), served(range(1, 11), 20, True), False),  # too few
+    ],
+)
+def test_a_descending_reading_is_accepted_only_under_all_of_its_conditions(
+    endpoint, last, first, accepted
+):
+    tally = Tally(course=Course.DESCENDING)
+    tally.add(last)
+    tally.add(first)
+    assert Proof(endpoint(), None).accepts(tally, lambda: None) is accepted
 
 
 def test_a_sort_that_the_server_ignores_is_not_relied_upon(server, endpoint):

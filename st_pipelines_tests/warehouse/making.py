@@ -1,0 +1,101 @@
+"""Endpoints and loads for the tests of the warehouse."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import date, datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from st_pipelines.catalog.model import Catalog, DateFilter, Endpoint, Field, ListOf, Scalar, StructOf
+from st_pipelines.warehouse.connect import Warehouse
+from st_pipelines.warehouse.load import Load, Loaded, load
+from st_pipelines.warehouse.staging import Staging
+
+FIELDS = (
+    Field("id", Scalar("BIGINT")),
+    Field("name", Scalar("VARCHAR")),
+    Field("total", Scalar("DECIMAL")),
+    Field("rate", Scalar("DOUBLE")),
+    Field("active", Scalar("BOOLEAN")),
+    Field("dueDate", Scalar("DATE")),
+    Field("modifiedOn", Scalar("TIMESTAMPTZ")),
+    Field("open", Scalar("JSON")),
+    Field("tagIds", ListOf(Scalar("BIGINT"))),
+    Field("items", ListOf(StructOf((
+        Field("skuId", Scalar("BIGINT")),
+        Field("unitPrice", Scalar("DECIMAL")),
+        Field("from", StructOf((Field("zipCode", Scalar("VARCHAR")),))),
+    )))),
+)  # fmt: skip
+
+
+def endpoint(**changes: Any) -> Endpoint:
+    facts: dict[str, Any] = {
+        "api": "abc",
+        "name": "things",
+        "kind": "window",
+        "path": "/abc/v2/tenant/{tenant}/things",
+        "envelope": "page",
+        "scope": "tn.abc.things:r",
+        "columns": FIELDS,
+        "cursor": "modifiedOn",
+        "date_filter": DateFilter(lower="modifiedOnOrAfter", upper="modifiedBefore"),
+    }
+    return Endpoint(**(facts | changes))
+
+
+def record(**changes: Any) -> dict[str, Any]:
+    facts = {
+        "id": 1, "name": "Müller", "total": "12.50", "rate": 0.25, "active": True,
+        "dueDate": "2026-01-02T00:00:00", "modifiedOn": "2026-01-02T03:04:05.1234567Z",
+        "open": {"a": [1, "x"]}, "tagIds": [1, 2],
+        "items": [{"skuId": 7, "unitPrice": 3.5, "from": {"zipCode": "0815"}}],
+    }  # fmt: skip
+    return facts | changes
+
+
+@dataclass
+class Place:
+    """A warehouse file, and loads into it."""
+
+    folder: Path
+    timezone: str = "America/New_York"
+    number: int = field(default=0)
+
+    @property
+    def file(self) -> Path:
+        return self.folder / "test.duckdb"
+
+    @property
+    def warehouse(self) -> Warehouse:
+        return Warehouse(uri=str(self.file), wait=5)
+
+    def load(
+        self, records: Iterable[dict[str, Any]] | bytes, of: Endpoint | None = None, **changes: Any
+    ) -> tuple[Loaded, Staging]:
+        self.number += 1
+        of = of or endpoint()
+        pages = records if isinstance(records, bytes) else json.dumps(list(records)).encode()
+        facts: dict[str, Any] = {
+            "environment": "sandbox", "tenant_id": "1", "window_start": None,
+            "window_end": datetime(2027, 1, 1, tzinfo=timezone.utc), "timezone": self.timezone,
+            "default_date": date(2026, 12, 31), "run_id": "a run",
+            "loaded_at": datetime(2026, 6, 1, tzinfo=timezone.utc),
+        }  # fmt: skip
+        with Staging(of, self.folder / f"staging-{self.number}") as staging:
+            staging.add(pages)
+            loaded = load(
+                staging, self.warehouse, Load(**(facts | changes)),
+                catalog=Catalog({of.table: of}), entry={"requests": 1, "bytes": 2, "seconds": 0.5},
+            )  # fmt: skip
+        return loaded, staging
+
+    def query(self, sql: str) -> list[tuple]:
+        with duckdb.connect(str(self.file), read_only=True) as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            return connection.execute(sql).fetchall()

@@ -1,0 +1,214 @@
+"""Loading any window twice, in any order, ends in the same table."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import date, datetime, timezone
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from st_pipelines.catalog.model import Field, ListOf, Scalar, StructOf
+from st_pipelines.warehouse.connect import Warehouse
+from st_pipelines.warehouse.errors import WarehouseBusy, WarehouseFull, WarehouseUnusable
+from st_pipelines_tests.warehouse.making import FIELDS, Place, endpoint, record
+
+OLD, NEW = "2026-01-02T03:00:00Z", "2026-01-02T03:00:00.0000001Z"
+LATER = "2026-01-05T00:00:00Z"
+
+
+def outcome(place: Place, *records: dict, **changes) -> tuple[int, int, int, int]:
+    counts = place.load(records, **changes)[0].counts
+    return counts.inserted, counts.updated, counts.unchanged, counts.deleted
+
+
+def test_loading_twice_changes_nothing(place: Place) -> None:
+    records = [record(id=n) for n in range(10)]
+    assert outcome(place, *records) == (10, 0, 0, 0)
+    before = place.query("SELECT * FROM abc.things ORDER BY id")
+    assert outcome(place, *records, loaded_at=datetime(2026, 7, 1, tzinfo=timezone.utc)) == (0, 0, 10, 0)
+    assert place.query("SELECT * FROM abc.things ORDER BY id") == before
+
+
+def test_a_newer_version_replaces_and_an_older_one_does_not(place: Place) -> None:
+    outcome(place, record(name="old", modifiedOn=OLD))
+    assert outcome(place, record(name="new", modifiedOn=LATER)) == (0, 1, 0, 0)
+    assert outcome(place, record(name="old", modifiedOn=OLD)) == (0, 0, 1, 0)
+    assert place.query("SELECT name, _partition_date FROM abc.things") == [("new", date(2026, 1, 4))]
+
+
+def test_a_change_that_did_not_move_the_cursor_is_taken(place: Place) -> None:
+    outcome(place, record(name="a"))
+    assert outcome(place, record(name="b")) == (0, 1, 0, 0)
+
+
+def test_of_several_versions_in_one_load_the_latest_counts(place: Place) -> None:
+    versions = [record(name="late", modifiedOn=LATER), record(name="early", modifiedOn=OLD)]
+    assert outcome(place, *versions, record(id=2, name="a"), record(id=2, name="b")) == (2, 0, 0, 0)
+    assert place.query("SELECT name FROM abc.things ORDER BY id") == [("late",), ("b",)]
+
+
+def test_tenants_do_not_touch_each_other(place: Place) -> None:
+    outcome(place, record(name="a"), tenant_id="1")
+    assert outcome(place, record(name="b"), tenant_id="2") == (1, 0, 0, 0)
+    assert place.query("SELECT _tenant_id, name FROM abc.things ORDER BY 1") == [("1", "a"), ("2", "b")]
+
+
+def test_a_row_belongs_to_the_local_day_of_its_cursor(place: Place) -> None:
+    times = ["2026-03-08T04:59:59Z", "2026-03-08T05:00:00Z", "2026-03-09T03:59:59Z",
+             "2026-03-09T04:00:00Z", None]  # fmt: skip
+    loaded, _ = place.load([record(id=n, modifiedOn=t) for n, t in enumerate(times)])
+    days = [day for (day,) in place.query("SELECT _partition_date FROM abc.things ORDER BY id")]
+    assert days == [date(2026, 3, 7), date(2026, 3, 8), date(2026, 3, 8), date(2026, 3, 9),
+                    date(2026, 12, 31)]  # fmt: skip
+    assert loaded.table_rows_by_date[date(2026, 3, 8)] == 2
+
+
+def test_a_complete_reading_marks_what_is_gone_and_unmarks_what_comes_back(place: Place) -> None:
+    whole = {"of": endpoint(kind="snapshot", cursor=None, date_filter=None), "replaces": True}
+    assert outcome(place, record(id=1), record(id=2), **whole) == (2, 0, 0, 0)
+    assert outcome(place, record(id=2), **whole) == (0, 0, 1, 1)
+    gone = place.query("SELECT id, _deleted_at FROM abc.things WHERE _deleted_at IS NOT NULL")
+    assert gone == [(1, datetime(2026, 6, 1, tzinfo=timezone.utc))]
+    assert outcome(place, record(id=1), record(id=2), **whole) == (0, 1, 1, 0)
+    assert place.query("SELECT count(*) FROM abc.things WHERE _deleted_at IS NULL") == [(2,)]
+
+
+def test_records_without_a_key_are_compared_whole_and_counted(place: Place) -> None:
+    bare = {"of": endpoint(key=(), kind="snapshot", cursor=None, date_filter=None), "replaces": True}
+    same, other = record(), record(name=None)
+    assert outcome(place, same, same, other, **bare) == (3, 0, 0, 0)
+    assert outcome(place, same, other, same, **bare) == (0, 0, 3, 0)
+    assert outcome(place, same, **bare) == (0, 0, 1, 2)
+    assert outcome(place, same, same, other, **bare) == (0, 2, 1, 0)
+
+
+def test_a_day_that_is_read_again_replaces_only_that_day_of_records_without_a_key(place: Place) -> None:
+    daily = {"of": endpoint(key=(), cursor=None, by_day=True), "replaces": True}
+    outcome(place, record(name="a"), default_date=date(2026, 1, 1), **daily)
+    outcome(place, record(name="b"), default_date=date(2026, 1, 2), **daily)
+    assert outcome(place, record(name="c"), default_date=date(2026, 1, 2), **daily) == (1, 0, 0, 1)
+    left = place.query("SELECT name FROM abc.things WHERE _deleted_at IS NULL ORDER BY 1")
+    assert left == [("a",), ("c",)]
+
+
+def test_a_missing_key_loses_nothing_and_repeats_nothing(place: Place) -> None:
+    records = [record(id=None, name="a"), record(id=None, name="b"), record(id=3)]
+    assert outcome(place, *records) == (3, 0, 0, 0)
+    assert outcome(place, *records) == (0, 0, 3, 0)
+    assert outcome(place, record(id=None, name="a")) == (0, 0, 1, 0)
+
+
+def test_the_table_grows_with_the_catalogue_and_keeps_its_rows(place: Place) -> None:
+    outcome(place, record())
+    item = StructOf((Field("skuId", Scalar("BIGINT")), Field("newField", Scalar("VARCHAR"))))
+    grown = tuple(Field("items", ListOf(item)) if f.name == "items" else f for f in FIELDS)
+    of = endpoint(columns=(*grown, Field("colorName", Scalar("VARCHAR"))))
+    loaded, _ = place.load(
+        [record(id=2, colorName="red", items=[{"skuId": 1, "newField": "x"}])], of
+    )
+    assert set(loaded.added_columns) == {"color_name", "items"}
+    rows = place.query("SELECT id, color_name, items[1].sku_id, items[1].new_field FROM abc.things ORDER BY 1")
+    assert rows == [(1, None, 7, None), (2, "red", 1, "x")]
+    prices = place.query("SELECT items[1].unit_price FROM abc.things WHERE id = 1")
+    assert prices[0][0] == 3.5, "a member that the catalogue no longer has is kept"
+
+
+def test_the_books_tell_of_each_load(place: Place) -> None:
+    place.load([record(), record(id=2)])
+    place.load([record()])
+    assert place.query(
+        "SELECT api, endpoint, tenant_id, rows_read, rows_inserted, rows_unchanged, requests, run_id "
+        "FROM _st.loads ORDER BY rows_read DESC"
+    ) == [("abc", "things", "1", 2, 2, 0, 1, "a run"), ("abc", "things", "1", 1, 0, 1, 1, "a run")]
+    assert place.query("SELECT table_name, kind, key FROM _st.endpoints") == [
+        ("abc.things", "window", ["id"])
+    ]
+
+
+def test_an_empty_load_makes_the_table_and_a_line_in_the_books(place: Place) -> None:
+    assert outcome(place) == (0, 0, 0, 0)
+    assert place.query("SELECT count(*) FROM abc.things") == [(0,)]
+    assert place.query("SELECT rows_read FROM _st.loads") == [(0,)]
+
+
+def test_a_load_that_fails_leaves_rows_and_books_as_they_were(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome(place, record())
+
+    def full(*_: object) -> None:
+        raise duckdb.IOException("Could not write: No space left on device")
+
+    monkeypatch.setattr("st_pipelines.warehouse.books.write_entry", full)
+    with pytest.raises(WarehouseFull, match="no space left"):
+        place.load([record(id=2)])
+    assert place.query("SELECT count(*) FROM abc.things") == [(1,)]
+    assert place.query("SELECT count(*) FROM _st.loads") == [(1,)]
+
+
+def hold(file: Path, *, read_only: bool) -> subprocess.Popen[str]:
+    code = (
+        f"import duckdb, sys; c = duckdb.connect({str(file)!r}, read_only={read_only}); "
+        "print('held', flush=True); sys.stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+def test_a_file_that_another_process_holds_is_waited_for_and_its_holder_named(
+    place: Place, read_only: bool
+) -> None:
+    outcome(place, record())
+    process = hold(place.file, read_only=read_only)
+    impatient = Warehouse(uri=str(place.file), wait=0)
+    try:
+        with pytest.raises(WarehouseBusy, match=rf"held by process {process.pid} \("), duckdb.connect() as c, \
+             impatient.attached(c):  # fmt: skip
+            pass
+    finally:
+        process.communicate("")
+    assert outcome(place, record(id=2)) == (1, 0, 0, 0)
+
+
+def test_a_file_of_another_program_is_named_and_left_alone(place: Place) -> None:
+    place.file.write_text("id,name\n1,Anna\n")
+    with pytest.raises(WarehouseUnusable, match=r"test\.duckdb is no DuckDB database"):
+        place.load([record()])
+    assert place.file.read_text() == "id,name\n1,Anna\n"
+
+
+def test_a_folder_in_place_of_the_file_is_named(place: Place) -> None:
+    place.file.mkdir()
+    with pytest.raises(WarehouseUnusable, match="is a folder"):
+        place.load([record()])
+
+
+def test_a_place_that_cannot_be_written_is_named_with_the_setting(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    place = Place(tmp_path / "file" / "below")
+    with pytest.raises((WarehouseUnusable, OSError)):
+        place.load([record()])
+    with pytest.raises(WarehouseUnusable, match="ST_WAREHOUSE_DIR"):
+        place.warehouse.check()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder_is_named_with_the_setting(place: Place) -> None:
+    place.folder.chmod(0o500)
+    with pytest.raises(WarehouseUnusable, match="ST_WAREHOUSE_DIR"):
+        place.warehouse.check()
+
+
+def test_a_warehouse_of_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(WarehouseUnusable, match="ducklake: is not supported"):
+        Warehouse(uri="ducklake:postgres:db").check()
+    assert Warehouse(uri="duckdb:/tmp/x.duckdb").path == Path("/tmp/x.duckdb")
