@@ -26,7 +26,14 @@ def test_all_pages_together_hold_every_record_once(shared: Client) -> None:
     found = [row["id"] for page in pages for row in page["data"]]
     assert len(pages) > 3
     assert found == sorted(ids(shared.sandbox.world.records("jpm.jobs")))
-    assert [page["hasMore"] for page in pages] == [True] * (len(pages) - 1) + [False]
+    assert all(page["data"] for page in pages)
+
+
+def test_there_is_no_more_after_a_last_page_that_is_full(shared: Client) -> None:
+    total = len(shared.sandbox.world.records("jpm.jobs"))
+
+    assert shared.list("jpm.jobs", pageSize=total).json()["hasMore"] is False
+    assert shared.list("jpm.jobs", pageSize=total - 1).json()["hasMore"] is True
 
 
 def test_a_page_past_the_end_is_empty(shared: Client) -> None:

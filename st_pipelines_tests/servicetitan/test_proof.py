@@ -161,11 +161,13 @@ def test_a_sort_that_the_server_ignores_is_not_relied_upon(server, endpoint):
     assert stats.readings == 2
 
 
-def test_a_sorted_snapshot_is_read_backwards_once(server, endpoint):
+@pytest.mark.parametrize("window", [None, ENDED])
+def test_a_sorted_snapshot_is_read_backwards_once(server, endpoint, window):
+    """Also when a window is given, which a list without a date filter cannot honour."""
     server.fill(35)
     snapshot = endpoint(kind="snapshot", date_filter=None)
     stats = ReadStats()
-    assert len(ids(server.client(page_size=10), snapshot, None, stats=stats)) == 35
+    assert len(ids(server.client(page_size=10), snapshot, window, stats=stats)) == 35
     assert [seen.page for seen in server.seen] == [1, 4, 3, 2, 1]
     assert stats.readings == 1
 

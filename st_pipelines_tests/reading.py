@@ -1,0 +1,124 @@
+"""What a table ought to hold, worked out from the served JSON without the code under test."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+from st_pipelines.catalog.model import DataType, Endpoint, ListOf, Scalar, StructOf
+from st_pipelines.days import Days
+from st_pipelines.extract_load import Job
+from st_pipelines.sandbox.server import Sandbox
+from st_pipelines.servicetitan.client import Client
+from st_pipelines.servicetitan.connection import Connection
+from st_pipelines.warehouse.connect import Warehouse
+
+TIMEZONE = "America/New_York"
+
+
+def job(sandbox: Sandbox, file: Path, **changes: Any) -> Job:
+    connection = Connection(
+        environment="sandbox", api_url=sandbox.url, auth_url=sandbox.url,
+        client_id=sandbox.client_id, client_secret=SecretStr(sandbox.client_secret),
+        app_key=SecretStr(sandbox.app_key), tenant_id=sandbox.tenant_id,
+        requests_per_second=10_000, **changes,
+    )  # fmt: skip
+    return Job(
+        client=Client(connection), warehouse=Warehouse(uri=str(file), wait=5), timezone=TIMEZONE,
+        run_id="test",
+    )  # fmt: skip
+
+
+def days(first: str, last: str, *, open_start: bool = False) -> Days:
+    return Days(
+        first=date.fromisoformat(first), last=date.fromisoformat(last), timezone=TIMEZONE,
+        open_start=open_start,
+    )  # fmt: skip
+
+
+def served(sandbox: Sandbox, endpoint: Endpoint) -> list[dict[str, Any]]:
+    """All records of an endpoint, numbers with a point as Decimal, exploded where it is."""
+    world = sandbox.world
+    texts = world.export_raw(endpoint.table) if endpoint.kind == "feed" else world.raw(endpoint.table)
+    records = [json.loads(text, parse_float=Decimal) for text in texts]
+    if endpoint.explode is None:
+        return records
+    return [
+        {**{k: v for k, v in record.items() if k != endpoint.explode}, **member}
+        for record in records for member in record[endpoint.explode] or ()
+    ]  # fmt: skip
+
+
+def expected_rows(sandbox: Sandbox, endpoint: Endpoint) -> list[tuple]:
+    return [
+        tuple(expected(record.get(f.name), f.type) for f in endpoint.row_fields)
+        for record in served(sandbox, endpoint)
+    ]
+
+
+def expected(value: Any, type_: DataType) -> Any:
+    """The Python value that DuckDB gives for a served one."""
+    if value is None:
+        return None
+    match type_:
+        case ListOf(item):
+            return [expected(member, item) for member in value]
+        case StructOf(fields):
+            return {f.column: expected(value.get(f.name), f.type) for f in fields}
+        case Scalar(name):
+            return _SCALARS[name](value)
+
+
+def comparable(rows: Iterable[tuple]) -> list[str]:
+    """Rows in an order of their own; a time prints the same whatever calls its zone UTC."""
+    return sorted(repr(_with_utc(list(row))) for row in rows)
+
+
+def _with_utc(value: Any) -> Any:
+    match value:
+        case datetime():
+            assert value.utcoffset() == timedelta(0)
+            return value.replace(tzinfo=timezone.utc)
+        case dict():
+            return {k: _with_utc(v) for k, v in value.items()}
+        case list():
+            return [_with_utc(v) for v in value]
+    return value
+
+
+def _timestamp(text: str) -> datetime:
+    match = re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?Z?", text)
+    assert match, text
+    fraction = int((match[2] or "0").ljust(6, "0")[:6])
+    moment = datetime.fromisoformat(match[1]).replace(tzinfo=timezone.utc)
+    return moment + timedelta(microseconds=fraction)
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case Decimal():
+            return float(value)
+        case dict():
+            return {k: _plain(v) for k, v in value.items()}
+        case list():
+            return [_plain(v) for v in value]
+    return value
+
+
+_SCALARS: dict[str, Callable[[Any], Any]] = {
+    "BIGINT": int,
+    "DECIMAL": lambda v: Decimal(v).quantize(Decimal("1e-10")),
+    "DOUBLE": float,
+    "BOOLEAN": bool,
+    "VARCHAR": str,
+    "TIMESTAMPTZ": _timestamp,
+    "DATE": lambda v: date.fromisoformat(v[:10]),
+    "JSON": lambda v: json.dumps(_plain(v), separators=(",", ":"), ensure_ascii=False),
+}
