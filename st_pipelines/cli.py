@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from st_pipelines.catalog.model import Catalog
 from st_pipelines.settings import SettingsError
@@ -37,7 +38,8 @@ def main() -> None:
     try:
         app()
     except (SettingsError, WarehouseError, ValueError, OSError) as error:
-        Console(stderr=True).print(f"[red]Error:[/] {_escaped(error)}", highlight=False)
+        console = Console(stderr=True)
+        console.print(f"[red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise SystemExit(1) from None
 
 
@@ -142,10 +144,6 @@ def catalog_left_out(format: Format = "table") -> None:  # noqa: A002
 def _one_of(value: str, *choices: str) -> None:
     if value not in choices:
         raise ValueError(f"--format {value!r}: give one of {', '.join(choices)}")
-
-
-def _escaped(error: Exception) -> str:
-    return str(error).replace("[", r"\[")
 
 
 if __name__ == "__main__":

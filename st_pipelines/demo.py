@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any
 
 import dagster as dg
+from dagster._core.events import RunFailureReason
 from rich.console import Console
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
@@ -118,6 +119,8 @@ class Demo:
                         run_config={"loggers": {"console": {}}},
                         raise_on_error=False,
                     )
+                    if _was_interrupted(result):
+                        raise KeyboardInterrupt
                 outcomes.append(ApiOutcome.of(api, result))
         print_summary(self.console, outcomes, self.warehouse, self._ui_command())
         return sum(len(outcome.failures) for outcome in outcomes)
@@ -206,6 +209,15 @@ class _terminated_as_interrupted:
 
     def __exit__(self, *_: object) -> None:
         signal.signal(signal.SIGTERM, self._before)
+
+
+def _was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
+    """Whether Ctrl-C ended the run; Dagster catches it and only marks the run as failed."""
+    return any(
+        event.is_job_failure
+        and event.job_failure_data.failure_reason == RunFailureReason.UNEXPECTED_TERMINATION
+        for event in result.all_events
+    )
 
 
 def _without_waiting_for_the_disk(connection: Any, _record: object) -> None:

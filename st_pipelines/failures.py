@@ -13,30 +13,44 @@ from st_pipelines.warehouse.errors import WarehouseError
 from st_pipelines.warehouse.staging import MalformedRecords
 
 
+RETRIES = 2
+FIRST_DELAY = 30.0
+"""Seconds before the first retry of a step; the next waits twice as long."""
+
+
 @contextmanager
-def explained() -> Iterator[None]:
+def explained(retry_number: int) -> Iterator[None]:
     """Turns what is understood into a `dagster.Failure`; the rest passes as it is.
 
-    What running again would not change is not retried. The failure has no cause attached, as a
-    chain of exceptions may carry what must not be shown.
+    What running again may change is retried, by a request of ours: with a `RetryPolicy` on the
+    asset Dagster would also retry what was interrupted, and a terminated run would not end.
+    The failure has no cause attached, as a chain of exceptions may carry what must not be shown.
+
+    Args:
+        retry_number: of the step, 0 at first.
 
     Raises:
+        dagster.RetryRequested: a transient error, and retries are left.
         dagster.Failure: with the message as description and its parts as metadata.
     """
     try:
         yield
-    except (ServiceTitanError, SettingsError, WarehouseError) as error:
-        raise _failure(error, permanent=error.permanent) from None
-    except MalformedRecords as error:
-        raise _failure(error, permanent=False) from None
+    except (ServiceTitanError, SettingsError, WarehouseError, MalformedRecords) as error:
+        failure = _failure(error)
     except OSError as error:
-        if error.errno is None or error.strerror is None:
+        if error.strerror is None:
             raise
         where = f" ({error.filename})" if error.filename else ""
-        raise dg.Failure(f"{error.strerror}{where}: nothing was loaded", allow_retries=True) from None
+        failure = dg.Failure(f"{error.strerror}{where}: nothing was loaded")
+    else:
+        return
+    if failure.allow_retries and retry_number < RETRIES:
+        delay = FIRST_DELAY * 2**retry_number
+        raise dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=delay) from failure
+    raise failure
 
 
-def _failure(error: Exception, *, permanent: bool) -> dg.Failure:
+def _failure(error: Exception) -> dg.Failure:
     facts = {
         "error": type(error).__name__,
         "status": getattr(error, "status", None),
@@ -47,5 +61,5 @@ def _failure(error: Exception, *, permanent: bool) -> dg.Failure:
     return dg.Failure(
         description=str(error),
         metadata={name: str(value) for name, value in facts.items() if value},
-        allow_retries=not permanent,
+        allow_retries=not getattr(error, "permanent", False),
     )

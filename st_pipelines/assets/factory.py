@@ -15,7 +15,6 @@ from st_pipelines.resources import ServiceTitanResource, WarehouseResource
 from st_pipelines.settings import EnvironmentSettings
 
 OWNERS = ["team:data"]
-_RETRIES = dg.RetryPolicy(max_retries=2, delay=30, backoff=dg.Backoff.EXPONENTIAL)
 
 
 def build_assets(
@@ -56,8 +55,8 @@ def _daily_asset(
         warehouse: WarehouseResource,
     ) -> dg.MaterializeResult:
         days = days_of(partitions, context.partition_key_range)
-        with explained():
-            job = _job(servicetitan, warehouse, partitions.timezone, context.run_id)
+        with explained(context.retry_number):
+            job = _job(servicetitan, warehouse, partitions.timezone, context.run.run_id)
             report = extract_load(job, endpoint, days)
         for key in context.partition_keys:
             rows = report.rows_by_date.get(date.fromisoformat(key), 0)
@@ -74,8 +73,8 @@ def _snapshot_asset(environment: str, endpoint: Endpoint, timezone: str) -> dg.A
         servicetitan: ServiceTitanResource,
         warehouse: WarehouseResource,
     ) -> dg.MaterializeResult:
-        with explained():
-            job = _job(servicetitan, warehouse, timezone, context.run_id)
+        with explained(context.retry_number):
+            job = _job(servicetitan, warehouse, timezone, context.run.run_id)
             report = extract_load(job, endpoint, None)
         context.add_output_metadata({"dagster/row_count": report.table_rows})
         return _result(context, report)
@@ -92,7 +91,6 @@ def _definition(environment: str, endpoint: Endpoint) -> dict[str, Any]:
         "owners": OWNERS,
         "description": description(endpoint),
         "metadata": definition_metadata(endpoint),
-        "retry_policy": _RETRIES,
     }
 
 

@@ -125,6 +125,12 @@ def _workspace(staging: Staging) -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
     except duckdb.Error as error:
         raise explained(error, staging.folder) from error
+    except RuntimeError as error:
+        if str(error) != "Query interrupted":
+            raise
+        # DuckDB puts this in the place of what a signal's handler raised: no failure, an interrupt
+        cause = error.__cause__
+        raise (KeyboardInterrupt() if cause is None else cause) from None
     finally:
         connection.close()
 

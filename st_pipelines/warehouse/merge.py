@@ -20,7 +20,8 @@ class Counts:
         inserted: were not in the table.
         updated: replaced another version, or came back after having been marked deleted.
         unchanged: were there already as they are, or in a newer version.
-        deleted: were in the table and not in a reading that was complete: marked `_deleted_at`.
+        deleted: were in the table and not in a reading that was complete: marked `_deleted_at`,
+            or in an aggregate by day replaced.
     """
 
     inserted: int = 0
@@ -133,12 +134,15 @@ def merge_keyless(
         f"INSERT INTO {table} BY NAME SELECT s.* FROM staged s JOIN arrived a ON a.row = s.rowid "
         "ANTI JOIN present p ON p.content = a.content AND p.nth = a.nth",
     )
-    deleted = _changed(
-        connection,
-        f"UPDATE {table} SET _deleted_at = ? WHERE rowid IN "
-        f"(SELECT row FROM present WHERE in_scope AND NOT gone) AND rowid NOT IN ({matched})",
-        [whose.loaded_at],
+    missing = (
+        "rowid IN (SELECT row FROM present WHERE in_scope AND NOT gone) "
+        f"AND rowid NOT IN ({matched})"
     )
+    if endpoint.by_day:  # a day's aggregate that was worked out anew is no record that went away
+        deleted = _changed(connection, f"DELETE FROM {table} WHERE {missing}")
+    else:
+        mark = f"UPDATE {table} SET _deleted_at = ? WHERE {missing}"
+        deleted = _changed(connection, mark, [whose.loaded_at])
     staged = _one(connection, "SELECT count(*) FROM staged")[0]
     return Counts(
         inserted=inserted, updated=revived, unchanged=staged - inserted - revived, deleted=deleted

@@ -1,0 +1,168 @@
+"""The command line, run as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import duckdb
+import pytest
+import requests
+
+from st_pipelines.catalog.loader import load_catalog
+
+COMMAND = [sys.executable, "-m", "st_pipelines.cli"]
+
+
+def run(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments], capture_output=True, text=True, timeout=240, check=False, **options
+    )
+
+
+def processes_of(marker: str) -> list[str]:
+    """Command lines that are running now and carry the marker."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        if marker in line:
+            found.append(line)
+    return found
+
+
+def contents(file: Path) -> dict[str, int]:
+    with duckdb.connect(str(file), read_only=True) as connection:
+        tables = connection.execute(
+            "SELECT schema_name || '.' || table_name FROM duckdb_tables() WHERE schema_name <> '_st'"
+        ).fetchall()
+        return {
+            name: connection.execute(f"SELECT count(*) FROM {name}").fetchall()[0][0]
+            for (name,) in tables
+        }
+
+
+def test_endpoints_lists_the_catalogue_as_json() -> None:
+    listed = json.loads(run("endpoints", "--format", "json").stdout)
+    assert len(listed) == len(load_catalog())
+    jobs = next(entry for entry in listed if entry["table"] == "jpm.jobs")
+    assert jobs["asset_key"] == ["<environment>", "jpm", "jobs"]
+    assert (jobs["kind"], jobs["cursor"], jobs["key"]) == ("window", "modifiedOn", ["id"])
+    assert jobs["scope"] == "tn.jpm.jobs:r"
+    columns = {c["name"]: (c["type"], c["field"]) for c in jobs["columns"]}
+    assert columns["job_number"] == ("VARCHAR", "jobNumber")
+
+
+def test_endpoints_of_one_api_fit_a_terminal() -> None:
+    result = run("endpoints", "--api", "jbce", env={**os.environ, "COLUMNS": "160"})
+    assert result.returncode == 0
+    assert "jbce/call_reasons" in result.stdout
+    assert "tn.jbce.callreasons:r" in result.stdout
+
+
+def test_an_unknown_api_is_an_error_that_lists_the_known_ones() -> None:
+    result = run("endpoints", "--api", "jobs")
+    assert result.returncode == 1
+    assert "no API 'jobs': name one of accounting, crm" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_building_the_catalogue_from_a_wrong_folder_says_so(tmp_path: Path) -> None:
+    result = run("catalog", "build", str(tmp_path), "--output", str(tmp_path / "out"))
+    assert result.returncode == 1
+    assert "holds no *.json" in result.stderr
+
+
+def test_the_sandbox_serves_until_it_is_told_to_stop() -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "sandbox", "--port", "0", "--customers", "20"], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout
+        url = process.stdout.readline().strip()
+        assert requests.get(f"{url}/_sandbox/state", timeout=10).status_code == 200
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=10) in (0, 130, -signal.SIGINT)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    folder = tmp_path_factory.mktemp("demo")
+    arguments = ["demo", "--days", "2", "--customers", "30", "--warehouse", "data/small.duckdb"]
+    return folder / "data" / "small.duckdb", run(*arguments, cwd=folder)
+
+
+def test_the_demo_fills_a_table_for_every_endpoint(
+    demo: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    file, result = demo
+    assert result.returncode == 0, result.stderr
+    filled = contents(file)
+    assert set(filled) == {e.table for e in load_catalog()}
+    assert all(rows > 0 for rows in filled.values()), filled
+    for api in load_catalog().apis:
+        assert api in result.stdout
+    assert f"{sum(filled.values()):,}" in result.stdout
+
+
+def test_the_demo_ends_with_commands_that_work(
+    demo: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    file, result = demo
+    assert "business_unit" in result.stdout
+    assert "not possible" not in result.stdout
+    line = next(line for line in result.stdout.splitlines() if line.startswith("  python -i -c"))
+    shell = line.replace("python -i", sys.executable) + " ; echo opened"
+    opened = subprocess.run(
+        shell, shell=True, capture_output=True, text=True, cwd=file.parents[1], check=False
+    )
+    assert opened.stdout == "opened\n"
+    assert not opened.stderr
+    assert "st-pipelines demo --ui --no-load --warehouse data/small.duckdb" in result.stdout
+
+
+def test_the_demo_run_twice_changes_no_row_count(
+    demo: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    file, _ = demo
+    before = contents(file)
+    result = run("demo", "--days", "2", "--customers", "30", "--warehouse", str(file))
+    assert result.returncode == 0, result.stderr
+    assert contents(file) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demo_leaves_no_process_and_a_whole_file(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    file = tmp_path / "cut.duckdb"
+    marker = f"20{os.getpid()}"
+    process = subprocess.Popen(
+        [*COMMAND, "demo", "--customers", "30", "--seed", marker, "--warehouse", str(file)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not file.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert not processes_of(f"--seed {marker}")
+    assert not list((tmp_path / ".staging").glob("*"))
+    contents(file)
+
+
+def test_the_demo_refuses_a_file_of_another_program(tmp_path: Path) -> None:
+    (tmp_path / "notes.duckdb").write_text("not a database at all")
+    result = run("demo", "--warehouse", str(tmp_path / "notes.duckdb"))
+    assert result.returncode == 1
+    assert "is no DuckDB database" in result.stderr
+    assert (tmp_path / "notes.duckdb").read_text() == "not a database at all"

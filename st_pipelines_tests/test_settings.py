@@ -1,0 +1,126 @@
+"""Settings: servicepytan's names, from the environment and `.env`; each mistake named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from st_pipelines.settings import SettingsError, connection, load_settings, warehouse
+
+COMPLETE = {
+    "CLIENT_ID": "cid.abc", "CLIENT_SECRET": "cs1.hidden", "APP_KEY": "ak1.hidden", "TENANT_ID": "42",
+}  # fmt: skip
+
+
+def set_all(monkeypatch: pytest.MonkeyPatch, prefix: str = "SERVICETITAN_", **changes: str) -> None:
+    for name, value in (COMPLETE | changes).items():
+        monkeypatch.setenv(prefix + name, value)
+
+
+def test_the_names_of_servicepytan_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_all(monkeypatch, TIMEZONE="America/Chicago", APP_ID="unused")
+    settings = load_settings("production")
+    found = connection("production", settings)
+    assert (found.client_id, found.tenant_id, settings.timezone) == ("cid.abc", "42", "America/Chicago")
+    assert found.client_secret.get_secret_value() == "cs1.hidden"
+    assert found.api_url == "https://api.servicetitan.io"
+    assert found.auth_url == "https://auth.servicetitan.io"
+
+
+def test_integration_has_names_and_hosts_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_all(monkeypatch, "SERVICETITAN_INTEGRATION_", CLIENT_ID="cid.int")
+    found = connection("integration", load_settings("integration"))
+    assert (found.client_id, found.api_url) == ("cid.int", "https://api-integration.servicetitan.io")
+    with pytest.raises(SettingsError, match="production is not configured"):
+        connection("production", load_settings("production"))
+
+
+def test_a_dotenv_file_is_read_and_the_environment_wins(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lines = [f"SERVICETITAN_{name}='{value}'" for name, value in COMPLETE.items()]
+    (tmp_path / ".env").write_text("\n".join(lines) + "\nST_WAREHOUSE_DIR=elsewhere\n")
+    monkeypatch.setenv("SERVICETITAN_TENANT_ID", "43")
+    found = connection("production", load_settings("production"))
+    assert (found.client_id, found.tenant_id) == ("cid.abc", "43")
+    assert warehouse("production").path == Path("elsewhere/production.duckdb")
+
+
+def test_all_missing_settings_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVICETITAN_CLIENT_ID", "cid.abc")
+    with pytest.raises(SettingsError) as caught:
+        connection("production", load_settings("production"))
+    assert str(caught.value) == (
+        "production is not configured: set SERVICETITAN_CLIENT_SECRET, SERVICETITAN_APP_KEY, "
+        "SERVICETITAN_TENANT_ID in the environment or in .env"
+    )
+
+
+def test_an_empty_setting_is_a_missing_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_all(monkeypatch, APP_KEY="  ")
+    with pytest.raises(SettingsError, match="set SERVICETITAN_APP_KEY in"):
+        connection("production", load_settings("production"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("TIMEZONE", "America/New York", "'America/New York' is no IANA time zone"),
+        ("TIMEZONE", "Eastern", "such as America/New_York"),
+        ("START_DATE", "2999-01-01", "2999-01-01 is in the future"),
+        ("START_DATE", "soon", "SERVICETITAN_START_DATE: Input should be a valid date"),
+        ("API_URL", "http://api.example.com", "is not https"),
+        ("AUTH_URL", "ftp://x", "is no URL"),
+        ("API_URL", "https://user:pw@host", "without user"),
+        ("TENANT_ID", "abc", "'abc' is no tenant id"),
+        ("PAGE_SIZE", "0", "SERVICETITAN_PAGE_SIZE"),
+        ("REQUESTS_PER_SECOND", "fast", "SERVICETITAN_REQUESTS_PER_SECOND"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_setting(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
+) -> None:
+    set_all(monkeypatch, **{name: value})
+    with pytest.raises(SettingsError, match=message) as caught:
+        load_settings("production")
+    assert f"SERVICETITAN_{name}" in str(caught.value)
+    assert "hidden" not in str(caught.value)
+
+
+def test_http_is_accepted_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_all(monkeypatch, API_URL="http://127.0.0.1:8000/", AUTH_URL="http://localhost:8000")
+    found = connection("production", load_settings("production"))
+    assert found.api_url == "http://127.0.0.1:8000"
+
+
+def test_a_misspelt_setting_is_refused_with_the_right_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_all(monkeypatch)
+    monkeypatch.setenv("SERVICETITAN_TIMEZON", "UTC")
+    with pytest.raises(SettingsError, match="SERVICETITAN_TIMEZON: did you mean SERVICETITAN_TIMEZONE"):
+        load_settings("production")
+
+
+def test_an_unknown_setting_in_dotenv_is_refused(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("SERVICETITAN_COLOUR=red\n")
+    with pytest.raises(SettingsError, match="unknown setting SERVICETITAN_COLOUR: known are"):
+        load_settings("production")
+
+
+def test_the_settings_of_one_environment_are_no_mistake_in_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    set_all(monkeypatch, "SERVICETITAN_INTEGRATION_")
+    assert load_settings("production").client_id is None
+
+
+def test_nothing_shows_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_all(monkeypatch)
+    settings = load_settings("production")
+    shown = repr(settings) + str(settings) + repr(connection("production", settings))
+    assert "hidden" not in shown + str(settings.model_dump())
+
+
+def test_there_is_no_default_environment() -> None:
+    with pytest.raises(SettingsError, match="unknown environment 'prod': name one of production"):
+        load_settings("prod")  # pyright: ignore[reportArgumentType]
