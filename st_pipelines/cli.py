@@ -94,7 +94,7 @@ def _stop_with_the_caller() -> None:
 
 
 @app.command()
-def endpoints(api: Api = None, format: Format = "table") -> None:  # noqa: A002
+def endpoints(api: Api = None, format: Format = "table") -> None:
     """List every endpoint: asset, table, path, kind, cursor, key, scope, columns."""
     from st_pipelines.catalog import listing
     from st_pipelines.catalog.loader import load_catalog
@@ -129,7 +129,7 @@ def catalog_build(
 
 
 @catalog_app.command("left-out")
-def catalog_left_out(format: Format = "table") -> None:  # noqa: A002
+def catalog_left_out(format: Format = "table") -> None:
     """List the GET operations that have no table, with the reason."""
     from st_pipelines.catalog import listing
     from st_pipelines.catalog.loader import load_catalog

@@ -39,9 +39,10 @@ _DAGSTER_YAML = "telemetry:\n  enabled: false\nnux:\n  enabled: false\n"
 
 @dataclass(frozen=True, kw_only=True)
 class Company:
-    """What makes the sandbox's company. It is kept beside the warehouse, so that a second demo
+    """What makes the sandbox's company.
 
-    finds the same company at the same moment and changes nothing.
+    It is kept beside the warehouse, so that a second demo finds the same company at the same
+    moment and changes nothing.
     """
 
     seed: int
@@ -82,7 +83,9 @@ class Demo:
             home.mkdir(exist_ok=True, mode=0o700)
             (home / "dagster.yaml").write_text(_DAGSTER_YAML)
             company = Company.of(home / "company.json", self._seed, self._customers)
-            self.console.print(f"Starting a ServiceTitan on this machine ({self._customers} customers)")
+            self.console.print(
+                f"Starting a ServiceTitan on this machine ({self._customers} customers)"
+            )
             self._set_environment(home, company, self._start_sandbox(company))
             self._stack = self._stack.pop_all()
         return self
@@ -141,7 +144,7 @@ class Demo:
         process = self._stack.enter_context(
             _child(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         )
-        assert process.stdout is not None  # noqa: S101
+        assert process.stdout is not None
         url = process.stdout.readline().strip()
         if not url.startswith("http"):
             raise OSError(f"the sandbox did not start: {url or process.stdout.read()}")

@@ -132,7 +132,7 @@ class Progress:
             self._bar.update(self._task, completed=self._done + self._steps)
 
     @dg.logger  # pyright: ignore[reportArgumentType]
-    def logger(_context: dg.InitLoggerContext) -> logging.Logger:  # noqa: N805
+    def logger(_context: dg.InitLoggerContext) -> logging.Logger:
         """In place of Dagster's console logger."""
         logger = logging.Logger("demo")
         logger.addHandler(_EventHandler())

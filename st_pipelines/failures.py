@@ -12,7 +12,6 @@ from st_pipelines.settings import SettingsError
 from st_pipelines.warehouse.errors import WarehouseError
 from st_pipelines.warehouse.staging import MalformedRecords
 
-
 RETRIES = 2
 FIRST_DELAY = 30.0
 """Seconds before the first retry of a step; the next waits twice as long."""

@@ -53,7 +53,9 @@ class ServiceTitanResource(dg.ConfigurableResource):
         return self._client
 
     @contextmanager
-    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[ServiceTitanResource]:
+    def yield_for_execution(
+        self, context: dg.InitResourceContext
+    ) -> Iterator[ServiceTitanResource]:
         """Closes the client's connections when the run ends."""
         try:
             yield self

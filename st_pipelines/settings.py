@@ -59,7 +59,9 @@ def _https_or_loopback(url: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"{url!r} is no URL: give it as https://host")
     if parts.scheme == "http" and not _is_loopback(parts.hostname):
-        raise ValueError(f"{url!r} is not https; http is accepted for this machine (127.0.0.1) only")
+        raise ValueError(
+            f"{url!r} is not https; http is accepted for this machine (127.0.0.1) only"
+        )
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ValueError("give the host alone, without user, query or fragment")
     return url.rstrip("/")
@@ -176,8 +178,10 @@ def connection(environment: EnvironmentName, settings: EnvironmentSettings) -> C
             f"{environment} is not configured: set {', '.join(missing)} "
             f"in the environment or in {env_file().name}"
         )
-    assert settings.client_id and settings.client_secret  # noqa: S101
-    assert settings.app_key and settings.tenant_id  # noqa: S101
+    assert settings.client_id is not None
+    assert settings.client_secret is not None
+    assert settings.app_key is not None
+    assert settings.tenant_id is not None
     return Connection(
         environment=environment,
         api_url=settings.api_url or api_url,

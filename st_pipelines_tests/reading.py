@@ -46,7 +46,9 @@ def days(first: str, last: str, *, open_start: bool = False) -> Days:
 def served(sandbox: Sandbox, endpoint: Endpoint) -> list[dict[str, Any]]:
     """All records of an endpoint, numbers with a point as Decimal, exploded where it is."""
     world = sandbox.world
-    texts = world.export_raw(endpoint.table) if endpoint.kind == "feed" else world.raw(endpoint.table)
+    texts = (
+        world.export_raw(endpoint.table) if endpoint.kind == "feed" else world.raw(endpoint.table)
+    )
     records = [json.loads(text, parse_float=Decimal) for text in texts]
     if endpoint.explode is None:
         return records

@@ -115,7 +115,11 @@ def test_a_range_is_one_run_and_its_rows_are_counted_by_day(
     older = count(configured, "jpm.jobs", f"_partition_date < '{FIRST}'")
     assert older > 0, "the first partition is open to the left"
     metadata = events[0].metadata
-    assert metadata["rows_read"].value == metadata["rows_inserted"].value == older + sum(by_day.values())
+    assert (
+        metadata["rows_read"].value
+        == metadata["rows_inserted"].value
+        == older + sum(by_day.values())
+    )
     assert metadata["requests"].value == 1
     assert metadata["window"].value.startswith("the beginning to ")
     assert " job_number |" in metadata["preview"].value
@@ -124,7 +128,9 @@ def test_a_range_is_one_run_and_its_rows_are_counted_by_day(
 def test_one_partition_loads_one_day(instance: dg.DagsterInstance, configured: Path) -> None:
     result = materialize(instance, "jpm.jobs", partitions=(LAST, LAST))
     assert result.success
-    assert count(configured, "jpm.jobs") == count(configured, "jpm.jobs", f"_partition_date = '{LAST}'")
+    assert count(configured, "jpm.jobs") == count(
+        configured, "jpm.jobs", f"_partition_date = '{LAST}'"
+    )
 
 
 def test_windows_feeds_and_snapshots_go_into_one_run(
@@ -140,7 +146,10 @@ def test_windows_feeds_and_snapshots_go_into_one_run(
 
 
 def test_one_failing_endpoint_leaves_the_others_done(
-    instance: dg.DagsterInstance, configured: Path, own_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    instance: dg.DagsterInstance,
+    configured: Path,
+    own_sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     scopes = {e.scope for e in load_catalog()} - {"tn.jpm.jobs:r"}
     with Sandbox(customers=40, now=NOW, scopes=scopes) as narrow:
@@ -198,7 +207,10 @@ def test_a_file_of_another_program_fails_the_run_and_is_left_alone(
 
 
 def test_no_secret_reaches_the_event_log(
-    instance: dg.DagsterInstance, configured: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    instance: dg.DagsterInstance,
+    configured: Path,
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SERVICETITAN_CLIENT_SECRET", "cs1.marked-secret")
     monkeypatch.setenv("SERVICETITAN_APP_KEY", "ak1.marked-key")
@@ -211,7 +223,10 @@ def test_no_secret_reaches_the_event_log(
 
 
 def test_secrets_given_by_envvar_are_used_and_stay_hidden(
-    instance: dg.DagsterInstance, configured: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    instance: dg.DagsterInstance,
+    configured: Path,
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from st_pipelines.resources import ServiceTitanResource
 
@@ -227,7 +242,9 @@ def test_secrets_given_by_envvar_are_used_and_stay_hidden(
     assert sandbox.client_secret not in json.dumps([str(r.event_log_entry) for r in records])
 
 
-def test_the_warehouse_resource_gives_dataframes(instance: dg.DagsterInstance, configured: Path) -> None:
+def test_the_warehouse_resource_gives_dataframes(
+    instance: dg.DagsterInstance, configured: Path
+) -> None:
     from st_pipelines.resources import WarehouseResource
 
     materialize(instance, "settings.user_roles")

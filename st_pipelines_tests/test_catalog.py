@@ -100,8 +100,10 @@ def test_the_packaged_catalogue_holds_what_people_use() -> None:
     assert (jobs.key, jobs.cursor, jobs.sort) == (("id",), "modifiedOn", "+Id")
     assert jobs.export is not None
     assert "active" in {f.name for f in jobs.columns}, "active comes from the export alone"
-    for feed in ("jpm.job_history", "jpm.job_notes", "jpm.project_notes", "accounting.invoice_items",
-                 "jpm.job_canceled_logs", "memberships.membership_status_changes"):  # fmt: skip
+    for feed in (
+        "jpm.job_history", "jpm.job_notes", "jpm.project_notes", "jpm.job_canceled_logs",
+        "accounting.invoice_items", "memberships.membership_status_changes",
+    ):  # fmt: skip
         assert catalog[feed].kind == "feed"
 
 
@@ -187,7 +189,8 @@ def test_an_export_with_another_type_under_the_same_name_stays_a_table_of_its_ow
               {"id": ID}}}}  # fmt: skip
     exported = {"type": "object", "properties": {"id": ID, "type": {"type": "string"}}}
     catalog = build(tmp_path, {
-        "calls": operation(listed, query=PAGED), "export/calls": operation(exported, envelope="export"),
+        "calls": operation(listed, query=PAGED),
+        "export/calls": operation(exported, envelope="export"),
     })  # fmt: skip
     assert set(catalog.endpoints) == {"abc.calls", "abc.calls_export"}
 

@@ -41,7 +41,8 @@ def processes_of(marker: str) -> list[str]:
 def contents(file: Path) -> dict[str, int]:
     with duckdb.connect(str(file), read_only=True) as connection:
         tables = connection.execute(
-            "SELECT schema_name || '.' || table_name FROM duckdb_tables() WHERE schema_name <> '_st'"
+            "SELECT schema_name || '.' || table_name FROM duckdb_tables() "
+            "WHERE schema_name <> '_st'"
         ).fetchall()
         return {
             name: connection.execute(f"SELECT count(*) FROM {name}").fetchall()[0][0]

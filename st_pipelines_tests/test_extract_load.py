@@ -70,7 +70,8 @@ def test_each_day_of_an_aggregate_is_what_the_sandbox_answers_for_it(
     answer = requests.get(
         sandbox.url + endpoint.path.replace("{tenant}", sandbox.tenant_id),
         params={**endpoint.params, endpoint.date_filter.lower: f"{day}T04:00:00Z",
-                endpoint.date_filter.upper: f"{day + timedelta(days=1)}T04:00:00Z", "pageSize": "5000"},
+                endpoint.date_filter.upper: f"{day + timedelta(days=1)}T04:00:00Z",
+                "pageSize": "5000"},
         headers={"Authorization": token, "ST-App-Key": sandbox.app_key},
         timeout=10,
     ).json()  # fmt: skip
@@ -98,7 +99,9 @@ def test_the_warehouse_tells_an_analyst_what_is_in_it(filled: Path) -> None:
     assert {s for (s,) in schemas} == {*load_catalog().apis, "_st"}
 
 
-def test_loading_all_of_it_again_changes_no_row(filled: Path, sandbox: Sandbox, tmp_path: Path) -> None:
+def test_loading_all_of_it_again_changes_no_row(
+    filled: Path, sandbox: Sandbox, tmp_path: Path
+) -> None:
     file = tmp_path / "copy.duckdb"
     file.write_bytes(filled.read_bytes())
     loading = job(sandbox, file)
@@ -127,7 +130,9 @@ def test_a_day_holds_the_records_of_that_local_day_alone(sandbox: Sandbox, tmp_p
     assert report.window
     assert report.window.start == datetime(2026, 3, 8, 5, tzinfo=timezone.utc)
     assert report.window.end == datetime(2026, 3, 9, 4, tzinfo=timezone.utc), "23 hours: DST begins"
-    in_it = [r for r in served(sandbox, endpoint) if "2026-03-08T05" <= r["modifiedOn"] < "2026-03-09T04"]
+    in_it = [
+        r for r in served(sandbox, endpoint) if "2026-03-08T05" <= r["modifiedOn"] < "2026-03-09T04"
+    ]
     assert report.rows_by_date.get(date(2026, 3, 8), 0) == len(in_it) == report.rows_read
 
 
@@ -137,7 +142,9 @@ def test_money_adds_up_to_the_cent(filled: Path, sandbox: Sandbox) -> None:
     assert query(filled, "SELECT sum(total) FROM accounting.invoices") == [(total,)]
 
 
-def test_changed_and_new_records_arrive_in_the_newest_day(own_sandbox: Sandbox, tmp_path: Path) -> None:
+def test_changed_and_new_records_arrive_in_the_newest_day(
+    own_sandbox: Sandbox, tmp_path: Path
+) -> None:
     endpoint, loading = load_catalog()["crm.customers"], job(own_sandbox, tmp_path / "x.duckdb")
     first = extract_load(loading, endpoint, ALL)
     own_sandbox.world.move(timedelta(days=1))
@@ -155,7 +162,9 @@ def test_an_endpoint_without_rows_takes_at_most_two_requests(
     sandbox: Sandbox, tmp_path: Path, endpoint: Endpoint
 ) -> None:
     before = days("2001-01-01", "2001-01-01")
-    report = extract_load(job(sandbox, tmp_path / "x.duckdb"), endpoint, before if endpoint.partitioned else None)
+    report = extract_load(
+        job(sandbox, tmp_path / "x.duckdb"), endpoint, before if endpoint.partitioned else None
+    )
     if report.rows_read == 0:
         assert report.requests <= 2
     else:
@@ -170,7 +179,9 @@ def test_a_wrong_secret_loads_nothing_and_says_what_to_do(sandbox: Sandbox, tmp_
 
     from st_pipelines.servicetitan.client import Client
 
-    wrong = replace(loading.client.connection, client_secret=SecretStr("cs1.wrong"), client_id="cid.other")
+    wrong = replace(
+        loading.client.connection, client_secret=SecretStr("cs1.wrong"), client_id="cid.other"
+    )
     with pytest.raises(ServiceTitanError) as caught:
         extract_load(replace(loading, client=Client(wrong)), load_catalog()["jpm.jobs"], ALL)
     assert "secret" in str(caught.value)

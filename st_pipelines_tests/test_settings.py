@@ -9,8 +9,11 @@ import pytest
 from st_pipelines.settings import SettingsError, connection, load_settings, warehouse
 
 COMPLETE = {
-    "CLIENT_ID": "cid.abc", "CLIENT_SECRET": "cs1.hidden", "APP_KEY": "ak1.hidden", "TENANT_ID": "42",
-}  # fmt: skip
+    "CLIENT_ID": "cid.abc",
+    "CLIENT_SECRET": "cs1.hidden",
+    "APP_KEY": "ak1.hidden",
+    "TENANT_ID": "42",
+}
 
 
 def set_all(monkeypatch: pytest.MonkeyPatch, prefix: str = "SERVICETITAN_", **changes: str) -> None:
@@ -22,7 +25,11 @@ def test_the_names_of_servicepytan_are_read(monkeypatch: pytest.MonkeyPatch) -> 
     set_all(monkeypatch, TIMEZONE="America/Chicago", APP_ID="unused")
     settings = load_settings("production")
     found = connection("production", settings)
-    assert (found.client_id, found.tenant_id, settings.timezone) == ("cid.abc", "42", "America/Chicago")
+    assert (found.client_id, found.tenant_id, settings.timezone) == (
+        "cid.abc",
+        "42",
+        "America/Chicago",
+    )
     assert found.client_secret.get_secret_value() == "cs1.hidden"
     assert found.api_url == "https://api.servicetitan.io"
     assert found.auth_url == "https://auth.servicetitan.io"
@@ -31,7 +38,10 @@ def test_the_names_of_servicepytan_are_read(monkeypatch: pytest.MonkeyPatch) -> 
 def test_integration_has_names_and_hosts_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     set_all(monkeypatch, "SERVICETITAN_INTEGRATION_", CLIENT_ID="cid.int")
     found = connection("integration", load_settings("integration"))
-    assert (found.client_id, found.api_url) == ("cid.int", "https://api-integration.servicetitan.io")
+    assert (found.client_id, found.api_url) == (
+        "cid.int",
+        "https://api-integration.servicetitan.io",
+    )
     with pytest.raises(SettingsError, match="production is not configured"):
         connection("production", load_settings("production"))
 
@@ -97,7 +107,9 @@ def test_http_is_accepted_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_misspelt_setting_is_refused_with_the_right_name(monkeypatch: pytest.MonkeyPatch) -> None:
     set_all(monkeypatch)
     monkeypatch.setenv("SERVICETITAN_TIMEZON", "UTC")
-    with pytest.raises(SettingsError, match="SERVICETITAN_TIMEZON: did you mean SERVICETITAN_TIMEZONE"):
+    with pytest.raises(
+        SettingsError, match="SERVICETITAN_TIMEZON: did you mean SERVICETITAN_TIMEZONE"
+    ):
         load_settings("production")
 
 

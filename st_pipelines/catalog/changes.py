@@ -23,9 +23,13 @@ def between(before: Catalog, after: Catalog) -> Iterator[str]:
     yield from _of_left_out(before, after)
     total = len(after) + sum(e.export is not None for e in after) + len(after.left_out)
     yield (
-        f"{len(after)} endpoints from {len(after.apis)} APIs; "
-        f"{len(after.left_out)} operations left out; {_operations(after)} GET operations in all"
-    ) if total else "no endpoints"
+        (
+            f"{len(after)} endpoints from {len(after.apis)} APIs; "
+            f"{len(after.left_out)} operations left out; {_operations(after)} GET operations in all"
+        )
+        if total
+        else "no endpoints"
+    )
 
 
 def _operations(catalog: Catalog) -> int:

@@ -91,7 +91,7 @@ def endpoint_to_json(endpoint: Endpoint) -> dict[str, Any]:
 
 
 def endpoint_from_json(api: str, name: str, entry: Mapping[str, Any]) -> Endpoint:
-    """The inverse of `endpoint_to_json`. Raises KeyError, TypeError on an entry of another shape."""
+    """The inverse of `endpoint_to_json`. Raises KeyError, TypeError for another shape."""
     values = {**_DEFAULTS, **entry}
     if values["date_filter"]:
         values["date_filter"] = DateFilter(**values["date_filter"])

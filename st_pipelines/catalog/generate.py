@@ -131,7 +131,9 @@ def _endpoint(operation: Operation, curated: Curated) -> Endpoint:
         scope=operation.scope,
         columns=columns,
         key=("id",) if "id" in names else (),
-        cursor="modifiedOn" if "modifiedOn" in names and _is_timed(operation, date_filter) else None,
+        cursor="modifiedOn"
+        if "modifiedOn" in names and _is_timed(operation, date_filter)
+        else None,
         date_filter=date_filter,
         params=_params(query),
         sort=_sort(query, names),
@@ -180,7 +182,9 @@ def _sort(query: Mapping[str, Mapping], names: set[str]) -> str | None:
     """`+Id` where the endpoint sorts by it: ids are unique and never change."""
     if "sort" not in query or "id" not in names:
         return None
-    described = re.search(r"(?:fields are|Options|field):([^?]*)$", query["sort"].get("description", ""))
+    described = re.search(
+        r"(?:fields are|Options|field):([^?]*)$", query["sort"].get("description", "")
+    )
     offered = described.group(1) if described else "Id"
     return "+Id" if re.search(r"\bid\b", offered, re.IGNORECASE) else None
 

@@ -68,7 +68,7 @@ class DateFilter:
     Attributes:
         lower: parameter for the inclusive lower bound, e.g. `modifiedOnOrAfter`.
         upper: parameter for the exclusive upper bound, e.g. `modifiedBefore`.
-        required: the endpoint answers 400 when `lower` is missing, so an open window sends the epoch.
+        required: the endpoint insists on `lower`, so that an open window sends the epoch.
     """
 
     lower: str
@@ -97,7 +97,7 @@ class Endpoint:
         scope: the OAuth scope that a read needs, e.g. `tn.jpm.jobs:r`.
         columns: the union of the fields of list and export, in the list's order, as served.
         key: served names of the fields that identify a record. Empty: the whole record does.
-        cursor: served name, dotted for a nested one, of the time by which a record belongs to a day.
+        cursor: served name (dotted for a nested one) of the time that gives a record its day.
         date_filter: the parameters that bound `cursor`. None for feeds and snapshots.
         params: query parameters that every request carries (`active=Any` and the like).
         variants: where the API has no value for "all", the collection is read once with each of
@@ -192,6 +192,7 @@ class Catalog:
 
     @property
     def apis(self) -> tuple[str, ...]:
+        """Names of the APIs, in order."""
         return tuple(dict.fromkeys(endpoint.api for endpoint in self))
 
 

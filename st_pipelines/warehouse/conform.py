@@ -40,7 +40,9 @@ class Conformed:
 def exact_number(text: str) -> float | Decimal:
     """A JSON number with a point: a float where that is exact in 15 digits, else a Decimal."""
     digits = text.lower().split("e")[0].replace(".", "").lstrip("-0").rstrip("0")
-    return float(text) if len(digits) <= _EXACT_DIGITS and "e" not in text.lower() else Decimal(text)
+    return (
+        float(text) if len(digits) <= _EXACT_DIGITS and "e" not in text.lower() else Decimal(text)
+    )
 
 
 decode_exactly = msgspec.json.Decoder(float_hook=exact_number).decode

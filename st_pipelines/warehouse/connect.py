@@ -72,8 +72,8 @@ class Warehouse:
             ) from None
         if not writable or (path.exists() and not os.access(path, os.W_OK)):
             raise WarehouseUnusable(
-                f"warehouse {path} cannot be written: set ST_WAREHOUSE_DIR to a folder that you can "
-                "write, or mend the permissions"
+                f"warehouse {path} cannot be written: set ST_WAREHOUSE_DIR to a folder that you "
+                "can write, or mend the permissions"
             )
         _check_magic(path)
 
@@ -127,8 +127,8 @@ def explained(error: Exception, path: Path) -> Exception:
     text = str(error)
     if held := _HELD.search(text):
         return WarehouseBusy(
-            f"warehouse {path} is held by process {held['pid']} ({held['program']}): close it there "
-            "(a DuckDB shell or notebook keeps the file to itself), or wait for its load to end"
+            f"warehouse {path} is held by process {held['pid']} ({held['program']}): close it "
+            "there (a DuckDB shell or notebook keeps the file to itself), or wait for its load"
         )
     if "lock" in text.lower() and isinstance(error, duckdb.IOException):
         return WarehouseBusy(f"warehouse {path} is held by another process")
@@ -137,7 +137,9 @@ def explained(error: Exception, path: Path) -> Exception:
     if "No space left" in text or _is_full(error):
         return WarehouseFull(f"no space left on the disk of warehouse {path}: nothing was written")
     if "not a valid DuckDB database" in text or "serialization" in text.lower():
-        return WarehouseUnusable(f"warehouse {path} is no DuckDB database, or a damaged one: {text}")
+        return WarehouseUnusable(
+            f"warehouse {path} is no DuckDB database, or a damaged one: {text}"
+        )
     if isinstance(error, duckdb.IOException):
         return WarehouseUnusable(f"warehouse {path}: {text}")
     return error

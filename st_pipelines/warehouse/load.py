@@ -178,7 +178,9 @@ def _stage_sql(staging: Staging, load: Load) -> str:
 
 def _source(staging: Staging) -> str:
     fields = [*((f.name, staged_type(f.type)) for f in staging.endpoint.row_fields)]
-    columns = ", ".join(f"{literal(name)}: {literal(t)}" for name, t in [*fields, (EXTRA, "VARCHAR")])
+    columns = ", ".join(
+        f"{literal(name)}: {literal(t)}" for name, t in [*fields, (EXTRA, "VARCHAR")]
+    )
     if not staging.files:
         nulls = ", ".join(f"NULL::{t} AS {quote(n)}" for n, t in [*fields, (EXTRA, "VARCHAR")])
         return f"(SELECT {nulls} WHERE false)"
@@ -210,7 +212,8 @@ def _drop_older_versions(connection: duckdb.DuckDBPyConnection, endpoint: Endpoi
     order = f"{table_cursor(endpoint)} DESC NULLS LAST, rowid DESC"
     connection.execute(
         "DELETE FROM staged WHERE rowid IN (SELECT rowid FROM staged "
-        f"WHERE NOT ({missing}) QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {order}) > 1)"
+        f"WHERE NOT ({missing}) "
+        f"QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {order}) > 1)"
     )
 
 
@@ -265,7 +268,9 @@ def _count(connection: duckdb.DuckDBPyConnection, table: str, load: Load) -> int
     ).fetchall()[0][0]
 
 
-def _preview(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> tuple[dict[str, Any], ...]:
+def _preview(
+    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint
+) -> tuple[dict[str, Any], ...]:
     plain = [f.column for f in endpoint.row_fields if _is_plain(f)][:8]
     if not plain:
         return ()

@@ -114,7 +114,8 @@ def merge_keyless(
     )
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE present AS SELECT t.rowid AS row, {content} AS content, "
-        "row_number() OVER (PARTITION BY content ORDER BY _deleted_at NULLS FIRST, t.rowid) AS nth, "
+        "row_number() OVER (PARTITION BY content ORDER BY _deleted_at NULLS FIRST, t.rowid) "
+        "AS nth, "
         f"_deleted_at IS NOT NULL AS gone, ({scope or 'false'}) AS in_scope "
         f"FROM {table} t WHERE _tenant_id = ? AND ({among})",
         [whose.tenant_id],
@@ -126,8 +127,7 @@ def merge_keyless(
     matched = "SELECT p.row FROM present p JOIN arrived a USING (content, nth)"
     revived = _changed(
         connection,
-        f"UPDATE {table} SET _deleted_at = NULL "
-        f"WHERE rowid IN ({matched} WHERE p.gone)",
+        f"UPDATE {table} SET _deleted_at = NULL WHERE rowid IN ({matched} WHERE p.gone)",
     )
     inserted = _changed(
         connection,

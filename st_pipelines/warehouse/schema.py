@@ -41,9 +41,8 @@ def ensure_table(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> l
     grown = {
         name: united
         for name, type_ in _types(endpoint).items()
-        if name in present and _spelled(united := _united(present[name], type_)) != _spelled(
-            str(present[name])
-        )
+        if name in present
+        and _spelled(united := _united(present[name], type_)) != _spelled(str(present[name]))
     }
     for name, type_ in grown.items():
         connection.execute(f"ALTER TABLE {table} ALTER {quote(name)} TYPE {type_}")

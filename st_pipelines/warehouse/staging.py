@@ -46,7 +46,7 @@ class _Date:
 
 @dataclass
 class Drift:
-    """Where records differed from the catalogue: path (without indices) to count, and an example."""
+    """Where records differed from the catalogue: path without indices to count, and an example."""
 
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
@@ -182,8 +182,9 @@ def _check_date(type_: type, value: Any) -> Any:
     raise ValueError("no date")
 
 
+_BigInt: Any = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _SCALARS: dict[str, Any] = {
-    "BIGINT": Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | None,
+    "BIGINT": _BigInt | None,
     "DECIMAL": str | int | float | None,
     "DOUBLE": float | None,
     "BOOLEAN": bool | None,

@@ -11,7 +11,15 @@ from typing import Any
 
 import duckdb
 
-from st_pipelines.catalog.model import Catalog, DateFilter, Endpoint, Field, ListOf, Scalar, StructOf
+from st_pipelines.catalog.model import (
+    Catalog,
+    DateFilter,
+    Endpoint,
+    Field,
+    ListOf,
+    Scalar,
+    StructOf,
+)
 from st_pipelines.warehouse.connect import Warehouse
 from st_pipelines.warehouse.load import Load, Loaded, load
 from st_pipelines.warehouse.staging import Staging

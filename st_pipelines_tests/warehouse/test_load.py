@@ -30,7 +30,12 @@ def test_loading_twice_changes_nothing(place: Place) -> None:
     records = [record(id=n) for n in range(10)]
     assert outcome(place, *records) == (10, 0, 0, 0)
     before = place.query("SELECT * FROM abc.things ORDER BY id")
-    assert outcome(place, *records, loaded_at=datetime(2026, 7, 1, tzinfo=timezone.utc)) == (0, 0, 10, 0)
+    assert outcome(place, *records, loaded_at=datetime(2026, 7, 1, tzinfo=timezone.utc)) == (
+        0,
+        0,
+        10,
+        0,
+    )
     assert place.query("SELECT * FROM abc.things ORDER BY id") == before
 
 
@@ -38,7 +43,9 @@ def test_a_newer_version_replaces_and_an_older_one_does_not(place: Place) -> Non
     outcome(place, record(name="old", modifiedOn=OLD))
     assert outcome(place, record(name="new", modifiedOn=LATER)) == (0, 1, 0, 0)
     assert outcome(place, record(name="old", modifiedOn=OLD)) == (0, 0, 1, 0)
-    assert place.query("SELECT name, _partition_date FROM abc.things") == [("new", date(2026, 1, 4))]
+    assert place.query("SELECT name, _partition_date FROM abc.things") == [
+        ("new", date(2026, 1, 4))
+    ]
 
 
 def test_a_change_that_did_not_move_the_cursor_is_taken(place: Place) -> None:
@@ -55,7 +62,10 @@ def test_of_several_versions_in_one_load_the_latest_counts(place: Place) -> None
 def test_tenants_do_not_touch_each_other(place: Place) -> None:
     outcome(place, record(name="a"), tenant_id="1")
     assert outcome(place, record(name="b"), tenant_id="2") == (1, 0, 0, 0)
-    assert place.query("SELECT _tenant_id, name FROM abc.things ORDER BY 1") == [("1", "a"), ("2", "b")]
+    assert place.query("SELECT _tenant_id, name FROM abc.things ORDER BY 1") == [
+        ("1", "a"),
+        ("2", "b"),
+    ]
 
 
 def test_a_row_belongs_to_the_local_day_of_its_cursor(place: Place) -> None:
@@ -79,7 +89,10 @@ def test_a_complete_reading_marks_what_is_gone_and_unmarks_what_comes_back(place
 
 
 def test_records_without_a_key_are_compared_whole_and_counted(place: Place) -> None:
-    bare = {"of": endpoint(key=(), kind="snapshot", cursor=None, date_filter=None), "replaces": True}
+    bare = {
+        "of": endpoint(key=(), kind="snapshot", cursor=None, date_filter=None),
+        "replaces": True,
+    }
     same, other = record(), record(name=None)
     assert outcome(place, same, same, other, **bare) == (3, 0, 0, 0)
     assert outcome(place, same, other, same, **bare) == (0, 0, 3, 0)
@@ -87,7 +100,9 @@ def test_records_without_a_key_are_compared_whole_and_counted(place: Place) -> N
     assert outcome(place, same, same, other, **bare) == (0, 2, 1, 0)
 
 
-def test_a_day_that_is_read_again_replaces_only_that_day_of_records_without_a_key(place: Place) -> None:
+def test_a_day_that_is_read_again_replaces_only_that_day_of_records_without_a_key(
+    place: Place,
+) -> None:
     daily = {"of": endpoint(key=(), cursor=None, by_day=True), "replaces": True}
     outcome(place, record(name="a"), default_date=date(2026, 1, 1), **daily)
     outcome(place, record(name="b"), default_date=date(2026, 1, 2), **daily)
@@ -111,7 +126,9 @@ def test_the_table_grows_with_the_catalogue_and_keeps_its_rows(place: Place) -> 
         [record(id=2, colorName="red", items=[{"skuId": 1, "newField": "x"}])], of
     )
     assert set(loaded.added_columns) == {"color_name", "items"}
-    rows = place.query("SELECT id, color_name, items[1].sku_id, items[1].new_field FROM abc.things ORDER BY 1")
+    rows = place.query(
+        "SELECT id, color_name, items[1].sku_id, items[1].new_field FROM abc.things ORDER BY 1"
+    )
     assert rows == [(1, None, 7, None), (2, "red", 1, "x")]
     prices = place.query("SELECT items[1].unit_price FROM abc.things WHERE id = 1")
     assert prices[0][0] == 3.5, "a member that the catalogue no longer has is kept"
@@ -121,8 +138,8 @@ def test_the_books_tell_of_each_load(place: Place) -> None:
     place.load([record(), record(id=2)])
     place.load([record()])
     assert place.query(
-        "SELECT api, endpoint, tenant_id, rows_read, rows_inserted, rows_unchanged, requests, run_id "
-        "FROM _st.loads ORDER BY rows_read DESC"
+        "SELECT api, endpoint, tenant_id, rows_read, rows_inserted, rows_unchanged, requests, "
+        "run_id FROM _st.loads ORDER BY rows_read DESC"
     ) == [("abc", "things", "1", 2, 2, 0, 1, "a run"), ("abc", "things", "1", 1, 0, 1, 1, "a run")]
     assert place.query("SELECT table_name, kind, key FROM _st.endpoints") == [
         ("abc.things", "window", ["id"])
@@ -157,7 +174,9 @@ def test_an_interrupt_while_duckdb_works_stays_an_interrupt(
 
     def work_for_long(connection: duckdb.DuckDBPyConnection, *_: object) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0.2)
-        connection.execute("SELECT count(*) FROM range(100000) a, range(100000) b WHERE a.range * b.range % 7 = 3")
+        connection.execute(
+            "SELECT count(*) FROM range(100000) a, range(100000) b WHERE a.range * b.range % 7 = 3"
+        )
 
     monkeypatch.setattr("st_pipelines.warehouse.books.write_entry", work_for_long)
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
@@ -191,8 +210,11 @@ def test_a_file_that_another_process_holds_is_waited_for_and_its_holder_named(
     process = hold(place.file, read_only=read_only)
     impatient = Warehouse(uri=str(place.file), wait=0)
     try:
-        with pytest.raises(WarehouseBusy, match=rf"held by process {process.pid} \("), duckdb.connect() as c, \
-             impatient.attached(c):  # fmt: skip
+        with (
+            duckdb.connect() as connection,
+            pytest.raises(WarehouseBusy, match=rf"held by process {process.pid} \("),
+            impatient.attached(connection),
+        ):
             pass
     finally:
         process.communicate("")

@@ -69,10 +69,14 @@ def test_a_record_lands_with_the_types_of_the_catalogue(place: Place) -> None:
         ("items", "[]", []),
     ],
 )  # fmt: skip
-def test_a_value_that_fits_lands_exactly(place: Place, field: str, text: str, expected: Any) -> None:
+def test_a_value_that_fits_lands_exactly(
+    place: Place, field: str, text: str, expected: Any
+) -> None:
     raw = json.dumps(record()).replace(json.dumps(record()[field]), text, 1)
     place.load(f"[{raw}]".encode())
-    column = {"dueDate": "due_date", "modifiedOn": "modified_on", "tagIds": "tag_ids"}.get(field, field)
+    column = {"dueDate": "due_date", "modifiedOn": "modified_on", "tagIds": "tag_ids"}.get(
+        field, field
+    )
     assert landed(place, column) == expected
     assert extra(place) is None
 
@@ -117,7 +121,9 @@ def test_a_value_that_does_not_fit_is_kept_in_extra_and_the_load_goes_on(
 
 def test_integers_that_are_not_or_too_large_are_never_rounded(place: Place) -> None:
     of = endpoint(key=("name",))
-    place.load([record(id=1.5, name="a"), record(id=2**63, name="b"), record(id=True, name="c")], of)
+    place.load(
+        [record(id=1.5, name="a"), record(id=2**63, name="b"), record(id=True, name="c")], of
+    )
     rows = place.query("SELECT id, _extra->>'id' FROM abc.things ORDER BY name")
     assert rows == [(None, "1.5"), (None, "9223372036854775808"), (None, "true")]
 
