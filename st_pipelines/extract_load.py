@@ -21,9 +21,10 @@ from st_pipelines.days import Days, local_day
 from st_pipelines.servicetitan.client import Client
 from st_pipelines.servicetitan.paging import ReadStats, Window, read
 from st_pipelines.warehouse.connect import Warehouse
-from st_pipelines.warehouse.load import Load, Loaded, load
+from st_pipelines.warehouse.load import Loaded, load
 from st_pipelines.warehouse.merge import Counts
 from st_pipelines.warehouse.staging import Drift, Staging
+from st_pipelines.warehouse.typed import Load, TypedRows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,14 +107,16 @@ def _load_once(job: Job, endpoint: Endpoint, days: Days | None) -> LoadReport:
     if days is not None and endpoint.by_day:
         days = dataclasses.replace(days, open_start=False)
     window = days.window(now) if days else None
-    stats = ReadStats()
-    with Staging(endpoint, _staging_folder(job.warehouse, endpoint)) as staging:
-        _stage(job.client, endpoint, window, staging, stats)
+    what = _what(job, endpoint, days, window, now)
+    folder, stats = _staging_folder(job.warehouse, endpoint), ReadStats()
+    with Staging(endpoint, folder) as staging, TypedRows(endpoint, what, folder) as typed:
+        _stage(job.client, window, staging, typed, stats)
         seconds = time.monotonic() - started
         loaded = load(
             staging,
+            typed,
             job.warehouse,
-            _what(job, endpoint, days, window, now),
+            what,
             catalog=job.catalog,
             entry={"requests": stats.requests, "bytes": stats.bytes, "seconds": seconds},
         )
@@ -121,17 +124,20 @@ def _load_once(job: Job, endpoint: Endpoint, days: Days | None) -> LoadReport:
 
 
 def _stage(
-    client: Client, endpoint: Endpoint, window: Window | None, staging: Staging, stats: ReadStats
+    client: Client, window: Window | None, staging: Staging, typed: TypedRows, stats: ReadStats
 ) -> None:
     """Stages a complete reading, of each variant where the endpoint has several."""
+    endpoint = staging.endpoint
     for variant in endpoint.variants or ({},):
         part = dataclasses.replace(endpoint, params={**endpoint.params, **variant})
-        before, reading = staging.mark(), 0
+        before, reading = staging.mark(), 1
         for page in read(client, part, window, stats=stats):
             if page.reading > reading:
-                staging.return_to(before)
                 reading = page.reading
-            staging.add(page.records)
+                staging.return_to(before)
+                typed.clear()
+                typed.add(staging.files)
+            typed.add(staging.add(page.records))
 
 
 def _what(

@@ -22,7 +22,7 @@ from st_pipelines.servicetitan.redact import redact_url
 # More than any sensible concurrency: a full pool throws connections away after each request.
 POOL_SIZE = 64
 _CONNECT_TIMEOUT = 10.0
-_CHUNK = 1 << 16
+_CHUNK = 1 << 20
 # A body that drips never times out by itself; so many timeouts are enough for the slowest page.
 _BODY_TIMEOUTS = 3
 _HEADERS = {

@@ -1,8 +1,8 @@
 """One load: staged files into a table, with its line in the books, in one short transaction.
 
-The work that takes time (reading JSON, building typed columns) happens in an in-memory database.
-Then the warehouse is attached, the rows are merged by key, and it is detached again. A load can
-be repeated, in any order with others: the table ends the same.
+The work that takes time (reading JSON, building typed columns) is done before, see `typed`. Here
+the warehouse is attached, the rows are merged by key, and it is detached again. A load can be
+repeated, in any order with others: the table ends the same.
 
 - Of several records with one key the latest counts, by cursor and then by order of arrival.
 - An older version never replaces a newer one; an equal row is left alone.
@@ -15,52 +15,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date
 from typing import Any
 
 import duckdb
 
 from st_pipelines.catalog.model import Catalog, Endpoint, Field, StructOf, snake_case
 from st_pipelines.warehouse import books
-from st_pipelines.warehouse.columns import (
-    EXTRA,
-    literal,
-    quote,
-    select_expression,
-    staged_type,
-)
+from st_pipelines.warehouse.columns import literal, quote
 from st_pipelines.warehouse.connect import Warehouse, explained
 from st_pipelines.warehouse.merge import Counts, Whose, merge_keyed, merge_keyless, table_cursor
 from st_pipelines.warehouse.schema import ensure_table, qualified
 from st_pipelines.warehouse.staging import MalformedRecords, Staging
-
-_SMALLEST_OBJECT_SIZE = 16 * 1024 * 1024  # DuckDB's own default for the largest record
-
-
-@dataclass(frozen=True, kw_only=True)
-class Load:
-    """What a load is of.
-
-    Attributes:
-        environment: e.g. `production`.
-        tenant_id: the tenant whose rows these are.
-        window_start, window_end: UTC, half-open; None where open, both None for a snapshot.
-        timezone: IANA name by which a cursor becomes a local day.
-        default_date: the day of a row without cursor: the last of the window, or the load's.
-        loaded_at: moment of the load, aware.
-        run_id: Dagster's run, or any name of the caller's.
-        replaces: the reading was complete for its scope, so what it lacks is gone.
-    """
-
-    environment: str
-    tenant_id: str
-    window_start: datetime | None
-    window_end: datetime | None
-    timezone: str
-    default_date: date
-    loaded_at: datetime
-    run_id: str
-    replaces: bool = False
+from st_pipelines.warehouse.typed import Load, Refused, TypedRows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +53,7 @@ class Loaded:
 
 def load(
     staging: Staging,
+    typed: TypedRows,
     warehouse: Warehouse,
     load: Load,
     *,
@@ -96,6 +64,7 @@ def load(
 
     Args:
         staging: the records of a complete reading.
+        typed: the same as typed rows, or on the way to it.
         warehouse: where to.
         load: what of.
         catalog: for `_st.endpoints`.
@@ -105,8 +74,11 @@ def load(
         WarehouseError: it could not be written; then nothing was.
         MalformedRecords: a staged record is beyond mending.
     """
-    with _workspace(staging) as connection:
-        _stage(connection, staging, load)
+    connection = typed.connection
+    with _understood(staging):
+        _finish(typed, staging)
+        if staging.endpoint.key:
+            _drop_older_versions(connection, staging.endpoint)
         with warehouse.attached(connection):
             connection.execute("BEGIN")
             loaded = _merge(connection, staging.endpoint, load)
@@ -117,12 +89,9 @@ def load(
 
 
 @contextmanager
-def _workspace(staging: Staging) -> Iterator[duckdb.DuckDBPyConnection]:
-    connection = duckdb.connect()
+def _understood(staging: Staging) -> Iterator[None]:
     try:
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.execute(f"SET temp_directory = {literal(str(staging.folder))}")
-        yield connection
+        yield
     except duckdb.Error as error:
         raise explained(error, staging.folder) from error
     except RuntimeError as error:
@@ -131,73 +100,20 @@ def _workspace(staging: Staging) -> Iterator[duckdb.DuckDBPyConnection]:
         # DuckDB puts this in the place of what a signal's handler raised: no failure, an interrupt
         cause = error.__cause__
         raise (KeyboardInterrupt() if cause is None else cause) from None
-    finally:
-        connection.close()
 
 
-def _stage(connection: duckdb.DuckDBPyConnection, staging: Staging, load: Load) -> None:
-    """The records as typed rows, in the temporary table `staged`."""
+def _finish(typed: TypedRows, staging: Staging) -> None:
+    """All pages typed; the careful way where DuckDB refuses one that passed the check."""
     try:
-        connection.execute(_stage_sql(staging, load), _own_values(load, staging.endpoint))
-    except (duckdb.ConversionException, duckdb.InvalidInputException):
+        typed.finish()
+    except Refused:
+        typed.clear()
         staging.fit_all()
+        typed.add(staging.files)
         try:
-            connection.execute(_stage_sql(staging, load), _own_values(load, staging.endpoint))
-        except (duckdb.ConversionException, duckdb.InvalidInputException) as error:
+            typed.finish()
+        except Refused as error:
             raise MalformedRecords(f"{staging.endpoint.table}: {error}") from None
-    if staging.endpoint.key:
-        _drop_older_versions(connection, staging.endpoint)
-
-
-def _own_values(load: Load, endpoint: Endpoint) -> dict[str, Any]:
-    values = {
-        "tenant": load.tenant_id,
-        "default_date": load.default_date,
-        "loaded_at": load.loaded_at,
-        "run": load.run_id,
-    }
-    return {**values, "timezone": load.timezone} if endpoint.cursor else values
-
-
-def _stage_sql(staging: Staging, load: Load) -> str:
-    endpoint = staging.endpoint
-    selected = [f"{select_expression(f)} AS {quote(f.column)}" for f in endpoint.row_fields]
-    own = [
-        "$tenant::VARCHAR AS _tenant_id",
-        f"{_partition_date(endpoint)} AS _partition_date",
-        "$loaded_at::TIMESTAMPTZ AS _loaded_at",
-        "$run::VARCHAR AS _run_id",
-        "NULL::TIMESTAMPTZ AS _deleted_at",
-        f"{EXTRA}::JSON AS {EXTRA}",
-    ]
-    return (
-        f"CREATE OR REPLACE TEMP TABLE staged AS SELECT {', '.join(selected + own)} "
-        f"FROM {_source(staging)}"
-    )
-
-
-def _source(staging: Staging) -> str:
-    fields = [*((f.name, staged_type(f.type)) for f in staging.endpoint.row_fields)]
-    columns = ", ".join(
-        f"{literal(name)}: {literal(t)}" for name, t in [*fields, (EXTRA, "VARCHAR")]
-    )
-    if not staging.files:
-        nulls = ", ".join(f"NULL::{t} AS {quote(n)}" for n, t in [*fields, (EXTRA, "VARCHAR")])
-        return f"(SELECT {nulls} WHERE false)"
-    files = ", ".join(literal(str(file)) for file in staging.files)
-    size = max(_SMALLEST_OBJECT_SIZE, staging.largest_page + 1024)
-    return (
-        f"read_json([{files}], format = 'array', columns = {{{columns}}}, "
-        f"maximum_object_size = {size})"
-    )
-
-
-def _partition_date(endpoint: Endpoint) -> str:
-    """The local day of the cursor, as served; the default where there is none."""
-    if not endpoint.cursor:
-        return "$default_date::DATE"
-    cursor = ".".join(quote(part) for part in endpoint.cursor.split("."))
-    return f"coalesce(CAST(timezone($timezone, {cursor}) AS DATE), $default_date)"
 
 
 def _drop_older_versions(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> None:

@@ -68,6 +68,8 @@ def merge_keyed(
     )
     table = qualified(endpoint)
     before = _one(connection, f"SELECT count(*) FROM {table}")[0]
+    if not before and not without_key:  # MERGE would hold all rows in memory
+        return Counts(inserted=_changed(connection, f"INSERT INTO {table} BY NAME FROM staged"))
     changed = _changed(
         connection,
         f"MERGE INTO {table} t USING (SELECT * FROM staged WHERE NOT ({missing})) s ON {match} "

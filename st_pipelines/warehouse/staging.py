@@ -29,11 +29,7 @@ from st_pipelines.warehouse.conform import (
     encode_exactly,
     is_date,
 )
-
-_DIGITS = bytes(48 if byte in b"0123456789." else 32 for byte in range(256))
-_LONG = b"0" * 12  # 11 digits and a point, or longer: may be finer or longer than a column is exact
-_NUMBER = re.compile(rb'(?<=[:,\["\s])-?(\d+)(?:\.(\d*?)0*)?(?=["\s,\]}])')
-_EXPONENT = re.compile(rb"[:,\[]\s*-?[\d.]+[eE]")
+from st_pipelines.warehouse.exactness import Exactness
 
 
 class MalformedRecords(Exception):
@@ -75,11 +71,11 @@ class Staging:
         """
         self.endpoint = endpoint
         self.folder = folder
-        self.largest_page = 0
         self.drift = Drift()
         self.files: list[Path] = []
         self._rows: list[int] = []
         self._decoder = _decoder(endpoint.row_fields)
+        self._may_be_inexact = Exactness(endpoint.row_fields).may_be_inexact
 
     def __enter__(self) -> Staging:
         self.folder.mkdir(parents=True, mode=0o700)
@@ -110,11 +106,14 @@ class Staging:
         """Records staged."""
         return sum(self._rows)
 
-    def add(self, records: bytes) -> None:
+    def add(self, records: bytes) -> list[Path]:
         """Stages a page.
 
         Args:
             records: a JSON array of objects, as served.
+
+        Returns:
+            Its file; nothing for a page without records.
 
         Raises:
             MalformedRecords: it is something else.
@@ -126,12 +125,12 @@ class Staging:
         if rows is None:
             records, rows = self._fitted(records)
         if not rows:
-            return
-        self.largest_page = max(self.largest_page, len(records))
+            return []
         file = self.folder / f"{len(self.files):06}.json"
         file.write_bytes(records)
         self.files.append(file)
         self._rows.append(rows)
+        return [file]
 
     def fit_all(self) -> None:
         """Makes every staged record fit the careful way: for what DuckDB refused all the same."""
@@ -139,11 +138,10 @@ class Staging:
         for file in self.files:
             records, _ = self._fitted(file.read_bytes(), trust=False)
             file.write_bytes(records)
-            self.largest_page = max(self.largest_page, len(records))
 
     def _count_if_fitting(self, records: bytes) -> int | None:
         """Number of records if all are as the catalogue says, else None."""
-        if _may_be_inexact(records):
+        if self._may_be_inexact(records):
             return None
         try:
             return len(self._decoder.decode(records))
@@ -214,17 +212,6 @@ def _strict(type_: DataType, name: str) -> Any:
 def _member(field_: Field, name: str, index: int) -> tuple[str, Any, Any]:
     default = msgspec.Raw() if field_.type == Scalar("JSON") else None
     return (f"m{index}", _strict(field_.type, name), default)
-
-
-def _may_be_inexact(records: bytes) -> bool:
-    """Whether a number has more digits than a column or a double is exact in."""
-    if _LONG in records.translate(_DIGITS):
-        for match in _NUMBER.finditer(records):
-            whole, fraction = match.group(1), match.group(2) or b""
-            if len(fraction) > 10 or len((whole + fraction).strip(b"0")) > 15:
-                return True
-    exponent = b"e-" in records or b"E-" in records
-    return exponent and _EXPONENT.search(records) is not None
 
 
 def _raw_records(records: bytes) -> Iterator[msgspec.Raw]:

@@ -21,8 +21,9 @@ from st_pipelines.catalog.model import (
     StructOf,
 )
 from st_pipelines.warehouse.connect import Warehouse
-from st_pipelines.warehouse.load import Load, Loaded, load
+from st_pipelines.warehouse.load import Loaded, load
 from st_pipelines.warehouse.staging import Staging
+from st_pipelines.warehouse.typed import Load, TypedRows
 
 FIELDS = (
     Field("id", Scalar("BIGINT")),
@@ -95,10 +96,11 @@ class Place:
             "default_date": date(2026, 12, 31), "run_id": "a run",
             "loaded_at": datetime(2026, 6, 1, tzinfo=timezone.utc),
         }  # fmt: skip
-        with Staging(of, self.folder / f"staging-{self.number}") as staging:
-            staging.add(pages)
+        what, folder = Load(**(facts | changes)), self.folder / f"staging-{self.number}"
+        with Staging(of, folder) as staging, TypedRows(of, what, folder) as typed:
+            typed.add(staging.add(pages))
             loaded = load(
-                staging, self.warehouse, Load(**(facts | changes)),
+                staging, typed, self.warehouse, what,
                 catalog=Catalog({of.table: of}), entry={"requests": 1, "bytes": 2, "seconds": 0.5},
             )  # fmt: skip
         return loaded, staging

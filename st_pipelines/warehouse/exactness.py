@@ -1,0 +1,117 @@
+"""Finds numbers with more digits than DuckDB keeps, at the speed of a search for bytes.
+
+Looking at each number of a page would cost more than loading it. So only runs of digits that are
+too long are searched for, and where one is found the number and its name are read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import duckdb
+
+from st_pipelines.catalog.model import DataType, Field, ListOf, Scalar, StructOf
+
+_SHAPE = bytes(
+    ord("0") if byte in b"0123456789" else byte if byte in b".-" else
+    ord("e") if byte in b"eE" else ord(" ")
+    for byte in range(256)
+)  # fmt: skip
+_FINE = re.compile(rb"\.[0-9]{10}0*[1-9]")
+"""A fraction that is finer than DECIMAL(38,10)."""
+_LONG = (b"0" * 16, b"000000.")
+"""Together: a number that may have more than the 15 digits in which a double is exact."""
+_NUMBER = re.compile(rb"(\d+)(?:\.(\d*?)0*)?(?![\d.])")
+_NAME = re.compile(rb'"([^"\\]*)"\s*:\s*"?-?$')
+_LONGEST_NAME = 80
+
+
+class Exactness:
+    """Whether numbers of a page may not survive their column.
+
+    A decimal may have 10 places. Numbers in JSON columns, and with DuckDB 1 all decimals, pass
+    through a double on their way and may have 15 digits. A column that is a double itself keeps
+    what it is served as.
+    """
+
+    def __init__(self, fields: tuple[Field, ...]) -> None:
+        """Args: the fields of a row."""
+        scalars = list(_scalars(fields))
+        self._has_json = any(type_ == Scalar("JSON") for _, type_ in scalars)
+        self._has_decimals = any(type_ == Scalar("DECIMAL") for _, type_ in scalars)
+        exact = {name for name, type_ in scalars if type_ != Scalar("DOUBLE")}
+        doubles = {name for name, type_ in scalars if type_ == Scalar("DOUBLE")}
+        self._doubles = frozenset(name.encode() for name in doubles - exact)
+        self._through_doubles = self._has_json or duckdb.__version__.startswith("1.")
+
+    def may_be_inexact(self, records: bytes) -> bool:
+        """Whether to look at the records of this page one by one."""
+        if self._has_decimals and self._has_fine_fraction(records):
+            return True
+        if not (self._has_decimals or self._through_doubles):
+            return False
+        shape = records.translate(_SHAPE)
+        if self._has_decimals and self._has_small_exponent(records, shape):
+            return True
+        return self._through_doubles and self._has_long_number(records, shape)
+
+    def _has_fine_fraction(self, records: bytes) -> bool:
+        return any(
+            not self._is_double(records, _start(records, match.start()))
+            for match in _FINE.finditer(records)
+        )
+
+    def _has_long_number(self, records: bytes, shape: bytes) -> bool:
+        for pattern in _LONG:
+            position = shape.find(pattern)
+            while position >= 0:
+                match = _NUMBER.match(records, _start(records, position))
+                if match is None:
+                    return True
+                digits = (match[1] + (match[2] or b"")).strip(b"0")
+                if len(digits) > 15 and not self._is_double(records, match.start()):
+                    return True
+                position = shape.find(pattern, max(match.end(), position + 1))
+        return False
+
+    def _is_double(self, records: bytes, start: int) -> bool:
+        """Whether the number is the value of a field that is a double wherever it occurs."""
+        if self._has_json:
+            return False
+        name = _NAME.search(records, max(0, start - _LONGEST_NAME), start)
+        return name is not None and name[1] in self._doubles
+
+    def _has_small_exponent(self, records: bytes, shape: bytes) -> bool:
+        """A number such as 1e-12, which a decimal would round to nothing; not a part of a GUID."""
+        position = shape.find(b"0e-0")
+        while position >= 0:
+            start = _start(records, position)
+            before = records[start - 1 : start].lstrip(b"-") or records[start - 2 : start - 1]
+            if before in (b":", b",", b"[", b" ") and not self._is_double(records, start):
+                return True
+            position = shape.find(b"0e-0", position + 1)
+        return False
+
+
+def _start(records: bytes, position: int) -> int:
+    """Where the number begins that goes through a position."""
+    while position > 0 and records[position - 1] in b"0123456789.":
+        position -= 1
+    return position
+
+
+def _scalars(fields: tuple[Field, ...]) -> Iterator[tuple[str, DataType]]:
+    """Name and type of every scalar at every depth."""
+    for field in fields:
+        yield from _scalars_of(field.name, field.type)
+
+
+def _scalars_of(name: str, type_: DataType) -> Iterator[tuple[str, DataType]]:
+    match type_:
+        case ListOf(item):
+            yield from _scalars_of(name, item)
+        case StructOf(fields):
+            yield from _scalars(fields)
+        case _:
+            yield name, type_

@@ -1,0 +1,190 @@
+"""Staged pages as typed rows, in the temporary table `staged` of an in-memory database.
+
+A thread types the pages that have arrived while the next are fetched and checked: DuckDB works
+without Python's lock, so that both go on at once. The warehouse is not touched here.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import duckdb
+
+from st_pipelines.catalog.model import Endpoint
+from st_pipelines.warehouse.columns import (
+    EXTRA,
+    literal,
+    quote,
+    select_expression,
+    staged_type,
+)
+
+_SMALLEST_OBJECT_SIZE = 16 * 1024 * 1024  # DuckDB's own default for the largest record
+_REFUSED = (duckdb.ConversionException, duckdb.InvalidInputException)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """What a load is of.
+
+    Attributes:
+        environment: e.g. `production`.
+        tenant_id: the tenant whose rows these are.
+        window_start, window_end: UTC, half-open; None where open, both None for a snapshot.
+        timezone: IANA name by which a cursor becomes a local day.
+        default_date: the day of a row without cursor: the last of the window, or the load's.
+        loaded_at: moment of the load, aware.
+        run_id: Dagster's run, or any name of the caller's.
+        replaces: the reading was complete for its scope, so what it lacks is gone.
+    """
+
+    environment: str
+    tenant_id: str
+    window_start: datetime | None
+    window_end: datetime | None
+    timezone: str
+    default_date: date
+    loaded_at: datetime
+    run_id: str
+    replaces: bool = False
+
+
+class Refused(Exception):
+    """DuckDB could not read a page with the declared types."""
+
+
+class TypedRows:
+    """The table `staged`; use as a context manager, fill with `add`, take with `finish`."""
+
+    def __init__(self, endpoint: Endpoint, load: Load, folder: Path) -> None:
+        """Nothing is opened yet.
+
+        Args:
+            endpoint: whose rows.
+            load: what they are marked with.
+            folder: for what DuckDB moves out of memory.
+        """
+        self._endpoint = endpoint
+        self._load = load
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._waiting: list[Path] = []
+        self._running: Future[None] | None = None
+
+    def __enter__(self) -> TypedRows:
+        """Opens the database and the thread."""
+        self.connection = duckdb.connect()
+        self.connection.execute("SET TimeZone = 'UTC'")
+        self.connection.execute("SET threads = 1")  # the thread beside is the other core's work
+        self.connection.execute(f"SET temp_directory = {literal(str(self._folder))}")
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="typed")
+        self.connection.execute("CREATE TEMP TABLE staged AS " + self._select([]), self._values())
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Drops all of it, at once."""
+        with self._lock:
+            self._waiting.clear()
+        if self._running is not None and not self._running.done():
+            self.connection.interrupt()
+        self._thread.shutdown(wait=True)
+        self.connection.close()
+
+    def add(self, files: Sequence[Path]) -> None:
+        """Has pages typed soon: JSON arrays of records that fit the catalogue."""
+        with self._lock:
+            self._waiting += files
+            if self._running is None or self._running.done():
+                self._running = self._thread.submit(self._type_waiting)
+
+    def clear(self) -> None:
+        """Forgets all rows: their reading starts over."""
+        with self._lock:
+            self._waiting.clear()
+        if self._running is not None:
+            self._running.exception()
+            self._running = None
+        self.connection.execute("DELETE FROM staged")
+
+    def finish(self) -> None:
+        """Waits until all pages are typed.
+
+        Raises:
+            Refused: some could not be; see `Staging.fit_all`.
+        """
+        with self.connection.cursor() as settings:
+            settings.execute("RESET threads")  # nothing else is left to do
+        while self._running is not None:
+            running, self._running = self._running, None
+            try:
+                running.result()
+            except _REFUSED as error:
+                raise Refused(str(error)) from None
+            with self._lock:
+                if self._waiting:
+                    self._running = self._thread.submit(self._type_waiting)
+
+    def _type_waiting(self) -> None:
+        while True:
+            with self._lock:
+                files, self._waiting = self._waiting, []
+            if not files:
+                return
+            self.connection.execute("INSERT INTO staged " + self._select(files), self._values())
+
+    def _values(self) -> dict[str, Any]:
+        load = self._load
+        values = {
+            "tenant": load.tenant_id,
+            "default_date": load.default_date,
+            "loaded_at": load.loaded_at,
+            "run": load.run_id,
+        }
+        return {**values, "timezone": load.timezone} if self._endpoint.cursor else values
+
+    def _select(self, files: Sequence[Path]) -> str:
+        fields = self._endpoint.row_fields
+        selected = [f"{select_expression(f)} AS {quote(f.column)}" for f in fields]
+        own = [
+            "$tenant::VARCHAR AS _tenant_id",
+            f"{_partition_date(self._endpoint)} AS _partition_date",
+            "$loaded_at::TIMESTAMPTZ AS _loaded_at",
+            "$run::VARCHAR AS _run_id",
+            "NULL::TIMESTAMPTZ AS _deleted_at",
+            f"{EXTRA}::JSON AS {EXTRA}",
+        ]
+        return f"SELECT {', '.join(selected + own)} FROM {self._source(files)}"
+
+    def _source(self, files: Sequence[Path]) -> str:
+        fields = [(f.name, staged_type(f.type)) for f in self._endpoint.row_fields]
+        fields.append((EXTRA, "VARCHAR"))
+        if not files:
+            nulls = ", ".join(f"NULL::{type_} AS {quote(name)}" for name, type_ in fields)
+            return f"(SELECT {nulls} WHERE false)"
+        columns = ", ".join(f"{literal(name)}: {literal(type_)}" for name, type_ in fields)
+        names = ", ".join(literal(str(file)) for file in files)
+        size = max(_SMALLEST_OBJECT_SIZE, 1024 + max(file.stat().st_size for file in files))
+        return (
+            f"read_json([{names}], format = 'array', columns = {{{columns}}}, "
+            f"maximum_object_size = {size})"
+        )
+
+
+def _partition_date(endpoint: Endpoint) -> str:
+    """The local day of the cursor, as served; the default where there is none."""
+    if not endpoint.cursor:
+        return "$default_date::DATE"
+    cursor = ".".join(quote(part) for part in endpoint.cursor.split("."))
+    return f"coalesce(CAST(timezone($timezone, {cursor}) AS DATE), $default_date)"
