@@ -29,7 +29,7 @@ from sqlalchemy.engine import Engine
 
 from st_pipelines.days import local_day
 from st_pipelines.definitions import build_definitions
-from st_pipelines.demo_report import ApiOutcome, Progress, print_summary
+from st_pipelines.demo_report import ApiOutcome, Progress, print_summary, progress_logger
 from st_pipelines.warehouse.connect import Warehouse
 
 TIMEZONE = "America/New_York"
@@ -105,7 +105,7 @@ class Demo:
         Returns:
             Number of assets that failed.
         """
-        definitions = build_definitions("sandbox", loggers={"console": Progress.logger})
+        definitions = build_definitions("sandbox", loggers={"console": progress_logger})
         job = definitions.resolve_implicit_global_asset_job_def()
         by_api: dict[str, list[dg.AssetKey]] = {}
         for key in definitions.resolve_all_asset_keys():

@@ -131,12 +131,13 @@ class Progress:
             self._steps += 1
             self._bar.update(self._task, completed=self._done + self._steps)
 
-    @dg.logger  # pyright: ignore[reportArgumentType]
-    def logger(_context: dg.InitLoggerContext) -> logging.Logger:
-        """In place of Dagster's console logger."""
-        logger = logging.Logger("demo")
-        logger.addHandler(_EventHandler())
-        return logger
+
+@dg.logger
+def progress_logger(_context: dg.InitLoggerContext) -> logging.Logger:
+    """In place of Dagster's console logger: moves the bar."""
+    logger = logging.Logger("demo")
+    logger.addHandler(_EventHandler())
+    return logger
 
 
 class _EventHandler(logging.Handler):

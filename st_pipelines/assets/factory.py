@@ -44,11 +44,6 @@ def asset_key(environment: str, endpoint: Endpoint) -> dg.AssetKey:
 def _daily_asset(
     environment: str, endpoint: Endpoint, partitions: dg.DailyPartitionsDefinition
 ) -> dg.AssetsDefinition:
-    @dg.asset(
-        **_definition(environment, endpoint),
-        partitions_def=partitions,
-        backfill_policy=dg.BackfillPolicy.single_run(),
-    )
     def load_days(
         context: dg.AssetExecutionContext,
         servicetitan: ServiceTitanResource,
@@ -63,11 +58,15 @@ def _daily_asset(
             context.add_asset_metadata({"dagster/partition_row_count": rows}, partition_key=key)
         return _result(context, report)
 
-    return load_days
+    make = dg.asset(
+        **_definition(environment, endpoint),
+        partitions_def=partitions,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
+    return make(load_days)
 
 
 def _snapshot_asset(environment: str, endpoint: Endpoint, timezone: str) -> dg.AssetsDefinition:
-    @dg.asset(**_definition(environment, endpoint))
     def load_whole(
         context: dg.AssetExecutionContext,
         servicetitan: ServiceTitanResource,
@@ -79,7 +78,8 @@ def _snapshot_asset(environment: str, endpoint: Endpoint, timezone: str) -> dg.A
         context.add_output_metadata({"dagster/row_count": report.table_rows})
         return _result(context, report)
 
-    return load_whole
+    make = dg.asset(**_definition(environment, endpoint))
+    return make(load_whole)
 
 
 def _definition(environment: str, endpoint: Endpoint) -> dict[str, Any]:
