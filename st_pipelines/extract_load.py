@@ -131,7 +131,7 @@ def _stage(
     for variant in endpoint.variants or ({},):
         part = dataclasses.replace(endpoint, params={**endpoint.params, **variant})
         before, reading = staging.mark(), 1
-        for page in read(client, part, window, stats=stats):
+        for page in read(client, part, window, stats=stats, concurrency=4):
             if page.reading > reading:
                 reading = page.reading
                 staging.return_to(before)

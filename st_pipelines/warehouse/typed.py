@@ -124,8 +124,6 @@ class TypedRows:
         Raises:
             Refused: some could not be; see `Staging.fit_all`.
         """
-        with self.connection.cursor() as settings:
-            settings.execute("RESET threads")  # nothing else is left to do
         while self._running is not None:
             running, self._running = self._running, None
             try:
