@@ -132,7 +132,8 @@ class Demo:
         """Runs the Dagster UI until Ctrl-C."""
         port = _free_port(port)
         self.console.print(f"Dagster UI on http://127.0.0.1:{port} (Ctrl-C ends it)")
-        command = [sys.executable, "-m", "dagster", "dev", "-m", "st_pipelines.definitions"]
+        command = [sys.executable, "-W", "ignore", "-m", "dagster", "dev"]
+        command += ["-m", "st_pipelines.definitions"]
         command += ["-a", "sandbox", "-h", "127.0.0.1", "-p", str(port)]
         process = self._stack.enter_context(_child(command))
         process.wait()
