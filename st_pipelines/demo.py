@@ -6,6 +6,7 @@ by Dagster as single-run ranges, one run an API. Everything lies beside the ware
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -186,10 +187,14 @@ class Demo:
 
 
 class _child:
-    """A process that ends with the `with`, at the latest."""
+    """A process that ends with the `with` at the latest, and all that it started with it.
+
+    It has a process group of its own: Dagster's webserver and daemon outlive a `dagster dev` that
+    had to be killed.
+    """
 
     def __init__(self, command: list[str], **options: Any) -> None:
-        self._process = subprocess.Popen(command, **options)
+        self._process = subprocess.Popen(command, start_new_session=True, **options)
 
     def __enter__(self) -> subprocess.Popen[Any]:
         return self._process
@@ -197,12 +202,15 @@ class _child:
     def __exit__(self, *_: object) -> None:
         if self._process.stdin:
             self._process.stdin.close()
-        self._process.terminate()
-        try:
+        self._signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._signal(signal.SIGKILL)
+        self._process.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
 
 
 class _terminated_as_interrupted:

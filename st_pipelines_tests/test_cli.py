@@ -167,3 +167,47 @@ def test_the_demo_refuses_a_file_of_another_program(tmp_path: Path) -> None:
     assert result.returncode == 1
     assert "is no DuckDB database" in result.stderr
     assert (tmp_path / "notes.duckdb").read_text() == "not a database at all"
+
+
+def test_the_ui_opens_on_what_the_demo_loaded_and_leaves_no_process(
+    demo: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    file, _ = demo
+    process = subprocess.Popen(
+        [
+            *COMMAND, "demo", "--ui", "--no-load", "--days", "2", "--customers", "30",
+            "--warehouse", str(file), "--port", "0",
+        ],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=file.parents[1],
+    )  # fmt: skip
+    try:
+        assert process.stdout
+        line = next(line for line in process.stdout if "Dagster UI on " in line)
+        url = line.split("Dagster UI on ")[1].split()[0]
+        assert (
+            rows_of_latest_load(url, ["sandbox", "settings", "user_roles"])
+            == (contents(file)["settings.user_roles"])
+        )
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+    assert not processes_of(str(file.parent / f".{file.stem}"))
+    assert not processes_of(f"--port {url.rsplit(':', 1)[1]}")
+
+
+def rows_of_latest_load(url: str, key: list[str]) -> int:
+    """What the running UI shows as `rows_in_table`, asked as its pages ask."""
+    query = """query($key: AssetKeyInput!) { assetOrError(assetKey: $key) { ... on Asset {
+      assetMaterializations(limit: 1) { metadataEntries {
+        label ... on IntMetadataEntry { intValue } } } } } }"""
+    asked = {"query": query, "variables": {"key": {"path": key}}}
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        try:
+            data = requests.post(f"{url}/graphql", json=asked, timeout=10).json()["data"]
+        except requests.ConnectionError:
+            time.sleep(0.2)
+            continue
+        entries = data["assetOrError"]["assetMaterializations"][0]["metadataEntries"]
+        return next(e["intValue"] for e in entries if e["label"] == "rows_in_table")
+    raise AssertionError(f"nothing serves at {url}")
