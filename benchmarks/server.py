@@ -8,7 +8,6 @@ import sys
 import urllib.request
 from collections import Counter
 from datetime import datetime, timezone
-from types import TracebackType
 from urllib.parse import urlencode
 
 TOKEN_PATH = "/connect/token"
@@ -51,12 +50,7 @@ class Server:
             self.environment[name] = value
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._process.terminate()
         self._process.communicate()
 

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime, timezone
-from types import TracebackType
 
 import uvicorn
 from starlette.applications import Starlette
@@ -153,10 +152,7 @@ class Sandbox:
         """Start."""
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:  # fmt: skip
+    def __exit__(self, *_: object) -> None:
         """Stop."""
         self.stop()
 
