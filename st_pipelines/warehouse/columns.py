@@ -16,6 +16,9 @@ DECIMAL = "DECIMAL(38,10)"
 EXTRA = "_extra"
 """The column that keeps what no column could hold, as JSON from path to value."""
 
+EXTRA_MEMBER = "\x01extra"
+"""Its member in staged records: a name that no API would serve."""
+
 OWN_COLUMNS = {
     "_tenant_id": "VARCHAR",
     "_partition_date": "DATE",

@@ -7,6 +7,7 @@ lost: each value that no column can hold as it is goes to `extra` under its path
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -20,6 +21,9 @@ from st_pipelines.catalog.model import DataType, Field, ListOf, Scalar, ScalarNa
 _LARGEST_DECIMAL = Decimal(10) ** 28
 _DECIMAL_STEP = Decimal(1).scaleb(-10)
 _EXACT_DIGITS = 15
+# Python also reads 20260102 and 2026-W01-5, which DuckDB does not.
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_TIMESTAMP = re.compile(_DATE.pattern + r"([T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?)?")
 
 
 class _Misfit(Exception):
@@ -37,12 +41,18 @@ class Conformed:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
-def exact_number(text: str) -> float | Decimal:
-    """A JSON number with a point: a float where that is exact in 15 digits, else a Decimal."""
+def exact_number(text: str) -> float | Decimal | str:
+    """A JSON number with a point: a float where that is exact in 15 digits, else a Decimal.
+
+    One that not even a Decimal holds stays text.
+    """
     digits = text.lower().split("e")[0].replace(".", "").lstrip("-0").rstrip("0")
-    return (
-        float(text) if len(digits) <= _EXACT_DIGITS and "e" not in text.lower() else Decimal(text)
-    )
+    if len(digits) <= _EXACT_DIGITS and "e" not in text.lower():
+        return float(text)
+    try:
+        return Decimal(text)
+    except InvalidOperation:  # an exponent beyond any number
+        return text
 
 
 decode_exactly = msgspec.json.Decoder(float_hook=exact_number).decode
@@ -103,9 +113,7 @@ def _bigint(value: Any) -> int:
             raise _Misfit from None
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         raise _Misfit
-    if value != value or value in (math.inf, -math.inf) or value != int(value):
-        raise _Misfit
-    if not -(2**63) <= value < 2**63:
+    if not -(2**63) <= value < 2**63 or value != int(value):  # NaN is not between either
         raise _Misfit
     return int(value)
 
@@ -154,7 +162,7 @@ def _varchar(value: Any) -> str:
 
 
 def _timestamptz(value: Any) -> str:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not _TIMESTAMP.fullmatch(value):
         raise _Misfit
     try:
         msgspec.convert(value, datetime)
@@ -168,7 +176,7 @@ def _timestamptz(value: Any) -> str:
 
 def is_date(value: Any) -> bool:
     """Whether it is a date, or a midnight as which the API serves dates (facts, 7.5)."""
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not _DATE.fullmatch(value[:10]):
         return False
     try:
         date.fromisoformat(value[:10])

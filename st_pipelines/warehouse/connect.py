@@ -130,13 +130,14 @@ def explained(error: Exception, path: Path) -> Exception:
             f"warehouse {path} is held by process {held['pid']} ({held['program']}): close it "
             "there (a DuckDB shell or notebook keeps the file to itself), or wait for its load"
         )
-    if "lock" in text.lower() and isinstance(error, duckdb.IOException):
+    if "could not set lock on file" in text.lower():
         return WarehouseBusy(f"warehouse {path} is held by another process")
     if "file handle conflict" in text or "already attached" in text:
         return WarehouseBusy(f"warehouse {path} is open in this process: close that connection")
     if "No space left" in text or _is_full(error):
         return WarehouseFull(f"no space left on the disk of warehouse {path}: nothing was written")
-    if "not a valid DuckDB database" in text or "serialization" in text.lower():
+    damaged = ("not a valid DuckDB database", "Corrupt database file", "Serialization")
+    if any(sign in text for sign in damaged):
         return WarehouseUnusable(
             f"warehouse {path} is no DuckDB database, or a damaged one: {text}"
         )

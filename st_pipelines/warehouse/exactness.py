@@ -25,6 +25,7 @@ _LONG = (b"0" * 16, b"000000.")
 _NUMBER = re.compile(rb"(\d+)(?:\.(\d*?)0*)?(?![\d.])")
 _NAME = re.compile(rb'"([^"\\]*)"\s*:\s*"?-?$')
 _LONGEST_NAME = 80
+_BEFORE_A_NUMBER = (b":", b",", b"[", b'"', b" ", b"\n", b"\t", b"\r")
 
 
 class Exactness:
@@ -88,7 +89,7 @@ class Exactness:
         while position >= 0:
             start = _start(records, position)
             before = records[start - 1 : start].lstrip(b"-") or records[start - 2 : start - 1]
-            if before in (b":", b",", b"[", b" ") and not self._is_double(records, start):
+            if before in _BEFORE_A_NUMBER and not self._is_double(records, start):
                 return True
             position = shape.find(b"0e-0", position + 1)
         return False

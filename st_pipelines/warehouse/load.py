@@ -114,6 +114,10 @@ def _finish(typed: TypedRows, staging: Staging) -> None:
             typed.finish()
         except Refused as error:
             raise MalformedRecords(f"{staging.endpoint.table}: {error}") from None
+    if typed.rows != staging.rows:
+        raise MalformedRecords(
+            f"{staging.endpoint.table}: {staging.rows} records were staged, {typed.rows} typed"
+        )
 
 
 def _drop_older_versions(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> None:

@@ -8,7 +8,7 @@ from datetime import datetime
 import duckdb
 
 from st_pipelines.catalog.model import Endpoint, snake_case
-from st_pipelines.warehouse.columns import EXTRA, OWN_COLUMNS, quote
+from st_pipelines.warehouse.columns import EXTRA, OWN_COLUMNS, quote, table_type
 from st_pipelines.warehouse.schema import qualified
 
 
@@ -86,9 +86,8 @@ def merge_keyed(
     if replaces:
         counts += Counts(deleted=_mark_missing(connection, endpoint, whose, match))
     if without_key:
-        connection.execute(f"DELETE FROM staged WHERE NOT ({missing})")
         scope = " OR ".join(f"t.{key} IS NULL" for key in keys)
-        counts += merge_keyless(connection, endpoint, whose, among=scope)
+        counts += merge_keyless(connection, endpoint, whose, among=scope, source=missing)
     return counts
 
 
@@ -99,6 +98,7 @@ def merge_keyless(
     *,
     scope: str | None = None,
     among: str = "true",
+    source: str = "true",
 ) -> Counts:
     """Merges `staged` row by row as a whole; the n-th of equal rows matches the n-th.
 
@@ -109,11 +109,10 @@ def merge_keyless(
         scope: condition on `t` for the rows that a complete reading stands for; those it lacks
             are marked deleted. None marks none.
         among: condition on `t` for the rows that may match at all.
+        source: condition on `staged` for the rows to merge.
     """
     table = qualified(endpoint)
-    content = "md5(to_json(({}))::VARCHAR)".format(
-        ", ".join([*(quote(f.column) for f in endpoint.row_fields), EXTRA])
-    )
+    content = _content(endpoint)
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE present AS SELECT t.rowid AS row, {content} AS content, "
         "row_number() OVER (PARTITION BY content ORDER BY _deleted_at NULLS FIRST, t.rowid) "
@@ -124,7 +123,8 @@ def merge_keyless(
     )
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE arrived AS SELECT rowid AS row, {content} AS content, "
-        "row_number() OVER (PARTITION BY content ORDER BY rowid) AS nth FROM staged"
+        f"row_number() OVER (PARTITION BY content ORDER BY rowid) AS nth FROM staged "
+        f"WHERE {source}"
     )
     matched = "SELECT p.row FROM present p JOIN arrived a USING (content, nth)"
     revived = _changed(
@@ -145,10 +145,16 @@ def merge_keyless(
     else:
         mark = f"UPDATE {table} SET _deleted_at = ? WHERE {missing}"
         deleted = _changed(connection, mark, [whose.loaded_at])
-    staged = _one(connection, "SELECT count(*) FROM staged")[0]
+    staged = _one(connection, "SELECT count(*) FROM arrived")[0]
     return Counts(
         inserted=inserted, updated=revived, unchanged=staged - inserted - revived, deleted=deleted
     )
+
+
+def _content(endpoint: Endpoint) -> str:
+    """SQL for a digest of a row, the same for equal rows of a table that has grown otherwise."""
+    columns = [f"CAST({quote(f.column)} AS {table_type(f.type)})" for f in endpoint.row_fields]
+    return f"md5(to_json(row({', '.join([*columns, EXTRA])}))::VARCHAR)"
 
 
 def _newer(endpoint: Endpoint) -> str:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping
 from typing import Any
 
 import duckdb
 
 from st_pipelines.catalog.model import DataType, Endpoint, ListOf, StructOf
-from st_pipelines.warehouse.columns import OWN_COLUMNS, quote, table_type
+from st_pipelines.warehouse.columns import DECIMAL, OWN_COLUMNS, quote, table_type
 from st_pipelines.warehouse.connect import ALIAS
+
+_WIDENED = {
+    DECIMAL: ("BIGINT",),
+    "TIMESTAMPTZ": ("DATE",),
+    "VARCHAR": ("BIGINT", "BOOLEAN", "DATE", "DOUBLE", "JSON", DECIMAL),
+}
+"""Type to those that it can take the place of without a loss."""
 
 
 def qualified(endpoint: Endpoint) -> str:
@@ -38,15 +47,19 @@ def ensure_table(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> l
     added = [name for name in wanted if name not in present]
     for name in added:
         connection.execute(f"ALTER TABLE {table} ADD COLUMN {quote(name)} {wanted[name]}")
-    grown = {
-        name: united
-        for name, type_ in _types(endpoint).items()
-        if name in present
-        and _spelled(united := _united(present[name], type_)) != _spelled(str(present[name]))
-    }
-    for name, type_ in grown.items():
-        connection.execute(f"ALTER TABLE {table} ALTER {quote(name)} TYPE {type_}")
-    return added + list(grown)
+    grown = []
+    for name, type_ in _types(endpoint).items():
+        if name not in present:
+            continue
+        united = _united(present[name], type_)
+        if united is None:
+            _set_aside(connection, table, name, wanted[name], present)
+        elif _spelled(united) != _spelled(str(present[name])):
+            connection.execute(f"ALTER TABLE {table} ALTER {quote(name)} TYPE {united}")
+        else:
+            continue
+        grown.append(name)
+    return added + grown
 
 
 def _types(endpoint: Endpoint) -> dict[str, DataType]:
@@ -66,18 +79,42 @@ def _present(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> dict[
     return dict(zip(relation.columns, relation.types, strict=True))
 
 
-def _united(present: Any, wanted: DataType) -> str:
-    """The type with the members of both: what the catalogue no longer has is kept."""
+def _set_aside(
+    connection: duckdb.DuckDBPyConnection,
+    table: str,
+    name: str,
+    type_: str,
+    present: Mapping[str, Any],
+) -> None:
+    """Keeps a column under another name, as its new type could not hold what is in it."""
+    number = next(n for n in itertools.count(1) if f"{name}_before_{n}" not in present)
+    old = quote(f"{name}_before_{number}")
+    connection.execute(f"ALTER TABLE {table} RENAME COLUMN {quote(name)} TO {old}")
+    connection.execute(f"ALTER TABLE {table} ADD COLUMN {quote(name)} {type_}")
+
+
+def _united(present: Any, wanted: DataType) -> str | None:
+    """The type that holds both, with the members of both; None where there is none."""
     if isinstance(wanted, ListOf) and present.id == "list":
-        return _united(present.children[0][1], wanted.item) + "[]"
+        item = _united(present.children[0][1], wanted.item)
+        return None if item is None else item + "[]"
     if isinstance(wanted, StructOf) and present.id == "struct":
-        fields = {field.column: field.type for field in wanted.fields}
-        members = {
-            name: _united(type_, fields.pop(name)) if name in fields else str(type_)
-            for name, type_ in present.children
-        } | {name: table_type(type_) for name, type_ in fields.items()}
-        return "STRUCT(" + ", ".join(f"{quote(n)} {t}" for n, t in members.items()) + ")"
-    return table_type(wanted)
+        return _united_struct(dict(present.children), wanted)
+    name = table_type(wanted)
+    if _spelled(str(present)) == _spelled(name) or _spelled(str(present)) in _WIDENED.get(name, ()):
+        return name
+    return None
+
+
+def _united_struct(present: Mapping[str, Any], wanted: StructOf) -> str | None:
+    fields = {field.column: field.type for field in wanted.fields}
+    members = {
+        name: _united(type_, fields.pop(name)) if name in fields else str(type_)
+        for name, type_ in present.items()
+    } | {name: table_type(type_) for name, type_ in fields.items()}
+    if None in members.values():
+        return None
+    return "STRUCT(" + ", ".join(f"{quote(n)} {t}" for n, t in members.items()) + ")"
 
 
 def _spelled(type_: str) -> str:

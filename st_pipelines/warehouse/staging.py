@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import msgspec
 
 from st_pipelines.catalog.model import DataType, Endpoint, Field, ListOf, Scalar, StructOf
-from st_pipelines.warehouse.columns import EXTRA
+from st_pipelines.warehouse.columns import EXTRA_MEMBER
 from st_pipelines.warehouse.conform import (
     conform,
     decode_exactly,
@@ -33,6 +33,13 @@ from st_pipelines.warehouse.exactness import Exactness
 
 class MalformedRecords(Exception):
     """What came as records is no JSON array of objects, although the answer said so."""
+
+
+_SURROGATE = re.compile(
+    r"(\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+    r"|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
+)
+"""An escaped half of a character; whole ones, and escaped backslashes, are the first group."""
 
 
 class _Date:
@@ -151,15 +158,17 @@ class Staging:
         return b"[" + b",\n".join(fitted) + b"]", len(fitted)
 
     def _fit(self, text: bytes) -> bytes:
-        record = decode_exactly(text)
+        record, extra = _decoded(text)
         if not isinstance(record, dict):
-            raise MalformedRecords(f"{self.endpoint.table}: a record is no object: {text[:40]!r}")
-        before = record.pop(EXTRA, None)  # of an earlier fit of the same file
+            raise MalformedRecords(f"{self.endpoint.table}: a record is no object")
+        before = record.pop(EXTRA_MEMBER, None)  # of an earlier fit of the same file
+        if isinstance(before, str):
+            extra |= decode_exactly(before)
         conformed = conform(record, self.endpoint.row_fields)
-        extra = {**(decode_exactly(before) if before else {}), **conformed.extra}
+        extra |= conformed.extra
         if extra:
             self.drift.add(extra)
-            conformed.record[EXTRA] = encode_exactly(extra).decode()
+            conformed.record[EXTRA_MEMBER] = encode_exactly(extra).decode()
         return encode(conformed.record)
 
 
@@ -215,13 +224,33 @@ def _raw_records(records: bytes) -> Iterator[msgspec.Raw]:
         raise MalformedRecords(f"no array of records: {error}") from None
 
 
+def _decoded(text: bytes) -> tuple[Any, dict[str, Any]]:
+    """A record, with what is no text replaced; then the served bytes are in the second."""
+    try:
+        return decode_exactly(text), {}
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        readable = _SURROGATE.sub(_replaced, text.decode(errors="replace"))
+    try:
+        return decode_exactly(readable.encode()), {"(invalid text)": text.decode("latin-1")}
+    except msgspec.DecodeError as error:
+        raise MalformedRecords(f"a record is no JSON: {error}") from None
+
+
+def _replaced(match: re.Match[str]) -> str:
+    return match[1] or "\\ufffd"
+
+
 def _exploded(records: bytes, endpoint: Endpoint) -> bytes:
     """Each member of the array `endpoint.explode` as a record, with the fields around it."""
     rows: list[Any] = []
     for raw in _raw_records(records):
-        record = decode_exactly(bytes(raw))
+        record, _ = _decoded(bytes(raw))
         if not isinstance(record, dict):
             raise MalformedRecords(f"{endpoint.table}: a record is no object")
-        members = record.pop(str(endpoint.explode), None)
-        rows += [{**record, **member} for member in members or () if isinstance(member, dict)]
+        name = str(endpoint.explode)
+        members = record.pop(name, None)
+        # What is no object fits no row of its own, and is kept under the array's name.
+        for member in members if isinstance(members, list) else [members]:
+            if member is not None:
+                rows.append({**record, **(member if isinstance(member, dict) else {name: member})})
     return encode_exactly(rows)

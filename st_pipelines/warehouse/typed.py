@@ -19,6 +19,7 @@ import duckdb
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.warehouse.columns import (
     EXTRA,
+    EXTRA_MEMBER,
     literal,
     quote,
     select_expression,
@@ -97,10 +98,13 @@ class TypedRows:
         self.connection.close()
 
     def add(self, files: Sequence[Path]) -> None:
-        """Has pages typed soon: JSON arrays of records that fit the catalogue."""
+        """Has pages typed soon: JSON arrays of records that fit the catalogue.
+
+        After a refusal nothing more is typed; `finish` tells of it.
+        """
         with self._lock:
             self._waiting += files
-            if self._running is None or self._running.done():
+            if self._waiting and not self._busy_or_refused():
                 self._running = self._thread.submit(self._type_waiting)
 
     def clear(self) -> None:
@@ -127,6 +131,15 @@ class TypedRows:
             with self._lock:
                 if self._waiting:
                     self._running = self._thread.submit(self._type_waiting)
+
+    @property
+    def rows(self) -> int:
+        """Rows in `staged`."""
+        return self.connection.execute("SELECT count(*) FROM staged").fetchall()[0][0]
+
+    def _busy_or_refused(self) -> bool:
+        running = self._running
+        return running is not None and (not running.done() or running.exception() is not None)
 
     def _type_waiting(self) -> None:
         while True:
@@ -155,13 +168,13 @@ class TypedRows:
             "$loaded_at::TIMESTAMPTZ AS _loaded_at",
             "$run::VARCHAR AS _run_id",
             "NULL::TIMESTAMPTZ AS _deleted_at",
-            f"{EXTRA}::JSON AS {EXTRA}",
+            f"{quote(EXTRA_MEMBER)}::JSON AS {EXTRA}",
         ]
         return f"SELECT {', '.join(selected + own)} FROM {self._source(files)}"
 
     def _source(self, files: Sequence[Path]) -> str:
         fields = [(f.name, staged_type(f.type)) for f in self._endpoint.row_fields]
-        fields.append((EXTRA, "VARCHAR"))
+        fields.append((EXTRA_MEMBER, "VARCHAR"))
         if not files:
             nulls = ", ".join(f"NULL::{type_} AS {quote(name)}" for name, type_ in fields)
             return f"(SELECT {nulls} WHERE false)"
@@ -169,8 +182,8 @@ class TypedRows:
         names = ", ".join(literal(str(file)) for file in files)
         size = max(_SMALLEST_OBJECT_SIZE, 1024 + max(file.stat().st_size for file in files))
         return (
-            f"read_json([{names}], format = 'array', columns = {{{columns}}}, "
-            f"maximum_object_size = {size})"
+            f"read_json([{names}], format = 'array', records = true, columns = {{{columns}}}, "
+            f"hive_partitioning = false, maximum_object_size = {size})"
         )
 
 
