@@ -56,14 +56,14 @@ def _https_or_loopback(url: str) -> str:
     if not url:
         return url
     parts = urlsplit(url)
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("give the host alone, without user, query or fragment")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"{url!r} is no URL: give it as https://host")
     if parts.scheme == "http" and not _is_loopback(parts.hostname):
         raise ValueError(
             f"{url!r} is not https; http is accepted for this machine (127.0.0.1) only"
         )
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError("give the host alone, without user, query or fragment")
     return url.rstrip("/")
 
 

@@ -37,10 +37,11 @@ def ascending(source: PageSource, first: Served, concurrency: int) -> Pages:
     """
     yield first
     before, barren, number = set(first.keys), 0, source.first_number
+    last = source.last_number(first)
     with closing(_following(source, first, concurrency)) as pages:
         for served in pages:
             number += 1
-            if served.has_more is None:
+            if served.has_more is None and number < last:
                 raise source.misbehaves(f"page {number} does not say whether more follow")
             yield served
             if not served.has_more:

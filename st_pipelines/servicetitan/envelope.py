@@ -49,11 +49,12 @@ class _Envelope(msgspec.Struct, rename="camel"):
 
     data: msgspec.Raw
     has_more: bool | None = None
-    total_count: int | None = None
-    continue_from: str | int | None = None
+    total_count: int | float | None = None
+    continue_from: str | int | float | None = None
 
 
-_decode_envelope = msgspec.json.Decoder(_Envelope).decode
+# Not strict: "180" for a number and "true" for a boolean mean the same from any server.
+_decode_envelope = msgspec.json.Decoder(_Envelope, strict=False).decode
 _decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
@@ -71,7 +72,7 @@ def opener(endpoint: Endpoint) -> Callable[[bytes], Served]:
     key = () if endpoint.explode else endpoint.key
     if endpoint.envelope == "array":
         return functools.partial(_open_array, key=key)
-    return functools.partial(_open_object, key=key)
+    return functools.partial(_open_object, key=key, paged=endpoint.envelope == "page")
 
 
 def _open_array(body: bytes, *, key: tuple[str, ...]) -> Served:
@@ -79,7 +80,7 @@ def _open_array(body: bytes, *, key: tuple[str, ...]) -> Served:
     return Served(records=body, keys=keys, ascending=ascending, has_more=None, total=None)
 
 
-def _open_object(body: bytes, *, key: tuple[str, ...]) -> Served:
+def _open_object(body: bytes, *, key: tuple[str, ...], paged: bool) -> Served:
     try:
         envelope = _decode_envelope(body)
     except msgspec.DecodeError as error:
@@ -88,13 +89,15 @@ def _open_object(body: bytes, *, key: tuple[str, ...]) -> Served:
     if records == b"null":
         records = b"[]"
     keys, ascending = _keys(records, key)
-    token = envelope.continue_from
+    token, total = envelope.continue_from, envelope.total_count
+    if paged and envelope.has_more is None and total is None and not keys:
+        raise ValueError("it holds neither records nor hasMore nor totalCount")
     return Served(
         records=records,
         keys=keys,
         ascending=ascending,
         has_more=envelope.has_more,
-        total=envelope.total_count,
+        total=None if total is None or total < 0 else int(total),
         continue_from=None if token is None else str(token),
     )
 
@@ -104,7 +107,7 @@ def _keys(records: bytes, key: tuple[str, ...]) -> tuple[list[int], bool | None]
         rows = _key_decoder(key)(records) if key else []
     except msgspec.DecodeError as error:
         raise ValueError(f"the records are not the expected ones ({error})") from None
-    if not key or any(msgspec.UNSET in row for row in rows):
+    if not key or any(part in (None, msgspec.UNSET) for row in rows for part in row):
         # A record without its key is identified by all that it says.
         return _whole_records(records), None
     if len(key) > 1 or not all(type(row[0]) is int for row in rows):

@@ -187,7 +187,7 @@ class Proof:
         Returns:
             True if it is; False means that another reading is needed.
         """
-        if self._by_itself(tally, total_now) or self._agrees(tally):
+        if tally.pages and (self._by_itself(tally, total_now) or self._agrees(tally)):
             return True
         if not tally.in_order:
             self._sorted = False
@@ -209,7 +209,7 @@ class Proof:
         if tally.course is Course.SINGLE:
             return total is None or total == tally.records
         if tally.course is Course.UNTIL_REPEATED:
-            return tally.pages == 1
+            return tally.pages == 1 and total in (None, tally.records)
         if total is None:
             return False
         if tally.course is Course.DESCENDING:
