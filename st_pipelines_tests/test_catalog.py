@@ -15,7 +15,7 @@ from st_pipelines.catalog.model import Catalog, Field, ListOf, Scalar, StructOf,
 DOCUMENTS = Path(__file__).parents[2] / "shared" / "openapi"
 with_documents = pytest.mark.skipif(not DOCUMENTS.is_dir(), reason="no OpenAPI documents beside")
 
-EMPTY = Curated(left_out={}, names={}, decimals_as_text={}, split={}, endpoints={})
+EMPTY = Curated(apis={}, left_out={}, names={}, decimals_as_text={}, split={}, endpoints={})
 
 
 def operation(record: dict, *, query: list[dict] | None = None, envelope: str = "page") -> dict:

@@ -25,6 +25,7 @@ from st_pipelines.catalog.model import (
 class Curated:
     """The sections of `curated.yaml`; see the comments there."""
 
+    apis: Mapping[str, str]
     left_out: Mapping[str, str]
     names: Mapping[str, Mapping[str, str]]
     decimals_as_text: Mapping[str, Mapping[str, Any]]

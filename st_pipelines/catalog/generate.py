@@ -42,18 +42,25 @@ def build_catalog(folder: Path, curated: Curated | None = None) -> Catalog:
     curated = curated or load_curated()
     endpoints: dict[str, Endpoint] = {}
     left_out: list[LeftOut] = []
-    for api, document in read_documents(folder):
-        found = list(operations(api, document))
+    for name, document in read_documents(folder):
+        try:
+            found = list(operations(document, curated.apis))
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
         for endpoint in _endpoints(found, curated):
             if endpoint.table in endpoints:
-                raise ValueError(
-                    f"{endpoint.path} and {endpoints[endpoint.table].path} would both be the table "
-                    f"{endpoint.table}: give one a name in curated.yaml"
-                )
+                raise ValueError(_both_named(endpoint, endpoints[endpoint.table]))
             endpoints[endpoint.table] = endpoint
         left_out += _left_out(found, curated)
     return Catalog(
         dict(sorted(endpoints.items())), tuple(sorted(left_out, key=lambda e: (e.api, e.path)))
+    )
+
+
+def _both_named(one: Endpoint, other: Endpoint) -> str:
+    return (
+        f"{one.path} and {other.path} would both be the table {one.table}: "
+        "give one a name in curated.yaml"
     )
 
 
@@ -96,7 +103,13 @@ def _missing_parameters(operation: Operation, curated: Curated) -> list[str]:
 def _endpoints(found: list[Operation], curated: Curated) -> Iterator[Endpoint]:
     kept = [o for o in found if _reason_to_leave_out(o, curated) is None]
     lists = [_endpoint(o, curated) for o in kept if o.shape != "export"]
-    exports = {e.name: e for e in (_endpoint(o, curated) for o in kept if o.shape == "export")}
+    exports: dict[str, Endpoint] = {}
+    for operation in kept:
+        if operation.shape == "export":
+            export = _endpoint(operation, curated)
+            if export.name in exports:
+                raise ValueError(_both_named(export, exports[export.name]))
+            exports[export.name] = export
     for endpoint in lists:
         export = exports.get(endpoint.name)
         if export:
@@ -119,7 +132,7 @@ def _split(endpoint: Endpoint, curated: Curated) -> Iterator[Endpoint]:
 
 def _endpoint(operation: Operation, curated: Curated) -> Endpoint:
     query = operation.query
-    columns = curated.retype(operation.api, operation.fields)
+    columns = _timed(curated.retype(operation.api, operation.fields))
     names = {column.name for column in columns}
     date_filter = _date_filter(query, names)
     return Endpoint(
@@ -145,6 +158,13 @@ def _endpoint(operation: Operation, curated: Curated) -> Endpoint:
     )
 
 
+def _timed(columns: tuple[Field, ...]) -> tuple[Field, ...]:
+    """The columns, with `modifiedOn` as a time even where a document calls it a string."""
+    text = Field("modifiedOn", Scalar("VARCHAR"))
+    time = Field("modifiedOn", Scalar("TIMESTAMPTZ"))
+    return tuple(time if column == text else column for column in columns)
+
+
 def _is_timed(operation: Operation, date_filter: DateFilter | None) -> bool:
     return operation.shape == "export" or date_filter is not None
 
@@ -165,8 +185,9 @@ def _params(query: Mapping[str, Mapping]) -> dict[str, str]:
     """What every request asks for, so that the default filters leave nothing out."""
     params: dict[str, str] = {}
     for name, parameter in query.items():
-        text = f"{parameter.get('description', '')} {parameter.get('schema', {}).get('enum', '')}"
-        boolean = parameter.get("schema", {}).get("type") == "boolean"
+        schema = parameter["schema"]
+        text = f"{parameter.get('description', '')} {schema.get('enum', '')}"
+        boolean = schema.get("type") == "boolean"
         if name == "active" and not boolean:
             params[name] = "Any"
         elif name == "activeState":

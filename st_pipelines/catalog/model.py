@@ -149,7 +149,8 @@ class Endpoint:
         members = self.column(self.explode).type
         if not (isinstance(members, ListOf) and isinstance(members.item, StructOf)):
             raise TypeError(f"{self.table}: {self.explode} is no array of objects")
-        around = tuple(field for field in self.columns if field.name != self.explode)
+        inner = {field.column for field in members.item.fields}
+        around = tuple(f for f in self.columns if f.name != self.explode and f.column not in inner)
         return (*around, *members.item.fields)
 
     @property

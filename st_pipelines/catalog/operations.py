@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from st_pipelines.catalog.model import Field, snake_case
-from st_pipelines.catalog.schema import fields_of, resolve
+from st_pipelines.catalog.schema import fields_of, plain_schema, resolve
 
 Shape: TypeAlias = Literal["page", "export", "array", "data", "object", "binary"]
 
@@ -21,7 +21,7 @@ class Operation:
     """One GET operation.
 
     Attributes:
-        api: from the document's file name, without the version: `jpm`.
+        api: from the first segment of the path: `jpm`.
         path: below the host: `/jpm/v2/tenant/{tenant}/jobs`.
         shape: what a 200 carries.
         fields: the members of a record; empty for `object` and `binary`.
@@ -46,7 +46,7 @@ class Operation:
 
 
 def read_documents(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Name of the API and the document, for every `*.json` of the folder.
+    """File name and document, for every `*.json` of the folder.
 
     Raises:
         ValueError: a file is no OpenAPI 3 document, or the folder holds none.
@@ -61,49 +61,85 @@ def read_documents(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             raise ValueError(f"{file.name} is not JSON: {error}") from None
         if not (isinstance(document, dict) and str(document.get("openapi", "")).startswith("3.")):
             raise ValueError(f"{file.name} is no OpenAPI 3 document")
-        yield api_name(file.stem), document
+        yield file.name, document
 
 
-def api_name(stem: str) -> str:
-    """`equipment-systems-v2` and `tenant-equipment-systems-v2` become `equipment_systems`."""
-    return snake_case(re.sub(r"[-_.]?v\d+$", "", stem.removeprefix("tenant-")))
+def operations(
+    document: Mapping[str, Any], api_names: Mapping[str, str] | None = None
+) -> Iterator[Operation]:
+    """The GET operations of a document, in its order.
 
+    Args:
+        document: an OpenAPI 3 document.
+        api_names: first segment of a path to the API's name, where it is not the segment itself.
 
-def operations(api: str, document: Mapping[str, Any]) -> Iterator[Operation]:
-    """The GET operations of a document, in its order."""
-    base = urlsplit((document.get("servers") or [{"url": ""}])[0]["url"]).path.rstrip("/")
+    Raises:
+        ValueError: a path names no module, so that no request could be made of it, or a part of
+            the document cannot be read.
+    """
+    base = _base_path(document)
     for path, item in document.get("paths", {}).items():
-        if "get" not in item:
+        if not item.get("get"):
             continue
-        given = [*item.get("parameters", ()), *item["get"].get("parameters", ())]
-        parameters = [resolve(document, parameter) for parameter in given]
-        shape, fields = _answer(document, item["get"])
-        yield Operation(
-            api=api,
-            path=base + path,
-            shape=shape,
-            fields=fields,
-            query={p["name"]: p for p in parameters if p["in"] == "query"},
-            parents=tuple(
-                p["name"] for p in parameters if p["in"] == "path" and p["name"] != "tenant"
-            ),
-            scope=_scope(document, item["get"]),
-        )
+        full = _TENANT.sub("{tenant}", base + path)
+        module = full.split("/")[1] if "/" in full else ""
+        if not module or module == "tenant" or "{" in module:
+            raise ValueError(f"{full} names no module: the document's servers have no path")
+        try:
+            yield _operation(document, item, full, (api_names or {}).get(module, module))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{full}: the document is malformed at {error}") from None
+
+
+def _operation(
+    document: Mapping[str, Any], item: Mapping[str, Any], path: str, api: str
+) -> Operation:
+    given = [*item.get("parameters", ()), *item["get"].get("parameters", ())]
+    parameters = [resolve(document, parameter) for parameter in given]
+    shape, fields = _answer(document, item["get"])
+    return Operation(
+        api=snake_case(api),
+        path=path,
+        shape=shape,
+        fields=fields,
+        query={p["name"]: _parameter(document, p) for p in parameters if p["in"] == "query"},
+        parents=tuple(name for name in re.findall(r"{(\w+)}", path) if name != "tenant"),
+        scope=_scope(document, item["get"]),
+    )
+
+
+_TENANT = re.compile(r"{tenant_?id}", re.IGNORECASE)
+
+
+def _base_path(document: Mapping[str, Any]) -> str:
+    """The path of the first server, with the defaults of its variables."""
+    servers = document.get("servers") or [{"url": ""}]
+    url = servers[0].get("url", "")
+    for name, variable in (servers[0].get("variables") or {}).items():
+        url = url.replace("{" + name + "}", str(variable.get("default", "")))
+    return urlsplit(url).path.rstrip("/")
+
+
+def _parameter(document: Mapping[str, Any], parameter: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameter with a plain schema: one type, and what its references say."""
+    schema = plain_schema(document, parameter.get("schema") or {})
+    return {**parameter, "schema": schema}
 
 
 def _answer(
     document: Mapping[str, Any], operation: Mapping[str, Any]
 ) -> tuple[Shape, tuple[Field, ...]]:
-    answer = resolve(document, operation.get("responses", {}).get("200", {}))
+    responses = operation.get("responses", {})
+    answer = resolve(document, responses.get("200") or responses.get("2XX") or {})
     content = answer.get("content") or {}
     schemas = [c["schema"] for kind, c in content.items() if "json" in kind and "schema" in c]
     if not schemas:
         return "binary", ()
-    schema = resolve(document, schemas[0])
+    schema = plain_schema(document, schemas[0])
     if schema.get("type") == "array":
-        return "array", fields_of(document, schema["items"])
+        return "array", fields_of(document, schema.get("items") or {})
     members = schema.get("properties") or {}
-    data = resolve(document, members.get("data", {}))
+    data = plain_schema(document, members.get("data") or {})
     if "items" not in data:
         return "object", ()
     shape: Shape = (

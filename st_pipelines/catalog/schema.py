@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote
 
 from st_pipelines.catalog.model import DataType, Field, ListOf, Scalar, ScalarName, StructOf
 
@@ -14,18 +15,41 @@ _STRING_FORMATS: dict[str, ScalarName] = {"date-time": "TIMESTAMPTZ", "date": "D
 
 def resolve(document: Mapping[str, Any], node: Mapping[str, Any]) -> Mapping[str, Any]:
     """Follows `$ref` within the document. Raises KeyError when it points nowhere."""
+    seen = set()
     while "$ref" in node:
+        reference = node["$ref"]
+        if reference in seen or not reference.startswith("#/"):
+            raise KeyError(reference)
+        seen.add(reference)
         target: Any = document
-        for step in node["$ref"].removeprefix("#/").split("/"):
+        for step in unquote(reference[2:]).split("/"):
             target = target[step.replace("~1", "/").replace("~0", "~")]
         node = target
     return node
 
 
+def plain_schema(document: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A schema without references, alternatives to null and allOf, at its top; with one type."""
+    schema = resolve(document, schema)
+    alternatives = _alternatives(document, schema)
+    plain = {k: v for k, v in schema.items() if k not in ("oneOf", "anyOf", "allOf")}
+    parts = alternatives if alternatives is not None and len(alternatives) == 1 else []
+    for part in [*parts, *schema.get("allOf", ())]:
+        inner = plain_schema(document, part)
+        both = {**plain.get("properties", {}), **inner.get("properties", {})}
+        plain = {**plain, **inner, **({"properties": both} if both else {})}
+    if isinstance(plain.get("type"), list):
+        kinds = [kind for kind in plain["type"] if kind != "null"]
+        plain["type"] = kinds[0] if len(kinds) == 1 else None
+    return plain
+
+
 def fields_of(document: Mapping[str, Any], schema: Mapping[str, Any]) -> tuple[Field, ...]:
     """The members of a record's schema, in the document's order. Empty when it is no object."""
     found = data_type(document, schema)
-    return found.fields if isinstance(found, StructOf) else ()
+    if not isinstance(found, StructOf):
+        return ()
+    return tuple(f for f in found.fields if not f.column.startswith("_"))
 
 
 def data_type(
@@ -67,7 +91,12 @@ def _alternatives(
 def _merged(
     document: Mapping[str, Any], schema: Mapping[str, Any], within: tuple[str, ...]
 ) -> DataType:
-    parts = [data_type(document, part, within) for part in schema["allOf"]]
+    said = [
+        part
+        for part in schema["allOf"]
+        if part.keys() & {"$ref", "type", "properties"} or part.keys() & {"oneOf", "anyOf", "allOf"}
+    ]
+    parts = [data_type(document, part, within) for part in said]
     if schema.get("properties"):
         parts.append(_plain(document, schema, within))
     if len(parts) == 1:
@@ -104,9 +133,12 @@ def _object(
     members = schema.get("properties") or {}
     if not members:
         return JSON
-    return StructOf(
-        tuple(Field(name, data_type(document, member, within)) for name, member in members.items())
-    )
+    fields: dict[str, Field] = {}
+    for name, member in members.items():
+        field = Field(name, data_type(document, member, within))
+        if field.column:  # of two that DuckDB cannot tell apart, the second stays in _extra
+            fields.setdefault(field.column, field)
+    return StructOf(tuple(fields.values()))
 
 
 def _scalar(kind: str, form: str | None) -> ScalarName:

@@ -158,7 +158,7 @@ def _read_token(asked: Asked, answer: Answer, asked_at: float) -> Token:
     failure: ServiceTitanError
     try:
         parsed = msgspec.json.decode(answer.body, type=_TokenAnswer)
-        lifetime = _LIFETIME if parsed.expires_in is None else float(parsed.expires_in)
+        lifetime = _seconds(parsed.expires_in)
         margin = min(_MARGIN, lifetime * _MARGIN_SHARE)
         return Token(value=SecretStr(parsed.access_token), renew_at=asked_at + lifetime - margin)
     except ValueError:
@@ -190,3 +190,11 @@ def _refused_hint(connection: Connection) -> str:
         f"Check client id and secret of the environment '{connection.environment}': each tenant"
         " and environment has its own pair, and a secret that was rotated no longer works."
     )
+
+
+def _seconds(expires_in: float | str | None) -> float:
+    """The lifetime as served; the documented one where it cannot be read."""
+    try:
+        return _LIFETIME if expires_in is None else float(expires_in)
+    except ValueError:
+        return _LIFETIME

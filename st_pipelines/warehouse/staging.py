@@ -35,13 +35,6 @@ class MalformedRecords(Exception):
     """What came as records is no JSON array of objects, although the answer said so."""
 
 
-_SURROGATE = re.compile(
-    r"(\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"
-    r"|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
-)
-"""An escaped half of a character; whole ones, and escaped backslashes, are the first group."""
-
-
 class _Date:
     """A `date` of the API, checked by `is_date` while decoding."""
 
@@ -146,7 +139,7 @@ class Staging:
             return None
         try:
             return len(self._decoder.decode(records))
-        except (msgspec.ValidationError, msgspec.DecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError):
             return None
 
     def _fitted(self, records: bytes, trust: bool = True) -> tuple[bytes, int]:
@@ -225,19 +218,14 @@ def _raw_records(records: bytes) -> Iterator[msgspec.Raw]:
 
 
 def _decoded(text: bytes) -> tuple[Any, dict[str, Any]]:
-    """A record, with what is no text replaced; then the served bytes are in the second."""
+    """A record, with bytes that are no text replaced; then the served ones are in the second."""
     try:
         return decode_exactly(text), {}
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        readable = _SURROGATE.sub(_replaced, text.decode(errors="replace"))
-    try:
-        return decode_exactly(readable.encode()), {"(invalid text)": text.decode("latin-1")}
+    except UnicodeDecodeError:
+        readable = text.decode(errors="replace").encode()
     except msgspec.DecodeError as error:
         raise MalformedRecords(f"a record is no JSON: {error}") from None
-
-
-def _replaced(match: re.Match[str]) -> str:
-    return match[1] or "\\ufffd"
+    return decode_exactly(readable), {"(invalid text)": text.decode("latin-1")}
 
 
 def _exploded(records: bytes, endpoint: Endpoint) -> bytes:

@@ -107,13 +107,17 @@ class TypedRows:
             if self._waiting and not self._busy_or_refused():
                 self._running = self._thread.submit(self._type_waiting)
 
+    def wait(self) -> None:
+        """Waits for what is being typed, whether it is refused or not."""
+        if self._running is not None:
+            self._running.exception()
+
     def clear(self) -> None:
         """Forgets all rows: their reading starts over."""
         with self._lock:
             self._waiting.clear()
-        if self._running is not None:
-            self._running.exception()
-            self._running = None
+        self.wait()
+        self._running = None
         self.connection.execute("DELETE FROM staged")
 
     def finish(self) -> None:

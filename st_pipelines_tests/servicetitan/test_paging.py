@@ -307,3 +307,54 @@ def test_count_costs_one_request_for_one_row(server, endpoint):
 def test_count_is_unknown_where_the_endpoint_does_not_tell(server, endpoint):
     assert count(server.client(), endpoint(includes_total=False), ENDED) is None
     assert server.seen == []
+
+
+@pytest.mark.parametrize("body", [{"data": []}, {"data": None}])
+def test_a_body_that_says_nothing_is_no_empty_list(server, endpoint, body):
+    server.rule = lambda seen: Canned(body=body)
+    with pytest.raises(UnexpectedAnswer, match="neither records nor hasMore nor totalCount"):
+        ids(server.client(), endpoint())
+
+
+def test_an_empty_page_of_a_list_with_a_total_is_not_the_list(server, endpoint):
+    server.rule = lambda seen: Canned(body={"data": [], "totalCount": 180})
+    with pytest.raises(ReadingMoved):
+        ids(server.client(), endpoint(date_filter=None, kind="snapshot"), None)
+
+
+def test_a_server_that_ignores_the_page_is_not_believed_when_its_total_is_larger(server, endpoint):
+    rows = [{"id": number} for number in range(50)]
+    server.rule = lambda seen: Canned(body={"data": rows, "totalCount": 180})
+    with pytest.raises(ReadingMoved):
+        ids(server.client(), endpoint())
+
+
+def test_a_negative_total_is_no_total(server, endpoint):
+    rows = [{"id": number} for number in range(180)]
+
+    def page(seen):
+        start = (seen.page - 1) * 50
+        more = start + 50 < len(rows)
+        return Canned(body={"data": rows[start : start + 50], "hasMore": more, "totalCount": -1})
+
+    server.rule = page
+    assert len(ids(server.client(), endpoint(max_page_size=50))) == 180
+
+
+def test_numbers_and_booleans_as_text_mean_the_same(server, endpoint):
+    body = {"data": [{"id": 1}], "hasMore": "false", "totalCount": "1"}
+    server.rule = lambda seen: Canned(body=body)
+    assert ids(server.client(), endpoint()) == {1: 1}
+
+
+def test_records_whose_key_is_null_are_counted_each(server, endpoint):
+    rows = [{"id": None, "name": str(number)} for number in range(2)] + [{"id": 1}, {"id": 2}]
+
+    def page(seen):
+        start = (seen.page - 1) * 2
+        more = start + 2 < len(rows)
+        return Canned(body={"data": rows[start : start + 2], "hasMore": more, "totalCount": 4})
+
+    server.rule = page
+    pages = read(server.client(), endpoint(max_page_size=2), ENDED, stats=ReadStats())
+    assert len(taken(pages)) == 4

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime, timezone
 from pathlib import Path
@@ -68,6 +69,13 @@ def record(**changes: Any) -> dict[str, Any]:
     return facts | changes
 
 
+ENTRY = {"requests": 1, "bytes": 2, "seconds": 0.5}
+
+
+def catalog_of(of: Endpoint) -> Catalog:
+    return Catalog({of.table: of})
+
+
 @dataclass
 class Place:
     """A warehouse file, and loads into it."""
@@ -84,25 +92,30 @@ class Place:
     def warehouse(self) -> Warehouse:
         return Warehouse(uri=str(self.file), wait=5)
 
-    def load(
-        self, records: Iterable[dict[str, Any]] | bytes, of: Endpoint | None = None, **changes: Any
-    ) -> tuple[Loaded, Staging]:
-        self.number += 1
-        of = of or endpoint()
-        pages = records if isinstance(records, bytes) else json.dumps(list(records)).encode()
+    def what(self, **changes: Any) -> Load:
         facts: dict[str, Any] = {
             "environment": "sandbox", "tenant_id": "1", "window_start": None,
             "window_end": datetime(2027, 1, 1, tzinfo=timezone.utc), "timezone": self.timezone,
             "default_date": date(2026, 12, 31), "run_id": "a run",
             "loaded_at": datetime(2026, 6, 1, tzinfo=timezone.utc),
         }  # fmt: skip
-        what, folder = Load(**(facts | changes)), self.folder / f"staging-{self.number}"
+        return Load(**(facts | changes))
+
+    @contextmanager
+    def staged(self, of: Endpoint, what: Load) -> Iterator[tuple[Staging, TypedRows]]:
+        self.number += 1
+        folder = self.folder / f"staging-{self.number}"
         with Staging(of, folder) as staging, TypedRows(of, what, folder) as typed:
+            yield staging, typed
+
+    def load(
+        self, records: Iterable[dict[str, Any]] | bytes, of: Endpoint | None = None, **changes: Any
+    ) -> tuple[Loaded, Staging]:
+        of, what = of or endpoint(), self.what(**changes)
+        pages = records if isinstance(records, bytes) else json.dumps(list(records)).encode()
+        with self.staged(of, what) as (staging, typed):
             typed.add(staging.add(pages))
-            loaded = load(
-                staging, typed, self.warehouse, what,
-                catalog=Catalog({of.table: of}), entry={"requests": 1, "bytes": 2, "seconds": 0.5},
-            )  # fmt: skip
+            loaded = load(staging, typed, self.warehouse, what, catalog=catalog_of(of), entry=ENTRY)
         return loaded, staging
 
     def query(self, sql: str) -> list[tuple]:

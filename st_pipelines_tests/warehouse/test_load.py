@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,10 +13,18 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from st_pipelines.catalog.model import Field, ListOf, Scalar, StructOf
+from st_pipelines.catalog.model import Endpoint, Field, ListOf, Scalar, ScalarName, StructOf
 from st_pipelines.warehouse.connect import Warehouse
 from st_pipelines.warehouse.errors import WarehouseBusy, WarehouseFull, WarehouseUnusable
-from st_pipelines_tests.warehouse.making import FIELDS, Place, endpoint, record
+from st_pipelines.warehouse.load import load
+from st_pipelines_tests.warehouse.making import (
+    ENTRY,
+    FIELDS,
+    Place,
+    catalog_of,
+    endpoint,
+    record,
+)
 
 OLD, NEW = "2026-01-02T03:00:00Z", "2026-01-02T03:00:00.0000001Z"
 LATER = "2026-01-05T00:00:00Z"
@@ -254,3 +263,88 @@ def test_a_warehouse_of_an_unknown_kind_is_refused() -> None:
     with pytest.raises(WarehouseUnusable, match="ducklake: is not supported"):
         Warehouse(uri="ducklake:postgres:db").check()
     assert Warehouse(uri="duckdb:/tmp/x.duckdb").path == Path("/tmp/x.duckdb")
+
+
+def test_pages_that_arrive_after_a_refused_one_are_not_lost(place: Place) -> None:
+    of, what = endpoint(), place.what()
+    pages = [[record(id=n, total="" if n == 5 else "1.00")] for n in range(20)]
+    with place.staged(of, what) as (staging, typed):
+        for page in pages:
+            typed.add(staging.add(json.dumps(page).encode()))
+            typed.wait()
+        loaded = load(staging, typed, place.warehouse, what, catalog=catalog_of(of), entry=ENTRY)
+    assert loaded.counts.inserted == 20
+    assert place.query("SELECT id, total, _extra FROM abc.things WHERE total IS NULL") == [
+        (5, None, '{"total":""}')
+    ]
+
+
+def test_a_reading_that_starts_over_leaves_nothing_of_the_first(place: Place) -> None:
+    of, what = endpoint(), place.what()
+    with place.staged(of, what) as (staging, typed):
+        typed.add(staging.add(json.dumps([record(id=1)]).encode()))
+        mark = staging.mark()
+        typed.add(staging.add(json.dumps([record(id=2)]).encode()))
+        staging.return_to(mark)
+        typed.clear()
+        typed.add(staging.files)
+        typed.add(staging.add(json.dumps([record(id=3)]).encode()))
+        load(staging, typed, place.warehouse, what, catalog=catalog_of(of), entry=ENTRY)
+    assert place.query("SELECT id FROM abc.things ORDER BY id") == [(1,), (3,)]
+
+
+@pytest.mark.parametrize("name", ["id=77", "name=x", "_extra=1", "a'b [c]*"])
+def test_the_name_of_a_folder_is_no_data(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    place = Place(tmp_path / name)
+    outcome(place, record())
+    assert place.query("SELECT id, name, _extra FROM abc.things") == [(1, "Müller", None)]
+
+
+def test_records_without_a_key_stay_equal_when_their_struct_is_reordered(place: Place) -> None:
+    def of(*names: str) -> Endpoint:
+        members = StructOf(tuple(Field(name, Scalar("BIGINT")) for name in names))
+        return endpoint(key=(), cursor=None, kind="snapshot", columns=(Field("x", members),))
+
+    row = {"x": {"a": 1, "b": 2}}
+    assert outcome(place, row, of=of("a", "b"), replaces=True) == (1, 0, 0, 0)
+    assert outcome(place, row, of=of("b", "a"), replaces=True) == (0, 0, 1, 0)
+
+
+def test_a_table_without_columns_keeps_its_records_in_extra(place: Place) -> None:
+    bare = {"of": endpoint(key=(), cursor=None, kind="snapshot", columns=()), "replaces": True}
+    assert outcome(place, {"a": 1}, {}, **bare) == (2, 0, 0, 0)
+    assert outcome(place, {"a": 1}, {}, **bare) == (0, 0, 2, 0)
+    rows = place.query("SELECT _extra FROM abc.things ORDER BY 1 NULLS LAST")
+    assert rows == [('{"a":1}',), (None,)]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kept", "column"),
+    [
+        ("BIGINT", "DECIMAL", None, "7.0000000000"),
+        ("BIGINT", "VARCHAR", None, "7"),
+        ("DOUBLE", "BIGINT", "7.0", "None"),
+        ("TIMESTAMPTZ", "DATE", "2026-01-02 03:04:05+00:00", "None"),
+        ("VARCHAR", "BIGINT", "7", "None"),
+        ("JSON", "BIGINT", "7", "None"),
+    ],
+)
+def test_a_column_whose_type_changes_loses_no_value(
+    place: Place, before: ScalarName, after: ScalarName, kept: str | None, column: str
+) -> None:
+    def of(type_: ScalarName) -> Endpoint:
+        return endpoint(cursor=None, columns=(FIELDS[0], Field("x", Scalar(type_))))
+
+    outcome(place, {"id": 1, "x": "2026-01-02T03:04:05Z" if "TIME" in before else 7}, of=of(before))
+    outcome(place, {"id": 2, "x": None}, of=of(after))
+    row = place.query(
+        f"SELECT {'x' if kept is None else 'x, x_before_1'} FROM abc.things WHERE id=1"
+    )
+    assert [str(value) for value in row[0]] == [column] + ([] if kept is None else [kept])
+
+
+def test_days_are_counted_with_the_records_that_lack_a_key(place: Place) -> None:
+    records = [record(id=n) for n in range(5)] + [record(id=None, modifiedOn=LATER)]
+    loaded, _ = place.load(records)
+    assert loaded.table_rows_by_date == {date(2026, 1, 1): 5, date(2026, 1, 4): 1}

@@ -155,6 +155,43 @@ def test_what_is_no_array_of_objects_is_refused(place: Place, page: bytes) -> No
     assert not place.file.exists()
 
 
+def test_a_served_field_that_is_called_like_our_column_is_kept_too(place: Place) -> None:
+    place.load([record(_extra="theirs", other=1)])
+    assert extra(place) == {"_extra": "theirs", "other": 1}
+
+
+def test_bytes_that_are_no_text_are_replaced_and_kept(place: Place) -> None:
+    raw = json.dumps(record(name="N"), ensure_ascii=False).encode().replace(b'"N"', b'"M\xff"', 1)
+    place.load(b"[" + raw + b"]")
+    assert landed(place, "name") == "M\ufffd"
+    assert '"M\xff"' in (extra(place) or {})["(invalid text)"]
+
+
+def test_numbers_beyond_any_column_are_kept_and_cost_no_time(place: Place) -> None:
+    raw = json.dumps(record()).replace('"12.50"', "1e400000", 1)
+    place.load(f"[{raw}]".encode())
+    assert landed(place, "total") is None
+    assert landed(place, "_extra") == '{"total":1E+400000}'
+
+
+@pytest.mark.parametrize("text", ["20260102", "2026-W05-1", "2026-01-02t03:04:05z"])
+def test_a_time_in_a_form_that_duckdb_does_not_read_is_kept(place: Place, text: str) -> None:
+    place.load([record(modifiedOn=text)])
+    assert extra(place) == {"modifiedOn": text}
+
+
+def test_small_decimals_as_text_are_not_rounded_away(place: Place) -> None:
+    place.load([record(total="1e-12")])
+    assert extra(place) == {"total": "1e-12"}
+
+
+def test_members_of_a_history_that_are_no_events_are_kept(place: Place) -> None:
+    of = load_catalog()["jpm.job_history"]
+    place.load([{"jobId": 7, "history": ["x"]}, {"jobId": 8, "history": {"id": 1}}], of)
+    rows = place.query("SELECT job_id, id, _extra FROM jpm.job_history ORDER BY 1")
+    assert rows == [(7, None, '{"history":"x"}'), (8, 1, None)]
+
+
 def test_history_is_taken_apart_into_its_events(place: Place) -> None:
     of = load_catalog()["jpm.job_history"]
     events = [
