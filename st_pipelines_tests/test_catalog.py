@@ -220,6 +220,52 @@ def test_an_operation_that_needs_more_than_the_tenant_is_left_out(tmp_path: Path
     }  # fmt: skip
 
 
+@with_documents
+def test_the_names_of_the_files_do_not_matter(tmp_path: Path) -> None:
+    for number, file in enumerate(sorted(DOCUMENTS.glob("*.json"))):
+        (tmp_path / f"api{number}.v2.json").write_bytes(file.read_bytes())
+    assert build_catalog(tmp_path).endpoints == load_catalog().endpoints
+
+
+def test_a_document_without_a_server_path_is_refused_by_name(tmp_path: Path) -> None:
+    record = {"type": "object", "properties": {"id": ID}}
+    whole = document({"things": operation(record)}) | {"servers": [{"url": "https://api.host"}]}
+    (tmp_path / "abc.json").write_text(json.dumps(whole))
+    with pytest.raises(ValueError, match=r"abc\.json: .*names no module"):
+        build_catalog(tmp_path, EMPTY)
+
+
+def test_variables_of_the_server_and_references_of_parameters_are_followed(tmp_path: Path) -> None:
+    record = {"type": "object", "properties": {"id": ID}}
+    reference = {"$ref": "#/components/schemas/Flag"}
+    query = [*PAGED, {"name": "includeInactive", "in": "query", "schema": reference}]
+    whole = document({"things": operation(record, query=query)}, Flag={"type": ["boolean", "null"]})
+    whole["servers"] = [{"url": "https://h/{mod}/v2", "variables": {"mod": {"default": "abc"}}}]
+    (tmp_path / "x.json").write_text(json.dumps(whole))
+    things = build_catalog(tmp_path, EMPTY)["abc.things"]
+    assert things.path == "/abc/v2/tenant/{tenant}/things"
+    assert things.params == {"includeInactive": "true"}
+
+
+def test_an_envelope_behind_allof_and_null_is_a_list(tmp_path: Path) -> None:
+    rows = {"type": "array", "items": {"type": "object", "properties": {"id": ID}}}
+    base = {"type": "object", "properties": {"hasMore": {"type": "boolean"}}}
+    own = {"type": "object", "properties": {"data": {"oneOf": [rows, {"type": "null"}]}}}
+    item = operation({"type": "object"}, query=PAGED)
+    content = item["get"]["responses"]["200"]["content"]["application/json"]
+    content["schema"] = {"allOf": [{"$ref": "#/components/schemas/Base"}, own]}
+    things = build(tmp_path, {"things": item}, Base=base)["abc.things"]
+    assert (things.envelope, things.columns) == ("page", (Field("id", Scalar("BIGINT")),))
+
+
+def test_of_columns_that_duckdb_cannot_tell_apart_one_is_kept(tmp_path: Path) -> None:
+    members = {"id": ID, "jobId": ID, "job_id": ID, "Name": ID, "name": ID, "_extra": ID, "$": ID}
+    record = {"type": "object", "properties": members}
+    things = build(tmp_path, {"things": operation(record)})["abc.things"]
+    assert [f.name for f in things.columns] == ["id", "jobId", "Name", "_extra"]
+    assert [f.column for f in things.columns] == ["id", "job_id", "name", "extra"]
+
+
 def test_two_operations_for_one_table_are_refused(tmp_path: Path) -> None:
     record = {"type": "object", "properties": {"id": ID}}
     paths = {"job-types": operation(record), "job/types": operation(record)}

@@ -113,7 +113,7 @@ _TENANT = re.compile(r"{tenant_?id}", re.IGNORECASE)
 
 def _base_path(document: Mapping[str, Any]) -> str:
     """The path of the first server, with the defaults of its variables."""
-    servers = document.get("servers") or [{"url": ""}]
+    servers: list[dict[str, Any]] = document.get("servers") or [{"url": ""}]
     url = servers[0].get("url", "")
     for name, variable in (servers[0].get("variables") or {}).items():
         url = url.replace("{" + name + "}", str(variable.get("default", "")))

@@ -47,9 +47,7 @@ def plain_schema(document: Mapping[str, Any], schema: Mapping[str, Any]) -> dict
 def fields_of(document: Mapping[str, Any], schema: Mapping[str, Any]) -> tuple[Field, ...]:
     """The members of a record's schema, in the document's order. Empty when it is no object."""
     found = data_type(document, schema)
-    if not isinstance(found, StructOf):
-        return ()
-    return tuple(f for f in found.fields if not f.column.startswith("_"))
+    return found.fields if isinstance(found, StructOf) else ()
 
 
 def data_type(
