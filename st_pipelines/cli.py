@@ -116,6 +116,7 @@ def catalog_build(
 ) -> None:
     """Build the catalogue from OpenAPI documents and print what changed."""
     from st_pipelines.catalog import changes, files
+    from st_pipelines.catalog.curated import load_curated
     from st_pipelines.catalog.generate import build_catalog
     from st_pipelines.catalog.loader import DATA
 
@@ -126,6 +127,8 @@ def catalog_build(
     files.write(built, target)
     for line in changes.between(before, built):
         typer.echo(line)
+    for table in load_curated().unmet(built.endpoints):
+        typer.echo(f"! curated.yaml has facts of {table}, which is not in these documents")
 
 
 @catalog_app.command("left-out")

@@ -81,6 +81,13 @@ def test_building_the_catalogue_from_a_wrong_folder_says_so(tmp_path: Path) -> N
     assert "holds no *.json" in result.stderr
 
 
+def test_curated_facts_that_meet_no_endpoint_are_told(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text('{"openapi": "3.0.0", "paths": {}}')
+    result = run("catalog", "build", str(tmp_path), "--output", str(tmp_path / "out"))
+    assert "! curated.yaml has facts of jpm.job_history" in result.stdout
+    assert not (tmp_path / "out" / "jpm.json").exists()
+
+
 def test_the_sandbox_serves_until_it_is_told_to_stop() -> None:
     process = subprocess.Popen(
         [*COMMAND, "sandbox", "--port", "0", "--customers", "20"], stdout=subprocess.PIPE, text=True

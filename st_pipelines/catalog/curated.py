@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,10 @@ class Curated:
             if name in facts:
                 facts[name] = tuple(facts[name])
         return dataclasses.replace(endpoint, **facts)
+
+    def unmet(self, tables: Collection[str]) -> list[str]:
+        """Tables with curated facts that a catalogue does not have: renamed, or gone."""
+        return sorted(table for table in self.endpoints if table not in tables)
 
     def retype(self, api: str, columns: tuple[Field, ...]) -> tuple[Field, ...]:
         """The columns, with text that is known to hold decimals as DECIMAL, at every depth."""
