@@ -35,6 +35,7 @@ _DEFAULTS: dict[str, Any] = {
     "ids": False,
     "first_page": 1,
     "max_page_size": 5000,
+    "look_back_days": 0,
     "explode": None,
     "by_day": False,
     "export": None,
@@ -96,7 +97,9 @@ def endpoint_from_json(api: str, name: str, entry: Mapping[str, Any]) -> Endpoin
     if values["date_filter"]:
         values["date_filter"] = DateFilter(**values["date_filter"])
     if values["export"]:
-        values["export"] = Export(**values["export"])
+        export = values["export"]
+        named = {name: tuple(export.get(name, ())) for name in ("adds", "lacks")}
+        values["export"] = Export(**{**export, **named})
     values["key"] = tuple(values["key"])
     values["variants"] = tuple(values["variants"])
     values["columns"] = tuple(Field(k, type_from_json(v)) for k, v in entry["columns"].items())
@@ -129,7 +132,9 @@ def _value_to_json(value: Any) -> Any:
             pair: dict[str, Any] = {"lower": value.lower, "upper": value.upper}
             return {**pair, "required": True} if value.required else pair
         case Export():
-            return {"path": value.path, **({"params": dict(value.params)} if value.params else {})}
+            names = ("params", "adds", "lacks")
+            rest = {n: _value_to_json(v) for n in names if (v := getattr(value, n))}
+            return {"path": value.path, **rest}
         case tuple():
             return list(value)
     return value

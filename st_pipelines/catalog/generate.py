@@ -221,8 +221,19 @@ def _folded(endpoint: Endpoint, export: Endpoint) -> Endpoint:
     return dataclasses.replace(
         endpoint,
         columns=_union(endpoint.columns, export.columns),
-        export=Export(path=export.path, params=export.params),
+        export=Export(
+            path=export.path,
+            params=export.params,
+            adds=_names_missing(export, endpoint),
+            lacks=_names_missing(endpoint, export),
+        ),
     )
+
+
+def _names_missing(one: Endpoint, other: Endpoint) -> tuple[str, ...]:
+    """Names of the fields that one has and the other has not."""
+    names = {column.name for column in other.columns}
+    return tuple(column.name for column in one.columns if column.name not in names)
 
 
 def _union(left: tuple[Field, ...], right: tuple[Field, ...]) -> tuple[Field, ...]:

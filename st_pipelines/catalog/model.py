@@ -78,10 +78,24 @@ class DateFilter:
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """The export feed of a collection (`from`, `includeRecentChanges`, `continueFrom`)."""
+    """The export feed of a collection (`from`, `includeRecentChanges`, `continueFrom`).
+
+    Attributes:
+        path: below the host, with `{tenant}`.
+        params: query parameters that every request carries.
+        adds: served names of the fields that only the export has.
+        lacks: served names of the fields that only the list has.
+    """
 
     path: str
     params: Mapping[str, str] = field(default_factory=dict)
+    adds: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
+
+    @property
+    def tells_active(self) -> bool:
+        """Whether the export alone tells that a record is inactive."""
+        return "active" in self.adds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +122,8 @@ class Endpoint:
         ids: takes `ids` (at most 50 in a request).
         first_page: number of the first page, 1 nearly everywhere.
         max_page_size: largest accepted `pageSize`.
+        look_back_days: days before a window that are read along with it, where records are known
+            to change without moving their cursor.
         explode: served name of an array whose members are the records (`history`).
         by_day: the answer is an aggregate over the window and carries no day of its own,
             so that each day is a request of its own and replaces that day's rows.
@@ -132,6 +148,7 @@ class Endpoint:
     ids: bool = False
     first_page: int = 1
     max_page_size: int = 5000
+    look_back_days: int = 0
     explode: str | None = None
     by_day: bool = False
     export: Export | None = None
