@@ -12,16 +12,17 @@ from __future__ import annotations
 import dataclasses
 import time
 import uuid
-from datetime import date, datetime, timezone
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 
 from st_pipelines.catalog.loader import load_catalog
 from st_pipelines.catalog.model import Catalog, Endpoint
 from st_pipelines.days import Days, local_day
+from st_pipelines.follow_up import followed_up
 from st_pipelines.servicetitan.client import Client
 from st_pipelines.servicetitan.paging import ReadStats, Window, read
 from st_pipelines.warehouse.connect import Warehouse
-from st_pipelines.warehouse.load import Loaded, load
+from st_pipelines.warehouse.load import Loaded, Typed, load
 from st_pipelines.warehouse.merge import Counts
 from st_pipelines.warehouse.staging import Drift, Staging
 from st_pipelines.warehouse.typed import Load, TypedRows
@@ -100,29 +101,80 @@ def extract_load(job: Job, endpoint: Endpoint, days: Days | None) -> LoadReport:
         raise ValueError(f"{endpoint.table} is loaded by days: name them")
     job.warehouse.check()
     if endpoint.by_day and days is not None and days.first != days.last:
-        reports = [_load_once(job, endpoint, day) for day in days]
+        reports = [_load_days(job, endpoint, day) for day in days]
         return _summed(reports)
-    return _load_once(job, endpoint, days if endpoint.partitioned else None)
+    if endpoint.partitioned and days is not None:
+        return _load_days(job, endpoint, days)
+    return _load_once(job, endpoint, window=None, day=None, replaces=True)
 
 
-def _load_once(job: Job, endpoint: Endpoint, days: Days | None) -> LoadReport:
-    started, now = time.monotonic(), datetime.now(timezone.utc)
-    if days is not None and endpoint.by_day:
+def reconcile(job: Job, endpoint: Endpoint) -> LoadReport | None:
+    """Reads all that an endpoint has, and marks as deleted what the table has besides.
+
+    A reading by days cannot see what is gone from the source, nor what changed there without
+    moving its cursor; this one does. The export feed is read from its beginning, once.
+
+    Args:
+        job: client, warehouse and the like.
+        endpoint: what to compare and mend.
+
+    Returns:
+        What was done; None for an aggregate by day, where nothing can be gone.
+
+    Raises:
+        ServiceTitanError: it could not be read, or not be proven complete; nothing was loaded.
+        WarehouseError: it could not be written; nothing was loaded.
+    """
+    job.warehouse.check()
+    if endpoint.by_day:
+        return None
+    now = datetime.now(timezone.utc)
+    keyless = endpoint.kind == "window" and not endpoint.key
+    window = Window(start=None, end=now) if keyless else None
+    return _load_once(
+        job, endpoint, window, local_day(now, job.timezone), replaces=endpoint.kind != "feed"
+    )
+
+
+def _load_days(job: Job, endpoint: Endpoint, days: Days) -> LoadReport:
+    if endpoint.by_day:
         days = dataclasses.replace(days, open_start=False)
-    window = days.window(now) if days else None
-    what = _what(job, endpoint, days, window, now)
+    window = days.window(datetime.now(timezone.utc))
+    if window.start is not None:
+        earlier = window.start - timedelta(days=endpoint.look_back_days)
+        window = dataclasses.replace(window, start=earlier)
+    replaces = endpoint.kind == "window" and not endpoint.key
+    return _load_once(job, endpoint, window, days.last, replaces=replaces)
+
+
+def _load_once(
+    job: Job, endpoint: Endpoint, window: Window | None, day: date | None, *, replaces: bool
+) -> LoadReport:
+    started, now = time.monotonic(), datetime.now(timezone.utc)
+    what = Load(
+        environment=job.client.connection.environment,
+        tenant_id=job.client.connection.tenant_id,
+        window_start=window.start if window else None,
+        window_end=window.end if window else None,
+        timezone=job.timezone,
+        default_date=day or local_day(now, job.timezone),
+        loaded_at=now,
+        run_id=job.run_id,
+        replaces=replaces,
+    )
     folder = _staging_folder(job.warehouse, endpoint)
     with Staging(endpoint, folder) as staging, TypedRows(endpoint, what, folder) as typed:
+        listed = Typed(staging=staging, rows=typed)
         stats = _stage(job.client, window, staging, typed)
-        seconds = time.monotonic() - started
-        loaded = load(
-            staging,
-            typed,
-            job.warehouse,
-            what,
-            catalog=job.catalog,
-            entry={"requests": stats.requests, "bytes": stats.bytes, "seconds": seconds},
-        )
+        whole = window is None and replaces
+        with followed_up(
+            job.client, job.warehouse, listed, what, stats=stats, whole_feed=whole
+        ) as besides:
+            seconds = time.monotonic() - started
+            entry = {"requests": stats.requests, "bytes": stats.bytes, "seconds": seconds}
+            loaded = load(
+                listed, job.warehouse, what, catalog=job.catalog, entry=entry, besides=besides
+            )
         return _report(endpoint, window, staging, stats, loaded, time.monotonic() - started)
 
 
@@ -144,22 +196,6 @@ def _stage(client: Client, window: Window | None, staging: Staging, typed: Typed
         )
         total.readings = max(total.readings, stats.readings)
     return total
-
-
-def _what(
-    job: Job, endpoint: Endpoint, days: Days | None, window: Window | None, now: datetime
-) -> Load:
-    return Load(
-        environment=job.client.connection.environment,
-        tenant_id=job.client.connection.tenant_id,
-        window_start=window.start if window else None,
-        window_end=window.end if window else None,
-        timezone=job.timezone,
-        default_date=days.last if days else local_day(now, job.timezone),
-        loaded_at=now,
-        run_id=job.run_id,
-        replaces=endpoint.kind == "snapshot" or (endpoint.kind == "window" and not endpoint.key),
-    )
 
 
 def _staging_folder(warehouse: Warehouse, endpoint: Endpoint) -> Path:

@@ -67,7 +67,7 @@ class PageSource:
         self._stats = stats
         self._open = opener(endpoint)
         self._params = dict(endpoint.params)
-        if window is not None and endpoint.date_filter is not None:
+        if endpoint.date_filter is not None:
             self._params |= date_params(endpoint.date_filter, window)
         if endpoint.sort:
             self._params["sort"] = endpoint.sort

@@ -49,16 +49,19 @@ def timestamp(moment: datetime) -> str:
     return moment.astimezone(timezone.utc).replace(tzinfo=None).isoformat() + "Z"
 
 
-def date_params(date_filter: DateFilter, window: Window) -> dict[str, str]:
+def date_params(date_filter: DateFilter, window: Window | None) -> dict[str, str]:
     """The query parameters that bound a list to a window.
 
     Args:
         date_filter: the endpoint's.
         window: an open start is left out, or sent as 1970 where the endpoint insists on one.
+            None is open to both sides.
 
     Returns:
-        One or two parameters.
+        Up to two parameters.
     """
-    start = window.start or (_EPOCH if date_filter.required else None)
+    start = window.start if window else None
+    if start is None and date_filter.required:
+        start = _EPOCH
     lower = {date_filter.lower: timestamp(start)} if start else {}
-    return lower | {date_filter.upper: timestamp(window.end)}
+    return lower | ({date_filter.upper: timestamp(window.end)} if window else {})

@@ -17,7 +17,7 @@ import duckdb
 from st_pipelines.catalog.model import Catalog, Endpoint
 from st_pipelines.warehouse.columns import literal, quote
 from st_pipelines.warehouse.connect import ALIAS
-from st_pipelines.warehouse.schema import columns_of
+from st_pipelines.warehouse.schema import columns_of, has_table
 
 _LOADS = {
     "environment": "VARCHAR",
@@ -35,6 +35,15 @@ _LOADS = {
     "bytes": "BIGINT",
     "seconds": "DOUBLE",
     "run_id": "VARCHAR",
+    "loaded_at": "TIMESTAMPTZ",
+}
+_FEEDS = {
+    "environment": "VARCHAR",
+    "api": "VARCHAR",
+    "endpoint": "VARCHAR",
+    "tenant_id": "VARCHAR",
+    "since": "TIMESTAMPTZ",
+    "continue_from": "VARCHAR",
     "loaded_at": "TIMESTAMPTZ",
 }
 _ENDPOINTS = {
@@ -73,6 +82,21 @@ class LoadEntry:
     loaded_at: datetime
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FeedPlace:
+    """How far the export feed of an endpoint has been read for a tenant.
+
+    Attributes:
+        since: from when on it was read without a gap, UTC; None from the beginning.
+        continue_from: the token to go on with.
+        loaded_at: when that was, UTC.
+    """
+
+    since: datetime | None
+    continue_from: str = dataclasses.field(repr=False)
+    loaded_at: datetime
+
+
 def ensure_books(connection: duckdb.DuckDBPyConnection, catalog: Catalog) -> None:
     """Creates `_st`, and fills `_st.endpoints` where it is not of this catalogue."""
     edition = _edition(catalog)
@@ -80,6 +104,7 @@ def ensure_books(connection: duckdb.DuckDBPyConnection, catalog: Catalog) -> Non
         return
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {ALIAS}._st")
     connection.execute(f"CREATE TABLE IF NOT EXISTS {ALIAS}._st.loads ({_body(_LOADS)})")
+    connection.execute(f"CREATE TABLE IF NOT EXISTS {ALIAS}._st.feeds ({_body(_FEEDS)})")
     connection.execute(f"CREATE OR REPLACE TABLE {ALIAS}._st.endpoints ({_body(_ENDPOINTS)})")
     connection.executemany(
         f"INSERT INTO {ALIAS}._st.endpoints VALUES ({_marks(_ENDPOINTS)})",
@@ -99,7 +124,7 @@ def _present_edition(connection: duckdb.DuckDBPyConnection) -> str | None:
 
 @functools.lru_cache(maxsize=4)
 def _edition(catalog: Catalog) -> str:
-    text = json.dumps([_endpoint_row(endpoint) for endpoint in catalog])
+    text = json.dumps([_BOOKS, *(_endpoint_row(endpoint) for endpoint in catalog)])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -109,6 +134,39 @@ def write_entry(connection: duckdb.DuckDBPyConnection, entry: LoadEntry) -> None
         f"INSERT INTO {ALIAS}._st.loads VALUES ({_marks(_LOADS)})",
         [getattr(entry, name) for name in _LOADS],
     )
+
+
+def read_place(
+    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, environment: str, tenant_id: str
+) -> FeedPlace | None:
+    """The place that `write_place` noted last; None before the first."""
+    if not has_table(connection, "_st", "feeds"):
+        return None
+    row = connection.execute(
+        f"SELECT since, continue_from, loaded_at FROM {ALIAS}._st.feeds WHERE {_WHOSE}",
+        [environment, endpoint.api, endpoint.name, tenant_id],
+    ).fetchone()
+    return FeedPlace(since=row[0], continue_from=row[1], loaded_at=row[2]) if row else None
+
+
+def write_place(
+    connection: duckdb.DuckDBPyConnection,
+    endpoint: Endpoint,
+    environment: str,
+    tenant_id: str,
+    place: FeedPlace,
+) -> None:
+    """Notes a place in `_st.feeds`, in the transaction of the rows up to it."""
+    whose = [environment, endpoint.api, endpoint.name, tenant_id]
+    connection.execute(f"DELETE FROM {ALIAS}._st.feeds WHERE {_WHOSE}", whose)
+    connection.execute(
+        f"INSERT INTO {ALIAS}._st.feeds VALUES ({_marks(_FEEDS)})",
+        [*whose, place.since, place.continue_from, place.loaded_at],
+    )
+
+
+_BOOKS = [list(_LOADS), list(_FEEDS), list(_ENDPOINTS)]
+_WHOSE = "environment = ? AND api = ? AND endpoint = ? AND tenant_id = ?"
 
 
 def _endpoint_row(endpoint: Endpoint) -> list[object]:

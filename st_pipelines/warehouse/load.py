@@ -22,12 +22,40 @@ import duckdb
 
 from st_pipelines.catalog.model import Catalog, Endpoint, Field, StructOf, snake_case
 from st_pipelines.warehouse import books
-from st_pipelines.warehouse.columns import literal, quote
+from st_pipelines.warehouse.books import FeedPlace
+from st_pipelines.warehouse.columns import quote
 from st_pipelines.warehouse.connect import Warehouse, explained
-from st_pipelines.warehouse.merge import Counts, Whose, merge_keyed, merge_keyless, table_cursor
+from st_pipelines.warehouse.fed import merge_fed
+from st_pipelines.warehouse.merge import (
+    Counts,
+    Whose,
+    key_missing,
+    mark_gone,
+    mark_missing,
+    merge_keyed,
+    merge_keyless,
+    scope_of,
+    table_cursor,
+)
 from st_pipelines.warehouse.schema import ensure_table, qualified
+from st_pipelines.warehouse.sql import one
 from st_pipelines.warehouse.staging import MalformedRecords, Staging
 from st_pipelines.warehouse.typed import Load, Refused, TypedRows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Besides:
+    """What a load brings besides the records of its reading.
+
+    Attributes:
+        fed: the rows of the export feed, where there are any.
+        place: how far the feed has been read with them.
+        gone: ids that ServiceTitan no longer serves.
+    """
+
+    fed: Typed | None = None
+    place: FeedPlace | None = None
+    gone: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,40 +79,64 @@ class Loaded:
     preview: tuple[dict[str, Any], ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Typed:
+    """Records in both forms: as they were staged, and as rows."""
+
+    staging: Staging
+    rows: TypedRows
+
+    def finish(self) -> None:
+        """Has all of them typed, and the latest of those with one key kept.
+
+        Raises:
+            MalformedRecords: a record is beyond mending.
+            WarehouseError: the disk is full.
+        """
+        with _understood(self.staging):
+            _finish(self.rows, self.staging)
+            if self.staging.endpoint.key:
+                _drop_older_versions(self.rows, self.staging.endpoint)
+
+
 def load(
-    staging: Staging,
-    typed: TypedRows,
+    listed: Typed,
     warehouse: Warehouse,
     load: Load,
     *,
     catalog: Catalog,
     entry: dict[str, Any],
+    besides: Besides | None = None,
 ) -> Loaded:
-    """Loads staged records.
+    """Loads the records of a complete reading.
 
     Args:
-        staging: the records of a complete reading.
-        typed: the same as typed rows, or on the way to it.
+        listed: the records; their typing may still be under way.
         warehouse: where to.
         load: what of.
         catalog: for `_st.endpoints`.
         entry: requests, bytes and seconds of the reading, for the books.
+        besides: of the feed, and what is gone.
 
     Raises:
         WarehouseError: it could not be written; then nothing was.
         MalformedRecords: a staged record is beyond mending.
     """
-    connection = typed.connection
-    with _understood(staging):
-        _finish(typed, staging)
-        if staging.endpoint.key:
-            _drop_older_versions(connection, staging.endpoint)
-        with warehouse.attached(connection):
-            connection.execute("BEGIN")
-            loaded = _merge(connection, staging.endpoint, load)
-            books.ensure_books(connection, catalog)
-            books.write_entry(connection, _entry(staging, load, loaded.counts, entry))
-            connection.execute("COMMIT")
+    besides = besides or Besides()
+    listed.finish()
+    if besides.fed:
+        besides.fed.finish()
+    connection, endpoint = listed.rows.connection, listed.staging.endpoint
+    with _understood(listed.staging), warehouse.attached(connection):
+        connection.execute("BEGIN")
+        loaded = _merge(connection, endpoint, load, besides)
+        books.ensure_books(connection, catalog)
+        rows_read = listed.staging.rows + (besides.fed.staging.rows if besides.fed else 0)
+        line = _entry(endpoint, rows_read, load, loaded.counts, entry)
+        books.write_entry(connection, line)
+        if besides.place:
+            books.write_place(connection, endpoint, load.environment, load.tenant_id, besides.place)
+        connection.execute("COMMIT")
     return loaded
 
 
@@ -120,62 +172,61 @@ def _finish(typed: TypedRows, staging: Staging) -> None:
         )
 
 
-def _drop_older_versions(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> None:
+def _drop_older_versions(typed: TypedRows, endpoint: Endpoint) -> None:
     """Keeps the latest of several records with one key."""
     keys = ", ".join(quote(snake_case(k)) for k in endpoint.key)
-    missing = " OR ".join(f"{quote(snake_case(k))} IS NULL" for k in endpoint.key)
-    rows, distinct = connection.execute(
-        f"SELECT count(*), count(DISTINCT ({keys})) FROM staged WHERE NOT ({missing})"
-    ).fetchall()[0]
+    missing, connection = key_missing(endpoint), typed.connection
+    rows, distinct = one(
+        connection,
+        f"SELECT count(*), count(DISTINCT ({keys})) FROM {typed.name} WHERE NOT ({missing})",
+    )
     if rows == distinct:
         return
     order = f"{table_cursor(endpoint)} DESC NULLS LAST, rowid DESC"
     connection.execute(
-        "DELETE FROM staged WHERE rowid IN (SELECT rowid FROM staged "
+        f"DELETE FROM {typed.name} WHERE rowid IN (SELECT rowid FROM {typed.name} "
         f"WHERE NOT ({missing}) "
         f"QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {order}) > 1)"
     )
 
 
-def _merge(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, load: Load) -> Loaded:
+def _merge(
+    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, load: Load, besides: Besides
+) -> Loaded:
     added = ensure_table(connection, endpoint)
     table = qualified(endpoint)
     whose = Whose(tenant_id=load.tenant_id, loaded_at=load.loaded_at)
     if endpoint.key:
-        counts = merge_keyed(connection, endpoint, whose, replaces=load.replaces)
+        counts = merge_keyed(connection, endpoint, whose)
     else:
-        scope = _scope(endpoint, load) if load.replaces else None
+        scope = scope_of(endpoint, load) if load.replaces else None
         counts = merge_keyless(connection, endpoint, whose, scope=scope)
+    sources = ["staged"]
+    if besides.fed and endpoint.export:
+        sources.append("fed")
+        counts += merge_fed(connection, endpoint, endpoint.export, whose)
+    if endpoint.key and load.replaces:
+        fed = len(sources) > 1
+        counts += Counts(deleted=mark_missing(connection, endpoint, whose, fed=fed))
+    counts += Counts(deleted=mark_gone(connection, endpoint, whose, besides.gone))
+    days = " UNION ".join(f"SELECT _partition_date FROM {source}" for source in sources)
     return Loaded(
         counts=counts,
         rows_by_date=_by_date(connection, "staged", load),
-        table_rows_by_date=_by_date(connection, table, load, only_staged=True),
+        table_rows_by_date=_by_date(connection, table, load, days=days),
         table_rows=_count(connection, table, load),
         added_columns=tuple(added),
         preview=_preview(connection, endpoint),
     )
 
 
-def _scope(endpoint: Endpoint, load: Load) -> str:
-    """Which of the table's rows the reading was of, as a condition on `t`."""
-    if endpoint.kind == "snapshot":
-        return "true"
-    if endpoint.by_day or not endpoint.cursor:
-        return f"t._partition_date = DATE {literal(load.default_date.isoformat())}"
-    cursor = table_cursor(endpoint, "t")
-    bounds = [f"{cursor} < TIMESTAMPTZ {literal(str(load.window_end))}"]
-    if load.window_start is not None:
-        bounds.append(f"{cursor} >= TIMESTAMPTZ {literal(str(load.window_start))}")
-    return " AND ".join(bounds)
-
-
 def _by_date(
-    connection: duckdb.DuckDBPyConnection, table: str, load: Load, *, only_staged: bool = False
+    connection: duckdb.DuckDBPyConnection, table: str, load: Load, *, days: str | None = None
 ) -> dict[date, int]:
-    days = "AND _partition_date IN (SELECT DISTINCT _partition_date FROM staged)"
+    only = f"AND _partition_date IN ({days})" if days else ""
     rows = connection.execute(
         f"SELECT _partition_date, count(*) FROM {table} "
-        f"WHERE _tenant_id = ? AND _deleted_at IS NULL {days if only_staged else ''} GROUP BY 1",
+        f"WHERE _tenant_id = ? AND _deleted_at IS NULL {only} GROUP BY 1",
         [load.tenant_id],
     ).fetchall()
     return dict(rows)
@@ -204,16 +255,16 @@ def _is_plain(field_: Field) -> bool:
 
 
 def _entry(
-    staging: Staging, load: Load, counts: Counts, reading: dict[str, Any]
+    endpoint: Endpoint, rows_read: int, load: Load, counts: Counts, reading: dict[str, Any]
 ) -> books.LoadEntry:
     return books.LoadEntry(
         environment=load.environment,
-        api=staging.endpoint.api,
-        endpoint=staging.endpoint.name,
+        api=endpoint.api,
+        endpoint=endpoint.name,
         tenant_id=load.tenant_id,
         window_start=load.window_start,
         window_end=load.window_end,
-        rows_read=staging.rows,
+        rows_read=rows_read,
         rows_inserted=counts.inserted,
         rows_updated=counts.updated,
         rows_unchanged=counts.unchanged,

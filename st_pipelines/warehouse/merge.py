@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import duckdb
 
 from st_pipelines.catalog.model import Endpoint, snake_case
-from st_pipelines.warehouse.columns import EXTRA, OWN_COLUMNS, quote, table_type
+from st_pipelines.warehouse.columns import EXTRA, OWN_COLUMNS, literal, quote, table_type
+from st_pipelines.warehouse.extra import export_part, joined
 from st_pipelines.warehouse.schema import qualified
+from st_pipelines.warehouse.sql import changed, one
+from st_pipelines.warehouse.typed import Load
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +43,10 @@ class Counts:
         )
 
 
+CLOCKS_DIFFER = timedelta(hours=1)
+"""By so much a server's clock may be behind ours."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Whose:
     """Whose rows are merged, and when: `loaded_at` becomes the `_deleted_at` of what is gone."""
@@ -55,40 +63,128 @@ def table_cursor(endpoint: Endpoint, alias: str = "") -> str:
     return ".".join([alias, *parts] if alias else parts)
 
 
-def merge_keyed(
-    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, whose: Whose, *, replaces: bool
-) -> Counts:
+def scope_of(endpoint: Endpoint, load: Load) -> str:
+    """Which of the table's rows the reading was of, as a condition on `t`."""
+    if endpoint.kind == "snapshot":
+        return "true"
+    if endpoint.by_day or not endpoint.cursor:
+        return f"t._partition_date = DATE {literal(load.default_date.isoformat())}"
+    cursor = table_cursor(endpoint, "t")
+    bounds = [f"{cursor} < TIMESTAMPTZ {literal(str(load.window_end))}"]
+    if load.window_start is not None:
+        bounds.append(f"{cursor} >= TIMESTAMPTZ {literal(str(load.window_start))}")
+    return " AND ".join(bounds)
+
+
+def merge_keyed(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, whose: Whose) -> Counts:
     """Merges `staged` by the endpoint's key. Records that lack it are merged as a whole."""
-    keys = [quote(snake_case(key)) for key in endpoint.key]
-    missing = " OR ".join(f"{key} IS NULL" for key in keys)
-    match = " AND ".join(["t._tenant_id = s._tenant_id", *(f"t.{k} = s.{k}" for k in keys)])
-    columns = [quote(f.column) for f in endpoint.row_fields] + [quote(c) for c in OWN_COLUMNS]
-    staged, without_key = _one(
+    missing = key_missing(endpoint)
+    values = _values_of_a_listed_row(endpoint)
+    staged, without_key = one(
         connection, f"SELECT count(*), count(*) FILTER (WHERE {missing}) FROM staged"
     )
     table = qualified(endpoint)
-    before = _one(connection, f"SELECT count(*) FROM {table}")[0]
+    before = one(connection, f"SELECT count(*) FROM {table}")[0]
     if not before and not without_key:  # MERGE would hold all rows in memory
-        return Counts(inserted=_changed(connection, f"INSERT INTO {table} BY NAME FROM staged"))
-    changed = _changed(
+        return Counts(inserted=changed(connection, f"INSERT INTO {table} BY NAME FROM staged"))
+    touched = changed(
         connection,
-        f"MERGE INTO {table} t USING (SELECT * FROM staged WHERE NOT ({missing})) s ON {match} "
-        f"WHEN MATCHED AND {_newer(endpoint)} AND ({_differs(endpoint)}) THEN UPDATE SET "
-        + ", ".join(f"{c} = s.{c}" for c in columns)
-        + f" WHEN NOT MATCHED THEN INSERT ({', '.join(columns)}) "
-        f"VALUES ({', '.join('s.' + c for c in columns)})",
+        f"MERGE INTO {table} t USING (SELECT * FROM staged WHERE NOT ({missing})) s "
+        f"ON {key_match(endpoint)} "
+        f"WHEN MATCHED AND {_newer(endpoint)} AND ({differs(endpoint, values)}) THEN UPDATE SET "
+        + ", ".join(f"{column} = {value}" for column, value in values.items())
+        + f" WHEN NOT MATCHED THEN {insert(endpoint)}",
     )
-    inserted = _one(connection, f"SELECT count(*) FROM {table}")[0] - before
-    updated = changed - inserted
+    inserted = one(connection, f"SELECT count(*) FROM {table}")[0] - before
+    updated = touched - inserted
     counts = Counts(
         inserted=inserted, updated=updated, unchanged=staged - without_key - updated - inserted
     )
-    if replaces:
-        counts += Counts(deleted=_mark_missing(connection, endpoint, whose, match))
     if without_key:
-        scope = " OR ".join(f"t.{key} IS NULL" for key in keys)
-        counts += merge_keyless(connection, endpoint, whose, among=scope, source=missing)
+        counts += merge_keyless(
+            connection, endpoint, whose, among=key_missing(endpoint, "t"), source=missing
+        )
     return counts
+
+
+def mark_missing(
+    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, whose: Whose, *, fed: bool
+) -> int:
+    """Marks the rows that a reading of everything lacks; returns how many.
+
+    Those that came into being while it went on are not meant: what another load wrote since it
+    began, and what the feed tells of a change since then.
+    """
+    since = literal(str(whose.loaded_at - CLOCKS_DIFFER))
+    changed_since = (
+        f"SELECT 1 FROM fed s WHERE {key_match(endpoint)} "
+        f"AND {table_cursor(endpoint, 's')} >= TIMESTAMPTZ {since}"
+    )
+    if endpoint.export and endpoint.export.tells_active:
+        changed_since += " AND s.active IS NOT FALSE"
+    return changed(
+        connection,
+        f"UPDATE {qualified(endpoint)} t SET _deleted_at = ? "
+        "WHERE t._tenant_id = ? AND t._deleted_at IS NULL AND t._loaded_at <= ? "
+        f"AND NOT EXISTS (SELECT 1 FROM staged s WHERE {key_match(endpoint)})"
+        + (f" AND NOT EXISTS ({changed_since})" if fed else ""),
+        [whose.loaded_at, whose.tenant_id, whose.loaded_at],
+    )
+
+
+def mark_gone(
+    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, whose: Whose, ids: Collection[int]
+) -> int:
+    """Marks rows as deleted whose ids ServiceTitan no longer serves; returns how many."""
+    if not ids:
+        return 0
+    return changed(
+        connection,
+        f"UPDATE {qualified(endpoint)} SET _deleted_at = ? WHERE _tenant_id = ? "
+        "AND _deleted_at IS NULL AND _loaded_at <= ? AND id IN (SELECT unnest(?::BIGINT[]))",
+        [whose.loaded_at, whose.tenant_id, whose.loaded_at, sorted(ids)],
+    )
+
+
+def all_columns(endpoint: Endpoint) -> list[str]:
+    """The table's columns, quoted."""
+    return [quote(f.column) for f in endpoint.row_fields] + [quote(c) for c in OWN_COLUMNS]
+
+
+def key_match(endpoint: Endpoint) -> str:
+    """Whether `t` and `s` are the same record."""
+    keys = [quote(snake_case(key)) for key in endpoint.key]
+    return " AND ".join(["t._tenant_id = s._tenant_id", *(f"t.{k} = s.{k}" for k in keys)])
+
+
+def key_missing(endpoint: Endpoint, alias: str = "") -> str:
+    """Whether a row lacks a part of its key."""
+    prefix = f"{alias}." if alias else ""
+    return " OR ".join(f"{prefix}{quote(snake_case(key))} IS NULL" for key in endpoint.key)
+
+
+def differs(endpoint: Endpoint, values: Mapping[str, str]) -> str:
+    """Whether an update with these values would change more than when a row was loaded."""
+    content = {quote(f.column) for f in endpoint.row_fields} | {quote(EXTRA), quote("_deleted_at")}
+    return " OR ".join(f"t.{c} IS DISTINCT FROM {v}" for c, v in values.items() if c in content)
+
+
+def insert(endpoint: Endpoint, values: Mapping[str, str] | None = None) -> str:
+    """The part of a MERGE that inserts `s`, with other values where they are given."""
+    columns = all_columns(endpoint)
+    given = [(values or {}).get(column, f"s.{column}") for column in columns]
+    return f"INSERT ({', '.join(columns)}) VALUES ({', '.join(given)})"
+
+
+def _values_of_a_listed_row(endpoint: Endpoint) -> dict[str, str]:
+    """What a row of the list sets; it does not unset what only the export tells."""
+    values = {column: f"s.{column}" for column in all_columns(endpoint)}
+    if endpoint.export:
+        for name in endpoint.export.adds:
+            column = quote(snake_case(name))
+            values[column] = f"coalesce(s.{column}, t.{column})"
+        values[quote(EXTRA)] = joined("s._extra", export_part("t._extra"))
+    return values
 
 
 def merge_keyless(
@@ -99,6 +195,7 @@ def merge_keyless(
     scope: str | None = None,
     among: str = "true",
     source: str = "true",
+    rows: str = "staged",
 ) -> Counts:
     """Merges `staged` row by row as a whole; the n-th of equal rows matches the n-th.
 
@@ -109,7 +206,8 @@ def merge_keyless(
         scope: condition on `t` for the rows that a complete reading stands for; those it lacks
             are marked deleted. None marks none.
         among: condition on `t` for the rows that may match at all.
-        source: condition on `staged` for the rows to merge.
+        source: condition on the staged rows to merge.
+        rows: the table that they are staged in.
     """
     table = qualified(endpoint)
     content = _content(endpoint)
@@ -123,17 +221,17 @@ def merge_keyless(
     )
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE arrived AS SELECT rowid AS row, {content} AS content, "
-        f"row_number() OVER (PARTITION BY content ORDER BY rowid) AS nth FROM staged "
+        f"row_number() OVER (PARTITION BY content ORDER BY rowid) AS nth FROM {rows} "
         f"WHERE {source}"
     )
     matched = "SELECT p.row FROM present p JOIN arrived a USING (content, nth)"
-    revived = _changed(
+    revived = changed(
         connection,
         f"UPDATE {table} SET _deleted_at = NULL WHERE rowid IN ({matched} WHERE p.gone)",
     )
-    inserted = _changed(
+    inserted = changed(
         connection,
-        f"INSERT INTO {table} BY NAME SELECT s.* FROM staged s JOIN arrived a ON a.row = s.rowid "
+        f"INSERT INTO {table} BY NAME SELECT s.* FROM {rows} s JOIN arrived a ON a.row = s.rowid "
         "ANTI JOIN present p ON p.content = a.content AND p.nth = a.nth",
     )
     missing = (
@@ -141,11 +239,11 @@ def merge_keyless(
         f"AND rowid NOT IN ({matched})"
     )
     if endpoint.by_day:  # a day's aggregate that was worked out anew is no record that went away
-        deleted = _changed(connection, f"DELETE FROM {table} WHERE {missing}")
+        deleted = changed(connection, f"DELETE FROM {table} WHERE {missing}")
     else:
         mark = f"UPDATE {table} SET _deleted_at = ? WHERE {missing}"
-        deleted = _changed(connection, mark, [whose.loaded_at])
-    staged = _one(connection, "SELECT count(*) FROM arrived")[0]
+        deleted = changed(connection, mark, [whose.loaded_at])
+    staged = one(connection, "SELECT count(*) FROM arrived")[0]
     return Counts(
         inserted=inserted, updated=revived, unchanged=staged - inserted - revived, deleted=deleted
     )
@@ -158,34 +256,9 @@ def _content(endpoint: Endpoint) -> str:
 
 
 def _newer(endpoint: Endpoint) -> str:
-    """The staged row is not older than the table's."""
+    """The staged row is not an older version than the table's, nor of an older reading."""
+    reading = "s._loaded_at >= t._loaded_at"
     if not endpoint.cursor:
-        return "true"
+        return reading
     table, staged = table_cursor(endpoint, "t"), table_cursor(endpoint, "s")
-    return f"({table} IS NULL OR {staged} >= {table})"
-
-
-def _differs(endpoint: Endpoint) -> str:
-    columns = [quote(f.column) for f in endpoint.row_fields] + [EXTRA, "_deleted_at"]
-    return " OR ".join(f"t.{c} IS DISTINCT FROM s.{c}" for c in columns)
-
-
-def _mark_missing(
-    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, whose: Whose, match: str
-) -> int:
-    return _changed(
-        connection,
-        f"UPDATE {qualified(endpoint)} t SET _deleted_at = ? "
-        "WHERE t._tenant_id = ? AND t._deleted_at IS NULL "
-        f"AND NOT EXISTS (SELECT 1 FROM staged s WHERE {match})",
-        [whose.loaded_at, whose.tenant_id],
-    )
-
-
-def _changed(connection: duckdb.DuckDBPyConnection, sql: str, values: list | None = None) -> int:
-    row = connection.execute(sql, values or []).fetchone()
-    return int(row[0]) if row else 0
-
-
-def _one(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple:
-    return connection.execute(sql).fetchall()[0]
+    return f"({table} IS NULL OR {staged} > {table} OR ({staged} = {table} AND {reading}))"

@@ -30,6 +30,17 @@ def columns_of(endpoint: Endpoint) -> dict[str, str]:
     return {f.column: table_type(f.type) for f in endpoint.row_fields} | OWN_COLUMNS
 
 
+def has_table(connection: duckdb.DuckDBPyConnection, schema: str, name: str) -> bool:
+    """Whether the attached warehouse has a table."""
+    return bool(
+        connection.execute(
+            "SELECT count(*) FROM duckdb_tables() "
+            "WHERE database_name = ? AND schema_name = ? AND table_name = ?",
+            [ALIAS, schema, name],
+        ).fetchall()[0][0]
+    )
+
+
 def ensure_table(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> list[str]:
     """Creates the table, or adds the columns and struct members that it lacks.
 
@@ -68,12 +79,7 @@ def _types(endpoint: Endpoint) -> dict[str, DataType]:
 
 def _present(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> dict[str, Any]:
     """Column to DuckDB's type object; empty when there is no table."""
-    known = connection.execute(
-        "SELECT count(*) FROM duckdb_tables() "
-        "WHERE database_name = ? AND schema_name = ? AND table_name = ?",
-        [ALIAS, endpoint.api, endpoint.name],
-    ).fetchall()[0][0]
-    if not known:
+    if not has_table(connection, endpoint.api, endpoint.name):
         return {}
     relation = connection.sql(f"FROM {qualified(endpoint)} LIMIT 0")
     return dict(zip(relation.columns, relation.types, strict=True))

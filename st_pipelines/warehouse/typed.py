@@ -1,4 +1,4 @@
-"""Staged pages as typed rows, in the temporary table `staged` of an in-memory database.
+"""Staged pages as typed rows, in a table of an in-memory database.
 
 A thread types the pages that have arrived while the next are fetched and checked: DuckDB works
 without Python's lock, so that both go on at once. The warehouse is not touched here.
@@ -61,16 +61,33 @@ class Refused(Exception):
 
 
 class TypedRows:
-    """The table `staged`; use as a context manager, fill with `add`, take with `finish`."""
+    """The table `staged`; use as a context manager, fill with `add`, take with `finish`.
 
-    def __init__(self, endpoint: Endpoint, load: Load, folder: Path) -> None:
+    Attributes:
+        name: of the table.
+        connection: to the database that holds it; open within the context only.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        load: Load,
+        folder: Path,
+        *,
+        name: str = "staged",
+        beside: TypedRows | None = None,
+    ) -> None:
         """Nothing is opened yet.
 
         Args:
             endpoint: whose rows.
             load: what they are marked with.
             folder: for what DuckDB moves out of memory.
+            name: of the table.
+            beside: rows in whose database the table is to be; an own one if None.
         """
+        self.name = name
+        self._beside = beside
         self._endpoint = endpoint
         self._load = load
         self._folder = folder
@@ -80,12 +97,15 @@ class TypedRows:
 
     def __enter__(self) -> TypedRows:
         """Opens the database and the thread."""
-        self.connection = duckdb.connect()
+        if self._beside is not None:
+            self.connection = self._beside.connection.cursor()
+        else:
+            self.connection = duckdb.connect()
+            self.connection.execute("SET threads = 1")  # the thread beside is the other core's work
+            self.connection.execute(f"SET temp_directory = {literal(str(self._folder))}")
         self.connection.execute("SET TimeZone = 'UTC'")
-        self.connection.execute("SET threads = 1")  # the thread beside is the other core's work
-        self.connection.execute(f"SET temp_directory = {literal(str(self._folder))}")
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="typed")
-        self.connection.execute("CREATE TEMP TABLE staged AS " + self._select([]), self._values())
+        self.connection.execute(f"CREATE TABLE {self.name} AS {self._select([])}", self._values())
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -118,7 +138,7 @@ class TypedRows:
             self._waiting.clear()
         self.wait()
         self._running = None
-        self.connection.execute("DELETE FROM staged")
+        self.connection.execute(f"DELETE FROM {self.name}")
 
     def finish(self) -> None:
         """Waits until all pages are typed.
@@ -138,8 +158,8 @@ class TypedRows:
 
     @property
     def rows(self) -> int:
-        """Rows in `staged`."""
-        return self.connection.execute("SELECT count(*) FROM staged").fetchall()[0][0]
+        """How many."""
+        return self.connection.execute(f"SELECT count(*) FROM {self.name}").fetchall()[0][0]
 
     def _busy_or_refused(self) -> bool:
         running = self._running
@@ -151,7 +171,8 @@ class TypedRows:
                 files, self._waiting = self._waiting, []
             if not files:
                 return
-            self.connection.execute("INSERT INTO staged " + self._select(files), self._values())
+            sql = f"INSERT INTO {self.name} {self._select(files)}"
+            self.connection.execute(sql, self._values())
 
     def _values(self) -> dict[str, Any]:
         load = self._load

@@ -22,7 +22,7 @@ from st_pipelines.catalog.model import (
     StructOf,
 )
 from st_pipelines.warehouse.connect import Warehouse
-from st_pipelines.warehouse.load import Loaded, load
+from st_pipelines.warehouse.load import Loaded, Typed, load
 from st_pipelines.warehouse.staging import Staging
 from st_pipelines.warehouse.typed import Load, TypedRows
 
@@ -115,7 +115,8 @@ class Place:
         pages = records if isinstance(records, bytes) else json.dumps(list(records)).encode()
         with self.staged(of, what) as (staging, typed):
             typed.add(staging.add(pages))
-            loaded = load(staging, typed, self.warehouse, what, catalog=catalog_of(of), entry=ENTRY)
+            listed = Typed(staging=staging, rows=typed)
+            loaded = load(listed, self.warehouse, what, catalog=catalog_of(of), entry=ENTRY)
         return loaded, staging
 
     def query(self, sql: str) -> list[tuple]:

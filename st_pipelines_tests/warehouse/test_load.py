@@ -16,7 +16,7 @@ import pytest
 from st_pipelines.catalog.model import Endpoint, Field, ListOf, Scalar, ScalarName, StructOf
 from st_pipelines.warehouse.connect import Warehouse
 from st_pipelines.warehouse.errors import WarehouseBusy, WarehouseFull, WarehouseUnusable
-from st_pipelines.warehouse.load import load
+from st_pipelines.warehouse.load import Typed, load
 from st_pipelines_tests.warehouse.making import (
     ENTRY,
     FIELDS,
@@ -272,7 +272,13 @@ def test_pages_that_arrive_after_a_refused_one_are_not_lost(place: Place) -> Non
         for page in pages:
             typed.add(staging.add(json.dumps(page).encode()))
             typed.wait()
-        loaded = load(staging, typed, place.warehouse, what, catalog=catalog_of(of), entry=ENTRY)
+        loaded = load(
+            Typed(staging=staging, rows=typed),
+            place.warehouse,
+            what,
+            catalog=catalog_of(of),
+            entry=ENTRY,
+        )
     assert loaded.counts.inserted == 20
     assert place.query("SELECT id, total, _extra FROM abc.things WHERE total IS NULL") == [
         (5, None, '{"total":""}')
@@ -289,7 +295,13 @@ def test_a_reading_that_starts_over_leaves_nothing_of_the_first(place: Place) ->
         typed.clear()
         typed.add(staging.files)
         typed.add(staging.add(json.dumps([record(id=3)]).encode()))
-        load(staging, typed, place.warehouse, what, catalog=catalog_of(of), entry=ENTRY)
+        load(
+            Typed(staging=staging, rows=typed),
+            place.warehouse,
+            what,
+            catalog=catalog_of(of),
+            entry=ENTRY,
+        )
     assert place.query("SELECT id FROM abc.things ORDER BY id") == [(1,), (3,)]
 
 

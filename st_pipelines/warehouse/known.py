@@ -1,0 +1,77 @@
+"""What the warehouse knows before a load that the load's reading has to be compared with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from st_pipelines.catalog.model import Endpoint, Scalar
+from st_pipelines.warehouse.books import FeedPlace, read_place
+from st_pipelines.warehouse.columns import quote
+from st_pipelines.warehouse.connect import Warehouse
+from st_pipelines.warehouse.merge import scope_of
+from st_pipelines.warehouse.schema import has_table, qualified
+from st_pipelines.warehouse.typed import Load, TypedRows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What the warehouse holds of an endpoint.
+
+    Attributes:
+        place: how far its feed was read.
+        missing: ids in the window's rows that the reading did not contain.
+        witness: an id that the reading did contain.
+    """
+
+    place: FeedPlace | None = None
+    missing: tuple[int, ...] = ()
+    witness: int | None = None
+
+
+def can_look_up(endpoint: Endpoint) -> bool:
+    """Whether single records can be asked for by their ids."""
+    return (
+        endpoint.ids and endpoint.key == ("id",) and endpoint.column("id").type == Scalar("BIGINT")
+    )
+
+
+def known(typed: TypedRows, warehouse: Warehouse, endpoint: Endpoint, load: Load) -> Known:
+    """Compares the rows that have been read with the table, for a few milliseconds.
+
+    Args:
+        typed: all rows of the reading.
+        warehouse: is opened for reading; it may not be there yet.
+        endpoint: whose rows.
+        load: which tenant and window.
+
+    Raises:
+        WarehouseError: it cannot be read.
+    """
+    connection = typed.connection
+    witness = None
+    if can_look_up(endpoint):
+        witness = connection.execute(f"SELECT max(id) FROM {typed.name}").fetchall()[0][0]
+    if not warehouse.exists:
+        return Known(witness=witness)
+    with warehouse.attached(connection, read_only=True):
+        if not has_table(connection, endpoint.api, endpoint.name):
+            return Known(witness=witness)
+        place = (
+            read_place(connection, endpoint, load.environment, load.tenant_id)
+            if endpoint.export
+            else None
+        )
+        wanted = can_look_up(endpoint) and not load.replaces  # else the reading itself tells
+        missing = _missing(typed, endpoint, load) if wanted else ()
+    return Known(place=place, missing=missing, witness=witness)
+
+
+def _missing(typed: TypedRows, endpoint: Endpoint, load: Load) -> tuple[int, ...]:
+    key = quote("id")
+    rows = typed.connection.execute(
+        f"SELECT {key} FROM {qualified(endpoint)} t "
+        f"WHERE t._tenant_id = ? AND t._deleted_at IS NULL AND {scope_of(endpoint, load)} "
+        f"AND NOT EXISTS (SELECT 1 FROM {typed.name} s WHERE s.{key} = t.{key}) ORDER BY 1",
+        [load.tenant_id],
+    ).fetchall()
+    return tuple(row[0] for row in rows if row[0] is not None)
