@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from st_pipelines.catalog.model import Catalog
-from st_pipelines.settings import SettingsError
+from st_pipelines.servicetitan.errors import ServiceTitanError
+from st_pipelines.settings import SettingsError, environment_name
 from st_pipelines.warehouse.errors import WarehouseError
 
 app = typer.Typer(
@@ -31,13 +32,15 @@ Customers = Annotated[int, typer.Option(min=1, help="Size of the company in the 
 Seed = Annotated[int, typer.Option(help="The same seed makes the same company.")]
 Api = Annotated[str | None, typer.Option(help="Only this API, such as jpm.")]
 Format = Annotated[str, typer.Option(help="table or json.")]
+Environment = Annotated[str, typer.Option(help="production or integration.")]
+Select = Annotated[list[str] | None, typer.Option(help="Only these tables: jpm.jobs, or crm.*.")]
 
 
 def main() -> None:
     """Entry point. What is understood ends with one line and exit code 1, without a traceback."""
     try:
         app()
-    except (SettingsError, WarehouseError, ValueError, OSError) as error:
+    except (SettingsError, ServiceTitanError, WarehouseError, ValueError, OSError) as error:
         console = Console(stderr=True)
         console.print(f"[red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise SystemExit(1) from None
@@ -107,6 +110,18 @@ def endpoints(api: Api = None, format: Format = "table") -> None:
         typer.echo(listing.as_json(catalog, api))
     else:
         Console().print(listing.as_table(catalog, api))
+
+
+@app.command()
+def reconcile(
+    environment: Environment,
+    select: Select = None,
+) -> None:
+    """Read whole tables and mark what ServiceTitan no longer has."""
+    from st_pipelines.reconcile import reconcile_tables
+
+    if reconcile_tables(environment_name(environment), select or [], Console()):
+        raise typer.Exit(1)
 
 
 @catalog_app.command("build")

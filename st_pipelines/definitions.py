@@ -16,7 +16,9 @@ import dagster as dg
 from st_pipelines.assets.factory import build_assets
 from st_pipelines.catalog.loader import load_catalog
 from st_pipelines.catalog.model import Catalog
+from st_pipelines.jobs import reconcile_job
 from st_pipelines.resources import ServiceTitanResource, WarehouseResource
+from st_pipelines.schedules import weekly_reconcile
 from st_pipelines.settings import ENVIRONMENTS, EnvironmentName, load_settings
 
 
@@ -40,12 +42,15 @@ def build_definitions(
     Raises:
         SettingsError: a setting is wrong or misspelt; missing credentials are no error here.
     """
-    settings = load_settings(environment, **overrides)
+    settings, catalog = load_settings(environment, **overrides), catalog or load_catalog()
     with warnings.catch_warnings():  # single-run backfills and code references, once an asset
         warnings.simplefilter("ignore", dg.BetaWarning)
-        assets = build_assets(environment, settings, catalog or load_catalog())
+        assets = build_assets(environment, settings, catalog)
+        reconcile = reconcile_job(environment, settings, catalog)
     return dg.Definitions(
         assets=assets,
+        jobs=[reconcile],
+        schedules=[weekly_reconcile(environment, settings, reconcile)],
         resources={
             "servicetitan": ServiceTitanResource(environment=environment),
             "warehouse": WarehouseResource(environment=environment),

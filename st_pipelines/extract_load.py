@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import time
 import uuid
+from collections.abc import Collection
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -75,6 +76,7 @@ class Job:
         timezone: IANA name by which records belong to days.
         run_id: noted with every row.
         catalog: for the warehouse's own list of endpoints.
+        history: tables of which every version of a row is kept.
     """
 
     client: Client
@@ -82,6 +84,7 @@ class Job:
     timezone: str
     run_id: str
     catalog: Catalog = dataclasses.field(default_factory=load_catalog)
+    history: Collection[str] = ()
 
 
 def extract_load(job: Job, endpoint: Endpoint, days: Days | None) -> LoadReport:
@@ -161,6 +164,7 @@ def _load_once(
         loaded_at=now,
         run_id=job.run_id,
         replaces=replaces,
+        history=endpoint.table in job.history,
     )
     folder = _staging_folder(job.warehouse, endpoint)
     with Staging(endpoint, folder) as staging, TypedRows(endpoint, what, folder) as typed:

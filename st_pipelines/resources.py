@@ -10,6 +10,7 @@ import dagster as dg
 from pydantic import PrivateAttr
 
 from st_pipelines import settings
+from st_pipelines.catalog.loader import load_catalog
 from st_pipelines.servicetitan.client import Client
 from st_pipelines.warehouse.connect import Warehouse
 
@@ -86,6 +87,11 @@ class WarehouseResource(dg.ConfigurableResource):
             return Warehouse(uri=self.uri, wait=self.wait_seconds)
         found = settings.warehouse(self.environment)  # pyright: ignore[reportArgumentType]
         return Warehouse(uri=found.uri, wait=self.wait_seconds)
+
+    @property
+    def history(self) -> frozenset[str]:
+        """Tables of which every version of a row is kept. Raises SettingsError."""
+        return settings.history(load_catalog())
 
     def query(self, sql: str) -> pd.DataFrame:
         """Runs a query, read-only.

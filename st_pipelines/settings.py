@@ -20,6 +20,8 @@ from dotenv import dotenv_values
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from st_pipelines.catalog.model import Catalog
+from st_pipelines.selection import select
 from st_pipelines.servicetitan.connection import Connection
 from st_pipelines.warehouse.connect import Warehouse
 
@@ -208,13 +210,37 @@ def warehouse(environment: EnvironmentName) -> Warehouse:
     return Warehouse(uri=str(folder / f"{environment}.duckdb"))
 
 
-def _prefix(environment: EnvironmentName) -> str:
+def history(catalog: Catalog) -> frozenset[str]:
+    """The tables of which every version is kept: `ST_HISTORY`, such as `jpm.jobs,crm.*`.
+
+    Raises:
+        SettingsError: it names a table that does not exist, or one whose records have no key.
+    """
+    values = {**dotenv_values(env_file()), **os.environ}
+    patterns = str(values.get("ST_HISTORY") or "").strip()
+    if not patterns:
+        return frozenset()
     try:
-        return _PREFIXES[environment]
-    except KeyError:
-        raise SettingsError(
-            f"unknown environment {environment!r}: name one of {', '.join(ENVIRONMENTS)}"
-        ) from None
+        chosen = select(catalog, [patterns])
+    except ValueError as error:
+        raise SettingsError(f"ST_HISTORY: {error}") from None
+    for endpoint in chosen:
+        if not endpoint.key and endpoint.table in patterns:
+            raise SettingsError(
+                f"ST_HISTORY: {endpoint.table} has no history, as nothing identifies its records"
+            )
+    return frozenset(endpoint.table for endpoint in chosen if endpoint.key)
+
+
+def environment_name(text: str) -> EnvironmentName:
+    """The environment of that name. Raises SettingsError."""
+    if text not in _PREFIXES:
+        raise SettingsError(f"unknown environment {text!r}: name one of {', '.join(ENVIRONMENTS)}")
+    return text  # pyright: ignore[reportReturnType]
+
+
+def _prefix(environment: EnvironmentName) -> str:
+    return _PREFIXES[environment_name(environment)]
 
 
 def _refuse_misspelt(environment: EnvironmentName) -> None:

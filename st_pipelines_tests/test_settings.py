@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from st_pipelines.settings import SettingsError, connection, load_settings, warehouse
+from st_pipelines.catalog.loader import load_catalog
+from st_pipelines.settings import SettingsError, connection, history, load_settings, warehouse
 
 COMPLETE = {
     "CLIENT_ID": "cid.abc",
@@ -136,3 +137,23 @@ def test_nothing_shows_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_there_is_no_default_environment() -> None:
     with pytest.raises(SettingsError, match="unknown environment 'prod': name one of production"):
         load_settings("prod")  # pyright: ignore[reportArgumentType]
+
+
+def test_history_is_kept_of_the_tables_that_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert history(load_catalog()) == frozenset()
+    monkeypatch.setenv("ST_HISTORY", "jpm.jobs, marketing_ads.*")
+    assert {"jpm.jobs", "marketing_ads.ad_group"} & history(load_catalog()) >= {"jpm.jobs"}
+    assert "marketing_ads.attributed_leads" not in history(load_catalog())
+
+
+@pytest.mark.parametrize(("value", "said"), [
+    ("jpm.jbos", "did you mean jpm.jobs"),
+    ("marketing_ads.attributed_leads", "nothing identifies its records"),
+])  # fmt: skip
+def test_history_that_cannot_be_kept_is_named(
+    monkeypatch: pytest.MonkeyPatch, value: str, said: str
+) -> None:
+    monkeypatch.setenv("ST_HISTORY", value)
+    with pytest.raises(SettingsError, match=said) as error:
+        history(load_catalog())
+    assert "ST_HISTORY" in str(error.value)

@@ -51,7 +51,7 @@ def _daily_asset(
     ) -> dg.MaterializeResult:
         days = days_of(partitions, context.partition_key_range)
         with explained(context.retry_number):
-            job = _job(servicetitan, warehouse, partitions.timezone, context.run.run_id)
+            job = job_of(servicetitan, warehouse, partitions.timezone, context.run.run_id)
             report = extract_load(job, endpoint, days)
         for key in context.partition_keys:
             rows = report.rows_by_date.get(date.fromisoformat(key), 0)
@@ -73,7 +73,7 @@ def _snapshot_asset(environment: str, endpoint: Endpoint, timezone: str) -> dg.A
         warehouse: WarehouseResource,
     ) -> dg.MaterializeResult:
         with explained(context.retry_number):
-            job = _job(servicetitan, warehouse, timezone, context.run.run_id)
+            job = job_of(servicetitan, warehouse, timezone, context.run.run_id)
             report = extract_load(job, endpoint, None)
         context.add_output_metadata({"dagster/row_count": report.table_rows})
         return _result(context, report)
@@ -94,14 +94,16 @@ def _definition(environment: str, endpoint: Endpoint) -> dict[str, Any]:
     }
 
 
-def _job(
+def job_of(
     servicetitan: ServiceTitanResource, warehouse: WarehouseResource, timezone: str, run_id: str
 ) -> Job:
+    """What a run's resources make of a load. Raises SettingsError."""
     return Job(
         client=servicetitan.client,
         warehouse=warehouse.warehouse,
         timezone=timezone,
         run_id=run_id,
+        history=warehouse.history,
     )
 
 

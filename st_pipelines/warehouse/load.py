@@ -26,6 +26,7 @@ from st_pipelines.warehouse.books import FeedPlace
 from st_pipelines.warehouse.columns import quote
 from st_pipelines.warehouse.connect import Warehouse, explained
 from st_pipelines.warehouse.fed import merge_fed
+from st_pipelines.warehouse.history import record_versions
 from st_pipelines.warehouse.merge import (
     Counts,
     Whose,
@@ -209,6 +210,8 @@ def _merge(
         fed = len(sources) > 1
         counts += Counts(deleted=mark_missing(connection, endpoint, whose, fed=fed))
     counts += Counts(deleted=mark_gone(connection, endpoint, whose, besides.gone))
+    if load.history:
+        record_versions(connection, endpoint, load)
     days = " UNION ".join(f"SELECT _partition_date FROM {source}" for source in sources)
     return Loaded(
         counts=counts,

@@ -43,6 +43,7 @@ class Load:
         loaded_at: moment of the load, aware.
         run_id: Dagster's run, or any name of the caller's.
         replaces: the reading was complete for its scope, so what it lacks is gone.
+        history: every version of a row is kept in a table of its own.
     """
 
     environment: str
@@ -54,6 +55,7 @@ class Load:
     loaded_at: datetime
     run_id: str
     replaces: bool = False
+    history: bool = False
 
 
 class Refused(Exception):

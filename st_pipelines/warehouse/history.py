@@ -1,0 +1,91 @@
+"""Every version of a row that was seen, in `history.<api>_<endpoint>`.
+
+It is written inside the load's transaction, after the merge. A row has one version that is open
+(`valid_to` is NULL) while it is there, and none while it is deleted. `valid_from` is the time of
+the change that made the version, as ServiceTitan tells it, or the load's where that does not tell
+(no cursor, or one that did not move).
+"""
+
+from __future__ import annotations
+
+import duckdb
+
+from st_pipelines.catalog.model import Endpoint, snake_case
+from st_pipelines.warehouse.columns import EXTRA, OWN_COLUMNS, literal, quote
+from st_pipelines.warehouse.connect import ALIAS
+from st_pipelines.warehouse.merge import table_cursor
+from st_pipelines.warehouse.schema import ensure_columns, qualified
+from st_pipelines.warehouse.sql import one
+from st_pipelines.warehouse.typed import Load
+
+SCHEMA = "history"
+_OWN_COLUMNS = {name: type_ for name, type_ in OWN_COLUMNS.items() if name != "_deleted_at"} | {
+    "valid_from": "TIMESTAMPTZ",
+    "valid_to": "TIMESTAMPTZ",
+}
+
+
+def history_name(endpoint: Endpoint) -> str:
+    """The table in the schema `history`."""
+    return f"{endpoint.api}_{endpoint.name}"
+
+
+def record_versions(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, load: Load) -> None:
+    """Adds the versions that this load made, and closes those that it ended.
+
+    The first time, every row that is in the table is a version.
+    """
+    ensure_columns(connection, endpoint, SCHEMA, history_name(endpoint), _OWN_COLUMNS)
+    history = f"{ALIAS}.{SCHEMA}.{quote(history_name(endpoint))}"
+    keys = [quote(snake_case(key)) for key in endpoint.key]
+    match = " AND ".join(["h._tenant_id = t._tenant_id", *(f"h.{k} = t.{k}" for k in keys)])
+    _find_touched(connection, endpoint, load, history)
+    connection.execute(
+        f"UPDATE {history} h SET valid_to = greatest(t._deleted_at, h.valid_from) FROM touched t "
+        f"WHERE {match} AND h.valid_to IS NULL AND t._deleted_at IS NOT NULL"
+    )
+    _find_new_versions(connection, endpoint, load, f"{history} h ON {match}")
+    connection.execute(
+        f"UPDATE {history} h SET valid_to = v.valid_from FROM touched t "
+        f"JOIN versions v ON v.row = t.rowid WHERE {match} AND h.valid_to IS NULL"
+    )
+    connection.execute(
+        f"INSERT INTO {history} BY NAME SELECT t.* EXCLUDE (_deleted_at), v.valid_from, "
+        "NULL::TIMESTAMPTZ AS valid_to FROM touched t JOIN versions v ON v.row = t.rowid"
+    )
+
+
+def _find_touched(
+    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, load: Load, history: str
+) -> None:
+    """Fills `touched` with the rows that this load wrote or marked; at first with all."""
+    tenant, now = load.tenant_id, _time(load.loaded_at)
+    begun = one(connection, f"SELECT count(*) FROM {history} WHERE _tenant_id = ?", [tenant])[0]
+    written = f"(_loaded_at = {now} AND _run_id = {literal(load.run_id)}) OR _deleted_at = {now}"
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE touched AS SELECT * FROM {qualified(endpoint)} "
+        f"WHERE _tenant_id = ? AND ({written if begun else 'true'})",
+        [tenant],
+    )
+
+
+def _find_new_versions(
+    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, load: Load, history: str
+) -> None:
+    """Fills `versions` with the touched rows that differ from their open version."""
+    content = [quote(f.column) for f in endpoint.row_fields] + [quote(EXTRA)]
+    same = " AND ".join(f"h.{column} IS NOT DISTINCT FROM t.{column}" for column in content)
+    cursor, now = f"any_value({table_cursor(endpoint, 't')})", _time(load.loaded_at)
+    last = "greatest(max(h.valid_from), max(h.valid_to))"
+    connection.execute(
+        "CREATE OR REPLACE TEMP TABLE versions AS SELECT t.rowid AS row, CASE "
+        f"WHEN {last} IS NULL THEN coalesce({cursor}, {now}) "
+        f"WHEN {cursor} > {last} THEN {cursor} ELSE greatest({now}, {last}) END AS valid_from "
+        f"FROM touched t LEFT JOIN {history} WHERE t._deleted_at IS NULL GROUP BY t.rowid "
+        "HAVING count(*) FILTER (WHERE h._tenant_id IS NOT NULL AND h.valid_to IS NULL "
+        f"AND {same}) = 0"
+    )
+
+
+def _time(moment: object) -> str:
+    return f"TIMESTAMPTZ {literal(str(moment))}"
