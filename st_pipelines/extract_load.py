@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import time
 import uuid
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -30,6 +30,10 @@ from st_pipelines.warehouse.typed import Load, TypedRows
 
 PAGES_IN_FLIGHT = 4
 """A page of 5,000 invoices has 17 MB; more of them at once are not faster."""
+
+
+def _utc_now() -> datetime:
+    return datetime.now(timezone.utc)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,6 +81,7 @@ class Job:
         run_id: noted with every row.
         catalog: for the warehouse's own list of endpoints.
         history: tables of which every version of a row is kept.
+        clock: tells the time at which windows are closed, aware.
     """
 
     client: Client
@@ -85,6 +90,7 @@ class Job:
     run_id: str
     catalog: Catalog = dataclasses.field(default_factory=load_catalog)
     history: Collection[str] = ()
+    clock: Callable[[], datetime] = _utc_now
 
 
 def extract_load(job: Job, endpoint: Endpoint, days: Days | None) -> LoadReport:
@@ -131,7 +137,7 @@ def reconcile(job: Job, endpoint: Endpoint) -> LoadReport | None:
     job.warehouse.check()
     if endpoint.by_day:
         return None
-    now = datetime.now(timezone.utc)
+    now = job.clock()
     keyless = endpoint.kind == "window" and not endpoint.key
     window = Window(start=None, end=now) if keyless else None
     return _load_once(
@@ -142,7 +148,7 @@ def reconcile(job: Job, endpoint: Endpoint) -> LoadReport | None:
 def _load_days(job: Job, endpoint: Endpoint, days: Days) -> LoadReport:
     if endpoint.by_day:
         days = dataclasses.replace(days, open_start=False)
-    window = days.window(datetime.now(timezone.utc))
+    window = days.window(job.clock())
     if window.start is not None:
         earlier = window.start - timedelta(days=endpoint.look_back_days)
         window = dataclasses.replace(window, start=earlier)
@@ -153,7 +159,7 @@ def _load_days(job: Job, endpoint: Endpoint, days: Days) -> LoadReport:
 def _load_once(
     job: Job, endpoint: Endpoint, window: Window | None, day: date | None, *, replaces: bool
 ) -> LoadReport:
-    started, now = time.monotonic(), datetime.now(timezone.utc)
+    started, now = time.monotonic(), job.clock()
     what = Load(
         environment=job.client.connection.environment,
         tenant_id=job.client.connection.tenant_id,

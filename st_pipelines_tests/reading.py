@@ -44,11 +44,22 @@ def days(first: str, last: str, *, open_start: bool = False) -> Days:
 
 
 def served(sandbox: Sandbox, endpoint: Endpoint) -> list[dict[str, Any]]:
-    """All records of an endpoint, numbers with a point as Decimal, exploded where it is."""
-    world = sandbox.world
-    texts = (
-        world.export_raw(endpoint.table) if endpoint.kind == "feed" else world.raw(endpoint.table)
-    )
+    """All records as the list serves them, or the feed where there is no list.
+
+    Numbers with a point are Decimals, and arrays that are exploded are.
+    """
+    held = sandbox.world.export_raw if endpoint.kind == "feed" else sandbox.world.raw
+    return _records(endpoint, held(endpoint.table))
+
+
+def records_of(sandbox: Sandbox, endpoint: Endpoint) -> list[dict[str, Any]]:
+    """All records with what only the export tells of them."""
+    if endpoint.export:
+        return _records(endpoint, sandbox.world.export_raw(endpoint.table))
+    return served(sandbox, endpoint)
+
+
+def _records(endpoint: Endpoint, texts: Iterable[bytes]) -> list[dict[str, Any]]:
     records = [json.loads(text, parse_float=Decimal) for text in texts]
     if endpoint.explode is None:
         return records

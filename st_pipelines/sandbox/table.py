@@ -54,6 +54,7 @@ class Table:
         self._writer = writer
         self._taken = 0
         self._planned_to = -1
+        self._last_created = 0
         self._pinned: set[int] = set()
         self._waiting: list[tuple[int, int, int, Item]] = []
         self._overrides: dict[int, Members] = {}
@@ -86,7 +87,7 @@ class Table:
         seen = bisect_right(item.moments, now)
         if position == _UNBORN:
             position = self._append(item.moments[0])
-            self._name(position, self._key_of(item, position))
+            self._name(position, self._free_key(item, position))
             self.items[position] = item
         self.modified[position] = max(self.modified[position], item.moments[seen - 1])
         if position not in self._pinned:
@@ -132,6 +133,12 @@ class Table:
         self.keys[position] = key
         self._positions[key] = position
 
+    def _free_key(self, item: Item, position: int) -> Key:
+        """The item's key; a later one where `create` has given that away: ids only rise."""
+        key = self._key_of(item, position)
+        taken = isinstance(key, int) and self.endpoint.key == ("id",) and key <= self._last_created
+        return self._new_key(position) if taken else key
+
     def _key_of(self, item: Item, position: int) -> Key:
         if self._has_text_key:
             return text_key(self.endpoint.table, item.draw, self._company.seed)
@@ -153,6 +160,7 @@ class Table:
         own = records.members(newest)
         if self.endpoint.key == ("id",) and not self.endpoint.explode:
             key = fields.get("id", self._new_key(position))
+            self._last_created = max(self._last_created, key if isinstance(key, int) else 0)
             own["id"] = records.as_served(key)
         else:
             key = position

@@ -39,7 +39,7 @@ from st_pipelines.warehouse.merge import (
     table_cursor,
 )
 from st_pipelines.warehouse.schema import ensure_table, qualified
-from st_pipelines.warehouse.sql import one
+from st_pipelines.warehouse.sql import changed, one
 from st_pipelines.warehouse.staging import MalformedRecords, Staging
 from st_pipelines.warehouse.typed import Load, Refused, TypedRows
 
@@ -167,9 +167,10 @@ def _finish(typed: TypedRows, staging: Staging) -> None:
             typed.finish()
         except Refused as error:
             raise MalformedRecords(f"{staging.endpoint.table}: {error}") from None
-    if typed.rows != staging.rows:
+    rows = typed.rows + typed.dropped
+    if rows != staging.rows:
         raise MalformedRecords(
-            f"{staging.endpoint.table}: {staging.rows} records were staged, {typed.rows} typed"
+            f"{staging.endpoint.table}: {staging.rows} records were staged, {rows} typed"
         )
 
 
@@ -184,10 +185,11 @@ def _drop_older_versions(typed: TypedRows, endpoint: Endpoint) -> None:
     if rows == distinct:
         return
     order = f"{table_cursor(endpoint)} DESC NULLS LAST, rowid DESC"
-    connection.execute(
+    typed.dropped += changed(
+        connection,
         f"DELETE FROM {typed.name} WHERE rowid IN (SELECT rowid FROM {typed.name} "
         f"WHERE NOT ({missing}) "
-        f"QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {order}) > 1)"
+        f"QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {order}) > 1)",
     )
 
 

@@ -67,6 +67,7 @@ class TypedRows:
 
     Attributes:
         name: of the table.
+        dropped: rows that were taken out again as older versions of others.
         connection: to the database that holds it; open within the context only.
     """
 
@@ -89,6 +90,7 @@ class TypedRows:
             beside: rows in whose database the table is to be; an own one if None.
         """
         self.name = name
+        self.dropped = 0
         self._beside = beside
         self._endpoint = endpoint
         self._load = load
@@ -140,6 +142,7 @@ class TypedRows:
             self._waiting.clear()
         self.wait()
         self._running = None
+        self.dropped = 0
         self.connection.execute(f"DELETE FROM {self.name}")
 
     def finish(self) -> None:
