@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-import uuid
 from datetime import date, datetime, timezone
-from pathlib import Path
 
 from st_pipelines.catalog.loader import load_catalog
 from st_pipelines.catalog.model import Catalog, Endpoint
@@ -24,6 +22,7 @@ from st_pipelines.warehouse.connect import Warehouse
 from st_pipelines.warehouse.load import Loaded, load
 from st_pipelines.warehouse.merge import Counts
 from st_pipelines.warehouse.staging import Drift, Staging
+from st_pipelines.warehouse.staging_folder import staging_folder
 from st_pipelines.warehouse.typed import Load, TypedRows
 
 PAGES_IN_FLIGHT = 4
@@ -111,8 +110,11 @@ def _load_once(job: Job, endpoint: Endpoint, days: Days | None) -> LoadReport:
         days = dataclasses.replace(days, open_start=False)
     window = days.window(now) if days else None
     what = _what(job, endpoint, days, window, now)
-    folder = _staging_folder(job.warehouse, endpoint)
-    with Staging(endpoint, folder) as staging, TypedRows(endpoint, what, folder) as typed:
+    with (
+        staging_folder(job.warehouse.path, endpoint.table) as folder,
+        Staging(endpoint, folder) as staging,
+        TypedRows(endpoint, what, folder) as typed,
+    ):
         stats = _stage(job.client, window, staging, typed)
         seconds = time.monotonic() - started
         loaded = load(
@@ -160,10 +162,6 @@ def _what(
         run_id=job.run_id,
         replaces=endpoint.kind == "snapshot" or (endpoint.kind == "window" and not endpoint.key),
     )
-
-
-def _staging_folder(warehouse: Warehouse, endpoint: Endpoint) -> Path:
-    return warehouse.path.parent / ".staging" / f"{endpoint.table}-{uuid.uuid4().hex[:12]}"
 
 
 def _report(

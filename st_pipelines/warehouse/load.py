@@ -79,7 +79,7 @@ def load(
         _finish(typed, staging)
         if staging.endpoint.key:
             _drop_older_versions(connection, staging.endpoint)
-        with warehouse.attached(connection):
+        with warehouse.attached(connection, f"{staging.endpoint.table}, run {load.run_id}"):
             connection.execute("BEGIN")
             loaded = _merge(connection, staging.endpoint, load)
             books.ensure_books(connection, catalog)
