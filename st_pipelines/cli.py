@@ -97,6 +97,22 @@ def _stop_with_the_caller() -> None:
 
 
 @app.command()
+def publish(
+    environment: Annotated[str, typer.Option(help="production, integration or sandbox.")],
+) -> None:
+    """Replace the read copy of a warehouse, `<name>_read.duckdb`, by its present state."""
+    from st_pipelines import settings
+    from st_pipelines.warehouse import publish as publishing
+
+    warehouse = settings.warehouse(environment)  # pyright: ignore[reportArgumentType]
+    made = publishing.publish(warehouse)
+    if made is None:
+        typer.echo(f"{publishing.read_copy(warehouse)} is up to date")
+    else:
+        typer.echo(f"{made.path}: {made.bytes / 1e6:,.1f} MB in {made.seconds:.1f} s")
+
+
+@app.command()
 def endpoints(api: Api = None, format: Format = "table") -> None:
     """List every endpoint: asset, table, path, kind, cursor, key, scope, columns."""
     from st_pipelines.catalog import listing

@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-import uuid
 from collections.abc import Callable, Collection
 from datetime import date, datetime, timedelta, timezone
-from pathlib import Path
 
 from st_pipelines.catalog.loader import load_catalog
 from st_pipelines.catalog.model import Catalog, Endpoint
@@ -26,6 +24,7 @@ from st_pipelines.warehouse.connect import Warehouse
 from st_pipelines.warehouse.load import Loaded, Typed, load
 from st_pipelines.warehouse.merge import Counts
 from st_pipelines.warehouse.staging import Drift, Staging
+from st_pipelines.warehouse.staging_folder import staging_folder
 from st_pipelines.warehouse.typed import Load, TypedRows
 
 PAGES_IN_FLIGHT = 4
@@ -172,8 +171,11 @@ def _load_once(
         replaces=replaces,
         history=endpoint.table in job.history,
     )
-    folder = _staging_folder(job.warehouse, endpoint)
-    with Staging(endpoint, folder) as staging, TypedRows(endpoint, what, folder) as typed:
+    with (
+        staging_folder(job.warehouse.path, endpoint.table) as folder,
+        Staging(endpoint, folder) as staging,
+        TypedRows(endpoint, what, folder) as typed,
+    ):
         listed = Typed(staging=staging, rows=typed)
         stats = _stage(job.client, window, staging, typed)
         whole = window is None and replaces
@@ -206,10 +208,6 @@ def _stage(client: Client, window: Window | None, staging: Staging, typed: Typed
         )
         total.readings = max(total.readings, stats.readings)
     return total
-
-
-def _staging_folder(warehouse: Warehouse, endpoint: Endpoint) -> Path:
-    return warehouse.path.parent / ".staging" / f"{endpoint.table}-{uuid.uuid4().hex[:12]}"
 
 
 def _report(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -13,6 +14,8 @@ from st_pipelines import settings
 from st_pipelines.catalog.loader import load_catalog
 from st_pipelines.servicetitan.client import Client
 from st_pipelines.warehouse.connect import Warehouse
+from st_pipelines.warehouse.errors import WarehouseError
+from st_pipelines.warehouse.publish import publish, publish_if_due
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,13 +83,32 @@ class WarehouseResource(dg.ConfigurableResource):
     uri: str | None = None
     wait_seconds: float = 120.0
 
+    _copy_is_behind: bool = PrivateAttr(default=False)
+
     @property
     def warehouse(self) -> Warehouse:
         """Where tables land."""
-        if self.uri:
-            return Warehouse(uri=self.uri, wait=self.wait_seconds)
         found = settings.warehouse(self.environment)  # pyright: ignore[reportArgumentType]
-        return Warehouse(uri=found.uri, wait=self.wait_seconds)
+        return dataclasses.replace(found, uri=self.uri or found.uri, wait=self.wait_seconds)
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[WarehouseResource]:
+        """Publishes at the end of a run what is not in the read copy, even if it is not due.
+
+        Else the last loads of a night would not be read before those of the next.
+        """
+        yield self
+        if self._copy_is_behind:
+            with _only_logged(context.log):
+                publish(self.warehouse)
+
+    def publish_if_due(self, log: dg.DagsterLogManager) -> None:
+        """After a load: replaces the read copy, if publishing is on and the last is old enough."""
+        with _only_logged(log):
+            warehouse = self.warehouse
+            if warehouse.publish_seconds is not None:
+                self._copy_is_behind = True
+                self._copy_is_behind = publish_if_due(warehouse) is None
 
     @property
     def history(self) -> frozenset[str]:
@@ -101,3 +123,13 @@ class WarehouseResource(dg.ConfigurableResource):
         """
         with self.warehouse.reading() as connection:
             return connection.execute(sql).df()
+
+
+@contextmanager
+def _only_logged(log: dg.DagsterLogManager | None) -> Iterator[None]:
+    """A load is done also if its copy cannot be made."""
+    try:
+        yield
+    except (WarehouseError, settings.SettingsError, OSError) as error:
+        if log is not None:
+            log.warning(f"the read copy was not replaced: {error}")

@@ -8,6 +8,7 @@ variable wins over `.env` in the working directory. Nothing here has a default e
 from __future__ import annotations
 
 import difflib
+import math
 import os
 from datetime import date, datetime, timezone
 from ipaddress import ip_address
@@ -202,12 +203,32 @@ def warehouse(environment: EnvironmentName) -> Warehouse:
     """The environment's warehouse: `ST_WAREHOUSE_DIR` (default `data`) / `<environment>.duckdb`.
 
     The sandbox's may be named by `ST_SANDBOX_WAREHOUSE`, as `st-pipelines demo` does.
+    `ST_PUBLISH_SECONDS` has a read copy made after loads, see `warehouse.publish`.
+
+    Raises:
+        SettingsError: a value is wrong, or there is no such environment.
     """
+    _prefix(environment)
     values = {**dotenv_values(env_file()), **os.environ}
-    if environment == "sandbox" and values.get("ST_SANDBOX_WAREHOUSE"):
-        return Warehouse(uri=str(values["ST_SANDBOX_WAREHOUSE"]))
     folder = Path(str(values.get("ST_WAREHOUSE_DIR") or "data").strip())
-    return Warehouse(uri=str(folder / f"{environment}.duckdb"))
+    file = str(folder / f"{environment}.duckdb")
+    if environment == "sandbox" and values.get("ST_SANDBOX_WAREHOUSE"):
+        file = str(values["ST_SANDBOX_WAREHOUSE"])
+    return Warehouse(uri=file, publish_seconds=_publish_seconds(values.get("ST_PUBLISH_SECONDS")))
+
+
+def _publish_seconds(text: str | None) -> float | None:
+    """Seconds between two read copies; None, which is none at all, where it is empty or 0."""
+    try:
+        seconds = float((text or "0").strip() or 0)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise SettingsError(
+            f"ST_PUBLISH_SECONDS: {text!r} is no number of seconds: give one such as 300, or 0 to "
+            "publish no read copy"
+        )
+    return seconds or None
 
 
 def history(catalog: Catalog) -> frozenset[str]:

@@ -56,7 +56,7 @@ def _daily_asset(
         for key in context.partition_keys:
             rows = report.rows_by_date.get(date.fromisoformat(key), 0)
             context.add_asset_metadata({"dagster/partition_row_count": rows}, partition_key=key)
-        return _result(context, report)
+        return _result(context, report, warehouse)
 
     make = dg.asset(
         **_definition(environment, endpoint),
@@ -76,7 +76,7 @@ def _snapshot_asset(environment: str, endpoint: Endpoint, timezone: str) -> dg.A
             job = job_of(servicetitan, warehouse, timezone, context.run.run_id)
             report = extract_load(job, endpoint, None)
         context.add_output_metadata({"dagster/row_count": report.table_rows})
-        return _result(context, report)
+        return _result(context, report, warehouse)
 
     make = dg.asset(**_definition(environment, endpoint))
     return make(load_whole)
@@ -107,7 +107,10 @@ def job_of(
     )
 
 
-def _result(context: dg.AssetExecutionContext, report: LoadReport) -> dg.MaterializeResult:
+def _result(
+    context: dg.AssetExecutionContext, report: LoadReport, warehouse: WarehouseResource
+) -> dg.MaterializeResult:
+    warehouse.publish_if_due(context.log)
     for line in _notes(report):
         context.log.warning(line)
     return dg.MaterializeResult(metadata=report_metadata(report))

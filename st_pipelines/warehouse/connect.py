@@ -1,7 +1,14 @@
 """Opening a warehouse: for as short as possible, waiting for whoever holds it.
 
 A DuckDB file belongs to one process at a time, readers included. So a load does its work in an
-in-memory database and attaches the file only to merge; attaching waits, bounded, for the lock.
+in-memory database and attaches the file only to merge; attaching waits, bounded: first for its turn
+among the loads (`turns`), then for DuckDB's lock, which a shell or notebook may hold.
+
+What survives a power failure (seen in the system calls of DuckDB 1.5.6 and 2.0.1): COMMIT returns
+after fdatasync of the blocks that were written and then of the log `<file>.wal`, so a committed
+load stays. DETACH moves the log into the file (fdatasync, a new header, fdatasync) and removes it;
+cut short, it is done by the next ATTACH. A new file is made beside its place and put there when it
+is complete, and its folder is synced, which DuckDB does not do.
 """
 
 from __future__ import annotations
@@ -10,13 +17,15 @@ import contextlib
 import errno
 import os
 import re
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import duckdb
-import tenacity
 
+from st_pipelines.warehouse import soundness
 from st_pipelines.warehouse.columns import literal, quote
 from st_pipelines.warehouse.errors import (
     WarehouseBusy,
@@ -24,9 +33,21 @@ from st_pipelines.warehouse.errors import (
     WarehouseFull,
     WarehouseUnusable,
 )
+from st_pipelines.warehouse.staging_folder import staging_folder
+from st_pipelines.warehouse.turns import Deadline, Turn, pause, turn
 
 ALIAS = "warehouse"
+_Opened = TypeVar("_Opened")
 _HELD = re.compile(r"Conflicting lock is held in (?P<program>.*?) \(PID (?P<pid>\d+)\)")
+_DAMAGED = (
+    "not a valid DuckDB database",
+    "Corrupt database file",
+    "Corrupt WAL file",
+    "Failure while replaying WAL",
+    "Could not read enough bytes",
+    "Serialization",
+)
+_opening = threading.Lock()  # nobody may look into a file while another thread attaches it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +56,13 @@ class Warehouse:
 
     Attributes:
         uri: a path of a DuckDB file, or `duckdb:` and a path.
-        wait: seconds to wait for another process that holds the file.
+        wait: seconds to wait for others that hold the file, or want it and asked before.
+        publish_seconds: seconds between two read copies that are made after loads; None for none.
     """
 
     uri: str
     wait: float = 120.0
+    publish_seconds: float | None = None
 
     @property
     def path(self) -> Path:
@@ -80,58 +103,120 @@ class Warehouse:
                 f"warehouse {path} cannot be written: set ST_WAREHOUSE_DIR to a folder that you "
                 "can write, or mend the permissions"
             )
-        _check_magic(path)
+        _look_at(path)
 
     @contextlib.contextmanager
     def attached(
-        self, connection: duckdb.DuckDBPyConnection, *, read_only: bool = False
+        self, connection: duckdb.DuckDBPyConnection, purpose: str = "a load"
     ) -> Iterator[None]:
         """The warehouse attached to a connection as `warehouse`, detached on leaving.
 
         Args:
-            connection: to attach it to.
-            read_only: for reading; the file must be there.
+            connection: of an in-memory database.
+            purpose: told to others that wait meanwhile.
 
         Raises:
-            WarehouseBusy: another process held it for all of `wait`; names it.
+            WarehouseBusy: others held it for all of `wait`; names the one that does now.
             WarehouseUnusable, WarehouseFull: as the classes say.
         """
         self.check()
-        attach = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(WarehouseBusy),
-            stop=tenacity.stop_after_delay(self.wait),
-            wait=tenacity.wait_random(0.02, 0.25),
-            reraise=True,
-        )
-        attach(self._attach, connection, read_only)
+        deadline = Deadline(self.wait)
+        with (
+            turn(self.path, deadline, purpose) as held,
+            self.attachment(connection, held, deadline),
+        ):
+            yield
+
+    @contextlib.contextmanager
+    def attachment(
+        self, connection: duckdb.DuckDBPyConnection, held: Turn, deadline: Deadline
+    ) -> Iterator[None]:
+        """As `attached`, for the one whose turn it is already."""
+        _retried(lambda: _attach(connection, self.path), held, deadline)
         try:
             yield
-        except duckdb.Error as error:
+        except BaseException as error:
             with contextlib.suppress(duckdb.Error):
                 connection.execute("ROLLBACK")
-            raise explained(error, self.path) from error
+            if isinstance(error, duckdb.Error):
+                raise explained(error, self.path) from error
+            raise
         finally:
+            # a commit that cannot be moved into the file stays in the log beside it
             with contextlib.suppress(duckdb.Error):
                 connection.execute(f"DETACH {ALIAS}")
 
-    def _attach(self, connection: duckdb.DuckDBPyConnection, read_only: bool) -> None:
-        mode = " (READ_ONLY)" if read_only else ""
-        try:
-            connection.execute(f"ATTACH {literal(str(self.path))} AS {quote(ALIAS)}{mode}")
-        except duckdb.Error as error:
-            raise explained(error, self.path) from None
-
     @contextlib.contextmanager
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A read-only connection to the file. Raises WarehouseError."""
-        _check_magic(self.path)
-        try:
-            connection = duckdb.connect(str(self.path), read_only=True)
-        except duckdb.Error as error:
-            raise explained(error, self.path) from None
+        """A read-only connection to the file; waits as loads do. Raises WarehouseError."""
+        deadline = Deadline(self.wait)
+        with turn(self.path, deadline, "a query") as held:
+            connection = _retried(lambda: _opened_to_read(self.path), held, deadline)
         with connection:
             connection.execute("SET TimeZone = 'UTC'")
             yield connection
+
+
+def _retried(open_: Callable[[], _Opened], held: Turn, deadline: Deadline) -> _Opened:
+    """What opens the file, until DuckDB's lock is free: not all that hold it wait for turns."""
+    while True:
+        try:
+            return open_()
+        except WarehouseBusy as error:
+            if not deadline.left:
+                raise
+            held.tell(str(error))
+            pause(deadline)
+
+
+def _look_at(path: Path) -> None:
+    with _opening:
+        soundness.check(path)
+
+
+def _attach(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    with _opening:
+        soundness.check(path)
+        try:
+            if not path.exists():
+                _make(connection, path)
+            connection.execute(f"ATTACH {literal(str(path))} AS {quote(ALIAS)}")
+        except duckdb.Error as error:
+            raise explained(error, path) from None
+
+
+def _make(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """An empty database, there at once or not at all: a half made one could not be opened."""
+    with staging_folder(path, path.name) as new:
+        connection.execute(f"ATTACH {literal(str(new))} AS made")
+        connection.execute("DETACH made")
+        try:
+            os.link(new, path)  # unlike a rename, it never replaces what another made meanwhile
+        except FileExistsError:
+            pass
+        except OSError as error:  # a file system without links: DuckDB makes the file in its place
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Has the disk remember which files are in a folder."""
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems have no such thing
+            os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def _opened_to_read(path: Path) -> duckdb.DuckDBPyConnection:
+    with _opening:
+        soundness.check(path)
+        try:
+            return duckdb.connect(str(path), read_only=True)
+        except duckdb.Error as error:
+            raise explained(error, path) from None
 
 
 def explained(error: Exception, path: Path) -> Exception:
@@ -144,14 +229,16 @@ def explained(error: Exception, path: Path) -> Exception:
         )
     if "could not set lock on file" in text.lower():
         return WarehouseBusy(f"warehouse {path} is held by another process")
-    if "file handle conflict" in text or "already attached" in text:
+    if any(sign in text for sign in ("file handle conflict", "already attached", "same database")):
         return WarehouseBusy(f"warehouse {path} is open in this process: close that connection")
-    if "No space left" in text or _is_full(error):
-        return WarehouseFull(f"no space left on the disk of warehouse {path}: nothing was written")
-    damaged = ("not a valid DuckDB database", "Corrupt database file", "Serialization")
-    if any(sign in text for sign in damaged):
+    if any(sign in text for sign in ("No space left", "File too large")) or _is_full(error):
+        return WarehouseFull(
+            f"no space left on the disk of warehouse {path}, or a limit for the size of files: "
+            "nothing was written"
+        )
+    if any(sign in text for sign in _DAMAGED):
         return WarehouseUnusable(
-            f"warehouse {path} is no DuckDB database, or a damaged one: {text}"
+            f"warehouse {path} is damaged, and left as it is ({text}): {soundness.advice(path)}"
         )
     if isinstance(error, duckdb.IOException):
         return WarehouseUnusable(f"warehouse {path}: {text}")
@@ -159,19 +246,7 @@ def explained(error: Exception, path: Path) -> Exception:
 
 
 def _is_full(error: BaseException) -> bool:
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-
-
-def _check_magic(path: Path) -> None:
-    """A file of another program is named before DuckDB touches it."""
-    if not path.exists() or path.stat().st_size == 0:
-        return
-    with path.open("rb") as file:
-        head = file.read(16)
-    if head[8:12] != b"DUCK":
-        raise WarehouseUnusable(
-            f"warehouse {path} is no DuckDB database: name another file, this one is left as it is"
-        )
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 __all__ = ["ALIAS", "Warehouse", "WarehouseError", "explained"]

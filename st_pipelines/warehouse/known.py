@@ -40,7 +40,7 @@ def known(typed: TypedRows, warehouse: Warehouse, endpoint: Endpoint, load: Load
 
     Args:
         typed: all rows of the reading.
-        warehouse: is opened for reading; it may not be there yet.
+        warehouse: is opened for a moment; it may not be there yet.
         endpoint: whose rows.
         load: which tenant and window.
 
@@ -53,7 +53,7 @@ def known(typed: TypedRows, warehouse: Warehouse, endpoint: Endpoint, load: Load
         witness = connection.execute(f"SELECT max(id) FROM {typed.name}").fetchall()[0][0]
     if not warehouse.exists:
         return Known(witness=witness)
-    with warehouse.attached(connection, read_only=True):
+    with warehouse.attached(connection, f"a look at {endpoint.table}"):
         if not has_table(connection, endpoint.api, endpoint.name):
             return Known(witness=witness)
         place = (

@@ -127,8 +127,9 @@ def load(
     listed.finish()
     if besides.fed:
         besides.fed.finish()
+    purpose = f"{listed.staging.endpoint.table}, run {load.run_id}"
     connection, endpoint = listed.rows.connection, listed.staging.endpoint
-    with _understood(listed.staging), warehouse.attached(connection):
+    with _understood(listed.staging), warehouse.attached(connection, purpose):
         connection.execute("BEGIN")
         loaded = _merge(connection, endpoint, load, besides)
         books.ensure_books(connection, catalog)
