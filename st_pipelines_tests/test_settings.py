@@ -136,3 +136,28 @@ def test_nothing_shows_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_there_is_no_default_environment() -> None:
     with pytest.raises(SettingsError, match="unknown environment 'prod': name one of production"):
         load_settings("prod")  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("300", 300.0), (" 0.5 ", 0.5), ("0", None), ("", None)]
+)
+def test_how_often_a_read_copy_is_made(
+    monkeypatch: pytest.MonkeyPatch, text: str, seconds: float | None
+) -> None:
+    assert warehouse("production").publish_seconds is None
+    monkeypatch.setenv("ST_PUBLISH_SECONDS", text)
+    assert warehouse("production").publish_seconds == seconds
+    monkeypatch.setenv("ST_SANDBOX_WAREHOUSE", "x.duckdb")
+    assert warehouse("sandbox").publish_seconds == seconds
+
+
+@pytest.mark.parametrize("text", ["often", "-1", "inf", "nan"])
+def test_a_wrong_number_of_seconds_is_named(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("ST_PUBLISH_SECONDS", text)
+    with pytest.raises(SettingsError, match=f"ST_PUBLISH_SECONDS: '{text}' is no number"):
+        warehouse("production")
+
+
+def test_a_warehouse_of_an_unknown_environment_is_refused() -> None:
+    with pytest.raises(SettingsError, match="unknown environment 'prod'"):
+        warehouse("prod")  # pyright: ignore[reportArgumentType]

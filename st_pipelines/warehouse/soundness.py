@@ -21,6 +21,8 @@ from st_pipelines.warehouse.errors import WarehouseUnusable
 
 _HEAD = bytes.fromhex("6400 6265 0002")  # a log of version 2, as of every DuckDB since 0.10
 _COMMITTED = bytes.fromhex("0500000000000000 e7fe7d722fed3d5e 640064ffff")
+_ID = bytes.fromhex("6600 10")  # and its 16 numbers
+_CHECKPOINT = bytes.fromhex("6700")
 _LONGEST_HEAD = 64
 
 
@@ -104,14 +106,19 @@ def _is_sound(log: Path) -> bool:
 def _end_of_head(head: bytes) -> int | None:
     """Where the first entry begins: behind the version, and the database's id in DuckDB 2."""
     at = len(_HEAD)
-    if head[at : at + 3] == b"\x66\x00\x10":
-        at += 3 + 16
-    if head[at : at + 2] == b"\x67\x00":
-        at += 2
-        while head[at : at + 1] > b"\x7f":  # a number in LEB128
-            at += 1
-        at += 1
+    if head[at : at + 3] == _ID:
+        at = _behind_numbers(head, at + len(_ID), _ID[-1])
+    if head[at : at + 2] == _CHECKPOINT:
+        at = _behind_numbers(head, at + len(_CHECKPOINT), 1)
     return at + 2 if head[at : at + 2] == b"\xff\xff" else None
+
+
+def _behind_numbers(head: bytes, at: int, count: int) -> int:
+    """Each is in LEB128: the last of its bytes is the one below 128."""
+    while count and at < len(head):
+        count -= head[at] < 128
+        at += 1
+    return at
 
 
 def _end_of_entry(file: BinaryIO, at: int, size: int) -> int | None:
