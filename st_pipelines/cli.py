@@ -97,14 +97,12 @@ def _stop_with_the_caller() -> None:
 
 
 @app.command()
-def publish(
-    environment: Annotated[str, typer.Option(help="production, integration or sandbox.")],
-) -> None:
+def publish(environment: Environment) -> None:
     """Replace the read copy of a warehouse, `<name>_read.duckdb`, by its present state."""
     from st_pipelines import settings
     from st_pipelines.warehouse import publish as publishing
 
-    warehouse = settings.warehouse(environment)  # pyright: ignore[reportArgumentType]
+    warehouse = settings.warehouse(environment_name(environment))
     made = publishing.publish(warehouse)
     if made is None:
         typer.echo(f"{publishing.read_copy(warehouse)} is up to date")

@@ -15,6 +15,7 @@ import pytest
 from st_pipelines.catalog.loader import load_catalog
 from st_pipelines.definitions import build_definitions
 from st_pipelines.sandbox.server import Sandbox
+from st_pipelines.warehouse import publish
 from st_pipelines.warehouse.errors import WarehouseBusy
 from st_pipelines_tests.conftest import NOW
 
@@ -250,3 +251,33 @@ def test_the_warehouse_resource_gives_dataframes(
     materialize(instance, "settings.user_roles")
     frame = WarehouseResource(environment="production").query("SELECT id FROM settings.user_roles")
     assert len(frame) == count(configured, "settings.user_roles")
+
+
+def test_the_read_copy_follows_the_loads_of_a_run(
+    instance: dg.DagsterInstance, configured: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within the run it is made once an hour, so here after the first load; and at the end."""
+    monkeypatch.setenv("ST_PUBLISH_SECONDS", "3600")
+    made: list[int] = []
+    replace = publish._replace
+    monkeypatch.setattr(publish, "_replace", lambda w: made.append(1) or replace(w))
+    tables = ("settings.user_roles", "settings.tag_types", "settings.business_units")
+    assert materialize(instance, *tables, partitions=(FIRST, LAST)).success
+    assert len(made) == 2
+    copy = configured.with_name("production_read.duckdb")
+    for table in tables:
+        assert count(copy, table) == count(configured, table)
+
+
+def test_a_copy_that_cannot_be_made_is_a_warning_of_a_load_that_is_done(
+    instance: dg.DagsterInstance, configured: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setenv("ST_PUBLISH_SECONDS", "1")
+    monkeypatch.setattr(publish, "_copy_bytes", full)
+    result = materialize(instance, "settings.user_roles")
+    assert result.success
+    told = [r.event_log_entry for r in instance.get_records_for_run(result.run_id).records]
+    assert "the read copy was not replaced: no space left" in str([e.user_message for e in told])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -218,3 +219,23 @@ def rows_of_latest_load(url: str, key: list[str]) -> int:
         entries = data["assetOrError"]["assetMaterializations"][0]["metadataEntries"]
         return next(e["intValue"] for e in entries if e["label"] == "rows_in_table")
     raise AssertionError(f"nothing serves at {url}")
+
+
+def test_publish_makes_a_read_copy_and_says_where(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    duckdb.connect(str(tmp_path / "data" / "production.duckdb")).close()
+    command = ("publish", "--environment", "production")
+    assert re.match(r"data/production_read\.duckdb: 0\.\d MB in ", run(*command).stdout)
+    assert run(*command).stdout == "data/production_read.duckdb is up to date\n"
+    duckdb.connect("data/production_read.duckdb", read_only=True).close()
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [("integration", "does not exist yet: load something"), ("prod", "unknown environment 'prod'")],
+)
+def test_publish_says_what_is_missing(environment: str, told: str) -> None:
+    done = run("publish", "--environment", environment)
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr

@@ -157,3 +157,28 @@ def test_history_that_cannot_be_kept_is_named(
     with pytest.raises(SettingsError, match=said) as error:
         history(load_catalog())
     assert "ST_HISTORY" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("300", 300.0), (" 0.5 ", 0.5), ("0", None), ("", None)]
+)
+def test_how_often_a_read_copy_is_made(
+    monkeypatch: pytest.MonkeyPatch, text: str, seconds: float | None
+) -> None:
+    assert warehouse("production").publish_seconds is None
+    monkeypatch.setenv("ST_PUBLISH_SECONDS", text)
+    assert warehouse("production").publish_seconds == seconds
+    monkeypatch.setenv("ST_SANDBOX_WAREHOUSE", "x.duckdb")
+    assert warehouse("sandbox").publish_seconds == seconds
+
+
+@pytest.mark.parametrize("text", ["often", "-1", "inf", "nan"])
+def test_a_wrong_number_of_seconds_is_named(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("ST_PUBLISH_SECONDS", text)
+    with pytest.raises(SettingsError, match=f"ST_PUBLISH_SECONDS: '{text}' is no number"):
+        warehouse("production")
+
+
+def test_a_warehouse_of_an_unknown_environment_is_refused() -> None:
+    with pytest.raises(SettingsError, match="unknown environment 'prod'"):
+        warehouse("prod")  # pyright: ignore[reportArgumentType]

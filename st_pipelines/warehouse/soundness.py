@@ -19,15 +19,22 @@ from typing import BinaryIO
 
 from st_pipelines.warehouse.errors import WarehouseUnusable
 
+try:
+    import fcntl
+except ImportError:  # Windows, where an open file cannot be opened by another anyway
+    fcntl = None
+
 _HEAD = bytes.fromhex("6400 6265 0002")  # a log of version 2, as of every DuckDB since 0.10
 _COMMITTED = bytes.fromhex("0500000000000000 e7fe7d722fed3d5e 640064ffff")
+_ID = bytes.fromhex("6600 10")  # and its 16 numbers
+_CHECKPOINT = bytes.fromhex("6700")
 _LONGEST_HEAD = 64
 
 
 def check(path: Path) -> None:
     """Looks at the file and its log, changing neither.
 
-    A file that this process has open is left alone: a lock on a file is lost when the process that
+    A log that its living process is writing to is not judged. A file that this process has open is left alone: a lock on a file is lost when the process that
     holds it closes the file, even if it had opened it once more for that.
 
     Raises:
@@ -44,7 +51,7 @@ def check(path: Path) -> None:
             )
         return
     _check_magic(path)
-    if log.exists() and not _is_sound(log):
+    if _is_damaged(log) and not _is_held(path) and _is_damaged(log):  # it may just have been in use
         raise WarehouseUnusable(
             f"the log {log} of the warehouse is damaged; it may hold a committed load, so it is "
             f"left as it is: {advice(path)}; or move the log away and load the last days again"
@@ -76,6 +83,18 @@ def _is(file: int, wanted: os.stat_result) -> bool:
         return False
 
 
+def _is_held(path: Path) -> bool:
+    """Whether a process has the file open in DuckDB, which locks it."""
+    if fcntl is None:
+        return False
+    with path.open("rb") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
 def _check_magic(path: Path) -> None:
     with path.open("rb") as file:
         head = file.read(16)
@@ -87,6 +106,13 @@ def _check_magic(path: Path) -> None:
         raise WarehouseUnusable(
             f"warehouse {path} is no DuckDB database: name another file, this one is left as it is"
         )
+
+
+def _is_damaged(log: Path) -> bool:
+    try:
+        return not _is_sound(log)
+    except FileNotFoundError:
+        return False
 
 
 def _is_sound(log: Path) -> bool:
@@ -104,14 +130,19 @@ def _is_sound(log: Path) -> bool:
 def _end_of_head(head: bytes) -> int | None:
     """Where the first entry begins: behind the version, and the database's id in DuckDB 2."""
     at = len(_HEAD)
-    if head[at : at + 3] == b"\x66\x00\x10":
-        at += 3 + 16
-    if head[at : at + 2] == b"\x67\x00":
-        at += 2
-        while head[at : at + 1] > b"\x7f":  # a number in LEB128
-            at += 1
-        at += 1
+    if head[at : at + 3] == _ID:
+        at = _behind_numbers(head, at + len(_ID), _ID[-1])
+    if head[at : at + 2] == _CHECKPOINT:
+        at = _behind_numbers(head, at + len(_CHECKPOINT), 1)
     return at + 2 if head[at : at + 2] == b"\xff\xff" else None
+
+
+def _behind_numbers(head: bytes, at: int, count: int) -> int:
+    """Each is in LEB128: the last of its bytes is the one below 128."""
+    while count and at < len(head):
+        count -= head[at] < 128
+        at += 1
+    return at
 
 
 def _end_of_entry(file: BinaryIO, at: int, size: int) -> int | None:

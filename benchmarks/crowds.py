@@ -1,0 +1,187 @@
+"""Eight processes that write one warehouse and four that read its copy, all the time.
+
+Each writer loads days of a table again and again, and publishes when that is due; each reader
+opens the read copy, asks it the same several times, and opens it anew. Reported is how long writers
+waited for their turn and readers for an answer. Exits 1 if anything failed, if a copy gave two
+answers to one question while it was open, or if the tables do not end as those of a single load.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from loading import PATHS, TABLES, differences, history, job
+from rich.console import Console
+from rich.table import Table
+from server import Server
+
+from st_pipelines.catalog.loader import load_catalog
+from st_pipelines.extract_load import extract_load
+from st_pipelines.warehouse.connect import Warehouse
+from st_pipelines.warehouse.publish import publish, publish_if_due, read_copy
+
+QUESTION = (
+    "SELECT count(*), sum(i.total), max(j.modified_on) FROM accounting.invoices i "
+    "JOIN jpm.jobs j ON j.id = i.job_id JOIN crm.customers c ON c.id = j.customer_id"
+)
+
+
+def main() -> int:
+    options = _options()
+    if options.child:
+        {"write": write, "read": read}[options.child](options)
+        return 0
+    with Server(options.customers) as server, tempfile.TemporaryDirectory() as folder:
+        os.environ.update(server.environment)
+        server.prepare(PATHS)
+        file, alone = Path(folder) / "crowd" / "x.duckdb", Path(folder) / "alone" / "x.duckdb"
+        for of_one in (file, alone):
+            load_all(Warehouse(uri=str(of_one)))
+        publish(Warehouse(uri=str(file)))
+        told = crowd(options, file)
+        load_all(Warehouse(uri=str(file)))
+        different = {t: n for t, n in differences(file, alone).items() if n}
+    return report(told, different)
+
+
+def load_all(warehouse: Warehouse) -> None:
+    for table in TABLES:
+        extract_load(job(warehouse), load_catalog()[table], history())
+
+
+def crowd(options: argparse.Namespace, file: Path) -> list[dict[str, Any]]:
+    """Runs all of them; what each told at its end."""
+    common = [sys.executable, __file__, "--file", str(file), "--seconds", str(options.seconds)]
+    common += ["--publish-seconds", str(options.publish_seconds)]
+    roles = ["write"] * options.writers + ["read"] * options.readers
+    processes = [
+        subprocess.Popen(
+            [*common, "--child", role, "--seed", str(number)], stdout=subprocess.PIPE, text=True
+        )
+        for number, role in enumerate(roles)
+    ]
+    outputs = [process.communicate()[0] for process in processes]
+    return [json.loads(output.splitlines()[-1]) for output in outputs]
+
+
+def write(options: argparse.Namespace) -> None:
+    """Loads random days of random tables until the time is over."""
+    rng, waits = random.Random(options.seed), _Waits()
+    warehouse = waits.warehouse(options.file, options.publish_seconds)
+    loading, failures, copies = job(warehouse, run_id=f"writer {options.seed}"), [], []
+    end = time.monotonic() + options.seconds
+    while time.monotonic() < end:
+        endpoint = load_catalog()[rng.choice(TABLES)]
+        try:
+            extract_load(loading, endpoint, history(days_ago=rng.randrange(700)))
+            if made := publish_if_due(warehouse):
+                copies.append(made.seconds)
+        except Exception as error:  # whatever it is, it is what this program looks for
+            failures.append(f"{type(error).__name__}: {error}")
+    print(
+        json.dumps(
+            {"role": "write", "waits": waits.seconds, "copies": copies, "failures": failures}
+        )
+    )
+
+
+class _Waits:
+    """How long a warehouse was waited for, each time that it was attached."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def warehouse(self, file: str, publish_seconds: float) -> Warehouse:
+        seconds = self.seconds
+
+        class Timed(Warehouse):
+            @contextlib.contextmanager
+            def attached(
+                self, connection: duckdb.DuckDBPyConnection, purpose: str = "a load"
+            ) -> Iterator[None]:
+                started = time.monotonic()
+                with super().attached(connection, purpose):
+                    seconds.append(time.monotonic() - started)
+                    yield
+
+        return Timed(uri=file, publish_seconds=publish_seconds)
+
+
+def read(options: argparse.Namespace) -> None:
+    """Opens the copy and asks it a few times, until the time is over."""
+    rng, waits, failures, states = random.Random(options.seed), [], [], set()
+    copy, end = read_copy(Warehouse(uri=options.file)), time.monotonic() + options.seconds
+    while time.monotonic() < end:
+        answers = set()
+        started = time.monotonic()
+        try:
+            with duckdb.connect(str(copy), read_only=True) as connection:
+                for _ in range(rng.randrange(1, 6)):
+                    answers.add(connection.execute(QUESTION).fetchall()[0])
+                    waits.append(time.monotonic() - started)
+                    time.sleep(rng.uniform(0, 0.5))
+                    started = time.monotonic()
+            states.add(copy.stat().st_ino)
+        except Exception as error:  # as above
+            failures.append(f"{type(error).__name__}: {error}")
+        if len(answers) > 1:
+            failures.append(f"one copy gave {len(answers)} answers")
+    print(json.dumps({"role": "read", "waits": waits, "copies": len(states), "failures": failures}))
+
+
+def report(told: list[dict[str, Any]], different: dict[str, int]) -> int:
+    """Prints waits and failures."""
+    table = Table(
+        "", "processes", "times", "median s", "p95 s", "longest s", "fewest to most times"
+    )
+    for role, title in (("write", "wait to write"), ("read", "answer from the copy")):
+        of_role = [one for one in told if one["role"] == role]
+        waits = sorted(wait for one in of_role for wait in one["waits"])
+        times = sorted(len(one["waits"]) for one in of_role)
+        table.add_row(
+            title, str(len(of_role)), str(len(waits)), f"{statistics.median(waits):.3f}",
+            f"{waits[int(len(waits) * 0.95)]:.3f}", f"{waits[-1]:.3f}",
+            f"{times[0]} to {times[-1]}",
+        )  # fmt: skip
+    console = Console(width=110)
+    console.print(table)
+    copies = [seconds for one in told if one["role"] == "write" for seconds in one["copies"]]
+    seen = max(one["copies"] for one in told if one["role"] == "read")
+    console.print(f"{len(copies)} copies published, {seen} seen by one reader")
+    failures = [failure for one in told for failure in one["failures"]]
+    for failure in failures[:20]:
+        console.print(f"[red]{failure}")
+    console.print(
+        f"{len(failures)} failures; rows that differ from a single load: {different or 0}"
+    )
+    return 1 if failures or different else 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--writers", type=int, default=8)
+    parser.add_argument("--readers", type=int, default=4)
+    parser.add_argument("--customers", type=int, default=600, help="size of the company")
+    parser.add_argument("--publish-seconds", type=float, default=5)
+    parser.add_argument("--child", choices=("write", "read"), help=argparse.SUPPRESS)
+    parser.add_argument("--file", help=argparse.SUPPRESS)
+    parser.add_argument("--seed", type=int, default=1, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
