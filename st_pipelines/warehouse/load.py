@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
@@ -22,12 +22,14 @@ import duckdb
 
 from st_pipelines.catalog.model import Catalog, Endpoint, Field, StructOf, snake_case
 from st_pipelines.warehouse import books
+from st_pipelines.warehouse.checks import Facts, count_facts
 from st_pipelines.warehouse.columns import literal, quote
 from st_pipelines.warehouse.connect import Warehouse, explained
 from st_pipelines.warehouse.merge import Counts, Whose, merge_keyed, merge_keyless, table_cursor
 from st_pipelines.warehouse.schema import ensure_table, qualified
 from st_pipelines.warehouse.staging import MalformedRecords, Staging
 from st_pipelines.warehouse.typed import Load, Refused, TypedRows
+from st_pipelines.warehouse.vanished import Vanished, find_vanished
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,8 @@ class Loaded:
         table_rows: rows that the table now holds for the tenant, deleted ones left out.
         added_columns: columns that the table did not have before.
         preview: some rows as dicts of scalar columns.
+        vanished: fields of which the table had values and this load has none.
+        facts: what the checks need.
     """
 
     counts: Counts
@@ -49,6 +53,8 @@ class Loaded:
     table_rows: int = 0
     added_columns: tuple[str, ...] = ()
     preview: tuple[dict[str, Any], ...] = ()
+    vanished: tuple[Vanished, ...] = ()
+    facts: Facts = field(default_factory=Facts)
 
 
 def load(
@@ -83,6 +89,8 @@ def load(
             connection.execute("BEGIN")
             loaded = _merge(connection, staging.endpoint, load)
             books.ensure_books(connection, catalog)
+            loaded = replace(loaded, facts=count_facts(connection, staging.endpoint, load))
+            entry = {**entry, "table_rows": loaded.table_rows}
             books.write_entry(connection, _entry(staging, load, loaded.counts, entry))
             connection.execute("COMMIT")
     return loaded
@@ -139,6 +147,7 @@ def _drop_older_versions(connection: duckdb.DuckDBPyConnection, endpoint: Endpoi
 
 def _merge(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, load: Load) -> Loaded:
     added = ensure_table(connection, endpoint)
+    vanished = find_vanished(connection, endpoint, load)
     table = qualified(endpoint)
     whose = Whose(tenant_id=load.tenant_id, loaded_at=load.loaded_at)
     if endpoint.key:
@@ -153,6 +162,7 @@ def _merge(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, load: Load
         table_rows=_count(connection, table, load),
         added_columns=tuple(added),
         preview=_preview(connection, endpoint),
+        vanished=vanished,
     )
 
 

@@ -1,0 +1,104 @@
+"""Asks for single records by `ids`: are they still there?"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+from st_pipelines.catalog.model import Endpoint
+from st_pipelines.servicetitan.client import Client
+from st_pipelines.servicetitan.courses import in_order
+from st_pipelines.servicetitan.envelope import Served, opener
+from st_pipelines.servicetitan.usage import ReadStats
+
+MOST_IDS = 50
+"""The vendor's maximum in one request."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answered:
+    """What came of some ids.
+
+    Attributes:
+        records: JSON arrays of those that are still there, as served.
+        gone: ids that ServiceTitan no longer serves.
+    """
+
+    records: tuple[bytes, ...]
+    gone: frozenset[int]
+
+
+def look_up(
+    client: Client,
+    endpoint: Endpoint,
+    ids: Sequence[int],
+    *,
+    witness: int | None,
+    stats: ReadStats,
+    concurrency: int = 4,
+) -> Iterator[Answered]:
+    """Looks for records by their ids, inactive ones included.
+
+    An id counts as gone only if its answer can be trusted: it held no record that was not asked
+    for (a server that ignores `ids` would serve some), it did not say that more follow, and it
+    held the witness.
+
+    Args:
+        client: asks.
+        endpoint: one that takes `ids`.
+        ids: any number.
+        witness: id of a record that was served a moment ago, asked for along with each lot; None
+            where there is none.
+        stats: counts the requests.
+        concurrency: requests in flight.
+
+    Yields:
+        What came of each lot of ids.
+
+    Raises:
+        ServiceTitanError: after the retries that may help.
+    """
+    own = MOST_IDS - (witness is not None)
+    lots = [ids[at : at + own] for at in range(0, len(ids), own)]
+    variants = endpoint.variants or ({},)
+
+    def ask(number: int, cancelled: threading.Event) -> Answered:
+        asked = {*lots[number], *([] if witness is None else [witness])}
+        served = [_ask(client, endpoint, asked, v, stats, cancelled) for v in variants]
+        found = set(itertools.chain.from_iterable(answer.keys for answer in served))
+        trusted = (
+            found <= asked
+            and (witness is None or witness in found)
+            and not any(answer.has_more for answer in served)
+        )
+        return Answered(
+            records=tuple(answer.records for answer in served if answer.count),
+            gone=frozenset(asked - found) if trusted else frozenset(),
+        )
+
+    with closing(in_order(ask, range(len(lots)), concurrency)) as answers:
+        yield from answers
+
+
+def _ask(
+    client: Client,
+    endpoint: Endpoint,
+    ids: set[int],
+    variant: Mapping[str, str],
+    stats: ReadStats,
+    cancelled: threading.Event,
+) -> Served:
+    params = {**endpoint.params, **variant, "ids": ",".join(map(str, sorted(ids)))}
+    if endpoint.paged:
+        params |= {"page": str(endpoint.first_page), "pageSize": str(MOST_IDS)}
+    return client.fetch(
+        endpoint.path,
+        params,
+        opener(endpoint),
+        scope=endpoint.scope,
+        usage=stats,
+        cancelled=cancelled,
+    )
