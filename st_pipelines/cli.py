@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from st_pipelines.catalog.model import Catalog
-from st_pipelines.settings import SettingsError
+from st_pipelines.servicetitan.errors import ServiceTitanError
+from st_pipelines.settings import SettingsError, environment_name
 from st_pipelines.warehouse.errors import WarehouseError
 
 app = typer.Typer(
@@ -31,13 +32,15 @@ Customers = Annotated[int, typer.Option(min=1, help="Size of the company in the 
 Seed = Annotated[int, typer.Option(help="The same seed makes the same company.")]
 Api = Annotated[str | None, typer.Option(help="Only this API, such as jpm.")]
 Format = Annotated[str, typer.Option(help="table or json.")]
+Environment = Annotated[str, typer.Option(help="production or integration.")]
+Select = Annotated[list[str] | None, typer.Option(help="Only these tables: jpm.jobs, or crm.*.")]
 
 
 def main() -> None:
     """Entry point. What is understood ends with one line and exit code 1, without a traceback."""
     try:
         app()
-    except (SettingsError, WarehouseError, ValueError, OSError) as error:
+    except (SettingsError, ServiceTitanError, WarehouseError, ValueError, OSError) as error:
         console = Console(stderr=True)
         console.print(f"[red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise SystemExit(1) from None
@@ -107,6 +110,28 @@ def endpoints(api: Api = None, format: Format = "table") -> None:
         typer.echo(listing.as_json(catalog, api))
     else:
         Console().print(listing.as_table(catalog, api))
+
+
+@app.command()
+def verify(
+    environment: Environment,
+    select: Select = None,
+    days: Annotated[int | None, typer.Option(min=1, help="Only the last so many days.")] = None,
+    deep: Annotated[bool, typer.Option("--deep", help="Compare the values too.")] = False,
+    format: Format = "table",
+) -> None:
+    """Compare tables with ServiceTitan and print what differs; exit code 1 if anything does."""
+    from st_pipelines import verify_report
+
+    _one_of(format, "table", "json")
+    named = environment_name(environment)
+    results = list(verify_report.verify_tables(named, select or [], days=days, deep=deep))
+    if format == "json":
+        typer.echo(verify_report.as_json(results))
+    else:
+        verify_report.print_table(Console(), results)
+    if not all(result.same for result in results):
+        raise typer.Exit(1)
 
 
 @catalog_app.command("build")

@@ -123,7 +123,7 @@ def _load_once(job: Job, endpoint: Endpoint, days: Days | None) -> LoadReport:
     what = _what(job, endpoint, days, window, now)
     folder = _staging_folder(job.warehouse, endpoint)
     with Staging(endpoint, folder) as staging, TypedRows(endpoint, what, folder) as typed:
-        stats = _stage(job.client, window, staging, typed)
+        stats = stage(job.client, window, staging, typed)
         seconds = time.monotonic() - started
         loaded = load(
             staging,
@@ -136,8 +136,13 @@ def _load_once(job: Job, endpoint: Endpoint, days: Days | None) -> LoadReport:
         return _report(endpoint, window, staging, stats, loaded, time.monotonic() - started)
 
 
-def _stage(client: Client, window: Window | None, staging: Staging, typed: TypedRows) -> ReadStats:
-    """Stages a complete reading, of each variant where the endpoint has several."""
+def stage(client: Client, window: Window | None, staging: Staging, typed: TypedRows) -> ReadStats:
+    """Stages a complete reading, of each variant where the endpoint has several.
+
+    Raises:
+        ServiceTitanError: it could not be read, or not be proven complete.
+        MalformedRecords: what came is no list of records.
+    """
     endpoint, total = staging.endpoint, ReadStats(total=0)
     for variant in endpoint.variants or ({},):
         part = dataclasses.replace(endpoint, params={**endpoint.params, **variant})

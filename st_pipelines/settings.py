@@ -208,13 +208,15 @@ def warehouse(environment: EnvironmentName) -> Warehouse:
     return Warehouse(uri=str(folder / f"{environment}.duckdb"))
 
 
+def environment_name(text: str) -> EnvironmentName:
+    """The environment of that name. Raises SettingsError."""
+    if text not in _PREFIXES:
+        raise SettingsError(f"unknown environment {text!r}: name one of {', '.join(ENVIRONMENTS)}")
+    return text  # pyright: ignore[reportReturnType]
+
+
 def _prefix(environment: EnvironmentName) -> str:
-    try:
-        return _PREFIXES[environment]
-    except KeyError:
-        raise SettingsError(
-            f"unknown environment {environment!r}: name one of {', '.join(ENVIRONMENTS)}"
-        ) from None
+    return _PREFIXES[environment_name(environment)]
 
 
 def _refuse_misspelt(environment: EnvironmentName) -> None:

@@ -53,6 +53,11 @@ class Warehouse:
             f"warehouse {self.uri!r}: {scheme}: is not supported, name a path of a DuckDB file"
         )
 
+    @property
+    def exists(self) -> bool:
+        """Whether there is a file yet."""
+        return self.path.exists() and self.path.stat().st_size > 0
+
     def check(self) -> None:
         """Finds out whether a load could write here, before anything is asked of the API.
 
@@ -78,8 +83,14 @@ class Warehouse:
         _check_magic(path)
 
     @contextlib.contextmanager
-    def attached(self, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    def attached(
+        self, connection: duckdb.DuckDBPyConnection, *, read_only: bool = False
+    ) -> Iterator[None]:
         """The warehouse attached to a connection as `warehouse`, detached on leaving.
+
+        Args:
+            connection: to attach it to.
+            read_only: for reading; the file must be there.
 
         Raises:
             WarehouseBusy: another process held it for all of `wait`; names it.
@@ -92,7 +103,7 @@ class Warehouse:
             wait=tenacity.wait_random(0.02, 0.25),
             reraise=True,
         )
-        attach(self._attach, connection)
+        attach(self._attach, connection, read_only)
         try:
             yield
         except duckdb.Error as error:
@@ -103,9 +114,10 @@ class Warehouse:
             with contextlib.suppress(duckdb.Error):
                 connection.execute(f"DETACH {ALIAS}")
 
-    def _attach(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def _attach(self, connection: duckdb.DuckDBPyConnection, read_only: bool) -> None:
+        mode = " (READ_ONLY)" if read_only else ""
         try:
-            connection.execute(f"ATTACH {literal(str(self.path))} AS {quote(ALIAS)}")
+            connection.execute(f"ATTACH {literal(str(self.path))} AS {quote(ALIAS)}{mode}")
         except duckdb.Error as error:
             raise explained(error, self.path) from None
 

@@ -81,19 +81,29 @@ def load(
         MalformedRecords: a staged record is beyond mending.
     """
     connection = typed.connection
+    finish(staging, typed)
+    with _understood(staging), warehouse.attached(connection):
+        connection.execute("BEGIN")
+        loaded = _merge(connection, staging.endpoint, load)
+        books.ensure_books(connection, catalog)
+        loaded = replace(loaded, facts=count_facts(connection, staging.endpoint, load))
+        entry = {**entry, "table_rows": loaded.table_rows}
+        books.write_entry(connection, _entry(staging, load, loaded.counts, entry))
+        connection.execute("COMMIT")
+    return loaded
+
+
+def finish(staging: Staging, typed: TypedRows) -> None:
+    """Has all pages typed, and keeps the latest of several records with one key.
+
+    Raises:
+        MalformedRecords: a staged record is beyond mending.
+        WarehouseError: the disk is full.
+    """
     with _understood(staging):
         _finish(typed, staging)
         if staging.endpoint.key:
-            _drop_older_versions(connection, staging.endpoint)
-        with warehouse.attached(connection):
-            connection.execute("BEGIN")
-            loaded = _merge(connection, staging.endpoint, load)
-            books.ensure_books(connection, catalog)
-            loaded = replace(loaded, facts=count_facts(connection, staging.endpoint, load))
-            entry = {**entry, "table_rows": loaded.table_rows}
-            books.write_entry(connection, _entry(staging, load, loaded.counts, entry))
-            connection.execute("COMMIT")
-    return loaded
+            _drop_older_versions(typed.connection, staging.endpoint)
 
 
 @contextmanager

@@ -30,53 +30,63 @@ def columns_of(endpoint: Endpoint) -> dict[str, str]:
     return {f.column: table_type(f.type) for f in endpoint.row_fields} | OWN_COLUMNS
 
 
+def has_table(connection: duckdb.DuckDBPyConnection, schema: str, name: str) -> bool:
+    """Whether the attached warehouse has a table."""
+    return bool(
+        connection.execute(
+            "SELECT count(*) FROM duckdb_tables() "
+            "WHERE database_name = ? AND schema_name = ? AND table_name = ?",
+            [ALIAS, schema, name],
+        ).fetchall()[0][0]
+    )
+
+
 def ensure_table(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> list[str]:
-    """Creates the table, or adds the columns and struct members that it lacks.
+    """Creates the endpoint's table, or adds the columns and struct members that it lacks.
 
     Returns:
         The names of added columns; of all when the table is new.
     """
-    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {ALIAS}.{quote(endpoint.api)}")
-    wanted = columns_of(endpoint)
-    table = qualified(endpoint)
-    present = _present(connection, endpoint)
-    if not present:
-        body = ", ".join(f"{quote(name)} {type_}" for name, type_ in wanted.items())
+    return ensure_columns(connection, endpoint, endpoint.api, endpoint.name, OWN_COLUMNS)
+
+
+def ensure_columns(
+    connection: duckdb.DuckDBPyConnection,
+    endpoint: Endpoint,
+    schema: str,
+    name: str,
+    own_columns: Mapping[str, str],
+) -> list[str]:
+    """The same for another table with the endpoint's columns."""
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {ALIAS}.{quote(schema)}")
+    wanted = {f.column: table_type(f.type) for f in endpoint.row_fields} | dict(own_columns)
+    table = f"{ALIAS}.{quote(schema)}.{quote(name)}"
+    if not has_table(connection, schema, name):
+        body = ", ".join(f"{quote(column)} {type_}" for column, type_ in wanted.items())
         connection.execute(f"CREATE TABLE {table} ({body})")
         return list(wanted)
-    added = [name for name in wanted if name not in present]
-    for name in added:
-        connection.execute(f"ALTER TABLE {table} ADD COLUMN {quote(name)} {wanted[name]}")
+    relation = connection.sql(f"FROM {table} LIMIT 0")
+    present: dict[str, Any] = dict(zip(relation.columns, relation.types, strict=True))
+    added = [column for column in wanted if column not in present]
+    for column in added:
+        connection.execute(f"ALTER TABLE {table} ADD COLUMN {quote(column)} {wanted[column]}")
     grown = []
-    for name, type_ in _types(endpoint).items():
-        if name not in present:
+    for column, type_ in _types(endpoint).items():
+        if column not in present:
             continue
-        united = _united(present[name], type_)
+        united = _united(present[column], type_)
         if united is None:
-            _set_aside(connection, table, name, wanted[name], present)
-        elif _spelled(united) != _spelled(str(present[name])):
-            connection.execute(f"ALTER TABLE {table} ALTER {quote(name)} TYPE {united}")
+            _set_aside(connection, table, column, wanted[column], present)
+        elif _spelled(united) != _spelled(str(present[column])):
+            connection.execute(f"ALTER TABLE {table} ALTER {quote(column)} TYPE {united}")
         else:
             continue
-        grown.append(name)
+        grown.append(column)
     return added + grown
 
 
 def _types(endpoint: Endpoint) -> dict[str, DataType]:
     return {field.column: field.type for field in endpoint.row_fields}
-
-
-def _present(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> dict[str, Any]:
-    """Column to DuckDB's type object; empty when there is no table."""
-    known = connection.execute(
-        "SELECT count(*) FROM duckdb_tables() "
-        "WHERE database_name = ? AND schema_name = ? AND table_name = ?",
-        [ALIAS, endpoint.api, endpoint.name],
-    ).fetchall()[0][0]
-    if not known:
-        return {}
-    relation = connection.sql(f"FROM {qualified(endpoint)} LIMIT 0")
-    return dict(zip(relation.columns, relation.types, strict=True))
 
 
 def _set_aside(
