@@ -138,6 +138,28 @@ def reconcile(
         raise typer.Exit(1)
 
 
+@app.command()
+def verify(
+    environment: Environment,
+    select: Select = None,
+    days: Annotated[int | None, typer.Option(min=1, help="Only the last so many days.")] = None,
+    deep: Annotated[bool, typer.Option("--deep", help="Compare the values too.")] = False,
+    format: Format = "table",
+) -> None:
+    """Compare tables with ServiceTitan and print what differs; exit code 1 if anything does."""
+    from st_pipelines import verify_report
+
+    _one_of(format, "table", "json")
+    named = environment_name(environment)
+    results = list(verify_report.verify_tables(named, select or [], days=days, deep=deep))
+    if format == "json":
+        typer.echo(verify_report.as_json(results))
+    else:
+        verify_report.print_table(Console(), results)
+    if not all(result.same for result in results):
+        raise typer.Exit(1)
+
+
 @catalog_app.command("build")
 def catalog_build(
     folder: Annotated[Path, typer.Argument(help="Folder of OpenAPI documents, *.json.")],

@@ -10,6 +10,8 @@ Usable without Dagster, in a REPL or a script:
 from __future__ import annotations
 
 import dataclasses
+import functools
+import operator
 import time
 from collections.abc import Callable, Collection
 from datetime import date, datetime, timedelta, timezone
@@ -20,12 +22,14 @@ from st_pipelines.days import Days, local_day
 from st_pipelines.follow_up import followed_up
 from st_pipelines.servicetitan.client import Client
 from st_pipelines.servicetitan.paging import ReadStats, Window, read
+from st_pipelines.warehouse.checks import Facts
 from st_pipelines.warehouse.connect import Warehouse
 from st_pipelines.warehouse.load import Loaded, Typed, load
 from st_pipelines.warehouse.merge import Counts
 from st_pipelines.warehouse.staging import Drift, Staging
 from st_pipelines.warehouse.staging_folder import staging_folder
 from st_pipelines.warehouse.typed import Load, TypedRows
+from st_pipelines.warehouse.vanished import Vanished
 
 PAGES_IN_FLIGHT = 4
 """A page of 5,000 invoices has 17 MB; more of them at once are not faster."""
@@ -51,6 +55,9 @@ class LoadReport:
         drift: where records differed from the catalogue.
         added_columns: columns that the table did not have before.
         preview: a few rows.
+        source_total: `totalCount` of the reading; None where ServiceTitan does not tell it.
+        vanished: fields of which the table had values and this load has none.
+        facts: what the checks need, counted in the load's transaction.
     """
 
     endpoint: Endpoint
@@ -67,6 +74,9 @@ class LoadReport:
     drift: Drift
     added_columns: tuple[str, ...]
     preview: tuple[dict[str, object], ...]
+    source_total: int | None = None
+    vanished: tuple[Vanished, ...] = ()
+    facts: Facts = dataclasses.field(default_factory=Facts)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -177,7 +187,7 @@ def _load_once(
         TypedRows(endpoint, what, folder) as typed,
     ):
         listed = Typed(staging=staging, rows=typed)
-        stats = _stage(job.client, window, staging, typed)
+        stats = stage(job.client, window, staging, typed)
         whole = window is None and replaces
         with followed_up(
             job.client, job.warehouse, listed, what, stats=stats, whole_feed=whole
@@ -190,9 +200,14 @@ def _load_once(
         return _report(endpoint, window, staging, stats, loaded, time.monotonic() - started)
 
 
-def _stage(client: Client, window: Window | None, staging: Staging, typed: TypedRows) -> ReadStats:
-    """Stages a complete reading, of each variant where the endpoint has several."""
-    endpoint, total = staging.endpoint, ReadStats()
+def stage(client: Client, window: Window | None, staging: Staging, typed: TypedRows) -> ReadStats:
+    """Stages a complete reading, of each variant where the endpoint has several.
+
+    Raises:
+        ServiceTitanError: it could not be read, or not be proven complete.
+        MalformedRecords: what came is no list of records.
+    """
+    endpoint, total = staging.endpoint, ReadStats(total=0)
     for variant in endpoint.variants or ({},):
         part = dataclasses.replace(endpoint, params={**endpoint.params, **variant})
         before, reading, stats = staging.mark(), 1, ReadStats()
@@ -207,6 +222,7 @@ def _stage(client: Client, window: Window | None, staging: Staging, typed: Typed
             requests=stats.requests, received=stats.bytes, token_requests=stats.token_requests
         )
         total.readings = max(total.readings, stats.readings)
+        total.total = _both(total.total, stats.total)
     return total
 
 
@@ -233,6 +249,9 @@ def _report(
         drift=staging.drift,
         added_columns=loaded.added_columns,
         preview=loaded.preview,
+        source_total=None if endpoint.explode else stats.total,  # which counts what holds the rows
+        vanished=loaded.vanished,
+        facts=loaded.facts,
     )
 
 
@@ -250,8 +269,17 @@ def _summed(reports: list[LoadReport]) -> LoadReport:
         counts=sum((report.counts for report in reports), Counts()),
         drift=drift,
         preview=next((r.preview for r in reports if r.preview), ()),
+        source_total=functools.reduce(_both, (report.source_total for report in reports)),
+        vanished=tuple(
+            {gone.path: gone for report in reports for gone in report.vanished}.values()
+        ),
+        facts=functools.reduce(operator.add, (report.facts for report in reports)),
         **{
             name: sum(getattr(report, name) for report in reports)
             for name in ("rows_read", "requests", "token_requests", "bytes", "seconds")
         },
     )
+
+
+def _both(one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else one + other

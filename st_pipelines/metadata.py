@@ -67,6 +67,10 @@ def report_metadata(report: LoadReport) -> dict[str, Any]:
         "bytes": report.bytes,
         "seconds": round(report.seconds, 3),
     }
+    if not report.endpoint.partitioned:
+        facts["dagster/row_count"] = report.table_rows
+    if report.source_total is not None:
+        facts["rows_at_servicetitan"] = report.source_total
     if report.window:
         start = report.window.start.isoformat() if report.window.start else "the beginning"
         facts["window"] = f"{start} to {report.window.end.isoformat()}"

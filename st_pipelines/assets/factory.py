@@ -1,12 +1,13 @@
 """One asset an endpoint, from the catalogue: partitioned by day, or read whole."""
 
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import dagster as dg
 
 from st_pipelines.catalog.model import Catalog, Endpoint
+from st_pipelines.checks import check_results, check_specs
 from st_pipelines.extract_load import Job, LoadReport, extract_load
 from st_pipelines.failures import explained
 from st_pipelines.metadata import definition_metadata, description, report_metadata
@@ -15,6 +16,11 @@ from st_pipelines.resources import ServiceTitanResource, WarehouseResource
 from st_pipelines.settings import EnvironmentSettings
 
 OWNERS = ["team:data"]
+
+FRESHNESS = dg.FreshnessPolicy.time_window(
+    warn_window=timedelta(hours=30), fail_window=timedelta(hours=54)
+)
+"""Of a daily load: a late one warns, a second missed one fails. It costs no event of a run."""
 
 
 def build_assets(
@@ -75,7 +81,6 @@ def _snapshot_asset(environment: str, endpoint: Endpoint, timezone: str) -> dg.A
         with explained(context.retry_number):
             job = job_of(servicetitan, warehouse, timezone, context.run.run_id)
             report = extract_load(job, endpoint, None)
-        context.add_output_metadata({"dagster/row_count": report.table_rows})
         return _result(context, report, warehouse)
 
     make = dg.asset(**_definition(environment, endpoint))
@@ -84,13 +89,16 @@ def _snapshot_asset(environment: str, endpoint: Endpoint, timezone: str) -> dg.A
 
 def _definition(environment: str, endpoint: Endpoint) -> dict[str, Any]:
     """What both kinds of asset say of themselves."""
+    key = asset_key(environment, endpoint)
     return {
-        "key": asset_key(environment, endpoint),
+        "key": key,
         "group_name": endpoint.api,
         "kinds": {"servicetitan", "duckdb"},
         "owners": OWNERS,
         "description": description(endpoint),
         "metadata": definition_metadata(endpoint),
+        "check_specs": check_specs(endpoint, key),
+        "freshness_policy": FRESHNESS,
     }
 
 
@@ -113,7 +121,9 @@ def _result(
     warehouse.publish_if_due(context.log)
     for line in _notes(report):
         context.log.warning(line)
-    return dg.MaterializeResult(metadata=report_metadata(report))
+    return dg.MaterializeResult(
+        metadata=report_metadata(report), check_results=check_results(report)
+    )
 
 
 def _notes(report: LoadReport) -> Iterator[str]:

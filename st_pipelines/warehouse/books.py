@@ -36,6 +36,7 @@ _LOADS = {
     "seconds": "DOUBLE",
     "run_id": "VARCHAR",
     "loaded_at": "TIMESTAMPTZ",
+    "table_rows": "BIGINT",
 }
 _FEEDS = {
     "environment": "VARCHAR",
@@ -62,7 +63,10 @@ _ENDPOINTS = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoadEntry:
-    """One line of `_st.loads`. Times are UTC; `window_start` is None where the window is open."""
+    """One line of `_st.loads`. Times are UTC; `window_start` is None where the window is open.
+
+    `table_rows` are those that the table then held for the tenant, deleted ones left out.
+    """
 
     environment: str
     api: str
@@ -80,6 +84,7 @@ class LoadEntry:
     seconds: float
     run_id: str
     loaded_at: datetime
+    table_rows: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -105,6 +110,10 @@ def ensure_books(connection: duckdb.DuckDBPyConnection, catalog: Catalog) -> Non
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {ALIAS}._st")
     connection.execute(f"CREATE TABLE IF NOT EXISTS {ALIAS}._st.loads ({_body(_LOADS)})")
     connection.execute(f"CREATE TABLE IF NOT EXISTS {ALIAS}._st.feeds ({_body(_FEEDS)})")
+    for name, type_ in _LOADS.items():  # those of a warehouse that an earlier version made
+        connection.execute(
+            f"ALTER TABLE {ALIAS}._st.loads ADD COLUMN IF NOT EXISTS {quote(name)} {type_}"
+        )
     connection.execute(f"CREATE OR REPLACE TABLE {ALIAS}._st.endpoints ({_body(_ENDPOINTS)})")
     connection.executemany(
         f"INSERT INTO {ALIAS}._st.endpoints VALUES ({_marks(_ENDPOINTS)})",

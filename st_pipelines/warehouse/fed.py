@@ -18,12 +18,11 @@ from st_pipelines.warehouse.merge import (
     all_columns,
     differs,
     insert,
-    key_match,
-    key_missing,
     merge_keyless,
-    table_cursor,
+    same_record,
 )
 from st_pipelines.warehouse.schema import qualified
+from st_pipelines.warehouse.scope import lacks_key, table_cursor
 from st_pipelines.warehouse.sql import changed, one
 
 
@@ -31,7 +30,7 @@ def merge_fed(
     connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, export: Export, whose: Whose
 ) -> Counts:
     """Merges the table `fed` of rows of the export."""
-    table, missing = qualified(endpoint), key_missing(endpoint)
+    table, missing = qualified(endpoint), lacks_key(endpoint)
     theirs, ours = table_cursor(endpoint, "s"), table_cursor(endpoint, "t")
     newer, same = _values_of_a_newer_row(endpoint, export), _values_of_the_same_row(export)
     before = one(connection, f"SELECT count(*) FROM {table}")[0]
@@ -41,7 +40,7 @@ def merge_fed(
     touched = changed(
         connection,
         f"MERGE INTO {table} t USING (SELECT * FROM fed WHERE NOT ({missing})) s "
-        f"ON {key_match(endpoint)} "
+        f"ON {same_record(endpoint)} "
         f"WHEN MATCHED AND ({theirs} > {ours} OR ({ours} IS NULL AND {theirs} IS NOT NULL)) "
         f"THEN UPDATE SET {_assignments(newer)} "
         f"WHEN MATCHED AND {theirs} IS NOT DISTINCT FROM {ours} AND ({differs(endpoint, same)}) "
@@ -54,7 +53,7 @@ def merge_fed(
     )
     if without_key:
         counts += merge_keyless(
-            connection, endpoint, whose, among=key_missing(endpoint, "t"), source=missing,
+            connection, endpoint, whose, among=lacks_key(endpoint, "t"), source=missing,
             rows="fed",
         )  # fmt: skip
     return counts

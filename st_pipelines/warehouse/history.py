@@ -13,8 +13,8 @@ import duckdb
 from st_pipelines.catalog.model import Endpoint, snake_case
 from st_pipelines.warehouse.columns import EXTRA, OWN_COLUMNS, literal, quote
 from st_pipelines.warehouse.connect import ALIAS
-from st_pipelines.warehouse.merge import table_cursor
 from st_pipelines.warehouse.schema import ensure_columns, qualified
+from st_pipelines.warehouse.scope import table_cursor
 from st_pipelines.warehouse.sql import one
 from st_pipelines.warehouse.typed import Load
 

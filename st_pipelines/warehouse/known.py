@@ -8,8 +8,8 @@ from st_pipelines.catalog.model import Endpoint, Scalar
 from st_pipelines.warehouse.books import FeedPlace, read_place
 from st_pipelines.warehouse.columns import quote
 from st_pipelines.warehouse.connect import Warehouse
-from st_pipelines.warehouse.merge import scope_of
 from st_pipelines.warehouse.schema import has_table, qualified
+from st_pipelines.warehouse.scope import scope
 from st_pipelines.warehouse.typed import Load, TypedRows
 
 
@@ -70,7 +70,7 @@ def _missing(typed: TypedRows, endpoint: Endpoint, load: Load) -> tuple[int, ...
     key = quote("id")
     rows = typed.connection.execute(
         f"SELECT {key} FROM {qualified(endpoint)} t "
-        f"WHERE t._tenant_id = ? AND t._deleted_at IS NULL AND {scope_of(endpoint, load)} "
+        f"WHERE t._tenant_id = ? AND t._deleted_at IS NULL AND {scope(endpoint, load)} "
         f"AND NOT EXISTS (SELECT 1 FROM {typed.name} s WHERE s.{key} = t.{key}) ORDER BY 1",
         [load.tenant_id],
     ).fetchall()

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
@@ -23,6 +23,7 @@ import duckdb
 from st_pipelines.catalog.model import Catalog, Endpoint, Field, StructOf, snake_case
 from st_pipelines.warehouse import books
 from st_pipelines.warehouse.books import FeedPlace
+from st_pipelines.warehouse.checks import Facts, count_facts
 from st_pipelines.warehouse.columns import quote
 from st_pipelines.warehouse.connect import Warehouse, explained
 from st_pipelines.warehouse.fed import merge_fed
@@ -30,18 +31,17 @@ from st_pipelines.warehouse.history import record_versions
 from st_pipelines.warehouse.merge import (
     Counts,
     Whose,
-    key_missing,
     mark_gone,
     mark_missing,
     merge_keyed,
     merge_keyless,
-    scope_of,
-    table_cursor,
 )
 from st_pipelines.warehouse.schema import ensure_table, qualified
+from st_pipelines.warehouse.scope import lacks_key, scope, table_cursor
 from st_pipelines.warehouse.sql import changed, one
 from st_pipelines.warehouse.staging import MalformedRecords, Staging
 from st_pipelines.warehouse.typed import Load, Refused, TypedRows
+from st_pipelines.warehouse.vanished import Vanished, find_vanished
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +70,8 @@ class Loaded:
         table_rows: rows that the table now holds for the tenant, deleted ones left out.
         added_columns: columns that the table did not have before.
         preview: some rows as dicts of scalar columns.
+        vanished: fields of which the table had values and this load has none.
+        facts: what the checks need.
     """
 
     counts: Counts
@@ -78,6 +80,8 @@ class Loaded:
     table_rows: int = 0
     added_columns: tuple[str, ...] = ()
     preview: tuple[dict[str, Any], ...] = ()
+    vanished: tuple[Vanished, ...] = ()
+    facts: Facts = field(default_factory=Facts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +138,8 @@ def load(
         loaded = _merge(connection, endpoint, load, besides)
         books.ensure_books(connection, catalog)
         rows_read = listed.staging.rows + (besides.fed.staging.rows if besides.fed else 0)
+        loaded = replace(loaded, facts=count_facts(connection, endpoint, load))
+        entry = {**entry, "table_rows": loaded.table_rows}
         line = _entry(endpoint, rows_read, load, loaded.counts, entry)
         books.write_entry(connection, line)
         if besides.place:
@@ -178,7 +184,7 @@ def _finish(typed: TypedRows, staging: Staging) -> None:
 def _drop_older_versions(typed: TypedRows, endpoint: Endpoint) -> None:
     """Keeps the latest of several records with one key."""
     keys = ", ".join(quote(snake_case(k)) for k in endpoint.key)
-    missing, connection = key_missing(endpoint), typed.connection
+    missing, connection = lacks_key(endpoint), typed.connection
     rows, distinct = one(
         connection,
         f"SELECT count(*), count(DISTINCT ({keys})) FROM {typed.name} WHERE NOT ({missing})",
@@ -198,13 +204,14 @@ def _merge(
     connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, load: Load, besides: Besides
 ) -> Loaded:
     added = ensure_table(connection, endpoint)
+    vanished = find_vanished(connection, endpoint, load)
     table = qualified(endpoint)
     whose = Whose(tenant_id=load.tenant_id, loaded_at=load.loaded_at)
     if endpoint.key:
         counts = merge_keyed(connection, endpoint, whose)
     else:
-        scope = scope_of(endpoint, load) if load.replaces else None
-        counts = merge_keyless(connection, endpoint, whose, scope=scope)
+        read = scope(endpoint, load) if load.replaces else None
+        counts = merge_keyless(connection, endpoint, whose, scope=read)
     sources = ["staged"]
     if besides.fed and endpoint.export:
         sources.append("fed")
@@ -223,6 +230,7 @@ def _merge(
         table_rows=_count(connection, table, load),
         added_columns=tuple(added),
         preview=_preview(connection, endpoint),
+        vanished=vanished,
     )
 
 

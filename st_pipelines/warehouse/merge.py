@@ -12,8 +12,8 @@ from st_pipelines.catalog.model import Endpoint, snake_case
 from st_pipelines.warehouse.columns import EXTRA, OWN_COLUMNS, literal, quote, table_type
 from st_pipelines.warehouse.extra import export_part, joined
 from st_pipelines.warehouse.schema import qualified
+from st_pipelines.warehouse.scope import lacks_key, same_key, table_cursor
 from st_pipelines.warehouse.sql import changed, one
-from st_pipelines.warehouse.typed import Load
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,30 +55,9 @@ class Whose:
     loaded_at: datetime
 
 
-def table_cursor(endpoint: Endpoint, alias: str = "") -> str:
-    """The cursor among the table's columns, `"lead_call"."modified_on"`; NULL without one."""
-    if not endpoint.cursor:
-        return "NULL::TIMESTAMPTZ"
-    parts = [quote(snake_case(part)) for part in endpoint.cursor.split(".")]
-    return ".".join([alias, *parts] if alias else parts)
-
-
-def scope_of(endpoint: Endpoint, load: Load) -> str:
-    """Which of the table's rows the reading was of, as a condition on `t`."""
-    if endpoint.kind == "snapshot":
-        return "true"
-    if endpoint.by_day or not endpoint.cursor:
-        return f"t._partition_date = DATE {literal(load.default_date.isoformat())}"
-    cursor = table_cursor(endpoint, "t")
-    bounds = [f"{cursor} < TIMESTAMPTZ {literal(str(load.window_end))}"]
-    if load.window_start is not None:
-        bounds.append(f"{cursor} >= TIMESTAMPTZ {literal(str(load.window_start))}")
-    return " AND ".join(bounds)
-
-
 def merge_keyed(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, whose: Whose) -> Counts:
     """Merges `staged` by the endpoint's key. Records that lack it are merged as a whole."""
-    missing = key_missing(endpoint)
+    missing = lacks_key(endpoint)
     values = _values_of_a_listed_row(endpoint)
     staged, without_key = one(
         connection, f"SELECT count(*), count(*) FILTER (WHERE {missing}) FROM staged"
@@ -90,7 +69,7 @@ def merge_keyed(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, whose
     touched = changed(
         connection,
         f"MERGE INTO {table} t USING (SELECT * FROM staged WHERE NOT ({missing})) s "
-        f"ON {key_match(endpoint)} "
+        f"ON {same_record(endpoint)} "
         f"WHEN MATCHED AND {_newer(endpoint)} AND ({differs(endpoint, values)}) THEN UPDATE SET "
         + ", ".join(f"{column} = {value}" for column, value in values.items())
         + f" WHEN NOT MATCHED THEN {insert(endpoint)}",
@@ -102,7 +81,7 @@ def merge_keyed(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, whose
     )
     if without_key:
         counts += merge_keyless(
-            connection, endpoint, whose, among=key_missing(endpoint, "t"), source=missing
+            connection, endpoint, whose, among=lacks_key(endpoint, "t"), source=missing
         )
     return counts
 
@@ -117,7 +96,7 @@ def mark_missing(
     """
     since = literal(str(whose.loaded_at - CLOCKS_DIFFER))
     changed_since = (
-        f"SELECT 1 FROM fed s WHERE {key_match(endpoint)} "
+        f"SELECT 1 FROM fed s WHERE {same_record(endpoint)} "
         f"AND {table_cursor(endpoint, 's')} >= TIMESTAMPTZ {since}"
     )
     if endpoint.export and endpoint.export.tells_active:
@@ -126,7 +105,7 @@ def mark_missing(
         connection,
         f"UPDATE {qualified(endpoint)} t SET _deleted_at = ? "
         "WHERE t._tenant_id = ? AND t._deleted_at IS NULL AND t._loaded_at <= ? "
-        f"AND NOT EXISTS (SELECT 1 FROM staged s WHERE {key_match(endpoint)})"
+        f"AND NOT EXISTS (SELECT 1 FROM staged s WHERE {same_record(endpoint)})"
         + (f" AND NOT EXISTS ({changed_since})" if fed else ""),
         [whose.loaded_at, whose.tenant_id, whose.loaded_at],
     )
@@ -151,16 +130,9 @@ def all_columns(endpoint: Endpoint) -> list[str]:
     return [quote(f.column) for f in endpoint.row_fields] + [quote(c) for c in OWN_COLUMNS]
 
 
-def key_match(endpoint: Endpoint) -> str:
-    """Whether `t` and `s` are the same record."""
-    keys = [quote(snake_case(key)) for key in endpoint.key]
-    return " AND ".join(["t._tenant_id = s._tenant_id", *(f"t.{k} = s.{k}" for k in keys)])
-
-
-def key_missing(endpoint: Endpoint, alias: str = "") -> str:
-    """Whether a row lacks a part of its key."""
-    prefix = f"{alias}." if alias else ""
-    return " OR ".join(f"{prefix}{quote(snake_case(key))} IS NULL" for key in endpoint.key)
+def same_record(endpoint: Endpoint) -> str:
+    """Whether `t` and `s` are the same record of the same tenant."""
+    return f"t._tenant_id = s._tenant_id AND {same_key(endpoint, 't', 's')}"
 
 
 def differs(endpoint: Endpoint, values: Mapping[str, str]) -> str:

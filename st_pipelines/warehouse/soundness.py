@@ -34,8 +34,9 @@ _LONGEST_HEAD = 64
 def check(path: Path) -> None:
     """Looks at the file and its log, changing neither.
 
-    A log that its living process is writing to is not judged. A file that this process has open is left alone: a lock on a file is lost when the process that
-    holds it closes the file, even if it had opened it once more for that.
+    A log that its living process is writing to is not judged. A file that this process has open
+    is left alone: a lock on a file is lost when the process that holds it closes the file, even if
+    it had opened it once more for that.
 
     Raises:
         WarehouseUnusable: it is of another program, damaged, or separated from its log.

@@ -1,0 +1,89 @@
+"""Where the records of a load differed from the catalogue, and what that means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from st_pipelines.catalog.model import DataType, Endpoint, ListOf, StructOf
+from st_pipelines.extract_load import LoadReport
+from st_pipelines.warehouse.columns import table_type
+
+_TYPES = {'"': "string", "{": "object", "[": "array", "t": "boolean", "f": "boolean", "n": "null"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drifted:
+    """A path whose values are not as the catalogue says.
+
+    Attributes:
+        path: as served, `items[].sku`, or a column that has stopped coming.
+        records: how many records differ there.
+        found: the JSON type of the example; "nothing" for a field that has stopped coming.
+        expected: the type by the catalogue; "unknown field" where it knows none.
+        example: JSON, at most 80 characters.
+    """
+
+    path: str
+    records: int
+    found: str
+    expected: str
+    example: str = ""
+
+    @property
+    def what(self) -> str:
+        """In a few words."""
+        told = f"{self.found} {self.example}".strip()
+        return f"{told} in {self.records:,} records, {self.expected}"
+
+    def as_row(self) -> dict[str, str | int]:
+        """For a table."""
+        return {
+            "path": self.path,
+            "records": self.records,
+            "found": self.found,
+            "expected": self.expected,
+            "example": self.example,
+        }
+
+
+def drifted(report: LoadReport) -> list[Drifted]:
+    """What differed, the most frequent first; then the fields that have stopped coming."""
+    examples = report.drift.examples
+    differing = [
+        Drifted(
+            path=path,
+            records=count,
+            found=_TYPES.get(examples.get(path, "")[:1], "number"),
+            expected=_expected(report.endpoint, path),
+            example=examples.get(path, ""),
+        )
+        for path, count in report.drift.counts.most_common()
+    ]
+    return differing + [
+        Drifted(
+            path=gone.path,
+            records=gone.rows,
+            found="nothing",
+            expected=f"{gone.share:.0%} of the rows had a value before",
+        )
+        for gone in report.vanished
+    ]
+
+
+def _expected(endpoint: Endpoint, path: str) -> str:
+    type_: DataType = StructOf(endpoint.row_fields)
+    for name in path.replace("[]", ".[]").split("."):
+        inner = _inside(type_, name)
+        if inner is None:
+            return "unknown field"
+        type_ = inner
+    return f"expected {table_type(type_)}"
+
+
+def _inside(type_: DataType, name: str) -> DataType | None:
+    match type_:
+        case ListOf(item) if name == "[]":
+            return item
+        case StructOf(fields):
+            return next((field.type for field in fields if field.name == name), None)
+    return None

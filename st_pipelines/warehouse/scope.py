@@ -1,0 +1,50 @@
+"""Which of a table's rows a reading was of, and which columns can be compared with it."""
+
+from __future__ import annotations
+
+from st_pipelines.catalog.model import Endpoint, snake_case
+from st_pipelines.warehouse.columns import literal, quote
+from st_pipelines.warehouse.typed import Load
+
+
+def table_cursor(endpoint: Endpoint, alias: str = "") -> str:
+    """The cursor among the table's columns, `"lead_call"."modified_on"`; NULL without one."""
+    if not endpoint.cursor:
+        return "NULL::TIMESTAMPTZ"
+    parts = [quote(snake_case(part)) for part in endpoint.cursor.split(".")]
+    return ".".join([alias, *parts] if alias else parts)
+
+
+def scope(endpoint: Endpoint, load: Load) -> str:
+    """SQL on `t`: the row belongs to what was read. A reading without a window is of everything."""
+    if load.window_end is None:
+        return "true"
+    if endpoint.by_day or not endpoint.cursor:
+        return f"t._partition_date = DATE {literal(load.default_date.isoformat())}"
+    cursor = table_cursor(endpoint, "t")
+    bounds = [f"{cursor} < TIMESTAMPTZ {literal(str(load.window_end))}"]
+    if load.window_start is not None:
+        bounds.append(f"{cursor} >= TIMESTAMPTZ {literal(str(load.window_start))}")
+    return " AND ".join(bounds)
+
+
+def key_columns(endpoint: Endpoint) -> list[str]:
+    """The columns of the key, quoted; none for a record that is identified by all it says."""
+    return [quote(snake_case(name)) for name in endpoint.key]
+
+
+def lacks_key(endpoint: Endpoint, alias: str = "") -> str:
+    """SQL: a row lacks a part of its key. False where there is no key."""
+    prefix = f"{alias}." if alias else ""
+    return " OR ".join(f"{prefix}{k} IS NULL" for k in key_columns(endpoint)) or "false"
+
+
+def same_key(endpoint: Endpoint, one: str, other: str) -> str:
+    """SQL: two rows of one tenant are the same record."""
+    return " AND ".join(f"{one}.{key} = {other}.{key}" for key in key_columns(endpoint))
+
+
+def only_exported(endpoint: Endpoint) -> frozenset[str]:
+    """Columns that the export carries and the list does not."""
+    added = endpoint.export.adds if endpoint.export else ()
+    return frozenset(snake_case(name) for name in added)
