@@ -118,6 +118,9 @@ class Demo:
                         raise_on_error=False,
                     )
                     if _was_interrupted(result):
+                        self.console.print(
+                            "Interrupted. What was loaded stays; the same command goes on with it."
+                        )
                         raise KeyboardInterrupt
                 outcomes.append(ApiOutcome.of(api, result))
         print_summary(self.console, outcomes, self.warehouse, self._ui_command())

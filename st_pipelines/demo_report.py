@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, ClassVar
 
 import dagster as dg
@@ -151,9 +152,10 @@ def print_summary(
         for step, message in outcome.failures.items():
             console.print(f"[red]failed[/] {step}: {message}", highlight=False)
     path = os.path.relpath(warehouse.path)
-    opening = f"import duckdb; db = duckdb.connect({path!r}, read_only=True)"
+    opening = f"import duckdb; db = duckdb.connect('{path}', read_only=True)"
     console.print(f"\nOpen {path} in Python, then db.sql('...'):", highlight=False)
-    console.print(f"  python -i -c {shlex.quote(opening)}\n", highlight=False, soft_wrap=True)
+    quoted = shlex.quote(opening) if set(path) & set("\"'$`\\!") else f'"{opening}"'
+    console.print(f"  python -i -c {quoted}\n", highlight=False, soft_wrap=True)
     console.print("A first query:\n")
     console.print(FIRST_QUERY, highlight=False, soft_wrap=True)
     console.print(_result_of(warehouse, FIRST_QUERY))
@@ -192,8 +194,12 @@ def _result_of(warehouse: Warehouse, query: str) -> Table | str:
             result = connection.execute(query)
         except Exception as error:  # a table is missing because its load failed: say so, go on
             return f"(not possible: {error})"
-        table = Table(*[column[0] for column in result.description or ()])
-        for row in result.fetchall():
+        names, rows = [column[0] for column in result.description or ()], result.fetchall()
+        table = Table()
+        for at, name in enumerate(names):
+            numbers = all(isinstance(row[at], int | float | Decimal) for row in rows)
+            table.add_column(name, justify="right" if numbers else "left")
+        for row in rows:
             table.add_row(*[str(value) for value in row])
         return table
 

@@ -46,7 +46,7 @@ def explained(retry_number: int) -> Iterator[None]:
     if failure.allow_retries and retry_number < RETRIES:
         delay = FIRST_DELAY * 2**retry_number
         raise dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=delay) from failure
-    raise failure
+    raise failure from None
 
 
 def _failure(error: Exception) -> dg.Failure:

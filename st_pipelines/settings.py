@@ -93,15 +93,28 @@ def _known_zone(name: str) -> str:
     return name
 
 
+def _a_day(value: Any) -> Any:
+    """A date as it is written in `.env`; other values as they are."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return date.fromisoformat(value.strip())
+    except ValueError:
+        raise ValueError("write it as YYYY-MM-DD") from None
+
+
 def _not_in_the_future(day: date) -> date:
     if day > datetime.now(timezone.utc).date():
         raise ValueError(f"{day} is in the future: give the day from which partitions shall exist")
     return day
 
 
+_SECRETS = ("client_secret", "app_key")
+
 Text = Annotated[str | None, BeforeValidator(_stripped)]
 Secret = Annotated[SecretStr | None, BeforeValidator(_stripped)]
 Url = Annotated[str, BeforeValidator(_stripped), AfterValidator(_https_or_loopback)]
+StartDate = Annotated[date, BeforeValidator(_a_day), AfterValidator(_not_in_the_future)]
 
 
 class EnvironmentSettings(BaseSettings):
@@ -125,7 +138,9 @@ class EnvironmentSettings(BaseSettings):
     app_id: Text = None
     tenant_id: Annotated[Text, AfterValidator(_digits)] = None
     timezone: Annotated[str, BeforeValidator(_stripped), AfterValidator(_known_zone)] = "UTC"
-    start_date: Annotated[date, AfterValidator(_not_in_the_future)] = date(2024, 1, 1)
+    start_date: Annotated[date, BeforeValidator(_a_day), AfterValidator(_not_in_the_future)] = date(
+        2024, 1, 1
+    )
     api_url: Url = ""
     auth_url: Url = ""
     requests_per_second: float = Field(default=60, gt=0, le=1000)
@@ -286,7 +301,9 @@ def _refuse_misspelt(environment: EnvironmentName) -> None:
 def _explained(error: ValidationError, prefix: str) -> str:
     """One line a wrong value; the value of a secret is never repeated."""
     lines = []
-    for item in error.errors(include_url=False, include_input=False):
-        name = prefix + str(item["loc"][0]).upper().removeprefix(prefix)
-        lines.append(f"{name}: {item['msg'].removeprefix('Value error, ')}")
+    for item in error.errors(include_url=False):
+        field = str(item["loc"][0]).upper().removeprefix(prefix)
+        secret = field.lower() in _SECRETS or "@" in str(item["input"])
+        value = "" if secret else f" is {item['input']!r}"
+        lines.append(f"{prefix}{field}{value}: {item['msg'].removeprefix('Value error, ')}")
     return "; ".join(lines)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -66,6 +69,18 @@ def test_every_endpoint_is_an_asset_of_each_environment_with_its_own_key() -> No
     assert len(production) == len(integration) == len(load_catalog())
     assert not production & integration
     assert dg.AssetKey(["production", "jpm", "jobs"]) in production
+
+
+def test_dagster_finds_both_environments_in_the_checkout_by_itself(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "dagster", "definitions", "validate"], text=True, check=False,
+        capture_output=True, cwd=Path(__file__).parents[1], timeout=200,
+        env={**os.environ, "DAGSTER_HOME": str(tmp_path)},
+    )  # fmt: skip
+    said = result.stdout + result.stderr
+    assert result.returncode == 0, said
+    for environment in ("production", "integration"):
+        assert f"Validation successful for code location {environment}" in said
 
 
 def test_an_asset_tells_what_it_is() -> None:

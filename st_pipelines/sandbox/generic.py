@@ -134,7 +134,8 @@ class References:
         """The table without a story that each key field of `endpoint` points to."""
         if endpoint.table not in self._found:
             found: dict[str, str] = {}
-            for name in _field_names(StructOf(endpoint.columns)):
+            # The order of a set is another in each process, and draws go by this order.
+            for name in sorted(_field_names(StructOf(endpoint.columns))):
                 candidates = self._tables.get(name.removesuffix("s"), [])
                 # Two APIs may each have `categories`; a field means its own API's.
                 near = [other for other in candidates if other.api == endpoint.api] or candidates

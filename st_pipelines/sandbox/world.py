@@ -49,12 +49,12 @@ class World:
         self.seed = seed
         self.lock = threading.RLock()
         self._now = ticks.from_datetime(now or datetime.now(timezone.utc))
-        self._start = self._now
+        self._day = self._now - self._now % ticks.DAY
         with _without_collector():
             self._company = Company(
                 seed=seed, customers=customers, history_days=history_days, now=self._now
             )
-        self._references = References(catalog, self._company, self._now, STORIES)
+        self._references = References(catalog, self._company, self._day, STORIES)
         self._tables: dict[str, Table] = {}
 
     @property
@@ -104,8 +104,9 @@ class World:
 
     def filler(self, endpoint: Endpoint, rng: random.Random) -> Filler:
         """A source of values for `endpoint` that refer to this world's records."""
-        # Invented times lie before the start, so that a world that was moved equals one moved less.
-        return Filler(endpoint, rng, self._start, lambda: self._references.pick(endpoint, rng))
+        # Invented times lie before the day of the start, so that a world that was moved equals one
+        # moved less, and one that is started again on the same day its predecessor.
+        return Filler(endpoint, rng, self._day, lambda: self._references.pick(endpoint, rng))
 
     def counts(self) -> dict[str, int]:
         """How many records each table that was asked for holds."""

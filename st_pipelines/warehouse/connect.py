@@ -28,6 +28,7 @@ import duckdb
 from st_pipelines.warehouse import soundness
 from st_pipelines.warehouse.columns import literal, quote
 from st_pipelines.warehouse.errors import (
+    FULL,
     WarehouseBusy,
     WarehouseError,
     WarehouseFull,
@@ -246,7 +247,7 @@ def explained(error: Exception, path: Path) -> Exception:
 
 
 def _is_full(error: BaseException) -> bool:
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return isinstance(error, OSError) and error.errno in FULL
 
 
 __all__ = ["ALIAS", "Warehouse", "WarehouseError", "explained"]

@@ -8,6 +8,11 @@ WarehouseError
 
 from __future__ import annotations
 
+import errno
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says of a full disk, a used-up quota, or a limit for the size of files."""
+
 
 class WarehouseError(Exception):
     """The warehouse could not take a load; nothing of it was written."""

@@ -28,6 +28,7 @@ from st_pipelines.warehouse.conform import (
     encode_exactly,
     is_date,
 )
+from st_pipelines.warehouse.errors import FULL, WarehouseFull
 from st_pipelines.warehouse.exactness import Exactness
 
 
@@ -111,7 +112,8 @@ class Staging:
 
         Raises:
             MalformedRecords: it is something else.
-            OSError: the disk is full, or the folder is gone.
+            WarehouseFull: the disk is full.
+            OSError: the folder is gone.
         """
         if self.endpoint.explode:
             records = _exploded(records, self.endpoint)
@@ -121,7 +123,7 @@ class Staging:
         if not rows:
             return []
         file = self.folder / f"{len(self.files):06}.json"
-        file.write_bytes(records)
+        _write(file, records)
         self.files.append(file)
         self._rows.append(rows)
         return [file]
@@ -131,7 +133,7 @@ class Staging:
         self.drift = Drift()
         for file in self.files:
             records, _ = self._fitted(file.read_bytes(), trust=False)
-            file.write_bytes(records)
+            _write(file, records)
 
     def _count_if_fitting(self, records: bytes) -> int | None:
         """Number of records if all are as the catalogue says, else None."""
@@ -163,6 +165,18 @@ class Staging:
             self.drift.add(extra)
             conformed.record[EXTRA_MEMBER] = encode_exactly(extra).decode()
         return encode(conformed.record)
+
+
+def _write(file: Path, records: bytes) -> None:
+    try:
+        file.write_bytes(records)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise WarehouseFull(
+            f"no space left on the disk of {file.parent}, where pages are staged: nothing was "
+            "loaded; free some, or set ST_WAREHOUSE_DIR to a folder on another disk"
+        ) from None
 
 
 def _decoder(fields: tuple[Field, ...]) -> msgspec.json.Decoder[Any]:

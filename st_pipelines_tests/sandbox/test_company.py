@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from collections import Counter
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -242,3 +245,34 @@ def test_a_world_without_jobs_is_served_too() -> None:
         client = Client(sandbox)
         assert client.list("inventory.returns").status_code == 200
         assert client.list("jpm.jobs").status_code == 200
+
+
+def test_the_same_seed_makes_the_same_company_in_every_process() -> None:
+    made = [
+        subprocess.run(
+            [sys.executable, "-c", _DIGEST], capture_output=True, text=True, check=True,
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
+        ).stdout
+        for seed in ("1", "2")
+    ]  # fmt: skip
+    assert made[0] == made[1] != ""
+
+
+def test_a_company_that_starts_again_on_the_same_day_only_has_newer_records_besides() -> None:
+    early, late = (
+        World(catalog=load_catalog(), customers=40, history_days=30, now=NOW + later)
+        for later in (timedelta(), timedelta(minutes=20))
+    )
+    for table in ("accounting.invoices", "crm.leads", "timesheets.activities"):
+        assert set(early.raw(table)) <= set(late.raw(table))
+
+
+_DIGEST = """
+import hashlib, datetime
+from st_pipelines.catalog.loader import load_catalog
+from st_pipelines.sandbox.world import World
+now = datetime.datetime(2026, 3, 10, tzinfo=datetime.timezone.utc)
+world = World(catalog=load_catalog(), customers=20, history_days=30, now=now)
+for table in ("accounting.invoices", "crm.leads", "payroll.gross_pay_items", "jpm.jobs"):
+    print(table, hashlib.sha256(b"".join(world.raw(table))).hexdigest())
+"""
