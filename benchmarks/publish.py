@@ -1,7 +1,7 @@
 """Three ways to make a read copy of a warehouse, and how long each keeps loads waiting.
 
-`copy` is what `st-pipelines publish` does, `blocks` writes only the blocks that differ from the last
-copy (into a copy of that, as readers have it open), `database` is `COPY FROM DATABASE`.
+`copy` is what `st-pipelines publish` does, `blocks` writes the blocks that differ from the last
+copy (into a copy of it, as readers have it open), `database` is `COPY FROM DATABASE`.
 """
 
 from __future__ import annotations
