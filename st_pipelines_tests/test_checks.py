@@ -18,6 +18,7 @@ from st_pipelines.definitions import build_definitions
 from st_pipelines.extract_load import LoadReport, extract_load
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.warehouse.checks import count_facts
+from st_pipelines.warehouse.load import Loaded
 from st_pipelines.warehouse.merge import Counts
 from st_pipelines.warehouse.staging import Drift
 from st_pipelines_tests.conftest import NOW
@@ -186,14 +187,15 @@ def test_fewer_than_servicetitan_tells_of_is_an_error(small: Sandbox, tmp_path: 
 def test_a_window_is_compared_with_those_of_its_weekday(
     place: Place, rows: int, passes: bool
 ) -> None:
-    start = datetime(2026, 6, 8, 4, tzinfo=timezone.utc)
+    start, day = datetime(2026, 6, 8, 4, tzinfo=timezone.utc), timedelta(days=1)
+    for weeks in (4, 3, 2, 1):  # shorter ones of the weekday, and those of the day before
+        monday = start - timedelta(weeks=weeks)
+        earlier = monday - timedelta(weeks=4)
+        load_window(place, earlier, earlier + day / 3, 1)
+        load_window(place, monday - day, monday, 1)
     for weeks, held in ((4, 100), (3, 120), (2, 110), (1, 130), (0, rows)):
-        day = start - timedelta(weeks=weeks)
-        one = record(modifiedOn=day.isoformat().replace("+00:00", "Z"))
-        loaded, _ = place.load(
-            [one | {"id": n + 1000 * weeks} for n in range(held)], window_start=day,
-            window_end=day + timedelta(days=1), loaded_at=day + timedelta(days=1, hours=2),
-        )  # fmt: skip
+        monday = start - timedelta(weeks=weeks)
+        loaded = load_window(place, monday, monday + day, held)
     assert loaded.facts.usual_rows == 115
     report = dataclasses.replace(
         REPORT, facts=loaded.facts, rows_read=rows, table_rows=loaded.table_rows
@@ -205,11 +207,22 @@ def test_a_window_is_compared_with_those_of_its_weekday(
 
 
 def test_a_window_that_is_loaded_late_is_compared_with_none(place: Place) -> None:
-    start = datetime(2026, 6, 8, 4, tzinfo=timezone.utc)
-    for weeks in (4, 3, 2, 1, 0):
-        day = start - timedelta(weeks=weeks)
-        loaded, _ = place.load([record()], window_start=day, window_end=day + timedelta(days=1))
-    assert loaded.facts.usual_rows is None
+    start, day = datetime(2026, 6, 8, 4, tzinfo=timezone.utc), timedelta(days=1)
+    for weeks in (4, 3, 2, 1):
+        monday = start - timedelta(weeks=weeks)
+        load_window(place, monday, monday + day, 1)
+    assert load_window(place, start, start + day, 1).facts.usual_rows == 1
+    late = load_window(place, start, start + day, 1, after=timedelta(days=2))
+    assert late.facts.usual_rows is None
+
+
+def load_window(
+    place: Place, start: datetime, end: datetime, rows: int, after: timedelta = timedelta(hours=2)
+) -> Loaded:
+    one = record(modifiedOn=start.isoformat().replace("+00:00", "Z"))
+    records = [one | {"id": number + int(start.timestamp())} for number in range(rows)]
+    loaded, _ = place.load(records, window_start=start, window_end=end, loaded_at=end + after)
+    return loaded
 
 
 def test_drift_is_told_with_path_type_example_and_number(own: Sandbox, tmp_path: Path) -> None:
