@@ -208,6 +208,12 @@ def warehouse(environment: EnvironmentName) -> Warehouse:
     return Warehouse(uri=str(folder / f"{environment}.duckdb"))
 
 
+def additions_file() -> Path:
+    """The user's additions to the catalogue: `ST_CATALOG`, or `st_catalog.json` here."""
+    values = {**dotenv_values(env_file()), **os.environ}
+    return Path(str(values.get("ST_CATALOG") or "st_catalog.json").strip())
+
+
 def _prefix(environment: EnvironmentName) -> str:
     try:
         return _PREFIXES[environment]

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation
 from typing import Any
 
 import msgspec
@@ -21,6 +21,7 @@ from st_pipelines.warehouse import paths
 
 _LARGEST_DECIMAL = Decimal(10) ** 28
 _DECIMAL_STEP = Decimal(1).scaleb(-10)
+_WIDE = Context(prec=38)
 _EXACT_DIGITS = 15
 _SMALLEST_EXACT, _LARGEST_EXACT = 1e-290, 1e290
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
@@ -132,7 +133,7 @@ def _decimal(value: Any) -> Decimal:
         raise _Misfit from None
     if not number.is_finite() or abs(number) >= _LARGEST_DECIMAL:
         raise _Misfit
-    rounded = number.quantize(_DECIMAL_STEP)
+    rounded = number.quantize(_DECIMAL_STEP, context=_WIDE)
     if rounded != number:
         raise _Misfit(rounded)
     return rounded
@@ -202,22 +203,19 @@ def _date(value: Any) -> str:
 
 
 def _json(value: Any) -> Any:
-    if _holds_long_number(value):  # DuckDB would keep 17 digits of it
-        raise _Misfit
-    return value
-
-
-def _holds_long_number(value: Any) -> bool:
     match value:
-        case Decimal():
-            return True
-        case int():
-            return not -(2**63) <= value < 2**64
+        case Decimal():  # DuckDB keeps what a double holds of it
+            number = float(value)
+            if not math.isfinite(number) or Decimal(repr(number)) != value:
+                raise _Misfit
+            return number
+        case int() if not -(2**63) <= value < 2**64:
+            raise _Misfit
         case dict():
-            return any(_holds_long_number(member) for member in value.values())
+            return {name: _json(member) for name, member in value.items()}
         case list():
-            return any(_holds_long_number(member) for member in value)
-    return False
+            return [_json(item) for item in value]
+    return value
 
 
 _SCALARS: dict[ScalarName, Callable[[Any], Any]] = {

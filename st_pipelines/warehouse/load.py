@@ -76,7 +76,7 @@ def load(
     """
     connection = typed.connection
     with _understood(staging):
-        _finish(typed, staging)
+        finish_typing(typed, staging)
         if staging.endpoint.key:
             _drop_older_versions(connection, staging.endpoint)
         with warehouse.attached(connection):
@@ -102,8 +102,12 @@ def _understood(staging: Staging) -> Iterator[None]:
         raise (KeyboardInterrupt() if cause is None else cause) from None
 
 
-def _finish(typed: TypedRows, staging: Staging) -> None:
-    """All pages typed; the careful way where DuckDB refuses one that passed the check."""
+def finish_typing(typed: TypedRows, staging: Staging) -> None:
+    """All pages typed; the careful way where DuckDB refuses one that passed the check.
+
+    Raises:
+        MalformedRecords: a staged record is beyond mending.
+    """
     try:
         typed.finish()
     except Refused:

@@ -40,6 +40,7 @@ def item(path: str, index: int) -> str:
     return f"{path}[{index}]"
 
 
+@functools.lru_cache(maxsize=65536)
 def steps(path: str) -> tuple[Step, ...]:
     """The inverse of `member` and `item`. Raises ValueError for what neither has made."""
     found: list[Step] = []
@@ -70,8 +71,9 @@ def spelled(path: tuple[Step, ...]) -> str:
     return text
 
 
+@functools.lru_cache(maxsize=65536)
 def of_any_item(path: str) -> str:
-    """The path without indices: `items[].sku`."""
+    """The path without indices: `items[].sku`. Raises ValueError like `steps`."""
     if path in OF_THE_RECORD or "[" not in path:
         return path
     return spelled(any_item(steps(path)))

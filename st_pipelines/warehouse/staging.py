@@ -170,7 +170,8 @@ class Staging:
         extra |= conformed.extra
         if extra:
             self.drift.add(extra)
-            conformed.record[EXTRA_MEMBER] = encode_exactly(extra).decode()
+            in_order = dict(sorted(extra.items()))  # equal ones are the same text
+            conformed.record[EXTRA_MEMBER] = encode_exactly(in_order).decode()
         return encode(conformed.record)
 
 
