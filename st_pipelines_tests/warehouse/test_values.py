@@ -143,6 +143,14 @@ def test_long_numbers_inside_json_are_kept_digit_by_digit(place: Place) -> None:
     assert landed(place, "_extra") == '{"open":{"a":12345678901234567.891}}'
 
 
+@pytest.mark.parametrize("number", ["1.5E-400", "1E+400", "-2E+400"])
+def test_numbers_inside_json_beyond_a_double_are_kept(place: Place, number: str) -> None:
+    raw = json.dumps(record()).replace('{"a": [1, "x"]}', f'{{"a": {number}}}', 1)
+    place.load(f"[{raw}]".encode())
+    assert landed(place, "open") is None
+    assert landed(place, "_extra") == f'{{"open":{{"a":{number}}}}}'
+
+
 def test_a_page_of_which_one_record_differs_keeps_the_others_as_they_came(place: Place) -> None:
     _, staging = place.load([record(id=n) for n in range(50)] + [record(id=99, new=1)])
     assert staging.drift.counts == {"new": 1}
