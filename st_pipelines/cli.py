@@ -195,6 +195,25 @@ def catalog_left_out(format: Format = "table") -> None:
         Console().print(listing.left_out_as_table(load_catalog()))
 
 
+@catalog_app.command("adopt")
+def catalog_adopt(
+    environment: Annotated[str, typer.Option(help="Whose warehouse to look at.")],
+    select: Annotated[
+        list[str] | None, typer.Option(help="Tables: jpm.jobs, jpm.* or jpm; all if not given.")
+    ] = None,
+    widen: Annotated[
+        bool, typer.Option("--widen", help="Also change the type of columns that held not all.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be.")] = False,
+) -> None:
+    """Make columns of what loads kept in _extra, and move the values into them."""
+    from st_pipelines import adoption
+
+    console = Console()
+    for part in adoption.run(environment, select or (), widen=widen, dry_run=dry_run):
+        console.print(part, highlight=False)
+
+
 def _one_of(value: str, *choices: str) -> None:
     if value not in choices:
         raise ValueError(f"--format {value!r}: give one of {', '.join(choices)}")

@@ -1,4 +1,4 @@
-"""Naming some of the endpoints: `jpm.jobs`, `jpm.*`, `*`."""
+"""Naming some of the endpoints: `jpm.jobs`, `jpm.*`, `jpm`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def select(catalog: Catalog, patterns: Iterable[str]) -> list[Endpoint]:
 
     Args:
         catalog: to choose from.
-        patterns: tables, or tables with `*`; several may be joined by commas. None is all.
+        patterns: tables, tables with `*`, or APIs; several may be joined by commas. None is all.
 
     Raises:
         ValueError: a pattern matches no table.
@@ -23,7 +23,7 @@ def select(catalog: Catalog, patterns: Iterable[str]) -> list[Endpoint]:
     tables = [endpoint.table for endpoint in catalog]
     chosen: set[str] = set()
     for pattern in wanted:
-        found = fnmatch.filter(tables, pattern)
+        found = fnmatch.filter(tables, f"{pattern}.*" if pattern in catalog.apis else pattern)
         if not found:
             near = difflib.get_close_matches(pattern, tables, n=3)
             hint = f"did you mean {' or '.join(near)}?" if near else "see st-pipelines endpoints"

@@ -275,6 +275,12 @@ def environment_name(text: str) -> EnvironmentName:
     return text  # pyright: ignore[reportReturnType]
 
 
+def additions_file() -> Path:
+    """The user's additions to the catalogue: `ST_CATALOG`, or `st_catalog.json` here."""
+    values = {**dotenv_values(env_file()), **os.environ}
+    return Path(str(values.get("ST_CATALOG") or "st_catalog.json").strip())
+
+
 def _prefix(environment: EnvironmentName) -> str:
     return _PREFIXES[environment_name(environment)]
 

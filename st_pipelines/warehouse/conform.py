@@ -11,16 +11,21 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation
 from typing import Any
 
 import msgspec
 
 from st_pipelines.catalog.model import DataType, Field, ListOf, Scalar, ScalarName, StructOf
+from st_pipelines.warehouse import paths
 
 _LARGEST_DECIMAL = Decimal(10) ** 28
 _DECIMAL_STEP = Decimal(1).scaleb(-10)
+_WIDE = Context(prec=38)
 _EXACT_DIGITS = 15
+_SMALLEST_EXACT, _LARGEST_EXACT = 1e-290, 1e290
+_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 # Python also reads 20260102 and 2026-W01-5, which DuckDB does not.
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _TIMESTAMP = re.compile(_DATE.pattern + r"([T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?)?")
@@ -48,7 +53,9 @@ def exact_number(text: str) -> float | Decimal | str:
     """
     digits = text.lower().split("e")[0].replace(".", "").lstrip("-0").rstrip("0")
     if len(digits) <= _EXACT_DIGITS and "e" not in text.lower():
-        return float(text)
+        number = float(text)
+        if not digits or _SMALLEST_EXACT < abs(number) < _LARGEST_EXACT:
+            return number
     try:
         return Decimal(text)
     except InvalidOperation:  # an exponent beyond any number
@@ -79,7 +86,7 @@ def _struct(
     types = {f.name: f.type for f in fields}
     fitted: dict[str, Any] = {}
     for name, member in value.items():
-        where = f"{path}.{name}" if path else name
+        where = paths.member(path, name)
         if name in types:
             fitted[name] = _value(member, types[name], where, extra)
         else:
@@ -94,7 +101,7 @@ def _value(value: Any, type_: DataType, path: str, extra: dict[str, Any]) -> Any
         case StructOf(fields) if isinstance(value, dict):
             return _struct(value, fields, path, extra)
         case ListOf(item) if isinstance(value, list):
-            return [_value(v, item, f"{path}[{i}]", extra) for i, v in enumerate(value)]
+            return [_value(v, item, paths.item(path, i), extra) for i, v in enumerate(value)]
         case Scalar(name):
             try:
                 return _SCALARS[name](value)
@@ -107,10 +114,9 @@ def _value(value: Any, type_: DataType, path: str, extra: dict[str, Any]) -> Any
 
 def _bigint(value: Any) -> int:
     if isinstance(value, str):
-        try:
-            value = int(value)
-        except ValueError:
-            raise _Misfit from None
+        if not _INTEGER.fullmatch(value):  # 007 is another text than 7
+            raise _Misfit
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         raise _Misfit
     if not -(2**63) <= value < 2**63 or value != int(value):  # NaN is not between either
@@ -127,7 +133,7 @@ def _decimal(value: Any) -> Decimal:
         raise _Misfit from None
     if not number.is_finite() or abs(number) >= _LARGEST_DECIMAL:
         raise _Misfit
-    rounded = number.quantize(_DECIMAL_STEP)
+    rounded = number.quantize(_DECIMAL_STEP, context=_WIDE)
     if rounded != number:
         raise _Misfit(rounded)
     return rounded
@@ -136,9 +142,11 @@ def _decimal(value: Any) -> Decimal:
 def _double(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
         raise _Misfit
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):  # Python also reads 1_0
+        raise _Misfit
     try:
         number = float(value)
-    except (ValueError, OverflowError):
+    except OverflowError:
         raise _Misfit from None
     if not math.isfinite(number):
         raise _Misfit
@@ -195,20 +203,19 @@ def _date(value: Any) -> str:
 
 
 def _json(value: Any) -> Any:
-    if _holds_decimal(value):  # DuckDB would keep 17 digits of it
-        raise _Misfit
-    return value
-
-
-def _holds_decimal(value: Any) -> bool:
     match value:
-        case Decimal():
-            return True
+        case Decimal():  # DuckDB keeps what a double holds of it
+            number = float(value)
+            if not math.isfinite(number) or Decimal(repr(number)) != value:
+                raise _Misfit
+            return number
+        case int() if not -(2**63) <= value < 2**64:
+            raise _Misfit
         case dict():
-            return any(_holds_decimal(member) for member in value.values())
+            return {name: _json(member) for name, member in value.items()}
         case list():
-            return any(_holds_decimal(member) for member in value)
-    return False
+            return [_json(item) for item in value]
+    return value
 
 
 _SCALARS: dict[ScalarName, Callable[[Any], Any]] = {

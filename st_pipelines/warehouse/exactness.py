@@ -22,6 +22,10 @@ _FINE = re.compile(rb"\.[0-9]{10}0*[1-9]")
 """A fraction that is finer than DECIMAL(38,10)."""
 _LONG = (b"0" * 16, b"000000.")
 """Together: a number that may have more than the 15 digits in which a double is exact."""
+_SMALL_EXPONENT = b"0e-0"
+"""Of a number such as 1e-12, which a decimal would round to nothing."""
+_LONG_EXPONENTS = (b"0e-000", b"0e 000", b"0e000")
+"""Of one such as 1e-400, which a double makes nothing; a plus sign has the shape of a space."""
 _NUMBER = re.compile(rb"(\d+)(?:\.(\d*?)0*)?(?![\d.])")
 _NAME = re.compile(rb'"([^"\\]*)"\s*:\s*"?-?$')
 _LONGEST_NAME = 80
@@ -53,7 +57,11 @@ class Exactness:
         if not (self._has_decimals or self._through_doubles):
             return False
         shape = records.translate(_SHAPE)
-        if self._has_decimals and self._has_small_exponent(records, shape):
+        if self._has_decimals and self._has_exponent(records, shape, _SMALL_EXPONENT):
+            return True
+        if self._has_json and any(
+            self._has_exponent(records, shape, pattern) for pattern in _LONG_EXPONENTS
+        ):
             return True
         return self._through_doubles and self._has_long_number(records, shape)
 
@@ -83,15 +91,15 @@ class Exactness:
         name = _NAME.search(records, max(0, start - _LONGEST_NAME), start)
         return name is not None and name[1] in self._doubles
 
-    def _has_small_exponent(self, records: bytes, shape: bytes) -> bool:
-        """A number such as 1e-12, which a decimal would round to nothing; not a part of a GUID."""
-        position = shape.find(b"0e-0")
+    def _has_exponent(self, records: bytes, shape: bytes, pattern: bytes) -> bool:
+        """Whether a number has such an exponent; a part of a GUID is none."""
+        position = shape.find(pattern)
         while position >= 0:
             start = _start(records, position)
             before = records[start - 1 : start].lstrip(b"-") or records[start - 2 : start - 1]
             if before in _BEFORE_A_NUMBER and not self._is_double(records, start):
                 return True
-            position = shape.find(b"0e-0", position + 1)
+            position = shape.find(pattern, position + 1)
         return False
 
 

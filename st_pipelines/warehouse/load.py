@@ -99,7 +99,7 @@ class Typed:
             WarehouseError: the disk is full.
         """
         with _understood(self.staging):
-            _finish(self.rows, self.staging)
+            finish_typing(self.rows, self.staging)
             if self.staging.endpoint.key:
                 _drop_older_versions(self.rows, self.staging.endpoint)
 
@@ -162,8 +162,12 @@ def _understood(staging: Staging) -> Iterator[None]:
         raise (KeyboardInterrupt() if cause is None else cause) from None
 
 
-def _finish(typed: TypedRows, staging: Staging) -> None:
-    """All pages typed; the careful way where DuckDB refuses one that passed the check."""
+def finish_typing(typed: TypedRows, staging: Staging) -> None:
+    """All pages typed; the careful way where DuckDB refuses one that passed the check.
+
+    Raises:
+        MalformedRecords: a staged record is beyond mending.
+    """
     try:
         typed.finish()
     except Refused:

@@ -9,27 +9,39 @@ each record that differs is made to fit by `conform`, and what does not fit ride
 from __future__ import annotations
 
 import datetime
+import json
 import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 
 from st_pipelines.catalog.model import DataType, Endpoint, Field, ListOf, Scalar, StructOf
+from st_pipelines.warehouse import paths
 from st_pipelines.warehouse.columns import EXTRA_MEMBER
 from st_pipelines.warehouse.conform import (
     conform,
     decode_exactly,
     encode,
     encode_exactly,
+    exact_number,
     is_date,
 )
 from st_pipelines.warehouse.errors import FULL, WarehouseFull
 from st_pipelines.warehouse.exactness import Exactness
+
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_BETWEEN = re.compile(r"[ \t\r\n]*([\[,])[ \t\r\n]*")
+_ESCAPE = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    r"|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
+)
+"""An escape of JSON; a pair of surrogates together."""
 
 
 class MalformedRecords(Exception):
@@ -50,7 +62,7 @@ class Drift:
     def add(self, extra: dict[str, Any]) -> None:
         """Counts what a record could not place."""
         for path, value in extra.items():
-            name = re.sub(r"\[\d+\]", "[]", path)
+            name = paths.of_any_item(path)
             self.counts[name] += 1
             if name not in self.examples:
                 self.examples[name] = encode_exactly(value).decode(errors="replace")[:80]
@@ -146,8 +158,7 @@ class Staging:
 
     def _fitted(self, records: bytes, trust: bool = True) -> tuple[bytes, int]:
         fitted: list[bytes] = []
-        for raw in _raw_records(records):
-            text = bytes(raw)
+        for text in _raw_records(records):
             keep = trust and self._count_if_fitting(b"[" + text + b"]") is not None
             fitted.append(text if keep else self._fit(text))
         return b"[" + b",\n".join(fitted) + b"]", len(fitted)
@@ -156,14 +167,13 @@ class Staging:
         record, extra = _decoded(text)
         if not isinstance(record, dict):
             raise MalformedRecords(f"{self.endpoint.table}: a record is no object")
-        before = record.pop(EXTRA_MEMBER, None)  # of an earlier fit of the same file
-        if isinstance(before, str):
-            extra |= decode_exactly(before)
+        extra = _set_aside_before(record) | extra
         conformed = conform(record, self.endpoint.row_fields)
         extra |= conformed.extra
         if extra:
             self.drift.add(extra)
-            conformed.record[EXTRA_MEMBER] = encode_exactly(extra).decode()
+            in_order = dict(sorted(extra.items()))  # equal ones are the same text
+            conformed.record[EXTRA_MEMBER] = encode_exactly(in_order).decode()
         return encode(conformed.record)
 
 
@@ -224,33 +234,91 @@ def _member(field_: Field, name: str, index: int) -> tuple[str, Any, Any]:
     return (f"m{index}", _strict(field_.type, name), default)
 
 
-def _raw_records(records: bytes) -> Iterator[msgspec.Raw]:
+def _raw_records(records: bytes) -> Iterator[bytes]:
+    """The text of each record.
+
+    Raises:
+        MalformedRecords: this is no array.
+    """
     try:
-        yield from msgspec.json.decode(records, type=list[msgspec.Raw])
-    except msgspec.MsgspecError as error:
+        yield from map(bytes, msgspec.json.decode(records, type=list[msgspec.Raw]))
+    except (msgspec.MsgspecError, RecursionError) as error:
+        if not _SURROGATE.search(records):
+            raise MalformedRecords(f"no array of records: {error}") from None
+        yield from _raw_records_with_surrogates(records)
+
+
+def _raw_records_with_surrogates(records: bytes) -> Iterator[bytes]:
+    """The same, by a slower reader that minds no half characters."""
+    text = records.decode(errors="surrogateescape")
+    read = json.JSONDecoder(parse_int=str, parse_float=str).raw_decode
+    position, expected = 0, "["
+    try:
+        while (found := _BETWEEN.match(text, position)) and found[1] == expected:
+            _, position = read(text, found.end())
+            yield text[found.end() : position].encode(errors="surrogateescape")
+            expected = ","
+    except (ValueError, RecursionError) as error:
         raise MalformedRecords(f"no array of records: {error}") from None
+    if text[position:].strip() != "]":
+        raise MalformedRecords(f"no array of records: it breaks off at character {position}")
 
 
 def _decoded(text: bytes) -> tuple[Any, dict[str, Any]]:
-    """A record, with bytes that are no text replaced; then the served ones are in the second."""
+    """A record, with what is no text replaced; then the record as served is in the second."""
+    extra: dict[str, Any] = {}
     try:
-        return decode_exactly(text), {}
+        readable = text.decode()
     except UnicodeDecodeError:
-        readable = text.decode(errors="replace").encode()
-    except msgspec.DecodeError as error:
-        raise MalformedRecords(f"a record is no JSON: {error}") from None
-    return decode_exactly(readable), {"(invalid text)": text.decode("latin-1")}
+        extra[paths.INVALID_TEXT] = text.decode("latin-1")
+        readable = text.decode(errors="replace")
+    whole = _without_lone_surrogates(readable) if _SURROGATE.search(text) else readable
+    if whole != readable and not extra:
+        extra[paths.LONE_SURROGATES] = readable
+    try:
+        return decode_exactly(whole), extra
+    except (msgspec.DecodeError, RecursionError) as error:
+        reason = error
+    try:
+        if isinstance(reason, msgspec.ValidationError):  # an integer of thousands of digits
+            return json.loads(whole, parse_int=_integer, parse_float=exact_number), extra
+    except (ValueError, RecursionError) as error:
+        reason = error
+    raise MalformedRecords(f"a record is no JSON: {reason}")
+
+
+def _without_lone_surrogates(text: str) -> str:
+    return _ESCAPE.sub(lambda found: r"\ufffd" if found["lone"] else found[0], text)
+
+
+def _integer(text: str) -> int | Decimal:
+    return int(text) if len(text) < 4000 else Decimal(text)
+
+
+def _set_aside_before(record: dict[str, Any]) -> dict[str, Any]:
+    """What an earlier step could not place in this record; taken out of it."""
+    before = record.get(EXTRA_MEMBER)
+    try:
+        extra = decode_exactly(before) if isinstance(before, str) else None
+    except msgspec.DecodeError:
+        extra = None
+    if not isinstance(extra, dict):
+        return {}
+    del record[EXTRA_MEMBER]
+    return extra
 
 
 def _exploded(records: bytes, endpoint: Endpoint) -> bytes:
     """Each member of the array `endpoint.explode` as a record, with the fields around it."""
     rows: list[Any] = []
-    for raw in _raw_records(records):
-        record, _ = _decoded(bytes(raw))
+    for text in _raw_records(records):
+        record, extra = _decoded(text)
         if not isinstance(record, dict):
             raise MalformedRecords(f"{endpoint.table}: a record is no object")
         name = str(endpoint.explode)
         members = record.pop(name, None)
+        if extra:
+            record[EXTRA_MEMBER] = encode_exactly(extra).decode()
         # What is no object fits no row of its own, and is kept under the array's name.
         for member in members if isinstance(members, list) else [members]:
             if member is not None:

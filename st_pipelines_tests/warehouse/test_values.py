@@ -42,6 +42,7 @@ def test_a_record_lands_with_the_types_of_the_catalogue(place: Place) -> None:
         ("total", "999999999999.99", Decimal("999999999999.9900000000")),
         ("total", "12345678901234567.89", Decimal("12345678901234567.8900000000")),
         ("total", '"12345678901234567.89"', Decimal("12345678901234567.8900000000")),
+        ("total", "1234567890123456789012345678.5", Decimal("1234567890123456789012345678.5")),
         ("total", "25.1700000000000000000", Decimal("25.1700000000")),
         ("total", "1e-7", Decimal("0.0000001000")),
         ("total", "-0.01", Decimal("-0.0100000000")),
@@ -140,6 +141,14 @@ def test_long_numbers_inside_json_are_kept_digit_by_digit(place: Place) -> None:
     place.load(f"[{raw}]".encode())
     assert landed(place, "open") is None
     assert landed(place, "_extra") == '{"open":{"a":12345678901234567.891}}'
+
+
+@pytest.mark.parametrize("number", ["1.5E-400", "1E+400", "-2E+400"])
+def test_numbers_inside_json_beyond_a_double_are_kept(place: Place, number: str) -> None:
+    raw = json.dumps(record()).replace('{"a": [1, "x"]}', f'{{"a": {number}}}', 1)
+    place.load(f"[{raw}]".encode())
+    assert landed(place, "open") is None
+    assert landed(place, "_extra") == f'{{"open":{{"a":{number}}}}}'
 
 
 def test_a_page_of_which_one_record_differs_keeps_the_others_as_they_came(place: Place) -> None:

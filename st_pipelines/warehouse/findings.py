@@ -1,0 +1,210 @@
+"""What `_extra` holds: by table and path, with the type that would take it into a column."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import duckdb
+
+from st_pipelines.catalog.additions import column_conflict, united, with_fields
+from st_pipelines.catalog.model import DataType, Endpoint, Field, ListOf, Scalar, StructOf
+from st_pipelines.warehouse import paths
+from st_pipelines.warehouse.columns import EXTRA
+from st_pipelines.warehouse.conform import decode_exactly, encode_exactly
+from st_pipelines.warehouse.infer import Shape, fits
+from st_pipelines.warehouse.paths import Step
+
+ROWS_AT_A_TIME = 5_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One path in the `_extra` of a table.
+
+    Attributes:
+        table: such as `jpm.jobs`.
+        path: without indices, `items[].color`.
+        rows: that have it.
+        example: one value, as JSON.
+        type: of the column that takes its values; None if they stay where they are.
+        known: the catalogue has that column already, so that values only have to be moved.
+        reason: why they stay.
+    """
+
+    table: str
+    path: str
+    rows: int
+    example: str
+    type: DataType | None = None
+    known: bool = False
+    reason: str = ""
+
+
+@dataclass
+class Observed:
+    """All values at one path: those that a known column would take, and the shape of the rest."""
+
+    known: DataType | None
+    rows: int = 0
+    example: str = ""
+    fitting: int = 0
+    shape: Shape = field(default_factory=Shape)
+
+    def add(self, value: Any) -> None:
+        """Takes in a value."""
+        if not self.example:
+            self.example = encode_exactly(value).decode()[:80]
+        if self.known is not None and fits(value, self.known):
+            self.fitting += 1
+        else:
+            self.shape.add(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What to do with a table's `_extra`: the fields to add, and each path with its outcome."""
+
+    endpoint: Endpoint
+    added: StructOf
+    findings: tuple[Finding, ...]
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """Served names of the columns that values are moved to."""
+        moving = (finding for finding in self.findings if finding.type is not None)
+        return frozenset(str(paths.steps(finding.path)[0]) for finding in moving)
+
+
+def observe(
+    connection: duckdb.DuckDBPyConnection, tables: Iterable[str], endpoint: Endpoint
+) -> dict[str, Observed]:
+    """Path without indices to what was seen there, in all rows of some (quoted) tables."""
+    observed: dict[str, Observed] = {}
+    root = StructOf(endpoint.row_fields)
+    for table in tables:
+        reading = connection.execute(f"SELECT {EXTRA} FROM {table} WHERE {EXTRA} IS NOT NULL")
+        while rows := reading.fetchmany(ROWS_AT_A_TIME):
+            for (text,) in rows:
+                _observe_row(decode_exactly(text), observed, root)
+    return observed
+
+
+def _observe_row(extra: Any, observed: dict[str, Observed], root: StructOf) -> None:
+    seen: set[str] = set()
+    for path, value in extra.items():
+        name = _without_indices(path)
+        if name not in observed:
+            observed[name] = Observed(known=type_at(root, name))
+        observed[name].add(value)
+        if name not in seen:
+            seen.add(name)
+            observed[name].rows += 1
+
+
+def type_at(root: StructOf, path: str) -> DataType | None:
+    """The catalogue's type at a path with or without indices; None where it knows no field."""
+    return _walk(root, paths.steps(path)) if _is_of_a_value(path) else None
+
+
+def _is_of_a_value(path: str) -> bool:
+    """Whether it is the path of a value, as this version spells them."""
+    try:
+        paths.steps(path)
+    except ValueError:
+        return False
+    return path not in paths.OF_THE_RECORD
+
+
+def _without_indices(path: str) -> str:
+    return paths.of_any_item(path) if _is_of_a_value(path) else path
+
+
+def plan(endpoint: Endpoint, observed: Mapping[str, Observed], *, widen: bool) -> Plan:
+    """Decides for every path, outer ones first.
+
+    Args:
+        endpoint: as the catalogue has it now.
+        observed: what `_extra` holds.
+        widen: also change the type of known columns, where that loses nothing.
+    """
+    added, findings = StructOf(()), []
+    for path in sorted(observed, key=lambda path: (len(path), path)):
+        seen = observed[path]
+        type_, reason = _decision(with_fields(endpoint, added), path, seen, widen)
+        if type_ is not None and type_ != seen.known:
+            overlay = united(added, _overlay(_steps_in_record(endpoint, path), type_))
+            assert isinstance(overlay, StructOf)
+            try:
+                with_fields(endpoint, overlay)
+                added = overlay
+            except ValueError as error:
+                type_, reason = None, str(error)
+        finding = Finding(
+            table=endpoint.table, path=path, rows=seen.rows, example=seen.example,
+            type=type_, known=type_ == seen.known, reason=reason,
+        )  # fmt: skip
+        findings.append(finding)
+    return Plan(endpoint=with_fields(endpoint, added), added=added, findings=tuple(findings))
+
+
+def _decision(
+    endpoint: Endpoint, path: str, seen: Observed, widen: bool
+) -> tuple[DataType | None, str]:
+    """The type of the column that takes the values, or None and the reason."""
+    if path in paths.OF_THE_RECORD:
+        return None, "the record as served, kept beside its row"
+    if not _is_of_a_value(path):
+        return None, "no path that this version can read"
+    if seen.known is not None:
+        return _decision_on_known(seen, seen.known, widen)
+    *outer, name = paths.steps(path)
+    parent = _walk(StructOf(endpoint.row_fields), tuple(outer))
+    if not isinstance(parent, StructOf) or not isinstance(name, str):
+        return None, "it stands in a column that is no object"
+    if conflict := column_conflict(name, parent.fields):
+        return None, conflict
+    type_ = seen.shape.type()
+    return type_, "" if type_ else "nothing but null or empty so far"
+
+
+def _decision_on_known(seen: Observed, known: DataType, widen: bool) -> tuple[DataType | None, str]:
+    wider = seen.shape.wider_than(known) if seen.shape.kinds else None
+    if wider is not None and widen:
+        return wider, ""
+    if seen.fitting:
+        return known, ""
+    name = known.name if isinstance(known, Scalar) else "other"
+    if wider is not None:
+        return None, f"no {name}; --widen makes the column {wider.name}"
+    return None, f"does not fit its {name} column, and no wider type holds both"
+
+
+def _walk(type_: DataType | None, steps: tuple[Step, ...]) -> DataType | None:
+    for step in steps:
+        match step, type_:
+            case str(), StructOf(fields):
+                type_ = next((field.type for field in fields if field.name == step), None)
+            case None | int(), ListOf(item):
+                type_ = item
+            case _:
+                return None
+    return type_
+
+
+def _steps_in_record(endpoint: Endpoint, path: str) -> tuple[Step, ...]:
+    """The path in a record as served, where a row is a member of one of its arrays."""
+    steps = paths.steps(path)
+    if endpoint.explode is None:
+        return steps
+    members = endpoint.column(endpoint.explode).type
+    inside = _walk(members, (None, steps[0])) is not None
+    return (endpoint.explode, None, *steps) if inside else steps
+
+
+def _overlay(steps: tuple[Step, ...], type_: DataType) -> DataType:
+    """The type as an addition at its place: `items[].color` is a list of objects with a color."""
+    for step in reversed(steps):
+        type_ = StructOf((Field(step, type_),)) if isinstance(step, str) else ListOf(type_)
+    return type_

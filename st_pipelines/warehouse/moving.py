@@ -1,0 +1,176 @@
+"""Values out of `_extra` into their columns, by loading their rows once more.
+
+A row's columns are taken back to the JSON they came from, the values are put back at their paths,
+and the result goes the way of every load, `Staging` and `TypedRows`, with the catalogue that now
+knows them. So there is one place that says what lands where. Only the columns concerned and
+`_extra` are written; `_loaded_at`, `_run_id`, `_partition_date` and `_deleted_at` stay.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime, timezone
+from typing import Any
+
+import duckdb
+
+from st_pipelines.catalog.model import Catalog, Endpoint, Field, Scalar, StructOf
+from st_pipelines.warehouse import books, paths
+from st_pipelines.warehouse.columns import EXTRA, EXTRA_MEMBER, quote
+from st_pipelines.warehouse.conform import decode_exactly, encode_exactly
+from st_pipelines.warehouse.connect import Warehouse
+from st_pipelines.warehouse.errors import WarehouseBusy
+from st_pipelines.warehouse.findings import ROWS_AT_A_TIME, type_at
+from st_pipelines.warehouse.infer import fits
+from st_pipelines.warehouse.load import finish_typing
+from st_pipelines.warehouse.schema import ensure_columns, qualified
+from st_pipelines.warehouse.served import as_served, carried, with_members_of
+from st_pipelines.warehouse.staging import Staging
+from st_pipelines.warehouse.staging_folder import staging_folder
+from st_pipelines.warehouse.typed import Load, TypedRows
+
+_ROW = Field("\x7fnumber of the row in its table", Scalar("BIGINT"))
+"""A name that no API would serve."""
+
+_NOT_WRITTEN = Load(
+    environment="", tenant_id="", window_start=None, window_end=None, timezone="UTC",
+    default_date=date.min, loaded_at=datetime.min.replace(tzinfo=timezone.utc), run_id="",
+)  # fmt: skip
+
+
+def move(
+    warehouse: Warehouse, endpoint: Endpoint, columns: frozenset[str], catalog: Catalog
+) -> int:
+    """Moves what fits from `_extra` into some columns, in one transaction.
+
+    Args:
+        warehouse: with the table.
+        endpoint: whose table, with the fields that the columns shall have.
+        columns: served names of the columns to move to.
+        catalog: for `_st.endpoints`.
+
+    Returns:
+        Rows that were written.
+
+    Raises:
+        WarehouseError: it could not be written; then nothing was.
+    """
+    with duckdb.connect() as probe, warehouse.attached(probe):
+        present = _types(probe, endpoint)
+    part = _part(endpoint, columns, present)
+    with (
+        staging_folder(warehouse.path, f"adopt-{endpoint.table}") as folder,
+        Staging(part, folder) as staging,
+        TypedRows(part, _NOT_WRITTEN, folder) as typed,
+    ):
+        connection = typed.connection
+        with warehouse.attached(connection):
+            if str(_types(connection, endpoint)) != str(present):
+                raise WarehouseBusy(f"{endpoint.table} has just been changed: adopt once more")
+            for page in _pages(connection, endpoint, part, present):
+                staging.add(page)
+            typed.add(staging.files)
+            finish_typing(typed, staging)
+            connection.execute("BEGIN")
+            ensure_columns(connection, endpoint, endpoint.api, endpoint.name, {})
+            books.ensure_books(connection, catalog)
+            _write(connection, endpoint, part)
+            connection.execute("COMMIT")
+        return staging.rows
+
+
+def _types(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> dict[str, Any]:
+    relation = connection.sql(f"FROM {qualified(endpoint)} LIMIT 0")
+    return dict(zip(relation.columns, relation.types, strict=True))
+
+
+def _part(endpoint: Endpoint, columns: frozenset[str], present: Mapping[str, Any]) -> Endpoint:
+    """The endpoint with these columns alone, and the number of the row."""
+    fields = [
+        Field(f.name, with_members_of(f.type, present[f.column]) if f.column in present else f.type)
+        for f in endpoint.row_fields
+        if f.name in columns
+    ]
+    return dataclasses.replace(
+        endpoint, columns=(*fields, _ROW), key=(), cursor=None, explode=None, kind="snapshot"
+    )
+
+
+def _pages(
+    connection: duckdb.DuckDBPyConnection,
+    endpoint: Endpoint,
+    part: Endpoint,
+    present: Mapping[str, Any],
+) -> Iterable[bytes]:
+    """The rows that have something to move, as pages of JSON."""
+    fields = [field for field in part.columns if field.column in present]
+    selected = [f"CAST({quote(f.column)} AS {carried(present[f.column])})" for f in fields]
+    reading = connection.execute(
+        f"SELECT {', '.join(['rowid', EXTRA, *selected])} FROM {qualified(endpoint)} "
+        f"WHERE {EXTRA} IS NOT NULL ORDER BY rowid"
+    )
+    move = _Mover(StructOf(part.columns))
+    while rows := reading.fetchmany(ROWS_AT_A_TIME):
+        page = []
+        for number, extra, *values in rows:
+            record = {
+                f.name: as_served(value, present[f.column], f.type)
+                for f, value in zip(fields, values, strict=True)
+            }
+            if move(record, decode_exactly(extra)):
+                page.append({**record, _ROW.name: number})
+        if page:
+            yield encode_exactly(page)
+
+
+class _Mover:
+    """Puts values of `_extra` back into records."""
+
+    def __init__(self, root: StructOf) -> None:
+        self._type = functools.lru_cache(maxsize=65536)(functools.partial(type_at, root))
+
+    def __call__(self, record: dict[str, Any], extra: dict[str, Any]) -> bool:
+        """Whether there was any for this record; the others ride along in it."""
+        kept = dict(extra)
+        for path in sorted(extra, key=len):
+            type_ = self._type(path)
+            if type_ is not None and fits(extra[path], type_) and _put(record, path, extra[path]):
+                del kept[path]
+        if kept:
+            record[EXTRA_MEMBER] = encode_exactly(kept).decode()
+        return len(kept) < len(extra)
+
+
+def _put(record: dict[str, Any], path: str, value: Any) -> bool:
+    """Sets the value at its path, if the record has such a place."""
+    *outer, last = paths.steps(path)
+    holder: Any = record
+    for step in outer:
+        holder = _at(holder, step)
+    match holder, last:
+        case dict(), str():
+            holder[last] = value
+        case list(), int() if last < len(holder):
+            holder[last] = value
+        case _:
+            return False
+    return True
+
+
+def _at(holder: Any, step: paths.Step) -> Any:
+    match holder, step:
+        case dict(), str():
+            return holder.get(step)
+        case list(), int() if step < len(holder):
+            return holder[step]
+    return None
+
+
+def _write(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, part: Endpoint) -> None:
+    names = [quote(field.column) for field in part.columns if field != _ROW] + [EXTRA]
+    connection.execute(
+        f"UPDATE {qualified(endpoint)} t SET {', '.join(f'{n} = s.{n}' for n in names)} "
+        f"FROM staged s WHERE t.rowid = s.{quote(_ROW.column)}"
+    )

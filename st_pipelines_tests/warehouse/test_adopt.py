@@ -1,0 +1,476 @@
+"""What was kept in `_extra` becomes columns, as if the catalogue had always known them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from st_pipelines.catalog import additions
+from st_pipelines.catalog.loader import load_catalog, packaged_catalog
+from st_pipelines.catalog.model import Endpoint, Field, ListOf, Scalar, StructOf
+from st_pipelines.extract_load import extract_load
+from st_pipelines.sandbox.server import Sandbox
+from st_pipelines.warehouse import adopt as adopting
+from st_pipelines.warehouse import paths
+from st_pipelines.warehouse.adopt import Adoption, adopt
+from st_pipelines.warehouse.errors import WarehouseUnusable
+from st_pipelines.warehouse.findings import Finding
+from st_pipelines_tests.reading import days, job
+from st_pipelines_tests.warehouse.making import FIELDS, Place, catalog_of, endpoint, record
+from st_pipelines_tests.warehouse.test_drift import mutated, mutations, read, text_of
+
+PH = [Phase.generate]
+ALL = days("2026-02-09", "2026-03-10", open_start=True)
+OWN = "_tenant_id, _partition_date, _loaded_at, _run_id, _deleted_at"
+
+
+@dataclasses.dataclass
+class Adopting:
+    """A warehouse, a catalogue of one table, and an additions file."""
+
+    place: Place
+    of: Endpoint = dataclasses.field(default_factory=endpoint)
+
+    @property
+    def file(self) -> Path:
+        return self.place.folder / "st_catalog.json"
+
+    @property
+    def adopted(self) -> Endpoint:
+        read = additions.read(self.file)
+        return additions.extended(catalog_of(self.of), read, self.file)[self.of.table]
+
+    def load(self, *records: dict[str, Any], of: Endpoint | None = None, **changes: Any) -> None:
+        self.place.load(records, of or self.of, **changes)
+
+    def adopt(self, **options: Any) -> Adoption:
+        return adopt(self.place.warehouse, catalog_of(self.of), self.file, **options)
+
+    def rows(self, columns: str = "*") -> list[tuple]:
+        return self.place.query(f"SELECT {columns} FROM {self.of.table} ORDER BY id")
+
+    def fresh(self, records: Sequence[dict[str, Any]]) -> list[tuple]:
+        """The rows of an empty warehouse that is loaded with the adopted catalogue."""
+        with tempfile.TemporaryDirectory() as folder:
+            other = Adopting(Place(Path(folder)), self.adopted)
+            other.load(*records)
+            return [by_name(other, row) for row in other.rows()]
+
+
+def by_name(adopting: Adopting, row: tuple) -> dict[str, Any]:
+    names = adopting.place.query(
+        "SELECT column_name FROM duckdb_columns() WHERE table_name = "
+        f"'{adopting.of.name}' AND schema_name = '{adopting.of.api}' ORDER BY column_index"
+    )
+    return {name: alike(value) for (name,), value in zip(names, row, strict=True)}
+
+
+def alike(value: Any) -> Any:
+    """JSON text as what it says, whatever the order of its members and the look of its numbers."""
+    match value:
+        case str() if value[:1] in ("{", "["):
+            try:
+                return ("JSON", json.loads(value, parse_float=Decimal))
+            except ValueError:
+                return value
+        case dict():
+            return {name: alike(member) for name, member in value.items()}
+        case list():
+            return [alike(item) for item in value]
+    return value
+
+
+@pytest.fixture
+def things(place: Place) -> Adopting:
+    return Adopting(place)
+
+
+def finding(done: Adoption, path: str) -> Finding:
+    return next(finding for finding in done.findings if finding.path == path)
+
+
+UNKNOWN = [
+    record(id=1, poNumber=5, shipTo={"zip": "0815", "geo": {"lat": 1.5}}),
+    record(id=2, poNumber=7, mixed="x", items=[{"skuId": 1, "color": "red"}, {"skuId": 2}, None]),
+    record(id=3, mixed=4, seenOn="2026-01-02T03:04:05.123Z", items=[
+        {"skuId": 1, "from": {"zipCode": "1", "lots": [{"n": 1}, {"n": 2.5}]}}, {"color": "blue"},
+    ]),
+    record(id=4),
+]  # fmt: skip
+
+
+def test_unknown_fields_at_every_depth_become_columns(things: Adopting) -> None:
+    things.load(*UNKNOWN)
+    before = things.rows(OWN)
+    done = things.adopt()
+    assert json.loads(things.file.read_text()) == {"abc.things": {
+        "items": [{"color": "VARCHAR", "from": {"lots": [{"n": "DECIMAL"}]}}],
+        "mixed": "JSON", "poNumber": "BIGINT", "seenOn": "TIMESTAMPTZ",
+        "shipTo": {"geo": {"lat": "DECIMAL"}, "zip": "VARCHAR"},
+    }}  # fmt: skip
+    assert things.rows("po_number, mixed, ship_to.zip, ship_to.geo.lat, _extra") == [
+        (5, None, "0815", Decimal("1.5"), None), (7, '"x"', None, None, None),
+        (None, "4", None, None, None), (None, None, None, None, None),
+    ]  # fmt: skip
+    assert [by_name(things, row) for row in things.rows()] == things.fresh(UNKNOWN)
+    assert things.rows(OWN) == before
+    assert finding(done, "items[].color").rows == 2
+    assert finding(done, "items[].color").example == '"red"'
+    assert done.rows == 3
+
+
+def test_adopting_twice_changes_nothing(things: Adopting) -> None:
+    things.load(*UNKNOWN, record(id=5, total="n/a", none=None))
+    things.adopt()
+    before, text = things.rows("rowid, *"), things.file.read_bytes()
+    again = things.adopt()
+    assert (things.rows("rowid, *"), things.file.read_bytes(), again.rows) == (before, text, 0)
+    assert {one.path: one.reason for one in again.findings} == {
+        "none": "nothing but null or empty so far",
+        "total": "no DECIMAL; --widen makes the column VARCHAR",
+    }
+
+
+def test_a_later_load_fills_adopted_columns_directly(things: Adopting) -> None:
+    things.load(*UNKNOWN)
+    things.adopt()
+    later = [*UNKNOWN[1:], record(id=9, poNumber=11, shipTo={"zip": "1"})]
+    loaded, staging = things.place.load(later, things.adopted)
+    assert loaded.counts.unchanged == 3
+    assert not staging.drift.counts
+    assert [by_name(things, row) for row in things.rows()] == things.fresh([UNKNOWN[0], *later])
+
+
+def test_a_dry_run_tells_the_same_and_writes_nothing(things: Adopting) -> None:
+    things.load(*UNKNOWN)
+    before = things.rows()
+    told = things.adopt(dry_run=True)
+    assert (told.rows, things.rows(), things.file.exists()) == (0, before, False)
+    assert things.adopt().findings == told.findings
+
+
+@pytest.mark.parametrize(
+    ("values", "type_"),
+    [
+        ([True, False, None], "BOOLEAN"), ([1, 2**63 - 1], "BIGINT"), ([1, 2.5], "DECIMAL"),
+        ([2**63], "DECIMAL"), ([0.5, 1e-12], "DOUBLE"), ([1.0], "DECIMAL"), ([10**400], "VARCHAR"),
+        (["2026-01-02", "2026-01-03T00:00:00"], "DATE"), (["2026-01-02T00:00:00Z"], "TIMESTAMPTZ"),
+        (["2026-01-02T03:04:05"], "VARCHAR"), (["2026-01-02T03:04:05+05:30"], "VARCHAR"),
+        (["2026-02-30"], "VARCHAR"), (["12.50", ""], "VARCHAR"), (["1", 1], "JSON"),
+        ([True, "true"], "JSON"), ([[1], [2.5], []], ["DECIMAL"]), ([{"a": 1}, [1]], "JSON"),
+        ([{"a": 1}, {"b": "x"}], {"a": "BIGINT", "b": "VARCHAR"}), ([{"a": 1, "A": 2}], "JSON"),
+        ([{"": 1}], "JSON"), ([{f"k{n}": n for n in range(101)}], "JSON"),
+    ],
+)  # fmt: skip
+def test_the_type_is_the_narrowest_that_loses_nothing(
+    things: Adopting, values: list, type_: Any
+) -> None:
+    records = [record(id=n, new=value) for n, value in enumerate(values)]
+    things.load(*records)
+    things.adopt()
+    assert json.loads(things.file.read_text()) == {"abc.things": {"new": type_}}
+    assert things.rows("_extra") == [(None,)] * len(values)
+    assert [by_name(things, row) for row in things.rows()] == things.fresh(records)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("Name", "its column would be that of name"),
+        ("due_date", "its column would be that of dueDate"),
+        ("rowid", "rowid is DuckDB's own number of a row"),
+        ('a"b', "its name has a quote, a backslash or a control character"),
+        ("日本", "its name has no letter or digit for a column"),
+    ],
+)
+def test_what_can_have_no_column_stays_and_the_reason_is_told(
+    things: Adopting, name: str, reason: str
+) -> None:
+    things.load(record(id=1, **{name: 1}))
+    done = things.adopt()
+    assert finding(done, paths.spelled((name,))).reason == reason
+    assert things.rows("name, _extra IS NULL") == [("Müller", False)]
+
+
+def test_of_two_fields_for_one_column_the_first_gets_it(things: Adopting) -> None:
+    things.load(record(id=1, po_number=1, poNumber=2))
+    things.adopt()
+    assert things.rows("po_number, _extra") == [(2, '{"po_number":1}')]
+
+
+def test_a_column_is_widened_only_if_asked_to_and_loses_nothing(things: Adopting) -> None:
+    things.load(record(id=1), record(id=2, tagIds=[1, 2.5], rate="fast", active="yes"))
+    assert not things.adopt().rows
+    done = things.adopt(widen=True)
+    assert {one.path for one in done.findings if one.type} == {"tagIds[]", "rate", "active"}
+    rows = things.rows("tag_ids, rate, active, _extra")
+    assert rows == [([1, 2], "0.25", "true", None), ([1, Decimal("2.5")], "fast", "yes", None)]
+
+
+def test_a_value_that_no_wider_type_holds_stays(things: Adopting) -> None:
+    things.load(record(id=1, name={"first": "A"}, modifiedOn="soon"))
+    done = things.adopt(widen=True)
+    assert "no wider type" in finding(done, "name").reason
+    assert "no wider type" in finding(done, "modifiedOn").reason
+    assert json.loads(things.rows("_extra")[0][0]) == {
+        "name": {"first": "A"}, "modifiedOn": "soon",
+    }  # fmt: skip
+
+
+def test_the_key_and_the_cursor_keep_their_types(things: Adopting) -> None:
+    things.load(record(id="A-1"))
+    done = things.adopt(widen=True)
+    assert "key or cursor" in finding(done, "id").reason
+    assert things.place.query("SELECT id, _extra FROM abc.things") == [(None, '{"id":"A-1"}')]
+
+
+def test_members_that_only_the_table_still_has_are_kept(things: Adopting) -> None:
+    grown = Field("items", ListOf(StructOf((Field("legacyCode", Scalar("DECIMAL")),))))
+    old = endpoint(columns=(*FIELDS[:-1], grown))
+    things.load(record(id=1, items=[{"legacyCode": 1.25}, {"skuId": 3}]), of=old)
+    things.adopt()
+    rows = things.rows("items[1].legacy_code, items[2].sku_id, _extra")
+    assert rows == [(Decimal("1.25"), 3, None)]
+
+
+def test_rows_find_their_values_where_others_were_deleted(things: Adopting) -> None:
+    things.load(*(record(id=n, new=n, tagIds=[n, "x"]) for n in range(100)))
+    with duckdb.connect(str(things.place.file)) as connection:
+        connection.execute("DELETE FROM abc.things WHERE id % 3 = 0")
+    things.adopt(widen=True)
+    rows = things.rows("id, new, tag_ids, _extra")
+    assert rows == [(n, n, [str(n), "x"], None) for n in range(100) if n % 3]
+
+
+def test_the_history_of_a_table_is_treated_alike(things: Adopting) -> None:
+    things.load(*UNKNOWN)
+    with duckdb.connect(str(things.place.file)) as connection:
+        connection.execute("CREATE SCHEMA history")
+        connection.execute(
+            "CREATE TABLE history.abc_things AS SELECT *, _loaded_at AS valid_from, "
+            "NULL::TIMESTAMPTZ AS valid_to FROM abc.things"
+        )
+        connection.execute("INSERT INTO history.abc_things FROM history.abc_things WHERE id = 2")
+    things.adopt()
+    values = "id, po_number, mixed, ship_to, items, _extra"
+    kept = things.place.query(
+        f"SELECT DISTINCT {values} FROM history.abc_things WHERE valid_from IS NOT NULL ORDER BY id"
+    )
+    assert kept == things.rows(values)
+
+
+def test_an_adoption_that_was_cut_off_is_finished_by_the_next(
+    things: Adopting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    things.load(*UNKNOWN)
+    before = things.rows()
+
+    def cut(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(adopting, "move", cut)
+        with pytest.raises(KeyboardInterrupt):
+            things.adopt()
+    assert things.rows() == before
+    text = things.file.read_bytes()
+    done = things.adopt()
+    assert (done.rows, things.file.read_bytes()) == (3, text)
+    assert [by_name(things, row) for row in things.rows()] == things.fresh(UNKNOWN)
+
+
+def test_a_value_that_an_old_process_kept_again_wins_over_the_column(things: Adopting) -> None:
+    things.load(record(id=1, poNumber=5))
+    things.adopt()
+    things.load(record(id=1, poNumber=6, modifiedOn="2026-02-01T00:00:00Z"))
+    assert things.rows("po_number, _extra") == [(5, '{"poNumber":6}')]
+    things.adopt()
+    assert things.rows("po_number, _extra") == [(6, None)]
+
+
+def test_unreadable_text_stays_beside_the_adopted_value(things: Adopting) -> None:
+    raw = json.dumps(record(new=1)).replace("12.50", r"\ud800")
+    things.place.load(f"[{raw}]".encode())
+    things.adopt()
+    ((new, extra),) = things.rows("new, _extra")
+    assert (new, json.loads(extra)) == (1, {"(lone surrogates)": raw, "total": "\ufffd"})
+
+
+def test_events_of_a_history_take_what_stands_beside_and_inside_them(tmp_path: Path) -> None:
+    of = packaged_catalog()["jpm.job_history"]
+    things = Adopting(Place(tmp_path), of)
+    records = [{"jobId": 7, "note": "n", "history": [{"id": 1, "author": {"id": 3}}, {"id": 2}]}]
+    things.load(*records)
+    things.adopt()
+    assert things.rows("id, note, author.id, _extra") == [(1, "n", 3, None), (2, "n", None, None)]
+    assert [by_name(things, row) for row in things.rows()] == things.fresh(records)
+    things.load({"jobId": 8, "history": [{"id": 4, "employeeId": "E"}]})
+    things.adopt(widen=True)
+    assert things.rows("employee_id, _extra")[-1] == ("E", None)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@given(changes=st.lists(mutations(), min_size=8, max_size=8), widen=st.booleans())
+def test_what_was_adopted_equals_a_fresh_load_with_the_adopted_catalogue(
+    changes: list[Any], widen: bool
+) -> None:
+    of = endpoint(key=(), cursor=None, kind="snapshot")
+    plain = read(text_of(record()))
+    records = [{**mutated(plain, change), "id": n} for n, change in enumerate(changes)]
+    page = ("[" + ",".join(map(text_of, records)) + "]").encode()
+    with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
+        things = Adopting(Place(Path(first)), of)
+        things.place.load(page, of)
+        things.adopt(widen=False)
+        fresh = Adopting(Place(Path(second)), things.adopted)
+        fresh.place.load(page, things.adopted)
+        adopted_rows = [by_name(things, row) for row in things.rows()]
+        assert adopted_rows == [by_name(fresh, row) for row in fresh.rows()]
+        if widen:
+            things.adopt(widen=True)
+            left = things.adopt(widen=True)
+            assert not left.rows
+
+
+def test_the_sandboxes_unknown_fields_are_adopted_by_every_later_load(
+    own_sandbox: Sandbox, tmp_path: Path
+) -> None:
+    table, world = "accounting.invoices", own_sandbox.world
+    invoices = world.records(table)
+    with_items = [invoice for invoice in invoices if invoice["items"]]
+    for number, invoice in enumerate(with_items[:4]):
+        items = [
+            {**item, "color": {"name": "red", "n": n}} for n, item in enumerate(invoice["items"])
+        ]
+        world.change(table, invoice["id"], items=items, poNumber=number, shipTo={"zip": "0815"},
+                     odd="x" if number else 1)  # fmt: skip
+    loading = job(own_sandbox, tmp_path / "drifted.duckdb")
+    drifted = extract_load(loading, load_catalog()[table], ALL)
+    assert drifted.drift.counts["items[].color"] > 0
+    before = packaged_catalog()[table]
+    adopt(
+        loading.warehouse, packaged_catalog(), tmp_path / "st_catalog.json", select=["accounting"]
+    )
+    assert load_catalog()[table] != before
+    world.change(table, with_items[5]["id"], poNumber=99)
+    again = extract_load(dataclasses.replace(loading, catalog=load_catalog()),
+                         load_catalog()[table], ALL)  # fmt: skip
+    assert not again.drift.counts
+    assert again.counts.updated == 1
+    fresh = job(own_sandbox, tmp_path / "fresh.duckdb")
+    extract_load(fresh, load_catalog()[table], ALL)
+    of = load_catalog()[table]
+    columns = ", ".join(f'"{f.column}"' for f in of.row_fields) + ", _partition_date, _extra"
+    rows = []
+    for name in ("drifted", "fresh"):
+        with duckdb.connect(str(tmp_path / f"{name}.duckdb"), read_only=True) as connection:
+            rows.append(connection.execute(f"SELECT {columns} FROM {table} ORDER BY id").fetchall())
+    assert rows[0] == rows[1]
+    assert sum(row[-1] is not None for row in rows[0]) == 0
+
+
+def test_a_warehouse_that_is_not_there_is_named(things: Adopting) -> None:
+    with pytest.raises(WarehouseUnusable, match=r"test\.duckdb does not exist: load into it"):
+        things.adopt()
+    assert not things.place.file.exists()
+
+
+def test_a_selection_that_names_no_table_is_refused(things: Adopting) -> None:
+    things.load(record(new=1))
+    with pytest.raises(ValueError, match="did you mean abc.things"):
+        things.adopt(select=["abc.thing"])
+    assert things.adopt(select=["abc.*"], dry_run=True).findings
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is no JSON that can be used"),
+        ("[]", "expected an object of tables"),
+        ('{"jpm.jobs": []}', "jpm.jobs: expected an object of fields"),
+        ('{"jpm.jobs": {"a": "TEXT"}}', 'jpm.jobs: a: "TEXT" is no type: give one of BIGINT'),
+        ('{"jpm.jobs": {"a": ["BIGINT", "DATE"]}}', "is no type"),
+        ('{"jpm.jobs": {"a": {}}}', "is no type"),
+        ('{"jpm.jobs": {"a": "DATE", "a": "DATE"}}', "'a' is there twice"),
+        ('{"jpm.job": {"a": "DATE"}}', "no table 'jpm.job': did you mean jpm.jobs"),
+        ('{"jpm.jobs": {"JobNumber": "DATE"}}', "'JobNumber' cannot be adopted: its column would"),
+        ('{"jpm.jobs": {"id": "VARCHAR"}}', "jpm.jobs: id is its key or cursor"),
+        ('{"jpm.jobs": {"modifiedOn": "VARCHAR"}}', "modifiedOn is its key or cursor"),
+    ],
+)
+def test_a_malformed_additions_file_is_named_with_the_place(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    (tmp_path / "st_catalog.json").write_text(text)
+    with pytest.raises(ValueError, match=message) as raised:
+        load_catalog()
+    assert str(raised.value).startswith(str(tmp_path / "st_catalog.json"))
+
+
+def test_the_additions_count_from_the_moment_they_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert load_catalog() is load_catalog() is packaged_catalog()
+    additions.write(
+        tmp_path / "st_catalog.json", {"jpm.jobs": StructOf((Field("a", Scalar("DATE")),))}
+    )
+    assert load_catalog()["jpm.jobs"].column("a").type == Scalar("DATE")
+    assert load_catalog() is load_catalog()
+    other = tmp_path / "other.json"
+    additions.write(other, {"jpm.jobs": StructOf((Field("b", ListOf(Scalar("DATE"))),))})
+    monkeypatch.setenv("ST_CATALOG", str(other))
+    assert load_catalog()["jpm.jobs"].columns[-1] == Field("b", ListOf(Scalar("DATE")))
+    other.unlink()
+    assert load_catalog() is packaged_catalog()
+
+
+def test_what_the_package_knows_by_now_is_told_as_superfluous(things: Adopting) -> None:
+    things.load(record(id=1, poNumber=5, items=[{"color": "red"}]))
+    things.adopt()
+    of = things.adopted
+    things.of = dataclasses.replace(of, columns=(*FIELDS, Field("poNumber", Scalar("BIGINT"))))
+    assert things.adopt().superfluous == ("abc.things: poNumber",)
+    things.of = dataclasses.replace(of, columns=(*FIELDS, Field("poNumber", Scalar("VARCHAR"))))
+    assert things.adopt().superfluous == ()
+    assert things.adopted.column("poNumber").type == Scalar("BIGINT")
+
+
+def test_the_command_tells_what_it_adopted_and_the_next_what_is_left(
+    things: Adopting,
+) -> None:
+    jobs = packaged_catalog()["jpm.jobs"]
+    things.place.folder = things.place.folder / "data"
+    things.place.folder.mkdir()
+    things.of = jobs
+    things.load({"id": 1, "poNumber": 5, "summary": {"a": 1}})
+    things.place.file.rename(things.place.folder / "sandbox.duckdb")
+    command = [sys.executable, "-m", "st_pipelines.cli", "catalog", "adopt"]
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "COLUMNS": "150"}
+        return subprocess.run(
+            [*command, *arguments], capture_output=True, text=True, check=False, env=environment,
+            timeout=120,
+        )  # fmt: skip
+
+    assert "Missing option '--environment'" in run().stderr
+    assert "name one of production" in run("--environment", "prod").stderr
+    told = run("--environment", "sandbox")
+    assert told.returncode == 0, told.stderr
+    for part in ("1 adopted", "poNumber", "BIGINT", "1 stay in _extra", "st_catalog.json names"):
+        assert part in told.stdout
+    assert json.loads(Path("st_catalog.json").read_text()) == {"jpm.jobs": {"poNumber": "BIGINT"}}
+    assert load_catalog()["jpm.jobs"].columns[-1] == Field("poNumber", Scalar("BIGINT"))
