@@ -36,3 +36,10 @@ def own_sandbox() -> Iterator[Sandbox]:
     """A small company of the test's own, to change as it likes."""
     with Sandbox(customers=40, now=NOW, requests_per_second=1e9) as running:
         yield running
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests of a file share what it sets up; the long histories go to whoever is free."""
+    for item in items:
+        if item.path.stem != "test_histories":
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))

@@ -390,7 +390,7 @@ def test_a_warehouse_that_is_not_there_is_named(things: Adopting) -> None:
 
 def test_a_selection_that_names_no_table_is_refused(things: Adopting) -> None:
     things.load(record(new=1))
-    with pytest.raises(ValueError, match="did you mean abc.things"):
+    with pytest.raises(ValueError, match=r"did you mean abc\.things"):
         things.adopt(select=["abc.thing"])
     assert things.adopt(select=["abc.*"], dry_run=True).findings
 
