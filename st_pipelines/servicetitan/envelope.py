@@ -5,6 +5,7 @@ Only the keys become Python values; the records stay the bytes that were served.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import itertools
@@ -42,6 +43,23 @@ class Served:
     def count(self) -> int:
         """How many records."""
         return len(self.keys)
+
+    def contents(self) -> list[int]:
+        """A hash of each record as a whole."""
+        return _whole_records(self.records)
+
+    def only(self, wanted: list[bool]) -> Served:
+        """The same answer with some of its records.
+
+        Args:
+            wanted: for each record whether to keep it.
+        """
+        rows = itertools.compress(_decode_array(self.records), wanted)
+        return dataclasses.replace(
+            self,
+            records=b"[" + b",".join(rows) + b"]",
+            keys=list(itertools.compress(self.keys, wanted)),
+        )
 
 
 class _Envelope(msgspec.Struct, rename="camel"):
