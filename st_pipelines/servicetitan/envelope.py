@@ -63,7 +63,7 @@ class Served:
 
 
 class _Envelope(msgspec.Struct, rename="camel"):
-    """`data` is nullable in one list of the specification, so null is an empty page anywhere."""
+    """`data` is nullable in one list of the specification: null is an empty page of any list."""
 
     data: msgspec.Raw
     has_more: bool | None = None
@@ -103,12 +103,15 @@ def _open_object(body: bytes, *, key: tuple[str, ...], paged: bool) -> Served:
         envelope = _decode_envelope(body)
     except msgspec.DecodeError as error:
         raise ValueError(f"the body is not the expected object ({error})") from None
-    records = bytes(envelope.data)
+    records, total = bytes(envelope.data), envelope.total_count
+    says_nothing = envelope.has_more is None and total is None
+    if says_nothing and records == b"null":
+        raise ValueError("it holds null in the place of records, and does not say that it is all")
     if records == b"null":
         records = b"[]"
     keys, ascending = _keys(records, key)
-    token, total = envelope.continue_from, envelope.total_count
-    if paged and envelope.has_more is None and total is None and not keys:
+    token = envelope.continue_from
+    if paged and says_nothing and not keys:
         raise ValueError("it holds neither records nor hasMore nor totalCount")
     return Served(
         records=records,

@@ -19,7 +19,7 @@ from st_pipelines.servicetitan.usage import ReadStats
 
 # Feeds may scan stretches without a match, but not for ever.
 _MOST_EMPTY_PAGES = 100
-_MORE_LOOKS = 2
+_MORE_LOOKS = 4
 
 
 def read_feed(

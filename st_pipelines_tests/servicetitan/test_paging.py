@@ -86,11 +86,20 @@ def test_an_empty_page_in_the_middle_does_not_end_the_reading(server, endpoint):
 @pytest.mark.parametrize("totals", [True, False])
 @pytest.mark.parametrize("sort", ["+Id", None])
 def test_a_page_that_comes_empty_by_mistake_is_asked_for_again(server, endpoint, sort, totals):
+    """Whenever it is asked for: two readings that lack it would agree."""
     server.fill(60)
     server.totals = totals
     slip = Canned(body={"hasMore": True, "totalCount": 60 if totals else None, "data": []})
-    server.rule = lambda seen: slip if len(server.seen) in (1, 3, 5) else None
-    assert len(ids(server.client(page_size=10), endpoint(sort=sort))) == 60
+
+    def slips(seen):
+        before = server.seen[-2].page if len(server.seen) > 1 else 0
+        return slip if seen.page == 3 != before else None
+
+    server.rule = slips
+    stats = ReadStats()
+    facts = endpoint(sort=sort)
+    assert len(ids(server.client(page_size=10), facts, stats=stats, concurrency=1)) == 60
+    assert stats.readings == (1 if sort or totals else 2)
 
 
 def test_an_empty_page_in_the_middle_is_harmless_if_nothing_is_missing(server, endpoint):
@@ -333,11 +342,22 @@ def test_count_is_unknown_where_the_endpoint_does_not_tell(server, endpoint):
     assert server.seen == []
 
 
-@pytest.mark.parametrize("body", [{"data": []}, {"data": None}])
-def test_a_body_that_says_nothing_is_no_empty_list(server, endpoint, body):
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [({"data": []}, "neither records nor hasMore nor totalCount"), ({"data": None}, "null in the")],
+)
+def test_a_body_that_says_nothing_is_no_empty_list(server, endpoint, body, problem):
     server.rule = lambda seen: Canned(body=body)
-    with pytest.raises(UnexpectedAnswer, match="neither records nor hasMore nor totalCount"):
+    with pytest.raises(UnexpectedAnswer, match=problem):
         ids(server.client(), endpoint())
+
+
+def test_null_is_no_empty_list_where_nothing_says_that_it_is_all(server, endpoint):
+    """A snapshot without rows would mark everything deleted."""
+    server.rule = lambda seen: Canned(body={"data": None})
+    facts = endpoint(envelope="data", paged=False, kind="snapshot", date_filter=None)
+    with pytest.raises(UnexpectedAnswer, match="null in the place of records"):
+        ids(server.client(), facts, None)
 
 
 def test_an_empty_page_of_a_list_with_a_total_is_not_the_list(server, endpoint):
