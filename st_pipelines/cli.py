@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from st_pipelines.catalog.model import Catalog
+from st_pipelines.sandbox.kinds import KINDS
 from st_pipelines.servicetitan.errors import ServiceTitanError
 from st_pipelines.settings import SettingsError, environment_name
 from st_pipelines.warehouse.errors import WarehouseError
@@ -30,6 +31,15 @@ app.add_typer(catalog_app, name="catalog")
 
 Customers = Annotated[int, typer.Option(min=1, help="Size of the company in the sandbox.")]
 Seed = Annotated[int, typer.Option(help="The same seed makes the same company.")]
+Faults = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KIND:PROBABILITY",
+        help="Answer some requests wrongly, such as 503:0.05; repeatable. Kinds: "
+        + ", ".join(KINDS)
+        + "; and for token requests token-500 and so on.",
+    ),
+]
 Api = Annotated[str | None, typer.Option(help="Only this API, such as jpm.")]
 Format = Annotated[str, typer.Option(help="table or json.")]
 Environment = Annotated[str, typer.Option(help="production or integration.")]
@@ -41,7 +51,7 @@ def main() -> None:
     try:
         app()
     except (SettingsError, ServiceTitanError, WarehouseError, ValueError, OSError) as error:
-        console = Console(stderr=True)
+        console = Console(stderr=True, emoji=False)
         console.print(f"[red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise SystemExit(1) from None
 
@@ -75,11 +85,20 @@ def sandbox(
     seed: Seed = 7,
     customers: Customers = 2000,
     now: Annotated[str | None, typer.Option(help="Its time at the start, ISO 8601.")] = None,
+    fault: Faults = None,
+    churn: Annotated[
+        float, typer.Option(help="Probability of a data request to find records moved, 0 to 1.")
+    ] = 0,
     until_input_ends: Annotated[
         bool, typer.Option("--until-input-ends", hidden=True, help="Stop with the caller.")
     ] = False,
 ) -> None:
-    """Run a ServiceTitan on this machine, until Ctrl-C."""
+    """Run a ServiceTitan on this machine, until Ctrl-C.
+
+    With --fault it answers some requests wrongly, by seed and number of the request; with --churn
+    it creates, changes, ties, deactivates, deletes and revives records while they are read.
+    """
+    from st_pipelines.sandbox.faults import read_faults
     from st_pipelines.sandbox.server import serve
 
     moment = datetime.fromisoformat(now) if now else None
@@ -87,7 +106,8 @@ def sandbox(
         raise ValueError(f"--now {now}: add the offset from UTC, such as {now}+00:00")
     if until_input_ends:
         threading.Thread(target=_stop_with_the_caller, daemon=True).start()
-    serve(port=port, seed=seed, customers=customers, now=moment)
+    faults = read_faults(fault or ())
+    serve(port=port, seed=seed, customers=customers, now=moment, faults=faults, churn=churn)
 
 
 def _stop_with_the_caller() -> None:

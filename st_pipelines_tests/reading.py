@@ -18,12 +18,13 @@ from st_pipelines.extract_load import Job
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.servicetitan.client import Client
 from st_pipelines.servicetitan.connection import Connection
+from st_pipelines.servicetitan.retry import RetryPolicy
 from st_pipelines.warehouse.connect import Warehouse
 
 TIMEZONE = "America/New_York"
 
 
-def job(sandbox: Sandbox, file: Path, **changes: Any) -> Job:
+def job(sandbox: Sandbox, file: Path, policy: RetryPolicy | None = None, **changes: Any) -> Job:
     connection = Connection(
         environment="sandbox", api_url=sandbox.url, auth_url=sandbox.url,
         client_id=sandbox.client_id, client_secret=SecretStr(sandbox.client_secret),
@@ -31,8 +32,8 @@ def job(sandbox: Sandbox, file: Path, **changes: Any) -> Job:
         requests_per_second=10_000, **changes,
     )  # fmt: skip
     return Job(
-        client=Client(connection), warehouse=Warehouse(uri=str(file), wait=5), timezone=TIMEZONE,
-        run_id="test",
+        client=Client(connection, policy=policy), warehouse=Warehouse(uri=str(file), wait=5),
+        timezone=TIMEZONE, run_id="test",
     )  # fmt: skip
 
 

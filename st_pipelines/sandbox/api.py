@@ -17,6 +17,8 @@ from starlette.responses import Response
 from st_pipelines.catalog.model import Catalog, Endpoint
 from st_pipelines.sandbox import answers, feed, records
 from st_pipelines.sandbox.access import Credentials, Gate, RateLimit, Refused
+from st_pipelines.sandbox.churn import Churn
+from st_pipelines.sandbox.faults import Faults
 from st_pipelines.sandbox.selection import BadRequest, read_selection, select
 from st_pipelines.sandbox.world import World
 
@@ -92,6 +94,7 @@ class Api:
     def __init__(
         self, *, catalog: Catalog, worlds: Mapping[str, World],
         tenants: Mapping[str, Credentials], scopes: tuple[str, ...], manners: Manners,
+        played: Faults, churn: Churn,
     ) -> None:  # fmt: skip
         self.worlds = worlds
         self.log = Log()
@@ -99,6 +102,8 @@ class Api:
         self.gate = Gate(tenants, scopes, manners.token_seconds)
         self.limit = RateLimit(manners.requests_per_second, manners.clock)
         self._manners = manners
+        self.played = played
+        self.churn = churn
         self._moved = manners.clock()
         self._lists: dict[str, list[Endpoint]] = {}
         self._feeds: dict[str, Endpoint] = {}
@@ -115,7 +120,10 @@ class Api:
 
     async def token(self, request: Request) -> Response:
         """POST /connect/token."""
+        play = self.played.draw(token=True)
         response = self._fault(request) or await self._token(request)
+        if play is not None:
+            response = play(request, response)
         self.log.note(Seen(path="/connect/token", query={}, status=response.status_code))
         return response
 
@@ -137,10 +145,15 @@ class Api:
         tenant = match.group() if match else ""
         template = _TENANT.sub(_TEMPLATE, path, count=1)
         query = dict(request.query_params)
+        play = self.played.draw(token=False)
         response = self._fault(request) or self._answer(request, template, tenant, query)
+        if play is None:
+            accepted = request.headers.get("accept-encoding", "")
+            response = answers.packed(response, accepted, self._manners.gzip_level)
+        else:
+            response = play(request, response)
         self.log.note(Seen(path=template, query=query, status=response.status_code, tenant=tenant))
-        accepted = request.headers.get("accept-encoding", "")
-        return answers.packed(response, accepted, self._manners.gzip_level)
+        return response
 
     def _fault(self, request: Request) -> Response | None:
         answered = (fault(request) for fault in self.faults)
@@ -178,6 +191,7 @@ class Api:
         if self._manners.live:
             self._let_time_pass()
         world = self.worlds[tenant]
+        self.churn.stir(world, endpoint)
         with world.lock:
             if of_feed:
                 batch = self._manners.export_batch

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime, timezone
 
@@ -18,7 +18,10 @@ from st_pipelines.catalog.loader import load_catalog
 from st_pipelines.catalog.model import Catalog
 from st_pipelines.sandbox.access import APP_KEY, Credentials
 from st_pipelines.sandbox.api import Api, Fault, Manners, Seen
+from st_pipelines.sandbox.churn import Churn
 from st_pipelines.sandbox.control import Control
+from st_pipelines.sandbox.faults import Faults
+from st_pipelines.sandbox.wire import Protocol
 from st_pipelines.sandbox.world import World
 
 HOST = "127.0.0.1"
@@ -41,6 +44,11 @@ class Sandbox:
         tenants: how many there are. They share the app key, and have credentials of their own.
         scopes: what the app may read; everything if None.
         requests_per_second, token_seconds, export_batch, gzip_level, live, clock: see `Manners`.
+        faults: probabilities by kind, see `kinds.KINDS`.
+        churn: probability of a data request to find that records have moved, see `churn.Churn`.
+
+    Raises:
+        ValueError: there is no such fault, or a probability is not from 0 to 1.
     """
 
     app_key = APP_KEY
@@ -51,7 +59,9 @@ class Sandbox:
         scopes: Iterable[str] | None = None, requests_per_second: float = 60.0,
         token_seconds: float = 900, export_batch: int = 5000, gzip_level: int = 0,
         live: bool = False, clock: Callable[[], float] = time.monotonic,
+        faults: Mapping[str, float] | None = None, churn: float = 0,
     ) -> None:  # fmt: skip
+        self._seed = seed
         catalog, now = catalog or load_catalog(), now or datetime.now(timezone.utc)
         self.tenants = tuple(Credentials.of_tenant(number) for number in range(tenants))
         self.worlds = {
@@ -69,6 +79,7 @@ class Sandbox:
                 requests_per_second=requests_per_second, token_seconds=token_seconds,
                 export_batch=export_batch, gzip_level=gzip_level, live=live, clock=clock,
             ),
+            played=Faults(faults or {}, seed), churn=Churn(churn, seed),
         )  # fmt: skip
         self._socket = socket.create_server((HOST, port), backlog=512)
         self.url = f"http://{HOST}:{self._socket.getsockname()[1]}"
@@ -83,7 +94,7 @@ class Sandbox:
         return uvicorn.Server(
             uvicorn.Config(
                 application, log_level="warning", access_log=False, lifespan="off",
-                timeout_graceful_shutdown=1,
+                timeout_graceful_shutdown=1, http=Protocol,
             )
         )  # fmt: skip
 
@@ -111,6 +122,29 @@ class Sandbox:
     def faults(self) -> list[Fault]:
         """Functions that may answer a request before the sandbox does. Append to it."""
         return self._api.faults
+
+    def play(self, faults: Mapping[str, float]) -> None:
+        """Play other faults from the next request on, drawn anew.
+
+        Args:
+            faults: as for the sandbox itself; an empty one ends them.
+
+        Raises:
+            ValueError: there is no such fault, or a probability is not from 0 to 1.
+        """
+        self._api.played = Faults(faults, self._seed)
+
+    def stir(self, churn: float, seed: int) -> None:
+        """Move records in another measure from the next request on, drawn anew.
+
+        Args:
+            churn: probability of a data request to find that records have moved; 0 ends it.
+            seed: decides everything that is left to chance.
+
+        Raises:
+            ValueError: the probability is not from 0 to 1.
+        """
+        self._api.churn = Churn(churn, seed)
 
     @property
     def requests(self) -> Counter[str]:
@@ -172,6 +206,7 @@ class Sandbox:
 def serve(
     *, port: int = 0, seed: int = 7, customers: int = 2000, now: datetime | None = None,
     tenants: int = 1, requests_per_second: float = 60.0, gzip_level: int = 0,
+    faults: Mapping[str, float] | None = None, churn: float = 0,
 ) -> None:  # fmt: skip
     """Serve until Ctrl-C. Prints the address and the settings to export.
 
@@ -179,7 +214,7 @@ def serve(
     """
     sandbox = Sandbox(
         port=port, seed=seed, customers=customers, now=now, tenants=tenants, live=now is None,
-        requests_per_second=requests_per_second, gzip_level=gzip_level,
+        requests_per_second=requests_per_second, gzip_level=gzip_level, faults=faults, churn=churn,
     )  # fmt: skip
     print(sandbox.url, flush=True)
     for name, value in sandbox.environment().items():

@@ -17,6 +17,7 @@ import requests
 from pydantic import SecretStr
 
 from st_pipelines.servicetitan import answers
+from st_pipelines.servicetitan.cancel import Cancellation
 from st_pipelines.servicetitan.connection import Connection
 from st_pipelines.servicetitan.errors import AuthenticationFailed, ServiceTitanError
 from st_pipelines.servicetitan.retry import RetryPolicy, run
@@ -71,7 +72,7 @@ class TokenSource:
         policy: RetryPolicy,
         *,
         usage: Usage | None = None,
-        cancelled: threading.Event | None = None,
+        cancelled: Cancellation | None = None,
     ) -> Token:
         """The current token, fetched if there is none or it is about to end.
 

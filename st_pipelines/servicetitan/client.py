@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 from urllib.parse import quote, urlencode
@@ -12,10 +11,11 @@ import requests
 
 from st_pipelines.servicetitan import answers
 from st_pipelines.servicetitan.auth import Token, TokenSource, token_source_for
+from st_pipelines.servicetitan.cancel import Cancellation
 from st_pipelines.servicetitan.connection import Connection
 from st_pipelines.servicetitan.errors import RateLimited, ServiceTitanError
 from st_pipelines.servicetitan.limits import RateLimiter, limiter_for
-from st_pipelines.servicetitan.retry import Cancelled, RetryPolicy, run
+from st_pipelines.servicetitan.retry import RetryPolicy, run
 from st_pipelines.servicetitan.transport import Answer, Asked, Signature, new_session, send
 from st_pipelines.servicetitan.usage import Usage
 
@@ -88,7 +88,7 @@ class Client:
         *,
         scope: str = "",
         usage: Usage | None = None,
-        cancelled: threading.Event | None = None,
+        cancelled: Cancellation | None = None,
     ) -> _T:
         """One answer, parsed; a body that does not parse is asked for again.
 
@@ -123,7 +123,7 @@ class Client:
         parse: Callable[[bytes], _T],
         scope: str,
         usage: Usage,
-        cancelled: threading.Event | None,
+        cancelled: Cancellation | None,
     ) -> _T:
         asked, answer = self._signed(url, scope, usage, cancelled)
         if failure := answers.failure_of(asked, answer):
@@ -136,7 +136,7 @@ class Client:
         raise failure
 
     def _signed(
-        self, url: str, scope: str, usage: Usage, cancelled: threading.Event | None
+        self, url: str, scope: str, usage: Usage, cancelled: Cancellation | None
     ) -> tuple[Asked, Answer]:
         """One exchange; a 401 renews the token and is replayed, once."""
         token = self._token(usage, cancelled)
@@ -153,24 +153,23 @@ class Client:
         scope: str,
         token: Token,
         usage: Usage,
-        cancelled: threading.Event | None,
+        cancelled: Cancellation | None,
     ) -> tuple[Asked, Answer]:
         secrets = (*self.connection.secrets, token.value)
         asked = Asked(method="GET", url=url, secrets=secrets, scope=scope)
         self._limiter.acquire(cancelled)
-        if cancelled is not None and cancelled.is_set():
-            raise Cancelled
         usage.add(requests=1)
         answer = send(
             self._session,
             asked,
             auth=Signature(token.value, self.connection.app_key),
             timeout=self.connection.timeout,
+            cancelled=cancelled,
         )
         usage.add(received=len(answer.body))
         return asked, answer
 
-    def _token(self, usage: Usage, cancelled: threading.Event | None) -> Token:
+    def _token(self, usage: Usage, cancelled: Cancellation | None) -> Token:
         return self._tokens.token(self._session, self._policy, usage=usage, cancelled=cancelled)
 
     def _pause_everyone(self, error: ServiceTitanError, wait: float) -> None:

@@ -1,20 +1,25 @@
-"""The ways through the pages of a list: forwards, backwards, and without a known end."""
+"""The ways through the pages of a list: overlapping, side by side, and without a known end."""
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from typing import TypeAlias, TypeVar
 
+from st_pipelines.servicetitan.cancel import Cancellation
+from st_pipelines.servicetitan.chain import Chain
 from st_pipelines.servicetitan.envelope import Served
 from st_pipelines.servicetitan.pages import PageSource
+from st_pipelines.servicetitan.slices import Slice, after, overlap_of, plan
 
 Pages: TypeAlias = Generator[Served, None, None]
+_K = TypeVar("_K")
 _T = TypeVar("_T")
 
+# So many pages that bring a walk no further are no longer bad luck.
+_MOST_IDLE = 8
 # So many pages one after the other without a new record are no longer an accident.
 MOST_BARREN_PAGES = 5
 
@@ -56,18 +61,60 @@ def ascending(source: PageSource, first: Served, concurrency: int) -> Pages:
                 )
 
 
-def descending(source: PageSource, last: int) -> Pages:
-    """All pages from the last to the first, one after the other.
+def overlapping(source: PageSource, first: Served, chain: Chain, concurrency: int) -> Pages:
+    """All pages, each beginning before the one before it ended.
+
+    Where an answer does not touch what is known, because records left meanwhile, the gap is
+    walked through with further requests.
 
     Args:
         source: fetches them.
-        last: number of the last page.
+        first: the first page, fetched already.
+        chain: links the pages; `complete` at the end, unless they could not be linked.
+        concurrency: pages in flight or waiting to be taken.
 
     Yields:
-        Pages; the first one tells by `hasMore` whether `last` really was the last.
+        Pages without the records that came in the page before.
     """
-    for number in range(last, source.first_number - 1, -1):
-        yield source.fetch(number)
+    yield chain.link(first, at_start=True) or first
+    limit, end = source.rows_of(first), first.count
+    planned = list(plan(Slice(index=0, size=limit), first.total or 0, limit))
+    with closing(in_order(source.fetch_slice, planned, concurrency)) as pages:
+        for place, served in zip(planned, pages, strict=True):
+            part = chain.link(served)
+            if part is None and served.count:
+                yield from _walk(source, chain, end, limit, until=served)
+                part = chain.link(served)
+            if part is not None:
+                end = place.start + served.count
+                yield part
+            elif served.count:
+                return
+    yield from _walk(source, chain, end, limit)
+
+
+def _walk(
+    source: PageSource, chain: Chain, end: int, limit: int, until: Served | None = None
+) -> Pages:
+    """Pages from `end` on, one after the other; after one that does not touch, from before it.
+
+    Ends when the chain is complete or touches `until`, or when nothing brings it forward.
+    """
+    overlap = overlap_of(limit)
+    back, idle, farthest = overlap, 0, end
+    while not (chain.ended or (until and chain.touches(until)) or idle == _MOST_IDLE):
+        place = after(end, limit, overlap)
+        if place is None:
+            return
+        served, reach = source.fetch_slice(place), chain.reach()
+        part = chain.link(served, at_start=place.start == 0)
+        if part is None:
+            end, back = max(0, end - back), 2 * back
+        else:
+            yield part
+            end, back = place.start + served.count, overlap
+        idle = 0 if chain.moved_from(reach) and (chain.by_id or end > farthest) else idle + 1
+        farthest = max(farthest, end)
 
 
 def until_repeated(source: PageSource, first: Served) -> Pages:
@@ -93,27 +140,27 @@ def until_repeated(source: PageSource, first: Served) -> Pages:
 
 
 def in_order(
-    fetch: Callable[[int, threading.Event], _T], numbers: Iterable[int], concurrency: int
+    fetch: Callable[[_K, Cancellation], _T], places: Iterable[_K], concurrency: int
 ) -> Generator[_T, None, None]:
     """Fetch several pages at a time and yield them in order.
 
-    When the iterator is closed, what has not begun is dropped, what waits stops waiting, and no
-    thread is left.
+    When the iterator is closed, what has not begun is dropped, what waits or hangs is broken off,
+    and no thread is left.
 
     Args:
-        fetch: called with a number and an event that is set when its page is not wanted any more.
-        numbers: in the order wanted.
+        fetch: called with a place and an event that is set when its page is not wanted any more.
+        places: in the order wanted.
         concurrency: pages in flight or waiting to be taken; bounds the memory.
 
     Yields:
         What `fetch` returned.
     """
-    cancelled = threading.Event()
+    cancelled = Cancellation()
     pool = ThreadPoolExecutor(concurrency, thread_name_prefix="servicetitan")
     flying: deque[Future[_T]] = deque()
     try:
-        for number in numbers:
-            flying.append(pool.submit(fetch, number, cancelled))
+        for place in places:
+            flying.append(pool.submit(fetch, place, cancelled))
             if len(flying) >= concurrency:
                 yield flying.popleft().result()
         while flying:

@@ -5,6 +5,7 @@ Only the keys become Python values; the records stay the bytes that were served.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import itertools
@@ -43,9 +44,26 @@ class Served:
         """How many records."""
         return len(self.keys)
 
+    def contents(self) -> list[int]:
+        """A hash of each record as a whole."""
+        return _whole_records(self.records)
+
+    def only(self, wanted: list[bool]) -> Served:
+        """The same answer with some of its records.
+
+        Args:
+            wanted: for each record whether to keep it.
+        """
+        rows = itertools.compress(_decode_array(self.records), wanted)
+        return dataclasses.replace(
+            self,
+            records=b"[" + b",".join(rows) + b"]",
+            keys=list(itertools.compress(self.keys, wanted)),
+        )
+
 
 class _Envelope(msgspec.Struct, rename="camel"):
-    """`data` is nullable in one list of the specification, so null is an empty page anywhere."""
+    """`data` is nullable in one list of the specification: null is an empty page of any list."""
 
     data: msgspec.Raw
     has_more: bool | None = None
@@ -85,12 +103,15 @@ def _open_object(body: bytes, *, key: tuple[str, ...], paged: bool) -> Served:
         envelope = _decode_envelope(body)
     except msgspec.DecodeError as error:
         raise ValueError(f"the body is not the expected object ({error})") from None
-    records = bytes(envelope.data)
+    records, total = bytes(envelope.data), envelope.total_count
+    says_nothing = envelope.has_more is None and total is None
+    if says_nothing and records == b"null":
+        raise ValueError("it holds null in the place of records, and does not say that it is all")
     if records == b"null":
         records = b"[]"
     keys, ascending = _keys(records, key)
-    token, total = envelope.continue_from, envelope.total_count
-    if paged and envelope.has_more is None and total is None and not keys:
+    token = envelope.continue_from
+    if paged and says_nothing and not keys:
         raise ValueError("it holds neither records nor hasMore nor totalCount")
     return Served(
         records=records,

@@ -19,6 +19,7 @@ from st_pipelines.servicetitan.usage import ReadStats
 
 # Feeds may scan stretches without a match, but not for ever.
 _MOST_EMPTY_PAGES = 100
+_MORE_LOOKS = 4
 
 
 def read_feed(
@@ -52,7 +53,7 @@ def read_feed(
     seen = {_digest(place)} if isinstance(start, str) else set()
     empty = 0
     while True:
-        served = _fetch(client, endpoint, place, stats)
+        served = _fetch_next(client, endpoint, place, stats, seen)
         stats.records += served.count
         stats.continue_from = served.continue_from or stats.continue_from
         yield Page(reading=1, records=served.records, count=served.count)
@@ -60,6 +61,18 @@ def read_feed(
             return
         empty = 0 if served.count else empty + 1
         place = _next_place(endpoint, served, seen, empty)
+
+
+def _fetch_next(
+    client: Client, endpoint: Endpoint, place: str | None, stats: ReadStats, seen: set[bytes]
+) -> Served:
+    """The page at a place; one that leads back to a known place is asked for again."""
+    served = _fetch(client, endpoint, place, stats)
+    for _ in range(_MORE_LOOKS):
+        if not (served.has_more and served.continue_from and _digest(served.continue_from) in seen):
+            break
+        served = _fetch(client, endpoint, place, stats)
+    return served
 
 
 def _fetch(client: Client, endpoint: Endpoint, place: str | None, stats: ReadStats) -> Served:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from pydantic import SecretStr
 
+from st_pipelines.servicetitan.cancel import Cancellation
 from st_pipelines.servicetitan.retry import nap
 
 # Requests that leave evenly spaced do not arrive so, and the server's second is not ours.
@@ -55,7 +56,7 @@ class RateLimiter:
             raise ValueError(f"requests per second must be above 0, not {per_second}")
         self._per_second = per_second
 
-    def acquire(self, cancelled: threading.Event | None = None) -> None:
+    def acquire(self, cancelled: Cancellation | None = None) -> None:
         """Wait until one request may leave.
 
         Args:

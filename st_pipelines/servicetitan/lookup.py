@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
 from st_pipelines.catalog.model import Endpoint
+from st_pipelines.servicetitan.cancel import Cancellation
 from st_pipelines.servicetitan.client import Client
 from st_pipelines.servicetitan.courses import in_order
 from st_pipelines.servicetitan.envelope import Served, opener
@@ -65,7 +65,7 @@ def look_up(
     lots = [ids[at : at + own] for at in range(0, len(ids), own)]
     variants = endpoint.variants or ({},)
 
-    def ask(number: int, cancelled: threading.Event) -> Answered:
+    def ask(number: int, cancelled: Cancellation) -> Answered:
         asked = {*lots[number], *([] if witness is None else [witness])}
         served = [_ask(client, endpoint, asked, v, stats, cancelled) for v in variants]
         found = set(itertools.chain.from_iterable(answer.keys for answer in served))
@@ -89,7 +89,7 @@ def _ask(
     ids: set[int],
     variant: Mapping[str, str],
     stats: ReadStats,
-    cancelled: threading.Event,
+    cancelled: Cancellation,
 ) -> Served:
     params = {**endpoint.params, **variant, "ids": ",".join(map(str, sorted(ids)))}
     if endpoint.paged:

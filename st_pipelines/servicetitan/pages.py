@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import threading
 from dataclasses import dataclass
 
 from st_pipelines.catalog.model import Endpoint
+from st_pipelines.servicetitan.cancel import Cancellation
 from st_pipelines.servicetitan.client import Client
 from st_pipelines.servicetitan.envelope import Served, opener
 from st_pipelines.servicetitan.errors import (
@@ -16,11 +16,13 @@ from st_pipelines.servicetitan.errors import (
     UnexpectedAnswer,
     Unreachable,
 )
+from st_pipelines.servicetitan.slices import Slice
 from st_pipelines.servicetitan.usage import ReadStats
 from st_pipelines.servicetitan.window import Window, date_params
 
 # Below this a page is no longer what the server chokes on; 50 is the API's own default.
 SMALLEST_PAGE = 50
+_MORE_LOOKS = 2
 _PAGE_SIZE_REFUSED = re.compile(r"page[ _-]?size", re.IGNORECASE)
 
 
@@ -74,8 +76,8 @@ class PageSource:
         if endpoint.includes_total:
             self._params["includeTotal"] = "true"
 
-    def fetch(self, number: int, cancelled: threading.Event | None = None) -> Served:
-        """One page.
+    def fetch(self, number: int, cancelled: Cancellation | None = None) -> Served:
+        """One page of `page_size`.
 
         Args:
             number: as ServiceTitan counts.
@@ -87,7 +89,30 @@ class PageSource:
         Raises:
             ServiceTitanError: after the retries that may help.
         """
-        return self._ask(number, self.page_size, cancelled)
+        return self._ask_until_filled(number, self.page_size, cancelled)
+
+    def fetch_slice(self, place: Slice, cancelled: Cancellation | None = None) -> Served:
+        """One page of another size.
+
+        Args:
+            place: which.
+            cancelled: ends waits and retries.
+
+        Returns:
+            The page, opened.
+
+        Raises:
+            ServiceTitanError: after the retries that may help.
+        """
+        return self._ask_until_filled(self.first_number + place.index, place.size, cancelled)
+
+    def rows_of(self, first: Served) -> int:
+        """How many rows the server puts into a page, which may be fewer than were asked for.
+
+        Args:
+            first: the first page, with more to follow.
+        """
+        return first.count or self.page_size
 
     def total(self) -> int | None:
         """`totalCount` at this moment, from a request for one row; None if it is not told."""
@@ -97,16 +122,14 @@ class PageSource:
         """The number of the last page, as far as the first page tells.
 
         Args:
-            first: the first page; if more follow, it shows how many rows the server really puts
-                into a page, which may be fewer than were asked for.
+            first: the first page.
 
         Returns:
             The first page's number where there is no total.
         """
         if not first.total or not first.has_more:
             return self.first_number
-        rows = first.count or self.page_size
-        return self.first_number + -(-first.total // rows) - 1
+        return self.first_number + -(-first.total // self.rows_of(first)) - 1
 
     def make_smaller(self, error: ServiceTitanError) -> None:
         """Halve the page size, if that can help against an error.
@@ -138,7 +161,18 @@ class PageSource:
         """The error for paging that cannot be right; not raised yet."""
         return UnexpectedAnswer(f"{self.endpoint.table} ({self.endpoint.path}): {problem}")
 
-    def _ask(self, number: int, page_size: int, cancelled: threading.Event | None) -> Served:
+    def _ask_until_filled(
+        self, number: int, page_size: int, cancelled: Cancellation | None
+    ) -> Served:
+        """A page without records that says more follow is asked for again: it may be a slip."""
+        served = self._ask(number, page_size, cancelled)
+        for _ in range(_MORE_LOOKS):
+            if served.count or not served.has_more:
+                break
+            served = self._ask(number, page_size, cancelled)
+        return served
+
+    def _ask(self, number: int, page_size: int, cancelled: Cancellation | None) -> Served:
         params = dict(self._params)
         if self.endpoint.paged:
             params |= {"page": str(number), "pageSize": str(page_size)}

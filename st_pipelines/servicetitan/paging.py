@@ -10,8 +10,9 @@ from collections.abc import Generator
 from contextlib import closing
 
 from st_pipelines.catalog.model import Endpoint
+from st_pipelines.servicetitan.chain import Chain
 from st_pipelines.servicetitan.client import Client
-from st_pipelines.servicetitan.courses import Pages, ascending, descending, until_repeated
+from st_pipelines.servicetitan.courses import Pages, ascending, overlapping, until_repeated
 from st_pipelines.servicetitan.envelope import Served
 from st_pipelines.servicetitan.errors import BadRequest, ServiceUnavailable, Unreachable
 from st_pipelines.servicetitan.feeds import read_feed
@@ -54,7 +55,7 @@ def read(
         return
     window = window if endpoint.date_filter else None
     source = PageSource(client, endpoint, window, stats)
-    proof = Proof(endpoint, window)
+    proof = Proof(endpoint)
     while not proof.given_up:
         stats.readings += 1
         stats.page_size = source.page_size if endpoint.paged else 0
@@ -94,23 +95,24 @@ def _read_once(
     first = source.fetch(source.first_number)
     if first.has_more and not source.endpoint.paged:
         raise source.misbehaves("more follow, but this endpoint has no pages to ask for")
-    course = proof.course(first)
-    tally = Tally(course=course)
+    course = proof.course(first, source.rows_of(first))
+    tally, chain = Tally(course=course), proof.chain(first)
     reading, stats.records = stats.readings, 0
-    with closing(_pages(course, source, first, concurrency)) as pages:
+    with closing(_pages(course, source, first, chain, concurrency)) as pages:
         for served in pages:
             tally.add(served)
             stats.records += served.count
             yield Page(reading=reading, records=served.records, count=served.count)
-    return proof.accepts(tally, source.total)
+    return proof.accepts(tally, chain, source.page_size)
 
 
-def _pages(course: Course, source: PageSource, first: Served, concurrency: int) -> Pages:
+def _pages(
+    course: Course, source: PageSource, first: Served, chain: Chain, concurrency: int
+) -> Pages:
     if course is Course.SINGLE:
         yield first
-    elif course is Course.DESCENDING:
-        # The first page is read again in its turn: meanwhile it may have taken in others.
-        yield from descending(source, source.last_number(first))
+    elif course is Course.OVERLAPPING:
+        yield from overlapping(source, first, chain, concurrency)
     elif course is Course.UNTIL_REPEATED:
         yield from until_repeated(source, first)
     else:

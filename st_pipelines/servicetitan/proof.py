@@ -8,51 +8,51 @@ read already is never served. The count at the end does not notice: of 2,000 rec
 *One page.* An answer without `hasMore` is one state of the list; if its `totalCount` is the
 number of its records, it is complete. Anything below is about several pages.
 
-*A window that has ended, nothing moved.* A record is in a window by the time of its latest
-change. A change sets that time to now, which is after the end: records can leave a window that
-has ended, none can enter, so its total only ever falls. If every page and one more request after
-the last page report the same total, it was the same all the while, so no record left and no
-position changed. Distinct keys as many as that total are then all there are. The extra request is
-there because a page's rows and its total need not be of the same instant; the distinct keys are
-counted because an order that is not the same in every request repeats some rows and omits others.
-(A change that is committed late can still enter, and so can a record whose date a user sets:
-where a total shows it, the reading has moved.)
+*Several pages, sorted by id.* Each answer is a stretch of the list as it was at one moment: it
+holds every record from its first id to its last. The first page has nothing before it, a page
+without `hasMore` nothing after it. If each answer begins at or below the last id of what was read
+before, the stretches cover all ids, and a record that was there from start to end is in one of
+them, whatever else was created, changed or deleted meanwhile. Nothing is assumed of clocks, of
+totals, or of what may enter a window. So pages are asked for that overlap (see `slices`); where a
+page does not touch the one before it, since more records left than the overlap holds, the gap is
+walked through. It is necessary that the ids rise within each page, or the list is not sorted as
+asked. That there are at least as many distinct records as the lowest total told is a check of
+`hasMore` alone.
 
-*A window that has ended, something left.* Read it from the last page to the first, one after the
-other, sorted by an id that only rises. A leaving record only lowers the positions of others. A
-record that is not yet on a page read lies before all pages read, and lowering keeps it there: it
-may be served twice, never skipped. It is necessary that the last page really is the last (its
-`hasMore` is false), that the total never rose, that ids rise within each page, and that there are
-at least as many distinct keys as the final total.
+*Several pages, no sort by id* (or an id that is no integer: a server may order GUIDs by rules of
+its own). If the order depends on nothing but what records say, two that do not change never swap
+places. Two answers touch if both hold the same record, unchanged. A record that stays, and lies
+behind one answer, lies behind the record that is shared with the next; so it is in the next, or
+behind it too. It cannot be behind the page without `hasMore`. Here every page must tell the same
+total, and exactly as many distinct records must have come, for an order that changes from request
+to request repeats some records and omits others.
 
-*A list without a window* (snapshot). Records can enter as well, so equal totals prove nothing:
-one may have left and another entered. With the sort by id a new record has the highest id and
-enters behind all others, which moves none of them: the descending reading holds every record
-that was there from start to end, by the same argument and the same conditions. It is used from
-the start. (An old record that a filter lets in again enters further down; then the total rises.)
+*Everything else*: no total, an order that depends on the page, pages too small to overlap. Read
+until two successive readings agree in the multiset of their keys, and with the total where there
+is one. A record missed by both would have to be pushed over a page border twice, by records that
+none of the two readings shows to have moved. That is not a proof like the others; it is what such
+lists permit.
 
-*Everything else*: no sort by id, no totals, ids that are no integers (a server may order GUIDs by
-rules of its own), a window that has not ended. Read until two successive readings agree in the
-multiset of their keys, and with the total where there is one. A record missed by both would have
-to be pushed over a page border twice, by records that none of the two readings shows to have
-moved. That is not a proof like the others; it is what such lists permit.
+Equal totals alone prove nothing, not even in a window that has ended: a change that is committed
+late, a clock that differs from ours, a record that is revived or whose date a user sets can enter
+it while another leaves.
 
 What none of this shows complete raises `ReadingMoved`, and nothing of it may be loaded.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
 from st_pipelines.catalog.model import Endpoint
+from st_pipelines.servicetitan.chain import Chain
 from st_pipelines.servicetitan.envelope import Served
 from st_pipelines.servicetitan.errors import ReadingMoved
-from st_pipelines.servicetitan.window import Window
+from st_pipelines.servicetitan.slices import SMALLEST
 
 MOST_READINGS = 6
+_MOST_OVERLAPPING = 3  # the others are for two that agree
 _DIGEST_BITS = (1 << 128) - 1
 
 
@@ -60,8 +60,8 @@ class Course(Enum):
     """How a reading goes through the pages."""
 
     SINGLE = "one page"
+    OVERLAPPING = "overlapping pages"
     ASCENDING = "first to last"
-    DESCENDING = "last to first"
     UNTIL_REPEATED = "until nothing new"
 
 
@@ -75,8 +75,6 @@ class Tally:
         records: all records, duplicates included.
         pages: how many.
         totals: `totalCount` of each page, in the order of the pages.
-        in_order: the ids rose within each page.
-        ended: the page that should be the last had no `hasMore`.
     """
 
     course: Course
@@ -84,8 +82,6 @@ class Tally:
     records: int = 0
     pages: int = 0
     totals: list[int | None] = field(default_factory=list)
-    in_order: bool = True
-    ended: bool = True
     _digest: int = 0
 
     def add(self, served: Served) -> None:
@@ -94,15 +90,17 @@ class Tally:
         Args:
             served: the next page of this reading.
         """
-        if self.course is Course.DESCENDING and not self.pages:
-            self.ended = served.has_more is False
         self.keys.update(served.keys)
         self.records += served.count
         self.pages += 1
         self.totals.append(served.total)
-        self.in_order = self.in_order and served.ascending is True
         # A sum does not depend on the order. `hash` of a tuple, as that of an integer is itself.
         self._digest = (self._digest + sum(map(hash, zip(served.keys)))) & _DIGEST_BITS
+
+    @property
+    def told(self) -> list[int]:
+        """The totals of the pages that told one."""
+        return [total for total in self.totals if total is not None]
 
     @property
     def total(self) -> int | None:
@@ -115,19 +113,13 @@ class Tally:
         return len(set(self.totals)) <= 1
 
     @property
-    def rose(self) -> bool:
-        """Whether a later page told a higher total than an earlier one."""
-        told = [total for total in self.totals if total is not None]
-        return any(later > earlier for earlier, later in itertools.pairwise(told))
-
-    @property
     def fingerprint(self) -> tuple[int, int]:
         """Equal for readings with the same multiset of keys."""
         return self.records, self._digest
 
     def __str__(self) -> str:
         """For the message of `ReadingMoved`."""
-        told = [total for total in self.totals if total is not None]
+        told = self.told
         totals = "no totals" if not told else f"total {told[0]}"
         if told and min(told) != max(told):
             totals = f"totals from {told[0]} to {told[-1]}"
@@ -140,18 +132,16 @@ class Tally:
 class Proof:
     """Decides how to read, and whether what was read is complete."""
 
-    def __init__(self, endpoint: Endpoint, window: Window | None) -> None:
+    def __init__(self, endpoint: Endpoint) -> None:
         """Start without a reading.
 
         Args:
             endpoint: its sort and key decide what can be proven.
-            window: None for a snapshot.
         """
         self._endpoint = endpoint
-        self._ended = window is not None and window.ended
-        self._snapshot = window is None
         self._keyless = not endpoint.key or endpoint.explode is not None
         self._sorted = (endpoint.sort or "").lower() == "+id" and not self._keyless
+        self._overlaps = True
         self._previous: tuple[int, int] | None = None
         self._story: list[str] = []
 
@@ -160,11 +150,12 @@ class Proof:
         """Whether so many readings have failed that another is not worth its requests."""
         return len(self._story) >= MOST_READINGS
 
-    def course(self, first: Served) -> Course:
+    def course(self, first: Served, rows: int) -> Course:
         """How to go on after the first page.
 
         Args:
             first: the first page of this reading.
+            rows: that the server puts into a page.
 
         Returns:
             The course that can prove the most for the fewest requests.
@@ -173,25 +164,36 @@ class Proof:
             return Course.SINGLE
         if first.has_more is None:
             return Course.UNTIL_REPEATED
-        orderly = self._sorted and first.ascending is True and first.total is not None
-        moved = self._ended and bool(self._story)
-        return Course.DESCENDING if orderly and (self._snapshot or moved) else Course.ASCENDING
+        countable = self._sorted or first.total is not None
+        overlaps = self._overlaps and countable and rows >= SMALLEST and first.count > 0
+        return Course.OVERLAPPING if overlaps else Course.ASCENDING
 
-    def accepts(self, tally: Tally, total_now: Callable[[], int | None]) -> bool:
+    def chain(self, first: Served) -> Chain:
+        """What links the pages of a reading that overlaps.
+
+        Args:
+            first: the first page of this reading.
+        """
+        return Chain(by_id=self._sorted and first.ascending is True)
+
+    def accepts(self, tally: Tally, chain: Chain, rows: int) -> bool:
         """Whether a reading is complete.
 
         Args:
             tally: the reading, after its last page.
-            total_now: asks for the total once more; called only if the answer matters.
+            chain: of its pages, if they overlap.
+            rows: that were asked for in a page.
 
         Returns:
             True if it is; False means that another reading is needed.
         """
-        if tally.pages and (self._by_itself(tally, total_now) or self._agrees(tally)):
+        if tally.pages and (self._by_itself(tally, chain, rows) or self._agrees(tally)):
             return True
-        if not tally.in_order:
-            self._sorted = False
-        self._previous = None if tally.course is Course.SINGLE else tally.fingerprint
+        if tally.course is Course.OVERLAPPING:
+            self._learn(tally, chain)
+            self._previous = None
+        else:
+            self._previous = None if tally.course is Course.SINGLE else tally.fingerprint
         self._story.append(str(tally))
         return False
 
@@ -204,20 +206,31 @@ class Proof:
             " distinct records stay fewer than the total, the catalogue's key is not a key.",
         )
 
-    def _by_itself(self, tally: Tally, total_now: Callable[[], int | None]) -> bool:
+    def _by_itself(self, tally: Tally, chain: Chain, rows: int) -> bool:
         total, distinct = tally.total, len(tally.keys)
         if tally.course is Course.SINGLE:
             return total is None or total == tally.records
         if tally.course is Course.UNTIL_REPEATED:
-            return tally.pages == 1 and total in (None, tally.records)
-        if total is None:
+            # A full page may be a part: then the next one was empty because records moved up.
+            return tally.pages == 1 and tally.records < rows and total in (None, tally.records)
+        if tally.course is Course.ASCENDING or not chain.complete:
             return False
-        if tally.course is Course.DESCENDING:
-            return tally.ended and tally.in_order and not tally.rose and distinct >= total
-        return self._ended and tally.steady and distinct == total and total_now() == total
+        if chain.by_id:
+            return distinct >= min(tally.told, default=0)
+        return tally.steady and distinct == total
 
     def _agrees(self, tally: Tally) -> bool:
+        if tally.course is Course.OVERLAPPING:
+            return False  # what it left out as known already would be missing here
         # Where there is no key, equal records may be two; then only their number can be checked.
         count = tally.records if self._keyless else len(tally.keys)
         fits = tally.total is None or (tally.steady and count == tally.total)
         return fits and tally.fingerprint == self._previous
+
+    def _learn(self, tally: Tally, chain: Chain) -> None:
+        """What a reading that could not be proven tells about how to do the next."""
+        if chain.disordered:
+            self._sorted = False
+        elif tally.steady or len(self._story) >= _MOST_OVERLAPPING - 1:
+            # Nothing was seen to move, so that the order itself is not to be relied upon.
+            self._overlaps = False

@@ -6,7 +6,6 @@ import logging
 import math
 import random
 import re
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
+from st_pipelines.servicetitan.cancel import Cancellation, Cancelled
 from st_pipelines.servicetitan.errors import (
     RateLimited,
     ServiceTitanError,
@@ -29,10 +29,6 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _SECONDS = re.compile(r"(\d+(?:\.\d+)?)\s*seconds?\b", re.IGNORECASE | re.ASCII)
 _SLICE = 0.2  # seconds between two looks at whether the wait is still wanted
-
-
-class Cancelled(Exception):
-    """Nobody wants the answer any more. Stays inside this package."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +112,7 @@ def told_wait(headers: Mapping[str, str], text: str, now: datetime) -> float | N
     return float(match[1]) if match else None
 
 
-def nap(seconds: float, sleep: Callable[[float], None], cancelled: threading.Event | None) -> None:
+def nap(seconds: float, sleep: Callable[[float], None], cancelled: Cancellation | None) -> None:
     """Sleep, but not longer than somebody wants to.
 
     Args:
@@ -141,7 +137,7 @@ def run(
     policy: RetryPolicy,
     attempt: Callable[[], _T],
     *,
-    cancelled: threading.Event | None = None,
+    cancelled: Cancellation | None = None,
     before_wait: Callable[[ServiceTitanError, float], None] = lambda error, wait: None,
 ) -> _T:
     """Call `attempt` until it succeeds, fails for good or has been tried often enough.

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import http.client
 import ssl
-import time
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
 
 import requests
 import urllib3
 from pydantic import SecretStr
-from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
 from st_pipelines import __version__
+from st_pipelines.servicetitan.cancel import Cancellation, Cancelled
 from st_pipelines.servicetitan.errors import Unreachable
+from st_pipelines.servicetitan.exchange import BreakableAdapter, Exchange
 from st_pipelines.servicetitan.redact import redact_url
 
 # More than any sensible concurrency: a full pool throws connections away after each request.
 POOL_SIZE = 64
 _CONNECT_TIMEOUT = 10.0
 _CHUNK = 1 << 20
-# A body that drips never times out by itself; so many timeouts are enough for the slowest page.
-_BODY_TIMEOUTS = 3
+# An answer that drips never times out by itself; so many timeouts are enough for the slowest page.
+_TIMEOUTS_IN_ALL = 3
 _HEADERS = {
     "User-Agent": f"st_pipelines/{__version__}",
     "Accept": "application/json",
@@ -124,7 +125,7 @@ def new_session() -> requests.Session:
         A session that repeats nothing by itself.
     """
     session = requests.Session()
-    adapter = HTTPAdapter(pool_connections=4, pool_maxsize=POOL_SIZE, max_retries=0)
+    adapter = BreakableAdapter(pool_connections=4, pool_maxsize=POOL_SIZE, max_retries=0)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
@@ -138,6 +139,7 @@ def send(
     auth: AuthBase,
     timeout: float,
     form: Mapping[str, SecretStr | str] | None = None,
+    cancelled: Cancellation | None = None,
 ) -> Answer:
     """Make one exchange and read the whole body.
 
@@ -147,20 +149,29 @@ def send(
         session: shared by threads.
         asked: method and URL.
         auth: signs the request.
-        timeout: seconds without a byte.
+        timeout: seconds without a byte; an answer that keeps dripping is broken off after three
+            times as long. (The latter needs a session of `new_session`; others are looked at
+            between two chunks only.)
         form: sent form-encoded.
+        cancelled: breaks the exchange off when it is set.
 
     Returns:
         The answer, whatever its status.
 
     Raises:
         Unreachable: no complete answer came.
+        Cancelled: `cancelled` was set.
     """
     failure: Unreachable
+    exchange = Exchange(_TIMEOUTS_IN_ALL * timeout)
     try:
-        return _exchange(session, asked, auth, timeout, form)
+        with _until(cancelled, exchange), exchange:
+            return _exchange(session, asked, auth, timeout, form, exchange)
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-        failure = _unreachable(asked, error)
+        late = requests.exceptions.ReadTimeout() if exchange.broken else error
+        failure = _unreachable(asked, late)
+    if cancelled is not None and cancelled.is_set():
+        raise Cancelled
     # Raised out here, or the exception above, which holds the headers, would be its __context__.
     raise failure
 
@@ -171,8 +182,8 @@ def _exchange(
     auth: AuthBase,
     timeout: float,
     form: Mapping[str, SecretStr | str] | None,
+    exchange: Exchange,
 ) -> Answer:
-    deadline = time.monotonic() + _BODY_TIMEOUTS * timeout
     with session.request(
         asked.method,
         asked.url,
@@ -186,9 +197,15 @@ def _exchange(
         chunks = []
         for chunk in response.iter_content(_CHUNK):
             chunks.append(chunk)
-            if time.monotonic() > deadline:
-                raise requests.exceptions.ReadTimeout
+            if exchange.broken:
+                break
+        if exchange.broken:  # without a length, the end of the connection looks like the end
+            raise requests.exceptions.ReadTimeout
         return Answer(status=response.status_code, headers=response.headers, body=b"".join(chunks))
+
+
+def _until(cancelled: Cancellation | None, exchange: Exchange) -> AbstractContextManager[None]:
+    return nullcontext() if cancelled is None else cancelled.breaking(exchange.break_off)
 
 
 def _plain(value: SecretStr | str) -> str:

@@ -16,8 +16,8 @@ class Window:
 
     Attributes:
         start: aware; None is open to the left, so that no record is too old to be read.
-        end: aware. Close it at the moment of starting when it would lie in the future: only a
-            window that has ended can be proven complete at the price of one reading.
+        end: aware. Close it at the moment of starting when it would lie in the future, so that
+            what is changed during the reading is the next window's.
     """
 
     start: datetime | None
@@ -34,11 +34,6 @@ class Window:
                 raise ValueError(f"a window needs aware times, not {bound.isoformat()}")
         if self.start is not None and self.start > self.end:
             raise ValueError(f"a window must not end ({self.end}) before it starts ({self.start})")
-
-    @property
-    def ended(self) -> bool:
-        """Whether its end lies in the past, so that records can only leave it."""
-        return self.end <= datetime.now(timezone.utc)
 
 
 def timestamp(moment: datetime) -> str:

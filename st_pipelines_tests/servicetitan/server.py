@@ -52,7 +52,7 @@ class Canned:
     status: int = 200
     body: bytes | str | dict | list = b""
     headers: dict[str, str] = field(default_factory=dict)
-    fault: str = ""  # "reset", "hang", "truncated", "hanging body"
+    fault: str = ""  # "reset", "hang", "truncated", "hanging body", "drip"
 
     @property
     def content(self) -> bytes:
@@ -217,7 +217,19 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in canned.headers.items():
             self.send_header(name, value)
         self.end_headers()
+        if canned.fault == "drip":
+            self.drip(content)
+            return
         self.wfile.write(content)
         self.wfile.flush()
         if canned.fault == "hanging body":
             self.owner.released.wait(10)
+
+    def drip(self, content: bytes) -> None:
+        for number in range(len(content)):
+            self.wfile.write(content[number : number + 1])
+            try:
+                self.wfile.flush()
+            except OSError:
+                return
+            self.owner.released.wait(0.02)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import threading
 from datetime import datetime, timezone
+from time import monotonic
 
 import pytest
 
+from st_pipelines.servicetitan.cancel import Cancellation, Cancelled
 from st_pipelines.servicetitan.errors import (
     AuthenticationFailed,
     BadRequest,
@@ -20,7 +22,7 @@ from st_pipelines.servicetitan.errors import (
     WrongPath,
 )
 from st_pipelines.servicetitan.limits import RateLimiter
-from st_pipelines.servicetitan.retry import NO_WAIT, Cancelled, RetryPolicy, told_wait
+from st_pipelines.servicetitan.retry import NO_WAIT, RetryPolicy, told_wait
 from st_pipelines.servicetitan.usage import Usage
 from st_pipelines_tests.servicetitan.server import APP_KEY, Canned
 
@@ -252,7 +254,7 @@ def test_a_told_wait_is_not_longer_than_the_policy_bears():
 
 
 def test_nobody_waits_for_a_retry_that_nobody_wants(server):
-    cancelled = threading.Event()
+    cancelled = Cancellation()
     naps = []
 
     def sleep(seconds):
@@ -266,3 +268,35 @@ def test_nobody_waits_for_a_retry_that_nobody_wants(server):
         )
     assert sum(naps) < 1
     assert len(server.seen) == 1
+
+
+def test_an_answer_that_drips_is_broken_off_however_often_a_byte_comes(server):
+    server.rule = lambda seen: Canned(body=b"{" + b" " * 100, fault="drip")
+    begun = monotonic()
+    with pytest.raises(Unreachable, match="no answer in time"):
+        server.client(policy=RetryPolicy(attempts=1), timeout=0.1).get("/anything")
+    assert monotonic() - begun < 2
+
+
+def test_an_answer_that_is_slow_but_comes_is_taken(server):
+    server.rule = lambda seen: Canned(body=b"{" + b" " * 8 + b"}", fault="drip")
+    assert server.client(timeout=0.3).get("/anything").startswith(b"{")
+
+
+def test_setting_a_cancellation_breaks_off_an_exchange_that_hangs(server):
+    server.rule = lambda seen: Canned(body={}, fault="hanging body")
+    cancelled, client = Cancellation(), server.client()
+    threading.Timer(0.1, cancelled.set).start()
+    begun = monotonic()
+    with pytest.raises(Cancelled):
+        client.fetch("/anything", {}, bytes, cancelled=cancelled)
+    assert monotonic() - begun < client.connection.timeout / 2
+
+
+def test_nothing_is_asked_under_a_cancellation_that_is_set(server):
+    client, cancelled = server.client(), Cancellation()
+    client.get("/anything")
+    cancelled.set()
+    with pytest.raises(Cancelled):
+        client.fetch("/other", {}, bytes, cancelled=cancelled)
+    assert [seen.path for seen in server.seen] == ["/anything"]

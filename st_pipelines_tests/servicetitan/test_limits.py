@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from pydantic import SecretStr
 
+from st_pipelines.servicetitan.cancel import Cancellation, Cancelled
 from st_pipelines.servicetitan.limits import RateLimiter, limiter_for
-from st_pipelines.servicetitan.retry import Cancelled
 
 
 class Time:
@@ -93,7 +93,7 @@ def test_a_pause_that_comes_while_a_thread_waits_holds_it_back_too():
 def test_a_wait_ends_when_nobody_wants_the_answer():
     _, limit = limiter(60)
     limit.pause_until(1000.0)
-    cancelled = threading.Event()
+    cancelled = Cancellation()
     cancelled.set()
     with pytest.raises(Cancelled):
         limit.acquire(cancelled)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from st_pipelines.servicetitan.window import Window, timestamp
-from st_pipelines_tests.servicetitan.reading import ENDED, not_ended
+from st_pipelines_tests.servicetitan.reading import ENDED
 
 
 @pytest.mark.parametrize(
@@ -30,8 +30,3 @@ def test_a_naive_time_is_refused():
 def test_a_window_cannot_end_before_it_starts():
     with pytest.raises(ValueError, match="before it starts"):
         Window(start=ENDED.end, end=ENDED.end - timedelta(seconds=1))
-
-
-def test_a_window_has_ended_when_its_end_is_past():
-    assert ENDED.ended
-    assert not not_ended().ended

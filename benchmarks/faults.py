@@ -1,0 +1,127 @@
+"""Each fault of the API at 1, 5 and 20 % of the requests: are the tables right?
+
+A load is right if its table equals the sandbox value by value, failed if it ended with an error
+that names the request and left no table, wrong otherwise. Exits 1 if any load is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import date, datetime, timezone
+from pathlib import Path
+
+import duckdb
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from st_pipelines.catalog.loader import load_catalog
+from st_pipelines.catalog.model import Endpoint
+from st_pipelines.days import Days
+from st_pipelines.extract_load import Job, extract_load
+from st_pipelines.sandbox.kinds import KINDS, TOKEN
+from st_pipelines.sandbox.server import Sandbox
+from st_pipelines.servicetitan.auth import TokenSource
+from st_pipelines.servicetitan.client import Client
+from st_pipelines.servicetitan.errors import ServiceTitanError
+from st_pipelines.servicetitan.retry import RetryPolicy
+from st_pipelines_tests.reading import TIMEZONE, comparable, expected_rows, job
+
+NOW = datetime(2026, 3, 10, 15, 30, tzinfo=timezone.utc)
+ALL = Days(first=date(2026, 3, 1), last=date(2026, 3, 10), timezone=TIMEZONE, open_start=True)
+TABLES = (
+    "crm.customers", "jpm.jobs", "jpm.job_types", "jpm.job_notes", "settings.user_roles",
+    "accounting.journal_entries", "marketing_reputation.reviews", "pricebook.materialsmarkup",
+)  # fmt: skip
+TOKEN_FAULTS = tuple(f"{TOKEN}{kind}" for kind in ("401", "500", "429", "html", "reset"))
+SHARES = (0.01, 0.05, 0.2)
+OUTCOMES = ("right", "failed", "wrong")
+# As many attempts as by default; only the waits are short.
+POLICY = RetryPolicy(backoff=0.01, max_backoff=0.05, max_told_wait=0.05)
+PAGE_SIZE, EXPORT_BATCH, TIMEOUT = 12, 10, 0.5
+
+
+def main() -> int:
+    options = _options()
+    print("| fault | " + " | ".join(f"{share:.0%}" for share in SHARES) + " |")
+    print("|---|" + "---:|" * len(SHARES))
+    total: Counter[str] = Counter()
+    sandbox = Sandbox(
+        customers=40, now=NOW, seed=options.seed, requests_per_second=1e9,
+        export_batch=EXPORT_BATCH,
+    )  # fmt: skip
+    with sandbox, tempfile.TemporaryDirectory() as folder:
+        endpoints = [load_catalog()[table] for table in TABLES]
+        wanted = {one.table: comparable(expected_rows(sandbox, one)) for one in endpoints}
+        for kind in options.kind or (*KINDS, *TOKEN_FAULTS):
+            cells: list[Counter[str]] = []
+            for share in SHARES:
+                sandbox.play({kind: share})
+                files = (Path(folder) / f"{kind}-{share}-{n}.duckdb" for n in range(options.runs))
+                cells.append(Counter(_outcomes(sandbox, files, endpoints, wanted)))
+                total += cells[-1]
+            counts = (" / ".join(str(cell[outcome]) for outcome in OUTCOMES) for cell in cells)
+            print(f"| {kind} | " + " | ".join(counts) + " |", flush=True)
+    print(f"\n{total.total():,} loads: " + ", ".join(f"{total[o]:,} {o}" for o in OUTCOMES))
+    return 1 if total["wrong"] else 0
+
+
+def _outcomes(
+    sandbox: Sandbox,
+    files: Iterator[Path],
+    endpoints: Sequence[Endpoint],
+    wanted: dict[str, list[str]],
+) -> Iterator[str]:
+    """How each load ended: "right", "failed" or "wrong"."""
+    for file in files:
+        for endpoint in endpoints:
+            yield _outcome(_job(sandbox, file), endpoint, file, wanted[endpoint.table])
+
+
+def _outcome(loading: Job, endpoint: Endpoint, file: Path, wanted: list[str]) -> str:
+    try:
+        extract_load(loading, endpoint, ALL if endpoint.partitioned else None)
+    except ServiceTitanError as error:
+        clear = error.url or endpoint.table in str(error)
+        return "failed" if clear and _rows(file, endpoint) is None else "wrong"
+    finally:
+        loading.client.close()
+    rows = _rows(file, endpoint)
+    return "right" if rows is not None and comparable(rows) == wanted else "wrong"
+
+
+def _job(sandbox: Sandbox, file: Path) -> Job:
+    """A job whose client has no token yet."""
+    loading = job(sandbox, file, page_size=PAGE_SIZE, timeout=TIMEOUT)
+    connection = loading.client.connection
+    client = Client(connection, policy=POLICY, tokens=TokenSource(connection))
+    return replace(loading, client=client)
+
+
+def _rows(file: Path, endpoint: Endpoint) -> list[tuple] | None:
+    """The rows of a table, None where there is no table."""
+    if not file.exists():
+        return None
+    columns = ", ".join(f'"{field.column}"' for field in endpoint.row_fields)
+    with duckdb.connect(str(file), read_only=True) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        try:
+            return connection.execute(f"SELECT {columns} FROM {endpoint.table}").fetchall()
+        except duckdb.CatalogException:
+            return None
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--runs", type=int, default=3, help=f"of {len(TABLES)} loads each")
+    parser.add_argument("--seed", type=int, default=7, help="decides what is hit")
+    parser.add_argument("--kind", action="append", help="only this fault; repeatable")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

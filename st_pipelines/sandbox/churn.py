@@ -1,0 +1,115 @@
+"""Records that move while they are read: created, changed, tied, deactivated, deleted, revived."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from st_pipelines.catalog.model import Endpoint, Scalar
+from st_pipelines.sandbox.table import Table
+from st_pipelines.sandbox.world import World
+
+MOST_AT_ONCE = 4
+FEWEST_RECORDS = 5
+"""A table that has no more loses none."""
+
+
+class Churn:
+    """Changes a table before some of the requests that read it, by seed.
+
+    Args:
+        probability: of a data request to find changes, from 0 to 1.
+        seed: decides everything that is left to chance.
+
+    Raises:
+        ValueError: the probability is none.
+    """
+
+    def __init__(self, probability: float, seed: int) -> None:
+        if not 0 <= probability <= 1:
+            raise ValueError(f"churn: the probability must be from 0 to 1, not {probability}")
+        self.probability = probability
+        self._rng = random.Random(f"{seed}:churn")
+        self._number = 0
+
+    def stir(self, world: World, endpoint: Endpoint) -> None:
+        """Perhaps change some records of a table, and let a moment of its time pass.
+
+        Args:
+            world: whose table; its lock must not be held by another thread for long.
+            endpoint: the table that is about to be read.
+        """
+        if endpoint.by_day or self._rng.random() >= self.probability:
+            return
+        with world.lock:
+            table = world.table(endpoint.table)
+            for _ in range(self._rng.randint(1, MOST_AT_ONCE)):
+                world.move(timedelta(milliseconds=self._rng.randint(1, 2000)))
+                self._rng.choice(_ACTIONS)(self, table, world.now_ticks)
+
+    def _create(self, table: Table, now: int) -> None:
+        if table.endpoint.explode:
+            return  # a copy's members would have the ids of the original's
+        fields = self._news(table)
+        fields |= {
+            name: max((value or 0 for value in table.values(name)), default=0) + 1
+            for name in table.endpoint.key
+            if len(table.endpoint.key) > 1 and _is(table.endpoint, name, "BIGINT")
+        }
+        table.create(fields, now)
+
+    def _change(self, table: Table, now: int) -> None:
+        for position in self._some(table, 1):
+            table.change(position, self._news(table), now)
+
+    def _tie(self, table: Table, now: int) -> None:
+        """Two records with one time of modification."""
+        for position in self._some(table, 2):
+            table.change(position, self._news(table), now)
+
+    def _deactivate(self, table: Table, now: int) -> None:
+        for position in self._some(table, 1):
+            table.change(position, {"active": False}, now)
+
+    def _delete(self, table: Table, now: int) -> None:
+        if len(table.keys) - len(table.deleted) > FEWEST_RECORDS:
+            for position in self._some(table, 1):
+                table.delete(position)
+
+    def _revive(self, table: Table, now: int) -> None:
+        gone = sorted(table.deleted) or [
+            position for position in table.alive() if not table.active[position]
+        ]
+        if gone:
+            table.revive(self._rng.choice(gone), now)
+
+    def _some(self, table: Table, count: int) -> list[int]:
+        alive = list(table.alive())
+        return self._rng.sample(alive, min(count, len(alive)))
+
+    def _news(self, table: Table) -> dict[str, Any]:
+        """A field's new value: a text that no other record has."""
+        self._number += 1
+        name = _text_field(table.endpoint)
+        return {} if name is None else {name: f"churn {self._number}"}
+
+
+_ACTIONS: tuple[Callable[[Churn, Table, int], None], ...] = (
+    Churn._create, Churn._change, Churn._tie, Churn._deactivate, Churn._delete, Churn._delete,
+    Churn._revive,
+)  # fmt: skip
+
+
+def _text_field(endpoint: Endpoint) -> str | None:
+    """A field that may say anything."""
+    special = {*endpoint.key, *(name for one in endpoint.variants for name in one)}
+    names = [column.name for column in endpoint.columns if column.name not in special]
+    texts = [name for name in names if _is(endpoint, name, "VARCHAR")]
+    return next(iter(texts), None)
+
+
+def _is(endpoint: Endpoint, name: str, kind: str) -> bool:
+    type_ = endpoint.column(name).type
+    return isinstance(type_, Scalar) and type_.name == kind

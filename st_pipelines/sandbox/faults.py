@@ -1,0 +1,219 @@
+"""Faults that the sandbox plays: which there are, and which request gets one.
+
+A fault is drawn for each request by the seed and the number of the request, so that the same
+requests in the same order get the same faults again.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from st_pipelines.sandbox import answers
+from st_pipelines.sandbox.kinds import KINDS, TOKEN
+from st_pipelines.sandbox.wire import Dripping, Hanging, Reset, Slow
+
+Play: TypeAlias = Callable[[Request, Response], Response]
+"""Turns the true answer into another, or gives it back where the fault does not apply."""
+
+_HTML = "<!DOCTYPE html><html><head><title>{title}</title></head><body>{title}</body></html>"
+_MAINTENANCE = "The service is suspended for maintenance. Please try again later."
+_BEGINNING_OF_TIME = "1970-01-01"
+
+
+def _failure(status: int, title: str) -> Play:
+    """An error page of a proxy."""
+    page = _HTML.format(title=f"{status} {title}")
+    return lambda request, true: Response(page, status, media_type="text/html")
+
+
+def _problem(status: int, title: str, headers: Mapping[str, str] | None = None) -> Play:
+    """An error of the API."""
+    return lambda request, true: answers.json_response(
+        answers.problem(status, title), status, headers
+    )
+
+
+def _body(change: Callable[[bytes], bytes | str], kind: str = "application/json") -> Play:
+    """Another body for an answer that is good otherwise."""
+
+    def play(request: Request, true: Response) -> Response:
+        if true.status_code != 200:
+            return true
+        return Response(change(bytes(true.body)), media_type=kind)
+
+    return play
+
+
+def _envelope(change: Callable[[Request, dict[str, Any]], dict[str, Any] | None]) -> Play:
+    """Other members around the records; None where the fault does not apply."""
+
+    def play(request: Request, true: Response) -> Response:
+        envelope = json.loads(bytes(true.body)) if true.status_code == 200 else None
+        changed = change(request, envelope) if isinstance(envelope, dict) else None
+        return true if changed is None else answers.json_response(changed)
+
+    return play
+
+
+def _wrapped(body: bytes) -> bytes:
+    """An array in an object, an object in an array."""
+    return b'{"items":' + body + b"}" if body[:1] == b"[" else b"[" + body + b"]"
+
+
+def _without_data(body: bytes) -> bytes:
+    envelope = json.loads(body)
+    if isinstance(envelope, dict):
+        envelope = {name: value for name, value in envelope.items() if name != "data"}
+    return json.dumps({} if isinstance(envelope, list) else envelope).encode()
+
+
+def _with_object_as_data(body: bytes) -> bytes:
+    envelope = json.loads(body)
+    around = envelope if isinstance(envelope, dict) else {}
+    return json.dumps({**around, "data": {"message": "ok"}}).encode()
+
+
+def _unzippable(zipped: Callable[[bytes], bytes]) -> Play:
+    """A body that says it is gzip."""
+
+    def play(request: Request, true: Response) -> Response:
+        if true.status_code != 200:
+            return true
+        headers = {"Content-Encoding": "gzip"}
+        return Response(zipped(bytes(true.body)), 200, headers, "application/json")
+
+    return play
+
+
+def _sent_as(how: type[Response]) -> Play:
+    """The true answer, sent in another manner."""
+    return lambda request, true: how(
+        bytes(true.body), true.status_code, media_type="application/json"
+    )
+
+
+def _repeat_token(request: Request, envelope: dict[str, Any]) -> dict[str, Any] | None:
+    if "continueFrom" not in envelope:
+        return None
+    return {**envelope, "hasMore": True, "continueFrom": _asked_from(request)}
+
+
+def _empty_page(request: Request, envelope: dict[str, Any]) -> dict[str, Any] | None:
+    if not envelope.get("hasMore"):
+        return None
+    # A feed's token stays where it was, for nothing was served.
+    token = {"continueFrom": _asked_from(request)} if "continueFrom" in envelope else {}
+    return {**envelope, **token, "data": []}
+
+
+def _endless(request: Request, envelope: dict[str, Any]) -> dict[str, Any] | None:
+    return {**envelope, "hasMore": True} if "hasMore" in envelope else None
+
+
+def _asked_from(request: Request) -> str:
+    return request.query_params.get("from") or _BEGINNING_OF_TIME
+
+
+_ANYWHERE: dict[str, Play] = {
+    "500": _failure(500, "Internal Server Error"),
+    "502": _failure(502, "Bad Gateway"),
+    "503": _failure(503, "Service Unavailable"),
+    "401": lambda request, true: answers.gateway(401, "The access token has expired."),
+    "409": _problem(409, _MAINTENANCE),
+    "429": _problem(
+        429, "Rate limit is exceeded. Try again in 1 seconds.", {"Retry-After": "1"}
+    ),
+    "429-fraction": _problem(429, "Rate limit is exceeded.", {"Retry-After": "0.25"}),
+    "429-bare": _problem(429, "Rate limit is exceeded."),
+    "html": _body(lambda body: _HTML.format(title="Sign in"), "text/html"),
+    "truncated": _body(lambda body: body[: len(body) * 2 // 3]),
+    "not-json": _body(lambda body: "The operation was successful.", "text/plain"),
+    "wrapped": _body(_wrapped),
+    "reset": lambda request, true: Reset(),
+    "hang": _sent_as(Hanging),
+    "drip": _sent_as(Dripping),
+    "slow": _sent_as(Slow),
+    "gzip-garbage": _unzippable(lambda body: b"this is not gzip" * 4),
+    "gzip-cut": _unzippable(lambda body: gzip.compress(body, 1)[:-12]),
+}  # fmt: skip
+_LISTS_ONLY: dict[str, Play] = {
+    "no-data": _body(_without_data),
+    "data-object": _body(_with_object_as_data),
+    "repeated-token": _envelope(_repeat_token),
+    "endless": _envelope(_endless),
+    "empty-page": _envelope(_empty_page),
+}
+
+
+class Faults:
+    """Decides which request gets which fault.
+
+    Args:
+        probabilities: by kind, from 0 to 1; the first kind that is drawn is played.
+        seed: decides everything that is left to chance.
+
+    Raises:
+        ValueError: there is no such kind, or a probability is none.
+    """
+
+    def __init__(self, probabilities: Mapping[str, float], seed: int) -> None:
+        for kind, probability in probabilities.items():
+            _check(kind, probability)
+        self._probabilities = dict(probabilities)
+        self._seed = seed
+        self._numbers = {True: 0, False: 0}
+
+    def draw(self, *, token: bool) -> Play | None:
+        """The fault of the next request, if it gets one.
+
+        Args:
+            token: it is a token request; those are counted by themselves.
+        """
+        self._numbers[token] += 1
+        for kind, probability in self._probabilities.items():
+            if kind.startswith(TOKEN) is token:
+                text = f"{self._seed}:{kind}:{self._numbers[token]}"
+                if random.Random(text).random() < probability:
+                    return _plays(kind.removeprefix(TOKEN))
+        return None
+
+
+def read_faults(texts: Iterable[str]) -> dict[str, float]:
+    """Probabilities by kind, from texts such as `503:0.05`.
+
+    Raises:
+        ValueError: a text is not of that form, or what `Faults` raises.
+    """
+    found: dict[str, float] = {}
+    for text in texts:
+        kind, colon, number = text.rpartition(":")
+        try:
+            probability = float(number) if colon else 1.0
+        except ValueError:
+            raise ValueError(f"--fault {text}: {number!r} is no number from 0 to 1") from None
+        kind = kind if colon else number
+        _check(kind, probability)
+        found[kind] = probability
+    return found
+
+
+def _check(kind: str, probability: float) -> None:
+    plain = kind.removeprefix(TOKEN)
+    if plain not in _ANYWHERE and (kind not in _LISTS_ONLY):
+        raise ValueError(
+            f"there is no fault {kind!r}: name one of {', '.join(KINDS)};"
+            f" or, for token requests, {TOKEN} and one of {', '.join(_ANYWHERE)}"
+        )
+    if not 0 <= probability <= 1:
+        raise ValueError(f"fault {kind}: the probability must be from 0 to 1, not {probability}")
+
+
+def _plays(kind: str) -> Play:
+    return _ANYWHERE.get(kind) or _LISTS_ONLY[kind]

@@ -1,0 +1,35 @@
+"""The faults that the sandbox can play. Imports little: the command's help reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+KINDS: Mapping[str, str] = {
+    "500": "500 with an HTML page; 502 and 503 likewise",
+    "502": "see 500",
+    "503": "see 500",
+    "401": "the token is not accepted, in the middle of a run",
+    "409": "the service is suspended for maintenance",
+    "429": "too many requests, Retry-After in whole seconds",
+    "429-fraction": "too many requests, Retry-After 0.25",
+    "429-bare": "too many requests, no hint how long to wait",
+    "html": "200 with an HTML page",
+    "truncated": "200 with JSON that is cut off",
+    "not-json": "200 with plain text",
+    "wrapped": "200 with an array in the place of an object, and the other way round",
+    "no-data": "200 with an object without `data`",
+    "data-object": "200 with an object as `data`",
+    "reset": "the connection is reset",
+    "hang": "headers and half of the body, then nothing",
+    "drip": "a body of which a byte comes now and then, and never the end",
+    "slow": "a body that drips but completes",
+    "gzip-garbage": "says gzip and is not",
+    "gzip-cut": "gzip that is cut off",
+    "repeated-token": "an export answers with the continuation token it was asked for",
+    "endless": "hasMore is true, for ever with probability 1",
+    "empty-page": "a page in the middle comes without records",
+}
+"""What each kind does. Those of a token request have the same names after `token-`."""
+
+TOKEN = "token-"
+"""Before the name of a kind: it hits token requests instead of data requests."""

@@ -1,0 +1,115 @@
+"""An exchange that another thread can break off, wherever it is blocked.
+
+A socket's timeout starts anew with every byte. A body that drips a byte a second would hold a
+load for ever, and Ctrl-C would wait for pages that hang. Shutting the socket down ends both.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import suppress
+from typing import Any
+
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+_here = threading.local()
+
+
+class Exchange:
+    """One request and its answer, with an end at the latest. A context manager.
+
+    Attributes:
+        broken: it was broken off, so that what was read is not the whole answer.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        """Start the clock on entering.
+
+        Args:
+            seconds: for everything from the request to the last byte of the body.
+        """
+        self.broken = False
+        self._lock = threading.Lock()
+        self._socket: socket.socket | None = None
+        self._timer = threading.Timer(seconds, self.break_off)
+        self._timer.daemon = True
+
+    def __enter__(self) -> Exchange:
+        """Be the exchange of this thread."""
+        _here.exchange = self
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let go of the socket: the pool may give it to another exchange."""
+        _here.exchange = None
+        self._timer.cancel()
+        with self._lock:
+            self._socket = None
+
+    def watch(self, sock: socket.socket | None) -> None:
+        """Take the socket over which the answer will come."""
+        with self._lock:
+            self._socket = sock
+            broken = self.broken
+        if broken:
+            self.break_off()
+
+    def break_off(self) -> None:
+        """End it, from any thread: whoever reads from the socket gets no more."""
+        with self._lock:
+            self.broken = True
+            if self._socket is not None:
+                with suppress(OSError):
+                    # Not the TLS socket's own method, which waits for nothing but takes its
+                    # state away from the thread that is reading.
+                    socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+
+class _Watched:
+    """Shows its socket to the exchange of this thread, before waiting for the answer."""
+
+    sock: Any
+
+    def getresponse(self, *args: Any, **more: Any) -> Any:
+        exchange = getattr(_here, "exchange", None)
+        if exchange is not None:
+            exchange.watch(self.sock)
+        return super().getresponse(*args, **more)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class _Connection(_Watched, HTTPConnection):
+    pass
+
+
+class _SecureConnection(_Watched, HTTPSConnection):
+    pass
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Connection  # pyright: ignore[reportAssignmentType]
+
+
+class _SecurePool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _SecureConnection  # pyright: ignore[reportAssignmentType]
+
+
+class BreakableAdapter(HTTPAdapter):
+    """Makes connections whose exchanges can be broken off, also through a proxy."""
+
+    def init_poolmanager(self, *args: Any, **more: Any) -> None:
+        """As `requests` does, with connections of our own."""
+        super().init_poolmanager(*args, **more)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, proxy: str, **more: Any) -> Any:
+        """As `requests` does, with connections of our own."""
+        manager = super().proxy_manager_for(proxy, **more)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager
+
+
+_POOLS = {"http": _Pool, "https": _SecurePool}
