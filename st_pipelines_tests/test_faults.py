@@ -68,7 +68,7 @@ def rows(file: Path, table: str) -> list[tuple]:
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "401"])
 def test_a_fault_of_some_requests_is_survived(faulty, tmp_path, kind):
     file = tmp_path / "x.duckdb"
-    faulty.play({kind: 0.3})
+    faulty.play({kind: 0.2 if kind in FEEDS_ONLY else 0.3})  # five looks are taken at a token
     loads = loading(faulty, file, PATIENT, timeout=0.3 if kind in ("hang", "drip") else 5)
     for table in TABLES:
         extract_load(loads, load_catalog()[table], ALL)
@@ -88,7 +88,7 @@ def test_a_fault_of_every_request_fails_clearly_and_loads_nothing(faulty, tmp_pa
         extract_load(loads, load_catalog()[table], ALL)
     faulty.play({})
     assert not file.exists()
-    assert not list((tmp_path / ".staging").iterdir())
+    assert not list((tmp_path / ".staging").glob("*/"))
     assert loads.client.connection.client_secret.get_secret_value() not in str(caught.value)
 
 
