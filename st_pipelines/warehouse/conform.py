@@ -204,18 +204,23 @@ def _date(value: Any) -> str:
 
 def _json(value: Any) -> Any:
     match value:
-        case Decimal():  # DuckDB keeps what a double holds of it
-            number = float(value)
-            if not math.isfinite(number) or Decimal(repr(number)) != value:
-                raise _Misfit
-            return number
+        case Decimal():
+            return _json_number(value)
         case int() if not -(2**63) <= value < 2**64:
-            raise _Misfit
+            return _json_number(Decimal(value))
         case dict():
             return {name: _json(member) for name, member in value.items()}
         case list():
             return [_json(item) for item in value]
     return value
+
+
+def _json_number(value: Decimal) -> float:
+    """DuckDB keeps of it what a double holds."""
+    number = float(value)
+    if not math.isfinite(number) or Decimal(repr(number)) != value:
+        raise _Misfit
+    return number
 
 
 _SCALARS: dict[ScalarName, Callable[[Any], Any]] = {

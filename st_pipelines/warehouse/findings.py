@@ -143,7 +143,7 @@ def plan(endpoint: Endpoint, observed: Mapping[str, Observed], *, widen: bool) -
                 type_, reason = None, str(error)
         finding = Finding(
             table=endpoint.table, path=path, rows=seen.rows, example=seen.example,
-            type=type_, known=type_ == seen.known, reason=reason,
+            type=type_, known=type_ is not None and type_ == seen.known, reason=reason,
         )  # fmt: skip
         findings.append(finding)
     return Plan(endpoint=with_fields(endpoint, added), added=added, findings=tuple(findings))

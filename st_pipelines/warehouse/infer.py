@@ -43,6 +43,7 @@ class Shape:
                 return
             case bool():
                 self.kinds.add("boolean")
+                self.candidates.clear()
             case int() | float() | Decimal():
                 self.kinds.add("number")
                 self.candidates &= {name for name in self.candidates if _holds(name, value)}

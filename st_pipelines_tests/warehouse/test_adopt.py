@@ -172,7 +172,7 @@ def test_a_dry_run_tells_the_same_and_writes_nothing(things: Adopting) -> None:
         (["2026-02-30"], "VARCHAR"), (["12.50", ""], "VARCHAR"), (["1", 1], "JSON"),
         ([True, "true"], "JSON"), ([[1], [2.5], []], ["DECIMAL"]), ([{"a": 1}, [1]], "JSON"),
         ([{"a": 1}, {"b": "x"}], {"a": "BIGINT", "b": "VARCHAR"}), ([{"a": 1, "A": 2}], "JSON"),
-        ([{"": 1}], "JSON"), ([{f"k{n}": n for n in range(101)}], "JSON"),
+        ([{"": 1}], "JSON"), ([{"": 10**20}], "JSON"), ([{f"k{n}": n for n in range(101)}], "JSON"),
     ],
 )  # fmt: skip
 def test_the_type_is_the_narrowest_that_loses_nothing(
@@ -218,6 +218,13 @@ def test_a_column_is_widened_only_if_asked_to_and_loses_nothing(things: Adopting
     assert {one.path for one in done.findings if one.type} == {"tagIds[]", "rate", "active"}
     rows = things.rows("tag_ids, rate, active, _extra")
     assert rows == [([1, 2], "0.25", "true", None), ([1, Decimal("2.5")], "fast", "yes", None)]
+
+
+def test_a_boolean_among_integers_makes_text_of_them_at_once(things: Adopting) -> None:
+    things.load(record(id=1), record(id=2, tagIds=[1, True]))
+    things.adopt(widen=True)
+    assert things.rows("tag_ids, _extra") == [(["1", "2"], None), (["1", "true"], None)]
+    assert not things.adopt(widen=True).findings
 
 
 def test_a_value_that_no_wider_type_holds_stays(things: Adopting) -> None:
