@@ -34,7 +34,8 @@ _HINTS: dict[type[ServiceTitanError], str] = {
     AuthenticationFailed: "A token that was issued a moment ago is not accepted: check that "
     "auth_url and api_url belong to the same environment, and that tenant id, app key and "
     "client id belong together.",
-    WrongPath: "On a collection a 404 is a wrong path, tenant id or app key, never 'no rows'.",
+    WrongPath: "On a collection a 404 is a wrong path, tenant id or app key, never 'no rows': "
+    "check the settings TENANT_ID and APP_KEY of this environment.",
     RateLimited: "Lower the requests a second, or see what else uses this app and tenant: "
     "they share one limit.",
     ServiceUnavailable: "ServiceTitan is down, in maintenance or overloaded; run it again later.",

@@ -76,7 +76,8 @@ class ServiceTitanError(Exception):
         """Request, what happened, traceId, hint."""
         where = f"{self.method} {self.url}: " if self.url else ""
         trace = f" (traceId {self.trace_id})" if self.trace_id else ""
-        return f"{where}{self.args[0]}{trace}." + (f" {self.hint}" if self.hint else "")
+        what = str(self.args[0]).rstrip(".")
+        return f"{where}{what}{trace}." + (f" {self.hint}" if self.hint else "")
 
 
 class AuthenticationFailed(ServiceTitanError):

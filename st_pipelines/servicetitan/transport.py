@@ -212,6 +212,9 @@ def _plain(value: SecretStr | str) -> str:
     return value.get_secret_value() if isinstance(value, SecretStr) else value
 
 
+_HOST_SETTINGS = "the settings API_URL and AUTH_URL of this environment"
+
+
 def _unreachable(asked: Asked, error: Exception) -> Unreachable:
     causes = tuple(_causes(error))
     # Only our own words: the library's carry the URL with its query, or a header with its value.
@@ -220,9 +223,9 @@ def _unreachable(asked: Asked, error: Exception) -> Unreachable:
         f"the request could not be made ({type(error).__name__})",
     )
     unusable = isinstance(error, ValueError) and not isinstance(error, requests.JSONDecodeError)
-    hint = "Check proxy, firewall and the host in the settings."
+    hint = f"Check proxy, firewall and the host: {_HOST_SETTINGS}."
     if unusable:
-        hint = "Check the host in the settings, and the app key for line breaks or odd characters."
+        hint = f"Check {_HOST_SETTINGS}, and the app key for line breaks or odd characters."
     failure = Unreachable(reason, method=asked.method, url=asked.shown_url, hint=hint)
     failure.smaller_may_help = any(isinstance(one, _TOO_MUCH) for one in causes)
     bad_certificate = any(isinstance(one, ssl.SSLCertVerificationError) for one in causes)
