@@ -329,7 +329,7 @@ def test_events_of_a_history_take_what_stands_beside_and_inside_them(tmp_path: P
     assert things.rows("employee_id, _extra")[-1] == ("E", None)
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
 @given(changes=st.lists(mutations(), min_size=8, max_size=8), widen=st.booleans())
 def test_what_was_adopted_equals_a_fresh_load_with_the_adopted_catalogue(
     changes: list[Any], widen: bool
