@@ -38,6 +38,7 @@ def own_sandbox() -> Iterator[Sandbox]:
         yield running
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The tests of a file share what it sets up; the long histories go to whoever is free."""
     for item in items:
