@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import datetime
 
 from st_pipelines.servicetitan.client import Client
-from st_pipelines.servicetitan.errors import BadRequest
+from st_pipelines.servicetitan.errors import BadRequest, TokenRepeated, WrongPath
 from st_pipelines.servicetitan.feeds import read_feed
 from st_pipelines.servicetitan.lookup import look_up
 from st_pipelines.servicetitan.usage import ReadStats
@@ -70,7 +70,7 @@ def followed_up(
             feed = _Feed(client, listed, load, stack, stats)
             place = feed.read(before.place, whole_feed)
             fed = feed.typed
-            if fed and endpoint.export.tells_active and not load.replaces:
+            if fed and endpoint.has_active and not load.replaces:
                 suspects = tuple(sorted({*suspects, *_inactive(fed)}))
         gone = _ask_for(client, listed, suspects, before, stats)
         yield Besides(fed=fed, place=place, gone=gone)
@@ -99,7 +99,8 @@ class _Feed:
             return self._read_from(start, since=start)
         try:
             return self._read_from(place.continue_from, since=place.since) or place
-        except BadRequest:  # how long a token is good for is not stated (facts 4.5)
+        except (BadRequest, WrongPath, TokenRepeated):
+            # How long a token is good for, and how a stale one is answered, is not stated.
             return self._read_from(place.loaded_at - CLOCKS_DIFFER, since=place.since)
 
     def _read_from(
@@ -151,11 +152,12 @@ def _ask_for(
     """Adds the records that are still there to the listed ones; returns the ids of the others."""
     if not ids:
         return frozenset()
+    # Without a record that is known to be there an empty answer would prove nothing.
     gone: set[int] = set()
     endpoint = listed.staging.endpoint
     own = dataclasses.replace(endpoint, explode=None)
     for answered in look_up(client, own, ids, witness=before.witness, stats=stats):
-        gone |= answered.gone
+        gone |= answered.gone if before.witness is not None else frozenset()
         for records in answered.records:
             listed.rows.add(listed.staging.add(records))
     return frozenset(gone)

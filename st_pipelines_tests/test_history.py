@@ -116,3 +116,17 @@ def test_a_table_without_time_has_versions_by_load(own_sandbox: Sandbox, loading
         f"WHERE id = {id_}",
     )
     assert found == [(2, True)]
+
+
+def test_what_changed_while_no_history_was_kept_is_a_version_of_the_next_load(
+    own_sandbox: Sandbox, loading: Job
+) -> None:
+    world = own_sandbox.world
+    id_ = world.records("crm.customers")[0]["id"]
+    extract_load(loading, CUSTOMERS, ALL)
+    world.move(timedelta(minutes=5))
+    world.change("crm.customers", id_, name="Meanwhile")
+    extract_load(dataclasses.replace(loading, history=()), CUSTOMERS, ALL)
+    extract_load(loading, CUSTOMERS, ALL)
+    assert [is_open for _, is_open in versions(loading, id_)] == [False, True]
+    assert versions(loading, id_)[-1] == ("Meanwhile", True)

@@ -92,11 +92,6 @@ class Export:
     adds: tuple[str, ...] = ()
     lacks: tuple[str, ...] = ()
 
-    @property
-    def tells_active(self) -> bool:
-        """Whether the export alone tells that a record is inactive."""
-        return "active" in self.adds
-
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
@@ -169,6 +164,11 @@ class Endpoint:
         inner = {field.column for field in members.item.fields}
         around = tuple(f for f in self.columns if f.name != self.explode and f.column not in inner)
         return (*around, *members.item.fields)
+
+    @property
+    def has_active(self) -> bool:
+        """Whether records tell, in the list or in the export, that they are inactive."""
+        return any(f == Field("active", Scalar("BOOLEAN")) for f in self.row_fields)
 
     @property
     def partitioned(self) -> bool:

@@ -13,6 +13,7 @@ from st_pipelines.catalog.model import Endpoint, Export, snake_case
 from st_pipelines.warehouse.columns import EXTRA, quote
 from st_pipelines.warehouse.extra import joined, list_part
 from st_pipelines.warehouse.merge import (
+    MARKED_SINCE,
     Counts,
     Whose,
     all_columns,
@@ -62,15 +63,15 @@ def merge_fed(
 def _values_of_a_newer_row(endpoint: Endpoint, export: Export) -> dict[str, str]:
     lacking = {quote(snake_case(name)) for name in export.lacks}
     values = {column: f"s.{column}" for column in all_columns(endpoint) if column not in lacking}
-    revived = "CASE WHEN s.active IS FALSE THEN t._deleted_at END"
-    values[quote("_deleted_at")] = revived if export.tells_active else "NULL"
+    gone = f"{MARKED_SINCE} OR s.active IS FALSE" if endpoint.has_active else MARKED_SINCE
+    values[quote("_deleted_at")] = f"CASE WHEN {gone} THEN t._deleted_at END"
     return values | _values_of_the_same_row(export)
 
 
 def _values_of_the_same_row(export: Export) -> dict[str, str]:
     """What the feed may say of a row that the list has told in the same version."""
     columns = [quote(snake_case(name)) for name in export.adds]
-    values = {column: f"coalesce(s.{column}, t.{column})" for column in columns}
+    values = {column: f"s.{column}" for column in columns}
     listed, fed = list_part("t._extra"), "CAST(s._extra AS VARCHAR)"
     # What the list said too needs no second place.
     part = f"CASE WHEN {fed} IS DISTINCT FROM {listed} THEN {fed} END"

@@ -14,8 +14,7 @@ from st_pipelines.catalog.model import Endpoint, snake_case
 from st_pipelines.warehouse.columns import EXTRA, OWN_COLUMNS, literal, quote
 from st_pipelines.warehouse.connect import ALIAS
 from st_pipelines.warehouse.schema import ensure_columns, qualified
-from st_pipelines.warehouse.scope import table_cursor
-from st_pipelines.warehouse.sql import one
+from st_pipelines.warehouse.scope import lacks_key, table_cursor
 from st_pipelines.warehouse.typed import Load
 
 SCHEMA = "history"
@@ -39,7 +38,7 @@ def record_versions(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, l
     history = f"{ALIAS}.{SCHEMA}.{quote(history_name(endpoint))}"
     keys = [quote(snake_case(key)) for key in endpoint.key]
     match = " AND ".join(["h._tenant_id = t._tenant_id", *(f"h.{k} = t.{k}" for k in keys)])
-    _find_touched(connection, endpoint, load, history)
+    _find_touched(connection, endpoint, load, f"{history} h ON {match}")
     connection.execute(
         f"UPDATE {history} h SET valid_to = greatest(t._deleted_at, h.valid_from) FROM touched t "
         f"WHERE {match} AND h.valid_to IS NULL AND t._deleted_at IS NOT NULL"
@@ -49,8 +48,10 @@ def record_versions(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, l
         f"UPDATE {history} h SET valid_to = v.valid_from FROM touched t "
         f"JOIN versions v ON v.row = t.rowid WHERE {match} AND h.valid_to IS NULL"
     )
+    names = [f"t.{quote(f.column)}" for f in endpoint.row_fields]
+    names += [f"t.{name}" for name in OWN_COLUMNS if name != "_deleted_at"]
     connection.execute(
-        f"INSERT INTO {history} BY NAME SELECT t.* EXCLUDE (_deleted_at), v.valid_from, "
+        f"INSERT INTO {history} BY NAME SELECT {', '.join(names)}, v.valid_from, "
         "NULL::TIMESTAMPTZ AS valid_to FROM touched t JOIN versions v ON v.row = t.rowid"
     )
 
@@ -58,14 +59,17 @@ def record_versions(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, l
 def _find_touched(
     connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, load: Load, history: str
 ) -> None:
-    """Fills `touched` with the rows that this load wrote or marked; at first with all."""
-    tenant, now = load.tenant_id, _time(load.loaded_at)
-    begun = one(connection, f"SELECT count(*) FROM {history} WHERE _tenant_id = ?", [tenant])[0]
-    written = f"(_loaded_at = {now} AND _run_id = {literal(load.run_id)}) OR _deleted_at = {now}"
+    """Fills `touched` with the rows that were written or marked since their open version was.
+
+    At first these are all rows, and after a time without history those that changed meanwhile.
+    """
     connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE touched AS SELECT * FROM {qualified(endpoint)} "
-        f"WHERE _tenant_id = ? AND ({written if begun else 'true'})",
-        [tenant],
+        f"CREATE OR REPLACE TEMP TABLE touched AS SELECT t.* FROM {qualified(endpoint)} t "
+        f"LEFT JOIN {history} AND h.valid_to IS NULL "
+        f"WHERE t._tenant_id = ? AND NOT ({lacks_key(endpoint, 't')}) AND "
+        "(h._tenant_id IS NOT NULL OR t._deleted_at IS NULL) AND "
+        "(t._deleted_at IS NOT NULL OR t._loaded_at IS DISTINCT FROM h._loaded_at)",
+        [load.tenant_id],
     )
 
 

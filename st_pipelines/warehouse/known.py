@@ -20,7 +20,8 @@ class Known:
     Attributes:
         place: how far its feed was read.
         missing: ids in the window's rows that the reading did not contain.
-        witness: an id that the reading did contain.
+        witness: an id that the reading did contain; where it contained none, one that the table
+            has outside the window, which may be gone too.
     """
 
     place: FeedPlace | None = None
@@ -63,7 +64,19 @@ def known(typed: TypedRows, warehouse: Warehouse, endpoint: Endpoint, load: Load
         )
         wanted = can_look_up(endpoint) and not load.replaces  # else the reading itself tells
         missing = _missing(typed, endpoint, load) if wanted else ()
+        if witness is None and can_look_up(endpoint):
+            witness = _other_witness(endpoint, typed, load, missing)
     return Known(place=place, missing=missing, witness=witness)
+
+
+def _other_witness(
+    endpoint: Endpoint, typed: TypedRows, load: Load, missing: tuple[int, ...]
+) -> int | None:
+    return typed.connection.execute(
+        f"SELECT max(id) FROM {qualified(endpoint)} WHERE _tenant_id = ? AND _deleted_at IS NULL "
+        "AND id NOT IN (SELECT unnest(?::BIGINT[]))",
+        [load.tenant_id, list(missing)],
+    ).fetchall()[0][0]
 
 
 def _missing(typed: TypedRows, endpoint: Endpoint, load: Load) -> tuple[int, ...]:

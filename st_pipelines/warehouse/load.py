@@ -212,10 +212,11 @@ def _merge(
     table = qualified(endpoint)
     whose = Whose(tenant_id=load.tenant_id, loaded_at=load.loaded_at)
     if endpoint.key:
-        counts = merge_keyed(connection, endpoint, whose)
+        counts = merge_keyed(connection, endpoint, whose, replaces=load.replaces)
     else:
         read = scope(endpoint, load) if load.replaces else None
-        counts = merge_keyless(connection, endpoint, whose, scope=read)
+        among = scope(endpoint, load) if endpoint.by_day else "true"  # days may have equal rows
+        counts = merge_keyless(connection, endpoint, whose, scope=read, among=among)
     sources = ["staged"]
     if besides.fed and endpoint.export:
         sources.append("fed")

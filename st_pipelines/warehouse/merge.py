@@ -47,6 +47,10 @@ CLOCKS_DIFFER = timedelta(hours=1)
 """By so much a server's clock may be behind ours."""
 
 
+MARKED_SINCE = "t._deleted_at > s._loaded_at"
+"""A later load has marked the row as deleted: this one saw it before."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Whose:
     """Whose rows are merged, and when: `loaded_at` becomes the `_deleted_at` of what is gone."""
@@ -55,8 +59,14 @@ class Whose:
     loaded_at: datetime
 
 
-def merge_keyed(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, whose: Whose) -> Counts:
-    """Merges `staged` by the endpoint's key. Records that lack it are merged as a whole."""
+def merge_keyed(
+    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, whose: Whose, *, replaces: bool
+) -> Counts:
+    """Merges `staged` by the endpoint's key. Records that lack it are merged as a whole.
+
+    With `replaces` the reading was of everything: those without a key that it lacks are marked
+    as deleted here, the others by `mark_missing`.
+    """
     missing = lacks_key(endpoint)
     values = _values_of_a_listed_row(endpoint)
     staged, without_key = one(
@@ -70,7 +80,8 @@ def merge_keyed(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, whose
         connection,
         f"MERGE INTO {table} t USING (SELECT * FROM staged WHERE NOT ({missing})) s "
         f"ON {same_record(endpoint)} "
-        f"WHEN MATCHED AND {_newer(endpoint)} AND ({differs(endpoint, values)}) THEN UPDATE SET "
+        f"WHEN MATCHED AND {_newer(endpoint, replaces)} AND ({differs(endpoint, values)}) "
+        "THEN UPDATE SET "
         + ", ".join(f"{column} = {value}" for column, value in values.items())
         + f" WHEN NOT MATCHED THEN {insert(endpoint)}",
     )
@@ -79,9 +90,14 @@ def merge_keyed(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, whose
     counts = Counts(
         inserted=inserted, updated=updated, unchanged=staged - without_key - updated - inserted
     )
-    if without_key:
+    if without_key or replaces:
         counts += merge_keyless(
-            connection, endpoint, whose, among=lacks_key(endpoint, "t"), source=missing
+            connection,
+            endpoint,
+            whose,
+            scope="true" if replaces else None,
+            among=lacks_key(endpoint, "t"),
+            source=missing,
         )
     return counts
 
@@ -99,12 +115,13 @@ def mark_missing(
         f"SELECT 1 FROM fed s WHERE {same_record(endpoint)} "
         f"AND {table_cursor(endpoint, 's')} >= TIMESTAMPTZ {since}"
     )
-    if endpoint.export and endpoint.export.tells_active:
+    if endpoint.has_active:
         changed_since += " AND s.active IS NOT FALSE"
     return changed(
         connection,
         f"UPDATE {qualified(endpoint)} t SET _deleted_at = ? "
         "WHERE t._tenant_id = ? AND t._deleted_at IS NULL AND t._loaded_at <= ? "
+        f"AND NOT ({lacks_key(endpoint, 't')}) "
         f"AND NOT EXISTS (SELECT 1 FROM staged s WHERE {same_record(endpoint)})"
         + (f" AND NOT EXISTS ({changed_since})" if fed else ""),
         [whose.loaded_at, whose.tenant_id, whose.loaded_at],
@@ -151,6 +168,7 @@ def insert(endpoint: Endpoint, values: Mapping[str, str] | None = None) -> str:
 def _values_of_a_listed_row(endpoint: Endpoint) -> dict[str, str]:
     """What a row of the list sets; it does not unset what only the export tells."""
     values = {column: f"s.{column}" for column in all_columns(endpoint)}
+    values[quote("_deleted_at")] = f"CASE WHEN {MARKED_SINCE} THEN t._deleted_at END"
     if endpoint.export:
         for name in endpoint.export.adds:
             column = quote(snake_case(name))
@@ -183,13 +201,18 @@ def merge_keyless(
     """
     table = qualified(endpoint)
     content = _content(endpoint)
+    staged = one(connection, f"SELECT count(*) FROM {rows} WHERE {source}")[0]
+    later = f"SELECT count(*) FROM {table} t WHERE _tenant_id = ? AND ({among}) AND _loaded_at > ?"
+    if endpoint.by_day and one(connection, later, [whose.tenant_id, whose.loaded_at])[0]:
+        return Counts(unchanged=staged)  # the day was worked out anew since this reading began
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE present AS SELECT t.rowid AS row, {content} AS content, "
         "row_number() OVER (PARTITION BY content ORDER BY _deleted_at NULLS FIRST, t.rowid) "
         "AS nth, "
-        f"_deleted_at IS NOT NULL AS gone, ({scope or 'false'}) AS in_scope "
+        f"_deleted_at IS NOT NULL AS gone, _loaded_at > ? AS later, "
+        f"({scope or 'false'}) AS in_scope "
         f"FROM {table} t WHERE _tenant_id = ? AND ({among})",
-        [whose.tenant_id],
+        [whose.loaded_at, whose.tenant_id],
     )
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE arrived AS SELECT rowid AS row, {content} AS content, "
@@ -207,7 +230,7 @@ def merge_keyless(
         "ANTI JOIN present p ON p.content = a.content AND p.nth = a.nth",
     )
     missing = (
-        "rowid IN (SELECT row FROM present WHERE in_scope AND NOT gone) "
+        "rowid IN (SELECT row FROM present WHERE in_scope AND NOT gone AND NOT later) "
         f"AND rowid NOT IN ({matched})"
     )
     if endpoint.by_day:  # a day's aggregate that was worked out anew is no record that went away
@@ -215,7 +238,6 @@ def merge_keyless(
     else:
         mark = f"UPDATE {table} SET _deleted_at = ? WHERE {missing}"
         deleted = changed(connection, mark, [whose.loaded_at])
-    staged = one(connection, "SELECT count(*) FROM arrived")[0]
     return Counts(
         inserted=inserted, updated=revived, unchanged=staged - inserted - revived, deleted=deleted
     )
@@ -227,10 +249,18 @@ def _content(endpoint: Endpoint) -> str:
     return f"md5(to_json(row({', '.join([*columns, EXTRA])}))::VARCHAR)"
 
 
-def _newer(endpoint: Endpoint) -> str:
-    """The staged row is not an older version than the table's, nor of an older reading."""
+def _newer(endpoint: Endpoint, replaces: bool) -> str:
+    """The staged row is not an older version than the table's, nor of an older reading.
+
+    A reading of everything that began long after a row was loaded knows better, even if the time
+    of the change moved back or went away.
+    """
     reading = "s._loaded_at >= t._loaded_at"
     if not endpoint.cursor:
         return reading
     table, staged = table_cursor(endpoint, "t"), table_cursor(endpoint, "s")
-    return f"({table} IS NULL OR {staged} > {table} OR ({staged} = {table} AND {reading}))"
+    newer = f"{staged} > {table} OR ({staged} IS NOT NULL AND {table} IS NULL)"
+    same = f"({staged} IS NOT DISTINCT FROM {table} AND {reading})"
+    hours = int(CLOCKS_DIFFER.total_seconds() // 3600)
+    much_later = f" OR s._loaded_at > t._loaded_at + INTERVAL {hours} HOUR" if replaces else ""
+    return f"({newer} OR {same}{much_later})"

@@ -360,3 +360,43 @@ def test_days_are_counted_with_the_records_that_lack_a_key(place: Place) -> None
     records = [record(id=n) for n in range(5)] + [record(id=None, modifiedOn=LATER)]
     loaded, _ = place.load(records)
     assert loaded.table_rows_by_date == {date(2026, 1, 1): 5, date(2026, 1, 4): 1}
+
+
+def test_days_with_equal_aggregates_have_a_row_each(place: Place) -> None:
+    daily = {"of": endpoint(key=(), cursor=None, by_day=True), "replaces": True}
+    for day in (1, 2, 3):
+        assert outcome(place, record(), default_date=date(2026, 1, day), **daily) == (1, 0, 0, 0)
+    outcome(place, record(name="b"), default_date=date(2026, 1, 1), **daily)
+    days = place.query("SELECT name, _partition_date::VARCHAR FROM abc.things ORDER BY 2")
+    assert days == [("b", "2026-01-01"), ("Müller", "2026-01-02"), ("Müller", "2026-01-03")]
+
+
+def test_a_row_without_key_stays_through_readings_of_everything_and_goes_when_it_is_gone(
+    place: Place,
+) -> None:
+    whole = {"of": endpoint(kind="snapshot", cursor=None), "replaces": True}
+    records = [record(id=None), record(id=3)]
+    outcome(place, *records, **whole)
+    assert outcome(place, *records, **whole) == (0, 0, 2, 0)
+    assert outcome(place, record(id=3), **whole) == (0, 0, 1, 1)
+    assert place.query("SELECT id FROM abc.things WHERE _deleted_at IS NULL") == [(3,)]
+
+
+def test_a_reading_that_began_earlier_undoes_nothing_of_a_later_one(place: Place) -> None:
+    early, late = (datetime(2026, 6, 1, hour, tzinfo=timezone.utc) for hour in (2, 3))
+    keyless = {"of": endpoint(key=(), name="keyless"), "replaces": True}
+    outcome(place, record(name="new"), loaded_at=late, **keyless)
+    assert outcome(place, record(name="old"), loaded_at=early, **keyless) == (1, 0, 0, 0)
+    assert place.query("SELECT count(*) FROM abc.keyless WHERE _deleted_at IS NULL") == [(2,)]
+    outcome(place, record(), record(id=2), loaded_at=early)
+    outcome(place, record(id=2), loaded_at=late, of=endpoint(kind="snapshot"), replaces=True)
+    assert outcome(place, record(), record(id=2), loaded_at=early) == (0, 0, 2, 0)
+    assert place.query("SELECT id FROM abc.things WHERE _deleted_at IS NULL") == [(2,)]
+
+
+def test_a_later_reading_of_everything_takes_a_time_that_moved_back(place: Place) -> None:
+    outcome(place, record(name="a"))
+    later = {"loaded_at": datetime(2026, 6, 2, tzinfo=timezone.utc)}
+    earlier = record(name="b", modifiedOn="2025-12-01T00:00:00Z")
+    assert outcome(place, earlier, **later) == (0, 0, 1, 0)
+    assert outcome(place, earlier, of=endpoint(), replaces=True, **later) == (0, 1, 0, 0)
