@@ -200,7 +200,8 @@ class Life:
         self._disturbances.clear()
         self.sandbox.world.move(timedelta(seconds=1))
         with self._job() as made:
-            self._extract(made, 0, (date.max - FIRST).days - 1, True)
+            if self.endpoint.partitioned:
+                self._extract(made, 0, (date.max - FIRST).days - 1, True)
             reconcile(made, self.endpoint)
 
     def differences(self) -> tuple[list[str], list[str]]:

@@ -92,7 +92,7 @@ def test_after_any_history_one_catch_up_makes_the_table_equal_the_source(table: 
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=HISTORIES[table], stateful_step_count=4, deadline=None,
+            max_examples=HISTORIES[table], stateful_step_count=3, deadline=None,
             derandomize=True, database=None, suppress_health_check=list(HealthCheck),
         ),
     )  # fmt: skip
