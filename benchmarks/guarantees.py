@@ -10,37 +10,32 @@ The sandbox serves from a process of its own, so that the CPU seconds of this on
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import os
 import statistics
 import tempfile
 import time
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import msgspec
-from load import PATHS
-from pydantic import SecretStr
+from loading import PATHS, TABLES, history, job
 from rich.console import Console
 from rich.table import Table
 from server import Server
 
-from st_pipelines.catalog.loader import load_catalog
-from st_pipelines.days import Days, local_day
-from st_pipelines.extract_load import Job, extract_load
-from st_pipelines.servicetitan.client import Client
-from st_pipelines.servicetitan.connection import Connection
+from st_pipelines.extract_load import extract_load
 from st_pipelines.servicetitan.envelope import Served
 from st_pipelines.servicetitan.proof import Course, Proof
 from st_pipelines.warehouse.checks import Facts
 from st_pipelines.warehouse.connect import Warehouse
-from st_pipelines.warehouse.load import Besides, Typed
+from st_pipelines.warehouse.load import Besides
 from st_pipelines.warehouse.publish import publish
 from st_pipelines.warehouse.staging import Staging
 
-ZONE = "America/New_York"
 WHOLE, DAY = "whole history", "one day again"
 GUARANTEES = ("proof", "drift", "deletes", "checks", "history", "publish")
 CASES = ((), *((one,) for one in GUARANTEES), GUARANTEES[:4], GUARANTEES)
@@ -56,35 +51,30 @@ def main() -> None:
     options = parser.parse_args()
     costs: Costs = {}
     with Server(options.customers) as server:
-        server.prepare(tuple(PATHS.values()))
+        os.environ.update(server.environment)
+        server.prepare(PATHS)
         for number in range(options.runs + 1):
             for case in CASES:
                 with tempfile.TemporaryDirectory() as folder, without_all_but(case):
-                    seconds = load_all(server, Path(folder) / "x.duckdb", case)
+                    seconds = load_all(Path(folder) / "x.duckdb", case)
                 if number:  # the first round only warms up
                     for what, cost in seconds.items():
                         costs.setdefault((case, what), []).append(cost)
     print_ratios(costs)
 
 
-def load_all(server: Server, file: Path, case: Collection[str]) -> dict[str, float]:
+def load_all(file: Path, case: Collection[str]) -> dict[str, float]:
     """CPU seconds of loading all tables whole, and then of one day again."""
-    today = local_day(datetime.now(timezone.utc), ZONE)
-    job = Job(
-        client=Client(connection(server)),
-        warehouse=Warehouse(uri=str(file)),
-        timezone=ZONE,
-        run_id="benchmark",
-        history=frozenset(PATHS) if "history" in case else (),
-    )
-    costs = {}
+    bare = job(Warehouse(uri=str(file)))
+    loading = dataclasses.replace(bare, history=TABLES if "history" in case else ())
+    today, costs = history(), {}
     for what, open_start in ((WHOLE, True), (DAY, False)):
-        days = Days(first=today, last=today, timezone=ZONE, open_start=open_start)
+        days = dataclasses.replace(today, open_start=open_start)
         started = time.process_time()
-        for table in PATHS:
-            extract_load(job, load_catalog()[table], days)
+        for table in TABLES:
+            extract_load(loading, loading.catalog[table], days)
         if "publish" in case:
-            publish(job.warehouse)
+            publish(loading.warehouse)
         costs[what] = time.process_time() - started
     return costs
 
@@ -121,23 +111,8 @@ def _believed(_: Staging, records: bytes) -> int:
 
 
 @contextmanager
-def _nothing_besides(_client: Any, _warehouse: Any, listed: Typed, *_: Any, **__: Any) -> Any:
-    listed.finish()
+def _nothing_besides(*_: Any, **__: Any) -> Any:
     yield Besides()
-
-
-def connection(server: Server) -> Connection:
-    """To the sandbox."""
-    of = {name.removeprefix("SERVICETITAN_"): v for name, v in server.environment.items()}
-    return Connection(
-        environment="sandbox",
-        api_url=of["API_URL"],
-        auth_url=of["AUTH_URL"],
-        client_id=of["CLIENT_ID"],
-        client_secret=SecretStr(of["CLIENT_SECRET"]),
-        app_key=SecretStr(of["APP_KEY"]),
-        tenant_id=of["TENANT_ID"],
-    )
 
 
 def print_ratios(costs: Costs) -> None:

@@ -17,11 +17,7 @@ from st_pipelines.servicetitan.connection import Connection
 from st_pipelines.warehouse.connect import Warehouse
 
 TABLES = ("crm.customers", "jpm.jobs", "accounting.invoices")
-PATHS = (
-    "/crm/v2/tenant/{tenant}/customers",
-    "/jpm/v2/tenant/{tenant}/jobs",
-    "/accounting/v2/tenant/{tenant}/invoices",
-)
+PATHS = tuple(load_catalog()[table].path for table in TABLES)
 _OF_THE_LOAD = "_loaded_at, _run_id, _partition_date"
 
 

@@ -43,7 +43,9 @@ Faults = Annotated[
 Api = Annotated[str | None, typer.Option(help="Only this API, such as jpm.")]
 Format = Annotated[str, typer.Option(help="table or json.")]
 Environment = Annotated[str, typer.Option(help="production or integration.")]
-Select = Annotated[list[str] | None, typer.Option(help="Only these tables: jpm.jobs, or crm.*.")]
+Select = Annotated[
+    list[str] | None, typer.Option(help="Only these tables: jpm.jobs, jpm.* or jpm.")
+]
 
 
 def main() -> None:
@@ -217,10 +219,8 @@ def catalog_left_out(format: Format = "table") -> None:
 
 @catalog_app.command("adopt")
 def catalog_adopt(
-    environment: Annotated[str, typer.Option(help="Whose warehouse to look at.")],
-    select: Annotated[
-        list[str] | None, typer.Option(help="Tables: jpm.jobs, jpm.* or jpm; all if not given.")
-    ] = None,
+    environment: Environment,
+    select: Select = None,
     widen: Annotated[
         bool, typer.Option("--widen", help="Also change the type of columns that held not all.")
     ] = False,

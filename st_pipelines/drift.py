@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from st_pipelines.catalog.model import DataType, Endpoint, ListOf, StructOf
+from st_pipelines.catalog.model import DataType, StructOf
 from st_pipelines.extract_load import LoadReport
 from st_pipelines.warehouse.columns import table_type
+from st_pipelines.warehouse.findings import type_at
 
 _TYPES = {'"': "string", "{": "object", "[": "array", "t": "boolean", "f": "boolean", "n": "null"}
 
@@ -54,7 +55,7 @@ def drifted(report: LoadReport) -> list[Drifted]:
             path=path,
             records=count,
             found=_TYPES.get(examples.get(path, "")[:1], "number"),
-            expected=_expected(report.endpoint, path),
+            expected=_expected(type_at(StructOf(report.endpoint.row_fields), path)),
             example=examples.get(path, ""),
         )
         for path, count in report.drift.counts.most_common()
@@ -70,20 +71,5 @@ def drifted(report: LoadReport) -> list[Drifted]:
     ]
 
 
-def _expected(endpoint: Endpoint, path: str) -> str:
-    type_: DataType = StructOf(endpoint.row_fields)
-    for name in path.replace("[]", ".[]").split("."):
-        inner = _inside(type_, name)
-        if inner is None:
-            return "unknown field"
-        type_ = inner
-    return f"expected {table_type(type_)}"
-
-
-def _inside(type_: DataType, name: str) -> DataType | None:
-    match type_:
-        case ListOf(item) if name == "[]":
-            return item
-        case StructOf(fields):
-            return next((field.type for field in fields if field.name == name), None)
-    return None
+def _expected(type_: DataType | None) -> str:
+    return "unknown field" if type_ is None else f"expected {table_type(type_)}"

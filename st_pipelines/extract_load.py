@@ -24,11 +24,10 @@ from st_pipelines.servicetitan.client import Client
 from st_pipelines.servicetitan.paging import ReadStats, Window, read
 from st_pipelines.warehouse.checks import Facts
 from st_pipelines.warehouse.connect import Warehouse
-from st_pipelines.warehouse.load import Loaded, Typed, load
+from st_pipelines.warehouse.load import Loaded, Typed, load, staged
 from st_pipelines.warehouse.merge import Counts
 from st_pipelines.warehouse.staging import Drift, Staging
-from st_pipelines.warehouse.staging_folder import staging_folder
-from st_pipelines.warehouse.typed import Load, TypedRows
+from st_pipelines.warehouse.typed import Load
 from st_pipelines.warehouse.vanished import Vanished
 
 PAGES_IN_FLIGHT = 4
@@ -101,6 +100,25 @@ class Job:
     history: Collection[str] = ()
     clock: Callable[[], datetime] = _utc_now
 
+    def load_of(self, window: Window | None, now: datetime, day: date) -> Load:
+        """What a load of this job is of.
+
+        Args:
+            window: None for everything.
+            now: moment of the load, aware.
+            day: of the rows without cursor.
+        """
+        return Load(
+            environment=self.client.connection.environment,
+            tenant_id=self.client.connection.tenant_id,
+            window_start=window.start if window else None,
+            window_end=window.end if window else None,
+            timezone=self.timezone,
+            default_date=day,
+            loaded_at=now,
+            run_id=self.run_id,
+        )
+
 
 def extract_load(job: Job, endpoint: Endpoint, days: Days | None) -> LoadReport:
     """Reads an endpoint completely and loads it in one transaction.
@@ -169,25 +187,14 @@ def _load_once(
     job: Job, endpoint: Endpoint, window: Window | None, day: date | None, *, replaces: bool
 ) -> LoadReport:
     started, now = time.monotonic(), job.clock()
-    what = Load(
-        environment=job.client.connection.environment,
-        tenant_id=job.client.connection.tenant_id,
-        window_start=window.start if window else None,
-        window_end=window.end if window else None,
-        timezone=job.timezone,
-        default_date=day or local_day(now, job.timezone),
-        loaded_at=now,
-        run_id=job.run_id,
+    what = dataclasses.replace(
+        job.load_of(window, now, day or local_day(now, job.timezone)),
         replaces=replaces,
         history=endpoint.table in job.history,
     )
-    with (
-        staging_folder(job.warehouse.path, endpoint.table) as folder,
-        Staging(endpoint, folder) as staging,
-        TypedRows(endpoint, what, folder) as typed,
-    ):
-        listed = Typed(staging=staging, rows=typed)
-        stats = stage(job.client, window, staging, typed)
+    with staged(job.warehouse, endpoint, what) as listed:
+        stats = stage(job.client, window, listed)
+        listed.finish()
         whole = window is None and replaces
         with followed_up(
             job.client, job.warehouse, listed, what, stats=stats, whole_feed=whole
@@ -197,27 +204,26 @@ def _load_once(
             loaded = load(
                 listed, job.warehouse, what, catalog=job.catalog, entry=entry, besides=besides
             )
-        return _report(endpoint, window, staging, stats, loaded, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        return _report(endpoint, window, listed.staging, stats, loaded, seconds)
 
 
-def stage(client: Client, window: Window | None, staging: Staging, typed: TypedRows) -> ReadStats:
+def stage(client: Client, window: Window | None, listed: Typed) -> ReadStats:
     """Stages a complete reading, of each variant where the endpoint has several.
 
     Raises:
         ServiceTitanError: it could not be read, or not be proven complete.
         MalformedRecords: what came is no list of records.
     """
-    endpoint, total = staging.endpoint, ReadStats(total=0)
+    endpoint, total = listed.staging.endpoint, ReadStats(total=0)
     for variant in endpoint.variants or ({},):
         part = dataclasses.replace(endpoint, params={**endpoint.params, **variant})
-        before, reading, stats = staging.mark(), 1, ReadStats()
+        before, reading, stats = listed.staging.mark(), 1, ReadStats()
         for page in read(client, part, window, stats=stats, concurrency=PAGES_IN_FLIGHT):
             if page.reading > reading:
                 reading = page.reading
-                staging.return_to(before)
-                typed.clear()
-                typed.add(staging.files)
-            typed.add(staging.add(page.records))
+                listed.return_to(before)
+            listed.add(page.records)
         total.add(
             requests=stats.requests, received=stats.bytes, token_requests=stats.token_requests
         )

@@ -12,7 +12,6 @@ that was deleted, nor, for some collections, that one became inactive. So after 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
@@ -46,7 +45,7 @@ def followed_up(
     Args:
         client: asks.
         warehouse: is opened for reading, for a moment.
-        listed: the reading. Records that are found by their ids are added to it.
+        listed: the reading, finished. Records that are found by their ids are added to it.
         load: which tenant and window.
         stats: counts the requests.
         whole_feed: read the feed from its beginning, unless that was done before.
@@ -59,7 +58,6 @@ def followed_up(
         WarehouseError: the warehouse cannot be read, or the disk is full.
     """
     endpoint = listed.staging.endpoint
-    listed.finish()
     if endpoint.kind == "feed" or not (endpoint.export or can_look_up(endpoint)):
         yield Besides()
         return
@@ -70,6 +68,8 @@ def followed_up(
             feed = _Feed(client, listed, load, stack, stats)
             place = feed.read(before.place, whole_feed)
             fed = feed.typed
+            if fed:
+                fed.finish()
             if fed and endpoint.has_active and not load.replaces:
                 suspects = tuple(sorted({*suspects, *_inactive(fed)}))
         gone = _ask_for(client, listed, suspects, before, stats)
@@ -124,7 +124,7 @@ class _Feed:
     def _stage(self, records: bytes) -> None:
         if self.typed is None:
             self.typed = self._open()
-        self.typed.rows.add(self.typed.staging.add(records))
+        self.typed.add(records)
 
     def _open(self) -> Typed:
         endpoint, beside = self._listed.staging.endpoint, self._listed.rows
@@ -138,7 +138,6 @@ def _inactive(fed: Typed) -> list[int]:
     """Ids that the feed calls inactive, which for some collections is all it says of a deletion."""
     if not can_look_up(fed.staging.endpoint):
         return []
-    fed.finish()
     rows = fed.rows.connection.execute(
         "SELECT DISTINCT id FROM fed WHERE active IS FALSE AND id IS NOT NULL "
         "AND id NOT IN (SELECT id FROM staged WHERE id IS NOT NULL)"
@@ -155,9 +154,9 @@ def _ask_for(
     # Without a record that is known to be there an empty answer would prove nothing.
     gone: set[int] = set()
     endpoint = listed.staging.endpoint
-    own = dataclasses.replace(endpoint, explode=None)
-    for answered in look_up(client, own, ids, witness=before.witness, stats=stats):
+    for answered in look_up(client, endpoint, ids, witness=before.witness, stats=stats):
         gone |= answered.gone if before.witness is not None else frozenset()
         for records in answered.records:
-            listed.rows.add(listed.staging.add(records))
+            listed.add(records)
+    listed.finish()
     return frozenset(gone)

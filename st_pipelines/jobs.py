@@ -29,14 +29,13 @@ def reconcile_job(
     Each table is a step of its own (`reconcile_table[jpm_jobs]`), so that a failure names its
     endpoint and a re-execution repeats only that. It leaves an observation on the asset.
     """
-    by_name = {endpoint.table.replace(".", "_"): endpoint for endpoint in catalog}
+    by_name = {endpoint.flat_name: endpoint for endpoint in catalog}
 
     @dg.op(out=dg.DynamicOut(str))
     def tables(config: Selection) -> Iterator[dg.DynamicOutput[str]]:
         for endpoint in select(catalog, config.select):
             if not endpoint.by_day:
-                name = endpoint.table.replace(".", "_")
-                yield dg.DynamicOutput(name, mapping_key=name)
+                yield dg.DynamicOutput(endpoint.flat_name, mapping_key=endpoint.flat_name)
 
     @dg.op(out=dg.Out(dg.Nothing))
     def reconcile_table(

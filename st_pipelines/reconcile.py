@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
-from contextlib import closing
 
 from rich.console import Console
 from rich.table import Table
 
 from st_pipelines import settings
 from st_pipelines.catalog.loader import load_catalog
-from st_pipelines.extract_load import Job, LoadReport, reconcile
+from st_pipelines.command_job import command_job
+from st_pipelines.extract_load import LoadReport, reconcile
 from st_pipelines.selection import select
-from st_pipelines.servicetitan.client import Client
 from st_pipelines.servicetitan.errors import AuthenticationFailed, ServiceTitanError
 from st_pipelines.settings import EnvironmentName
 from st_pipelines.warehouse.errors import WarehouseError
@@ -37,20 +35,13 @@ def reconcile_tables(
         ValueError: a pattern matches no table.
         AuthenticationFailed: the credentials are refused.
     """
-    catalog, of = load_catalog(), settings.load_settings(environment)
+    catalog = load_catalog()
     chosen = select(catalog, patterns)
     table = Table("table", "read", "new", "changed", "marked deleted", "requests", "what failed")
     for column in table.columns[1:6]:
         column.justify = "right"
     failed = 0
-    with closing(Client(settings.connection(environment, of))) as client:
-        job = Job(
-            client=client,
-            warehouse=settings.warehouse(environment),
-            timezone=of.timezone,
-            run_id=f"reconcile-{uuid.uuid4().hex[:8]}",
-            history=settings.history(catalog),
-        )
+    with command_job(environment, "reconcile", history=settings.history(catalog)) as job:
         for endpoint in chosen:
             with console.status(f"reading {endpoint.table}"):
                 outcome: Outcome

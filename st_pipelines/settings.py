@@ -224,7 +224,7 @@ def warehouse(environment: EnvironmentName) -> Warehouse:
         SettingsError: a value is wrong, or there is no such environment.
     """
     _prefix(environment)
-    values = {**dotenv_values(env_file()), **os.environ}
+    values = _values()
     folder = Path(str(values.get("ST_WAREHOUSE_DIR") or "data").strip())
     file = str(folder / f"{environment}.duckdb")
     if environment == "sandbox" and values.get("ST_SANDBOX_WAREHOUSE"):
@@ -246,13 +246,18 @@ def _publish_seconds(text: str | None) -> float | None:
     return seconds or None
 
 
+def _values() -> dict[str, str | None]:
+    """What `.env` and the process environment set; the latter wins."""
+    return {**dotenv_values(env_file()), **os.environ}
+
+
 def history(catalog: Catalog) -> frozenset[str]:
     """The tables of which every version is kept: `ST_HISTORY`, such as `jpm.jobs,crm.*`.
 
     Raises:
         SettingsError: it names a table that does not exist, or one whose records have no key.
     """
-    values = {**dotenv_values(env_file()), **os.environ}
+    values = _values()
     patterns = str(values.get("ST_HISTORY") or "").strip()
     if not patterns:
         return frozenset()
@@ -277,7 +282,7 @@ def environment_name(text: str) -> EnvironmentName:
 
 def additions_file() -> Path:
     """The user's additions to the catalogue: `ST_CATALOG`, or `st_catalog.json` here."""
-    values = {**dotenv_values(env_file()), **os.environ}
+    values = _values()
     return Path(str(values.get("ST_CATALOG") or "st_catalog.json").strip())
 
 

@@ -9,16 +9,15 @@ written to the warehouse, which is open only while it is compared.
 from __future__ import annotations
 
 import dataclasses
-import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 
 import duckdb
 import msgspec
 
-from st_pipelines.catalog.model import Endpoint, Scalar, snake_case
+from st_pipelines.catalog.model import Endpoint, snake_case
 from st_pipelines.days import Days, local_day
 from st_pipelines.extract_load import Job, stage
 from st_pipelines.servicetitan.lookup import look_up
@@ -26,7 +25,8 @@ from st_pipelines.servicetitan.paging import ReadStats, Window
 from st_pipelines.warehouse.columns import EXTRA
 from st_pipelines.warehouse.compare import Compared, Comparison, Difference, first_day, last_load
 from st_pipelines.warehouse.errors import WarehouseUnusable
-from st_pipelines.warehouse.load import Typed
+from st_pipelines.warehouse.known import can_look_up
+from st_pipelines.warehouse.load import Typed, staged
 from st_pipelines.warehouse.schema import has_table
 from st_pipelines.warehouse.scope import only_exported
 from st_pipelines.warehouse.staging import Staging
@@ -118,7 +118,7 @@ def _loaded(job: Job, endpoint: Endpoint, now: datetime) -> _LoadedTable | None:
     with duckdb.connect() as connection, job.warehouse.attached(connection, "verify"):
         if not has_table(connection, endpoint.api, endpoint.name):
             return None
-        load = _load(job, endpoint, None, now, now.date())
+        load = job.load_of(None, now, now.date())
         return _LoadedTable(first_day=first_day(connection, endpoint, load))
 
 
@@ -132,32 +132,19 @@ def _parts(
         last = today - timedelta(days=1)
         for day in _range(first, last, job.timezone):
             window = day.window(now)
-            yield _load(job, endpoint, window, now, day.last), window
+            yield job.load_of(window, now, day.last), window
     elif not endpoint.partitioned:
-        yield _load(job, endpoint, None, now, today), None
+        yield job.load_of(None, now, today), None
     else:
         first = today if days is None else today - timedelta(days=days - 1)
         wanted = Days(first=first, last=today, timezone=job.timezone, open_start=days is None)
         window = wanted.window(now)
-        yield _load(job, endpoint, window, now, today), window
+        yield job.load_of(window, now, today), window
 
 
 def _range(first: date, last: date, zone: str) -> Iterator[Days]:
     if first <= last:
         yield from Days(first=first, last=last, timezone=zone)
-
-
-def _load(job: Job, endpoint: Endpoint, window: Window | None, now: datetime, day: date) -> Load:
-    return Load(
-        environment=job.client.connection.environment,
-        tenant_id=job.client.connection.tenant_id,
-        window_start=window.start if window else None,
-        window_end=window.end if window else None,
-        timezone=job.timezone,
-        default_date=day,
-        loaded_at=now,
-        run_id=job.run_id,
-    )
 
 
 class _Part:
@@ -175,10 +162,10 @@ class _Part:
 
     def verify(self) -> Verified:
         """Reads and compares; looks again at what differs."""
-        with self._staged() as (staging, typed):
-            self._read(staging, typed, self._window)
-            columns = self._columns(staging)
-            found = self._compare(typed, columns)
+        with self._staged() as listed:
+            self._read(listed, self._window)
+            columns = self._columns(listed.staging)
+            found = self._compare(listed.rows, columns)
         confirmed = self._confirmed(found, columns) if found.differences else ()
         return Verified(
             table=self._endpoint.table,
@@ -191,18 +178,17 @@ class _Part:
 
     def _confirmed(self, found: Compared, columns: Sequence[str]) -> tuple[Difference, ...]:
         suspects = {difference.key for difference in found.differences}
-        with self._staged() as (staging, typed):
-            if not self._looked_up(suspects, staging, typed):
-                staging.return_to(0)
-                typed.clear()
-                self._read(staging, typed, self._until_now())
-            again = self._compare(typed, columns, suspects)
+        with self._staged() as listed:
+            if not self._looked_up(suspects, listed):
+                listed.return_to(0)
+                self._read(listed, self._until_now())
+            again = self._compare(listed.rows, columns, suspects)
         before = {difference.row for difference in found.differences}
         return tuple(d for d in again.differences if d.row in before)
 
-    def _looked_up(self, suspects: set[str], staging: Staging, typed: TypedRows) -> bool:
+    def _looked_up(self, suspects: set[str], listed: Typed) -> bool:
         """Stages the suspects by their ids; whether each of them was answered for."""
-        if not _can_look_up(self._endpoint) or len(suspects) > MOST_LOOKED_UP:
+        if not can_look_up(self._endpoint) or len(suspects) > MOST_LOOKED_UP:
             return False
         if not all(key.lstrip("-").isdecimal() for key in suspects):
             return False
@@ -212,9 +198,9 @@ class _Part:
         ):
             answered |= answer.gone
             for records in answer.records:
-                typed.add(staging.add(records))
-        Typed(staging=staging, rows=typed).finish()
-        rows = typed.connection.execute("SELECT id FROM staged").fetchall()
+                listed.add(records)
+        listed.finish()
+        rows = listed.rows.connection.execute("SELECT id FROM staged").fetchall()
         return answered.union(row[0] for row in rows) >= set(ids)
 
     def _until_now(self) -> Window | None:
@@ -223,10 +209,10 @@ class _Part:
             return self._window
         return dataclasses.replace(self._window, end=datetime.now(timezone.utc))
 
-    def _read(self, staging: Staging, typed: TypedRows, window: Window | None) -> None:
-        stats = stage(self._job.client, window, staging, typed)
+    def _read(self, listed: Typed, window: Window | None) -> None:
+        stats = stage(self._job.client, window, listed)
         self._stats.add(requests=stats.requests)
-        Typed(staging=staging, rows=typed).finish()
+        listed.finish()
 
     def _compare(
         self, typed: TypedRows, columns: Sequence[str], among: set[str] | None = None
@@ -253,21 +239,9 @@ class _Part:
         listed_only = endpoint.export is None or endpoint.kind == "feed"
         return [*columns, EXTRA] if listed_only else columns
 
-    @contextmanager
-    def _staged(self) -> Iterator[tuple[Staging, TypedRows]]:
-        name = f"verify-{self._endpoint.table}-{uuid.uuid4().hex[:12]}"
-        folder = self._job.warehouse.path.parent / ".staging" / name
-        with (
-            Staging(self._endpoint, folder) as staging,
-            TypedRows(self._endpoint, self._load, folder) as typed,
-        ):
-            yield staging, typed
-
-
-def _can_look_up(endpoint: Endpoint) -> bool:
-    return (
-        endpoint.ids and endpoint.key == ("id",) and endpoint.column("id").type == Scalar("BIGINT")
-    )
+    def _staged(self) -> AbstractContextManager[Typed]:
+        name = f"verify-{self._endpoint.table}"
+        return staged(self._job.warehouse, self._endpoint, self._load, name=name)
 
 
 _names = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from st_pipelines import settings
 from st_pipelines.catalog.loader import load_catalog
 from st_pipelines.catalog.model import Endpoint
+from st_pipelines.command_job import command_job
 from st_pipelines.extract_load import Job
 from st_pipelines.selection import select
-from st_pipelines.servicetitan.client import Client
 from st_pipelines.servicetitan.errors import AuthenticationFailed, ServiceTitanError
 from st_pipelines.settings import EnvironmentName
 from st_pipelines.verify import Verified, verify_table
@@ -52,15 +49,8 @@ def verify_tables(
         AuthenticationFailed: the credentials are refused.
         WarehouseError: there is no warehouse yet, or another process holds it.
     """
-    catalog, of = load_catalog(), settings.load_settings(environment)
-    chosen, progress = select(catalog, patterns), Console(stderr=True)
-    with closing(Client(settings.connection(environment, of))) as client:
-        job = Job(
-            client=client,
-            warehouse=settings.warehouse(environment),
-            timezone=of.timezone,
-            run_id=f"verify-{uuid.uuid4().hex[:8]}",
-        )
+    chosen, progress = select(load_catalog(), patterns), Console(stderr=True)
+    with command_job(environment, "verify") as job:
         for number, endpoint in enumerate(chosen, start=1):
             with progress.status(f"{number} of {len(chosen)}: reading {endpoint.table}"):
                 verified = _verified(job, endpoint, days, deep)

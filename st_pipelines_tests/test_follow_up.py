@@ -45,6 +45,15 @@ def some_ids(sandbox: Sandbox, table: str, number: int) -> list[int]:
     return [record["id"] for record in sandbox.world.records(table)][-number:]
 
 
+def load_and_deactivate(sandbox: Sandbox, loading: Job) -> int:
+    """Loads all jobs; then one of them becomes inactive. Its id."""
+    extract_load(loading, JOBS, ALL)
+    (job_id,) = some_ids(sandbox, "jpm.jobs", 1)
+    sandbox.world.move(timedelta(minutes=5))
+    sandbox.world.deactivate("jpm.jobs", job_id)
+    return job_id
+
+
 def asked(sandbox: Sandbox, part: str) -> list[dict[str, str]]:
     return [dict(seen.query) for seen in sandbox.seen if part in seen.path]
 
@@ -89,10 +98,7 @@ def test_a_record_that_moved_on_is_loaded_in_its_present_version(
 def test_what_the_export_alone_calls_inactive_is_known_and_stays_known(
     own_sandbox: Sandbox, loading: Job
 ) -> None:
-    extract_load(loading, JOBS, ALL)
-    (job_id,) = some_ids(own_sandbox, "jpm.jobs", 1)
-    own_sandbox.world.move(timedelta(minutes=5))
-    own_sandbox.world.deactivate("jpm.jobs", job_id)
+    job_id = load_and_deactivate(own_sandbox, loading)
     extract_load(loading, JOBS, DAY)
     assert rows(loading, "active", f"id = {job_id}") == [(False,)]
     assert state(loading, job_id) == "there", "the list serves it still"
@@ -104,10 +110,7 @@ def test_what_the_export_alone_calls_inactive_is_known_and_stays_known(
 def test_an_inactive_record_that_the_list_hides_is_marked(
     own_sandbox: Sandbox, loading: Job
 ) -> None:
-    extract_load(loading, JOBS, ALL)
-    (job_id,) = some_ids(own_sandbox, "jpm.jobs", 1)
-    own_sandbox.world.move(timedelta(minutes=5))
-    own_sandbox.world.deactivate("jpm.jobs", job_id)
+    job_id = load_and_deactivate(own_sandbox, loading)
     own_sandbox.faults.append(without(own_sandbox, {job_id}))
     extract_load(loading, JOBS, DAY)
     assert rows(loading, "active, _deleted_at IS NULL", f"id = {job_id}") == [(False, False)]

@@ -154,6 +154,11 @@ class Endpoint:
         return f"{self.api}.{self.name}"
 
     @property
+    def flat_name(self) -> str:
+        """The table's name where no point may be in it, e.g. `jpm_job_types`."""
+        return f"{self.api}_{self.name}"
+
+    @property
     def row_fields(self) -> tuple[Field, ...]:
         """The fields of a row: those of a record, or with `explode` those of its members."""
         if self.explode is None:

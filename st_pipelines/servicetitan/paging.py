@@ -53,7 +53,6 @@ def read(
     if endpoint.kind == "feed":
         yield from read_feed(client, endpoint, window.start if window else None, stats=stats)
         return
-    window = window if endpoint.date_filter else None
     source = PageSource(client, endpoint, window, stats)
     proof = Proof(endpoint)
     while not proof.given_up:

@@ -16,14 +16,12 @@ import duckdb
 from st_pipelines.catalog import additions
 from st_pipelines.catalog.model import Catalog, Endpoint, StructOf
 from st_pipelines.selection import select as chosen
+from st_pipelines.warehouse import history
 from st_pipelines.warehouse.connect import ALIAS, Warehouse
 from st_pipelines.warehouse.errors import WarehouseUnusable
 from st_pipelines.warehouse.findings import Finding, Plan, observe, plan
 from st_pipelines.warehouse.moving import move
 from st_pipelines.warehouse.schema import qualified
-
-HISTORY = "history"
-"""Schema of `history.<api>_<endpoint>`, which has the table's columns and two of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +105,7 @@ def _tables(connection: duckdb.DuckDBPyConnection) -> set[str]:
 
 def _with_history(endpoint: Endpoint) -> tuple[Endpoint, Endpoint]:
     """The endpoint, and the same as if its history were its table."""
-    name = f"{endpoint.api}_{endpoint.name}"
-    return endpoint, dataclasses.replace(endpoint, api=HISTORY, name=name)
+    return endpoint, dataclasses.replace(endpoint, api=history.SCHEMA, name=endpoint.flat_name)
 
 
 def _merged(before: additions.Additions, plans: list[Plan]) -> dict[str, StructOf]:

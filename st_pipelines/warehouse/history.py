@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import duckdb
 
-from st_pipelines.catalog.model import Endpoint, snake_case
+from st_pipelines.catalog.model import Endpoint
 from st_pipelines.warehouse.columns import EXTRA, OWN_COLUMNS, literal, quote
 from st_pipelines.warehouse.connect import ALIAS
 from st_pipelines.warehouse.schema import ensure_columns, qualified
-from st_pipelines.warehouse.scope import lacks_key, table_cursor
+from st_pipelines.warehouse.scope import lacks_key, same_key, table_cursor
 from st_pipelines.warehouse.typed import Load
 
 SCHEMA = "history"
@@ -24,20 +24,14 @@ _OWN_COLUMNS = {name: type_ for name, type_ in OWN_COLUMNS.items() if name != "_
 }
 
 
-def history_name(endpoint: Endpoint) -> str:
-    """The table in the schema `history`."""
-    return f"{endpoint.api}_{endpoint.name}"
-
-
 def record_versions(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, load: Load) -> None:
     """Adds the versions that this load made, and closes those that it ended.
 
     The first time, every row that is in the table is a version.
     """
-    ensure_columns(connection, endpoint, SCHEMA, history_name(endpoint), _OWN_COLUMNS)
-    history = f"{ALIAS}.{SCHEMA}.{quote(history_name(endpoint))}"
-    keys = [quote(snake_case(key)) for key in endpoint.key]
-    match = " AND ".join(["h._tenant_id = t._tenant_id", *(f"h.{k} = t.{k}" for k in keys)])
+    ensure_columns(connection, endpoint, SCHEMA, endpoint.flat_name, _OWN_COLUMNS)
+    history = f"{ALIAS}.{SCHEMA}.{quote(endpoint.flat_name)}"
+    match = f"h._tenant_id = t._tenant_id AND {same_key(endpoint, 'h', 't')}"
     _find_touched(connection, endpoint, load, f"{history} h ON {match}")
     connection.execute(
         f"UPDATE {history} h SET valid_to = greatest(t._deleted_at, h.valid_from) FROM touched t "

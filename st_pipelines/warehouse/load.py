@@ -20,7 +20,7 @@ from typing import Any
 
 import duckdb
 
-from st_pipelines.catalog.model import Catalog, Endpoint, Field, StructOf, snake_case
+from st_pipelines.catalog.model import Catalog, Endpoint, Field, StructOf
 from st_pipelines.warehouse import books
 from st_pipelines.warehouse.books import FeedPlace
 from st_pipelines.warehouse.checks import Facts, count_facts
@@ -37,9 +37,10 @@ from st_pipelines.warehouse.merge import (
     merge_keyless,
 )
 from st_pipelines.warehouse.schema import ensure_table, qualified
-from st_pipelines.warehouse.scope import lacks_key, scope, table_cursor
+from st_pipelines.warehouse.scope import key_columns, lacks_key, scope, table_cursor
 from st_pipelines.warehouse.sql import changed, one
 from st_pipelines.warehouse.staging import MalformedRecords, Staging
+from st_pipelines.warehouse.staging_folder import staging_folder
 from st_pipelines.warehouse.typed import Load, Refused, TypedRows
 from st_pipelines.warehouse.vanished import Vanished, find_vanished
 
@@ -91,6 +92,21 @@ class Typed:
     staging: Staging
     rows: TypedRows
 
+    def add(self, records: bytes) -> None:
+        """Takes in a page: a JSON array of objects, as served.
+
+        Raises:
+            MalformedRecords: it is something else.
+            WarehouseFull: the disk is full.
+        """
+        self.rows.add(self.staging.add(records))
+
+    def return_to(self, mark: int) -> None:
+        """Forgets all pages since a mark of `staging`: their reading starts over."""
+        self.staging.return_to(mark)
+        self.rows.clear()
+        self.rows.add(self.staging.files)
+
     def finish(self) -> None:
         """Has all of them typed, and the latest of those with one key kept.
 
@@ -99,9 +115,32 @@ class Typed:
             WarehouseError: the disk is full.
         """
         with _understood(self.staging):
-            finish_typing(self.rows, self.staging)
+            _finish_typing(self.rows, self.staging)
             if self.staging.endpoint.key:
                 _drop_older_versions(self.rows, self.staging.endpoint)
+
+
+@contextmanager
+def staged(
+    warehouse: Warehouse, endpoint: Endpoint, load: Load, *, name: str | None = None
+) -> Iterator[Typed]:
+    """A place for records beside the warehouse, which is removed on leaving.
+
+    Args:
+        warehouse: what they are for, or compared with.
+        endpoint: whose records.
+        load: what their rows are marked with.
+        name: of the folder, for people who look; the table's if None.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    with (
+        staging_folder(warehouse.path, name or endpoint.table) as folder,
+        Staging(endpoint, folder) as staging,
+        TypedRows(endpoint, load, folder) as rows,
+    ):
+        yield Typed(staging=staging, rows=rows)
 
 
 def load(
@@ -116,21 +155,17 @@ def load(
     """Loads the records of a complete reading.
 
     Args:
-        listed: the records; their typing may still be under way.
+        listed: the records, finished.
         warehouse: where to.
         load: what of.
         catalog: for `_st.endpoints`.
         entry: requests, bytes and seconds of the reading, for the books.
-        besides: of the feed, and what is gone.
+        besides: of the feed, finished too, and what is gone.
 
     Raises:
         WarehouseError: it could not be written; then nothing was.
-        MalformedRecords: a staged record is beyond mending.
     """
     besides = besides or Besides()
-    listed.finish()
-    if besides.fed:
-        besides.fed.finish()
     purpose = f"{listed.staging.endpoint.table}, run {load.run_id}"
     connection, endpoint = listed.rows.connection, listed.staging.endpoint
     with _understood(listed.staging), warehouse.attached(connection, purpose):
@@ -162,12 +197,8 @@ def _understood(staging: Staging) -> Iterator[None]:
         raise (KeyboardInterrupt() if cause is None else cause) from None
 
 
-def finish_typing(typed: TypedRows, staging: Staging) -> None:
-    """All pages typed; the careful way where DuckDB refuses one that passed the check.
-
-    Raises:
-        MalformedRecords: a staged record is beyond mending.
-    """
+def _finish_typing(typed: TypedRows, staging: Staging) -> None:
+    """All pages typed; the careful way where DuckDB refuses one that passed the check."""
     try:
         typed.finish()
     except Refused:
@@ -187,7 +218,7 @@ def finish_typing(typed: TypedRows, staging: Staging) -> None:
 
 def _drop_older_versions(typed: TypedRows, endpoint: Endpoint) -> None:
     """Keeps the latest of several records with one key."""
-    keys = ", ".join(quote(snake_case(k)) for k in endpoint.key)
+    keys = ", ".join(key_columns(endpoint))
     missing, connection = lacks_key(endpoint), typed.connection
     rows, distinct = one(
         connection,
@@ -217,17 +248,17 @@ def _merge(
         read = scope(endpoint, load) if load.replaces else None
         among = scope(endpoint, load) if endpoint.by_day else "true"  # days may have equal rows
         counts = merge_keyless(connection, endpoint, whose, scope=read, among=among)
-    sources = ["staged"]
-    if besides.fed and endpoint.export:
-        sources.append("fed")
+    fed = besides.fed is not None
+    if fed and endpoint.export:
         counts += merge_fed(connection, endpoint, endpoint.export, whose)
     if endpoint.key and load.replaces:
-        fed = len(sources) > 1
         counts += Counts(deleted=mark_missing(connection, endpoint, whose, fed=fed))
     counts += Counts(deleted=mark_gone(connection, endpoint, whose, besides.gone))
     if load.history:
         record_versions(connection, endpoint, load)
-    days = " UNION ".join(f"SELECT _partition_date FROM {source}" for source in sources)
+    days = "SELECT _partition_date FROM staged"
+    if fed:
+        days += " UNION SELECT _partition_date FROM fed"
     return Loaded(
         counts=counts,
         rows_by_date=_by_date(connection, "staged", load),

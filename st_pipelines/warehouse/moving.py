@@ -24,12 +24,10 @@ from st_pipelines.warehouse.connect import Warehouse
 from st_pipelines.warehouse.errors import WarehouseBusy
 from st_pipelines.warehouse.findings import ROWS_AT_A_TIME, type_at
 from st_pipelines.warehouse.infer import fits
-from st_pipelines.warehouse.load import finish_typing
+from st_pipelines.warehouse.load import staged
 from st_pipelines.warehouse.schema import ensure_columns, qualified
 from st_pipelines.warehouse.served import as_served, carried, with_members_of
-from st_pipelines.warehouse.staging import Staging
-from st_pipelines.warehouse.staging_folder import staging_folder
-from st_pipelines.warehouse.typed import Load, TypedRows
+from st_pipelines.warehouse.typed import Load
 
 _ROW = Field("\x7fnumber of the row in its table", Scalar("BIGINT"))
 """A name that no API would serve."""
@@ -60,25 +58,21 @@ def move(
     with duckdb.connect() as probe, warehouse.attached(probe):
         present = _types(probe, endpoint)
     part = _part(endpoint, columns, present)
-    with (
-        staging_folder(warehouse.path, f"adopt-{endpoint.table}") as folder,
-        Staging(part, folder) as staging,
-        TypedRows(part, _NOT_WRITTEN, folder) as typed,
-    ):
-        connection = typed.connection
+    with staged(warehouse, part, _NOT_WRITTEN, name=f"adopt-{endpoint.table}") as moved:
+        connection = moved.rows.connection
         with warehouse.attached(connection):
             if str(_types(connection, endpoint)) != str(present):
                 raise WarehouseBusy(f"{endpoint.table} has just been changed: adopt once more")
             for page in _pages(connection, endpoint, part, present):
-                staging.add(page)
-            typed.add(staging.files)
-            finish_typing(typed, staging)
+                moved.staging.add(page)
+            moved.rows.add(moved.staging.files)
+            moved.finish()
             connection.execute("BEGIN")
             ensure_columns(connection, endpoint, endpoint.api, endpoint.name, {})
             books.ensure_books(connection, catalog)
             _write(connection, endpoint, part)
             connection.execute("COMMIT")
-        return staging.rows
+        return moved.staging.rows
 
 
 def _types(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> dict[str, Any]:

@@ -116,6 +116,7 @@ class Place:
         with self.staged(of, what) as (staging, typed):
             typed.add(staging.add(pages))
             listed = Typed(staging=staging, rows=typed)
+            listed.finish()
             loaded = load(listed, self.warehouse, what, catalog=catalog_of(of), entry=ENTRY)
         return loaded, staging
 

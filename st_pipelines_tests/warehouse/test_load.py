@@ -272,13 +272,9 @@ def test_pages_that_arrive_after_a_refused_one_are_not_lost(place: Place) -> Non
         for page in pages:
             typed.add(staging.add(json.dumps(page).encode()))
             typed.wait()
-        loaded = load(
-            Typed(staging=staging, rows=typed),
-            place.warehouse,
-            what,
-            catalog=catalog_of(of),
-            entry=ENTRY,
-        )
+        listed = Typed(staging=staging, rows=typed)
+        listed.finish()
+        loaded = load(listed, place.warehouse, what, catalog=catalog_of(of), entry=ENTRY)
     assert loaded.counts.inserted == 20
     assert place.query("SELECT id, total, _extra FROM abc.things WHERE total IS NULL") == [
         (5, None, '{"total":""}')
@@ -295,13 +291,9 @@ def test_a_reading_that_starts_over_leaves_nothing_of_the_first(place: Place) ->
         typed.clear()
         typed.add(staging.files)
         typed.add(staging.add(json.dumps([record(id=3)]).encode()))
-        load(
-            Typed(staging=staging, rows=typed),
-            place.warehouse,
-            what,
-            catalog=catalog_of(of),
-            entry=ENTRY,
-        )
+        listed = Typed(staging=staging, rows=typed)
+        listed.finish()
+        load(listed, place.warehouse, what, catalog=catalog_of(of), entry=ENTRY)
     assert place.query("SELECT id FROM abc.things ORDER BY id") == [(1,), (3,)]
 
 

@@ -1,0 +1,37 @@
+"""The job of a command that is run by hand, from the settings of an environment."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Iterator
+from contextlib import closing, contextmanager
+
+from st_pipelines import settings
+from st_pipelines.extract_load import Job
+from st_pipelines.servicetitan.client import Client
+from st_pipelines.settings import EnvironmentName
+
+
+@contextmanager
+def command_job(
+    environment: EnvironmentName, command: str, *, history: Collection[str] = ()
+) -> Iterator[Job]:
+    """A job, and its connections for as long as the context lasts.
+
+    Args:
+        environment: its settings say from where and where to.
+        command: begins the run id.
+        history: tables of which every version of a row is kept.
+
+    Raises:
+        SettingsError: a setting is missing or wrong.
+    """
+    of = settings.load_settings(environment)
+    with closing(Client(settings.connection(environment, of))) as client:
+        yield Job(
+            client=client,
+            warehouse=settings.warehouse(environment),
+            timezone=of.timezone,
+            run_id=f"{command}-{uuid.uuid4().hex[:8]}",
+            history=history,
+        )
