@@ -25,6 +25,7 @@ from st_pipelines.catalog.model import Catalog
 from st_pipelines.selection import select
 from st_pipelines.servicetitan.connection import Connection
 from st_pipelines.warehouse.connect import Warehouse
+from st_pipelines.webhook import Webhook
 
 EnvironmentName: TypeAlias = Literal["production", "integration", "sandbox"]
 ENVIRONMENTS: tuple[EnvironmentName, ...] = get_args(EnvironmentName)
@@ -109,11 +110,21 @@ def _not_in_the_future(day: date) -> date:
     return day
 
 
+def _a_cron(text: str) -> str:
+    # Seconds, which commands that know no schedule need not pay.
+    from dagster._utils.schedules import is_valid_cron_string
+
+    if not is_valid_cron_string(text):
+        raise ValueError("write it as five fields: minute, hour, day, month, weekday")
+    return text
+
+
 _SECRETS = ("client_secret", "app_key")
 
 Text = Annotated[str | None, BeforeValidator(_stripped)]
 Secret = Annotated[SecretStr | None, BeforeValidator(_stripped)]
 Url = Annotated[str, BeforeValidator(_stripped), AfterValidator(_https_or_loopback)]
+Cron = Annotated[str, BeforeValidator(_stripped), AfterValidator(_a_cron)]
 StartDate = Annotated[date, BeforeValidator(_a_day), AfterValidator(_not_in_the_future)]
 
 
@@ -128,6 +139,10 @@ class EnvironmentSettings(BaseSettings):
         api_url, auth_url: another ServiceTitan-like server; https unless it is loopback.
         requests_per_second: of the tenant and app, shared by all threads of a process.
         page_size: records a page, at most the endpoint's own limit.
+        select: the tables that the environment has, see `selection.select`; None is all.
+        daily_cron, intraday_cron, snapshots_cron: of the schedules, in the time zone.
+        changes_minutes: between two looks of the sensor `changes`.
+        gap_days: days back that the sensor `gaps` looks for partitions to load.
     """
 
     model_config = SettingsConfigDict(extra="ignore", env_file_encoding="utf-8")
@@ -146,6 +161,12 @@ class EnvironmentSettings(BaseSettings):
     requests_per_second: float = Field(default=60, gt=0, le=1000)
     page_size: int = Field(default=5000, ge=1, le=5000)
     timeout: float = Field(default=100, gt=0, le=3600)
+    select: Text = None
+    daily_cron: Cron = "30 0 * * *"
+    intraday_cron: Cron = "0 6-21/3 * * *"
+    snapshots_cron: Cron = "0 12 * * *"
+    changes_minutes: float = Field(default=5, ge=0.5, le=1440)
+    gap_days: int = Field(default=14, ge=1, le=366)
 
     def missing(self) -> list[str]:
         """Names of the credentials that are not set, as fields."""
@@ -271,6 +292,43 @@ def history(catalog: Catalog) -> frozenset[str]:
                 f"ST_HISTORY: {endpoint.table} has no history, as nothing identifies its records"
             )
     return frozenset(endpoint.table for endpoint in chosen if endpoint.key)
+
+
+def selected(
+    environment: EnvironmentName, settings: EnvironmentSettings, catalog: Catalog
+) -> Catalog:
+    """The part of the catalogue that an environment has: `SERVICETITAN_SELECT`.
+
+    Raises:
+        SettingsError: it names a table that does not exist.
+    """
+    if not settings.select:
+        return catalog
+    try:
+        chosen = select(catalog, [settings.select])
+    except ValueError as error:
+        raise SettingsError(f"{_prefix(environment)}SELECT: {error}") from None
+    return Catalog({endpoint.table: endpoint for endpoint in chosen}, catalog.left_out)
+
+
+def webhook() -> Webhook | None:
+    """Where failures are told: `ST_ALERT_WEBHOOK`. None where it is not set.
+
+    Raises:
+        SettingsError: it is no http or https URL.
+    """
+    url = str(_values().get("ST_ALERT_WEBHOOK") or "").strip()
+    if not url:
+        return None
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise SettingsError("ST_ALERT_WEBHOOK is no URL: give it as https://host/path")
+    return Webhook(url=SecretStr(url))
+
+
+def ui_url() -> str:
+    """Where messages link to: `ST_UI_URL`, by default `dagster dev` on this machine."""
+    return str(_values().get("ST_UI_URL") or "http://127.0.0.1:3000").strip().rstrip("/")
 
 
 def environment_name(text: str) -> EnvironmentName:

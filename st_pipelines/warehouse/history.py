@@ -60,8 +60,8 @@ def _find_touched(
     At first these are all rows, and after a time without history those that changed meanwhile.
     """
     connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE touched AS SELECT t.rowid AS row FROM {qualified(endpoint)} t "
-        f"LEFT JOIN {history} AND h.valid_to IS NULL "
+        "CREATE OR REPLACE TEMP TABLE touched AS SELECT t.rowid AS row "
+        f"FROM {qualified(endpoint)} t LEFT JOIN {history} AND h.valid_to IS NULL "
         f"WHERE t._tenant_id = ? AND NOT ({lacks_key(endpoint, 't')}) AND "
         "(h._tenant_id IS NOT NULL OR t._deleted_at IS NULL) AND "
         "(t._deleted_at IS NOT NULL OR t._loaded_at IS DISTINCT FROM h._loaded_at)",
