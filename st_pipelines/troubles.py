@@ -15,7 +15,7 @@ SENSOR_FAILURES = 3
 """So many ticks of a sensor in a row; of a schedule one is enough, as its run is missing then."""
 
 _WILL_RETRY = "dagster/will_retry"
-_OVER = (TickStatus.SUCCESS, TickStatus.SKIPPED, TickStatus.FAILURE)
+_OVER = [TickStatus.SUCCESS, TickStatus.SKIPPED, TickStatus.FAILURE]
 _WHOLE_RUN = "the run"
 
 

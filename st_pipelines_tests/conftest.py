@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
+import dagster as dg
 import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from st_pipelines.demo import _without_waiting_for_the_disk
 from st_pipelines.sandbox.server import Sandbox
+from st_pipelines.servicetitan.client import Client
+from st_pipelines.servicetitan.retry import NO_WAIT
+from st_pipelines_tests.daemon import TABLES, Daemon, at, one_event_log
 
 os.environ["DAGSTER_DISABLE_TELEMETRY"] = "yes"
 
@@ -38,6 +46,26 @@ def own_sandbox() -> Iterator[Sandbox]:
     """A small company of the test's own, to change as it likes."""
     with Sandbox(customers=40, now=NOW, requests_per_second=1e9) as running:
         yield running
+
+
+@pytest.fixture
+def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
+    """A small production whose clock stands on Thursday, 5 March 2026, 9:00 in New York."""
+    monkeypatch.setattr("st_pipelines.resources.Client", functools.partial(Client, policy=NO_WAIT))
+    monkeypatch.setattr("st_pipelines.sensors.changes._PATIENCE", NO_WAIT)
+    monkeypatch.setattr("st_pipelines.failures.FIRST_DELAY", 0)
+    event.listen(Engine, "connect", _without_waiting_for_the_disk)
+    with (
+        Sandbox(customers=8, history_days=20, now=at(5, 9), requests_per_second=1e9) as sandbox,
+        dg.DagsterInstance.local_temp(str(tmp_path), overrides=one_event_log(tmp_path)) as instance,
+    ):
+        for name, value in sandbox.environment().items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("SERVICETITAN_TIMEZONE", "America/New_York")
+        monkeypatch.setenv("SERVICETITAN_START_DATE", "2026-03-02")
+        monkeypatch.setenv("SERVICETITAN_SELECT", ",".join(TABLES))
+        monkeypatch.setenv("SERVICETITAN_INTRADAY_CRON", "0 15 * * *")
+        yield Daemon(instance, sandbox)
 
 
 _LONGEST = ("test_histories", "test_cli")

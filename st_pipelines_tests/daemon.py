@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 from dagster._core.test_utils import freeze_time
@@ -15,8 +18,25 @@ from st_pipelines.days import midnight
 from st_pipelines.definitions import build_definitions
 from st_pipelines.sandbox.server import Sandbox
 
+ZONE = ZoneInfo("America/New_York")
+TABLES = ("jpm.jobs", "accounting.invoice_items")
 CATCH_UP = 5
 """So many missed ticks of a schedule Dagster makes up for."""
+
+
+def at(day: int, hour: int, minute: int = 0, month: int = 3) -> datetime:
+    return datetime(2026, month, day, hour, minute, tzinfo=ZONE)
+
+
+def one_event_log(folder: Path) -> dict[str, Any]:
+    """A file for the events of all runs; one for each run takes a second to make."""
+    return {
+        "event_log_storage": {
+            "module": "dagster._core.storage.event_log",
+            "class": "ConsolidatedSqliteEventLogStorage",
+            "config": {"base_dir": str(folder / "events")},
+        }
+    }
 
 
 class Daemon:

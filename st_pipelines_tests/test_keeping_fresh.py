@@ -2,68 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
-from collections.abc import Iterator
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, timedelta, timezone
 from pathlib import Path
-from typing import Any
-from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pytest
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._utils.schedules import schedule_execution_time_iterator
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
 from starlette.responses import Response
 
 from st_pipelines.catalog.loader import load_catalog
 from st_pipelines.definitions import build_definitions
-from st_pipelines.demo import _without_waiting_for_the_disk
-from st_pipelines.sandbox.server import Sandbox
-from st_pipelines.servicetitan.client import Client
-from st_pipelines.servicetitan.retry import NO_WAIT
-from st_pipelines_tests.daemon import Daemon
+from st_pipelines_tests.daemon import TABLES, Daemon, at
 from st_pipelines_tests.test_assets import count
-
-ZONE = ZoneInfo("America/New_York")
-TABLES = ("jpm.jobs", "accounting.invoice_items")
-
-
-def at(day: int, hour: int, minute: int = 0, month: int = 3) -> datetime:
-    return datetime(2026, month, day, hour, minute, tzinfo=ZONE)
-
-
-def one_event_log(folder: Path) -> dict[str, Any]:
-    """A file for the events of all runs; one for each run takes a second to make."""
-    return {
-        "event_log_storage": {
-            "module": "dagster._core.storage.event_log",
-            "class": "ConsolidatedSqliteEventLogStorage",
-            "config": {"base_dir": str(folder / "events")},
-        }
-    }
-
-
-@pytest.fixture
-def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
-    """A small production whose clock stands on Thursday, 5 March 2026, 9:00 in New York."""
-    monkeypatch.setattr("st_pipelines.resources.Client", functools.partial(Client, policy=NO_WAIT))
-    monkeypatch.setattr("st_pipelines.sensors.changes._PATIENCE", NO_WAIT)
-    monkeypatch.setattr("st_pipelines.failures.FIRST_DELAY", 0)
-    event.listen(Engine, "connect", _without_waiting_for_the_disk)
-    with (
-        Sandbox(customers=8, history_days=20, now=at(5, 9), requests_per_second=1e9) as sandbox,
-        dg.DagsterInstance.local_temp(str(tmp_path), overrides=one_event_log(tmp_path)) as instance,
-    ):
-        for name, value in sandbox.environment().items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setenv("SERVICETITAN_TIMEZONE", "America/New_York")
-        monkeypatch.setenv("SERVICETITAN_START_DATE", "2026-03-02")
-        monkeypatch.setenv("SERVICETITAN_SELECT", ",".join(TABLES))
-        monkeypatch.setenv("SERVICETITAN_INTRADAY_CRON", "0 15 * * *")
-        yield Daemon(instance, sandbox)
 
 
 def unfinished_run(daemon: Daemon, job: str, **tags: str) -> dg.DagsterRun:

@@ -22,10 +22,11 @@ NAME = "alerts"
 MOST_WAITING = 100
 
 _INTERVAL = 30
-_MOST_RUNS, _MOST_SENT, _MOST_NAMED = 50, 10, 8
+_MOST_RUNS, _MOST_SENT, _MOST_NAMED = 500, 10, 8
 _FIRST_PAUSE, _LONGEST_PAUSE = timedelta(minutes=1), timedelta(hours=1)
 _GIVEN_UP_AFTER = timedelta(days=1)
 _REMEMBERED = timedelta(days=2)
+_OVERLAP = timedelta(minutes=1)
 _LONGEST_TEXT = 1500
 
 
@@ -108,7 +109,7 @@ def _failures(
     since, state.until = state.until, state.until or now
     if since is None:
         return  # what failed before alerts were turned on is no news
-    failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=since)
+    failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=since - _OVERLAP)
     records = instance.get_run_records(
         failed, limit=_MOST_RUNS, order_by="update_timestamp", ascending=True
     )
