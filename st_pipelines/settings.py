@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import math
 import os
+from collections.abc import Mapping
 from datetime import date, datetime, timezone
 from ipaddress import ip_address
 from pathlib import Path
@@ -205,10 +206,12 @@ def connection(environment: EnvironmentName, settings: EnvironmentSettings) -> C
     """What the client needs, complete.
 
     Raises:
-        SettingsError: a credential is missing; names all that are.
+        SettingsError: a credential is missing (it names all that are), or a host is the other
+            environment's.
     """
     missing = [_prefix(environment) + name.upper() for name in settings.missing()]
     api_url, auth_url = _HOSTS[environment]
+    _refuse_other_hosts(environment, settings)
     for name, default in (("api_url", api_url), ("auth_url", auth_url)):
         if not (getattr(settings, name) or default):
             missing.append(_prefix(environment) + name.upper())
@@ -235,22 +238,50 @@ def connection(environment: EnvironmentName, settings: EnvironmentSettings) -> C
     )
 
 
+def _refuse_other_hosts(environment: EnvironmentName, settings: EnvironmentSettings) -> None:
+    """The credentials of one environment must not be sent to the other's host."""
+    for other, hosts in _HOSTS.items():
+        if other == environment:
+            continue
+        for name in ("api_url", "auth_url"):
+            host = urlsplit(getattr(settings, name)).hostname
+            if host and host in {urlsplit(url).hostname for url in hosts}:
+                raise SettingsError(
+                    f"{_prefix(environment)}{name.upper()}: {host} is the host of {other}, where "
+                    f"{environment}'s credentials do not belong: leave the setting out"
+                )
+
+
 def warehouse(environment: EnvironmentName) -> Warehouse:
     """The environment's warehouse: `ST_WAREHOUSE_DIR` (default `data`) / `<environment>.duckdb`.
 
-    The sandbox's may be named by `ST_SANDBOX_WAREHOUSE`, as `st-pipelines demo` does.
-    `ST_PUBLISH_SECONDS` has a read copy made after loads, see `warehouse.publish`.
+    `ST_PRODUCTION_WAREHOUSE` and the like name another file. `ST_PUBLISH_SECONDS` has a read copy
+    made after loads, see `warehouse.publish`.
 
     Raises:
-        SettingsError: a value is wrong, or there is no such environment.
+        SettingsError: a value is wrong, two environments have one file, or there is no such
+            environment.
     """
     _prefix(environment)
     values = _values()
-    folder = Path(str(values.get("ST_WAREHOUSE_DIR") or "data").strip())
-    file = str(folder / f"{environment}.duckdb")
-    if environment == "sandbox" and values.get("ST_SANDBOX_WAREHOUSE"):
-        file = str(values["ST_SANDBOX_WAREHOUSE"])
+    file = _warehouse_file(environment, values)
+    for other in ENVIRONMENTS:
+        if other != environment and _one_file(file, _warehouse_file(other, values)):
+            raise SettingsError(
+                f"{environment} and {other} have the same warehouse file {file}: give each its own"
+                f" by ST_{environment.upper()}_WAREHOUSE and ST_{other.upper()}_WAREHOUSE"
+            )
     return Warehouse(uri=file, publish_seconds=_publish_seconds(values.get("ST_PUBLISH_SECONDS")))
+
+
+def _warehouse_file(environment: EnvironmentName, values: Mapping[str, str | None]) -> str:
+    named = str(values.get(f"ST_{environment.upper()}_WAREHOUSE") or "").strip()
+    folder = Path(str(values.get("ST_WAREHOUSE_DIR") or "data").strip())
+    return named or str(folder / f"{environment}.duckdb")
+
+
+def _one_file(file: str, other: str) -> bool:
+    return os.path.realpath(file) == os.path.realpath(other)
 
 
 def _publish_seconds(text: str | None) -> float | None:
