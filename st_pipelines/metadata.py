@@ -28,10 +28,14 @@ _OWN_COLUMN_NOTES = {
 }
 
 
-def definition_metadata(endpoint: Endpoint) -> dict[str, Any]:
-    """Of the asset's definition: columns, table, operation, scope, place in the catalogue."""
+def definition_metadata(environment: str, endpoint: Endpoint) -> dict[str, Any]:
+    """Of the asset's definition: columns, table, operation, scope, place in the catalogue.
+
+    The table's name begins with the database, as DuckDB calls a file after its name: without it
+    Dagster would take the tables of two environments for one.
+    """
     facts: dict[str, Any] = {
-        "dagster/table_name": endpoint.table,
+        "dagster/table_name": f"{environment}.{endpoint.table}",
         "dagster/column_schema": _column_schema(endpoint),
         "dagster/code_references": _code_reference(endpoint),
         "operation": f"GET {endpoint.path}",

@@ -92,7 +92,7 @@ def test_an_asset_tells_what_it_is() -> None:
     assert spec.kinds == {"duckdb", "servicetitan"}
     assert spec.owners
     metadata = spec.metadata
-    assert metadata["dagster/table_name"] == "accounting.invoices"
+    assert metadata["dagster/table_name"] == "production.accounting.invoices"
     assert metadata["operation"] == "GET /accounting/v2/tenant/{tenant}/invoices"
     assert metadata["scope"] == "tn.acc.invoices:r"
     columns = {c.name: c.type for c in metadata["dagster/column_schema"].columns}

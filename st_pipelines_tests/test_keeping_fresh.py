@@ -245,3 +245,10 @@ def days_of(request: dg.RunRequest) -> list[str]:
 def data_requests(daemon: Daemon) -> int:
     counts = daemon.sandbox.requests
     return sum(count for name, count in counts.items() if "token" not in name)
+
+
+def test_a_load_of_older_days_does_not_make_today_look_unread(daemon: Daemon) -> None:
+    daemon.tick_schedule("intraday", at(5, 9))
+    daemon.tick_schedule("daily", at(5, 0, 30))  # later, and of yesterday
+    daemon.sleep_until(daemon.now + timedelta(minutes=5))
+    assert not daemon.tick_sensor("changes")

@@ -102,7 +102,7 @@ def _definition(environment: str, endpoint: Endpoint) -> dict[str, Any]:
         "kinds": {"servicetitan", "duckdb"},
         "owners": OWNERS,
         "description": description(endpoint),
-        "metadata": definition_metadata(endpoint),
+        "metadata": definition_metadata(environment, endpoint),
         "check_specs": check_specs(endpoint, key),
         "freshness_policy": FRESHNESS,
     }

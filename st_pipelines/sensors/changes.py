@@ -44,6 +44,7 @@ SECONDS = 40.0
 _PAUSE, _LONGEST_PAUSE = timedelta(minutes=5), timedelta(hours=6)
 _TIMEOUT = 15.0
 _AT_ONCE = 8
+_MOST_LOADS = 100
 _PATIENCE = RetryPolicy(attempts=2, backoff=0.5, max_told_wait=5)
 _GENERAL = (AuthenticationFailed, RateLimited, ServiceUnavailable, Unreachable)
 
@@ -51,8 +52,9 @@ _GENERAL = (AuthenticationFailed, RateLimited, ServiceUnavailable, Unreachable)
 class _Place(msgspec.Struct, omit_defaults=True):
     """Of one endpoint: until when its changes are known, and where its feed was left.
 
-    `since` is None before its first load. `tries` are the loads that were asked for and did not
-    come about; it is left alone `until` a later time then.
+    `since` is None before its first load, `seen` is the latest load that was looked at. `tries`
+    are the loads that were asked for and did not come about; it is left alone `until` a later
+    time then.
     """
 
     since: datetime | None = None
@@ -60,6 +62,7 @@ class _Place(msgspec.Struct, omit_defaults=True):
     round: int = 0
     tries: int = 0
     until: datetime | None = None
+    seen: int = 0
 
     def ask_again(self, now: datetime) -> None:
         """Notes that a load is asked for, and when to ask again if that fails."""
@@ -163,7 +166,8 @@ def changes_sensor(
         state = remembered(context, _State)
         for table in keys:
             state.places.setdefault(table, _Place())
-        _catch_up(state, context.instance, keys)
+        yesterday = (local_day(now, of.timezone) - timedelta(days=1)).isoformat()
+        _catch_up(state, context.instance, keys, [yesterday, today])
         free = [
             e
             for e in _from(asked, state.begin)
@@ -244,14 +248,31 @@ def _from(endpoints: list[Endpoint], begin: int) -> list[Endpoint]:
     return endpoints[begin:] + endpoints[:begin]
 
 
-def _catch_up(state: _State, instance: dg.DagsterInstance, keys: Mapping[str, dg.AssetKey]) -> None:
-    """Moves the places to the ends of the latest loads; a backfill of old days moves none."""
+def _catch_up(
+    state: _State,
+    instance: dg.DagsterInstance,
+    keys: Mapping[str, dg.AssetKey],
+    days: list[str],
+) -> None:
+    """Moves the places to the ends of the loads of the last days since the last tick.
+
+    The latest load may be one of older days, which tells nothing of today.
+    """
     tables = {key: table for table, key in keys.items()}
     for record in instance.get_asset_records(list(tables)):
-        latest = record.asset_entry.last_materialization
-        until = loaded_until(latest.asset_materialization if latest else None)
-        if until:
-            state.places[tables[record.asset_entry.asset_key]].loaded(until)
+        latest = record.asset_entry.last_materialization_record
+        place = state.places[tables[record.asset_entry.asset_key]]
+        if latest is None or latest.storage_id == place.seen:
+            continue
+        wanted = dg.AssetRecordsFilter(
+            asset_key=record.asset_entry.asset_key,
+            asset_partitions=days,
+            after_storage_id=place.seen or None,
+        )
+        for load in instance.fetch_materializations(wanted, limit=_MOST_LOADS).records:
+            if until := loaded_until(load.asset_materialization):
+                place.loaded(until)
+        place.seen = latest.storage_id
 
 
 def _is_due(place: _Place, now: datetime) -> bool:

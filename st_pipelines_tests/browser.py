@@ -1,0 +1,105 @@
+"""Headless Chromium on Dagster's pages, used as a person uses them: by what they show."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+PATIENCE = 120.0
+_OPTIONS = (
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--disable-dev-shm-usage", "--window-size=1600,1100",
+)  # fmt: skip
+
+
+class Browser:
+    """A window on one server."""
+
+    def __init__(self, url: str, profile: Path) -> None:
+        assert CHROMIUM
+        options = webdriver.ChromeOptions()
+        options.binary_location = CHROMIUM
+        for option in (*_OPTIONS, f"--user-data-dir={profile}"):
+            options.add_argument(option)
+        self._url = url
+        self._driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+
+    def close(self) -> None:
+        self._driver.quit()
+
+    def open(self, path: str) -> None:
+        self._driver.get(self._url + path)
+
+    @property
+    def text(self) -> str:
+        return self._driver.find_element(By.TAG_NAME, "body").text
+
+    def click(self, text: str) -> None:
+        """Presses the button that says so, as soon as it can be pressed."""
+        self.wait(f"a button {text!r}", lambda: self._press(text))
+
+    def write(self, text: str) -> None:
+        """Replaces what the one input of the dialog holds."""
+        self.wait("an input", lambda: self._type(text))
+
+    def switch(self) -> None:
+        """Turns the one switch of the page."""
+        self.wait("a switch", lambda: self._driver.find_elements(By.CSS_SELECTOR, _SWITCH))
+        self._driver.execute_script(f"document.querySelector('{_SWITCH}').click()")
+
+    def switched_on(self) -> bool:
+        return self._driver.find_element(By.CSS_SELECTOR, _SWITCH).is_selected()
+
+    def wait_for(self, text: str, *, reload: bool = False) -> None:
+        """Until the page shows a text; with `reload` it is opened again and again."""
+
+        def shown() -> bool:
+            if text in self.text:
+                return True
+            if reload:
+                self._driver.refresh()
+                time.sleep(2)
+            return False
+
+        self.wait(f"the text {text!r}", shown)
+
+    def wait(self, what: str, found: Callable[[], object], patience: float = PATIENCE) -> object:
+        until = time.monotonic() + patience
+        while time.monotonic() < until:
+            try:
+                if result := found():
+                    return result
+            except WebDriverException:
+                pass  # the page drew itself anew meanwhile
+            time.sleep(0.2)
+        raise AssertionError(f"no {what} within {patience:.0f} s on a page that says:\n{self.text}")
+
+    def save(self, file: Path) -> None:
+        self._driver.save_screenshot(str(file))
+
+    def _press(self, text: str) -> bool:
+        for button in self._driver.find_elements(By.TAG_NAME, "button"):
+            if button.text == text and button.is_enabled():
+                button.click()
+                return True
+        return False
+
+    def _type(self, text: str) -> bool:
+        field = self._driver.find_element(By.CSS_SELECTOR, _INPUT)
+        field.send_keys(Keys.CONTROL, "a")
+        field.send_keys(text, Keys.ENTER)
+        return field.get_attribute("value") == text
+
+
+_SWITCH = "input[type=checkbox]"
+_INPUT = "[role=dialog] input:not([type=checkbox])"
