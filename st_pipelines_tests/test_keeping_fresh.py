@@ -10,6 +10,7 @@ import dagster as dg
 import pytest
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._utils.schedules import schedule_execution_time_iterator
+from starlette.requests import Request
 from starlette.responses import Response
 
 from st_pipelines.catalog.loader import load_catalog
@@ -219,6 +220,31 @@ def test_production_runs_by_itself_and_integration_is_stopped() -> None:
             "daily", "intraday", "snapshots", "weekly_reconcile", "changes", "gaps", "alerts",
         }  # fmt: skip
         assert {one.default_status.value for one in found} == {status}
+
+
+def test_a_run_again_from_its_failure_repeats_only_what_failed(daemon: Daemon) -> None:
+    def refused(request: Request) -> Response | None:
+        return Response(b"{}", 404) if request.url.path.endswith("/jobs") else None
+
+    daemon.sandbox.faults.append(refused)
+    job, instance = dg.reconstructable(daily_of_production), daemon.instance
+    of_a_day = {"dagster/partition": "2026-03-04"}
+    with dg.execute_job(job, instance, tags=of_a_day, raise_on_error=False) as first:
+        assert [event.step_key for event in first.get_step_failure_events()] == [
+            "production__jpm__jobs"
+        ]
+        failures = [e for e in first.all_events if e.event_type_value == "STEP_RESTARTED"]
+        assert not failures, "a wrong path is wrong the second time, too"
+    daemon.sandbox.faults.remove(refused)
+    again = dg.ReexecutionOptions.from_failure(first.run_id, instance)
+    with dg.execute_job(job, instance, reexecution_options=again, tags=of_a_day) as second:
+        assert second.success
+        started = [e.step_key for e in second.all_events if e.event_type_value == "STEP_START"]
+    assert started == ["production__jpm__jobs"]
+
+
+def daily_of_production() -> dg.JobDefinition:
+    return build_definitions("production").resolve_job_def("daily")
 
 
 def test_jobs_take_their_assets_from_the_catalogue() -> None:

@@ -1,0 +1,140 @@
+"""Many runs at once on one warehouse file, under a plain `dagster dev` without configuration.
+
+    python benchmarks/runs.py --days 60
+
+Asks for a daily run, a backfill of three assets over all days as one run, the same days as one run
+each, and leaves the sensor `changes` on. Counts what failed, and the words of any lock in the logs.
+Exits 1 if a run failed, or if the tables do not hold what the sandbox has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import requests
+
+from st_pipelines.sandbox.server import Sandbox
+
+TABLES = ("crm.customers", "jpm.jobs", "accounting.invoices")
+TODAY = datetime.now(timezone.utc).date()
+_CHECKOUT = Path(__file__).parents[1]
+_LOCATION = {"repositoryLocationName": "production", "repositoryName": "__repository__"}
+_LAUNCH = """mutation($p: ExecutionParams!) { launchRun(executionParams: $p) {
+  __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
+_BACKFILL = """mutation($p: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $p) {
+  __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }"""
+_RUNS = "{ runsOrError(limit: 500) { ... on Runs { results { runId status jobName } } } }"
+
+
+def main() -> None:
+    """Runs it and prints what came of it."""
+    parser = argparse.ArgumentParser(description="Many runs at once on one warehouse file.")
+    parser.add_argument("--days", type=int, default=60)
+    parser.add_argument("--customers", type=int, default=300)
+    options = parser.parse_args()
+    now = datetime.now(timezone.utc)
+    with tempfile.TemporaryDirectory() as name, Sandbox(customers=options.customers, now=now) as of:
+        folder, started = Path(name), time.monotonic()
+        prepare(folder, of, options.days)
+        with dagster_dev(folder) as url:
+            launch(url, [TODAY - timedelta(n) for n in range(1, options.days + 1)])
+            found = wait_for_runs(url, 3 + options.days)
+        print(f"{sum(found.values())} runs in {time.monotonic() - started:.0f} s: {dict(found)}")
+        log = (folder / "dev.log").read_text().lower()
+        print(f"'lock' in the log: {sum('lock' in line for line in log.splitlines())} lines")
+        right = compare(folder / "data" / "production.duckdb", of, options.days)
+        raise SystemExit(0 if right and not found["FAILURE"] else 1)
+
+
+def prepare(folder: Path, sandbox: Sandbox, days: int) -> None:
+    """What a user has: `.env` and workspace.yaml."""
+    lines = [f"{name}={value}" for name, value in sandbox.environment().items()]
+    lines += [f"SERVICETITAN_SELECT={','.join(TABLES)}", "SERVICETITAN_TIMEZONE=UTC"]
+    lines += [f"SERVICETITAN_START_DATE={TODAY - timedelta(days)}", "SERVICETITAN_GAP_DAYS=1"]
+    (folder / ".env").write_text("\n".join([*lines, "SERVICETITAN_CHANGES_MINUTES=0.5", ""]))
+    shutil.copy(_CHECKOUT / "workspace.yaml", folder)
+
+
+@contextlib.contextmanager
+def dagster_dev(folder: Path) -> Any:
+    """A running `dagster dev`; its URL."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    command = [sys.executable, "-m", "dagster", "dev", "-h", "127.0.0.1", "-p", port]
+    environment = {**os.environ, "DAGSTER_DISABLE_TELEMETRY": "yes"}
+    with (folder / "dev.log").open("w") as log:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            url = f"http://127.0.0.1:{port}"
+            while process.poll() is None:
+                with contextlib.suppress(requests.ConnectionError):
+                    if requests.get(f"{url}/server_info", timeout=10).ok:
+                        break
+                time.sleep(0.5)
+            yield url
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def ask(url: str, query: str, **variables: Any) -> Any:
+    """An answer of Dagster's GraphQL."""
+    asked = {"query": query, "variables": variables}
+    return requests.post(f"{url}/graphql", json=asked, timeout=60).json()["data"]
+
+
+def launch(url: str, days: list[date]) -> None:
+    """All runs, one after the other as fast as they are taken."""
+    keys = [{"path": ["production", *table.split(".")]} for table in TABLES]
+    job = {**_LOCATION, "pipelineName": "daily"}
+    for day in [days[0], *days]:
+        tags = [{"key": "dagster/partition", "value": day.isoformat()}]
+        told = ask(url, _LAUNCH, p={"selector": job, "executionMetadata": {"tags": tags}})
+        assert told["launchRun"]["__typename"] == "LaunchRunSuccess", told
+    wanted = {"assetSelection": keys, "partitionNames": [day.isoformat() for day in days]}
+    told = ask(url, _BACKFILL, p=wanted)
+    assert told["launchPartitionBackfill"]["__typename"] == "LaunchBackfillSuccess", told
+
+
+def wait_for_runs(url: str, least: int) -> Counter[str]:
+    """Until all runs are over; how many ended in which way."""
+    while True:
+        runs = ask(url, _RUNS)["runsOrError"]["results"]
+        found = Counter(run["status"] for run in runs)
+        if len(runs) >= least and found["SUCCESS"] + found["FAILURE"] == len(runs):
+            return found
+        time.sleep(2)
+
+
+def compare(file: Path, sandbox: Sandbox, days: int) -> bool:
+    """Whether each table has the rows of the days that the source has."""
+    first, right = f"{TODAY - timedelta(days)}", True
+    with duckdb.connect(str(file), read_only=True) as connection:
+        for table in TABLES:
+            sql = f"SELECT count(*), count(DISTINCT id) FROM {table} WHERE _partition_date >= ?"
+            rows, keys = connection.execute(sql, [first]).fetchall()[0]
+            there = sum(r["modifiedOn"][:10] >= first for r in sandbox.world.records(table))
+            print(f"{table}: {rows:,} rows, {keys:,} keys, {there:,} at the source")
+            right = right and rows == keys == there
+    return right
+
+
+if __name__ == "__main__":
+    main()
