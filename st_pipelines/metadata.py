@@ -76,6 +76,8 @@ def report_metadata(report: LoadReport) -> dict[str, Any]:
         facts["window"] = f"{start} to {report.window.end.isoformat()}"
     if report.readings > 1:
         facts["readings"] = report.readings
+    if report.notices:
+        facts["credentials"] = "\n".join(report.notices)
     if report.drift.counts:
         facts["drift"] = dg.MetadataValue.json(_drift(report))
     if report.preview:

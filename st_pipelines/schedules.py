@@ -20,7 +20,7 @@ def weekly_reconcile(
     )
     def weekly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         try:
-            settings.connection(environment, settings.load_settings(environment))
+            settings.require_complete(environment, settings.load_settings(environment))
         except settings.SettingsError as error:
             return dg.SkipReason(str(error))
         return dg.RunRequest()
