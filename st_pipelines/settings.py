@@ -221,6 +221,7 @@ def complete(environment: EnvironmentName, settings: EnvironmentSettings) -> Env
         dataclasses.replace(
             after,
             values={name: value for name, value in after.values.items() if name not in unused},
+            origins={name: where for name, where in after.origins.items() if name not in unused},
             warnings=(*after.warnings, *(_unused(prefix, name, after) for name in unused)),
         ),
     )

@@ -87,16 +87,18 @@ class SecretsManager(Source):
                 client = session.client("secretsmanager", config=timeouts)
                 return client.get_secret_value(SecretId=self._places.aws_secret_id)
         except errors.ClientError as error:
-            problem = self._refused(str(error.response.get("Error", {}).get("Code", "")))
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            problem = self._refused(error.response.get("Error", {}).get("Code", ""), status)
         except errors.BotoCoreError as error:
             problem = self._not_asked(error)
         # Raised out here: the library's exception may hold headers and answers.
         raise problem
 
-    def _refused(self, code: str) -> SettingsError:
+    def _refused(self, code: str, status: int | None) -> SettingsError:
         if code in _OVERLOADED:
             return SourceUnavailable(f"{self.title} does not answer now ({code}): try again later")
-        hint = _HINTS.get(code, "AWS refuses to hand it out")
+        forbidden = _HINTS["AccessDeniedException"] if status == 403 else ""
+        hint = _HINTS.get(code) or forbidden or "AWS refuses to hand it out"
         return SettingsError(f"{self.title}: {hint} ({code})")
 
     def _not_asked(self, error: Exception) -> SettingsError:
