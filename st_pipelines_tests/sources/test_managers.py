@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import logging
 import subprocess
 import sys
 from contextlib import closing
@@ -56,6 +58,23 @@ def test_credentials_are_read_and_their_place_is_named(keeper: Keeper) -> None:
         assert settings.gathered.origins[field].startswith(keeper.title)
     assert not settings.gathered.warnings
     assert "MARKED" not in repr(settings) + repr(found) + repr(settings.gathered)
+
+
+def test_debug_output_of_the_vendors_libraries_shows_nothing(
+    keeper: Keeper, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """boto3 logs whole answers at debug level, `http.client` prints tokens and forms."""
+    keeper.put(CREDENTIALS)
+    capfd.readouterr()
+    caplog.clear()
+    monkeypatch.setattr(http.client.HTTPConnection, "debuglevel", 1)
+    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="botocore.parsers")
+    connection("production", load_settings("production"))
+    assert "MARKED" not in caplog.text + "".join(capfd.readouterr())
+    assert http.client.HTTPConnection.debuglevel == 1
+    assert logging.getLogger("botocore.parsers").level == logging.DEBUG
 
 
 @pytest.mark.parametrize("login", ["token", "kubernetes"])
