@@ -23,14 +23,15 @@ from zoneinfo import ZoneInfo
 
 from dotenv import dotenv_values
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from st_pipelines.catalog.model import Catalog
 from st_pipelines.selection import select
 from st_pipelines.servicetitan.connection import Connection
 from st_pipelines.sources.errors import SettingsError
 from st_pipelines.sources.gathering import Gathered, gather
-from st_pipelines.sources.places import Places, managers, near_sources
+from st_pipelines.sources.places import Places, managers, near_sources, place_sources
+from st_pipelines.sources.source import Handed
 from st_pipelines.sources.urls import https_or_loopback
 from st_pipelines.sources.values import SECRET_FIELDS
 from st_pipelines.warehouse.connect import Warehouse
@@ -104,7 +105,7 @@ Url = Annotated[str, BeforeValidator(_stripped), AfterValidator(https_or_loopbac
 StartDate = Annotated[date, BeforeValidator(_a_day), AfterValidator(_not_in_the_future)]
 
 
-class EnvironmentSettings(BaseSettings):
+class EnvironmentSettings(Handed):
     """The settings of one environment, each optional until it is needed.
 
     Attributes:
@@ -139,20 +140,9 @@ class EnvironmentSettings(BaseSettings):
     timeout: float = Field(default=100, gt=0, le=3600)
 
     _gathered: Gathered = PrivateAttr(default_factory=Gathered)
-    _places: Places | None = PrivateAttr(default=None)
+    _places: Places = PrivateAttr(default_factory=Places)
     _given: Mapping[str, Any] = PrivateAttr(default_factory=dict)
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what is handed over: `load_settings` asks the sources, and notes which said what."""
-        return (init_settings,)
+    _complete: bool = PrivateAttr(default=False)
 
     @property
     def gathered(self) -> Gathered:
@@ -160,9 +150,14 @@ class EnvironmentSettings(BaseSettings):
         return self._gathered
 
     @property
+    def places(self) -> Places:
+        """Where else settings are looked for."""
+        return self._places
+
+    @property
     def asks_managers(self) -> bool:
         """Whether a secrets manager is named that has not been asked yet."""
-        return self._places is not None and self._places.has_managers
+        return self._places.has_managers and not self._complete
 
     def missing(self) -> list[str]:
         """Names of the credentials that are not set, as fields."""
@@ -195,7 +190,7 @@ def load_settings(environment: EnvironmentName, **overrides: Any) -> Environment
         places=places,
         given={n: v for n, v in given.items() if n in EnvironmentSettings.model_fields},
     )
-    settings = _made(prefix, gather(near))
+    settings = _made(prefix, gather(near, Gathered(warnings=places.gathered.warnings)))
     settings._places, settings._given = places, given
     return settings
 
@@ -211,7 +206,7 @@ def complete(environment: EnvironmentName, settings: EnvironmentSettings) -> Env
         SettingsError: a manager refuses, or does not have it; says which and what to do.
         SourceUnavailable: one cannot be reached.
     """
-    if not settings.asks_managers or settings._places is None:
+    if not settings.asks_managers:
         return settings
     prefix, before = _prefix(environment), settings.gathered
     after = gather(managers(EnvironmentSettings, prefix, settings._places), before)
@@ -225,7 +220,7 @@ def complete(environment: EnvironmentName, settings: EnvironmentSettings) -> Env
             warnings=(*after.warnings, *(_unused(prefix, name, after) for name in unused)),
         ),
     )
-    made._given = settings._given
+    made._given, made._places, made._complete = settings._given, settings._places, True
     return made
 
 
@@ -327,14 +322,13 @@ def _unused(prefix: str, name: str, gathered: Gathered) -> str:
 
 
 def _places(prefix: str, given: Mapping[str, Any]) -> Places:
+    gathered = gather(place_sources(prefix, env_file=env_file(), given=given))
     try:
-        return Places(
-            _env_prefix=prefix,  # pyright: ignore[reportCallIssue]
-            _env_file=env_file(),  # pyright: ignore[reportCallIssue]
-            **given,
-        )
+        places = Places(**gathered.values)
     except ValidationError as error:
-        raise SettingsError(_explained(error, prefix, {})) from None
+        raise SettingsError(_explained(error, prefix, gathered.origins)) from None
+    places._gathered = gathered
+    return places
 
 
 def _made(prefix: str, gathered: Gathered) -> EnvironmentSettings:
@@ -458,7 +452,7 @@ def _explained(error: ValidationError, prefix: str, origins: Mapping[str, str]) 
     for item in error.errors(include_url=False):
         field = str(item["loc"][0]).upper().removeprefix(prefix)
         given = str(item["input"])
-        secret = _is_secret(field.lower()) or "@" in given or _CREDENTIAL.search(given)
+        secret = field.lower() in SECRET_FIELDS or "@" in given or _CREDENTIAL.search(given)
         value = "" if secret else f" is {item['input']!r}"
         message = item["msg"].removeprefix("Value error, ")
         if secret:
@@ -468,7 +462,3 @@ def _explained(error: ValidationError, prefix: str, origins: Mapping[str, str]) 
         far = origin and not origin.startswith(("environment variable", ".env", "an argument"))
         lines.append(f"{prefix}{field}{f' ({origin})' if far else ''}{value}: {message}")
     return "; ".join(lines)
-
-
-def _is_secret(field: str) -> bool:
-    return field in SECRET_FIELDS or field in ("vault_token", "vault_secret_id")

@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from pydantic import SecretStr
-
 from st_pipelines import settings
 from st_pipelines.settings import EnvironmentName, EnvironmentSettings
 from st_pipelines.sources.errors import SettingsError
-from st_pipelines.sources.values import SECRET_FIELDS
+from st_pipelines.sources.places import Places
+from st_pipelines.sources.values import CLIENT_SECRETS
 
 OLD = 90
 """Days after which a client secret should be exchanged."""
-_MASK = "**********"
 _DERIVED = ("api_url", "auth_url")
 
 
@@ -41,7 +39,8 @@ class Shown:
     """The settings of one environment.
 
     Attributes:
-        settings: each of them, in the order of their declaration.
+        settings: each of them, in the order of their declaration; of those that name a further
+            place, such as `SERVICETITAN_VAULT_URL`, the ones that are set.
         warnings: what should be mended, without values.
         problem: why a secrets manager could not be asked; the settings are then without it.
     """
@@ -85,7 +84,11 @@ def shown(environment: EnvironmentName, *, ask_managers: bool = True, **override
             found = settings.complete(environment, found)
         except SettingsError as error:
             problem = str(error)
-    rows = tuple(_row(environment, found, name) for name in EnvironmentSettings.model_fields)
+    named = [name for name in Places.model_fields if name in found.places.gathered.origins]
+    rows = (
+        *(_row(environment, found, name) for name in EnvironmentSettings.model_fields),
+        *(_row(environment, found.places, name) for name in named),
+    )
     return Shown(settings=rows, warnings=found.gathered.warnings, problem=problem)
 
 
@@ -105,9 +108,9 @@ def secret_ages(
 def _ages(
     environment: EnvironmentName, found: EnvironmentSettings, now: datetime
 ) -> Iterator[SecretAge]:
-    for field in SECRET_FIELDS:
+    for field in CLIENT_SECRETS:  # the app key is not exchanged
         created = found.gathered.created.get(field)
-        if created is None or field == "app_key":  # which ServiceTitan does not let expire
+        if created is None:
             continue
         name = settings.setting_name(environment, found, field)
         days = (now - created).days
@@ -115,12 +118,13 @@ def _ages(
         yield SecretAge(name=name, created=created, days=days, warning=old)
 
 
-def _row(environment: EnvironmentName, found: EnvironmentSettings, field: str) -> ShownSetting:
+def _row(
+    environment: EnvironmentName, found: EnvironmentSettings | Places, field: str
+) -> ShownSetting:
     name = settings.setting_name(environment, EnvironmentSettings(), field)
     value = getattr(found, field) or _default(environment, field)
     source = found.gathered.origins.get(field, "default" if value else "not set")
-    text = _MASK if isinstance(value, SecretStr) else str(value if value is not None else "")
-    return ShownSetting(name=name, value=text, source=source)
+    return ShownSetting(name=name, value="" if value is None else str(value), source=source)
 
 
 def _default(environment: EnvironmentName, field: str) -> str | None:

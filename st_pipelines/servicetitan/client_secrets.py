@@ -98,8 +98,8 @@ class ClientSecrets:
         ask, now = self._connection.secrets_anew, self._clock()
         if ask is None or (self._asked_at is not None and now < self._asked_at + _PAUSE):
             return
-        self._asked_at = now
         self._fresh = list(ask())
+        self._asked_at = now  # only now: while its source is out of reach, each load says so
         yield from (secret for secret in self._fresh if secret not in self._order)
 
     def _advice(self, secret: SecretStr) -> str:

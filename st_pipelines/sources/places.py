@@ -6,30 +6,26 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, SecretStr
+from pydantic import AfterValidator, PrivateAttr, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from st_pipelines.sources.files import ConfigFile, Folder
+from st_pipelines.sources.gathering import Gathered
 from st_pipelines.sources.near import Arguments, DotEnv, Variables
-from st_pipelines.sources.source import Source
+from st_pipelines.sources.source import Handed, Source
 from st_pipelines.sources.urls import https_or_loopback
-from st_pipelines.sources.values import cleaned
-
-
-def _bare(value: object) -> object:
-    return (cleaned(value)[0] or None) if isinstance(value, str) else value
 
 
 def _url(value: str | None) -> str | None:
     return https_or_loopback(value) if value else None
 
 
-Text = Annotated[str | None, BeforeValidator(_bare)]
-Secret = Annotated[SecretStr | None, BeforeValidator(_bare)]
-Url = Annotated[str | None, BeforeValidator(_bare), AfterValidator(_url)]
+Text = str | None
+Secret = SecretStr | None
+Url = Annotated[str | None, AfterValidator(_url)]
 
 
-class Places(BaseSettings):
+class Places(Handed):
     """Where the settings of one environment are besides the environment and `.env`.
 
     Attributes:
@@ -48,7 +44,7 @@ class Places(BaseSettings):
             pod's service account.
     """
 
-    model_config = SettingsConfigDict(extra="ignore", env_file_encoding="utf-8", frozen=True)
+    model_config = SettingsConfigDict(extra="ignore", env_file_encoding="utf-8")
 
     config_file: Text = None
     secrets_dir: Text = None
@@ -68,10 +64,30 @@ class Places(BaseSettings):
     vault_kubernetes_mount: Text = None
     vault_kubernetes_token_file: Text = None
 
+    _gathered: Gathered = PrivateAttr(default_factory=Gathered)
+
+    @property
+    def gathered(self) -> Gathered:
+        """Where each value came from."""
+        return self._gathered
+
     @property
     def has_managers(self) -> bool:
         """Whether a secrets manager is named."""
         return bool(self.aws_secret_id or self.azure_key_vault or self.vault_url)
+
+
+def place_sources(prefix: str, *, env_file: Path, given: Mapping[str, Any]) -> Iterator[Source]:
+    """Where the names of places are looked for, in order: arguments, environment, `.env`.
+
+    Args:
+        prefix: of the environment's names.
+        env_file: the `.env`.
+        given: by field; they win.
+    """
+    yield Arguments(Places, prefix, given)
+    yield Variables(Places, prefix)
+    yield DotEnv(Places, prefix, env_file)
 
 
 def near_sources(

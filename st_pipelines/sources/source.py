@@ -12,6 +12,22 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 
+class Handed(BaseSettings):
+    """Settings that take what they are handed: `gather` asks the sources, and notes who said it."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Asks nobody."""
+        return (init_settings,)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Reading:
     """What one source says.

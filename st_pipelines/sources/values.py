@@ -6,7 +6,8 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-SECRET_FIELDS = ("client_secret", "client_secret_next", "app_key")
+CLIENT_SECRETS = ("client_secret", "client_secret_next")
+SECRET_FIELDS = (*CLIENT_SECRETS, "app_key", "vault_token", "vault_secret_id")
 _SERVICEPYTAN = "SERVICETITAN_"
 _QUOTES = "\"'"
 # `str.strip` leaves the byte order mark and the zero-width space in place.

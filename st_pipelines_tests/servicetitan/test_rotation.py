@@ -136,6 +136,19 @@ def test_a_source_that_holds_nothing_new_is_not_asked_by_every_load(portal: Port
     assert portal.asked == 2
 
 
+def test_a_source_that_is_out_of_reach_is_asked_by_the_next_load_too(portal: Portal) -> None:
+    """Its error may pass, so Dagster tries each of them again; a refusal would be final."""
+    portal.accepted = set()
+
+    def gone() -> tuple[SecretStr, ...]:
+        raise TimeoutError("the manager is out of reach")
+
+    source = portal.source(secrets_anew=gone)
+    for _ in range(2):
+        with pytest.raises(TimeoutError):
+            renew(source)
+
+
 def test_a_token_endpoint_that_is_down_changes_no_secret(portal: Portal) -> None:
     portal.server.token = lambda form: Canned(status=503)
     with pytest.raises(ServiceUnavailable):
@@ -160,9 +173,13 @@ def test_each_configured_secret_can_be_tried(portal: Portal) -> None:
 
 def test_a_refusal_that_echoes_any_secret_shows_none(portal: Portal) -> None:
     echo = f"invalid_client {CLIENT_SECRET} {NEXT} cs2.fresh"
-    portal.server.token = lambda form: Canned(status=400, body=echo)
     portal.kept = ["cs2.fresh"]
-    with pytest.raises(AuthenticationFailed) as caught:
-        renew(portal.source())
-    for secret in (CLIENT_SECRET, NEXT):
-        assert secret not in str(caught.value) + repr(vars(caught.value))
+    for last in (400, 503):
+        portal.server.token = lambda form, last=last: Canned(
+            status=last if form["client_secret"] == "cs2.fresh" else 400,
+            body=echo if last == 503 else echo.removesuffix(" cs2.fresh"),
+        )
+        with pytest.raises(AuthenticationFailed if last == 400 else ServiceUnavailable) as caught:
+            renew(portal.source())
+        for secret in (CLIENT_SECRET, NEXT, "cs2.fresh"):
+            assert secret not in str(caught.value) + repr(vars(caught.value))

@@ -276,6 +276,7 @@ def test_every_setting_is_shown_with_its_source_and_no_secret(
     dotenv(tmp_path, "SERVICETITAN_TENANT_ID=42\n")
     monkeypatch.setenv("SERVICETITAN_CONFIG_FILE", str(config_file(tmp_path)))
     monkeypatch.setenv("SERVICETITAN_CLIENT_SECRET_NEXT", "cs2.MARKED")
+    monkeypatch.setenv("SERVICETITAN_VAULT_TOKEN", "'hvs.MARKED'")
     report = shown("production", timezone="America/Chicago")
     rows = {row.name: (row.value, row.source) for row in report.settings}
     file = f"config file {tmp_path / 'servicepytan.json'}"
@@ -289,6 +290,13 @@ def test_every_setting_is_shown_with_its_source_and_no_secret(
     assert rows["SERVICETITAN_PAGE_SIZE"] == ("5000", "default")
     assert rows["SERVICETITAN_API_URL"] == ("https://api.servicetitan.io", "default")
     assert rows["SERVICETITAN_APP_ID"] == ("", "not set")
+    assert rows["SERVICETITAN_CONFIG_FILE"] == (
+        str(tmp_path / "servicepytan.json"), "environment variable SERVICETITAN_CONFIG_FILE",
+    )  # fmt: skip
+    assert rows["SERVICETITAN_VAULT_TOKEN"][0] == "**********"
+    assert "SERVICETITAN_VAULT_URL" not in rows
+    (warning,) = report.warnings
+    assert warning.startswith("SERVICETITAN_VAULT_TOKEN (environment variable SERVICETITAN_VAULT_")
     assert "MARKED" not in repr(report)
 
 
