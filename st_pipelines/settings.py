@@ -29,7 +29,7 @@ from st_pipelines.catalog.model import Catalog
 from st_pipelines.selection import select
 from st_pipelines.servicetitan.connection import Connection
 from st_pipelines.sources.errors import SettingsError
-from st_pipelines.sources.gathering import Gathered, gather
+from st_pipelines.sources.gathering import Gathered, gather, sealed
 from st_pipelines.sources.places import Places, managers, near_sources, place_sources
 from st_pipelines.sources.source import Handed
 from st_pipelines.sources.urls import https_or_loopback
@@ -181,7 +181,7 @@ def load_settings(environment: EnvironmentName, **overrides: Any) -> Environment
     """
     prefix = _prefix(environment)
     _refuse_misspelt(environment)
-    given = {name: value for name, value in overrides.items() if value is not None}
+    given = {name: sealed(name, value) for name, value in overrides.items() if value is not None}
     places = _places(prefix, {n: v for n, v in given.items() if n in Places.model_fields})
     near = near_sources(
         EnvironmentSettings,

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from st_pipelines.sources.source import Source
-from st_pipelines.sources.values import cleaned
+from st_pipelines.sources.values import SECRET_FIELDS, cleaned
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,14 +53,12 @@ def gather(sources: Iterable[Source], onto: Gathered | None = None) -> Gathered:
             value, taken_off = _clean(found, source.silent_newline)
             if value in (None, "") or name in values:
                 continue
-            values[name], origins[name] = value, source.origin(name)
+            values[name], origins[name] = sealed(name, value), source.origin(name)
             if name in reading.created:
                 created[name] = reading.created[name]
             if taken_off:
-                warnings.append(
-                    f"{source.prefix}{name.upper()} ({origins[name]}) has {taken_off} around its "
-                    "value, which is taken off: correct it there"
-                )
+                setting = f"{source.prefix}{name.upper()} ({origins[name]})"
+                warnings.append(_mended(setting, taken_off))
     return Gathered(
         values=values,
         origins=origins,
@@ -68,6 +66,15 @@ def gather(sources: Iterable[Source], onto: Gathered | None = None) -> Gathered:
         warnings=tuple(dict.fromkeys(warnings)),
         asked=tuple(asked),
     )
+
+
+def sealed(name: str, value: Any) -> Any:
+    """The value of a field; a secret's as one that no repr shows."""
+    return SecretStr(value) if name in SECRET_FIELDS and isinstance(value, str) else value
+
+
+def _mended(setting: str, taken_off: str) -> str:
+    return f"{setting} has {taken_off} around its value, which is taken off: correct it there"
 
 
 def _clean(value: Any, silent_newline: bool) -> tuple[Any, str]:

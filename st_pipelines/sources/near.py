@@ -64,6 +64,7 @@ class DotEnv(Source):
 
     def read(self) -> Reading:
         """As pydantic-settings finds them."""
-        values = {name: self._inner()[name] for name in self.fields if name in self._inner()}
+        found = self._inner()
+        values = {name: found[name] for name in self.fields if name in found}
         holds = any(values.get(name) for name in SECRET_FIELDS)
         return Reading(values=values, warnings=files.open_to_others(self._file) if holds else ())
