@@ -95,7 +95,9 @@ def _not_in_the_future(day: date) -> date:
     return day
 
 
-_AT_LOADING = ("timezone", "start_date")
+# What only the connection needs; the rest makes Dagster's definitions, which load without network.
+_FROM_MANAGERS = frozenset((*_REQUIRED, "client_secret_next", "app_id", "api_environment",
+    "api_url", "auth_url", "requests_per_second", "page_size", "timeout"))  # fmt: skip
 # What a credential of ServiceTitan looks like, should it stand in another setting's place.
 _CREDENTIAL = re.compile(r"\b(?:cs|ak)\d\.")
 
@@ -210,14 +212,14 @@ def complete(environment: EnvironmentName, settings: EnvironmentSettings) -> Env
         return settings
     prefix, before = _prefix(environment), settings.gathered
     after = gather(managers(EnvironmentSettings, prefix, settings._places), before)
-    unused = [name for name in _AT_LOADING if name in after.values and name not in before.values]
+    unused = after.values.keys() - before.values.keys() - _FROM_MANAGERS
     made = _made(
         prefix,
         dataclasses.replace(
             after,
             values={name: value for name, value in after.values.items() if name not in unused},
             origins={name: where for name, where in after.origins.items() if name not in unused},
-            warnings=(*after.warnings, *(_unused(prefix, name, after) for name in unused)),
+            warnings=(*after.warnings, *(_unused(prefix, name, after) for name in sorted(unused))),
         ),
     )
     made._given, made._places, made._complete = settings._given, settings._places, True
@@ -245,8 +247,8 @@ def connection(environment: EnvironmentName, settings: EnvironmentSettings) -> C
         client_secret=settings.client_secret,
         client_secret_next=settings.client_secret_next,
         secret_names=(
-            setting_name(environment, settings, "client_secret"),
-            setting_name(environment, settings, "client_secret_next"),
+            setting_and_source(environment, settings, "client_secret"),
+            setting_and_source(environment, settings, "client_secret_next"),
         ),
         secrets_anew=_asking_again(environment, settings._given),
         app_key=settings.app_key,
@@ -284,12 +286,14 @@ def require_complete(environment: EnvironmentName, settings: EnvironmentSettings
     named = (settings.api_environment or environment).lower()
     if named != environment:
         raise SettingsError(
-            f"{setting_name(environment, settings, 'api_environment')} is {named!r}: these "
+            f"{setting_and_source(environment, settings, 'api_environment')} is {named!r}: these "
             f"credentials are not {environment}'s; give each environment its own, see .env.example"
         )
 
 
-def setting_name(environment: EnvironmentName, settings: EnvironmentSettings, field: str) -> str:
+def setting_and_source(
+    environment: EnvironmentName, settings: EnvironmentSettings, field: str
+) -> str:
     """A setting as a person knows it: its name and where its value came from."""
     origin = settings.gathered.origins.get(field)
     name = _prefix(environment) + field.upper()

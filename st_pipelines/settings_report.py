@@ -112,7 +112,7 @@ def _ages(
         created = found.gathered.created.get(field)
         if created is None:
             continue
-        name = settings.setting_name(environment, found, field)
+        name = settings.setting_and_source(environment, found, field)
         days = (now - created).days
         old = f"{name} is {days} days old: exchange it (docs/secrets.md)" if days > OLD else ""
         yield SecretAge(name=name, created=created, days=days, warning=old)
@@ -121,7 +121,7 @@ def _ages(
 def _row(
     environment: EnvironmentName, found: EnvironmentSettings | Places, field: str
 ) -> ShownSetting:
-    name = settings.setting_name(environment, EnvironmentSettings(), field)
+    name = settings.setting_and_source(environment, EnvironmentSettings(), field)
     value = getattr(found, field) or _default(environment, field)
     source = found.gathered.origins.get(field, "default" if value else "not set")
     return ShownSetting(name=name, value="" if value is None else str(value), source=source)

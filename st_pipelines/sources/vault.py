@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -65,8 +67,8 @@ class Vault(Source):
     def _ask(self) -> dict[str, Any]:
         errors, doing, problem = self._errors, "the login", SettingsError("")
         try:
-            with quiet():
-                client = self._logged_in()
+            with quiet(), self._session() as client:
+                self._log_in(client)
                 doing = "the secret"
                 return client.secrets.kv.v2.read_secret_version(
                     path=self._places.vault_path,
@@ -88,16 +90,21 @@ class Vault(Source):
         # Raised out here: the library's exceptions hold requests with tokens.
         raise problem
 
-    def _logged_in(self) -> Any:
+    @contextmanager
+    def _session(self) -> Iterator[Any]:
         places = self._places
         by_login = bool(places.vault_role_id or places.vault_kubernetes_role)
-        token = "" if by_login else _plain(places.vault_token)
         client = self._hvac.Client(
             url=places.vault_url,
-            token=token,
+            token="" if by_login else _plain(places.vault_token),
             namespace=places.vault_namespace,
             timeout=_SECONDS,
         )
+        with closing(client.adapter):
+            yield client
+
+    def _log_in(self, client: Any) -> None:
+        places = self._places
         if places.vault_role_id:
             client.auth.approle.login(
                 places.vault_role_id,
@@ -116,7 +123,6 @@ class Vault(Source):
                 f"{self.prefix}VAULT_ROLE_ID and _VAULT_SECRET_ID, or "
                 f"{self.prefix}VAULT_KUBERNETES_ROLE"
             )
-        return client
 
     def _service_account(self) -> str:
         file = Path(self._places.vault_kubernetes_token_file or _SERVICE_ACCOUNT)

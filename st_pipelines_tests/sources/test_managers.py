@@ -103,6 +103,39 @@ def test_a_vault_without_path_or_login_is_told_what_to_set(monkeypatch: pytest.M
         connection("production", load_settings("production"))
 
 
+def test_a_machine_without_an_identity_in_azure_is_told_how_to_get_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with closing(Azure(tmp_path)) as azure:
+        azure.put(CREDENTIALS)
+        for name, value in azure.environment().items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("IDENTITY_HEADER", "another")
+        with pytest.raises(SettingsError, match="could not log in to Azure: give it") as caught:
+            connection("production", load_settings("production"))
+    assert caught.value.permanent
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("without", "said"),
+    [
+        ("SERVICETITAN_AWS_REGION", "no region is known: set SERVICETITAN_AWS_REGION"),
+        ("AWS_ACCESS_KEY_ID", "no AWS credentials were found: give this machine a role"),
+        ("AWS_SECRET_ACCESS_KEY", "the AWS credentials are incomplete"),
+    ],
+)
+def test_what_aws_lacks_is_named(
+    without: str, said: str, moto: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in Aws(moto).environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv(without)
+    with pytest.raises(SettingsError, match=said) as caught:
+        connection("production", load_settings("production"))
+    assert caught.value.permanent
+
+
 @pytest.mark.parametrize("kind", ["vault", "azure"])
 def test_a_sealed_or_busy_manager_may_be_asked_again_later(
     kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
