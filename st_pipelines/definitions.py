@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import functools
 import warnings
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
@@ -16,10 +18,20 @@ import dagster as dg
 from st_pipelines.assets.factory import build_assets
 from st_pipelines.catalog.loader import load_catalog
 from st_pipelines.catalog.model import Catalog
-from st_pipelines.jobs import reconcile_job
+from st_pipelines.extract_load import utc_now
+from st_pipelines.jobs import DAILY, INTRADAY, Job, JobKeys, asset_jobs, job_keys, reconcile_job
 from st_pipelines.resources import ServiceTitanResource, WarehouseResource
-from st_pipelines.schedules import weekly_reconcile
-from st_pipelines.settings import ENVIRONMENTS, EnvironmentName, load_settings
+from st_pipelines.schedules import Schedules
+from st_pipelines.sensors.alerts import alerts_sensor
+from st_pipelines.sensors.changes import changes_sensor
+from st_pipelines.sensors.gaps import gaps_sensor
+from st_pipelines.settings import (
+    ENVIRONMENTS,
+    EnvironmentName,
+    EnvironmentSettings,
+    load_settings,
+    selected,
+)
 
 
 def build_definitions(
@@ -28,6 +40,7 @@ def build_definitions(
     catalog: Catalog | None = None,
     resources: dict[str, Any] | None = None,
     loggers: dict[str, dg.LoggerDefinition] | None = None,
+    clock: Callable[[], datetime] = utc_now,
     **overrides: Any,
 ) -> dg.Definitions:
     """Everything of one environment, fresh with every call.
@@ -37,20 +50,35 @@ def build_definitions(
         catalog: another than the packaged one.
         resources: in place of `servicetitan` and `warehouse`.
         loggers: in place of Dagster's own.
+        clock: tells assets, schedules and sensors the time, aware.
         **overrides: settings that win over the environment's, such as `timezone`.
 
     Raises:
         SettingsError: a setting is wrong or misspelt; missing credentials are no error here.
     """
-    settings, catalog = load_settings(environment, **overrides), catalog or load_catalog()
+    settings = load_settings(environment, **overrides)
+    catalog = selected(environment, settings, catalog or load_catalog())
     with warnings.catch_warnings():  # single-run backfills and code references, once an asset
         warnings.simplefilter("ignore", dg.BetaWarning)
-        assets = build_assets(environment, settings, catalog)
+        assets = build_assets(environment, settings, catalog, clock)
         reconcile = reconcile_job(environment, settings, catalog)
+    keys = job_keys(environment, catalog)
+    jobs = asset_jobs(environment, keys)
+    by_itself = environment == "production"
+    schedules = Schedules(
+        environment=environment,
+        of=settings,
+        keys=keys,
+        status=(
+            dg.DefaultScheduleStatus.RUNNING if by_itself else dg.DefaultScheduleStatus.STOPPED
+        ),
+        clock=clock,
+    )
     return dg.Definitions(
         assets=assets,
-        jobs=[reconcile],
-        schedules=[weekly_reconcile(environment, settings, reconcile)],
+        jobs=[*jobs.values(), reconcile],
+        schedules=schedules.all(jobs, reconcile),
+        sensors=_sensors(environment, settings, catalog, jobs, keys, by_itself, clock),
         resources={
             "servicetitan": ServiceTitanResource(environment=environment),
             "warehouse": WarehouseResource(environment=environment),
@@ -59,6 +87,27 @@ def build_definitions(
         loggers=loggers,
         executor=dg.in_process_executor,
     )
+
+
+def _sensors(
+    environment: EnvironmentName,
+    of: EnvironmentSettings,
+    catalog: Catalog,
+    jobs: Mapping[str, Job],
+    keys: JobKeys,
+    by_itself: bool,
+    clock: Callable[[], datetime],
+) -> list[dg.SensorDefinition]:
+    """Those of an environment that has partitions."""
+    status = dg.DefaultSensorStatus.RUNNING if by_itself else dg.DefaultSensorStatus.STOPPED
+    alerts = alerts_sensor(environment, keys, status=status, clock=clock)
+    if INTRADAY not in jobs:
+        return [alerts]
+    return [
+        alerts,
+        changes_sensor(environment, of, catalog, jobs[INTRADAY], keys, status=status, clock=clock),
+        gaps_sensor(environment, of, catalog, jobs[DAILY], keys, status=status, clock=clock),
+    ]
 
 
 @functools.cache

@@ -34,7 +34,8 @@ PAGES_IN_FLIGHT = 4
 """A page of 5,000 invoices has 17 MB; more of them at once are not faster."""
 
 
-def _utc_now() -> datetime:
+def utc_now() -> datetime:
+    """The time of this machine, aware."""
     return datetime.now(timezone.utc)
 
 
@@ -100,7 +101,7 @@ class Job:
     run_id: str
     catalog: Catalog = dataclasses.field(default_factory=load_catalog)
     history: Collection[str] = ()
-    clock: Callable[[], datetime] = _utc_now
+    clock: Callable[[], datetime] = utc_now
 
     def load_of(self, window: Window | None, now: datetime, day: date) -> Load:
         """What a load of this job is of.

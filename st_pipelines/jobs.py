@@ -1,18 +1,71 @@
-"""Jobs that are no materialisation of assets: the reading of whole tables."""
+"""The jobs: parts of an environment's assets, and the reading of whole tables."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import (
+    UnresolvedAssetJobDefinition,
+)
 from pydantic import Field
 
 from st_pipelines.assets.factory import asset_key, job_of
-from st_pipelines.catalog.model import Catalog
+from st_pipelines.catalog.model import Catalog, Endpoint
 from st_pipelines.extract_load import reconcile
 from st_pipelines.failures import explained
 from st_pipelines.metadata import report_metadata
 from st_pipelines.resources import ServiceTitanResource, WarehouseResource
 from st_pipelines.selection import select
 from st_pipelines.settings import EnvironmentSettings
+from st_pipelines.unfinished import ENVIRONMENT_TAG
+
+DAILY, INTRADAY, SNAPSHOTS, FULL_REFRESH = "daily", "intraday", "snapshots", "full_refresh"
+
+JobKeys = dict[str, frozenset[dg.AssetKey]]
+Job = dg.JobDefinition | UnresolvedAssetJobDefinition
+
+
+def job_keys(environment: str, catalog: Catalog) -> JobKeys:
+    """The assets of each job that materialises any, by the job's name.
+
+    `daily` has all, for a completed day; `intraday` those with partitions, for today; `snapshots`
+    those without; `full_refresh` all, for all partitions; and each API has a job of its own name.
+    A job without assets is left out.
+    """
+
+    def keys(wanted: Callable[[Endpoint], bool]) -> frozenset[dg.AssetKey]:
+        return frozenset(asset_key(environment, e) for e in catalog if wanted(e))
+
+    every, by_day = keys(lambda e: True), keys(lambda e: e.partitioned)
+    found: JobKeys = {
+        DAILY: every,
+        INTRADAY: by_day,
+        SNAPSHOTS: every - by_day,
+        FULL_REFRESH: every,
+    }
+    for name in catalog.apis:
+        found[name] = keys(lambda e, api=name: e.api == api)
+    return {name: chosen for name, chosen in found.items() if chosen}
+
+
+_SAYS = {
+    DAILY: "A completed day of everything, then what is read whole.",
+    INTRADAY: "Today's partition of everything that has partitions.",
+    SNAPSHOTS: "What is read whole.",
+    FULL_REFRESH: "Everything, for all partitions: choose them all, it is one run.",
+}
+
+
+def asset_jobs(environment: str, jobs: JobKeys) -> dict[str, UnresolvedAssetJobDefinition]:
+    """The jobs of `job_keys`, by name. Their runs carry the environment as a tag."""
+    return {
+        name: dg.define_asset_job(
+            name,
+            dg.AssetSelection.assets(*sorted(keys, key=str)),
+            description=_SAYS.get(name, f"Everything of the API {name}."),
+            tags={ENVIRONMENT_TAG: environment},
+        )
+        for name, keys in jobs.items()
+    }
 
 
 class Selection(dg.Config):
@@ -57,6 +110,7 @@ def reconcile_job(
 
     @dg.job(
         name="reconcile",
+        tags={ENVIRONMENT_TAG: environment},
         description="Reads whole tables and marks as deleted what ServiceTitan no longer has.",
     )
     def whole_tables() -> None:

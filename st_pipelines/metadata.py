@@ -15,6 +15,9 @@ from st_pipelines.extract_load import LoadReport
 from st_pipelines.warehouse.columns import EXTRA
 from st_pipelines.warehouse.schema import columns_of
 
+WINDOW_END = "window_end"
+"""Until when what was loaded is known: the sensors read it."""
+
 _OWN_COLUMN_NOTES = {
     "_tenant_id": "ServiceTitan's number of the tenant",
     "_partition_date": "local day of the cursor, or of the load",
@@ -74,6 +77,7 @@ def report_metadata(report: LoadReport) -> dict[str, Any]:
     if report.window:
         start = report.window.start.isoformat() if report.window.start else "the beginning"
         facts["window"] = f"{start} to {report.window.end.isoformat()}"
+        facts[WINDOW_END] = dg.MetadataValue.timestamp(report.window.end)
     if report.readings > 1:
         facts["readings"] = report.readings
     if report.notices:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, get_args
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from dotenv import dotenv_values
@@ -35,6 +36,7 @@ from st_pipelines.sources.source import Handed
 from st_pipelines.sources.urls import https_or_loopback
 from st_pipelines.sources.values import SECRET_FIELDS
 from st_pipelines.warehouse.connect import Warehouse
+from st_pipelines.webhook import Webhook
 
 EnvironmentName: TypeAlias = Literal["production", "integration", "sandbox"]
 ENVIRONMENTS: tuple[EnvironmentName, ...] = get_args(EnvironmentName)
@@ -95,6 +97,15 @@ def _not_in_the_future(day: date) -> date:
     return day
 
 
+def _a_cron(text: str) -> str:
+    # Seconds, which commands that know no schedule need not pay.
+    from dagster._utils.schedules import is_valid_cron_string
+
+    if not is_valid_cron_string(text):
+        raise ValueError("write it as five fields: minute, hour, day, month, weekday")
+    return text
+
+
 # What only the connection needs; the rest makes Dagster's definitions, which load without network.
 _FROM_MANAGERS = frozenset((*_REQUIRED, "client_secret_next", "app_id", "api_environment",
     "api_url", "auth_url", "requests_per_second", "page_size", "timeout"))  # fmt: skip
@@ -104,6 +115,7 @@ _CREDENTIAL = re.compile(r"\b(?:cs|ak)\d\.")
 Text = Annotated[str | None, BeforeValidator(_stripped)]
 Secret = Annotated[SecretStr | None, BeforeValidator(_stripped)]
 Url = Annotated[str, BeforeValidator(_stripped), AfterValidator(https_or_loopback)]
+Cron = Annotated[str, BeforeValidator(_stripped), AfterValidator(_a_cron)]
 StartDate = Annotated[date, BeforeValidator(_a_day), AfterValidator(_not_in_the_future)]
 
 
@@ -120,6 +132,10 @@ class EnvironmentSettings(Handed):
         api_url, auth_url: another ServiceTitan-like server; https unless it is loopback.
         requests_per_second: of the tenant and app, shared by all threads of a process.
         page_size: records a page, at most the endpoint's own limit.
+        select: the tables that the environment has, see `selection.select`; None is all.
+        daily_cron, intraday_cron, snapshots_cron: of the schedules, in the time zone.
+        changes_minutes: between two looks of the sensor `changes`.
+        gap_days: days back that the sensor `gaps` looks for partitions to load.
     """
 
     model_config = SettingsConfigDict(extra="ignore", env_file_encoding="utf-8")
@@ -140,6 +156,12 @@ class EnvironmentSettings(Handed):
     requests_per_second: float = Field(default=60, gt=0, le=1000)
     page_size: int = Field(default=5000, ge=1, le=5000)
     timeout: float = Field(default=100, gt=0, le=3600)
+    select: Text = None
+    daily_cron: Cron = "30 0 * * *"
+    intraday_cron: Cron = "0 6-21/3 * * *"
+    snapshots_cron: Cron = "0 12 * * *"
+    changes_minutes: float = Field(default=5, ge=0.5, le=1440)
+    gap_days: int = Field(default=14, ge=1, le=366)
 
     _gathered: Gathered = PrivateAttr(default_factory=Gathered)
     _places: Places = PrivateAttr(default_factory=Places)
@@ -230,7 +252,8 @@ def connection(environment: EnvironmentName, settings: EnvironmentSettings) -> C
     """What the client needs, complete; asks the secrets managers that are named.
 
     Raises:
-        SettingsError: a credential is missing; names all that are. Or a manager refuses.
+        SettingsError: a credential is missing (it names all that are), a host is the other
+            environment's, or a manager refuses.
     """
     settings = complete(environment, settings)
     require_complete(environment, settings)
@@ -268,9 +291,11 @@ def require_complete(environment: EnvironmentName, settings: EnvironmentSettings
     """Asks nobody: what a manager may hold that has not been asked yet counts as there.
 
     Raises:
-        SettingsError: a credential is missing; names all that are.
+        SettingsError: a credential is missing (it names all that are), or a host or the
+            credentials are the other environment's.
     """
     prefix, missing = _prefix(environment), []
+    _refuse_other_hosts(environment, settings)
     if not settings.asks_managers:
         missing = [prefix + name.upper() for name in settings.missing()]
     for name, default in zip(("api_url", "auth_url"), _HOSTS[environment], strict=True):
@@ -354,22 +379,50 @@ def _tell(warnings: Iterable[str]) -> None:
             _log.warning("%s", warning)
 
 
+def _refuse_other_hosts(environment: EnvironmentName, settings: EnvironmentSettings) -> None:
+    """The credentials of one environment must not be sent to the other's host."""
+    for other, hosts in _HOSTS.items():
+        if other == environment:
+            continue
+        for name in ("api_url", "auth_url"):
+            host = urlsplit(getattr(settings, name)).hostname
+            if host and host in {urlsplit(url).hostname for url in hosts}:
+                raise SettingsError(
+                    f"{_prefix(environment)}{name.upper()}: {host} is the host of {other}, where "
+                    f"{environment}'s credentials do not belong: leave the setting out"
+                )
+
+
 def warehouse(environment: EnvironmentName) -> Warehouse:
     """The environment's warehouse: `ST_WAREHOUSE_DIR` (default `data`) / `<environment>.duckdb`.
 
-    The sandbox's may be named by `ST_SANDBOX_WAREHOUSE`, as `st-pipelines demo` does.
-    `ST_PUBLISH_SECONDS` has a read copy made after loads, see `warehouse.publish`.
+    `ST_PRODUCTION_WAREHOUSE` and the like name another file. `ST_PUBLISH_SECONDS` has a read copy
+    made after loads, see `warehouse.publish`.
 
     Raises:
-        SettingsError: a value is wrong, or there is no such environment.
+        SettingsError: a value is wrong, two environments have one file, or there is no such
+            environment.
     """
     _prefix(environment)
     values = _values()
-    folder = Path(str(values.get("ST_WAREHOUSE_DIR") or "data").strip())
-    file = str(folder / f"{environment}.duckdb")
-    if environment == "sandbox" and values.get("ST_SANDBOX_WAREHOUSE"):
-        file = str(values["ST_SANDBOX_WAREHOUSE"])
+    file = _warehouse_file(environment, values)
+    for other in ENVIRONMENTS:
+        if other != environment and _one_file(file, _warehouse_file(other, values)):
+            raise SettingsError(
+                f"{environment} and {other} have the same warehouse file {file}: give each its own"
+                f" by ST_{environment.upper()}_WAREHOUSE and ST_{other.upper()}_WAREHOUSE"
+            )
     return Warehouse(uri=file, publish_seconds=_publish_seconds(values.get("ST_PUBLISH_SECONDS")))
+
+
+def _warehouse_file(environment: EnvironmentName, values: Mapping[str, str | None]) -> str:
+    named = str(values.get(f"ST_{environment.upper()}_WAREHOUSE") or "").strip()
+    folder = Path(str(values.get("ST_WAREHOUSE_DIR") or "data").strip())
+    return named or str(folder / f"{environment}.duckdb")
+
+
+def _one_file(file: str, other: str) -> bool:
+    return os.path.realpath(file) == os.path.realpath(other)
 
 
 def _publish_seconds(text: str | None) -> float | None:
@@ -411,6 +464,43 @@ def history(catalog: Catalog) -> frozenset[str]:
                 f"ST_HISTORY: {endpoint.table} has no history, as nothing identifies its records"
             )
     return frozenset(endpoint.table for endpoint in chosen if endpoint.key)
+
+
+def selected(
+    environment: EnvironmentName, settings: EnvironmentSettings, catalog: Catalog
+) -> Catalog:
+    """The part of the catalogue that an environment has: `SERVICETITAN_SELECT`.
+
+    Raises:
+        SettingsError: it names a table that does not exist.
+    """
+    if not settings.select:
+        return catalog
+    try:
+        chosen = select(catalog, [settings.select])
+    except ValueError as error:
+        raise SettingsError(f"{_prefix(environment)}SELECT: {error}") from None
+    return Catalog({endpoint.table: endpoint for endpoint in chosen}, catalog.left_out)
+
+
+def webhook() -> Webhook | None:
+    """Where failures are told: `ST_ALERT_WEBHOOK`. None where it is not set.
+
+    Raises:
+        SettingsError: it is no http or https URL.
+    """
+    url = str(_values().get("ST_ALERT_WEBHOOK") or "").strip()
+    if not url:
+        return None
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise SettingsError("ST_ALERT_WEBHOOK is no URL: give it as https://host/path")
+    return Webhook(url=SecretStr(url))
+
+
+def ui_url() -> str:
+    """Where messages link to: `ST_UI_URL`, by default `dagster dev` on this machine."""
+    return str(_values().get("ST_UI_URL") or "http://127.0.0.1:3000").strip().rstrip("/")
 
 
 def environment_name(text: str) -> EnvironmentName:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
+import dagster as dg
 import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
+from st_pipelines.demo import _without_waiting_for_the_disk
 from st_pipelines.sandbox.server import Sandbox
+from st_pipelines.servicetitan.client import Client
+from st_pipelines.servicetitan.retry import NO_WAIT
+from st_pipelines_tests.daemon import TABLES, Daemon, at, one_event_log
 
 os.environ["DAGSTER_DISABLE_TELEMETRY"] = "yes"
 
@@ -38,9 +48,43 @@ def own_sandbox() -> Iterator[Sandbox]:
         yield running
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks for the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.fixture
+def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
+    """A small production whose clock stands on Thursday, 5 March 2026, 9:00 in New York."""
+    monkeypatch.setattr("st_pipelines.resources.Client", functools.partial(Client, policy=NO_WAIT))
+    monkeypatch.setattr("st_pipelines.sensors.changes._PATIENCE", NO_WAIT)
+    monkeypatch.setattr("st_pipelines.failures.FIRST_DELAY", 0)
+    event.listen(Engine, "connect", _without_waiting_for_the_disk)
+    with (
+        Sandbox(customers=8, history_days=20, now=at(5, 9), requests_per_second=1e9) as sandbox,
+        dg.DagsterInstance.local_temp(str(tmp_path), overrides=one_event_log(tmp_path)) as instance,
+    ):
+        for name, value in sandbox.environment().items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("SERVICETITAN_TIMEZONE", "America/New_York")
+        monkeypatch.setenv("SERVICETITAN_START_DATE", "2026-03-02")
+        monkeypatch.setenv("SERVICETITAN_SELECT", ",".join(TABLES))
+        monkeypatch.setenv("SERVICETITAN_INTRADAY_CRON", "0 15 * * *")
+        yield Daemon(instance, sandbox)
+
+
+_LONGEST = ("test_histories", "test_cli")
+
+
+class FilesTogether(LoadScopeScheduling):
     """The tests of a file share what it sets up; the long histories go to whoever is free."""
-    for item in items:
-        if item.path.stem != "test_histories":
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::")[0]
+        return nodeid if Path(file).stem == "test_histories" else file
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first, so that no core waits for another in the end."""
+    items.sort(key=lambda item: item.path.stem not in _LONGEST)
+
+
+@pytest.hookimpl(optionalhook=True)  # `-p no:xdist`
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FilesTogether:
+    """In place of `--dist loadgroup`, which groups nothing under pytest 9.2."""
+    return FilesTogether(config, log)

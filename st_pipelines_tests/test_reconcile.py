@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 
 import dagster as dg
@@ -88,7 +89,8 @@ def test_the_schedule_skips_with_the_reason_until_the_environment_is_configured(
     configured: Path, monkeypatch: pytest.MonkeyPatch, instance: dg.DagsterInstance
 ) -> None:
     weekly = build_definitions("production").resolve_schedule_def("weekly_reconcile")
-    with dg.build_schedule_context(instance=instance) as context:
+    now = datetime(2026, 3, 15, 7, tzinfo=timezone.utc)
+    with dg.build_schedule_context(instance, scheduled_execution_time=now) as context:
         assert len(weekly.evaluate_tick(context).run_requests) == 1
         monkeypatch.delenv("SERVICETITAN_CLIENT_SECRET")
         tick = weekly.evaluate_tick(context)

@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from st_pipelines.catalog.loader import load_catalog
-from st_pipelines.settings import SettingsError, connection, history, load_settings, warehouse
+from st_pipelines.settings import (
+    SettingsError,
+    connection,
+    history,
+    load_settings,
+    selected,
+    warehouse,
+)
 
 COMPLETE = {
     "CLIENT_ID": "cid.abc",
@@ -182,3 +189,44 @@ def test_a_wrong_number_of_seconds_is_named(monkeypatch: pytest.MonkeyPatch, tex
 def test_a_warehouse_of_an_unknown_environment_is_refused() -> None:
     with pytest.raises(SettingsError, match="unknown environment 'prod'"):
         warehouse("prod")  # pyright: ignore[reportArgumentType]
+
+
+def test_two_environments_with_one_warehouse_file_are_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "production.duckdb").touch()
+    (tmp_path / "other.duckdb").symlink_to(tmp_path / "data" / "production.duckdb")
+    monkeypatch.setenv("ST_INTEGRATION_WAREHOUSE", str(tmp_path / "other.duckdb"))
+    with pytest.raises(SettingsError, match="integration and production have the same warehouse"):
+        warehouse("integration")
+    with pytest.raises(SettingsError, match="ST_INTEGRATION_WAREHOUSE"):
+        warehouse("production")
+    monkeypatch.setenv("ST_INTEGRATION_WAREHOUSE", "elsewhere.duckdb")
+    assert warehouse("integration").uri == "elsewhere.duckdb"
+
+
+def test_the_host_of_the_other_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CLIENT_ID", "CLIENT_SECRET", "APP_KEY", "TENANT_ID"):
+        monkeypatch.setenv(f"SERVICETITAN_{name}", "1")
+    monkeypatch.setenv("SERVICETITAN_API_URL", "https://api-integration.servicetitan.io/")
+    with pytest.raises(SettingsError, match=r"SERVICETITAN_API_URL: api-integration.*production's"):
+        connection("production", load_settings("production"))
+
+
+def test_a_selection_of_an_unknown_table_offers_near_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVICETITAN_INTEGRATION_SELECT", "crm, jpm.jobz")
+    of = load_settings("integration")
+    with pytest.raises(SettingsError, match=r"INTEGRATION_SELECT: no table 'jpm.jobz': did you"):
+        selected("integration", of, load_catalog())
+    monkeypatch.setenv("SERVICETITAN_INTEGRATION_SELECT", "crm, jpm.jobs")
+    of = load_settings("integration")
+    chosen = selected("integration", of, load_catalog())
+    assert {endpoint.api for endpoint in chosen} == {"crm", "jpm"}
+    assert [e.table for e in chosen if e.api == "jpm"] == ["jpm.jobs"]
+
+
+def test_a_cron_expression_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVICETITAN_DAILY_CRON", "at midnight")
+    with pytest.raises(SettingsError, match="SERVICETITAN_DAILY_CRON is 'at midnight': write it"):
+        load_settings("production")

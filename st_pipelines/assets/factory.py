@@ -1,15 +1,16 @@
 """One asset an endpoint, from the catalogue: partitioned by day, or read whole."""
 
-from collections.abc import Iterator
-from datetime import date, timedelta
+from collections.abc import Callable, Iterator
+from datetime import date, datetime
 from typing import Any
 
 import dagster as dg
 
 from st_pipelines.catalog.model import Catalog, Endpoint
 from st_pipelines.checks import check_results, check_specs
-from st_pipelines.extract_load import Job, LoadReport, extract_load
+from st_pipelines.extract_load import Job, LoadReport, extract_load, utc_now
 from st_pipelines.failures import explained
+from st_pipelines.freshness import FRESHNESS
 from st_pipelines.metadata import definition_metadata, description, report_metadata
 from st_pipelines.partitions import daily_partitions, days_of
 from st_pipelines.resources import ServiceTitanResource, WarehouseResource
@@ -17,14 +18,12 @@ from st_pipelines.settings import EnvironmentSettings
 
 OWNERS = ["team:data"]
 
-FRESHNESS = dg.FreshnessPolicy.time_window(
-    warn_window=timedelta(hours=30), fail_window=timedelta(hours=54)
-)
-"""Of a daily load: a late one warns, a second missed one fails. It costs no event of a run."""
-
 
 def build_assets(
-    environment: str, settings: EnvironmentSettings, catalog: Catalog
+    environment: str,
+    settings: EnvironmentSettings,
+    catalog: Catalog,
+    clock: Callable[[], datetime] = utc_now,
 ) -> list[dg.AssetsDefinition]:
     """The assets of an environment, in the catalogue's order.
 
@@ -32,12 +31,13 @@ def build_assets(
         environment: first part of every asset key: `[environment, api, endpoint]`.
         settings: for the time zone and start date of the partitions.
         catalog: the endpoints.
+        clock: tells the time at which windows are closed, aware.
     """
     partitions = daily_partitions(settings)
     return [
-        _daily_asset(environment, endpoint, partitions)
+        _daily_asset(environment, endpoint, partitions, clock)
         if endpoint.partitioned
-        else _snapshot_asset(environment, endpoint, settings.timezone)
+        else _snapshot_asset(environment, endpoint, settings.timezone, clock)
         for endpoint in catalog
     ]
 
@@ -48,7 +48,10 @@ def asset_key(environment: str, endpoint: Endpoint) -> dg.AssetKey:
 
 
 def _daily_asset(
-    environment: str, endpoint: Endpoint, partitions: dg.DailyPartitionsDefinition
+    environment: str,
+    endpoint: Endpoint,
+    partitions: dg.DailyPartitionsDefinition,
+    clock: Callable[[], datetime],
 ) -> dg.AssetsDefinition:
     def load_days(
         context: dg.AssetExecutionContext,
@@ -57,7 +60,7 @@ def _daily_asset(
     ) -> dg.MaterializeResult:
         days = days_of(partitions, context.partition_key_range)
         with explained(context.retry_number):
-            job = job_of(servicetitan, warehouse, partitions.timezone, context.run.run_id)
+            job = job_of(servicetitan, warehouse, partitions.timezone, context.run.run_id, clock)
             report = extract_load(job, endpoint, days)
         for key in context.partition_keys:
             rows = report.rows_by_date.get(date.fromisoformat(key), 0)
@@ -66,20 +69,23 @@ def _daily_asset(
 
     make = dg.asset(
         **_definition(environment, endpoint),
+        op_tags={"dagster/priority": "1"},  # before what is read whole
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
     return make(load_days)
 
 
-def _snapshot_asset(environment: str, endpoint: Endpoint, timezone: str) -> dg.AssetsDefinition:
+def _snapshot_asset(
+    environment: str, endpoint: Endpoint, timezone: str, clock: Callable[[], datetime]
+) -> dg.AssetsDefinition:
     def load_whole(
         context: dg.AssetExecutionContext,
         servicetitan: ServiceTitanResource,
         warehouse: WarehouseResource,
     ) -> dg.MaterializeResult:
         with explained(context.retry_number):
-            job = job_of(servicetitan, warehouse, timezone, context.run.run_id)
+            job = job_of(servicetitan, warehouse, timezone, context.run.run_id, clock)
             report = extract_load(job, endpoint, None)
         return _result(context, report, warehouse)
 
@@ -103,7 +109,11 @@ def _definition(environment: str, endpoint: Endpoint) -> dict[str, Any]:
 
 
 def job_of(
-    servicetitan: ServiceTitanResource, warehouse: WarehouseResource, timezone: str, run_id: str
+    servicetitan: ServiceTitanResource,
+    warehouse: WarehouseResource,
+    timezone: str,
+    run_id: str,
+    clock: Callable[[], datetime] = utc_now,
 ) -> Job:
     """What a run's resources make of a load. Raises SettingsError."""
     return Job(
@@ -112,6 +122,7 @@ def job_of(
         timezone=timezone,
         run_id=run_id,
         history=warehouse.history,
+        clock=clock,
     )
 
 

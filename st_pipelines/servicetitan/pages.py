@@ -118,6 +118,10 @@ class PageSource:
         """`totalCount` at this moment, from a request for one row; None if it is not told."""
         return self._ask(self.first_number, 1, None).total
 
+    def any_rows(self, cancelled: Cancellation | None = None) -> bool:
+        """Whether there is a record at all, from a request for one row."""
+        return self._ask(self.first_number, 1, cancelled).count > 0
+
     def last_number(self, first: Served) -> int:
         """The number of the last page, as far as the first page tells.
 

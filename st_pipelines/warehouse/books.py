@@ -17,6 +17,7 @@ import duckdb
 from st_pipelines.catalog.model import Catalog, Endpoint
 from st_pipelines.warehouse.columns import literal, quote
 from st_pipelines.warehouse.connect import ALIAS
+from st_pipelines.warehouse.errors import WarehouseUnusable
 from st_pipelines.warehouse.schema import columns_of, has_table
 
 _LOADS = {
@@ -135,6 +136,24 @@ def _present_edition(connection: duckdb.DuckDBPyConnection) -> str | None:
 def _edition(catalog: Catalog) -> str:
     text = json.dumps([_BOOKS, *(_endpoint_row(endpoint) for endpoint in catalog)])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def refuse_other_environments(connection: duckdb.DuckDBPyConnection, environment: str) -> None:
+    """Each environment has a file of its own: their ids mean different records.
+
+    Raises:
+        WarehouseUnusable: the file was filled from another one.
+    """
+    if not has_table(connection, "_st", "loads"):
+        return
+    other = connection.execute(
+        f"SELECT environment FROM {ALIAS}._st.loads WHERE environment <> ? LIMIT 1", [environment]
+    ).fetchone()
+    if other:
+        raise WarehouseUnusable(
+            f"this warehouse holds the tables of {other[0]}: {environment} needs a file of its own,"
+            f" see ST_{environment.upper()}_WAREHOUSE and ST_WAREHOUSE_DIR"
+        )
 
 
 def write_entry(connection: duckdb.DuckDBPyConnection, entry: LoadEntry) -> None:

@@ -34,19 +34,21 @@ def record_versions(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, l
     match = f"h._tenant_id = t._tenant_id AND {same_key(endpoint, 'h', 't')}"
     _find_touched(connection, endpoint, load, f"{history} h ON {match}")
     connection.execute(
-        f"UPDATE {history} h SET valid_to = greatest(t._deleted_at, h.valid_from) FROM touched t "
+        f"UPDATE {history} h SET valid_to = greatest(t._deleted_at, h.valid_from) "
+        f"FROM {qualified(endpoint)} t SEMI JOIN touched ON row = t.rowid "
         f"WHERE {match} AND h.valid_to IS NULL AND t._deleted_at IS NOT NULL"
     )
     _find_new_versions(connection, endpoint, load, f"{history} h ON {match}")
     connection.execute(
-        f"UPDATE {history} h SET valid_to = v.valid_from FROM touched t "
+        f"UPDATE {history} h SET valid_to = v.valid_from FROM {qualified(endpoint)} t "
         f"JOIN versions v ON v.row = t.rowid WHERE {match} AND h.valid_to IS NULL"
     )
     names = [f"t.{quote(f.column)}" for f in endpoint.row_fields]
     names += [f"t.{name}" for name in OWN_COLUMNS if name != "_deleted_at"]
     connection.execute(
         f"INSERT INTO {history} BY NAME SELECT {', '.join(names)}, v.valid_from, "
-        "NULL::TIMESTAMPTZ AS valid_to FROM touched t JOIN versions v ON v.row = t.rowid"
+        f"NULL::TIMESTAMPTZ AS valid_to FROM {qualified(endpoint)} t "
+        "JOIN versions v ON v.row = t.rowid"
     )
 
 
@@ -58,8 +60,8 @@ def _find_touched(
     At first these are all rows, and after a time without history those that changed meanwhile.
     """
     connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE touched AS SELECT t.* FROM {qualified(endpoint)} t "
-        f"LEFT JOIN {history} AND h.valid_to IS NULL "
+        "CREATE OR REPLACE TEMP TABLE touched AS SELECT t.rowid AS row "
+        f"FROM {qualified(endpoint)} t LEFT JOIN {history} AND h.valid_to IS NULL "
         f"WHERE t._tenant_id = ? AND NOT ({lacks_key(endpoint, 't')}) AND "
         "(h._tenant_id IS NOT NULL OR t._deleted_at IS NULL) AND "
         "(t._deleted_at IS NOT NULL OR t._loaded_at IS DISTINCT FROM h._loaded_at)",
@@ -79,7 +81,8 @@ def _find_new_versions(
         "CREATE OR REPLACE TEMP TABLE versions AS SELECT t.rowid AS row, CASE "
         f"WHEN {last} IS NULL THEN coalesce({cursor}, {now}) "
         f"WHEN {cursor} > {last} THEN {cursor} ELSE greatest({now}, {last}) END AS valid_from "
-        f"FROM touched t LEFT JOIN {history} WHERE t._deleted_at IS NULL GROUP BY t.rowid "
+        f"FROM {qualified(endpoint)} t SEMI JOIN touched ON row = t.rowid "
+        f"LEFT JOIN {history} WHERE t._deleted_at IS NULL GROUP BY t.rowid "
         "HAVING count(*) FILTER (WHERE h._tenant_id IS NOT NULL AND h.valid_to IS NULL "
         f"AND {same}) = 0"
     )

@@ -169,6 +169,7 @@ def load(
     purpose = f"{listed.staging.endpoint.table}, run {load.run_id}"
     connection, endpoint = listed.rows.connection, listed.staging.endpoint
     with _understood(listed.staging), warehouse.attached(connection, purpose):
+        books.refuse_other_environments(connection, load.environment)
         connection.execute("BEGIN")
         loaded = _merge(connection, endpoint, load, besides)
         books.ensure_books(connection, catalog)

@@ -392,3 +392,10 @@ def test_a_later_reading_of_everything_takes_a_time_that_moved_back(place: Place
     earlier = record(name="b", modifiedOn="2025-12-01T00:00:00Z")
     assert outcome(place, earlier, **later) == (0, 0, 1, 0)
     assert outcome(place, earlier, of=endpoint(), replaces=True, **later) == (0, 1, 0, 0)
+
+
+def test_a_file_that_another_environment_has_filled_takes_nothing(place: Place) -> None:
+    outcome(place, record())
+    with pytest.raises(WarehouseUnusable, match="holds the tables of sandbox: integration needs a"):
+        outcome(place, record(id=2), environment="integration")
+    assert outcome(place, record()) == (0, 0, 1, 0)

@@ -1,0 +1,270 @@
+"""The sensor `changes`: asks which endpoints changed, and has only those loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import dagster as dg
+import msgspec
+
+from st_pipelines import settings
+from st_pipelines.assets.factory import asset_key
+from st_pipelines.catalog.model import Catalog, Endpoint
+from st_pipelines.completeness import loaded_until
+from st_pipelines.days import local_day
+from st_pipelines.extract_load import utc_now
+from st_pipelines.jobs import Job, JobKeys
+from st_pipelines.sensors.cursor import remember, remembered
+from st_pipelines.servicetitan.cancel import Cancellation, Cancelled
+from st_pipelines.servicetitan.changed import Look, look
+from st_pipelines.servicetitan.client import Client
+from st_pipelines.servicetitan.connection import Connection
+from st_pipelines.servicetitan.errors import (
+    AuthenticationFailed,
+    RateLimited,
+    ServiceTitanError,
+    ServiceUnavailable,
+    Unreachable,
+)
+from st_pipelines.servicetitan.retry import RetryPolicy
+from st_pipelines.servicetitan.usage import ReadStats
+from st_pipelines.settings import EnvironmentName, EnvironmentSettings
+from st_pipelines.unfinished import unfinished
+
+NAME = "changes"
+SECONDS = 40.0
+"""A tick that takes longer goes on with the next one; Dagster ends a tick after 60."""
+
+_PAUSE, _LONGEST_PAUSE = timedelta(minutes=5), timedelta(hours=6)
+_TIMEOUT = 15.0
+_AT_ONCE = 8
+_PATIENCE = RetryPolicy(attempts=2, backoff=0.5, max_told_wait=5)
+_GENERAL = (AuthenticationFailed, RateLimited, ServiceUnavailable, Unreachable)
+
+
+class _Place(msgspec.Struct, omit_defaults=True):
+    """Of one endpoint: until when its changes are known, and where its feed was left.
+
+    `since` is None before its first load. `tries` are the loads that were asked for and did not
+    come about; it is left alone `until` a later time then.
+    """
+
+    since: datetime | None = None
+    token: str | None = None
+    round: int = 0
+    tries: int = 0
+    until: datetime | None = None
+
+    def ask_again(self, now: datetime) -> None:
+        """Notes that a load is asked for, and when to ask again if that fails."""
+        self.until = now + min(_LONGEST_PAUSE, _PAUSE * 4**self.tries)
+        self.tries += 1
+
+    def loaded(self, until: datetime) -> None:
+        """Notes a load; one of older days changes nothing."""
+        if self.since is None or until > self.since:
+            self.since, self.tries, self.until = until, 0, None
+
+
+class _State(msgspec.Struct, omit_defaults=True):
+    """Of all endpoints, and with which of them the next tick begins."""
+
+    places: dict[str, _Place] = {}
+    begin: int = 0
+
+
+@dataclass(kw_only=True)
+class Answers:
+    """What a tick learned.
+
+    Attributes:
+        looks: by table, of the endpoints that answered.
+        failed: by table, what went wrong.
+        stopped: why no more were asked.
+        stats: what it cost.
+    """
+
+    looks: dict[str, Look] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    stopped: str = ""
+    stats: ReadStats = field(default_factory=ReadStats)
+
+    @property
+    def changed(self) -> list[str]:
+        """Tables that changed."""
+        return sorted(table for table, found in self.looks.items() if found.changed)
+
+    def told(self, wanted: int) -> str:
+        """For the tick's message.
+
+        Args:
+            wanted: how many were to be asked.
+        """
+        text = f"asked {len(self.looks)} of {wanted} endpoints, {self.stats.requests} requests"
+        if self.failed:
+            some = "; ".join(f"{table}: {error}" for table, error in list(self.failed.items())[:3])
+            text += f"; {len(self.failed)} could not be asked ({some})"
+        return f"{text}; {self.stopped}" if self.stopped else text
+
+
+def changes_sensor(
+    environment: EnvironmentName,
+    of: EnvironmentSettings,
+    catalog: Catalog,
+    job: Job,
+    jobs: JobKeys,
+    *,
+    status: dg.DefaultSensorStatus,
+    clock: Callable[[], datetime] = utc_now,
+) -> dg.SensorDefinition:
+    """Asks every endpoint with a date filter for one record since its last load.
+
+    Aggregates by day and snapshots have nothing to ask for; they wait for their schedules.
+
+    Args:
+        environment: whose.
+        of: its settings.
+        catalog: its endpoints.
+        job: loads partitions; of its assets those that changed are asked for.
+        jobs: the assets of each job of the environment.
+        status: whether it runs without being turned on.
+        clock: tells the time, aware.
+    """
+    asked = [e for e in catalog if e.partitioned and not e.by_day]
+    keys = {endpoint.table: asset_key(environment, endpoint) for endpoint in asked}
+
+    @dg.sensor(
+        name=NAME,
+        job=job,
+        minimum_interval_seconds=int(of.changes_minutes * 60),
+        default_status=status,
+        description="Asks ServiceTitan which lists changed since they were loaded, one small"
+        " request each, and loads today's partition of just those.",
+    )
+    def changes(context: dg.SensorEvaluationContext) -> dg.SkipReason | dg.RunRequest:
+        try:
+            connection = settings.connection(environment, settings.load_settings(environment))
+        except settings.SettingsError as error:
+            return dg.SkipReason(str(error))
+        now = clock()
+        today = local_day(now, of.timezone).isoformat()
+        busy = unfinished(context.instance, environment, jobs)
+        waiting = busy.requested_by(NAME)
+        if waiting:
+            return dg.SkipReason(
+                f"run {waiting[0].run_id[:8]}, which the last change asked for, is not over"
+            )
+        state = remembered(context, _State)
+        for table in keys:
+            state.places.setdefault(table, _Place())
+        _catch_up(state, context.instance, keys)
+        free = [
+            e
+            for e in _from(asked, state.begin)
+            if not busy.loads(keys[e.table], today) and _is_due(state.places[e.table], now)
+        ]
+        answers = ask(connection, free, state.places, now)
+        _learn(state, answers, asked, now)
+        remember(context, state)
+        told = answers.told(len(free))
+        changed = answers.changed
+        if not changed:
+            return dg.SkipReason(f"nothing changed: {told}")
+        context.log.info(f"changed: {', '.join(changed)}; {told}")
+        return dg.RunRequest(
+            partition_key=today, asset_selection=[keys[table] for table in changed]
+        )
+
+    return changes
+
+
+def ask(
+    connection: Connection,
+    endpoints: list[Endpoint],
+    places: Mapping[str, _Place],
+    now: datetime,
+    *,
+    seconds: float = SECONDS,
+) -> Answers:
+    """Looks at endpoints, several at a time, until all are asked or the time is over.
+
+    What concerns them all (no network, a refused secret, too many requests) ends it at once.
+
+    Args:
+        connection: where and as whom.
+        endpoints: whom to ask, in this order. One that was never loaded has changed.
+        places: until when changes are known.
+        now: aware.
+        seconds: after so many nothing more is asked.
+    """
+    answers, cancelled, until = Answers(), Cancellation(), time.monotonic() + seconds
+    connection = dataclasses.replace(connection, timeout=min(connection.timeout, _TIMEOUT))
+    with closing(Client(connection, policy=_PATIENCE)) as client:
+
+        def one(endpoint: Endpoint) -> Look:
+            place = places[endpoint.table]
+            if place.since is None:
+                return Look(since=now, changed=True)
+            before = Look(since=place.since, token=place.token, round=place.round)
+            return look(client, endpoint, before, now, stats=answers.stats, cancelled=cancelled)
+
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix=NAME) as pool:
+            flying = {pool.submit(one, endpoint): endpoint.table for endpoint in endpoints}
+            while flying and not answers.stopped:
+                done, _ = wait(flying, max(0, until - time.monotonic()), FIRST_COMPLETED)
+                for future in done:
+                    _note(answers, flying.pop(future), future)
+                if not done:
+                    answers.stopped = f"stopped after {seconds:.0f} s, the next tick goes on"
+            for future in flying:
+                future.cancel()
+            cancelled.set()
+    return answers
+
+
+def _note(answers: Answers, table: str, future: Future[Look]) -> None:
+    try:
+        answers.looks[table] = future.result()
+    except Cancelled:
+        pass
+    except _GENERAL as error:
+        answers.stopped = answers.stopped or f"stopped, as the others would fail alike: {error}"
+    except ServiceTitanError as error:
+        answers.failed[table] = str(error)
+
+
+def _from(endpoints: list[Endpoint], begin: int) -> list[Endpoint]:
+    begin %= max(1, len(endpoints))
+    return endpoints[begin:] + endpoints[:begin]
+
+
+def _catch_up(state: _State, instance: dg.DagsterInstance, keys: Mapping[str, dg.AssetKey]) -> None:
+    """Moves the places to the ends of the latest loads; a backfill of old days moves none."""
+    tables = {key: table for table, key in keys.items()}
+    for record in instance.get_asset_records(list(tables)):
+        latest = record.asset_entry.last_materialization
+        until = loaded_until(latest.asset_materialization if latest else None)
+        if until:
+            state.places[tables[record.asset_entry.asset_key]].loaded(until)
+
+
+def _is_due(place: _Place, now: datetime) -> bool:
+    return place.until is None or place.until <= now
+
+
+def _learn(state: _State, answers: Answers, asked: list[Endpoint], now: datetime) -> None:
+    for table, found in answers.looks.items():
+        place = state.places[table]
+        place.token, place.round = found.token, found.round
+        if found.changed:
+            place.ask_again(now)
+    if answers.stopped:
+        state.begin = (state.begin + len(answers.looks) + len(answers.failed)) % len(asked)
+    else:
+        state.begin = 0

@@ -1,0 +1,127 @@
+"""Has anything changed since? One small request, in place of reading the endpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from st_pipelines.catalog.model import Endpoint
+from st_pipelines.servicetitan.cancel import Cancellation
+from st_pipelines.servicetitan.client import Client
+from st_pipelines.servicetitan.errors import BadRequest, TokenRepeated, WrongPath
+from st_pipelines.servicetitan.feeds import read_feed
+from st_pipelines.servicetitan.pages import PageSource
+from st_pipelines.servicetitan.usage import ReadStats
+from st_pipelines.servicetitan.window import Window
+
+_MOST_PAGES = 20
+"""Of a feed, in one look; more of them are a change whatever they hold."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What to ask of an endpoint, and what came of it.
+
+    Attributes:
+        since: records whose cursor is not before it are a change.
+        token: of a feed, where the last look ended.
+        round: how many looks there were; with each the next variant is asked for, where an
+            endpoint has several.
+        changed: whether there was a change; None before it was asked.
+    """
+
+    since: datetime
+    token: str | None = None
+    round: int = 0
+    changed: bool | None = None
+
+
+def look(
+    client: Client,
+    endpoint: Endpoint,
+    before: Look,
+    now: datetime,
+    *,
+    stats: ReadStats,
+    cancelled: Cancellation | None = None,
+) -> Look:
+    """Asks whether an endpoint has changed.
+
+    A list is asked for one record of the time since. A feed is read on from where the last look
+    ended, which is one request when nothing came; at first it is read from the day of `since`.
+    A change that is committed later than its time says is not seen; the load of the day sees it.
+
+    Args:
+        client: asks.
+        endpoint: with a date filter, or a feed.
+        before: the last look.
+        now: aware.
+        stats: counts the requests.
+        cancelled: ends waits and retries.
+
+    Raises:
+        ServiceTitanError: after the retries that may help.
+        Cancelled: `cancelled` was set.
+    """
+    if endpoint.kind == "feed":
+        return _look_at_feed(client, endpoint, before, stats)
+    if endpoint.variants:
+        variant = endpoint.variants[before.round % len(endpoint.variants)]
+        endpoint = dataclasses.replace(endpoint, params={**endpoint.params, **variant})
+    endpoint = dataclasses.replace(endpoint, includes_total=False)  # counting may be dear
+    window = Window(start=before.since, end=max(now, before.since))
+    source = PageSource(client, endpoint, window, stats)
+    changed = source.any_rows(cancelled)
+    return dataclasses.replace(before, round=before.round + 1, changed=changed)
+
+
+def _look_at_feed(client: Client, endpoint: Endpoint, before: Look, stats: ReadStats) -> Look:
+    try:
+        return _read_on(client, endpoint, before, before.token or before.since, stats)
+    except (BadRequest, WrongPath, TokenRepeated):
+        if before.token is None:
+            raise
+        # How long a token is good for, and how a stale one is answered, is not stated.
+        return _read_on(client, endpoint, before, before.since, stats)
+
+
+def _read_on(
+    client: Client, endpoint: Endpoint, before: Look, start: str | datetime, stats: ReadStats
+) -> Look:
+    changed, reading = False, ReadStats()
+    pages = read_feed(client, endpoint, start, stats=reading)
+    try:
+        for number, page in enumerate(pages, start=1):
+            changed = changed or number > _MOST_PAGES or _any_since(page.records, endpoint, before)
+            if changed:
+                break  # the load that follows reads the rest
+    finally:
+        pages.close()
+        stats.add(
+            requests=reading.requests,
+            received=reading.bytes,
+            token_requests=reading.token_requests,
+        )
+    token = before.token if changed else reading.continue_from or before.token
+    return dataclasses.replace(before, token=token, round=before.round + 1, changed=changed)
+
+
+def _any_since(records: bytes, endpoint: Endpoint, before: Look) -> bool:
+    """Whether a record is not older; one whose time cannot be read may be new."""
+    path = (endpoint.cursor or "").split(".")
+    times = (_time(record, path) for record in msgspec.json.decode(records))
+    return any(time is None or time >= before.since for time in times)
+
+
+def _time(record: Any, path: list[str]) -> datetime | None:
+    for name in path:
+        record = record.get(name) if isinstance(record, dict) else None
+    try:
+        time = msgspec.convert(record, datetime)
+    except msgspec.ValidationError:
+        return None
+    return time if time.tzinfo else None

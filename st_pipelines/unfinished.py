@@ -1,0 +1,124 @@
+"""What is being loaded, or waits for it, so that nothing is started twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import dagster as dg
+from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
+
+ENVIRONMENT_TAG = "st_pipelines/environment"
+"""Of every run of a job: two code locations have jobs of the same names."""
+
+_PARTITION = "dagster/partition"
+_RANGE_START = "dagster/asset_partition_range_start"
+_RANGE_END = "dagster/asset_partition_range_end"
+_NOT_OVER = (
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+)
+_MOST_RUNS = 1000
+
+
+def range_tags(first: str, last: str) -> dict[str, str]:
+    """What makes a run load several partitions at once.
+
+    Args:
+        first: partition key.
+        last: partition key; it is loaded, too.
+    """
+    return {_RANGE_START: first, _RANGE_END: last}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unfinished:
+    """Runs and backfills of an environment that are not over.
+
+    Attributes:
+        runs: queued ones included.
+        backfilled: assets of backfills that still request runs.
+        jobs: the assets of each of the environment's jobs.
+    """
+
+    runs: tuple[dg.DagsterRun, ...]
+    backfilled: frozenset[dg.AssetKey]
+    jobs: Mapping[str, frozenset[dg.AssetKey]]
+
+    def run_of(self, job: str, partition: str | None = None) -> dg.DagsterRun | None:
+        """A run of a whole job, if one is not over.
+
+        Args:
+            job: its name.
+            partition: only of this partition; None is any.
+        """
+        for run in self.runs:
+            same = partition is None or _holds(run, partition)
+            if run.job_name == job and not _part_only(run) and same:
+                return run
+        return None
+
+    def requested_by(self, sensor: str) -> list[dg.DagsterRun]:
+        """The runs that a sensor asked for."""
+        return [run for run in self.runs if run.tags.get("dagster/sensor_name") == sensor]
+
+    def loads(self, asset: dg.AssetKey, partition: str) -> bool:
+        """Whether a partition of an asset is in a run, or its asset in a backfill."""
+        return asset in self.backfilled or any(
+            asset in self._assets_of(run) and _holds(run, partition) for run in self.runs
+        )
+
+    def _assets_of(self, run: dg.DagsterRun) -> frozenset[dg.AssetKey]:
+        chosen = run.asset_selection
+        return frozenset(chosen) if chosen else self.jobs.get(run.job_name, frozenset())
+
+
+def unfinished(
+    instance: dg.DagsterInstance,
+    environment: str,
+    jobs: Mapping[str, frozenset[dg.AssetKey]],
+) -> Unfinished:
+    """Looks for what is not over.
+
+    Args:
+        instance: has the runs of all environments.
+        environment: whose.
+        jobs: the assets of each of its jobs.
+    """
+    found = instance.get_runs(dg.RunsFilter(statuses=_NOT_OVER), limit=_MOST_RUNS)
+    waiting = BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING])
+    return Unfinished(
+        runs=tuple(run for run in found if is_of(run, environment)),
+        backfilled=frozenset(
+            key
+            for backfill in instance.get_backfills(filters=waiting)
+            for key in backfill.asset_selection or ()
+        ),
+        jobs=jobs,
+    )
+
+
+def is_of(run: dg.DagsterRun, environment: str) -> bool:
+    """Whether a run is of an environment: by its assets, or by the tag of its job."""
+    if run.asset_selection:
+        return any(key.path[0] == environment for key in run.asset_selection)
+    return run.tags.get(ENVIRONMENT_TAG) == environment
+
+
+def _part_only(run: dg.DagsterRun) -> bool:
+    """Whether a sensor asked for some assets of the job only."""
+    return "dagster/sensor_name" in run.tags
+
+
+def _holds(run: dg.DagsterRun, partition: str) -> bool:
+    return any(first <= partition <= last for first, last in _ranges(run))
+
+
+def _ranges(run: dg.DagsterRun) -> Iterator[tuple[str, str]]:
+    if one := run.tags.get(_PARTITION):
+        yield one, one
+    if first := run.tags.get(_RANGE_START):
+        yield first, run.tags.get(_RANGE_END, first)

@@ -1,0 +1,154 @@
+"""Plays Dagster's daemon on a real instance, with a clock that is moved by hand."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+from dagster._core.test_utils import freeze_time
+from dagster._utils.schedules import schedule_execution_time_iterator
+
+from st_pipelines.completeness import loaded_until
+from st_pipelines.days import midnight
+from st_pipelines.definitions import build_definitions
+from st_pipelines.sandbox.server import Sandbox
+
+ZONE = ZoneInfo("America/New_York")
+TABLES = ("jpm.jobs", "accounting.invoice_items")
+CATCH_UP = 5
+"""So many missed ticks of a schedule Dagster makes up for."""
+
+
+def at(day: int, hour: int, minute: int = 0, month: int = 3) -> datetime:
+    return datetime(2026, month, day, hour, minute, tzinfo=ZONE)
+
+
+def one_event_log(folder: Path) -> dict[str, Any]:
+    """A file for the events of all runs; one for each run takes a second to make."""
+    return {
+        "event_log_storage": {
+            "module": "dagster._core.storage.event_log",
+            "class": "ConsolidatedSqliteEventLogStorage",
+            "config": {"base_dir": str(folder / "events")},
+        }
+    }
+
+
+class Daemon:
+    """Schedules and sensors of one environment; runs are executed as soon as they are asked for."""
+
+    def __init__(
+        self, instance: dg.DagsterInstance, sandbox: Sandbox, zone: str = "America/New_York"
+    ) -> None:
+        self.instance = instance
+        self.sandbox = sandbox
+        self.zone = zone
+        self.cursors: dict[str, str | None] = {}
+        self.told: dict[str, list[str]] = defaultdict(list)
+        self.asked: dict[str, list[dg.RunRequest]] = defaultdict(list)
+        self._ticked: dict[str, datetime] = {}
+        self.restart()
+
+    @property
+    def now(self) -> datetime:
+        return self.sandbox.world.now
+
+    def restart(self) -> None:
+        """Loads the code anew; only what Dagster stores is still known."""
+        self.definitions = build_definitions("production", clock=lambda: self.now)
+        self.repository = self.definitions.get_repository_def()
+
+    def sleep_until(self, moment: datetime) -> None:
+        """Nothing ticks."""
+        self.sandbox.world.set_now(moment)
+
+    def live_until(
+        self,
+        moment: datetime,
+        step: timedelta,
+        ticking: Sequence[str] = ("daily", "intraday", "gaps"),
+    ) -> None:
+        """Schedules and sensors tick."""
+        while self.now < moment:
+            self.sandbox.world.set_now(min(moment, self.now + step))
+            for name in ticking:
+                if self.repository.has_sensor_def(name):
+                    self.tick_sensor(name)
+                else:
+                    self._catch_up(self.repository.get_schedule_def(name))
+
+    def tick_schedule(
+        self, name: str, moment: datetime, *, run: bool = True
+    ) -> Sequence[dg.RunRequest]:
+        with freeze_time(self.now):
+            context = dg.build_schedule_context(
+                instance=self.instance, scheduled_execution_time=moment,
+                repository_def=self.repository,
+            )  # fmt: skip
+            data = self.repository.get_schedule_def(name).evaluate_tick(context)
+        return self._do(name, data.run_requests or (), data.skip_message, run=run)
+
+    def tick_sensor(self, name: str, *, run: bool = True) -> Sequence[dg.RunRequest]:
+        with freeze_time(self.now):
+            context = dg.build_sensor_context(
+                instance=self.instance, cursor=self.cursors.get(name),
+                repository_def=self.repository, sensor_name=name,
+            )  # fmt: skip
+            data = self.repository.get_sensor_def(name).evaluate_tick(context)
+        self.cursors[name] = data.cursor or self.cursors.get(name)
+        return self._do(name, data.run_requests or (), data.skip_message, run=run)
+
+    def complete_loads(self, table: str, day: date) -> int:
+        """How many loads knew a day until its end."""
+        key = dg.AssetKey(["production", *table.split(".")])
+        wanted = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[day.isoformat()])
+        found = self.instance.fetch_materializations(wanted, limit=100).records
+        untils = [loaded_until(record.asset_materialization) for record in found]
+        end = midnight(day + timedelta(days=1), self.zone)
+        return sum(until is not None and until >= end for until in untils)
+
+    def _catch_up(self, schedule: dg.ScheduleDefinition) -> None:
+        due = [*self._due(schedule)]
+        self._ticked[schedule.name] = self.now
+        for moment in due[-CATCH_UP:]:
+            self.tick_schedule(schedule.name, moment)
+
+    def _due(self, schedule: dg.ScheduleDefinition) -> Iterator[datetime]:
+        since = self._ticked.setdefault(schedule.name, self.now)
+        zone = schedule.execution_timezone
+        times = schedule_execution_time_iterator(
+            since.timestamp(), schedule.cron_schedule, zone, ascending=True
+        )
+        for moment in times:
+            if moment > self.now:
+                return
+            if moment > since:
+                yield moment.astimezone(timezone.utc)
+
+    def _do(
+        self, name: str, requests: Sequence[dg.RunRequest], told: str | None, *, run: bool = True
+    ) -> Sequence[dg.RunRequest]:
+        if told:
+            self.told[name].append(told)
+        for request in requests:
+            self.asked[name].append(request)
+            if run:
+                self.execute(name, request)
+        return requests
+
+    def execute(self, name: str, request: dg.RunRequest) -> dg.ExecuteInProcessResult:
+        """Runs what was asked for."""
+        kind = self.repository.has_sensor_def(name)
+        found = (self.repository.get_sensor_def if kind else self.repository.get_schedule_def)(name)
+        job = self.repository.get_job(request.job_name or found.job_name)
+        with freeze_time(self.now):
+            return job.execute_in_process(
+                instance=self.instance, partition_key=request.partition_key,
+                asset_selection=request.asset_selection, tags=dict(request.tags),
+                raise_on_error=False,
+            )  # fmt: skip
