@@ -58,6 +58,7 @@ class LoadReport:
         source_total: `totalCount` of the reading; None where ServiceTitan does not tell it.
         vanished: fields of which the table had values and this load has none.
         facts: what the checks need, counted in the load's transaction.
+        notices: what a person should do about the credentials, such as delete a rotated secret.
     """
 
     endpoint: Endpoint
@@ -77,6 +78,7 @@ class LoadReport:
     source_total: int | None = None
     vanished: tuple[Vanished, ...] = ()
     facts: Facts = dataclasses.field(default_factory=Facts)
+    notices: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -206,7 +208,8 @@ def _load_once(
                 listed, job.warehouse, what, catalog=job.catalog, entry=entry, besides=besides
             )
         seconds = time.monotonic() - started
-        return _report(endpoint, window, listed.staging, stats, loaded, seconds)
+        report = _report(endpoint, window, listed.staging, stats, loaded, seconds)
+        return dataclasses.replace(report, notices=job.client.notices)
 
 
 def stage(client: Client, window: Window | None, listed: Typed) -> ReadStats:

@@ -84,6 +84,8 @@ def report_metadata(report: LoadReport) -> dict[str, Any]:
         facts[WINDOW_END] = dg.MetadataValue.timestamp(report.window.end)
     if report.readings > 1:
         facts["readings"] = report.readings
+    if report.notices:
+        facts["credentials"] = "\n".join(report.notices)
     if report.drift.counts:
         facts["drift"] = dg.MetadataValue.json(_drift(report))
     if report.preview:

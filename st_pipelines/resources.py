@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import PrivateAttr
@@ -13,6 +13,7 @@ from pydantic import PrivateAttr
 from st_pipelines import settings
 from st_pipelines.catalog.loader import load_catalog
 from st_pipelines.servicetitan.client import Client
+from st_pipelines.sources.values import SECRET_FIELDS
 from st_pipelines.warehouse.connect import Warehouse
 from st_pipelines.warehouse.errors import WarehouseError
 from st_pipelines.warehouse.publish import publish, publish_if_due
@@ -26,12 +27,14 @@ class ServiceTitanResource(dg.ConfigurableResource):
 
     Leave all but `environment` out to take them from environment variables and `.env`; what is
     given here (by `dagster.EnvVar`, so that Dagster shows its name and never its value) wins.
-    Nothing is looked up before a run asks for the client.
+    Nothing is looked up before a run asks for the client. A secret in plain text is refused, as
+    Dagster shows a resource's configuration and keeps that of a run.
     """
 
     environment: str
     client_id: str | None = None
     client_secret: str | None = None
+    client_secret_next: str | None = None
     app_key: str | None = None
     tenant_id: str | None = None
     api_url: str | None = None
@@ -56,11 +59,21 @@ class ServiceTitanResource(dg.ConfigurableResource):
             self._client = Client(settings.connection(self._name, self.settings))
         return self._client
 
+    def get_resource_definition(self) -> Any:
+        """As Dagster asks. Raises SettingsError for a secret in plain text."""
+        _refuse_plain_text(self._resolved_config_dict)
+        return super().get_resource_definition()
+
     @contextmanager
     def yield_for_execution(
         self, context: dg.InitResourceContext
     ) -> Iterator[ServiceTitanResource]:
-        """Closes the client's connections when the run ends."""
+        """Closes the client's connections when the run ends.
+
+        Raises:
+            SettingsError: the run's configuration holds a secret in plain text.
+        """
+        _refuse_plain_text_of_run(context.run)
         try:
             yield self
         finally:
@@ -71,6 +84,21 @@ class ServiceTitanResource(dg.ConfigurableResource):
     @property
     def _name(self) -> settings.EnvironmentName:
         return self.environment  # pyright: ignore[reportReturnType]
+
+
+def _refuse_plain_text(config: Mapping[str, Any]) -> None:
+    for name in SECRET_FIELDS:
+        if isinstance(config.get(name), str):
+            raise settings.SettingsError(
+                f"{name} is given to ServiceTitanResource in plain text, which Dagster shows in its"
+                " UI and keeps: give dagster.EnvVar, or leave it out; and exchange this secret"
+            )
+
+
+def _refuse_plain_text_of_run(run: dg.DagsterRun | None) -> None:
+    resources: Any = (run.run_config if run else {}).get("resources") or {}
+    for resource in resources.values():
+        _refuse_plain_text((resource or {}).get("config") or {})
 
 
 class WarehouseResource(dg.ConfigurableResource):

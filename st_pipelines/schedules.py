@@ -78,7 +78,7 @@ class Schedules:
         def schedule(context: dg.ScheduleEvaluationContext) -> Tick:
             try:
                 of = settings.load_settings(self.environment)
-                settings.connection(self.environment, of)
+                settings.require_complete(self.environment, of)
             except settings.SettingsError as error:
                 return dg.SkipReason(str(error))
             busy = unfinished(context.instance, self.environment, self.keys)

@@ -1,30 +1,40 @@
 """Everything that comes in from outside: environments, credentials, hosts, time zone, warehouse.
 
 The names are those servicepytan's users already have. Production reads `SERVICETITAN_*`,
-integration `SERVICETITAN_INTEGRATION_*`, the sandbox `SERVICETITAN_SANDBOX_*`; an environment
-variable wins over `.env` in the working directory. Nothing here has a default environment.
+integration `SERVICETITAN_INTEGRATION_*`, the sandbox `SERVICETITAN_SANDBOX_*`. Of the sources the
+first wins: arguments, environment variables, `.env` in the working directory, servicepytan's config
+file, a folder of files, AWS Secrets Manager, Azure Key Vault, HashiCorp Vault. The managers are
+asked when a connection is needed, not before. Nothing here has a default environment.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
+import logging
 import math
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, timezone
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from dotenv import dotenv_values
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, SecretStr, ValidationError
+from pydantic_settings import SettingsConfigDict
 
 from st_pipelines.catalog.model import Catalog
 from st_pipelines.selection import select
 from st_pipelines.servicetitan.connection import Connection
+from st_pipelines.sources.errors import SettingsError
+from st_pipelines.sources.gathering import Gathered, gather, sealed
+from st_pipelines.sources.places import Places, managers, near_sources, place_sources
+from st_pipelines.sources.source import Handed
+from st_pipelines.sources.urls import https_or_loopback
+from st_pipelines.sources.values import SECRET_FIELDS
 from st_pipelines.warehouse.connect import Warehouse
 from st_pipelines.webhook import Webhook
 
@@ -47,42 +57,18 @@ _HOSTS: dict[EnvironmentName, tuple[str, str]] = {
 _REQUIRED = ("client_id", "client_secret", "app_key", "tenant_id")
 
 
-class SettingsError(Exception):
-    """A setting is missing, misspelt or wrong. The message names it and says what to do."""
-
-    permanent = True
+_log = logging.getLogger(__name__)
+_told: set[str] = set()
 
 
 def _stripped(value: object) -> object:
     return value.strip() if isinstance(value, str) else value
 
 
-def _https_or_loopback(url: str) -> str:
-    if not url:
-        return url
-    parts = urlsplit(url)
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError("give the host alone, without user, query or fragment")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{url!r} is no URL: give it as https://host")
-    if parts.scheme == "http" and not _is_loopback(parts.hostname):
-        raise ValueError(
-            f"{url!r} is not https; http is accepted for this machine (127.0.0.1) only"
-        )
-    return url.rstrip("/")
-
-
 def _digits(text: str | None) -> str | None:
     if text and not text.isdecimal():
         raise ValueError(f"{text!r} is no tenant id: it is a number, without quotes")
     return text
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _known_zone(name: str) -> str:
@@ -120,21 +106,27 @@ def _a_cron(text: str) -> str:
     return text
 
 
-_SECRETS = ("client_secret", "app_key")
+# What only the connection needs; the rest makes Dagster's definitions, which load without network.
+_FROM_MANAGERS = frozenset((*_REQUIRED, "client_secret_next", "app_id", "api_environment",
+    "api_url", "auth_url", "requests_per_second", "page_size", "timeout"))  # fmt: skip
+# What a credential of ServiceTitan looks like, should it stand in another setting's place.
+_CREDENTIAL = re.compile(r"\b(?:cs|ak)\d\.")
 
 Text = Annotated[str | None, BeforeValidator(_stripped)]
 Secret = Annotated[SecretStr | None, BeforeValidator(_stripped)]
-Url = Annotated[str, BeforeValidator(_stripped), AfterValidator(_https_or_loopback)]
+Url = Annotated[str, BeforeValidator(_stripped), AfterValidator(https_or_loopback)]
 Cron = Annotated[str, BeforeValidator(_stripped), AfterValidator(_a_cron)]
 StartDate = Annotated[date, BeforeValidator(_a_day), AfterValidator(_not_in_the_future)]
 
 
-class EnvironmentSettings(BaseSettings):
+class EnvironmentSettings(Handed):
     """The settings of one environment, each optional until it is needed.
 
     Attributes:
         client_id, client_secret, app_key, tenant_id: the credentials that ServiceTitan issues.
+        client_secret_next: tried where ServiceTitan refuses `client_secret`, for a rotation.
         app_id: kept for servicepytan's users; the API does not need it.
+        api_environment: servicepytan's; must be this environment where it is given.
         timezone: IANA name of the company's time zone, by which a record belongs to a day.
         start_date: first day that has a partition; it also holds everything older.
         api_url, auth_url: another ServiceTitan-like server; https unless it is loopback.
@@ -150,8 +142,10 @@ class EnvironmentSettings(BaseSettings):
 
     client_id: Text = None
     client_secret: Secret = None
+    client_secret_next: Secret = None
     app_key: Secret = None
     app_id: Text = None
+    api_environment: Text = None
     tenant_id: Annotated[Text, AfterValidator(_digits)] = None
     timezone: Annotated[str, BeforeValidator(_stripped), AfterValidator(_known_zone)] = "UTC"
     start_date: Annotated[date, BeforeValidator(_a_day), AfterValidator(_not_in_the_future)] = date(
@@ -169,6 +163,26 @@ class EnvironmentSettings(BaseSettings):
     changes_minutes: float = Field(default=5, ge=0.5, le=1440)
     gap_days: int = Field(default=14, ge=1, le=366)
 
+    _gathered: Gathered = PrivateAttr(default_factory=Gathered)
+    _places: Places = PrivateAttr(default_factory=Places)
+    _given: Mapping[str, Any] = PrivateAttr(default_factory=dict)
+    _complete: bool = PrivateAttr(default=False)
+
+    @property
+    def gathered(self) -> Gathered:
+        """Where each value came from, and the warnings."""
+        return self._gathered
+
+    @property
+    def places(self) -> Places:
+        """Where else settings are looked for."""
+        return self._places
+
+    @property
+    def asks_managers(self) -> bool:
+        """Whether a secrets manager is named that has not been asked yet."""
+        return self._places.has_managers and not self._complete
+
     def missing(self) -> list[str]:
         """Names of the credentials that are not set, as fields."""
         return [name for name in _REQUIRED if not getattr(self, name)]
@@ -180,62 +194,189 @@ def env_file() -> Path:
 
 
 def load_settings(environment: EnvironmentName, **overrides: Any) -> EnvironmentSettings:
-    """The settings of an environment, from environment variables and `.env`.
+    """The settings of an environment from what is on this machine; no manager is asked.
 
     Args:
         environment: `production`, `integration` or `sandbox`.
-        **overrides: values that win over both.
+        **overrides: values that win over all sources.
 
     Raises:
-        SettingsError: a value is wrong, or a name is misspelt.
+        SettingsError: a value is wrong, a name is misspelt, or a file cannot be read.
     """
     prefix = _prefix(environment)
     _refuse_misspelt(environment)
-    given = {name: value for name, value in overrides.items() if value is not None}
-    try:
-        return EnvironmentSettings(
-            _env_prefix=prefix,  # pyright: ignore[reportCallIssue]
-            _env_file=env_file(),  # pyright: ignore[reportCallIssue]
-            **given,
-        )
-    except ValidationError as error:
-        raise SettingsError(_explained(error, prefix)) from None
+    given = {name: sealed(name, value) for name, value in overrides.items() if value is not None}
+    places = _places(prefix, {n: v for n, v in given.items() if n in Places.model_fields})
+    near = near_sources(
+        EnvironmentSettings,
+        prefix,
+        env_file=env_file(),
+        places=places,
+        given={n: v for n, v in given.items() if n in EnvironmentSettings.model_fields},
+    )
+    settings = _made(prefix, gather(near, Gathered(warnings=places.gathered.warnings)))
+    settings._places, settings._given = places, given
+    return settings
+
+
+def complete(environment: EnvironmentName, settings: EnvironmentSettings) -> EnvironmentSettings:
+    """The settings with what the secrets managers hold, where such are named. Asks them.
+
+    Args:
+        environment: whose settings they are.
+        settings: of `load_settings`.
+
+    Raises:
+        SettingsError: a manager refuses, or does not have it; says which and what to do.
+        SourceUnavailable: one cannot be reached.
+    """
+    if not settings.asks_managers:
+        return settings
+    prefix, before = _prefix(environment), settings.gathered
+    after = gather(managers(EnvironmentSettings, prefix, settings._places), before)
+    unused = after.values.keys() - before.values.keys() - _FROM_MANAGERS
+    made = _made(
+        prefix,
+        dataclasses.replace(
+            after,
+            values={name: value for name, value in after.values.items() if name not in unused},
+            origins={name: where for name, where in after.origins.items() if name not in unused},
+            warnings=(*after.warnings, *(_unused(prefix, name, after) for name in sorted(unused))),
+        ),
+    )
+    made._given, made._places, made._complete = settings._given, settings._places, True
+    return made
 
 
 def connection(environment: EnvironmentName, settings: EnvironmentSettings) -> Connection:
-    """What the client needs, complete.
+    """What the client needs, complete; asks the secrets managers that are named.
 
     Raises:
-        SettingsError: a credential is missing (it names all that are), or a host is the other
-            environment's.
+        SettingsError: a credential is missing (it names all that are), a host is the other
+            environment's, or a manager refuses.
     """
-    missing = [_prefix(environment) + name.upper() for name in settings.missing()]
-    api_url, auth_url = _HOSTS[environment]
-    _refuse_other_hosts(environment, settings)
-    for name, default in (("api_url", api_url), ("auth_url", auth_url)):
-        if not (getattr(settings, name) or default):
-            missing.append(_prefix(environment) + name.upper())
-    if missing:
-        raise SettingsError(
-            f"{environment} is not configured: set {', '.join(missing)} "
-            f"in the environment or in {env_file().name}"
-        )
+    settings = complete(environment, settings)
+    require_complete(environment, settings)
     assert settings.client_id is not None
     assert settings.client_secret is not None
     assert settings.app_key is not None
     assert settings.tenant_id is not None
+    api_url, auth_url = _HOSTS[environment]
     return Connection(
         environment=environment,
         api_url=settings.api_url or api_url,
         auth_url=settings.auth_url or auth_url,
         client_id=settings.client_id,
         client_secret=settings.client_secret,
+        client_secret_next=settings.client_secret_next,
+        secret_names=(
+            setting_and_source(environment, settings, "client_secret"),
+            setting_and_source(environment, settings, "client_secret_next"),
+        ),
+        secrets_anew=_asking_again(environment, settings._given),
         app_key=settings.app_key,
         tenant_id=settings.tenant_id,
         requests_per_second=settings.requests_per_second,
         page_size=settings.page_size,
         timeout=settings.timeout,
     )
+
+
+def hosts(environment: EnvironmentName) -> tuple[str, str]:
+    """ServiceTitan's own API and auth URLs; empty for the sandbox."""
+    return _HOSTS[environment_name(environment)]
+
+
+def require_complete(environment: EnvironmentName, settings: EnvironmentSettings) -> None:
+    """Asks nobody: what a manager may hold that has not been asked yet counts as there.
+
+    Raises:
+        SettingsError: a credential is missing (it names all that are), or a host or the
+            credentials are the other environment's.
+    """
+    prefix, missing = _prefix(environment), []
+    _refuse_other_hosts(environment, settings)
+    if not settings.asks_managers:
+        missing = [prefix + name.upper() for name in settings.missing()]
+    for name, default in zip(("api_url", "auth_url"), _HOSTS[environment], strict=True):
+        if not (getattr(settings, name) or default) and not settings.asks_managers:
+            missing.append(prefix + name.upper())
+    if missing:
+        others = settings.gathered.asked[3:]  # after arguments, environment and .env
+        also = f", or in {' or '.join(others)}" if others else ""
+        raise SettingsError(
+            f"{environment} is not configured: set {', '.join(missing)} "
+            f"in the environment or in {env_file().name}{also}"
+        )
+    named = (settings.api_environment or environment).lower()
+    if named != environment:
+        raise SettingsError(
+            f"{setting_and_source(environment, settings, 'api_environment')} is {named!r}: these "
+            f"credentials are not {environment}'s; give each environment its own, see .env.example"
+        )
+
+
+def setting_and_source(
+    environment: EnvironmentName, settings: EnvironmentSettings, field: str
+) -> str:
+    """A setting as a person knows it: its name and where its value came from."""
+    origin = settings.gathered.origins.get(field)
+    name = _prefix(environment) + field.upper()
+    return f"{name} ({origin})" if origin else name
+
+
+def _asking_again(
+    environment: EnvironmentName, given: Mapping[str, Any]
+) -> Callable[[], tuple[SecretStr, ...]]:
+    """Reads the sources anew, for a secret that was rotated since."""
+
+    def ask() -> tuple[SecretStr, ...]:
+        problem: SettingsError
+        try:
+            again = complete(environment, load_settings(environment, **given))
+        except SettingsError as error:
+            problem = type(error)(f"ServiceTitan refuses the client secret that was read; {error}")
+        else:
+            return tuple(s for s in (again.client_secret, again.client_secret_next) if s)
+        raise problem
+
+    return ask
+
+
+def _unused(prefix: str, name: str, gathered: Gathered) -> str:
+    return (
+        f"{prefix}{name.upper()} ({gathered.origins[name]}) is not used: Dagster's definitions "
+        "need it without network, so set it in the environment or in .env"
+    )
+
+
+def _places(prefix: str, given: Mapping[str, Any]) -> Places:
+    gathered = gather(place_sources(prefix, env_file=env_file(), given=given))
+    try:
+        places = Places(**gathered.values)
+    except ValidationError as error:
+        raise SettingsError(_explained(error, prefix, gathered.origins)) from None
+    places._gathered = gathered
+    return places
+
+
+def _made(prefix: str, gathered: Gathered) -> EnvironmentSettings:
+    """The settings that were gathered, checked. Raises SettingsError."""
+    _tell(gathered.warnings)
+    try:
+        settings = EnvironmentSettings(**gathered.values)
+    except ValidationError as error:
+        raise SettingsError(_explained(error, prefix, gathered.origins)) from None
+    settings._gathered = gathered
+    return settings
+
+
+def _tell(warnings: Iterable[str]) -> None:
+    """Logs each warning once a process: settings are read for every run and command."""
+    for warning in warnings:
+        if warning not in _told:
+            _told.add(warning)
+            _log.warning("%s", warning)
 
 
 def _refuse_other_hosts(environment: EnvironmentName, settings: EnvironmentSettings) -> None:
@@ -386,7 +527,8 @@ def _refuse_misspelt(environment: EnvironmentName) -> None:
     """
     prefix = _PREFIXES[environment]
     others = tuple(p for p in _PREFIXES.values() if len(p) > len(prefix))
-    known = {prefix + name.upper() for name in EnvironmentSettings.model_fields}
+    fields = (*EnvironmentSettings.model_fields, *Places.model_fields)
+    known = {prefix + name.upper() for name in fields}
     in_file = dotenv_values(env_file())
     for name in {**in_file, **os.environ}:
         upper = name.upper()
@@ -398,12 +540,19 @@ def _refuse_misspelt(environment: EnvironmentName) -> None:
             raise SettingsError(f"unknown setting {name}: {hint}")
 
 
-def _explained(error: ValidationError, prefix: str) -> str:
+def _explained(error: ValidationError, prefix: str, origins: Mapping[str, str]) -> str:
     """One line a wrong value; the value of a secret is never repeated."""
     lines = []
     for item in error.errors(include_url=False):
         field = str(item["loc"][0]).upper().removeprefix(prefix)
-        secret = field.lower() in _SECRETS or "@" in str(item["input"])
+        given = str(item["input"])
+        secret = field.lower() in SECRET_FIELDS or "@" in given or _CREDENTIAL.search(given)
         value = "" if secret else f" is {item['input']!r}"
-        lines.append(f"{prefix}{field}{value}: {item['msg'].removeprefix('Value error, ')}")
+        message = item["msg"].removeprefix("Value error, ")
+        if secret:
+            message = message.replace(repr(given), "the value")
+        origin = origins.get(field.lower(), "")
+        # The two that everybody has; the name alone leads there.
+        far = origin and not origin.startswith(("environment variable", ".env", "an argument"))
+        lines.append(f"{prefix}{field}{f' ({origin})' if far else ''}{value}: {message}")
     return "; ".join(lines)

@@ -13,6 +13,7 @@ FORBIDDEN = {
     "catalog": DAGSTER | HTTP | {"duckdb"},
     "servicetitan": DAGSTER | DUCKDB,
     "warehouse": DAGSTER | HTTP,
+    "sources": DAGSTER | HTTP | DUCKDB,
     "sandbox": DAGSTER | DUCKDB | {"st_pipelines.servicetitan"},
 }
 

@@ -138,6 +138,7 @@ def _result(
 
 
 def _notes(report: LoadReport) -> Iterator[str]:
+    yield from report.notices
     if report.readings > 1:
         yield f"records moved while they were read: read {report.readings} times until complete"
     for path, count in report.drift.counts.most_common(20):

@@ -68,6 +68,11 @@ class Gate:
         self.token_seconds = token_seconds
         self._tenants = tenants
         self._by_client = {known.client_id: known for known in tenants.values()}
+        self._accepted: dict[str, frozenset[str]] = {}
+
+    def rotate(self, client_id: str, *secrets: str) -> None:
+        """Accept these client secrets from now on, and no other; tokens stay good."""
+        self._accepted[client_id] = frozenset(secrets)
 
     def issue(self, form: Mapping[str, str], authorization: str) -> dict[str, object]:
         """The answer to a token request. Raises Refused with an OAuth error code."""
@@ -77,7 +82,7 @@ class Gate:
         if form.get("grant_type") != "client_credentials":
             raise Refused(400, "unsupported_grant_type")
         known = self._by_client.get(client)
-        if known is None or known.client_secret != secret:
+        if known is None or secret not in self._accepted.get(client, (known.client_secret,)):
             raise Refused(400, "invalid_client")
         now = time.time()
         claims = {

@@ -146,6 +146,14 @@ class Sandbox:
         """
         self._api.churn = Churn(churn, seed)
 
+    def rotate(self, *secrets: str) -> None:
+        """Accept these client secrets of the first tenant from now on, and no other.
+
+        Args:
+            secrets: one or two, as ServiceTitan lets two be active; tokens stay good.
+        """
+        self._api.gate.rotate(self.client_id, *secrets)
+
     @property
     def requests(self) -> Counter[str]:
         """How often each path was asked for, `{tenant}` in the place of the id."""

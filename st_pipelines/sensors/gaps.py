@@ -114,7 +114,7 @@ def gaps_sensor(
     )
     def gaps(context: dg.SensorEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
         try:
-            settings.connection(environment, settings.load_settings(environment))
+            settings.require_complete(environment, settings.load_settings(environment))
         except settings.SettingsError as error:
             return dg.SkipReason(str(error))
         now, state = clock(), remembered(context, _State)

@@ -7,10 +7,12 @@ Tokens are kept in memory only.
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 import requests
@@ -18,11 +20,14 @@ from pydantic import SecretStr
 
 from st_pipelines.servicetitan import answers
 from st_pipelines.servicetitan.cancel import Cancellation
+from st_pipelines.servicetitan.client_secrets import ClientSecrets, SecretState
 from st_pipelines.servicetitan.connection import Connection
 from st_pipelines.servicetitan.errors import AuthenticationFailed, ServiceTitanError
 from st_pipelines.servicetitan.retry import RetryPolicy, run
-from st_pipelines.servicetitan.transport import Answer, Asked, Unsigned, send
+from st_pipelines.servicetitan.transport import Answer, Asked, Unsigned, new_session, send
 from st_pipelines.servicetitan.usage import Usage
+
+_log = logging.getLogger(__name__)
 
 # Renewed so long before the end: requests that are under way must still arrive with it.
 _MARGIN = 60.0
@@ -50,7 +55,10 @@ class _TokenAnswer(msgspec.Struct):
 
 
 class TokenSource:
-    """Holds the current token of one client id and renews it, once for all threads."""
+    """Holds the current token of one client id and renews it, once for all threads.
+
+    A client secret that is refused gives way to the next, or to what its source holds by now.
+    """
 
     def __init__(
         self, connection: Connection, *, clock: Callable[[], float] = time.monotonic
@@ -65,6 +73,12 @@ class TokenSource:
         self._clock = clock
         self._lock = threading.Lock()
         self._token: Token | None = None
+        self._secrets = ClientSecrets(connection, clock)
+
+    @property
+    def notice(self) -> str:
+        """What a person should do about a rotated client secret; empty where nothing."""
+        return self._secrets.notice
 
     def token(
         self,
@@ -88,17 +102,14 @@ class TokenSource:
             A token that is good for some time yet.
 
         Raises:
-            AuthenticationFailed: the credentials are refused.
+            AuthenticationFailed: the credentials are refused, with every client secret.
             ServiceTitanError: the token endpoint could not be used.
+            Exception: whatever `Connection.secrets_anew` raises.
         """
         with self._lock:
             if self._token is None or self._clock() >= self._token.renew_at:
                 self._token = None
-                self._token = run(
-                    policy,
-                    lambda: self._request(session, usage or Usage()),
-                    cancelled=cancelled,
-                )
+                self._token = self._fetch(session, policy, usage or Usage(), cancelled)
             return self._token
 
     def invalidate(self, token: Token) -> None:
@@ -111,27 +122,60 @@ class TokenSource:
             if self._token is token:
                 self._token = None
 
-    def _request(self, session: requests.Session, usage: Usage) -> Token:
-        connection = self._connection
-        asked = Asked(method="POST", url=connection.token_url, secrets=connection.secrets)
-        asked_at = self._clock()
-        usage.add(token_requests=1)
-        answer = send(
-            session,
-            asked,
-            auth=Unsigned(),
-            timeout=connection.timeout,
-            form={
-                "grant_type": "client_credentials",
-                "client_id": connection.client_id,
-                "client_secret": connection.client_secret,
-            },
-        )
-        if answer.status in (400, 401, 403):
-            raise _refused(connection, asked, answer)
-        if failure := answers.failure_of(asked, answer):
-            raise failure
-        return _read_token(asked, answer, asked_at)
+    def _fetch(
+        self,
+        session: requests.Session,
+        policy: RetryPolicy,
+        usage: Usage,
+        cancelled: Cancellation | None,
+    ) -> Token:
+        refusal: AuthenticationFailed | None = None
+        for secret in self._secrets.candidates():
+            attempt = partial(self._request, session, usage, secret)
+            try:
+                token = run(policy, attempt, cancelled=cancelled)
+            except AuthenticationFailed as failure:
+                refusal = refusal or failure
+                continue
+            if self._secrets.accept(secret):
+                _log.warning("%s", self._secrets.notice)
+            return token
+        assert refusal is not None
+        refusal.hint = self._secrets.refused() + refusal.hint
+        raise refusal
+
+    def _request(self, session: requests.Session, usage: Usage, secret: SecretStr) -> Token:
+        secrets = (*self._connection.secrets, *self._secrets.all)
+        return _request(self._connection, secret, secrets, session, usage, self._clock)
+
+
+def try_client_secrets(
+    connection: Connection, *, session: requests.Session | None = None
+) -> tuple[SecretState, ...]:
+    """Which of the configured client secrets ServiceTitan accepts, by a token request for each.
+
+    Args:
+        connection: with one or two.
+        session: for a certificate authority or proxy of one's own.
+
+    Returns:
+        Their states, the first one first.
+
+    Raises:
+        ServiceTitanError: the token endpoint could not be used.
+    """
+    states, used = [], session or new_session()
+    pair = (connection.client_secret, connection.client_secret_next)
+    for name, secret in zip(connection.secret_names, pair, strict=True):
+        if secret is None:
+            continue
+        try:
+            _request(connection, secret, connection.secrets, used, Usage(), time.monotonic)
+        except AuthenticationFailed as failure:
+            states.append(SecretState(name=name, accepted=False, said=failure.detail))
+        else:
+            states.append(SecretState(name=name, accepted=True))
+    return tuple(states)
 
 
 def token_source_for(connection: Connection) -> TokenSource:
@@ -142,10 +186,12 @@ def token_source_for(connection: Connection) -> TokenSource:
             have one pair of credentials for several tenants (vendor).
 
     Returns:
-        The same object for the same auth host, environment, client id and secret. The secret
-        counts, so that a corrected one is not answered from the failure of its predecessor.
+        The same object for the same auth host, environment, client id and secrets. The secrets
+        count, so that a corrected one is not answered from the failure of its predecessor.
     """
-    digest = hashlib.sha256(connection.client_secret.get_secret_value().encode()).digest()
+    following = connection.client_secret_next or SecretStr("")
+    both = (connection.client_secret.get_secret_value(), following.get_secret_value())
+    digest = hashlib.sha256("\0".join(both).encode()).digest()
     key = (connection.auth_url, connection.client_id, connection.environment, digest)
     with _sources_lock:
         return _sources.setdefault(key, TokenSource(connection))
@@ -153,6 +199,35 @@ def token_source_for(connection: Connection) -> TokenSource:
 
 _sources: dict[tuple[str, str, str, bytes], TokenSource] = {}
 _sources_lock = threading.Lock()
+
+
+def _request(
+    connection: Connection,
+    secret: SecretStr,
+    secrets: tuple[SecretStr, ...],
+    session: requests.Session,
+    usage: Usage,
+    clock: Callable[[], float],
+) -> Token:
+    asked = Asked(method="POST", url=connection.token_url, secrets=secrets)
+    asked_at = clock()
+    usage.add(token_requests=1)
+    answer = send(
+        session,
+        asked,
+        auth=Unsigned(),
+        timeout=connection.timeout,
+        form={
+            "grant_type": "client_credentials",
+            "client_id": connection.client_id,
+            "client_secret": secret,
+        },
+    )
+    if answer.status in (400, 401, 403):
+        raise _refused(connection, asked, answer)
+    if failure := answers.failure_of(asked, answer):
+        raise failure
+    return _read_token(asked, answer, asked_at)
 
 
 def _read_token(asked: Asked, answer: Answer, asked_at: float) -> Token:

@@ -58,6 +58,11 @@ class Client:
         )
         self._tokens = tokens or token_source_for(connection)
 
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What a person should do about the credentials, found out while they were used."""
+        return (self._tokens.notice,) if self._tokens.notice else ()
+
     def close(self) -> None:
         """Close the pooled connections; a later request opens new ones."""
         self._session.close()

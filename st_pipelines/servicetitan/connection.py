@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from pydantic import SecretStr
 
@@ -26,6 +27,10 @@ class Connection:
             tenant (developer FAQ), which other programs under the same app share.
         page_size: rows asked for in a page; the vendor's maximum is 5,000.
         timeout: seconds without an answer; the vendor's own server timeout is 100.
+        client_secret_next: tried where `client_secret` is refused; ServiceTitan lets two be
+            active, so that one can be exchanged for the other.
+        secret_names: what their user calls the two, for messages.
+        secrets_anew: asks where the secrets come from once more; called when all are refused.
     """
 
     environment: str
@@ -38,6 +43,11 @@ class Connection:
     requests_per_second: float = 60
     page_size: int = 5000
     timeout: float = 100
+    client_secret_next: SecretStr | None = None
+    secret_names: tuple[str, str] = ("the client secret", "the next client secret")
+    secrets_anew: Callable[[], tuple[SecretStr, ...]] | None = field(
+        default=None, repr=False, compare=False
+    )
 
     @property
     def token_url(self) -> str:
@@ -47,4 +57,5 @@ class Connection:
     @property
     def secrets(self) -> tuple[SecretStr, ...]:
         """What must never be shown, for `redact.scrub`."""
-        return (self.client_secret, self.app_key)
+        following = (self.client_secret_next,) if self.client_secret_next else ()
+        return (self.client_secret, *following, self.app_key)

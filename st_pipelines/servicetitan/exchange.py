@@ -6,6 +6,7 @@ load for ever, and Ctrl-C would wait for pages that hang. Shutting the socket do
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 from contextlib import suppress
@@ -14,6 +15,8 @@ from typing import Any
 import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from st_pipelines.servicetitan.redact import redact_url
 
 _here = threading.local()
 
@@ -70,15 +73,33 @@ class Exchange:
 
 
 class _Watched:
-    """Shows its socket to the exchange of this thread, before waiting for the answer."""
+    """Shows its socket to the exchange of this thread, before waiting for the answer.
+
+    Attributes:
+        debuglevel: what `http.client` prints at any other holds the headers and the form.
+    """
 
     sock: Any
+    debuglevel = 0
 
     def getresponse(self, *args: Any, **more: Any) -> Any:
         exchange = getattr(_here, "exchange", None)
         if exchange is not None:
             exchange.watch(self.sock)
         return super().getresponse(*args, **more)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _redacted(record: logging.LogRecord) -> bool:
+    """Has `urllib3` log our URLs as we would."""
+    if getattr(_here, "exchange", None) is not None and isinstance(record.args, tuple):
+        record.args = tuple(
+            redact_url(part) if isinstance(part, str) and "?" in part else part
+            for part in record.args
+        )
+    return True
+
+
+logging.getLogger("urllib3.connectionpool").addFilter(_redacted)
 
 
 class _Connection(_Watched, HTTPConnection):

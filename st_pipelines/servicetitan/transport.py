@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import logging
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -20,6 +21,7 @@ from st_pipelines.servicetitan.errors import Unreachable
 from st_pipelines.servicetitan.exchange import BreakableAdapter, Exchange
 from st_pipelines.servicetitan.redact import redact_url
 
+_log = logging.getLogger(__name__)
 # More than any sensible concurrency: a full pool throws connections away after each request.
 POOL_SIZE = 64
 _CONNECT_TIMEOUT = 10.0
@@ -201,7 +203,12 @@ def _exchange(
                 break
         if exchange.broken:  # without a length, the end of the connection looks like the end
             raise requests.exceptions.ReadTimeout
-        return Answer(status=response.status_code, headers=response.headers, body=b"".join(chunks))
+        body = b"".join(chunks)
+        _log.debug(
+            "%s %s answered %d, %d bytes",
+            asked.method, asked.shown_url, response.status_code, len(body),
+        )  # fmt: skip
+        return Answer(status=response.status_code, headers=response.headers, body=body)
 
 
 def _until(cancelled: Cancellation | None, exchange: Exchange) -> AbstractContextManager[None]:

@@ -86,6 +86,13 @@ def test_no_failure_shows_a_secret(server, endpoint, rule, caplog):
     assert PLACE not in repr(vars(caught.value)) + str(caught.value) + caplog.text
 
 
+def test_the_debug_log_of_urllib3_shows_no_place_of_a_feed(server, caplog):
+    caplog.set_level(logging.DEBUG, logger="urllib3")
+    server.client().get(PATH, {"from": PLACE, "pageSize": "5"})
+    assert "jobs?from=***&pageSize=5" in caplog.text
+    assert PLACE not in caplog.text
+
+
 def test_a_refused_secret_is_not_shown(server):
     server.canned_tokens.append(Canned(status=400, body=f"invalid_client {CLIENT_SECRET}"))
     with pytest.raises(ServiceTitanError) as caught:

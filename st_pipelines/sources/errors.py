@@ -1,0 +1,17 @@
+"""What goes wrong with settings, by whether asking again may help."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class SettingsError(Exception):
+    """A setting is missing, misspelt or wrong. The message names it and says what to do."""
+
+    permanent: ClassVar[bool] = True
+
+
+class SourceUnavailable(SettingsError):
+    """A secrets manager cannot be reached or is overloaded, which may pass."""
+
+    permanent = False

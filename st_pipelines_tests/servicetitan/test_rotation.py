@@ -1,0 +1,185 @@
+"""A client secret that is exchanged while loads go on: the next one, or what its source holds."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from st_pipelines.servicetitan.auth import TokenSource, token_source_for, try_client_secrets
+from st_pipelines.servicetitan.client_secrets import SecretState
+from st_pipelines.servicetitan.errors import AuthenticationFailed, ServiceUnavailable
+from st_pipelines.servicetitan.retry import NO_WAIT
+from st_pipelines.servicetitan.transport import new_session
+from st_pipelines_tests.servicetitan.server import CLIENT_SECRET, Canned, ScriptedServer
+
+NEXT = "cs2.the next secret"
+NAMES = ("CLIENT_SECRET (.env)", "CLIENT_SECRET_NEXT (.env)")
+
+
+class Portal:
+    """The server with secrets that are accepted, and a source of secrets beside it."""
+
+    def __init__(self, server: ScriptedServer) -> None:
+        self.server = server
+        self.accepted = {CLIENT_SECRET}
+        self.kept = [CLIENT_SECRET]
+        self.asked = 0
+        self.now = 1000.0
+        self.issue = server.token
+        server.token = self.token
+
+    def token(self, form: dict[str, str]) -> Canned:
+        if form["client_secret"] not in self.accepted:
+            self.server.forms.append(form)
+            return Canned(status=400, body={"error": "invalid_client"})
+        return self.issue(form)
+
+    def anew(self) -> tuple[SecretStr, ...]:
+        self.asked += 1
+        return tuple(map(SecretStr, self.kept))
+
+    def source(self, following: str | None = NEXT, **changes: Any) -> TokenSource:
+        facts: dict[str, Any] = {
+            "client_secret_next": SecretStr(following) if following else None,
+            "secret_names": NAMES,
+            "secrets_anew": self.anew,
+        }
+        connection = self.server.connection(**facts | changes)
+        return TokenSource(connection, clock=lambda: self.now)
+
+    @property
+    def sent(self) -> list[str]:
+        return [form["client_secret"] for form in self.server.forms]
+
+
+@pytest.fixture
+def portal(server: ScriptedServer) -> Portal:
+    return Portal(server)
+
+
+def renew(source: TokenSource) -> None:
+    source.invalidate(source.token(new_session(), NO_WAIT))
+
+
+def test_the_next_secret_is_not_sent_while_the_first_is_accepted(portal: Portal) -> None:
+    portal.accepted = {CLIENT_SECRET, NEXT}
+    source = portal.source()
+    renew(source)
+    renew(source)
+    assert portal.sent == [CLIENT_SECRET] * 2
+    assert source.notice == ""
+
+
+def test_a_refused_secret_gives_way_to_the_next_from_then_on(
+    portal: Portal, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = portal.source()
+    renew(source)
+    portal.accepted = {NEXT}
+    with caplog.at_level(logging.WARNING, logger="st_pipelines"):
+        renew(source)
+        renew(source)
+    assert portal.sent == [CLIENT_SECRET, CLIENT_SECRET, NEXT, NEXT]
+    assert portal.asked == 0
+    assert source.notice == (
+        "ServiceTitan refuses CLIENT_SECRET (.env) and accepts CLIENT_SECRET_NEXT (.env): move "
+        "the value of the latter to the former, delete the old value there, and the old secret in "
+        "the developer portal if it is still listed"
+    )
+    assert caplog.messages == [source.notice]
+
+
+def test_the_first_secret_is_returned_to_where_the_next_is_refused(portal: Portal) -> None:
+    source = portal.source()
+    portal.accepted = {NEXT}
+    renew(source)
+    portal.accepted = {CLIENT_SECRET}
+    renew(source)
+    assert "delete the latter" in source.notice
+    renew(source)
+    assert portal.sent[-1] == CLIENT_SECRET
+
+
+@pytest.mark.parametrize("following", [None, NEXT])
+def test_the_source_is_asked_anew_where_all_are_refused(
+    portal: Portal, following: str | None
+) -> None:
+    source = portal.source(following)
+    renew(source)
+    portal.accepted, portal.kept = {"cs2.new"}, ["cs2.new"]
+    renew(source)
+    assert portal.asked == 1
+    assert portal.sent[-1] == "cs2.new"
+    assert source.notice.startswith("ServiceTitan refuses the value that CLIENT_SECRET (.env) had")
+    portal.accepted, portal.kept = {"cs2.newer"}, ["cs2.newer"]
+    sent = len(portal.sent)
+    renew(source)
+    assert portal.sent[sent:] == ["cs2.new", "cs2.newer"]  # and none of the forgotten ones
+
+
+def test_a_source_that_holds_nothing_new_is_not_asked_by_every_load(portal: Portal) -> None:
+    source = portal.source()
+    portal.accepted = set()
+    for _ in range(3):
+        with pytest.raises(AuthenticationFailed) as caught:
+            renew(source)
+    assert portal.asked == 1
+    assert "CLIENT_SECRET (.env) and CLIENT_SECRET_NEXT (.env) are both refused" in str(
+        caught.value
+    )
+    portal.now += 60
+    portal.accepted, portal.kept = {"cs2.new"}, ["cs2.new"]
+    renew(source)
+    assert portal.asked == 2
+
+
+def test_a_source_that_is_out_of_reach_is_asked_by_the_next_load_too(portal: Portal) -> None:
+    """Its error may pass, so Dagster tries each of them again; a refusal would be final."""
+    portal.accepted = set()
+
+    def gone() -> tuple[SecretStr, ...]:
+        raise TimeoutError("the manager is out of reach")
+
+    source = portal.source(secrets_anew=gone)
+    for _ in range(2):
+        with pytest.raises(TimeoutError):
+            renew(source)
+
+
+def test_a_token_endpoint_that_is_down_changes_no_secret(portal: Portal) -> None:
+    portal.server.token = lambda form: Canned(status=503)
+    with pytest.raises(ServiceUnavailable):
+        renew(portal.source())
+    assert portal.asked == 0
+
+
+def test_secrets_that_differ_have_token_sources_that_differ(server: ScriptedServer) -> None:
+    one = server.connection(client_secret_next=SecretStr("a"))
+    other = server.connection(client_secret_next=SecretStr("b"))
+    assert token_source_for(one) is not token_source_for(other)
+    assert token_source_for(one) is not token_source_for(server.connection())
+
+
+def test_each_configured_secret_can_be_tried(portal: Portal) -> None:
+    facts: Any = {"client_secret_next": SecretStr(NEXT), "secret_names": NAMES}
+    assert try_client_secrets(portal.server.connection(**facts)) == (
+        SecretState(name=NAMES[0], accepted=True),
+        SecretState(name=NAMES[1], accepted=False, said="invalid_client"),
+    )
+
+
+def test_a_refusal_that_echoes_any_secret_shows_none(portal: Portal) -> None:
+    echo = f"invalid_client {CLIENT_SECRET} {NEXT} cs2.fresh"
+    portal.kept = ["cs2.fresh"]
+    for last in (400, 503):
+        portal.server.token = lambda form, last=last: Canned(
+            status=last if form["client_secret"] == "cs2.fresh" else 400,
+            body=echo if last == 503 else echo.removesuffix(" cs2.fresh"),
+        )
+        with pytest.raises(AuthenticationFailed if last == 400 else ServiceUnavailable) as caught:
+            renew(portal.source())
+        for secret in (CLIENT_SECRET, NEXT, "cs2.fresh"):
+            assert secret not in str(caught.value) + repr(vars(caught.value))

@@ -1,0 +1,139 @@
+"""Secrets managers on 127.0.0.1: Vault's KV v2 over HTTP, Azure Key Vault over HTTPS."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import urlsplit
+
+import trustme
+
+Reply = tuple[int, dict[str, Any], dict[str, str]]
+
+
+class Web:
+    """Answers with what `answer` returns, and notes what was asked."""
+
+    scheme = "http"
+
+    def __init__(self) -> None:
+        self.values: dict[str, str] = {}
+        self.created = time.time()
+        self.refuses = False
+        self.status: int | None = None
+        self.asked: list[str] = []
+        handler = type("Handler", (_Handler,), {"owner": self})
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._http.daemon_threads = True
+        self.address = f"127.0.0.1:{self._http.server_address[1]}"
+        self.url = f"{self.scheme}://{self.address}"
+        self.prepare(self._http)
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
+        self._thread.start()
+
+    def prepare(self, http: ThreadingHTTPServer) -> None:
+        pass
+
+    def close(self) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+
+    def answer(self, method: str, path: str, headers: dict[str, str], body: Any) -> Reply:
+        raise NotImplementedError
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    owner: Web
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        path = urlsplit(self.path).path
+        self.owner.asked.append(f"{self.command} {path}")
+        parsed = json.loads(body) if body else None
+        status, answer, more = self.owner.answer(self.command, path, headers, parsed)
+        content = json.dumps(answer).encode()
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(content)), **more}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_POST = do_GET
+
+
+class VaultServer(Web):
+    """One secret at `secret/servicetitan`, and three ways to log in."""
+
+    token = "hvs.MARKED-token-of-vault"
+    role_id, secret_id = "role-of-the-tests", "MARKED-secret-id-of-vault"
+    service_account = "MARKED-service-account-token"
+
+    def answer(self, method: str, path: str, headers: dict[str, str], body: Any) -> Reply:
+        if self.status:
+            return self.status, {"errors": ["Vault is sealed"]}, {}
+        if path.endswith("/login"):
+            right: dict[str, Any] = {
+                "/v1/auth/approle/login": {"role_id": self.role_id, "secret_id": self.secret_id},
+                "/v1/auth/kubernetes/login": {"role": "loader", "jwt": self.service_account},
+            }
+            if body == right.get(path):
+                return 200, {"auth": {"client_token": self.token}}, {}
+            return 400, {"errors": ["invalid role or secret ID"]}, {}
+        if self.refuses or headers.get("x-vault-token") != self.token:
+            return 403, {"errors": ["1 error occurred:\n\t* permission denied\n\n"]}, {}
+        if path != "/v1/secret/data/servicetitan" or not self.values:
+            return 404, {"errors": []}, {}
+        moment = time.strftime("%Y-%m-%dT%H:%M:%S.123456789Z", time.gmtime(self.created))
+        metadata = {"created_time": moment, "deletion_time": "", "destroyed": False, "version": 3}
+        return 200, {"data": {"data": self.values, "metadata": metadata}}, {}
+
+
+class KeyVaultServer(Web):
+    """A secret a name, behind the challenge and the managed identity that Azure has."""
+
+    scheme = "https"
+    token = "MARKED-token-of-azure"
+    identity_header = "MARKED-identity-header"
+
+    def prepare(self, http: ThreadingHTTPServer) -> None:
+        self.authority = trustme.CA()
+        import ssl
+
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.authority.issue_cert("127.0.0.1").configure_cert(context)
+        http.socket = context.wrap_socket(http.socket, server_side=True)
+
+    def answer(self, method: str, path: str, headers: dict[str, str], body: Any) -> Reply:
+        if path == "/identity":
+            if headers.get("x-identity-header") != self.identity_header:
+                return 400, {"error": "invalid_request"}, {}
+            expires = str(int(time.time()) + 86400)
+            answer = {"access_token": self.token, "expires_on": expires, "token_type": "Bearer"}
+            return 200, {**answer, "resource": "https://vault.azure.net"}, {}
+        if headers.get("authorization") != f"Bearer {self.token}":
+            # The client wants the vault to be a part of the domain that is named here.
+            challenge = (
+                f'Bearer authorization="https://{self.address}/tenant-of-the-tests", '
+                f'resource="https://{self.address.removeprefix("127.")}"'
+            )
+            return 401, {"error": {"code": "Unauthorized"}}, {"WWW-Authenticate": challenge}
+        if self.status:
+            return self.status, {"error": {"code": "Busy", "message": "busy"}}, {}
+        if self.refuses:
+            return 403, {"error": {"code": "Forbidden", "message": "no permission"}}, {}
+        name = path.removeprefix("/secrets/").strip("/").upper()
+        if name not in self.values:
+            return 404, {"error": {"code": "SecretNotFound", "message": "not found"}}, {}
+        times = {"enabled": True, "created": int(self.created), "updated": int(self.created)}
+        identifier = f"{self.url}/secrets/{name}/0123456789abcdef0123456789abcdef"
+        return 200, {"value": self.values[name], "id": identifier, "attributes": times}, {}

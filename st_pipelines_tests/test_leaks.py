@@ -1,0 +1,230 @@
+"""Marked credentials, everything at debug level: no mark and no token in what can be read after.
+
+Searched are all files (event log, compute logs, staged pages, warehouse), what was printed and
+logged, and what the web server serves of runs and resources.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import logging
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+import requests
+import uvicorn
+from dagster._core.origin import DEFAULT_DAGSTER_ENTRY_POINT
+from dagster._core.remote_origin import InProcessCodeLocationOrigin
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
+from dagster_webserver.app import create_app_from_workspace_process_context
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from st_pipelines.catalog.loader import load_catalog
+from st_pipelines.catalog.model import Catalog
+from st_pipelines.definitions import build_definitions
+from st_pipelines.resources import ServiceTitanResource
+from st_pipelines.sandbox.server import Sandbox
+from st_pipelines.settings import SettingsError
+
+SECRET, FOLLOWING, ELSEWHERE = "cs1.MARK-first/+=", "cs2.MARK-following", "cs3.MARK-elsewhere"
+MARK = re.compile(rb"MARK-\w+|ak1\.sandbox")
+TOKEN = re.compile(rb"eyJ[\w-]{20,}|(?i:bearer) [\w.-]{20,}")
+TABLES = ("jpm.jobs",)
+
+QUERY = """{
+  runsOrError { ... on Runs { results { runId status runConfigYaml tags { key value }
+    eventConnection { events { __typename ... on MessageEvent { message }
+      ... on ExecutionStepFailureEvent {
+        error { message stack errorChain { error { message stack } } }
+        failureMetadata { description metadataEntries { label ... on TextMetadataEntry { text } } }
+      }
+      ... on MaterializationEvent { metadataEntries {
+        label description ... on TextMetadataEntry { text } ... on MarkdownMetadataEntry { mdStr }
+      } } } } } } }
+  repositoriesOrError { ... on RepositoryConnection { nodes {
+    allTopLevelResourceDetails { name configuredValues { key value type } } } } }
+}"""
+
+
+def small_catalog() -> Catalog:
+    whole = load_catalog()
+    return Catalog({table: whole[table] for table in TABLES})
+
+
+def leaks(content: bytes) -> list[bytes]:
+    encoded = [base64.b64encode(secret.encode()) for secret in (SECRET, FOLLOWING, ELSEWHERE)]
+    found = MARK.findall(content) + TOKEN.findall(content)
+    return found + [text for text in encoded if text in content]
+
+
+def leaking_files(folder: Path) -> list[tuple[str, list[bytes]]]:
+    found = [(str(file), leaks(file.read_bytes())) for file in folder.rglob("*") if file.is_file()]
+    return [entry for entry in found if entry[1]]
+
+
+@pytest.fixture
+def debugging(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """As somebody debugs: all loggers to a file, HTTP traffic to standard output."""
+    handler = logging.FileHandler(tmp_path / "debug.log")
+    root = logging.getLogger()
+    before = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    monkeypatch.setattr(http.client.HTTPConnection, "debuglevel", 1)
+    yield
+    root.setLevel(before)
+    root.removeHandler(handler)
+    handler.close()
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as made:
+        yield made
+
+
+def run(instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
+    definitions = build_definitions("production", catalog=small_catalog())
+    return definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+        instance=instance,
+        tags={
+            "dagster/asset_partition_range_start": "2026-03-09",
+            "dagster/asset_partition_range_end": "2026-03-10",
+        },
+        raise_on_error=False,
+    )
+
+
+def echo(request: Request) -> Response | None:
+    """As some gateways do: the answer repeats the request, with its token and key."""
+    if request.url.path.endswith("/jobs"):
+        sent = json.dumps(dict(request.headers)) + SECRET + FOLLOWING
+        return PlainTextResponse(sent, status_code=403)
+    return None
+
+
+def served(instance: dg.DagsterInstance, folder: Path) -> bytes:
+    """What the web server answers about runs, events and resources."""
+    file = folder / "served.py"
+    file.write_text(
+        "from st_pipelines.definitions import build_definitions\n"
+        "from st_pipelines_tests.test_leaks import small_catalog\n"
+        "definitions = build_definitions('production', catalog=small_catalog())\n"
+    )
+    target = LoadableTargetOrigin(
+        python_file=str(file), attribute="definitions", working_directory=str(folder)
+    )
+    origin = InProcessCodeLocationOrigin(
+        loadable_target_origin=target,
+        location_name="production",
+        entry_point=DEFAULT_DAGSTER_ENTRY_POINT,
+    )
+    with WorkspaceProcessContext(instance, InProcessWorkspaceLoadTarget([origin])) as workspace:
+        app = create_app_from_workspace_process_context(workspace)
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
+        listening = socket.create_server(("127.0.0.1", 0))  # a first request only waits
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{listening.getsockname()[1]}/graphql"
+            answer = requests.post(url, json={"query": QUERY}, timeout=60)
+        finally:
+            server.should_exit = True
+            thread.join()
+            listening.close()
+    return answer.content
+
+
+def test_nothing_that_can_be_read_holds_a_secret(
+    debugging: None,
+    instance: dg.DagsterInstance,
+    own_sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    for name, value in own_sandbox.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("SERVICETITAN_CLIENT_SECRET", f'"{SECRET}"')
+    monkeypatch.setenv("SERVICETITAN_CLIENT_SECRET_NEXT", FOLLOWING)
+    monkeypatch.setenv("SERVICETITAN_START_DATE", "2026-03-01")
+    own_sandbox.rotate(SECRET)
+    during: list[Any] = []
+
+    asked: list[str] = []
+
+    def looked_into(request: Request) -> Response | None:
+        during.extend(leaking_files(tmp_path))
+        asked.append(request.url.path)
+        if len(asked) != 2:
+            return None
+        own_sandbox.rotate(FOLLOWING)
+        return Response(status_code=401)
+
+    own_sandbox.faults.append(looked_into)
+    assert run(instance).success
+    own_sandbox.faults.append(echo)
+    assert not run(instance).success
+    own_sandbox.rotate(ELSEWHERE)
+    monkeypatch.setenv("SERVICETITAN_CLIENT_SECRET", SECRET + "x")
+    assert not run(instance).success
+    pages = served(instance, tmp_path)
+    shown = json.loads(pages)["data"]
+    printed = "".join(capfd.readouterr()).encode()
+
+    assert during == []
+    assert leaking_files(tmp_path) == []
+    assert leaks(printed) == []
+    assert leaks(pages) == []
+    # It was looked where there is something to see.
+    assert "/connect/token" in (tmp_path / "debug.log").read_text()
+    events = str(shown["runsOrError"])
+    assert len(shown["runsOrError"]["results"]) == 3
+    assert "answered 403: " in events
+    assert "invalid_client" in events
+    noted = events[events.index("'label': 'credentials'") :]
+    assert "accepts SERVICETITAN_CLIENT_SECRET_NEXT" in noted
+    assert "servicetitan" in str(shown["repositoriesOrError"])
+
+
+def test_a_secret_in_plain_text_in_a_resource_is_refused() -> None:
+    """Dagster's UI would show it."""
+    resource = ServiceTitanResource(environment="production", client_secret=SECRET)
+    with pytest.raises(SettingsError, match=r"client_secret is given .* in plain text") as caught:
+        build_definitions(
+            "production", catalog=small_catalog(), resources={"servicetitan": resource}
+        ).resolve_implicit_global_asset_job_def()
+    assert SECRET not in str(caught.value)
+
+
+def test_a_secret_in_plain_text_in_the_configuration_of_a_run_is_refused(
+    instance: dg.DagsterInstance,
+) -> None:
+    job = build_definitions(
+        "production", catalog=small_catalog()
+    ).resolve_implicit_global_asset_job_def()
+    done = job.execute_in_process(
+        instance=instance,
+        run_config={
+            "resources": {
+                "servicetitan": {"config": {"environment": "production", "app_key": "ak1.MARK"}}
+            }
+        },
+        asset_selection=[dg.AssetKey(["production", "jpm", "jobs"])],
+        raise_on_error=False,
+    )
+    assert not done.success
+    said = [str(event.event_specific_data) for event in done.all_events if event.is_failure]
+    assert "app_key is given to ServiceTitanResource in plain text" in str(said)
+    assert "ak1.MARK" not in str(said)
