@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from st_pipelines import cli_setup
 from st_pipelines.catalog.model import Catalog
 from st_pipelines.sandbox.kinds import KINDS
 from st_pipelines.servicetitan.errors import ServiceTitanError
@@ -28,6 +29,8 @@ app = typer.Typer(
 )
 catalog_app = typer.Typer(no_args_is_help=True, help="The list of endpoints.")
 app.add_typer(catalog_app, name="catalog")
+for command in (cli_setup.init, cli_setup.scopes, cli_setup.check):
+    app.command()(command)
 
 Customers = Annotated[int, typer.Option(min=1, help="Size of the company in the sandbox.")]
 Seed = Annotated[int, typer.Option(help="The same seed makes the same company.")]

@@ -286,6 +286,16 @@ def additions_file() -> Path:
     return Path(str(values.get("ST_CATALOG") or "st_catalog.json").strip())
 
 
+def hosts(environment: EnvironmentName) -> tuple[str, str]:
+    """API and auth URL of an environment where the settings name no others; "" for none."""
+    return _HOSTS[environment]
+
+
+def setting_name(environment: EnvironmentName, field: str) -> str:
+    """The name under which a field is set, such as `SERVICETITAN_CLIENT_ID`."""
+    return _prefix(environment) + field.upper()
+
+
 def _prefix(environment: EnvironmentName) -> str:
     return _PREFIXES[environment_name(environment)]
 
