@@ -51,6 +51,10 @@ class SettingsError(Exception):
     permanent = True
 
 
+class NotConfigured(SettingsError):
+    """Credentials of an environment are missing. The message names them."""
+
+
 def _stripped(value: object) -> object:
     return value.strip() if isinstance(value, str) else value
 
@@ -192,7 +196,7 @@ def connection(environment: EnvironmentName, settings: EnvironmentSettings) -> C
         if not (getattr(settings, name) or default):
             missing.append(_prefix(environment) + name.upper())
     if missing:
-        raise SettingsError(
+        raise NotConfigured(
             f"{environment} is not configured: set {', '.join(missing)} "
             f"in the environment or in {env_file().name}"
         )

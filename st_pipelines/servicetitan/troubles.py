@@ -181,10 +181,11 @@ _DATA = {
         "all.",
     ),
     "app-not-connected": (
-        "every endpoint is refused: the tenant has not connected the app",
-        "In ServiceTitan, under Settings > Integrations > API Application Access, its admin "
-        "connects the app or accepts its current version. If the app is not listed there, add the "
-        "tenant id to the app in the developer portal.",
+        "every endpoint that was asked is refused",
+        "Most likely the tenant has not connected the app: in ServiceTitan, under Settings > "
+        "Integrations > API Application Access, its admin connects it or accepts its current "
+        "version; if it is not listed there, add the tenant id to the app in the developer portal. "
+        "Else the app key is another app's.",
     ),
     "blocked": (
         "a web page forbids the request",

@@ -8,9 +8,10 @@ from typing import Literal, TypeAlias
 
 from st_pipelines.servicetitan.errors import ServiceTitanError
 from st_pipelines.servicetitan.redact import HIDDEN
-from st_pipelines.settings import SettingsError
+from st_pipelines.settings import NotConfigured, SettingsError
 
 Status: TypeAlias = Literal["ok", "warning", "failed", "skipped"]
+_ASKED = "st-pipelines init asks for them and writes the file."
 _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")
 # A secret in the place of a setting that may be shown.
 _SECRET = re.compile(r"\b(cs|ak)\d+\.[^\s'\"]{4,}")
@@ -33,7 +34,7 @@ class Diagnosis:
     @property
     def line(self) -> str:
         """Text and hint."""
-        return f"{self.text}. {self.hint}" if self.hint else f"{self.text}."
+        return f"{self.text}. {self.hint}" if self.hint else self.text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +69,8 @@ def diagnosed(error: Exception) -> Diagnosis:
     """
     if isinstance(error, ServiceTitanError):
         return _of_servicetitan(error)
+    if isinstance(error, NotConfigured):
+        return Diagnosis(code="not-configured", text=str(error), hint=_ASKED)
     if isinstance(error, SettingsError):
         return _plain("settings", str(error))
     if isinstance(error, OSError) and error.strerror:
@@ -90,7 +93,8 @@ def _of_servicetitan(error: ServiceTitanError) -> Diagnosis:
         )
     said = f" answered {error.status}: {_end(error.detail)}" if error.status else ""
     trace = f", traceId {error.trace_id}" if error.trace_id else ""
-    where = f" ({error.method} {error.url}{said}{trace})" if error.url else ""
+    url = error.url.partition("?")[0]
+    where = f" ({error.method} {url}{said}{trace})" if url else ""
     return Diagnosis(
         code=error.trouble.code, text=f"{error.trouble.title}{where}", hint=error.trouble.advice
     )

@@ -25,18 +25,9 @@ ROOM = 2_000_000_000
 
 def look_at_settings(subject: Subject) -> Iterator[Finding]:
     """Complete and plausible, without asking anybody."""
-    set_ = subject.settings
-    if missing := set_.missing():
-        names = ", ".join(subject.setting(name) for name in missing)
-        yield Finding(
-            step="settings", status="failed", code="settings-missing", text=f"not set: {names}",
-            hint=f"Run st-pipelines init --environment {subject.environment}, or set them in the "
-            "environment or in .env.",
-        )  # fmt: skip
-        return
+    connection = subject.connection
     found = [*_implausible(subject), *_of_another(subject)]
     yield from found
-    connection = subject.connection
     settings.warehouse(subject.environment)
     settings.history(load_catalog())
     if not any(finding.status == "failed" for finding in found):

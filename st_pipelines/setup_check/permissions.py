@@ -70,7 +70,7 @@ def compare_scopes(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             step="scopes", status="warning", code="scopes-unknown",
             text="unknown, for the token does not tell them",
-            hint="--deep asks each endpoint.",
+            hint="The step 'endpoints' does." if subject.deep else "--deep asks each endpoint.",
         )  # fmt: skip
         return
     wanted = needed(subject.endpoints)
@@ -96,17 +96,32 @@ def compare_scopes(subject: Subject) -> Iterator[Finding]:
 
 
 def ask_each(subject: Subject) -> Iterator[Finding]:
-    """With `deep`: one request to each endpoint of the selection."""
+    """With `deep`: one request to each endpoint of the selection, but for known refusals."""
     if not subject.deep:
         return
+    scopes = subject.claims.scopes if subject.claims else None
+    asked = [e for e in subject.endpoints if scopes is None or e.scope in scopes]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        answers = list(pool.map(lambda endpoint: _answer(subject, endpoint), subject.endpoints))
-    wrong = [error for error in answers if error is not None]
-    for error in wrong:
-        yield failed("endpoints", error)
+        answers = list(pool.map(lambda endpoint: _answer(subject, endpoint), asked))
+    wrong = {e: error for e, error in zip(asked, answers, strict=True) if error is not None}
+    denied = [e for e, error in wrong.items() if isinstance(error, PermissionDenied)]
+    if len(denied) > 1:
+        yield _all_denied(denied, len(asked))
+    for endpoint, error in wrong.items():
+        if len(denied) == 1 or endpoint not in denied:
+            yield failed("endpoints", error)
     if not wrong:
-        number = len(subject.endpoints)
-        yield Finding(step="endpoints", status="ok", text=f"each of {number} can be read")
+        yield Finding(step="endpoints", status="ok", text=f"each of {len(asked)} can be read")
+
+
+def _all_denied(denied: Sequence[Endpoint], number: int) -> Finding:
+    scopes = needed(denied)
+    return Finding(
+        step="endpoints", status="failed", code="scopes-denied", items=tuple(scopes),
+        text=f"{len(denied)} of {number} are refused; their scopes are {_listed(scopes)}",
+        hint="Tick them in the app (developer portal) if they are not; the app's current version "
+        f"acts when {ACCEPT}. What the tenant does not have in ServiceTitan may be refused too.",
+    )  # fmt: skip
 
 
 def _answer(subject: Subject, endpoint: Endpoint) -> ServiceTitanError | None:
