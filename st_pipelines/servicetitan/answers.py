@@ -134,6 +134,7 @@ def unexpected(asked: Asked, answer: Answer, problem: str) -> UnexpectedAnswer:
         method=asked.method,
         url=asked.shown_url,
         status=answer.status,
+        detail=text,
         trouble=trouble("web-page", host=host_of(asked.url)) if page else None,
     )
 

@@ -65,7 +65,11 @@ def write(
             yield f"{file.name} could be read by others and is now yours alone (mode 0600)"
     else:
         handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE)
-        _write_all(handle, section)
+        try:
+            _write_all(handle, section)
+        except OSError:
+            file.unlink()
+            raise
         yield f"{file.name} was written, for you alone to read (mode 0600)"
 
 
@@ -78,15 +82,21 @@ def _append(file: Path, section: bytes) -> bool:
         os.fchmod(handle, PRIVATE)
     before = file.read_bytes()
     gap = b"" if not before else b"\n" if before.endswith(b"\n") else b"\n\n"
-    _write_all(handle, gap + section)
+    try:
+        _write_all(handle, gap + section)
+    except OSError:
+        os.truncate(file, len(before))
+        raise
     return closing
 
 
 def _write_all(handle: int, content: bytes) -> None:
-    with os.fdopen(handle, "wb") as opened:
-        opened.write(content)
-        opened.flush()
-        os.fsync(opened.fileno())
+    try:
+        while content:
+            content = content[os.write(handle, content) :]
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _section(environment: EnvironmentName, values: Mapping[str, str]) -> bytes:

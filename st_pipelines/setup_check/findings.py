@@ -91,7 +91,8 @@ def _of_servicetitan(error: ServiceTitanError) -> Diagnosis:
         return Diagnosis(
             code=_code_of(error), text=f"{where}{_end(str(error.args[0]))}", hint=error.hint
         )
-    said = f" answered {error.status}: {_end(error.detail)}" if error.status else ""
+    said = f" answered {error.status}" if error.status else ""
+    said += f": {_end(error.detail)}" if error.detail else ""
     trace = f", traceId {error.trace_id}" if error.trace_id else ""
     url = error.url.partition("?")[0]
     where = f" ({error.method} {url}{said}{trace})" if url else ""

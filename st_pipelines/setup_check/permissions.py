@@ -103,12 +103,12 @@ def ask_each(subject: Subject) -> Iterator[Finding]:
     asked = [e for e in subject.endpoints if scopes is None or e.scope in scopes]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         answers = list(pool.map(lambda endpoint: _answer(subject, endpoint), asked))
-    wrong = {e: error for e, error in zip(asked, answers, strict=True) if error is not None}
-    denied = [e for e, error in wrong.items() if isinstance(error, PermissionDenied)]
+    wrong = [(e, error) for e, error in zip(asked, answers, strict=True) if error is not None]
+    denied = [e for e, error in wrong if isinstance(error, PermissionDenied)]
     if len(denied) > 1:
         yield _all_denied(denied, len(asked))
-    for endpoint, error in wrong.items():
-        if len(denied) == 1 or endpoint not in denied:
+    for _, error in wrong:
+        if len(denied) < 2 or not isinstance(error, PermissionDenied):
             yield failed("endpoints", error)
     if not wrong:
         yield Finding(step="endpoints", status="ok", text=f"each of {len(asked)} can be read")

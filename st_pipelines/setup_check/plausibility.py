@@ -22,7 +22,7 @@ _PREFIXES: Mapping[str, tuple[str, re.Pattern[str]]] = {
     "app_key": ("ak1.", re.compile(r"ak\d+\.")),
 }
 _PLACEHOLDER = re.compile(
-    r"<.*>|\{.*\}|\[.*\]|x{3,}|\*+|\.{3,}|-+|((cid|cs\d|ak\d)\.)?(your|my|the|enter|insert|paste)"
+    r"<.*>|\$?\{.*\}|\[.*\]|x{3,}|\*+|\.{3,}|-+|((cid|cs\d|ak\d)\.)?(your|my|the|enter|insert|paste)"
     r"[-_ ].*|.*\b(change[-_ ]?me|placeholder|to[-_ ]?do|example|dummy)\b.*|(cid|cs\d|ak\d)\."
     r"(x+|\.+|\*+)?|123456789?0?|none|null|secret|password",
     re.IGNORECASE,

@@ -14,7 +14,8 @@ _SIGNS: dict[Status, str] = {"ok": "✅", "warning": "⚠ ", "failed": "❌", "s
 def line_of(finding: Finding) -> str:
     """Sign, step, what is so and what to do."""
     hint = f". {finding.hint}" if finding.hint else ""
-    return f"{_SIGNS[finding.status]} {finding.step}: {finding.text}{hint}"
+    text = finding.text.removeprefix(f"{finding.step} ")
+    return f"{_SIGNS[finding.status]} {finding.step}: {text}{hint}"
 
 
 def all_well(findings: Sequence[Finding]) -> bool:
