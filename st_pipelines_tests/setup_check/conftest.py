@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Any
 
 import pytest
 
@@ -23,18 +22,25 @@ def _no_proxy_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
+@pytest.fixture(scope="session")
+def flawless() -> Iterator[Sandbox]:
+    with Sandbox(customers=20, now=NOW, requests_per_second=1e9) as running:
+        yield running
+
+
 @pytest.fixture
-def portal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Portal]:
-    """Starts a sandbox with defects, which the settings point to."""
+def portal(flawless: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Portal]:
+    """Starts a sandbox with defects, or takes the one without; the settings point to it."""
     with ExitStack() as running:
 
-        def start(*defects: str, prefix: str = "SERVICETITAN_", **options: Any) -> Sandbox:
-            sandbox = Sandbox(
-                customers=20, now=NOW, requests_per_second=1e9, defects=defects, **options
-            )
+        def start(*defects: str, prefix: str = "SERVICETITAN_") -> Sandbox:
+            sandbox = flawless
+            if defects:
+                own = Sandbox(customers=20, now=NOW, requests_per_second=1e9, defects=defects)
+                sandbox = running.enter_context(own)
             for name, value in sandbox.environment(prefix).items():
                 monkeypatch.setenv(name, value)
-            return running.enter_context(sandbox)
+            return sandbox
 
         yield start
 
