@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -16,6 +18,8 @@ from st_pipelines.catalog.loader import load_catalog
 from st_pipelines.cli import app
 from st_pipelines.definitions import build_definitions
 from st_pipelines.selection import select
+from st_pipelines.servicetitan.troubles import TROUBLES
+from st_pipelines.setup_check import steps
 from st_pipelines_tests.servicetitan.server import ScriptedServer
 from st_pipelines_tests.setup_check.checking import found
 from st_pipelines_tests.setup_check.conftest import Portal
@@ -127,3 +131,16 @@ def test_a_failing_asset_says_what_the_check_says(portal: Portal, defect: str, s
     assert data.description == f"{finding.text}. {finding.hint}"
     assert data.metadata["finding"] == dg.TextMetadataValue(finding.code)
     assert data.metadata["hint"] == dg.TextMetadataValue(finding.hint)
+
+
+def test_the_guide_lists_every_trouble_by_code_and_title() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "setup.md").read_text(encoding="utf-8")
+    for code, (title, _) in TROUBLES.items():
+        assert f"`{code}`" in guide
+        shown = re.sub(r"\{(\w+)\}", lambda place: place[1].upper(), title)
+        assert shown in guide, code
+    package = Path(steps.__file__).parent
+    texts = [file.read_text() for file in package.glob("*.py")]
+    codes = {code for text in texts for code in re.findall(r'code="([\w-]+)"', text)}
+    assert len(codes) > 15
+    assert [code for code in sorted(codes) if f"`{code}`" not in guide] == []
