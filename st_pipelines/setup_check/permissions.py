@@ -96,9 +96,7 @@ def compare_scopes(subject: Subject) -> Iterator[Finding]:
 
 
 def ask_each(subject: Subject) -> Iterator[Finding]:
-    """With `deep`: one request to each endpoint of the selection, but for known refusals."""
-    if not subject.deep:
-        return
+    """One request to each endpoint of the selection, but for known refusals."""
     scopes = subject.claims.scopes if subject.claims else None
     asked = [e for e in subject.endpoints if scopes is None or e.scope in scopes]
     with ThreadPoolExecutor(_AT_ONCE) as pool:

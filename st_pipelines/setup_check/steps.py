@@ -28,11 +28,13 @@ class Step:
         name: begins its lines.
         look: finds.
         needs: steps without whose success it would only repeat their trouble.
+        deep: taken only if the subject asks for it.
     """
 
     name: str
     look: Look
     needs: tuple[str, ...] = ()
+    deep: bool = False
 
 
 STEPS: tuple[Step, ...] = (
@@ -43,7 +45,7 @@ STEPS: tuple[Step, ...] = (
     Step(name="token", look=network.get_token, needs=("auth host",)),
     Step(name="access", look=permissions.make_a_call, needs=("api host", "token")),
     Step(name="scopes", look=permissions.compare_scopes, needs=("token",)),
-    Step(name="endpoints", look=permissions.ask_each, needs=("access",)),
+    Step(name="endpoints", look=permissions.ask_each, needs=("access",), deep=True),
     Step(name="warehouse", look=local.look_at_warehouse),
     Step(name="time zone", look=local.look_at_time_zone, needs=("settings",)),
     Step(name="definitions", look=local.load_definitions, needs=("settings",)),
@@ -62,6 +64,8 @@ def check(subject: Subject, steps: Sequence[Step] = STEPS) -> Iterator[Finding]:
     """
     stopped: set[str] = set()
     for step in steps:
+        if step.deep and not subject.deep:
+            continue
         if blocking := [name for name in step.needs if name in stopped]:
             stopped.add(step.name)
             needed = " and ".join(blocking)
