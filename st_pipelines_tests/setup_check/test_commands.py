@@ -112,7 +112,8 @@ def test_scopes_of_an_opaque_token_are_unknown(server: ScriptedServer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("defect", "step"), [("scope-not-accepted", "endpoints"), ("secret-rotated", "token")]
+    ("defect", "step"),
+    [("scope-not-accepted", "endpoints"), ("secret-rotated", "token"), ("wrong-tenant", "access")],
 )
 def test_a_failing_asset_says_what_the_check_says(portal: Portal, defect: str, step: str) -> None:
     portal(defect)

@@ -128,11 +128,13 @@ def test_an_app_that_gets_no_token(portal: Portal) -> None:
 
 
 def test_a_tenant_id_of_another_tenant(portal: Portal) -> None:
-    portal("wrong-tenant")
+    sandbox = portal("wrong-tenant")
+    where = WHERE.format(url=sandbox.url, tenant="1000009999")
     assert troubles() == [
-        "❌ access: the token is for another tenant than 1000009999. It was issued for tenant "
-        "1000000001: correct TENANT_ID, or take the client id and secret that were issued for "
-        "tenant 1000009999."
+        f"❌ access: the token is for another tenant than 1000009999 (GET {where} answered 404: "
+        "Unable to match incoming request to an operation). It was issued for tenant 1000000001: "
+        "correct TENANT_ID, or take the client id and secret that were issued for tenant "
+        "1000009999."
     ]
 
 
