@@ -250,6 +250,19 @@ def test_a_proxy_that_refuses(
     assert lines_of_api_host("name.invalid", monkeypatch) == [f"❌ api host: {told}"]
 
 
+def test_a_proxy_that_refuses_a_request_without_tls(
+    portal: Portal, serve: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox = portal()
+    monkeypatch.setenv("HTTP_PROXY", f"http://{serve(407)}")
+    told = "Put them into HTTPS_PROXY, as http://user:password@proxy:port, or have this machine"
+    assert troubles() == [
+        f"❌ {step}: the proxy asks for a user and password (GET {sandbox.url}/). {told} let "
+        "through without."
+        for step in ("auth host", "api host")
+    ]
+
+
 def test_a_proxy_is_named_without_its_password(
     portal: Portal, serve: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
