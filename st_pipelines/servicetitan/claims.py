@@ -21,10 +21,12 @@ class Claims:
     Attributes:
         tenants: ids of the tenants it is for; empty where it does not say.
         scopes: what it allows, such as `tn.jpm.jobs:r`; None where it does not say.
+        lifetime: seconds from its beginning to its end; None where it does not say.
     """
 
     tenants: frozenset[str]
     scopes: frozenset[str] | None
+    lifetime: int | None = None
 
 
 def claims_of(token: SecretStr | None) -> Claims | None:
@@ -48,7 +50,13 @@ def claims_of(token: SecretStr | None) -> Claims | None:
     return Claims(
         tenants=frozenset(_words(claims.get("tenant"))),
         scopes=None if scope is None else frozenset(_words(scope)),
+        lifetime=_seconds(claims.get("nbf", claims.get("iat")), claims.get("exp")),
     )
+
+
+def _seconds(start: Any, end: Any) -> int | None:
+    known = isinstance(start, int | float) and isinstance(end, int | float)
+    return int(end) - int(start) if known else None
 
 
 def _words(value: Any) -> Iterable[str]:

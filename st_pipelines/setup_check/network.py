@@ -10,7 +10,8 @@ from email.utils import parsedate_to_datetime
 from requests.utils import get_environ_proxies, select_proxy
 
 from st_pipelines import settings
-from st_pipelines.servicetitan.auth import TokenSource
+from st_pipelines.servicetitan.auth import Token, TokenSource
+from st_pipelines.servicetitan.claims import Claims
 from st_pipelines.servicetitan.connection import Connection
 from st_pipelines.servicetitan.diagnosis import host_of
 from st_pipelines.servicetitan.errors import AuthenticationFailed, ServiceTitanError, Unreachable
@@ -90,7 +91,17 @@ def get_token(subject: Subject) -> Iterator[Finding]:
     except AuthenticationFailed as error:
         yield failed("token", _explained_by_another(subject, error))
         return
-    yield Finding(step="token", status="ok", text=f"issued for {token.lifetime:,.0f} s")
+    yield Finding(step="token", status="ok", text=_what_it_says(token, subject.claims))
+
+
+def _what_it_says(token: Token, claims: Claims | None) -> str:
+    """Life, tenant and scopes, as far as the token tells them."""
+    if claims is None:
+        return f"issued for {token.lifetime:,.0f} s; it tells neither tenant nor scopes"
+    seconds = token.lifetime if claims.lifetime is None else claims.lifetime
+    tenant = f", for tenant {', '.join(sorted(claims.tenants))}" if claims.tenants else ""
+    scopes = "" if claims.scopes is None else f", with {len(claims.scopes)} scopes"
+    return f"issued for {seconds:,.0f} s{tenant}{scopes}"
 
 
 def _explained_by_another(subject: Subject, error: AuthenticationFailed) -> ServiceTitanError:

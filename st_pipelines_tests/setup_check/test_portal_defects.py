@@ -26,7 +26,7 @@ def test_a_good_set_up_is_all_green(portal: Portal) -> None:
         f"✅ auth host: {url} answers",
         f"✅ api host: {url} answers",
         "✅ clock: right to within half a minute",
-        "✅ token: issued for 900 s",
+        "✅ token: issued for 900 s, for tenant 1000000001, with 107 scopes",
         "✅ access: tenant 1000000001 and the app key are accepted (crm.customers can be read)",
         "✅ scopes: the token has all 3 of the selection",
         "✅ endpoints: each of 3 can be read",
@@ -74,6 +74,7 @@ def test_scopes_of_an_opaque_token_are_found_by_asking(portal: Portal) -> None:
     assert troubles() == [
         "⚠  scopes: unknown, for the token does not tell them. --deep asks each endpoint."
     ]
+    assert line_of(found()[4]) == "✅ token: issued for 900 s; it tells neither tenant nor scopes"
     del sandbox
     portal("opaque-token", "scope-missing:tn.jpm.jobs:r", "scope-missing:tn.crm.customers:r")
     assert troubles(deep=True)[1:] == [
