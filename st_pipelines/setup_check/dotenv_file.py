@@ -103,18 +103,10 @@ def _section(environment: EnvironmentName, values: Mapping[str, str]) -> bytes:
     lines = [f"# {environment}"]
     for field, value in values.items():
         name = setting_name(environment, field)
-        line = f"{name}={_spelt(value)}"
+        line = f"{name}={value}"
         if dotenv_values(stream=StringIO(line)) != {name: value}:
             raise SettingsError(
                 f"{name} has characters that .env cannot hold: set it as an environment variable"
             )
         lines.append(line)
     return ("\n".join(lines) + "\n").encode()
-
-
-def _spelt(value: str) -> str:
-    """Plain where that is read as it stands, else in quotes."""
-    if value.replace(".", "").replace("-", "").replace("_", "").replace("/", "").isalnum():
-        return value
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
