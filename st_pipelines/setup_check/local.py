@@ -28,7 +28,6 @@ def look_at_settings(subject: Subject) -> Iterator[Finding]:
     connection = subject.connection
     found = [*_implausible(subject), *_of_another(subject)]
     yield from found
-    settings.warehouse(subject.environment)
     settings.history(load_catalog())
     if not any(finding.status == "failed" for finding in found):
         text = (

@@ -271,6 +271,17 @@ def test_a_call_that_is_refused(server: ScriptedServer, canned: Canned, told: st
     assert troubles()[0] == "❌ access: " + told.format(where=where, host=host)
 
 
+@pytest.mark.parametrize("status", [403, 404])
+def test_one_endpoint_that_is_refused_is_not_the_apps_trouble(
+    server: ScriptedServer, status: int
+) -> None:
+    server.rule = lambda seen: Canned(status=status) if "customers" in seen.path else None
+    [access] = [finding for finding in found() if finding.step == "access"]
+    assert line_of(access) == (
+        "✅ access: tenant 4711 and the app key are accepted (jpm.jobs can be read)"
+    )
+
+
 def test_a_failed_step_skips_what_depends_on_it_and_nothing_else(portal: Portal) -> None:
     portal("secret-rotated")
     assert [line_of(f) for f in found() if f.status == "skipped"] == [

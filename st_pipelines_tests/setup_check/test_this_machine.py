@@ -161,6 +161,16 @@ def test_other_settings_are_looked_at_too(
     ]
 
 
+def test_settings_of_the_warehouse_are_told_with_it(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ST_PUBLISH_SECONDS", "often")
+    assert troubles()[-1] == (
+        "❌ warehouse: ST_PUBLISH_SECONDS: 'often' is no number of seconds: give one such as 300, "
+        "or 0 to publish no read copy"
+    )
+
+
 @pytest.mark.parametrize("zone", [None, "UTC"])
 def test_a_time_zone_that_is_not_set(
     portal: Portal, monkeypatch: pytest.MonkeyPatch, zone: str | None
