@@ -10,13 +10,14 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
+from typing import TypeAlias
 
 from st_pipelines.sandbox.access import Credentials
 from st_pipelines.sandbox.kinds import DEFECTS
 
 OTHER_TENANT = "1000009999"
 OTHER_APP_KEY = "ak1.sandbox.of-another-app"
-_ANSWERS = (401, 403, 404)
+_ANSWERS = ("401", "403", "404")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,7 +95,7 @@ def read_defects(texts: Iterable[str], known: Credentials) -> Portal:
     return portal
 
 
-_Changes = tuple[dict[str, object], str]
+_Changes: TypeAlias = tuple[dict[str, object], str]
 
 
 def _scope_missing(portal: Portal, value: str, known: Credentials) -> _Changes:
@@ -135,11 +136,11 @@ def _wrong_tenant(portal: Portal, value: str, known: Credentials) -> _Changes:
 
 
 def _wrong_app_key(portal: Portal, value: str, known: Credentials) -> _Changes:
-    answer = int(value) if value.isdecimal() else 401
-    if value and answer not in _ANSWERS:
-        raise ValueError(f"--defect wrong-app-key:{value}: name one of {_ANSWERS}")
+    answer = value or _ANSWERS[0]
+    if answer not in _ANSWERS:
+        raise ValueError(f"--defect wrong-app-key:{value}: name one of {', '.join(_ANSWERS)}")
     holds = {**portal.holds, "APP_KEY": OTHER_APP_KEY}
-    return {"holds": holds, "key_answer": answer}, f"the portal shows APP_KEY={known.app_key}"
+    return {"holds": holds, "key_answer": int(answer)}, f"the portal shows APP_KEY={known.app_key}"
 
 
 def _secret_rotated(portal: Portal, value: str, known: Credentials) -> _Changes:
@@ -148,10 +149,10 @@ def _secret_rotated(portal: Portal, value: str, known: Credentials) -> _Changes:
 
 def _wrong_clock(portal: Portal, value: str, known: Credentials) -> _Changes:
     try:
-        seconds = float(value or 600)
-    except ValueError:
+        off = timedelta(seconds=float(value or 600))
+    except (ValueError, OverflowError):
         raise ValueError(f"--defect wrong-clock:{value}: give seconds, such as -90") from None
-    return {"clock_off": timedelta(seconds=seconds)}, "restart without this"
+    return {"clock_off": off}, "restart without this"
 
 
 _CHANGES: Mapping[str, Callable[[Portal, str, Credentials], _Changes]] = {

@@ -40,10 +40,13 @@ def make_a_call(subject: Subject) -> Iterator[Finding]:
 def _askable(subject: Subject) -> list[Endpoint]:
     """Where a call should succeed: what the token has a scope for, of the selection first."""
     everything = [*subject.endpoints, *load_catalog()]
+    everything.sort(key=lambda endpoint: endpoint.by_day)  # an aggregate costs more than a record
     scopes = subject.claims.scopes if subject.claims else None
     fitting = [e for e in everything if scopes is None or e.scope in scopes] or everything
-    by_scope = {endpoint.scope: endpoint for endpoint in reversed(fitting) if not endpoint.by_day}
-    return sorted(by_scope.values(), key=fitting.index)
+    first_of: dict[str, Endpoint] = {}
+    for endpoint in fitting:
+        first_of.setdefault(endpoint.scope, endpoint)
+    return list(first_of.values())
 
 
 def _refused_everywhere(
@@ -52,8 +55,8 @@ def _refused_everywhere(
     """What the refusals of several endpoints have in common: one alone stays what it is."""
     first, scopes = refusals[0], subject.claims.scopes if subject.claims else None
     codes = {error.trouble.code if error.trouble else "" for error in refusals}
-    connected = codes == {"scope-missing"} and scopes
-    if len(refusals) > 1 and codes <= _OF_ONE_SCOPE and not connected:
+    other_scopes = codes == {"scope-missing"} and scopes
+    if len(refusals) > 1 and codes <= _OF_ONE_SCOPE and not other_scopes:
         first.trouble = trouble("app-not-connected")
     return first
 

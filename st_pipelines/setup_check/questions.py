@@ -12,6 +12,7 @@ from st_pipelines.settings import (
     load_settings,
     setting_name,
 )
+from st_pipelines.setup_check.findings import diagnosed
 from st_pipelines.setup_check.plausibility import NAMES, Doubt, doubts
 
 _HIDDEN = ("client_secret", "app_key")
@@ -68,7 +69,7 @@ def objection(environment: EnvironmentName, field: str, value: str) -> str:
     try:
         load_settings(environment, **{field: value})
     except SettingsError as error:
-        return str(error)
+        return diagnosed(error).text
     return ""
 
 

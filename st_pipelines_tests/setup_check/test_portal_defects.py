@@ -6,7 +6,9 @@ import pytest
 
 from st_pipelines.sandbox.access import Credentials
 from st_pipelines.sandbox.portal import read_defects
+from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.setup_check.report import line_of
+from st_pipelines_tests.conftest import NOW
 from st_pipelines_tests.servicetitan.server import Canned, ScriptedServer
 from st_pipelines_tests.setup_check.checking import ACCEPTS, CUSTOMERS, found, troubles
 from st_pipelines_tests.setup_check.conftest import Portal
@@ -282,6 +284,22 @@ def test_one_endpoint_that_is_refused_is_not_the_apps_trouble(
     )
 
 
+@pytest.mark.parametrize(("scopes", "begins"), [
+    (["tn.mads.performance:r"], ["❌ scopes: the token lacks 3 of the 3 scopes"]),
+    (["tn.odd:r"], ["❌ access: the token lacks the scope tn.crm.customers:r", "❌ scopes: "]),
+    ([], ["❌ access: every endpoint that was asked is refused", "❌ scopes: "]),
+])  # fmt: skip
+def test_a_token_with_few_scopes(
+    monkeypatch: pytest.MonkeyPatch, scopes: list[str], begins: list[str]
+) -> None:
+    """One that can be used for anything shows that app key and tenant are right."""
+    with Sandbox(customers=20, now=NOW, scopes=scopes) as narrow:
+        for name, value in narrow.environment().items():
+            monkeypatch.setenv(name, value)
+        lines = [line for line in troubles() if line.startswith("❌")]
+    assert [line[: len(begin)] for line, begin in zip(lines, begins, strict=True)] == begins
+
+
 def test_a_failed_step_skips_what_depends_on_it_and_nothing_else(portal: Portal) -> None:
     portal("secret-rotated")
     assert [line_of(f) for f in found() if f.status == "skipped"] == [
@@ -294,7 +312,9 @@ def test_a_failed_step_skips_what_depends_on_it_and_nothing_else(portal: Portal)
 @pytest.mark.parametrize(("text", "told"), [
     ("scope", "there is no defect 'scope': name one of scope-missing, "),
     ("wrong-clock:late", "--defect wrong-clock:late: give seconds"),
-    ("wrong-app-key:500", "--defect wrong-app-key:500: name one of"),
+    ("wrong-clock:inf", "--defect wrong-clock:inf: give seconds"),
+    ("wrong-app-key:500", "--defect wrong-app-key:500: name one of 401, 403, 404"),
+    ("wrong-app-key:no", "--defect wrong-app-key:no: name one of 401"),
 ])  # fmt: skip
 def test_a_defect_that_does_not_exist_is_named(text: str, told: str) -> None:
     with pytest.raises(ValueError, match=told):
