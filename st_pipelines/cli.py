@@ -14,8 +14,9 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from st_pipelines import cli_setup
 from st_pipelines.catalog.model import Catalog
-from st_pipelines.sandbox.kinds import KINDS
+from st_pipelines.sandbox.kinds import DEFECTS, KINDS
 from st_pipelines.servicetitan.errors import ServiceTitanError
 from st_pipelines.settings import SettingsError, environment_name
 from st_pipelines.warehouse.errors import WarehouseError
@@ -28,6 +29,8 @@ app = typer.Typer(
 )
 catalog_app = typer.Typer(no_args_is_help=True, help="The list of endpoints.")
 app.add_typer(catalog_app, name="catalog")
+for command in (cli_setup.init, cli_setup.scopes, cli_setup.check):
+    app.command()(command)
 
 Customers = Annotated[int, typer.Option(min=1, help="Size of the company in the sandbox.")]
 Seed = Annotated[int, typer.Option(help="The same seed makes the same company.")]
@@ -38,6 +41,13 @@ Faults = Annotated[
         help="Answer some requests wrongly, such as 503:0.05; repeatable. Kinds: "
         + ", ".join(KINDS)
         + "; and for token requests token-500 and so on.",
+    ),
+]
+Defects = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KIND[:VALUE]",
+        help="Set the app up wrongly; repeatable. Kinds: " + ", ".join(DEFECTS) + ".",
     ),
 ]
 Api = Annotated[str | None, typer.Option(help="Only this API, such as jpm.")]
@@ -91,6 +101,7 @@ def sandbox(
     churn: Annotated[
         float, typer.Option(help="Probability of a data request to find records moved, 0 to 1.")
     ] = 0,
+    defect: Defects = None,
     until_input_ends: Annotated[
         bool, typer.Option("--until-input-ends", hidden=True, help="Stop with the caller.")
     ] = False,
@@ -98,7 +109,8 @@ def sandbox(
     """Run a ServiceTitan on this machine, until Ctrl-C.
 
     With --fault it answers some requests wrongly, by seed and number of the request; with --churn
-    it creates, changes, ties, deactivates, deletes and revives records while they are read.
+    it creates, changes, ties, deactivates, deletes and revives records while they are read; with
+    --defect the app is set up wrongly, for practising docs/setup.md.
     """
     from st_pipelines.sandbox.faults import read_faults
     from st_pipelines.sandbox.server import serve
@@ -109,7 +121,10 @@ def sandbox(
     if until_input_ends:
         threading.Thread(target=_stop_with_the_caller, daemon=True).start()
     faults = read_faults(fault or ())
-    serve(port=port, seed=seed, customers=customers, now=moment, faults=faults, churn=churn)
+    serve(
+        port=port, seed=seed, customers=customers, now=moment, faults=faults, churn=churn,
+        defects=defect or (),
+    )  # fmt: skip
 
 
 def _stop_with_the_caller() -> None:

@@ -1,4 +1,7 @@
-"""The one place where an error of ours becomes a failure that Dagster shows."""
+"""The one place where an error of ours becomes a failure that Dagster shows.
+
+What it says is what `st-pipelines check` says: both have it from `setup_check.findings`.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import dagster as dg
 
 from st_pipelines.servicetitan.errors import ServiceTitanError
 from st_pipelines.settings import SettingsError
+from st_pipelines.setup_check.findings import Diagnosis, diagnosed
 from st_pipelines.warehouse.errors import WarehouseError
 from st_pipelines.warehouse.staging import MalformedRecords
 
@@ -35,12 +39,11 @@ def explained(retry_number: int) -> Iterator[None]:
     try:
         yield
     except (ServiceTitanError, SettingsError, WarehouseError, MalformedRecords) as error:
-        failure = _failure(error)
+        failure = _failure(error, diagnosed(error))
     except OSError as error:
         if error.strerror is None:
             raise
-        where = f" ({error.filename})" if error.filename else ""
-        failure = dg.Failure(f"{error.strerror}{where}: nothing was loaded")
+        failure = dg.Failure(f"{diagnosed(error).text}: nothing was loaded")
     else:
         return
     if failure.allow_retries and retry_number < RETRIES:
@@ -49,16 +52,18 @@ def explained(retry_number: int) -> Iterator[None]:
     raise failure from None
 
 
-def _failure(error: Exception) -> dg.Failure:
+def _failure(error: Exception, told: Diagnosis) -> dg.Failure:
+    """What `st-pipelines check` says of the same error, with its parts as metadata."""
     facts = {
         "error": type(error).__name__,
+        "finding": told.code,
         "status": getattr(error, "status", None),
         "url": getattr(error, "url", None),
         "trace_id": getattr(error, "trace_id", None),
-        "hint": getattr(error, "hint", None),
+        "hint": told.hint,
     }
     return dg.Failure(
-        description=str(error),
+        description=told.line,
         metadata={name: str(value) for name, value in facts.items() if value},
         allow_retries=not getattr(error, "permanent", False),
     )

@@ -29,7 +29,7 @@ from pydantic_settings import SettingsConfigDict
 from st_pipelines.catalog.model import Catalog
 from st_pipelines.selection import select
 from st_pipelines.servicetitan.connection import Connection
-from st_pipelines.sources.errors import SettingsError
+from st_pipelines.sources.errors import NotConfigured, SettingsError
 from st_pipelines.sources.gathering import Gathered, gather, sealed
 from st_pipelines.sources.places import Places, managers, near_sources, place_sources
 from st_pipelines.sources.source import Handed
@@ -304,7 +304,7 @@ def require_complete(environment: EnvironmentName, settings: EnvironmentSettings
     if missing:
         others = settings.gathered.asked[3:]  # after arguments, environment and .env
         also = f", or in {' or '.join(others)}" if others else ""
-        raise SettingsError(
+        raise NotConfigured(
             f"{environment} is not configured: set {', '.join(missing)} "
             f"in the environment or in {env_file().name}{also}"
         )
@@ -514,6 +514,11 @@ def additions_file() -> Path:
     """The user's additions to the catalogue: `ST_CATALOG`, or `st_catalog.json` here."""
     values = _values()
     return Path(str(values.get("ST_CATALOG") or "st_catalog.json").strip())
+
+
+def setting_name(environment: EnvironmentName, field: str) -> str:
+    """The name under which a field is set, such as `SERVICETITAN_CLIENT_ID`."""
+    return _prefix(environment) + field.upper()
 
 
 def _prefix(environment: EnvironmentName) -> str:

@@ -91,11 +91,14 @@ def test_curated_facts_that_meet_no_endpoint_are_told(tmp_path: Path) -> None:
 
 def test_the_sandbox_serves_until_it_is_told_to_stop() -> None:
     process = subprocess.Popen(
-        [*COMMAND, "sandbox", "--port", "0", "--customers", "20"], stdout=subprocess.PIPE, text=True
-    )
+        [*COMMAND, "sandbox", "--port", "0", "--customers", "20", "--defect", "wrong-tenant"],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
     try:
         assert process.stdout
-        url = process.stdout.readline().strip()
+        url, *values, remedy = [process.stdout.readline().strip() for _ in range(9)]
+        assert "export SERVICETITAN_TENANT_ID=1000009999" in values
+        assert remedy == "# wrong-tenant: the portal shows TENANT_ID=1000000001"
         assert requests.get(f"{url}/_sandbox/state", timeout=10).status_code == 200
     finally:
         process.send_signal(signal.SIGINT)

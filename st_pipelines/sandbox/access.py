@@ -9,9 +9,13 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from secrets import token_urlsafe
+from typing import TYPE_CHECKING, Any
 
 import jwt
+
+if TYPE_CHECKING:
+    from st_pipelines.sandbox.portal import Portal
 
 APP_KEY = "ak1.sandbox"
 SIGNING_KEY = "the sandbox signs with this; it guards nothing"
@@ -59,12 +63,16 @@ class Gate:
         tenants: credentials by tenant id.
         scopes: what the app may read.
         token_seconds: how long a token lives, in real time.
+        portal: how things stand with the app; well if None.
     """
 
     def __init__(
-        self, tenants: Mapping[str, Credentials], scopes: tuple[str, ...], token_seconds: float
-    ) -> None:
-        self.scopes = scopes
+        self, tenants: Mapping[str, Credentials], scopes: tuple[str, ...], token_seconds: float,
+        portal: Portal | None = None,
+    ) -> None:  # fmt: skip
+        self.scopes = scopes if portal is None else portal.scopes(scopes)
+        self._portal = portal
+        self._opaque: dict[str, Mapping[str, Any]] = {}
         self.token_seconds = token_seconds
         self._tenants = tenants
         self._by_client = {known.client_id: known for known in tenants.values()}
@@ -82,36 +90,55 @@ class Gate:
         if form.get("grant_type") != "client_credentials":
             raise Refused(400, "unsupported_grant_type")
         known = self._by_client.get(client)
-        if known is None or secret not in self._accepted.get(client, (known.client_secret,)):
+        if known is None or secret not in self._secrets_of(client, known):
             raise Refused(400, "invalid_client")
+        if self._portal and not self._portal.known:
+            raise Refused(400, "Application not found.")
+        if self._portal and not self._portal.grants:
+            raise Refused(400, "unauthorized_client")
         now = time.time()
         claims = {
             "iss": "sandbox", "client_id": client, "tenant": known.tenant_id, "nbf": int(now),
             "exp": now + self.token_seconds, "scope": list(self.scopes),
         }  # fmt: skip
         return {
-            "access_token": jwt.encode(claims, SIGNING_KEY, algorithm="HS256"),
+            "access_token": self._spelt(claims),
             "expires_in": int(self.token_seconds),
             "token_type": "Bearer",
             "scope": " ".join(self.scopes),
         }
+
+    def _secrets_of(self, client: str, known: Credentials) -> frozenset[str]:
+        now = self._portal.secret_of(known) if self._portal else known.client_secret
+        return self._accepted.get(client, frozenset({now}))
+
+    def _spelt(self, claims: Mapping[str, Any]) -> str:
+        if self._portal and self._portal.opaque:
+            token = token_urlsafe(48)
+            self._opaque[token] = claims
+            return token
+        return jwt.encode(dict(claims), SIGNING_KEY, algorithm="HS256")
 
     def check(self, authorization: str, app_key: str, tenant: str) -> frozenset[str]:
         """The scopes of a data request. Raises Refused."""
         # Both a bare token and "Bearer <token>" are accepted (facts 1.5).
         token = authorization.removeprefix("Bearer ").strip()
         try:
-            claims = _claims(token)
+            claims = self._opaque.get(token) or _claims(token)
         except jwt.PyJWTError:
             raise Refused(401, "Invalid or missing access token.") from None
         if claims["exp"] <= time.time():
             raise Refused(401, "The access token has expired.")
         if app_key != self._tenants[claims["tenant"]].app_key:
             # Nobody knows what ServiceTitan answers (facts 1.10); 401 is this sandbox's choice.
-            raise Refused(401, "Invalid application key.")
+            answer = self._portal.key_answer if self._portal else 401
+            raise Refused(answer, "Invalid application key." if answer == 401 else "")
         if claims["tenant"] != tenant:
             raise Refused(404)
-        return frozenset(claims["scope"])
+        if self._portal and not self._portal.connected:
+            return frozenset()
+        refused = self._portal.not_accepted if self._portal else frozenset()
+        return frozenset(claims["scope"]) - refused
 
 
 @lru_cache(maxsize=64)

@@ -19,6 +19,7 @@ from st_pipelines.sandbox import answers, feed, records
 from st_pipelines.sandbox.access import Credentials, Gate, RateLimit, Refused
 from st_pipelines.sandbox.churn import Churn
 from st_pipelines.sandbox.faults import Faults
+from st_pipelines.sandbox.portal import Portal
 from st_pipelines.sandbox.selection import BadRequest, read_selection, select
 from st_pipelines.sandbox.world import World
 
@@ -94,12 +95,13 @@ class Api:
     def __init__(
         self, *, catalog: Catalog, worlds: Mapping[str, World],
         tenants: Mapping[str, Credentials], scopes: tuple[str, ...], manners: Manners,
-        played: Faults, churn: Churn,
+        played: Faults, churn: Churn, portal: Portal | None = None,
     ) -> None:  # fmt: skip
         self.worlds = worlds
         self.log = Log()
         self.faults: list[Fault] = []
-        self.gate = Gate(tenants, scopes, manners.token_seconds)
+        self.gate = Gate(tenants, scopes, manners.token_seconds, portal)
+        self._portal = portal or Portal()
         self.limit = RateLimit(manners.requests_per_second, manners.clock)
         self._manners = manners
         self.played = played
@@ -124,6 +126,7 @@ class Api:
         response = self._fault(request) or await self._token(request)
         if play is not None:
             response = play(request, response)
+        self._date(response)
         self.log.note(Seen(path="/connect/token", query={}, status=response.status_code))
         return response
 
@@ -152,8 +155,13 @@ class Api:
             response = answers.packed(response, accepted, self._manners.gzip_level)
         else:
             response = play(request, response)
+        self._date(response)
         self.log.note(Seen(path=template, query=query, status=response.status_code, tenant=tenant))
         return response
+
+    def _date(self, response: Response) -> None:
+        if date := self._portal.date:
+            response.headers["Date"] = date
 
     def _fault(self, request: Request) -> Response | None:
         answered = (fault(request) for fault in self.faults)

@@ -1,4 +1,4 @@
-"""The faults that the sandbox can play. Imports little: the command's help reads it."""
+"""The faults and defects that the sandbox can play. Imports little: the command's help reads it."""
 
 from __future__ import annotations
 
@@ -33,3 +33,18 @@ KINDS: Mapping[str, str] = {
 
 TOKEN = "token-"
 """Before the name of a kind: it hits token requests instead of data requests."""
+
+DEFECTS: Mapping[str, str] = {
+    "scope-missing": "a scope is not ticked; which: scope-missing:tn.jpm.jobs:r",
+    "scope-surplus": "a scope is ticked that nothing needs, by itself one that writes",
+    "scope-not-accepted": "the token names a scope that the admin has not accepted yet",
+    "app-not-connected": "the tenant has not connected the app: tokens, but 403 everywhere",
+    "app-unknown": "the token endpoint does not find the application",
+    "no-grant": "the token endpoint knows the client and gives no token",
+    "opaque-token": "tokens tell neither tenant nor scopes",
+    "wrong-tenant": "the tenant id that you hold is another's",
+    "wrong-app-key": "the app key that you hold is another's; wrong-app-key:404 sets the answer",
+    "secret-rotated": "the client secret that you hold was deleted",
+    "wrong-clock": "answers are dated 600 s ahead; wrong-clock:-90 sets another difference",
+}
+"""What may be wrong in the developer portal, by the tenant's admin, or with what you hold."""

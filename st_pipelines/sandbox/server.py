@@ -21,6 +21,7 @@ from st_pipelines.sandbox.api import Api, Fault, Manners, Seen
 from st_pipelines.sandbox.churn import Churn
 from st_pipelines.sandbox.control import Control
 from st_pipelines.sandbox.faults import Faults
+from st_pipelines.sandbox.portal import read_defects
 from st_pipelines.sandbox.wire import Protocol
 from st_pipelines.sandbox.world import World
 
@@ -46,9 +47,10 @@ class Sandbox:
         requests_per_second, token_seconds, export_batch, gzip_level, live, clock: see `Manners`.
         faults: probabilities by kind, see `kinds.KINDS`.
         churn: probability of a data request to find that records have moved, see `churn.Churn`.
+        defects: of the app's set-up, see `kinds.DEFECTS`.
 
     Raises:
-        ValueError: there is no such fault, or a probability is not from 0 to 1.
+        ValueError: there is no such fault or defect, or a probability is not from 0 to 1.
     """
 
     app_key = APP_KEY
@@ -59,11 +61,12 @@ class Sandbox:
         scopes: Iterable[str] | None = None, requests_per_second: float = 60.0,
         token_seconds: float = 900, export_batch: int = 5000, gzip_level: int = 0,
         live: bool = False, clock: Callable[[], float] = time.monotonic,
-        faults: Mapping[str, float] | None = None, churn: float = 0,
+        faults: Mapping[str, float] | None = None, churn: float = 0, defects: Iterable[str] = (),
     ) -> None:  # fmt: skip
         self._seed = seed
         catalog, now = catalog or load_catalog(), now or datetime.now(timezone.utc)
         self.tenants = tuple(Credentials.of_tenant(number) for number in range(tenants))
+        self.portal = read_defects(defects, self.tenants[0])
         self.worlds = {
             known.tenant_id: World(
                 catalog=catalog, seed=seed + number, customers=customers, now=now,
@@ -79,7 +82,7 @@ class Sandbox:
                 requests_per_second=requests_per_second, token_seconds=token_seconds,
                 export_batch=export_batch, gzip_level=gzip_level, live=live, clock=clock,
             ),
-            played=Faults(faults or {}, seed), churn=Churn(churn, seed),
+            played=Faults(faults or {}, seed), churn=Churn(churn, seed), portal=self.portal,
         )  # fmt: skip
         self._socket = socket.create_server((HOST, port), backlog=512)
         self.url = f"http://{HOST}:{self._socket.getsockname()[1]}"
@@ -94,7 +97,7 @@ class Sandbox:
         return uvicorn.Server(
             uvicorn.Config(
                 application, log_level="warning", access_log=False, lifespan="off",
-                timeout_graceful_shutdown=1, http=Protocol,
+                timeout_graceful_shutdown=1, http=Protocol, date_header=not self.portal.clock_off,
             )
         )  # fmt: skip
 
@@ -199,22 +202,27 @@ class Sandbox:
         self.stop()
 
     def environment(self, prefix: str = "SERVICETITAN_") -> dict[str, str]:
-        """The environment variables that point a client at the first tenant."""
-        return {
-            f"{prefix}API_URL": self.url,
-            f"{prefix}AUTH_URL": self.url,
-            f"{prefix}CLIENT_ID": self.client_id,
-            f"{prefix}CLIENT_SECRET": self.client_secret,
-            f"{prefix}APP_KEY": self.app_key,
-            f"{prefix}TENANT_ID": self.tenant_id,
-            f"{prefix}TIMEZONE": "America/New_York",
+        """The environment variables that point a client at the first tenant.
+
+        A defect may have it that they are not the right ones.
+        """
+        held = {
+            "API_URL": self.url,
+            "AUTH_URL": self.url,
+            "CLIENT_ID": self.client_id,
+            "CLIENT_SECRET": self.client_secret,
+            "APP_KEY": self.app_key,
+            "TENANT_ID": self.tenant_id,
+            "TIMEZONE": "America/New_York",
+            **self.portal.holds,
         }
+        return {f"{prefix}{name}": value for name, value in held.items()}
 
 
 def serve(
     *, port: int = 0, seed: int = 7, customers: int = 2000, now: datetime | None = None,
     tenants: int = 1, requests_per_second: float = 60.0, gzip_level: int = 0,
-    faults: Mapping[str, float] | None = None, churn: float = 0,
+    faults: Mapping[str, float] | None = None, churn: float = 0, defects: Iterable[str] = (),
 ) -> None:  # fmt: skip
     """Serve until Ctrl-C. Prints the address and the settings to export.
 
@@ -223,9 +231,12 @@ def serve(
     sandbox = Sandbox(
         port=port, seed=seed, customers=customers, now=now, tenants=tenants, live=now is None,
         requests_per_second=requests_per_second, gzip_level=gzip_level, faults=faults, churn=churn,
+        defects=defects,
     )  # fmt: skip
     print(sandbox.url, flush=True)
     for name, value in sandbox.environment().items():
         print(f"export {name}={value}", flush=True)
+    for remedy in sandbox.portal.remedies:
+        print(f"# {remedy}", flush=True)
     with suppress(KeyboardInterrupt):
         sandbox.run()

@@ -13,6 +13,14 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
+from st_pipelines.servicetitan.connection import Connection
+from st_pipelines.servicetitan.diagnosis import (
+    MAINTENANCE,
+    WEB_PAGE,
+    data_trouble,
+    host_of,
+    token_trouble,
+)
 from st_pipelines.servicetitan.errors import (
     AuthenticationFailed,
     BadRequest,
@@ -26,21 +34,9 @@ from st_pipelines.servicetitan.errors import (
 from st_pipelines.servicetitan.redact import redact_url, scrub, shorten
 from st_pipelines.servicetitan.retry import told_wait
 from st_pipelines.servicetitan.transport import Answer, Asked
+from st_pipelines.servicetitan.troubles import trouble
 
-# "The service is suspended for maintenance. Please try again later." (seen with status 409)
-_MAINTENANCE = re.compile(r"maintenance|suspended|try again", re.IGNORECASE)
 _TRACE_ID = re.compile(r"[\w|:.\-]{1,100}", re.ASCII)
-_HINTS: dict[type[ServiceTitanError], str] = {
-    AuthenticationFailed: "A token that was issued a moment ago is not accepted: check that "
-    "auth_url and api_url belong to the same environment, and that tenant id, app key and "
-    "client id belong together.",
-    WrongPath: "On a collection a 404 is a wrong path, tenant id or app key, never 'no rows': "
-    "check the settings TENANT_ID and APP_KEY of this environment.",
-    RateLimited: "Lower the requests a second, or see what else uses this app and tenant: "
-    "they share one limit.",
-    ServiceUnavailable: "ServiceTitan is down, in maintenance or overloaded; run it again later.",
-    BadRequest: "The parameters do not suit this endpoint; they come from its catalogue entry.",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,16 +75,20 @@ def said(asked: Asked, answer: Answer) -> Said:
     if body[:100].lstrip("\ufeff \r\n\t").startswith("<"):
         title = re.search(r"<title[^>]*>(.*?)</title>", body, re.IGNORECASE | re.DOTALL)
         named = f" titled '{title[1].strip()}'" if title else ""
-        return Said(text=shorten(scrub(f"an HTML page{named} instead of JSON", asked.secrets)))
+        text = f"{WEB_PAGE}{named} instead of JSON"
+        return Said(text=shorten(scrub(text, asked.secrets)))
     return Said(text=shorten(scrub(body, asked.secrets)) if body else "an empty body")
 
 
-def failure_of(asked: Asked, answer: Answer) -> ServiceTitanError | None:
+def failure_of(
+    asked: Asked, answer: Answer, issuing: Connection | None = None
+) -> ServiceTitanError | None:
     """The error that an answer stands for.
 
     Args:
         asked: the request.
         answer: its answer.
+        issuing: for a token request, whose credentials it was made with.
 
     Returns:
         None for a 2xx, else an error that is not raised yet.
@@ -97,19 +97,18 @@ def failure_of(asked: Asked, answer: Answer) -> ServiceTitanError | None:
         return None
     what = said(asked, answer)
     kind = _kind(answer.status, what.text)
-    hint = _HINTS.get(kind, "")
-    if kind is PermissionDenied:
-        hint = _permission_hint(asked.scope)
-    if 300 <= answer.status < 400:
+    if issuing is None:
         target = redact_url(scrub(answer.headers.get("Location", "nowhere"), asked.secrets))
-        hint = f"It redirects to {target}, which is not followed; check the host in the settings."
+        told = data_trouble(asked, answer.status, what.text, target)
+    else:
+        told = token_trouble(issuing, answer.status, what.text)
     return kind(
         f"answered {answer.status}: {what.text}",
         method=asked.method,
         url=asked.shown_url,
         status=answer.status,
         trace_id=what.trace_id,
-        hint=hint,
+        trouble=told,
         detail=what.text,
         wait=wait_of(answer, what),
     )
@@ -128,12 +127,15 @@ def unexpected(asked: Asked, answer: Answer, problem: str) -> UnexpectedAnswer:
         a record may hold a customer's data.
     """
     is_json = answer.body[:1] in (b"{", b"[")
-    quote = "" if is_json else f": {said(asked, answer).text}"
+    text = "" if is_json else said(asked, answer).text
+    page = text.startswith(WEB_PAGE)
     return UnexpectedAnswer(
-        f"answered {answer.status}, but {problem}{quote}",
+        f"answered {answer.status}, but {problem}{text and ': '}{text}",
         method=asked.method,
         url=asked.shown_url,
         status=answer.status,
+        detail=text,
+        trouble=trouble("web-page", host=host_of(asked.url)) if page else None,
     )
 
 
@@ -145,7 +147,7 @@ def wait_of(answer: Answer, what: Said) -> float | None:
 
 
 def _kind(status: int, text: str) -> type[ServiceTitanError]:
-    if status == 409 and _MAINTENANCE.search(text):
+    if status == 409 and MAINTENANCE.search(text):
         return ServiceUnavailable
     if status >= 500 or status == 408:
         return ServiceUnavailable
@@ -158,14 +160,6 @@ def _kind(status: int, text: str) -> type[ServiceTitanError]:
         429: RateLimited,
     }
     return by_status.get(status, BadRequest)
-
-
-def _permission_hint(scope: str) -> str:
-    tick = f"Tick the scope {scope}" if scope else "Tick the scope of this endpoint"
-    return (
-        f"{tick} in the app (developer portal), then let the tenant's admin accept the new version"
-        " of the app. If every endpoint answers so, the tenant has not connected the app at all."
-    )
 
 
 def _problem(body: dict[str, Any]) -> str:

@@ -22,6 +22,7 @@ from st_pipelines.servicetitan import answers
 from st_pipelines.servicetitan.cancel import Cancellation
 from st_pipelines.servicetitan.client_secrets import ClientSecrets, SecretState
 from st_pipelines.servicetitan.connection import Connection
+from st_pipelines.servicetitan.diagnosis import token_trouble
 from st_pipelines.servicetitan.errors import AuthenticationFailed, ServiceTitanError
 from st_pipelines.servicetitan.retry import RetryPolicy, run
 from st_pipelines.servicetitan.transport import Answer, Asked, Unsigned, new_session, send
@@ -43,10 +44,12 @@ class Token:
     Attributes:
         value: sent as the bearer.
         renew_at: on the source's clock; from then on another is fetched.
+        lifetime: seconds for which it was issued.
     """
 
     value: SecretStr
     renew_at: float
+    lifetime: float = _LIFETIME
 
 
 class _TokenAnswer(msgspec.Struct):
@@ -225,7 +228,7 @@ def _request(
     )
     if answer.status in (400, 401, 403):
         raise _refused(connection, asked, answer)
-    if failure := answers.failure_of(asked, answer):
+    if failure := answers.failure_of(asked, answer, connection):
         raise failure
     return _read_token(asked, answer, asked_at)
 
@@ -236,7 +239,11 @@ def _read_token(asked: Asked, answer: Answer, asked_at: float) -> Token:
         parsed = msgspec.json.decode(answer.body, type=_TokenAnswer)
         lifetime = _seconds(parsed.expires_in)
         margin = min(_MARGIN, lifetime * _MARGIN_SHARE)
-        return Token(value=SecretStr(parsed.access_token), renew_at=asked_at + lifetime - margin)
+        return Token(
+            value=SecretStr(parsed.access_token),
+            renew_at=asked_at + lifetime - margin,
+            lifetime=lifetime,
+        )
     except ValueError:
         failure = answers.unexpected(asked, answer, "no access_token came")
     raise failure
@@ -251,20 +258,7 @@ def _refused(connection: Connection, asked: Asked, answer: Answer) -> Authentica
         status=answer.status,
         trace_id=what.trace_id,
         detail=what.text,
-        hint=_refused_hint(connection),
-    )
-
-
-def _refused_hint(connection: Connection) -> str:
-    secret = connection.client_secret.get_secret_value()
-    for name, value in (("client id", connection.client_id), ("client secret", secret)):
-        if not value:
-            return f"The {name} is empty."
-        if value != value.strip():
-            return f"The {name} begins or ends with white space, perhaps a pasted line break."
-    return (
-        f"Check client id and secret of the environment '{connection.environment}': each tenant"
-        " and environment has its own pair, and a secret that was rotated no longer works."
+        trouble=token_trouble(connection, answer.status, what.text),
     )
 
 

@@ -161,7 +161,14 @@ class Client:
         cancelled: Cancellation | None,
     ) -> tuple[Asked, Answer]:
         secrets = (*self.connection.secrets, token.value)
-        asked = Asked(method="GET", url=url, secrets=secrets, scope=scope)
+        asked = Asked(
+            method="GET",
+            url=url,
+            secrets=secrets,
+            scope=scope,
+            tenant=self.connection.tenant_id,
+            token=token.value,
+        )
         self._limiter.acquire(cancelled)
         usage.add(requests=1)
         answer = send(

@@ -20,6 +20,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from st_pipelines.servicetitan.troubles import Trouble
+
 
 class ServiceTitanError(Exception):
     """A request or a reading that failed.
@@ -33,6 +35,7 @@ class ServiceTitanError(Exception):
         hint: what helps.
         detail: what ServiceTitan said, scrubbed and shortened.
         wait: seconds that the answer said to wait, or None.
+        trouble: which of the known troubles it is, or None.
         exhausted: the retries are used up, so that no outer retry starts over.
     """
 
@@ -49,6 +52,7 @@ class ServiceTitanError(Exception):
         hint: str = "",
         detail: str = "",
         wait: float | None = None,
+        trouble: Trouble | None = None,
     ) -> None:
         """Keep the parts; `str` composes the message that a person reads.
 
@@ -61,13 +65,15 @@ class ServiceTitanError(Exception):
             hint: what helps.
             detail: what ServiceTitan said, scrubbed.
             wait: seconds to wait, as told by the answer.
+            trouble: which of the known ones it is; its sentence is the hint if none is given.
         """
         super().__init__(message)
         self.method = method
         self.url = url
         self.status = status
         self.trace_id = trace_id
-        self.hint = hint
+        self.hint = hint or (trouble.sentence if trouble else "")
+        self.trouble = trouble
         self.detail = detail
         self.wait = wait
         self.exhausted = False

@@ -1,14 +1,13 @@
-"""One HTTP exchange. The only module that touches `requests`, whose exceptions hold secrets."""
+"""One HTTP exchange. Nothing above it sees an exception of `requests`, which may hold secrets."""
 
 from __future__ import annotations
 
-import http.client
 import logging
-import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -19,7 +18,9 @@ from st_pipelines import __version__
 from st_pipelines.servicetitan.cancel import Cancellation, Cancelled
 from st_pipelines.servicetitan.errors import Unreachable
 from st_pipelines.servicetitan.exchange import BreakableAdapter, Exchange
+from st_pipelines.servicetitan.reasons import causes_of, reason_of
 from st_pipelines.servicetitan.redact import redact_url
+from st_pipelines.servicetitan.troubles import trouble
 
 _log = logging.getLogger(__name__)
 # More than any sensible concurrency: a full pool throws connections away after each request.
@@ -33,21 +34,6 @@ _HEADERS = {
     "Accept": "application/json",
     "Accept-Encoding": "gzip, deflate",
 }
-_REASONS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...] = (
-    (ssl.SSLCertVerificationError, "the server's certificate is not accepted"),
-    (urllib3.exceptions.NameResolutionError, "the host name does not resolve"),
-    # Before the timeouts, of which `urllib3` makes every failed connection one.
-    (ConnectionRefusedError, "the connection was refused"),
-    (urllib3.exceptions.NewConnectionError, "no connection could be made"),
-    (requests.exceptions.ConnectTimeout, "no connection within the timeout"),
-    ((requests.exceptions.Timeout, urllib3.exceptions.TimeoutError), "no answer in time"),
-    (requests.exceptions.ProxyError, "the proxy does not let the request through"),
-    (requests.exceptions.SSLError, "the TLS connection failed"),
-    (requests.exceptions.ContentDecodingError, "the body is not valid gzip"),
-    ((http.client.IncompleteRead, urllib3.exceptions.IncompleteRead), "the body was cut short"),
-    (requests.exceptions.ChunkedEncodingError, "the connection broke within the body"),
-    ((ConnectionError, http.client.HTTPException), "the connection was closed without an answer"),
-)
 _TOO_MUCH = (
     requests.exceptions.ReadTimeout,
     requests.exceptions.ChunkedEncodingError,
@@ -92,12 +78,16 @@ class Asked:
         url: with its query.
         secrets: whatever an answer might echo.
         scope: the OAuth scope that it needs, where known.
+        tenant: id of the tenant that is asked for.
+        token: what it is signed with; its claims may tell why it is refused.
     """
 
     method: str
     url: str = field(repr=False)
     secrets: tuple[SecretStr, ...] = ()
     scope: str = ""
+    tenant: str = ""
+    token: SecretStr | None = None
 
     @property
     def shown_url(self) -> str:
@@ -219,35 +209,12 @@ def _plain(value: SecretStr | str) -> str:
     return value.get_secret_value() if isinstance(value, SecretStr) else value
 
 
-_HOST_SETTINGS = "the settings API_URL and AUTH_URL of this environment"
-
-
 def _unreachable(asked: Asked, error: Exception) -> Unreachable:
-    causes = tuple(_causes(error))
-    # Only our own words: the library's carry the URL with its query, or a header with its value.
-    reason = next(
-        (text for kind, text in _REASONS if any(isinstance(one, kind) for one in causes)),
-        f"the request could not be made ({type(error).__name__})",
+    reason = reason_of(error)
+    told = trouble(reason.code, host=urlsplit(asked.shown_url).netloc)
+    failure = Unreachable(
+        reason.text, method=asked.method, url=asked.shown_url, hint=told.advice, trouble=told
     )
-    unusable = isinstance(error, ValueError) and not isinstance(error, requests.JSONDecodeError)
-    hint = f"Check proxy, firewall and the host: {_HOST_SETTINGS}."
-    if unusable:
-        hint = f"Check {_HOST_SETTINGS}, and the app key for line breaks or odd characters."
-    failure = Unreachable(reason, method=asked.method, url=asked.shown_url, hint=hint)
-    failure.smaller_may_help = any(isinstance(one, _TOO_MUCH) for one in causes)
-    bad_certificate = any(isinstance(one, ssl.SSLCertVerificationError) for one in causes)
-    failure.retryable = not (unusable or bad_certificate)
+    failure.smaller_may_help = any(isinstance(one, _TOO_MUCH) for one in causes_of(error))
+    failure.retryable = not (reason.code == "unusable" or reason.bad_certificate)
     return failure
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The exception and everything that it wraps, in each of the ways that the libraries use."""
-    todo: list[object] = [error]
-    seen: set[int] = set()
-    while todo:
-        one = todo.pop()
-        if not isinstance(one, BaseException) or id(one) in seen:
-            continue
-        seen.add(id(one))
-        yield one
-        todo += [one.__cause__, one.__context__, getattr(one, "reason", None), *one.args]

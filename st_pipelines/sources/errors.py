@@ -11,6 +11,10 @@ class SettingsError(Exception):
     permanent: ClassVar[bool] = True
 
 
+class NotConfigured(SettingsError):
+    """Credentials of an environment are missing. The message names them."""
+
+
 class SourceUnavailable(SettingsError):
     """A secrets manager cannot be reached or is overloaded, which may pass."""
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
+import jwt
 import pytest
 from pydantic import SecretStr
 
 from st_pipelines.servicetitan.auth import TokenSource, token_source_for
+from st_pipelines.servicetitan.claims import Claims, claims_of
 from st_pipelines.servicetitan.client import Client
 from st_pipelines.servicetitan.errors import (
     AuthenticationFailed,
@@ -159,3 +161,33 @@ def test_a_token_answer_without_a_token_is_not_a_token(server):
     server.canned_tokens += [Canned(body={"token": "x"})] * 100
     with pytest.raises(UnexpectedAnswer, match="no access_token"):
         fetch(source(server))
+
+
+@pytest.mark.parametrize(
+    ("payload", "tenants", "scopes", "lifetime"),
+    [
+        (
+            {"tenant": "7", "scope": ["tn.a:r", "tn.b:r"], "nbf": 10, "exp": 910},
+            {"7"}, {"tn.a:r", "tn.b:r"}, 900,
+        ),
+        ({"tenant": 7, "scope": "tn.a:r", "iat": 10, "exp": 70.5}, {"7"}, {"tn.a:r"}, 60),
+        ({"scope": "tn.a:r tn.b:r"}, set(), {"tn.a:r", "tn.b:r"}, None),
+        ({"tenant": ["7", "8"], "scp": "tn.a:r", "exp": 5}, {"7", "8"}, {"tn.a:r"}, None),
+        ({"scope": []}, set(), set(), None),
+        ({}, set(), None, None),
+    ],
+)  # fmt: skip
+def test_a_token_tells_tenant_scopes_and_life_in_any_usual_spelling(
+    payload, tenants, scopes, lifetime
+):
+    claims = claims_of(SecretStr(jwt.encode(payload, "a key that nobody checks, long enough")))
+    assert claims == Claims(
+        tenants=frozenset(tenants),
+        scopes=None if scopes is None else frozenset(scopes),
+        lifetime=lifetime,
+    )
+
+
+@pytest.mark.parametrize("token", ["opaque", "a.b.c", "", "eyJhbGciOiJIUzI1NiJ9.W10.x"])
+def test_claims_of_a_token_that_cannot_be_read_are_unknown(token):
+    assert claims_of(SecretStr(token)) is None

@@ -1,0 +1,126 @@
+"""Which trouble an answer tells of, as far as the answer and the token tell it apart.
+
+401 and 403 are documented on hardly any operation, and nobody knows what a wrong app key or tenant
+gives. So the status decides, the text only where it names a thing outright, and the claims of the
+token where it can be read.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+from st_pipelines.servicetitan.claims import Claims, claims_of
+from st_pipelines.servicetitan.connection import Connection
+from st_pipelines.servicetitan.transport import Asked
+from st_pipelines.servicetitan.troubles import Trouble, trouble
+
+_NOT_FOUND = r"\b(not (be )?(found|registered)|does not exist|unknown)\b"
+_APP_UNKNOWN = re.compile(rf"\bapp(lication)?\b[^.;]*{_NOT_FOUND}", re.IGNORECASE)
+_APP_KEY = re.compile(r"\b(st-)?app(lication)?[ -]?key\b", re.IGNORECASE)
+_NO_GRANT = re.compile(r"unauthorized_client|invalid_scope|invalid_grant|unsupported_grant_type")
+# "The service is suspended for maintenance. Please try again later." (seen with status 409)
+MAINTENANCE = re.compile(r"maintenance|suspended|try again", re.IGNORECASE)
+WEB_PAGE = "an HTML page"
+"""How `answers.said` begins where the body is one."""
+
+
+def host_of(url: str) -> str:
+    """Host and port, without user and password."""
+    return urlsplit(url).netloc.rpartition("@")[2]
+
+
+def token_trouble(connection: Connection, status: int, text: str) -> Trouble:
+    """Why no token came.
+
+    Args:
+        connection: whose credentials were refused.
+        status: of the answer.
+        text: what it says.
+    """
+    host = host_of(connection.auth_url)
+    if status in (400, 401):
+        return _refused_credentials(connection, text)
+    if text.startswith(WEB_PAGE) and status < 500:
+        return trouble("no-token-host", host=host)
+    if _APP_UNKNOWN.search(text):
+        return trouble("app-unknown")
+    if status == 403:
+        return trouble("token-forbidden", host=host)
+    if status == 404:
+        return trouble("no-token-host", host=host)
+    return _by_status(status, text) or trouble("no-token-host", host=host)
+
+
+def _refused_credentials(connection: Connection, text: str) -> Trouble:
+    secret = connection.client_secret.get_secret_value()
+    for what, value in (("client id", connection.client_id), ("client secret", secret)):
+        if not value:
+            return trouble("credentials-empty", what=what)
+        if value != value.strip():
+            return trouble("credentials-white-space", what=what)
+    if _APP_UNKNOWN.search(text):
+        return trouble("app-unknown")
+    if _NO_GRANT.search(text):
+        return trouble("no-grant")
+    return trouble("credentials-refused", environment=connection.environment)
+
+
+def data_trouble(asked: Asked, status: int, text: str, target: str = "") -> Trouble:
+    """Why no data came.
+
+    Args:
+        asked: names scope, tenant and token.
+        status: of the answer, not 2xx.
+        text: what it says.
+        target: where a redirect leads, redacted.
+    """
+    host = host_of(asked.url)
+    if 300 <= status < 400:
+        return trouble("redirected", host=host, target=target)
+    if found := _by_status(status, text):
+        return found
+    if status not in (401, 403, 404):
+        return trouble("bad-request")
+    claims = claims_of(asked.token)
+    if claims and asked.tenant and claims.tenants and asked.tenant not in claims.tenants:
+        named = ", ".join(sorted(claims.tenants))
+        return trouble("other-tenant", tenant=asked.tenant, tenants=named)
+    if _APP_UNKNOWN.search(text):
+        return trouble("app-unknown")
+    if _APP_KEY.search(text):
+        return trouble("app-key-refused")
+    if status == 401:
+        return trouble("token-refused")
+    return _denied(asked, claims, text) if status == 403 else _not_found(claims)
+
+
+def _denied(asked: Asked, claims: Claims | None, text: str) -> Trouble:
+    scope = asked.scope or "of this endpoint"
+    if asked.scope and claims and claims.scopes is not None:
+        lacking = asked.scope not in claims.scopes
+        return trouble("scope-missing" if lacking else "scope-doubtful", scope=scope)
+    if text.startswith(WEB_PAGE):
+        return trouble("blocked", host=host_of(asked.url), scope=scope)
+    return trouble("scope-unknown", scope=scope)
+
+
+def _not_found(claims: Claims | None) -> Trouble:
+    """404. A token that names the tenant clears the tenant id."""
+    if claims and claims.tenants:
+        known = "The token names this tenant, so look at the app key first. "
+        return trouble("not-found", known=known, candidates="APP_KEY, or the host in API_URL")
+    return trouble("not-found", known="", candidates="TENANT_ID, APP_KEY, the host in API_URL")
+
+
+def _by_status(status: int, text: str) -> Trouble | None:
+    """What means the same at every host."""
+    if status == 429:
+        return trouble("rate-limited")
+    if status == 407:
+        return trouble("proxy-credentials")
+    if status in (408, 409, 503) and MAINTENANCE.search(text):
+        return trouble("maintenance")
+    if status >= 500 or status == 408:
+        return trouble("unavailable")
+    return None

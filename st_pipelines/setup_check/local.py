@@ -1,0 +1,153 @@
+"""Steps on this machine alone: settings, warehouse, time zone, definitions."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import duckdb
+
+from st_pipelines import settings
+from st_pipelines.catalog.loader import load_catalog
+from st_pipelines.settings import ENVIRONMENTS, SettingsError
+from st_pipelines.setup_check.findings import Finding, diagnosed, failed
+from st_pipelines.setup_check.plausibility import NAMES, doubts
+from st_pipelines.setup_check.subject import Subject
+from st_pipelines.warehouse.connect import Warehouse
+from st_pipelines.warehouse.errors import WarehouseBusy
+from st_pipelines.warehouse.turns import Deadline, turn
+
+ROOM = 2_000_000_000
+"""Bytes that should be free, besides as many as the warehouse has."""
+
+
+def look_at_settings(subject: Subject) -> Iterator[Finding]:
+    """Complete and plausible, without asking anybody."""
+    connection = subject.connection
+    found = [*_implausible(subject), *_of_another(subject)]
+    yield from found
+    settings.history(load_catalog())
+    if not any(finding.status == "failed" for finding in found):
+        text = (
+            f"complete, for tenant {connection.tenant_id} at {urlsplit(connection.api_url).netloc}"
+        )
+        yield Finding(step="settings", status="ok", text=text)
+
+
+def _implausible(subject: Subject) -> Iterator[Finding]:
+    connection = subject.connection
+    values = {
+        "client_id": connection.client_id,
+        "client_secret": connection.client_secret.get_secret_value(),
+        "app_key": connection.app_key.get_secret_value(),
+        "tenant_id": connection.tenant_id,
+    }
+    for doubt in doubts(values):
+        yield Finding(
+            step="settings", status="failed" if doubt.sure else "warning", code=doubt.code,
+            text=f"{subject.setting(doubt.field)} {doubt.text}", hint=doubt.hint,
+        )  # fmt: skip
+
+
+def _of_another(subject: Subject) -> Iterator[Finding]:
+    """What belongs to another environment: hosts, and credentials that both have."""
+    for field in ("api_url", "auth_url"):
+        url = getattr(subject.connection, field)
+        for other in ENVIRONMENTS:
+            if other != subject.environment and url and url in settings.hosts(other):
+                yield Finding(
+                    step="settings", status="failed", code="other-host",
+                    text=f"{subject.setting(field)} is the host of {other}",
+                    hint=f"Remove it: {subject.environment} has its own, which needs no setting.",
+                )  # fmt: skip
+    for other in ENVIRONMENTS:
+        if other != subject.environment and (same := _shared(subject, other)):
+            yield Finding(
+                step="settings", status="warning", code="same-credentials",
+                text=f"{other} has the same {' and '.join(same)}",
+                hint="Each environment and tenant has its own; only the app key is the same.",
+            )  # fmt: skip
+
+
+def _shared(subject: Subject, other: settings.EnvironmentName) -> list[str]:
+    try:
+        its_own = settings.load_settings(other)
+    except SettingsError:
+        return []
+    ours = subject.settings
+    pair = ("client_id", "client_secret")
+    return [NAMES[f] for f in pair if getattr(ours, f) and getattr(ours, f) == getattr(its_own, f)]
+
+
+def look_at_warehouse(subject: Subject, room: int = ROOM) -> Iterator[Finding]:
+    """Can be written, nobody holds it, and there is room on the disk."""
+    warehouse = dataclasses.replace(settings.warehouse(subject.environment), wait=0)
+    warehouse.check()
+    size = warehouse.path.stat().st_size if warehouse.exists else 0
+    state = "does not exist yet, a load makes it"
+    if warehouse.exists:
+        state = f"{size / 1e9:,.1f} GB, can be written"
+        if (busy := _busy(warehouse)) is not None:
+            yield busy
+            return
+    free = shutil.disk_usage(warehouse.path.parent).free
+    if free < size + room:
+        yield Finding(
+            step="warehouse", status="warning", code="disk-space",
+            text=f"{warehouse.path}: {free / 1e9:,.1f} GB are free on its disk",
+            hint="A load needs room for what it stages, a read copy as much as the warehouse has: "
+            "make room, or set ST_WAREHOUSE_DIR to another disk.",
+        )  # fmt: skip
+    else:
+        text = f"{warehouse.path}: {state}; {free / 1e9:,.0f} GB are free"
+        yield Finding(step="warehouse", status="ok", text=text)
+
+
+def _busy(warehouse: Warehouse) -> Finding | None:
+    """Who holds the file. A load of ours is no trouble: others queue behind it."""
+    deadline = Deadline(0)
+    try:
+        with turn(warehouse.path, deadline, "st-pipelines check") as held:
+            try:
+                with duckdb.connect() as own, warehouse.attachment(own, held, deadline):
+                    return None
+            except WarehouseBusy as error:
+                return failed("warehouse", error)
+    except WarehouseBusy as error:
+        told = diagnosed(error)
+        return Finding(step="warehouse", status="warning", code="warehouse-in-use", text=told.text)
+
+
+def look_at_time_zone(subject: Subject) -> Iterator[Finding]:
+    """Set on purpose: it decides to which day a record belongs."""
+    zone = subject.settings.timezone
+    if zone == "UTC":
+        yield Finding(
+            step="time zone", status="warning", code="time-zone",
+            text=f"{subject.setting('timezone')} is not set or is UTC, so that days begin at "
+            "midnight in Greenwich",
+            hint="Set your company's, such as America/New_York, before the first load: it decides "
+            "to which day a record belongs.",
+        )  # fmt: skip
+    else:
+        yield Finding(step="time zone", status="ok", text=zone)
+
+
+def load_definitions(subject: Subject) -> Iterator[Finding]:
+    """Dagster takes the definitions, as `dagster dev` will."""
+    from st_pipelines.definitions import build_definitions
+
+    try:
+        definitions = build_definitions(subject.environment)
+        assets = definitions.resolve_asset_graph().get_all_asset_keys()
+    except Exception as error:  # whatever it is, it would stop `dagster dev`
+        told = diagnosed(error)
+        yield Finding(
+            step="definitions", status="failed", code="definitions",
+            text=f"Dagster cannot load them: {told.text}", hint=told.hint,
+        )  # fmt: skip
+        return
+    text = f"Dagster loads {len(assets)} assets: {subject.environment} is ready for dagster dev"
+    yield Finding(step="definitions", status="ok", text=text)

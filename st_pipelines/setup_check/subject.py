@@ -1,0 +1,81 @@
+"""What is checked: one environment and selection, and what is learnt of it on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cached_property
+
+import requests
+
+from st_pipelines import settings
+from st_pipelines.catalog.model import Endpoint
+from st_pipelines.servicetitan.auth import Token, TokenSource
+from st_pipelines.servicetitan.claims import Claims, claims_of
+from st_pipelines.servicetitan.client import Client
+from st_pipelines.servicetitan.connection import Connection
+from st_pipelines.servicetitan.retry import RetryPolicy
+from st_pipelines.servicetitan.transport import new_session
+from st_pipelines.settings import EnvironmentName, EnvironmentSettings
+
+PATIENCE = RetryPolicy(attempts=3)
+"""A check is to say what is so now, and soon."""
+
+
+@dataclass(kw_only=True)
+class Subject:
+    """One environment, with what its steps find out, each thing once.
+
+    Attributes:
+        environment: whose settings.
+        endpoints: the selection.
+        deep: ask each of them.
+        policy: how often and how patiently to ask.
+        skew: by how much ServiceTitan's clock is ahead of this one; None until a host answered.
+    """
+
+    environment: EnvironmentName
+    endpoints: Sequence[Endpoint]
+    deep: bool = False
+    policy: RetryPolicy = PATIENCE
+    skew: timedelta | None = None
+    session: requests.Session = field(default_factory=new_session)
+
+    @cached_property
+    def settings(self) -> EnvironmentSettings:
+        """Raises SettingsError: a value is wrong or a name misspelt."""
+        return settings.load_settings(self.environment)
+
+    @cached_property
+    def connection(self) -> Connection:
+        """Raises SettingsError: a credential is missing."""
+        return settings.connection(self.environment, self.settings)
+
+    @cached_property
+    def tokens(self) -> TokenSource:
+        """A source of its own, so that a token is asked for whatever this process has."""
+        return TokenSource(self.connection)
+
+    @cached_property
+    def token(self) -> Token:
+        """Raises ServiceTitanError: none is issued."""
+        return self.tokens.token(self.session, self.policy)
+
+    @cached_property
+    def claims(self) -> Claims | None:
+        """What the token says; None for an opaque one."""
+        return claims_of(self.token.value)
+
+    @cached_property
+    def client(self) -> Client:
+        """For data requests."""
+        return Client(self.connection, policy=self.policy, session=self.session, tokens=self.tokens)
+
+    def setting(self, field: str) -> str:
+        """The name under which a field is set, such as `SERVICETITAN_CLIENT_ID`."""
+        return settings.setting_name(self.environment, field)
+
+    def close(self) -> None:
+        """Close its connections."""
+        self.session.close()

@@ -1,0 +1,43 @@
+"""Running a check in this process, and its lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from st_pipelines.catalog.loader import load_catalog
+from st_pipelines.selection import select
+from st_pipelines.servicetitan.retry import NO_WAIT
+from st_pipelines.settings import EnvironmentName
+from st_pipelines.setup_check import steps
+from st_pipelines.setup_check.findings import Finding
+from st_pipelines.setup_check.report import line_of
+from st_pipelines.setup_check.subject import Subject
+
+SELECTION = ("crm.customers", "jpm.jobs", "settings.user_roles")
+CUSTOMERS = "/crm/v2/tenant/{tenant}/customers"
+ACCEPTS = (
+    "the tenant's admin accepts it in ServiceTitan under Settings > Integrations > "
+    "API Application Access"
+)
+QUICK = tuple(step for step in steps.STEPS if step.name != "definitions")
+
+
+def found(
+    *, environment: EnvironmentName = "production", selection: Iterable[str] = SELECTION,
+    deep: bool = False,
+) -> list[Finding]:  # fmt: skip
+    """All findings but those of the definitions, which take their time."""
+    endpoints = select(load_catalog(), selection)
+    subject = Subject(environment=environment, endpoints=endpoints, deep=deep, policy=NO_WAIT)
+    findings = list(steps.check(subject, QUICK))
+    subject.close()
+    return findings
+
+
+def troubles(
+    *, environment: EnvironmentName = "production", selection: Iterable[str] = SELECTION,
+    deep: bool = False,
+) -> list[str]:  # fmt: skip
+    """The lines of what is wrong; what is skipped for it is left out."""
+    findings = found(environment=environment, selection=selection, deep=deep)
+    return [line_of(f) for f in findings if f.status in ("failed", "warning")]

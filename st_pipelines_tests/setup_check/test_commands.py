@@ -1,0 +1,147 @@
+"""`check` and `scopes` as they are typed, and the same diagnosis in Dagster."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from st_pipelines import scopes
+from st_pipelines.catalog.loader import load_catalog
+from st_pipelines.cli import app
+from st_pipelines.definitions import build_definitions
+from st_pipelines.selection import select
+from st_pipelines.servicetitan.troubles import TROUBLES
+from st_pipelines.setup_check import steps
+from st_pipelines_tests.servicetitan.server import ScriptedServer
+from st_pipelines_tests.setup_check.checking import found
+from st_pipelines_tests.setup_check.conftest import Portal
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner(env={"COLUMNS": "100"}).invoke(app, list(arguments), catch_exceptions=False)
+
+
+def test_a_check_ends_with_what_is_left_to_do(portal: Portal) -> None:
+    portal("scope-surplus", "scope-surplus:tn.jpm.jobs:w")
+    command = "-m st_pipelines.cli check --environment production --select jpm.jobs --deep"
+    done = subprocess.run(
+        [sys.executable, *command.split()], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout.splitlines()
+    assert printed[-1] == "production: all is well, 1 to look at"
+    assert [line.partition(":")[0] for line in printed[:-1]] == [
+        "✅ settings", "✅ auth host", "✅ api host", "✅ clock", "✅ token", "✅ access",
+        "✅ scopes", "⚠  scopes", "✅ endpoints", "✅ warehouse", "✅ time zone", "✅ definitions",
+    ]  # fmt: skip
+    assert "cs1.sandbox" not in done.stdout + done.stderr
+
+
+def test_a_failed_check_is_json_for_machines_and_exit_code_1(portal: Portal) -> None:
+    portal("scope-missing:tn.jpm.jobs:r")
+    done = run("check", "--environment", "production", "--select", "jpm.jobs", "--format", "json")
+    told = json.loads(done.stdout)
+    assert done.exit_code == 1
+    assert (told["environment"], told["well"]) == ("production", False)
+    [failed] = [finding for finding in told["findings"] if finding["status"] == "failed"]
+    assert (failed["step"], failed["code"], failed["items"]) == (
+        "scopes", "scopes-missing", ["tn.jpm.jobs:r"],
+    )  # fmt: skip
+    assert [f["step"] for f in told["findings"] if f["status"] == "skipped"] == []
+
+
+def test_a_check_of_no_table_is_a_mistake() -> None:
+    with pytest.raises(ValueError, match=r"did you mean jpm\.jobs"):
+        run("check", "--environment", "production", "--select", "jpm.jbos")
+
+
+def test_scopes_of_a_selection_are_those_of_lists_and_exports() -> None:
+    done = run("scopes", "--select", "jpm.jobs,jpm.job_history", "--format", "text")
+    assert done.stdout == "tn.jpm.jobhistory:r\ntn.jpm.jobs:r\n"
+
+
+def test_scopes_are_grouped_by_api_and_compared_with_the_token(portal: Portal) -> None:
+    portal("scope-missing:tn.jpm.jobs:r", "scope-surplus")
+    done = run(
+        "scopes", "--environment", "production", "--select", "jpm.jobs,settings.user_roles",
+        "--format", "json",
+    )  # fmt: skip
+    told = json.loads(done.stdout)
+    assert told["scopes"] == {
+        "jpm": {"tn.jpm.jobs:r": ["jpm.jobs"]},
+        "settings": {"tn.stt.userroles:r": ["settings.user_roles"]},
+    }
+    assert told["missing"] == ["tn.jpm.jobs:r"]
+    assert told["surplus"][0] == "tn.crm.customers:w", "what writes comes first"
+    assert "tn.stt.userroles:r" not in told["surplus"]
+
+
+def test_the_differences_are_told_with_those_that_write_first() -> None:
+    chosen = select(load_catalog(), ["jpm.jobs", "crm.leads"])
+    granted = ["tn.jpm.jobs:r", "tn.acc.invoices:r", "tn.crm.leads:w", "tn.odd"]
+    assert scopes.differences(scopes.compared(granted, chosen)) == [
+        "missing, tick: tn.crm.leads:r",
+        "not needed, and may change data, untick first: tn.crm.leads:w, tn.odd",
+        "not needed, untick: tn.acc.invoices:r",
+    ]
+    assert scopes.differences(scopes.compared(["tn.jpm.jobs:r", "tn.crm.leads:r"], chosen)) == [
+        "the token has these scopes and no others"
+    ]
+
+
+def test_a_table_of_scopes_marks_what_the_token_lacks(portal: Portal) -> None:
+    portal("scope-missing:tn.jpm.jobs:r")
+    done = run("scopes", "--environment", "production", "--select", "jpm.jobs,jpm.job_types")
+    assert "│ jpm │ tn.jpm.jobtypes:r │ ✅" in done.stdout
+    assert "│     │ tn.jpm.jobs:r     │ missing │ jpm.jobs" in done.stdout
+    assert "missing, tick: tn.jpm.jobs:r\n" in done.stdout
+
+
+def test_scopes_of_an_opaque_token_are_unknown(server: ScriptedServer) -> None:
+    done = run("scopes", "--environment", "production", "--select", "jpm.jobs", "--format", "text")
+    assert (done.exit_code, done.stdout) == (0, "tn.jpm.jobs:r\n")
+    assert done.stderr == "the token does not tell its scopes\n"
+
+
+@pytest.mark.parametrize(
+    ("defect", "step"),
+    [("scope-not-accepted", "endpoints"), ("secret-rotated", "token"), ("wrong-tenant", "access")],
+)
+def test_a_failing_asset_says_what_the_check_says(portal: Portal, defect: str, step: str) -> None:
+    portal(defect)
+    [finding] = [f for f in found(deep=True) if f.status == "failed"]
+    assert finding.step == step
+    few = select(load_catalog(), ["crm.customers"])
+    definitions = build_definitions(
+        "production", catalog=type(load_catalog())({e.table: e for e in few})
+    )
+    result = definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+        partition_key="2026-03-01", raise_on_error=False
+    )
+    [failure] = [e for e in result.all_events if e.is_step_failure]
+    data = failure.step_failure_data.user_failure_data
+    assert data
+    assert data.description == f"{finding.text}. {finding.hint}"
+    assert data.metadata["finding"] == dg.TextMetadataValue(finding.code)
+    assert data.metadata["hint"] == dg.TextMetadataValue(finding.hint)
+
+
+def test_the_guide_lists_every_trouble_by_code_and_title() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "setup.md").read_text(encoding="utf-8")
+    for code, (title, _) in TROUBLES.items():
+        assert f"`{code}`" in guide
+        shown = re.sub(r"\{(\w+)\}", lambda place: place[1].upper(), title)
+        assert shown in guide, code
+    package = Path(steps.__file__).parent
+    texts = [file.read_text() for file in package.glob("*.py")]
+    codes = {code for text in texts for code in re.findall(r'code="([\w-]+)"', text)}
+    assert len(codes) > 15
+    assert [code for code in sorted(codes) if f"`{code}`" not in guide] == []

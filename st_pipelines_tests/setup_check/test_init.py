@@ -1,0 +1,194 @@
+"""`st-pipelines init`: a private file, never over another, and nothing implausible in it."""
+
+from __future__ import annotations
+
+import os
+import resource
+import stat
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from dotenv import dotenv_values
+from typer.testing import CliRunner
+
+from st_pipelines.cli import app
+from st_pipelines.settings import SettingsError, connection, load_settings
+
+FLAGS = [
+    "init", "--client-id", "cid.typed", "--client-secret", "cs1.typed", "--app-key", "ak1.typed",
+    "--tenant-id", "4711", "--timezone", "America/Denver",
+]  # fmt: skip
+ANSWERS = "cid.typed\ncs1.typed\nak1.typed\n4711\nAmerica/Denver\n"
+
+
+def run(*arguments: str, answers: str = "") -> str:
+    done = CliRunner().invoke(app, list(arguments), input=answers)
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def mode(file: Path) -> int:
+    return stat.S_IMODE(file.stat().st_mode)
+
+
+def test_what_is_asked_is_written_for_its_owner_alone() -> None:
+    said = run("init", "--environment", "production", answers=ANSWERS)
+    assert said == (
+        "Client id (begins with cid.): cid.typed\n"
+        "Client secret (begins with cs, is not shown while you type): \n"
+        "App key (begins with ak1., is not shown while you type): \n"
+        "Tenant id (a number): 4711\n"
+        "Time zone (your company's, such as America/New_York): America/Denver\n"
+        ".env was written, for you alone to read (mode 0600)\n"
+        "Next: st-pipelines check --environment production\n"
+    )
+    assert Path(".env").read_text() == (
+        "# production\n"
+        "SERVICETITAN_CLIENT_ID=cid.typed\n"
+        "SERVICETITAN_CLIENT_SECRET=cs1.typed\n"
+        "SERVICETITAN_APP_KEY=ak1.typed\n"
+        "SERVICETITAN_TENANT_ID=4711\n"
+        "SERVICETITAN_TIMEZONE=America/Denver\n"
+    )
+    assert mode(Path(".env")) == 0o600
+
+
+def test_the_file_is_private_from_its_first_byte(tmp_path: Path) -> None:
+    """No umask helps, and no mode was changed: so it was made with the one that it has."""
+    script = (
+        "import os, sys\n"
+        "from st_pipelines.cli import app\n"
+        "os.umask(0)\n"
+        "sys.addaudithook(lambda event, args: event == 'os.chmod' and print(event, args))\n"
+        f"app({[*FLAGS, '--environment', 'production']!r})\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(".env was written")
+    assert mode(tmp_path / ".env") == 0o600
+
+
+def test_an_existing_file_is_left_alone_before_anything_is_asked() -> None:
+    Path(".env").write_text("MINE=1\n")
+    with pytest.raises(SettingsError) as refused:
+        run(*FLAGS, "--environment", "production")
+    assert str(refused.value) == (
+        ".env is there already and is left as it is: edit it, or add production to its end with "
+        "--append"
+    )
+    assert Path(".env").read_text() == "MINE=1\n"
+
+
+def test_a_link_to_nowhere_is_not_written_through(tmp_path: Path) -> None:
+    Path(".env").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(SettingsError, match="is there already"):
+        run(*FLAGS, "--environment", "production")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("before", ["MINE='a # b'  # kept\n\n", "MINE=1", ""])
+def test_a_second_environment_is_added_and_nothing_lost(before: str) -> None:
+    Path(".env").write_text(before)
+    Path(".env").chmod(0o644)
+    said = run(*FLAGS, "--environment", "integration", "--append")
+    assert said == (
+        "integration was added to .env\n"
+        ".env could be read by others and is now yours alone (mode 0600)\n"
+        "Next: st-pipelines check --environment integration\n"
+    )
+    assert Path(".env").read_text().startswith(before)
+    values = dotenv_values(".env")
+    assert values["SERVICETITAN_INTEGRATION_CLIENT_ID"] == "cid.typed"
+    assert values.get("MINE") == dotenv_values(stream=StringIO(before)).get("MINE")
+    assert mode(Path(".env")) == 0o600
+
+
+def test_an_environment_is_not_added_twice() -> None:
+    run(*FLAGS, "--environment", "production")
+    before = Path(".env").read_bytes()
+    with pytest.raises(SettingsError) as refused:
+        run(*FLAGS, "--environment", "production", "--append")
+    assert str(refused.value) == (
+        ".env has production already (SERVICETITAN_CLIENT_ID, SERVICETITAN_CLIENT_SECRET, "
+        "SERVICETITAN_APP_KEY, SERVICETITAN_TENANT_ID) and is left as it is: edit these lines"
+    )
+    assert Path(".env").read_bytes() == before
+
+
+def test_an_implausible_answer_is_asked_for_again_and_never_repeated() -> None:
+    answers = (
+        "your-client-id\ncid.typed\n ak1.pasted \n'cs1.typed'\nak1.typed\nabc\n4711\nDenver\n"
+        "America/Denver\n"
+    )
+    said = run("init", "--environment", "production", answers=answers)
+    assert [line for line in said.splitlines() if line.startswith("SERVICETITAN_")] == [
+        "SERVICETITAN_CLIENT_ID still holds a placeholder. Put the client id in its place.",
+        "SERVICETITAN_CLIENT_SECRET holds what looks like the app key. Put the client secret "
+        "there: it begins with cs and a number",
+        "SERVICETITAN_TENANT_ID is no number. The tenant id is the number that ServiceTitan shows "
+        "under Settings > Integrations > API Application Access.",
+        "SERVICETITAN_TIMEZONE is 'Denver': 'Denver' is no IANA time zone: give one such as "
+        "America/New_York",
+    ]
+    assert "pasted" not in said
+    assert dotenv_values(".env")["SERVICETITAN_CLIENT_SECRET"] == "cs1.typed"
+
+
+@pytest.mark.parametrize(("flags", "told"), [
+    (("--client-id", "<id>"), "SERVICETITAN_CLIENT_ID still holds a placeholder"),
+    (("--start-date", "soon"), "SERVICETITAN_START_DATE is 'soon': write it as YYYY-MM-DD"),
+    (("--api-url", "http://x.test"), "is not https"),
+    (("--timezone", "cs1.pasted"), r"SERVICETITAN_TIMEZONE is '\*\*\*': '\*\*\*' is no IANA"),
+    (("--client-id", ""), "SERVICETITAN_CLIENT_ID must not be empty"),
+])  # fmt: skip
+def test_an_implausible_flag_ends_it(flags: tuple[str, str], told: str) -> None:
+    with pytest.raises(SettingsError, match=told):
+        run(*FLAGS, *flags, "--environment", "production")
+    assert not Path(".env").exists()
+
+
+def test_a_value_of_another_form_is_written_with_a_note() -> None:
+    said = run(*FLAGS, "--app-key", "typed", "--environment", "production")
+    assert said.startswith(
+        "Note: SERVICETITAN_APP_KEY does not begin with ak1., as such a key does. If the token or "
+        "the first call is refused, look at it first.\n"
+    )
+
+
+@pytest.mark.parametrize("secret", ["cs1.a#b", "cs1.a'b", "cs1.a\\b", 'cs1.a"b', "cs1.a=b$c"])
+def test_odd_characters_are_read_back_as_they_were_typed(secret: str) -> None:
+    run(*FLAGS, "--client-secret", secret, "--environment", "production")
+    found = connection("production", load_settings("production"))
+    assert found.client_secret.get_secret_value() == secret
+
+
+def test_a_value_that_the_file_cannot_hold_is_refused() -> None:
+    with pytest.raises(SettingsError) as refused:
+        run(*FLAGS, "--client-secret", "cs1.a${HOME}b", "--environment", "production")
+    assert str(refused.value) == (
+        "SERVICETITAN_CLIENT_SECRET has characters that .env cannot hold: set it as an environment "
+        "variable"
+    )
+    assert not os.path.lexists(".env")
+
+
+@pytest.mark.parametrize("before", [None, "MINE=1\n"])
+def test_a_full_disk_leaves_what_was_there(before: str | None) -> None:
+    """A limit for the size of files fails a write as a full disk does."""
+    if before is not None:
+        Path(".env").write_text(before)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            run(*FLAGS, "--environment", "production", "--append")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (Path(".env").read_text() if os.path.lexists(".env") else None) == before
