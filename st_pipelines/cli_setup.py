@@ -8,7 +8,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from st_pipelines.settings import environment_name
+from st_pipelines.catalog.model import Endpoint
+from st_pipelines.settings import EnvironmentName, environment_name
 
 Environment = Annotated[str, typer.Option(help="production or integration.")]
 Select = Annotated[
@@ -68,9 +69,11 @@ def scopes(
     from st_pipelines.selection import select as selected
 
     _one_of(format, "table", "json", "text")
-    endpoints = selected(load_catalog(), select or [])
     against = None
-    if environment is not None:
+    if environment is None:
+        endpoints = selected(load_catalog(), select or [])
+    else:
+        endpoints = _chosen(environment_name(environment), select or [])
         granted = _granted(environment, endpoints)
         against = None if granted is None else mapping.compared(granted, endpoints)
         if against is None:
@@ -92,18 +95,23 @@ def check(
     deep: Annotated[
         bool, typer.Option("--deep", help="Also ask each selected endpoint for one record.")
     ] = False,
+    show: Annotated[
+        bool, typer.Option("--show", help="Also list each setting, its value and its source.")
+    ] = False,
     format: Annotated[str, typer.Option(help="table (a line a finding) or json.")] = "table",
 ) -> None:
     """Look at everything a load needs, and say what to mend; exit code 0 if all is well."""
-    from st_pipelines.catalog.loader import load_catalog
-    from st_pipelines.selection import select as selected
+    from st_pipelines import settings_report
     from st_pipelines.setup_check import report, steps
     from st_pipelines.setup_check.subject import Subject
 
     _one_of(format, "table", "json")
-    endpoints = selected(load_catalog(), select or [])
-    subject = Subject(environment=environment_name(environment), endpoints=endpoints, deep=deep)
-    console = Console(emoji=False)
+    named, console = environment_name(environment), Console(emoji=False)
+    endpoints = _chosen(named, select or [])
+    subject = Subject(environment=named, endpoints=endpoints, deep=deep)
+    shown = settings_report.shown(named) if show else None
+    if shown and format == "table":
+        console.print(report.as_table(shown))
     findings = []
     for finding in steps.check(subject):
         findings.append(finding)
@@ -111,11 +119,23 @@ def check(
             console.print(escape(report.line_of(finding)), highlight=False, soft_wrap=True)
     subject.close()
     if format == "json":
-        typer.echo(report.as_json(environment, findings))
+        typer.echo(report.as_json(environment, findings, shown))
     else:
         typer.echo(report.summary(environment, findings))
     if not report.all_well(findings):
         raise typer.Exit(1)
+
+
+def _chosen(environment: EnvironmentName, patterns: list[str]) -> list[Endpoint]:
+    """The selection; everything where the environment's own cannot be read, as a step tells."""
+    from st_pipelines import settings
+    from st_pipelines.catalog.loader import load_catalog
+
+    catalog = load_catalog()
+    try:
+        return settings.chosen(environment, catalog, patterns)
+    except settings.SettingsError:
+        return list(catalog)
 
 
 def _granted(environment: str, endpoints: list) -> frozenset[str] | None:

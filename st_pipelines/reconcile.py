@@ -11,7 +11,6 @@ from st_pipelines import settings
 from st_pipelines.catalog.loader import load_catalog
 from st_pipelines.command_job import command_job
 from st_pipelines.extract_load import LoadReport, reconcile
-from st_pipelines.selection import select
 from st_pipelines.servicetitan.errors import AuthenticationFailed, ServiceTitanError
 from st_pipelines.settings import EnvironmentName
 from st_pipelines.warehouse.errors import WarehouseError
@@ -36,7 +35,7 @@ def reconcile_tables(
         AuthenticationFailed: the credentials are refused.
     """
     catalog = load_catalog()
-    chosen = select(catalog, patterns)
+    chosen = settings.chosen(environment, catalog, patterns)
     table = Table("table", "read", "new", "changed", "marked deleted", "requests", "what failed")
     for column in table.columns[1:6]:
         column.justify = "right"

@@ -15,7 +15,7 @@ import logging
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, get_args
@@ -26,10 +26,10 @@ from dotenv import dotenv_values
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, SecretStr, ValidationError
 from pydantic_settings import SettingsConfigDict
 
-from st_pipelines.catalog.model import Catalog
+from st_pipelines.catalog.model import Catalog, Endpoint
 from st_pipelines.selection import select
 from st_pipelines.servicetitan.connection import Connection
-from st_pipelines.sources.errors import NotConfigured, SettingsError
+from st_pipelines.sources.errors import NotConfigured, SettingsError, WrongHost
 from st_pipelines.sources.gathering import Gathered, gather, sealed
 from st_pipelines.sources.places import Places, managers, near_sources, place_sources
 from st_pipelines.sources.source import Handed
@@ -387,9 +387,9 @@ def _refuse_other_hosts(environment: EnvironmentName, settings: EnvironmentSetti
         for name in ("api_url", "auth_url"):
             host = urlsplit(getattr(settings, name)).hostname
             if host and host in {urlsplit(url).hostname for url in hosts}:
-                raise SettingsError(
-                    f"{_prefix(environment)}{name.upper()}: {host} is the host of {other}, where "
-                    f"{environment}'s credentials do not belong: leave the setting out"
+                raise WrongHost(
+                    f"{_prefix(environment)}{name.upper()} is the host of {other}",
+                    f"Remove it: {environment} has its own, which needs no setting.",
                 )
 
 
@@ -501,6 +501,20 @@ def webhook() -> Webhook | None:
 def ui_url() -> str:
     """Where messages link to: `ST_UI_URL`, by default `dagster dev` on this machine."""
     return str(_values().get("ST_UI_URL") or "http://127.0.0.1:3000").strip().rstrip("/")
+
+
+def chosen(
+    environment: EnvironmentName, catalog: Catalog, patterns: Sequence[str]
+) -> list[Endpoint]:
+    """The endpoints that a command is about: those it names, or those the environment has.
+
+    Raises:
+        SettingsError: a setting is wrong.
+        ValueError: a pattern matches no table.
+    """
+    if patterns:
+        return select(catalog, patterns)
+    return list(selected(environment, load_settings(environment), catalog))
 
 
 def environment_name(text: str) -> EnvironmentName:

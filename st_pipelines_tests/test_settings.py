@@ -210,7 +210,7 @@ def test_the_host_of_the_other_environment_is_refused(monkeypatch: pytest.Monkey
     for name in ("CLIENT_ID", "CLIENT_SECRET", "APP_KEY", "TENANT_ID"):
         monkeypatch.setenv(f"SERVICETITAN_{name}", "1")
     monkeypatch.setenv("SERVICETITAN_API_URL", "https://api-integration.servicetitan.io/")
-    with pytest.raises(SettingsError, match=r"SERVICETITAN_API_URL: api-integration.*production's"):
+    with pytest.raises(SettingsError, match="SERVICETITAN_API_URL is the host of integration"):
         connection("production", load_settings("production"))
 
 

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from st_pipelines.servicetitan.errors import ServiceTitanError
 from st_pipelines.servicetitan.redact import HIDDEN
-from st_pipelines.settings import NotConfigured, SettingsError
+from st_pipelines.settings import NotConfigured, SettingsError, WrongHost
 
 Status: TypeAlias = Literal["ok", "warning", "failed", "skipped"]
 _ASKED = "st-pipelines init asks for them and writes the file."
@@ -71,6 +71,8 @@ def diagnosed(error: Exception) -> Diagnosis:
         return _of_servicetitan(error)
     if isinstance(error, NotConfigured):
         return Diagnosis(code="not-configured", text=str(error), hint=_ASKED)
+    if isinstance(error, WrongHost):
+        return Diagnosis(code="other-host", text=error.text, hint=error.hint)
     if isinstance(error, SettingsError):
         return _plain("settings", str(error))
     if isinstance(error, OSError) and error.strerror:

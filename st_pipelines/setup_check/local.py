@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import duckdb
 
-from st_pipelines import settings
+from st_pipelines import settings, settings_report
 from st_pipelines.catalog.loader import load_catalog
 from st_pipelines.settings import ENVIRONMENTS, SettingsError
 from st_pipelines.setup_check.findings import Finding, diagnosed, failed
@@ -36,6 +36,19 @@ def look_at_settings(subject: Subject) -> Iterator[Finding]:
         yield Finding(step="settings", status="ok", text=text)
 
 
+def look_at_secrets(subject: Subject) -> Iterator[Finding]:
+    """Where they are kept, how old they are, and whether one is being exchanged."""
+    completed = settings.complete(subject.environment, subject.settings)
+    ages = settings_report.secret_ages(subject.environment, completed)
+    told = [*completed.gathered.warnings, *subject.client.notices]
+    told += [age.warning for age in ages if age.warning]
+    for text in told:
+        yield Finding(step="secrets", status="warning", code="secrets", text=text.rstrip("."))
+    if not told:
+        old = ", ".join(f"{age.name} is {age.days} days old" for age in ages)
+        yield Finding(step="secrets", status="ok", text=old or "nothing to mend")
+
+
 def _implausible(subject: Subject) -> Iterator[Finding]:
     connection = subject.connection
     values = {
@@ -52,16 +65,7 @@ def _implausible(subject: Subject) -> Iterator[Finding]:
 
 
 def _of_another(subject: Subject) -> Iterator[Finding]:
-    """What belongs to another environment: hosts, and credentials that both have."""
-    for field in ("api_url", "auth_url"):
-        url = getattr(subject.connection, field)
-        for other in ENVIRONMENTS:
-            if other != subject.environment and url and url in settings.hosts(other):
-                yield Finding(
-                    step="settings", status="failed", code="other-host",
-                    text=f"{subject.setting(field)} is the host of {other}",
-                    hint=f"Remove it: {subject.environment} has its own, which needs no setting.",
-                )  # fmt: skip
+    """Credentials that another environment has, too."""
     for other in ENVIRONMENTS:
         if other != subject.environment and (same := _shared(subject, other)):
             yield Finding(

@@ -6,6 +6,10 @@ import dataclasses
 import json
 from collections.abc import Sequence
 
+from rich.markup import escape
+from rich.table import Table
+
+from st_pipelines.settings_report import Shown
 from st_pipelines.setup_check.findings import Finding, Status
 
 _SIGNS: dict[Status, str] = {"ok": "✅", "warning": "⚠ ", "failed": "❌", "skipped": "➖"}
@@ -23,14 +27,23 @@ def all_well(findings: Sequence[Finding]) -> bool:
     return not any(finding.status in ("failed", "skipped") for finding in findings)
 
 
-def as_json(environment: str, findings: Sequence[Finding]) -> str:
-    """An object with the environment, whether all is well, and the findings."""
+def as_json(environment: str, findings: Sequence[Finding], shown: Shown | None = None) -> str:
+    """An object with the environment, whether all is well, the findings, and the settings."""
     told = [dataclasses.asdict(finding) for finding in findings]
+    settings = {"settings": [dataclasses.asdict(one) for one in shown.settings]} if shown else {}
     return json.dumps(
-        {"environment": environment, "well": all_well(findings), "findings": told},
+        {"environment": environment, "well": all_well(findings), "findings": told} | settings,
         indent=1,
         ensure_ascii=False,
     )
+
+
+def as_table(shown: Shown) -> Table:
+    """Each setting with its value, masked where it is a secret, and its source."""
+    table = Table("setting", "value", "source")
+    for one in shown.settings:
+        table.add_row(escape(one.name), escape(one.value), escape(one.source))
+    return table
 
 
 def summary(environment: str, findings: Sequence[Finding]) -> str:

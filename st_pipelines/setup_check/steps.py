@@ -43,6 +43,7 @@ STEPS: tuple[Step, ...] = (
     Step(name="api host", look=network.reach_api_host, needs=("settings",)),
     Step(name="clock", look=network.compare_clocks, needs=("auth host",)),
     Step(name="token", look=network.get_token, needs=("auth host",)),
+    Step(name="secrets", look=local.look_at_secrets, needs=("token",)),
     Step(name="access", look=permissions.make_a_call, needs=("api host", "token")),
     Step(name="scopes", look=permissions.compare_scopes, needs=("token",)),
     Step(name="endpoints", look=permissions.ask_each, needs=("access",), deep=True),

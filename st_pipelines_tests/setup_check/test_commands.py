@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -39,8 +40,9 @@ def test_a_check_ends_with_what_is_left_to_do(portal: Portal) -> None:
     printed = done.stdout.splitlines()
     assert printed[-1] == "production: all is well, 1 to look at"
     assert [line.partition(":")[0] for line in printed[:-1]] == [
-        "✅ settings", "✅ auth host", "✅ api host", "✅ clock", "✅ token", "✅ access",
-        "✅ scopes", "⚠  scopes", "✅ endpoints", "✅ warehouse", "✅ time zone", "✅ definitions",
+        "✅ settings", "✅ auth host", "✅ api host", "✅ clock", "✅ token", "✅ secrets",
+        "✅ access", "✅ scopes", "⚠  scopes", "✅ endpoints", "✅ warehouse", "✅ time zone",
+        "✅ definitions",
     ]  # fmt: skip
     assert "cs1.sandbox" not in done.stdout + done.stderr
 
@@ -145,3 +147,41 @@ def test_the_guide_lists_every_trouble_by_code_and_title() -> None:
     codes = {code for text in texts for code in re.findall(r'code="([\w-]+)"', text)}
     assert len(codes) > 15
     assert [code for code in sorted(codes) if f"`{code}`" not in guide] == []
+
+
+def test_show_lists_each_setting_with_its_source_and_no_secret(portal: Portal) -> None:
+    portal()
+    told = run("check", "--environment", "production", "--select", "jpm.jobs", "--show",
+               "--format", "json").stdout  # fmt: skip
+    settings = {one["name"].split(" ")[0]: one for one in json.loads(told)["settings"]}
+    assert settings["SERVICETITAN_CLIENT_ID"]["value"].startswith("cid.")
+    assert "SERVICETITAN_CLIENT_ID" in settings["SERVICETITAN_CLIENT_ID"]["source"]
+    assert settings["SERVICETITAN_PAGE_SIZE"]["source"] == "default"
+    assert settings["SERVICETITAN_CLIENT_SECRET"]["value"] == "**********"
+    shown = run("check", "--environment", "production", "--select", "jpm.jobs", "--show").stdout
+    assert "SERVICETITAN_CLIENT_SECRET" in shown
+    assert "cs1.sandbox" not in told + shown
+
+
+def test_a_second_secret_in_use_and_a_quoted_value_are_told(
+    portal: Portal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    portal()
+    monkeypatch.setenv("SERVICETITAN_CLIENT_SECRET_NEXT", os.environ["SERVICETITAN_CLIENT_SECRET"])
+    monkeypatch.setenv("SERVICETITAN_CLIENT_SECRET", "cs1.0a1b2c3d4e5f6g7h")
+    monkeypatch.setenv("SERVICETITAN_APP_KEY", f"'{os.environ['SERVICETITAN_APP_KEY']}'")
+    done = run("check", "--environment", "production", "--select", "jpm.jobs")
+    told = [line for line in done.stdout.splitlines() if "secrets:" in line]
+    assert done.exit_code == 0, done.stdout
+    assert any("SERVICETITAN_APP_KEY" in line and "quot" in line for line in told)
+    assert any("SERVICETITAN_CLIENT_SECRET" in line and "delete" in line.lower() for line in told)
+
+
+def test_without_a_selection_the_environment_s_own_is_checked(
+    portal: Portal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    portal("scope-missing:tn.jpm.jobs:r")
+    monkeypatch.setenv("SERVICETITAN_SELECT", "crm.customers")
+    assert run("check", "--environment", "production").exit_code == 0
+    monkeypatch.setenv("SERVICETITAN_SELECT", "crm.customers,jpm.jobs")
+    assert run("check", "--environment", "production").exit_code == 1

@@ -145,7 +145,7 @@ def test_an_implausible_answer_is_asked_for_again_and_never_repeated() -> None:
     (("--client-id", "<id>"), "SERVICETITAN_CLIENT_ID still holds a placeholder"),
     (("--start-date", "soon"), "SERVICETITAN_START_DATE is 'soon': write it as YYYY-MM-DD"),
     (("--api-url", "http://x.test"), "is not https"),
-    (("--timezone", "cs1.pasted"), r"SERVICETITAN_TIMEZONE is '\*\*\*': '\*\*\*' is no IANA"),
+    (("--timezone", "cs1.pasted"), "SERVICETITAN_TIMEZONE: the value is no IANA"),
     (("--client-id", ""), "SERVICETITAN_CLIENT_ID must not be empty"),
 ])  # fmt: skip
 def test_an_implausible_flag_ends_it(flags: tuple[str, str], told: str) -> None:

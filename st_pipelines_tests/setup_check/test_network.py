@@ -132,7 +132,7 @@ def test_the_auth_host_is_looked_at_by_itself(
     [line] = troubles()
     assert line.startswith("❌ auth host: the name name.invalid does not resolve")
     assert [f.step for f in found() if f.status == "skipped"] == [
-        "clock", "token", "access", "scopes",
+        "clock", "token", "secrets", "access", "scopes",
     ]  # fmt: skip
 
 

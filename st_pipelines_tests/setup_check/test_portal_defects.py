@@ -29,6 +29,7 @@ def test_a_good_set_up_is_all_green(portal: Portal) -> None:
         f"✅ api host: {url} answers",
         "✅ clock: right to within half a minute",
         "✅ token: issued for 900 s, for tenant 1000000001, with 107 scopes",
+        "✅ secrets: nothing to mend",
         "✅ access: tenant 1000000001 and the app key are accepted (crm.customers can be read)",
         "✅ scopes: the token has all 3 of the selection",
         "✅ endpoints: each of 3 can be read",
@@ -303,6 +304,7 @@ def test_a_token_with_few_scopes(
 def test_a_failed_step_skips_what_depends_on_it_and_nothing_else(portal: Portal) -> None:
     portal("secret-rotated")
     assert [line_of(f) for f in found() if f.status == "skipped"] == [
+        "➖ secrets: skipped: it needs token",
         "➖ access: skipped: it needs token",
         "➖ scopes: skipped: it needs token",
     ]

@@ -90,7 +90,7 @@ def test_a_misspelt_setting(server: ScriptedServer, monkeypatch: pytest.MonkeyPa
         ),
         (
             {"TENANT_ID": "cs1.abcdef"},
-            "❌ settings: SERVICETITAN_TENANT_ID is '***': '***' is no tenant id: it is a number, "
+            "❌ settings: SERVICETITAN_TENANT_ID: the value is no tenant id: it is a number, "
             "without quotes",
         ),
     ],
