@@ -16,6 +16,7 @@ import pytest
 import requests
 
 from st_pipelines.catalog.loader import load_catalog
+from st_pipelines.selection import select
 
 COMMAND = [sys.executable, "-m", "st_pipelines.cli"]
 
@@ -141,14 +142,18 @@ def test_the_demo_ends_with_commands_that_work(
     assert "st-pipelines demo --ui --no-load --warehouse data/small.duckdb" in result.stdout
 
 
-def test_the_demo_run_twice_changes_no_row_count(
-    demo: tuple[Path, subprocess.CompletedProcess[str]],
-) -> None:
-    file, _ = demo
-    before = contents(file)
-    result = run("demo", "--days", "2", "--customers", "30", "--warehouse", str(file))
-    assert result.returncode == 0, result.stderr
-    assert contents(file) == before
+def test_the_demo_run_twice_changes_no_row_count(tmp_path: Path) -> None:
+    kinds = "jpm.jobs,accounting.invoice_items,settings.user_roles,marketing_ads"
+    chosen = {**os.environ, "SERVICETITAN_SANDBOX_SELECT": kinds}
+    arguments = ["demo", "--days", "2", "--customers", "30", "--warehouse", "data/small.duckdb"]
+    found = []
+    for _ in range(2):
+        result = run(*arguments, cwd=tmp_path, env=chosen)
+        assert result.returncode == 0, result.stderr
+        found.append(contents(tmp_path / "data" / "small.duckdb"))
+    assert found[0] == found[1]
+    assert len(found[0]) == len(select(load_catalog(), [kinds]))
+    assert all(rows > 0 for rows in found[0].values()), found
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

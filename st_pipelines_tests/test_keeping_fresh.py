@@ -278,3 +278,42 @@ def test_a_load_of_older_days_does_not_make_today_look_unread(daemon: Daemon) ->
     daemon.tick_schedule("daily", at(5, 0, 30))  # later, and of yesterday
     daemon.sleep_until(daemon.now + timedelta(minutes=5))
     assert not daemon.tick_sensor("changes")
+
+
+def test_a_quiet_tick_over_all_endpoints_is_at_most_one_request_for_each(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SERVICETITAN_SELECT")
+    daemon.restart()
+    asked = [e for e in load_catalog() if e.partitioned and not e.by_day]
+    until = dg.MetadataValue.timestamp(daemon.now + timedelta(seconds=1))
+    for endpoint in asked:
+        daemon.instance.report_runless_asset_event(
+            dg.AssetMaterialization(
+                ["production", endpoint.api, endpoint.name], partition="2026-03-05",
+                metadata={"window_end": until},
+            )
+        )  # fmt: skip
+    daemon.sleep_until(daemon.now + timedelta(seconds=2))
+    daemon.tick_sensor("changes")  # finds where the feeds end
+    before = data_requests(daemon)
+    requests = daemon.tick_sensor("changes", run=False)
+    assert not requests, requests[0].asset_selection
+    assert data_requests(daemon) - before == len(asked)
+    assert daemon.told["changes"][-1] == (
+        f"nothing changed: asked {len(asked)} of {len(asked)} endpoints, {len(asked)} requests"
+    )
+
+
+def test_a_change_of_a_feed_whose_load_fails_is_not_forgotten(daemon: Daemon) -> None:
+    daemon.tick_sensor("changes")
+    daemon.tick_sensor("changes")
+    daemon.sleep_until(daemon.now + timedelta(minutes=1))
+    daemon.sandbox.world.create("accounting.invoice_items")
+    daemon.sleep_until(daemon.now + timedelta(minutes=1))
+    (lost,) = daemon.tick_sensor("changes", run=False)  # the run never comes about
+    assert dg.AssetKey(["production", "accounting", "invoice_items"]) in lost.asset_selection
+    daemon.sleep_until(daemon.now + timedelta(minutes=5))
+    (again,) = daemon.tick_sensor("changes")
+    assert dg.AssetKey(["production", "accounting", "invoice_items"]) in again.asset_selection
+    assert not daemon.tick_sensor("changes")

@@ -202,7 +202,7 @@ def ask(
 
     Args:
         connection: where and as whom.
-        endpoints: whom to ask, in this order. One that was never loaded has changed.
+        endpoints: whom to ask, in this order. One whose load is owed has changed.
         places: until when changes are known.
         now: aware.
         seconds: after so many nothing more is asked.
@@ -213,9 +213,9 @@ def ask(
 
         def one(endpoint: Endpoint) -> Look:
             place = places[endpoint.table]
-            if place.since is None:
-                return Look(since=now, changed=True)
-            before = Look(since=place.since, token=place.token, round=place.round)
+            before = Look(since=place.since or now, token=place.token, round=place.round)
+            if place.since is None or place.tries:  # a load is owed, whatever came since
+                return dataclasses.replace(before, changed=True)
             return look(client, endpoint, before, now, stats=answers.stats, cancelled=cancelled)
 
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix=NAME) as pool:

@@ -19,7 +19,7 @@ from st_pipelines.servicetitan.usage import ReadStats
 from st_pipelines.servicetitan.window import Window
 
 _MOST_PAGES = 20
-"""Of a feed, in one look; more of them are a change whatever they hold."""
+"""Of a feed, in one look; so many are a change whatever they hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,9 +96,10 @@ def _read_on(
     pages = read_feed(client, endpoint, start, stats=reading)
     try:
         for number, page in enumerate(pages, start=1):
-            changed = changed or number > _MOST_PAGES or _any_since(page.records, endpoint, before)
-            if changed:
-                break  # the load that follows reads the rest
+            changed = changed or _any_since(page.records, endpoint, before)
+            if number == _MOST_PAGES:
+                changed = True
+                break  # the next look goes on from here
     finally:
         pages.close()
         stats.add(
@@ -106,15 +107,24 @@ def _read_on(
             received=reading.bytes,
             token_requests=reading.token_requests,
         )
-    token = before.token if changed else reading.continue_from or before.token
+    token = reading.continue_from or before.token
     return dataclasses.replace(before, token=token, round=before.round + 1, changed=changed)
 
 
 def _any_since(records: bytes, endpoint: Endpoint, before: Look) -> bool:
-    """Whether a record is not older; one whose time cannot be read may be new."""
+    """Whether a record is not older. One without a time is new if it comes after a token."""
     path = (endpoint.cursor or "").split(".")
-    times = (_time(record, path) for record in msgspec.json.decode(records))
-    return any(time is None or time >= before.since for time in times)
+    found = msgspec.json.decode(records)
+    if endpoint.explode is not None:
+        found = [
+            member
+            for record in found
+            if isinstance(record, dict)
+            for member in record.get(endpoint.explode) or ()
+        ]
+    times = (_time(record, path) for record in found)
+    undated = before.token is not None
+    return any(undated if time is None else time >= before.since for time in times)
 
 
 def _time(record: Any, path: list[str]) -> datetime | None:
