@@ -22,6 +22,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from st_pipelines.catalog.loader import load_catalog
+from st_pipelines.catalog.model import Catalog
 from st_pipelines.days import Days, local_day
 from st_pipelines.extract_load import Job, extract_load, reconcile
 from st_pipelines.sandbox.server import Sandbox
@@ -57,6 +58,7 @@ class Life:
     def __init__(self, table: str, seed: int = 7) -> None:
         """Starts the sandbox; `close` stops it."""
         self.endpoint = load_catalog()[table]
+        self._catalog = Catalog({table: self.endpoint})
         self.folder = Path(tempfile.mkdtemp(prefix="life-"))
         self.file = self.folder / "warehouse.duckdb"
         self.sandbox = Sandbox(
@@ -79,7 +81,9 @@ class Life:
         made = job(self.sandbox, self.file, page_size=7)
         client = Client(made.client.connection, policy=NO_WAIT)
         try:
-            yield dataclasses.replace(made, client=client, clock=lambda: self.sandbox.world.now)
+            yield dataclasses.replace(
+                made, client=client, clock=lambda: self.sandbox.world.now, catalog=self._catalog
+            )
         finally:
             client.close()
 

@@ -86,7 +86,7 @@ def test_a_failure_is_told_once_with_cause_hint_and_link(
     assert head == ":red_circle: *production*: jpm.jobs, 2026-03-04 failed"
     assert "403" in cause
     assert hint.startswith("*What to do*: ")
-    assert "tn.jpm.jobs:r" in hint
+    assert "API Application Access" in hint
     run = watched.instance.get_runs()[0]
     assert link == f"<https://dagster.example.com/runs/{run.run_id}|Open the run>"
     watched.tick_sensor("alerts")
