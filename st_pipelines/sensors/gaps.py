@@ -205,8 +205,8 @@ class _Look:
             return f"the last {self.of.gap_days} days are complete"
         given_up = [
             f"{table} {day}"
-            for day, tries in self.state.tries.items()
-            for table, tried in tries.items()
+            for day, tries in sorted(self.state.tries.items(), reverse=True)
+            for table, tried in sorted(tries.items())
             if tried.count >= MOST_TRIES and table in lacking.get(day, ())
         ]
         text = f"{sum(map(len, lacking.values()))} days of tables are incomplete:"
