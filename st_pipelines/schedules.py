@@ -81,7 +81,7 @@ class Schedules:
                 settings.require_complete(self.environment, of)
             except settings.SettingsError as error:
                 return dg.SkipReason(str(error))
-            busy = unfinished(context.instance, self.environment, self.keys)
+            busy = unfinished(context.instance, self.environment, self.keys, self.clock())
             return request(context.scheduled_execution_time, busy)
 
         return schedule

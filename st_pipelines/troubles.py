@@ -14,7 +14,9 @@ from st_pipelines.freshness import FAIL_AFTER
 SENSOR_FAILURES = 3
 """So many ticks of a sensor in a row; of a schedule one is enough, as its run is missing then."""
 
-_WILL_RETRY = "dagster/will_retry"
+WILL_RETRY = "dagster/will_retry"
+"""Of a failed run that Dagster runs again by itself."""
+
 _OVER = [TickStatus.SUCCESS, TickStatus.SKIPPED, TickStatus.FAILURE]
 _WHOLE_RUN = "the run"
 
@@ -51,7 +53,7 @@ def failures_of(
     Returns:
         Nothing where Dagster runs it again by itself.
     """
-    if run.tags.get(_WILL_RETRY) == "true":
+    if run.tags.get(WILL_RETRY) == "true":
         return []
     tables = {"__".join(key.path): ".".join(key.path[1:]) for key in keys}
     found = [
@@ -124,7 +126,7 @@ def _of_step(entry: dg.EventLogEntry, tables: Mapping[str, str], run: dg.Dagster
     data, step = event.step_failure_data, event.step_key or ""
     told = data.user_failure_data
     hint = told.metadata.get("hint") if told and told.metadata else None
-    error = data.error
+    error = data.error and (data.error.cause or data.error)
     cause = told.description if told and told.description else error.message if error else ""
     text = str(hint.value) if hint else ""
     return _failure(tables.get(step, step), cause or "no reason is on record", text, run)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 import dagster as dg
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
@@ -22,6 +23,7 @@ _NOT_OVER = (
     dg.DagsterRunStatus.CANCELING,
 )
 _MOST_RUNS = 1000
+_LOST_AFTER = timedelta(days=1)
 
 
 def range_tags(first: str, last: str) -> dict[str, str]:
@@ -80,15 +82,21 @@ def unfinished(
     instance: dg.DagsterInstance,
     environment: str,
     jobs: Mapping[str, frozenset[dg.AssetKey]],
+    now: datetime,
 ) -> Unfinished:
     """Looks for what is not over.
+
+    A run that was created more than a day ago does not count: without `max_runtime_seconds`
+    Dagster never ends one whose process went with its machine, and it would be waited for for ever.
 
     Args:
         instance: has the runs of all environments.
         environment: whose.
         jobs: the assets of each of its jobs.
+        now: aware.
     """
-    found = instance.get_runs(dg.RunsFilter(statuses=_NOT_OVER), limit=_MOST_RUNS)
+    wanted = dg.RunsFilter(statuses=_NOT_OVER, created_after=now - _LOST_AFTER)
+    found = instance.get_runs(wanted, limit=_MOST_RUNS)
     waiting = BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING])
     return Unfinished(
         runs=tuple(run for run in found if is_of(run, environment)),

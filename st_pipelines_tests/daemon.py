@@ -20,8 +20,8 @@ from st_pipelines.sandbox.server import Sandbox
 
 ZONE = ZoneInfo("America/New_York")
 TABLES = ("jpm.jobs", "accounting.invoice_items")
-CATCH_UP = 5
-"""So many missed ticks of a schedule Dagster makes up for."""
+CATCH_UP = 1
+"""Of the missed ticks of a schedule Dagster makes up for the last."""
 
 
 def at(day: int, hour: int, minute: int = 0, month: int = 3) -> datetime:

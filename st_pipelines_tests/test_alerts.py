@@ -201,3 +201,25 @@ def test_a_run_that_dies_without_a_failing_step_is_told(
     daemon.instance.report_run_failed(run, "The process was killed.")
     daemon.tick_sensor("alerts")
     assert "the run of intraday, 2026-03-05 failed\nThe process was killed." in receiver.texts[0]
+
+
+def test_a_failure_that_was_mended_is_not_told_again_days_later(
+    receiver: Receiver, watched: Daemon
+) -> None:
+    watched.tick_schedule("daily", at(5, 0, 30))
+    for _ in range(4):
+        watched.tick_sensor("alerts")
+        watched.sleep_until(watched.now + timedelta(hours=25))
+    assert [text.splitlines()[0] for text in receiver.texts if ":red_circle:" in text] == [
+        ":red_circle: *production*: jpm.jobs, 2026-03-04 failed"
+    ]
+
+
+def test_an_unexpected_error_is_told_by_its_own_words(
+    receiver: Receiver, daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon.tick_sensor("alerts")
+    monkeypatch.setattr("st_pipelines.assets.factory.extract_load", lambda *_: {}["the real cause"])
+    daemon.tick_schedule("daily", at(5, 0, 30))
+    daemon.tick_sensor("alerts")
+    assert "KeyError: 'the real cause'" in receiver.texts[0]

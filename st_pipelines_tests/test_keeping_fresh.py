@@ -9,6 +9,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+from dagster._core.test_utils import freeze_time
 from dagster._utils.schedules import schedule_execution_time_iterator
 from starlette.requests import Request
 from starlette.responses import Response
@@ -44,14 +45,10 @@ def test_after_a_weekend_of_outage_and_a_shorter_day_each_day_was_loaded_once_it
     there = daemon.sandbox.world.table("jpm.jobs")
     file = tmp_path / "data" / "production.duckdb"
     assert count(file, "jpm.jobs", "_deleted_at IS NULL") == len(there.keys) - len(there.deleted)
-    assert [r.partition_key for r in daemon.asked["daily"]] == [
-        f"2026-03-{day:02}" for day in range(5, 10)
-    ]
-    late = daemon.asked["daily"][1:4]
-    assert all(request.asset_selection for request in late[:-1]), "no snapshots on missed ticks"
-    (before,) = daemon.asked["gaps"]
-    assert before.tags["dagster/asset_partition_range_start"] == "2026-03-02"
-    assert before.tags["dagster/asset_partition_range_end"] == "2026-03-04"
+    asked = [r.partition_key for r in daemon.asked["daily"]]
+    assert asked == ["2026-03-05", "2026-03-08", "2026-03-09"], "of the missed ticks the last"
+    found = [days_of(request) for request in daemon.asked["gaps"]]
+    assert found == [[f"2026-03-{day:02}" for day in days] for days in ([2, 3, 4], [6, 7])]
 
 
 def test_what_an_outage_of_the_api_failed_is_loaded_after_it(
@@ -87,6 +84,12 @@ def test_a_gap_that_stays_is_given_up_and_named(
         daemon.tick_sensor("gaps", run=False)
     assert [days_of(request) for request in daemon.asked["gaps"]] == [["2026-03-05"]] * 4
     assert "given up after 4 tries: accounting.invoice_items 2026-03-05" in daemon.told["gaps"][-1]
+    daemon.sandbox.play({})
+    daemon.tick_schedule("daily", at(7, 0, 30))  # another day can be loaded: the cause is gone
+    daemon.sleep_until(at(7, 4))
+    daemon.tick_sensor("gaps")
+    (request,) = daemon.tick_sensor("gaps")
+    assert days_of(request) == ["2026-03-05", "2026-03-06"], "that day was loaded before its end"
 
 
 def test_a_day_that_is_in_a_run_or_a_backfill_is_no_gap(daemon: Daemon) -> None:
@@ -108,6 +111,50 @@ def test_a_day_that_is_in_a_run_or_a_backfill_is_no_gap(daemon: Daemon) -> None:
     )  # fmt: skip
     (request,) = daemon.tick_sensor("gaps", run=False)
     assert list(request.asset_selection) == keys[1:]
+
+
+def test_a_run_whose_machine_went_down_is_not_waited_for_for_ever(daemon: Daemon) -> None:
+    with freeze_time(daemon.now):
+        unfinished_run(daemon, "intraday", **{"dagster/partition": "2026-03-05"})
+        unfinished_run(daemon, "intraday", **{"dagster/sensor_name": "changes"})
+    daemon.sleep_until(daemon.now + timedelta(hours=23))
+    assert not daemon.tick_schedule("intraday", daemon.now, run=False)
+    assert not daemon.tick_sensor("changes", run=False)
+    daemon.sleep_until(daemon.now + timedelta(hours=2))
+    assert daemon.tick_schedule("intraday", daemon.now, run=False)
+    assert daemon.tick_sensor("changes", run=False)
+
+
+def test_a_day_is_no_gap_before_its_daily_run_has_had_its_time(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SERVICETITAN_START_DATE", "2026-03-05")
+    monkeypatch.setenv("SERVICETITAN_DAILY_CRON", "0 5 * * *")
+    daemon.restart()
+    daemon.sleep_until(at(6, 7, 29))
+    assert not daemon.tick_sensor("gaps", run=False)
+    daemon.sleep_until(at(6, 7, 31))
+    assert daemon.tick_sensor("gaps", run=False)
+
+
+def test_one_api_that_is_down_keeps_no_other_from_being_asked(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SERVICETITAN_SELECT", "accounting,jpm.jobs")
+    daemon.restart()
+    key = ["production", "jpm", "jobs"]
+    daemon.tick_schedule("intraday", at(5, 9))
+    daemon.sandbox.faults.append(
+        lambda request: Response("down", 503) if "/accounting/" in request.url.path else None
+    )
+    daemon.sleep_until(daemon.now + timedelta(minutes=1))
+    daemon.sandbox.world.create("jpm.jobs")
+    daemon.sleep_until(daemon.now + timedelta(minutes=1))
+    for _ in range(3):
+        if requests := daemon.tick_sensor("changes", run=False):
+            break
+    assert [asset.path for asset in requests[0].asset_selection] == [key]
+    assert "503" in daemon.told["changes"][0] if daemon.told["changes"] else True
 
 
 def test_a_schedule_never_starts_what_is_not_over(daemon: Daemon) -> None:
@@ -177,7 +224,7 @@ def test_while_its_last_run_is_not_over_changes_asks_nothing(daemon: Daemon) -> 
     assert data_requests(daemon) == before
 
 
-@pytest.mark.parametrize(("fault", "told"), [("503", "503"), ("429", "429"), ("401", "401")])
+@pytest.mark.parametrize(("fault", "told"), [("429", "429"), ("401", "401")])
 def test_what_concerns_all_endpoints_ends_the_tick_with_the_reason(
     daemon: Daemon, fault: str, told: str
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 
@@ -14,7 +15,7 @@ from st_pipelines.freshness import FAIL_AFTER
 from st_pipelines.jobs import JobKeys
 from st_pipelines.sensors.cursor import remember, remembered
 from st_pipelines.settings import EnvironmentName
-from st_pipelines.troubles import Failure, failing_ticks, failures_of, stale_assets
+from st_pipelines.troubles import WILL_RETRY, Failure, failing_ticks, failures_of, stale_assets
 from st_pipelines.unfinished import is_of
 from st_pipelines.webhook import Undelivered, Webhook, escaped
 
@@ -22,12 +23,13 @@ NAME = "alerts"
 MOST_WAITING = 100
 
 _INTERVAL = 30
-_MOST_RUNS, _MOST_SENT, _MOST_NAMED = 500, 10, 8
+_MOST_RUNS, _MOST_SENT, _MOST_NAMED = 200, 10, 8
 _FIRST_PAUSE, _LONGEST_PAUSE = timedelta(minutes=1), timedelta(hours=1)
 _GIVEN_UP_AFTER = timedelta(days=1)
 _REMEMBERED = timedelta(days=2)
 _OVERLAP = timedelta(minutes=1)
 _LONGEST_TEXT = 1500
+_SECONDS = 20.0
 
 
 class _Message(msgspec.Struct):
@@ -43,6 +45,7 @@ class _State(msgspec.Struct, omit_defaults=True):
     """Until when failures are known, what was told already, and what is not delivered yet."""
 
     until: datetime | None = None
+    overlap: bool = True
     told: dict[str, datetime] = {}
     stale: set[str] = set()
     failing: set[str] = set()
@@ -109,14 +112,18 @@ def _failures(
     since, state.until = state.until, state.until or now
     if since is None:
         return  # what failed before alerts were turned on is no news
-    failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=since - _OVERLAP)
+    since -= _OVERLAP if state.overlap else timedelta()
+    failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=since)
     records = instance.get_run_records(
         failed, limit=_MOST_RUNS, order_by="update_timestamp", ascending=True
     )
-    for record in records:
-        state.until = max(state.until, record.update_timestamp)
-        run = record.dagster_run
-        if not is_of(run, environment) or run.run_id in state.told:
+    state.overlap = len(records) < _MOST_RUNS  # else the same ones would come again and again
+    state.until = max([state.until, *(record.update_timestamp for record in records)])
+    if state.overlap:
+        state.until = max(state.until, now)
+    for run in [record.dagster_run for record in records]:
+        again = run.tags.get(WILL_RETRY) == "true"
+        if again or not is_of(run, environment) or run.run_id in state.told:
             continue
         state.told[run.run_id] = now
         by_cause: dict[tuple[str, str], list[Failure]] = {}
@@ -182,9 +189,10 @@ def _short(text: str) -> str:
 
 def _deliver(webhook: Webhook, state: _State, now: datetime, warn: Callable[[str], object]) -> str:
     """Sends what is due; keeps what the receiver does not take. Returns the tick's message."""
-    sent, trouble, kept = 0, "", []
+    sent, trouble, kept, until = 0, "", [], time.monotonic() + _SECONDS
     for message in state.waiting:
-        if trouble or message.due > now or sent == _MOST_SENT:
+        late = time.monotonic() > until  # a tick that Dagster breaks off forgets what it sent
+        if trouble or late or message.due > now or sent == _MOST_SENT:
             kept.append(message)
             continue
         try:

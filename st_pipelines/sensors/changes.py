@@ -29,8 +29,6 @@ from st_pipelines.servicetitan.errors import (
     AuthenticationFailed,
     RateLimited,
     ServiceTitanError,
-    ServiceUnavailable,
-    Unreachable,
 )
 from st_pipelines.servicetitan.retry import RetryPolicy
 from st_pipelines.servicetitan.usage import ReadStats
@@ -46,7 +44,9 @@ _TIMEOUT = 15.0
 _AT_ONCE = 8
 _MOST_LOADS = 100
 _PATIENCE = RetryPolicy(attempts=2, backoff=0.5, max_told_wait=5)
-_GENERAL = (AuthenticationFailed, RateLimited, ServiceUnavailable, Unreachable)
+_GENERAL = (AuthenticationFailed, RateLimited)
+_MOST_FAILED = 16
+"""So many failures without one answer are no longer the trouble of one API."""
 
 
 class _Place(msgspec.Struct, omit_defaults=True):
@@ -157,7 +157,7 @@ def changes_sensor(
             return dg.SkipReason(str(error))
         now = clock()
         today = local_day(now, of.timezone).isoformat()
-        busy = unfinished(context.instance, environment, jobs)
+        busy = unfinished(context.instance, environment, jobs, now)
         waiting = busy.requested_by(NAME)
         if waiting:
             return dg.SkipReason(
@@ -198,7 +198,8 @@ def ask(
 ) -> Answers:
     """Looks at endpoints, several at a time, until all are asked or the time is over.
 
-    What concerns them all (no network, a refused secret, too many requests) ends it at once.
+    What concerns them all (a refused secret, too many requests) ends it at once, failures
+    without any answer soon.
 
     Args:
         connection: where and as whom.
@@ -241,6 +242,8 @@ def _note(answers: Answers, table: str, future: Future[Look]) -> None:
         answers.stopped = answers.stopped or f"stopped, as the others would fail alike: {error}"
     except ServiceTitanError as error:
         answers.failed[table] = str(error)
+        if len(answers.failed) >= _MOST_FAILED and not answers.looks:
+            answers.stopped = f"stopped after {_MOST_FAILED} failures and no answer: {error}"
 
 
 def _from(endpoints: list[Endpoint], begin: int) -> list[Endpoint]:

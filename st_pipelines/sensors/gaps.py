@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, timedelta, timezone
 
 import dagster as dg
 import msgspec
+from dagster._utils.schedules import schedule_execution_time_iterator
 
 from st_pipelines import settings
 from st_pipelines.assets.factory import asset_key
 from st_pipelines.catalog.model import Catalog
 from st_pipelines.completeness import complete_days
-from st_pipelines.days import local_day
+from st_pipelines.days import local_day, midnight
 from st_pipelines.extract_load import utc_now
 from st_pipelines.jobs import Job, JobKeys
 from st_pipelines.sensors.cursor import remember, remembered
@@ -27,8 +28,8 @@ MOST_TRIES = 4
 """For a day of a table. The waits between them outlast an outage of some hours."""
 
 INTERVAL = timedelta(minutes=10)
-GRACE = timedelta(hours=3)
-"""After the end of a day: the daily run comes first."""
+GRACE = timedelta(hours=2.5)
+"""After the daily run of a day was due: it comes first."""
 
 _PAUSE = timedelta(minutes=30)
 _LONGEST_RANGE = 31
@@ -41,14 +42,23 @@ class _Tries(msgspec.Struct):
     count: int
     at: datetime
 
-    def is_due(self, now: datetime) -> bool:
-        return self.count < MOST_TRIES and now >= self.at + _PAUSE * 4 ** (self.count - 1)
+    def is_due(self, now: datetime, loaded: datetime | None) -> bool:
+        """Whether to ask again: after a pause, or once other days of the table were loaded."""
+        if self.count >= MOST_TRIES:
+            return loaded is not None and loaded > self.at and now >= self.at + _PAUSE
+        return now >= self.at + _PAUSE * 4 ** (self.count - 1)
 
 
 class _State(msgspec.Struct, omit_defaults=True):
-    """When the last tick was; by day, the tables that are complete, and those asked for."""
+    """When the last tick was; by day, the tables that are complete, and those asked for.
+
+    A day of which all tables are complete is only in `whole`: the cursor is kept with every tick.
+    `tables` are how many that was, so that another selection is looked at anew.
+    """
 
     at: datetime | None = None
+    whole: set[date] = set()
+    tables: int = 0
     complete: dict[date, set[str]] = {}
     tries: dict[date, dict[str, _Tries]] = {}
 
@@ -118,7 +128,7 @@ def gaps_sensor(
         except settings.SettingsError as error:
             return dg.SkipReason(str(error))
         now, state = clock(), remembered(context, _State)
-        busy = unfinished(context.instance, environment, jobs)
+        busy = unfinished(context.instance, environment, jobs, now)
         look = _Look(keys=keys, of=of, state=state, busy=busy, now=now)
         result = look.at(context.instance)
         remember(context, state)
@@ -150,14 +160,17 @@ class _Look:
         if len(waiting) >= MOST_RUNS:
             return f"{len(waiting)} runs that were asked for are not over"
         lacking = self._lacking(instance, self._days())
-        due = {day: self._due(day, tables) for day, tables in lacking.items()}
+        loaded = self._loaded(instance)
+        due = {day: self._due(day, tables, loaded) for day, tables in lacking.items()}
         chosen = list(grouped(due))[: MOST_RUNS - len(waiting)]
         self._note(chosen)
         return chosen or self._why_none(lacking)
 
     def _days(self) -> list[date]:
         """Newest first: those that are over, and for which the daily run has had its time."""
-        last = local_day(self.now - GRACE, self.of.timezone) - timedelta(days=1)
+        last = local_day(self.now, self.of.timezone) - timedelta(days=1)
+        if self.now < self._settled(last):
+            last -= timedelta(days=1)
         days = [last - timedelta(days=n) for n in range(self.of.gap_days)]
         for known in (self.state.complete, self.state.tries):
             for day in [day for day in known if day not in days]:
@@ -165,22 +178,59 @@ class _Look:
         return [day for day in days if day >= self.of.start_date]
 
     def _lacking(self, instance: dg.DagsterInstance, days: list[date]) -> dict[date, set[str]]:
-        complete = self.state.complete
+        complete, state = self.state.complete, self.state
+        if state.tables != len(self.keys):
+            state.whole, state.tables = set(), len(self.keys)
+        state.whole &= set(days)
+        days = [day for day in days if day not in state.whole]
         for table, key in self.keys.items():
             open_days = [day for day in days if table not in complete.setdefault(day, set())]
             if open_days:
                 for day in complete_days(instance, key, open_days, self.of.timezone):
                     complete[day].add(table)
         lacking = {day: self.keys.keys() - complete[day] for day in days}
-        return {day: tables for day, tables in lacking.items() if tables}
+        for day in [day for day, tables in lacking.items() if not tables]:
+            state.whole.add(day)
+            del complete[day], lacking[day]
+            state.tries.pop(day, None)
+        return lacking
 
-    def _due(self, day: date, tables: Iterable[str]) -> frozenset[str]:
+    def _settled(self, day: date) -> datetime:
+        """From when on a day is looked at: its daily run was due and has had its time."""
+        end = midnight(day + timedelta(days=1), self.of.timezone)
+        due = schedule_execution_time_iterator(
+            end.timestamp(), self.of.daily_cron, self.of.timezone, ascending=True
+        )
+        return min(next(due), end + timedelta(days=1)) + GRACE
+
+    def _loaded(self, instance: dg.DagsterInstance) -> dict[str, datetime]:
+        """When each table that was given up was loaded last, UTC."""
+        given_up = {
+            table
+            for tries in self.state.tries.values()
+            for table, tried in tries.items()
+            if tried.count >= MOST_TRIES and table in self.keys
+        }
+        if not given_up:
+            return {}
+        tables = {self.keys[table]: table for table in given_up}
+        return {
+            tables[record.asset_entry.asset_key]: datetime.fromtimestamp(
+                record.asset_entry.last_materialization.timestamp, timezone.utc
+            )
+            for record in instance.get_asset_records(list(tables))
+            if record.asset_entry.last_materialization
+        }
+
+    def _due(
+        self, day: date, tables: Iterable[str], loaded: Mapping[str, datetime]
+    ) -> frozenset[str]:
         tries, partition = self.state.tries.get(day, {}), day.isoformat()
         return frozenset(
             table
             for table in tables
             if not self.busy.loads(self.keys[table], partition)
-            and (table not in tries or tries[table].is_due(self.now))
+            and (table not in tries or tries[table].is_due(self.now, loaded.get(table)))
         )
 
     def _note(self, gaps: Iterable[Gap]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,7 +19,7 @@ from st_pipelines.servicetitan.pages import PageSource
 from st_pipelines.servicetitan.usage import ReadStats
 from st_pipelines.servicetitan.window import Window
 
-_MOST_PAGES = 20
+_MOST_PAGES = 5
 """Of a feed, in one look; so many are a change whatever they hold."""
 
 
@@ -68,7 +69,7 @@ def look(
         Cancelled: `cancelled` was set.
     """
     if endpoint.kind == "feed":
-        return _look_at_feed(client, endpoint, before, stats)
+        return _look_at_feed(client, endpoint, before, stats, cancelled)
     if endpoint.variants:
         variant = endpoint.variants[before.round % len(endpoint.variants)]
         endpoint = dataclasses.replace(endpoint, params={**endpoint.params, **variant})
@@ -79,21 +80,33 @@ def look(
     return dataclasses.replace(before, round=before.round + 1, changed=changed)
 
 
-def _look_at_feed(client: Client, endpoint: Endpoint, before: Look, stats: ReadStats) -> Look:
+def _look_at_feed(
+    client: Client,
+    endpoint: Endpoint,
+    before: Look,
+    stats: ReadStats,
+    cancelled: Cancellation | None,
+) -> Look:
+    read_on = functools.partial(_read_on, client, endpoint, before, stats, cancelled)
     try:
-        return _read_on(client, endpoint, before, before.token or before.since, stats)
+        return read_on(before.token or before.since)
     except (BadRequest, WrongPath, TokenRepeated):
         if before.token is None:
             raise
         # How long a token is good for, and how a stale one is answered, is not stated.
-        return _read_on(client, endpoint, before, before.since, stats)
+        return read_on(before.since)
 
 
 def _read_on(
-    client: Client, endpoint: Endpoint, before: Look, start: str | datetime, stats: ReadStats
+    client: Client,
+    endpoint: Endpoint,
+    before: Look,
+    stats: ReadStats,
+    cancelled: Cancellation | None,
+    start: str | datetime,
 ) -> Look:
     changed, reading = False, ReadStats()
-    pages = read_feed(client, endpoint, start, stats=reading)
+    pages = read_feed(client, endpoint, start, stats=reading, cancelled=cancelled)
     try:
         for number, page in enumerate(pages, start=1):
             changed = changed or _any_since(page.records, endpoint, before)

@@ -11,6 +11,7 @@ from collections.abc import Generator
 from datetime import datetime, timezone
 
 from st_pipelines.catalog.model import Endpoint
+from st_pipelines.servicetitan.cancel import Cancellation
 from st_pipelines.servicetitan.client import Client
 from st_pipelines.servicetitan.envelope import Served, opener
 from st_pipelines.servicetitan.errors import TokenRepeated, UnexpectedAnswer
@@ -28,6 +29,7 @@ def read_feed(
     start: datetime | str | None,
     *,
     stats: ReadStats,
+    cancelled: Cancellation | None = None,
 ) -> Generator[Page, None, None]:
     """Read an export feed to its end.
 
@@ -39,6 +41,7 @@ def read_feed(
             continuation token stored earlier; or None for everything.
         stats: `continue_from` becomes the last token, also the one that comes with the last
             page. Store it when the rows are safe: the next reading can start there.
+        cancelled: ends waits and retries.
 
     Yields:
         Pages, all of reading 1.
@@ -53,7 +56,7 @@ def read_feed(
     seen = {_digest(place)} if isinstance(start, str) else set()
     empty = 0
     while True:
-        served = _fetch_next(client, endpoint, place, stats, seen)
+        served = _fetch_next(client, endpoint, place, stats, seen, cancelled)
         stats.records += served.count
         stats.continue_from = served.continue_from or stats.continue_from
         yield Page(reading=1, records=served.records, count=served.count)
@@ -64,18 +67,29 @@ def read_feed(
 
 
 def _fetch_next(
-    client: Client, endpoint: Endpoint, place: str | None, stats: ReadStats, seen: set[bytes]
+    client: Client,
+    endpoint: Endpoint,
+    place: str | None,
+    stats: ReadStats,
+    seen: set[bytes],
+    cancelled: Cancellation | None,
 ) -> Served:
     """The page at a place; one that leads back to a known place is asked for again."""
-    served = _fetch(client, endpoint, place, stats)
+    served = _fetch(client, endpoint, place, stats, cancelled)
     for _ in range(_MORE_LOOKS):
         if not (served.has_more and served.continue_from and _digest(served.continue_from) in seen):
             break
-        served = _fetch(client, endpoint, place, stats)
+        served = _fetch(client, endpoint, place, stats, cancelled)
     return served
 
 
-def _fetch(client: Client, endpoint: Endpoint, place: str | None, stats: ReadStats) -> Served:
+def _fetch(
+    client: Client,
+    endpoint: Endpoint,
+    place: str | None,
+    stats: ReadStats,
+    cancelled: Cancellation | None,
+) -> Served:
     export = endpoint.export
     params = dict(export.params if export else endpoint.params)
     # Without it a change is served only 15 minutes later; with it some come twice (vendor).
@@ -91,7 +105,9 @@ def _fetch(client: Client, endpoint: Endpoint, place: str | None, stats: ReadSta
         return served
 
     path = export.path if export else endpoint.path
-    return client.fetch(path, params, open_export, scope=endpoint.scope, usage=stats)
+    return client.fetch(
+        path, params, open_export, scope=endpoint.scope, usage=stats, cancelled=cancelled
+    )
 
 
 def _next_place(endpoint: Endpoint, served: Served, seen: set[bytes], empty: int) -> str:
