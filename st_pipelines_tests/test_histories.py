@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 from st_pipelines_tests.histories import CHANGES, Change, Disturbance, Life
 
 SHARE = int(os.environ.get("HISTORIES", "60")) / 200
-"""`HISTORIES=200`, as .ci/run has it, plays so many; a share of them is enough by hand."""
+"""`HISTORIES=200`, as .ci/run has it, plays so many; by hand a share of them is enough."""
 
 HISTORIES = {
     "jpm.jobs": 50,  # sorted by id, counted, with an export that alone tells of inactive ones

@@ -184,7 +184,9 @@ class Comparison:
         fields = [field for field in self._endpoint.row_fields]
         shown = [quote(f.column) for f in fields if isinstance(f.type, Scalar)][:4]
         label = f"concat_ws(', ', {', '.join(f'{name}::VARCHAR' for name in shown)})"
-        content = f"md5(to_json(row({', '.join(c.content for c in self._columns)}))::VARCHAR)"
+        # DuckDB 1.5 has no empty row, as where there is nothing to compare but the keys.
+        values = ", ".join(c.content for c in self._columns) or "NULL"
+        content = f"md5(to_json(row({values}))::VARCHAR)"
         count = f"SELECT {content} AS content, min({label}) AS label, count(*) AS n FROM"
         rows = self._ask(
             f"SELECT coalesce(h.label, s.label), coalesce(h.n, 0), coalesce(s.n, 0) FROM "
