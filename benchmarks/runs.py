@@ -45,11 +45,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Many runs at once on one warehouse file.")
     parser.add_argument("--days", type=int, default=60)
     parser.add_argument("--customers", type=int, default=300)
+    parser.add_argument("--config", type=Path, help="a dagster.yaml, such as docs/dagster.yaml")
     options = parser.parse_args()
     now = datetime.now(timezone.utc)
     with tempfile.TemporaryDirectory() as name, Sandbox(customers=options.customers, now=now) as of:
         folder, started = Path(name), time.monotonic()
         prepare(folder, of, options.days)
+        if options.config:
+            (folder / "home").mkdir()
+            shutil.copy(options.config, folder / "home" / "dagster.yaml")
+            os.environ["DAGSTER_HOME"] = str(folder / "home")
         with dagster_dev(folder) as url:
             launch(url, [TODAY - timedelta(n) for n in range(1, options.days + 1)])
             found = wait_for_runs(url, 3 + options.days)

@@ -37,6 +37,7 @@ def reconcile_tables(
     catalog = load_catalog()
     chosen = settings.chosen(environment, catalog, patterns)
     table = Table("table", "read", "new", "changed", "marked deleted", "requests", "what failed")
+    table.columns[0].overflow = "fold"
     for column in table.columns[1:6]:
         column.justify = "right"
     failed = 0

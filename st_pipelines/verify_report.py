@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -73,14 +74,17 @@ def as_json(results: Sequence[Verified]) -> str:
 
 def print_table(console: Console, results: Sequence[Verified]) -> None:
     """A line a table, then what differs, then one line on the whole."""
-    table = Table("table")
+    table = Table(box=SIMPLE, pad_edge=False, collapse_padding=True)  # so fits 80 columns
+    table.add_column("table", overflow="fold")
     for heading in ("here", "there", *_KINDS, "changed meanwhile", "requests"):
         table.add_column(heading, justify="right")
-    table.add_column("what failed", overflow="fold")
+    told = any(one.problem for one in results)
+    if told:
+        table.add_column("what failed", overflow="fold")
     for one in results:
         counts = [one.rows_here, one.rows_there, *map(one.count, _KINDS)]
         counts += [one.changed_meanwhile, one.requests]
-        table.add_row(one.table, *(f"{n:,}" for n in counts), escape(one.problem))
+        table.add_row(one.table, *(f"{n:,}" for n in counts), *([escape(one.problem)] * told))
     console.print(table)
     for one in results:
         for line in _lines(one):

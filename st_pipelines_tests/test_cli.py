@@ -126,6 +126,17 @@ def test_the_demo_fills_a_table_for_every_endpoint(
     assert f"{sum(filled.values()):,}" in result.stdout
 
 
+def test_the_demo_leaves_no_secret_and_no_token(
+    demo: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    file, result = demo
+    hidden = re.compile(rb"c[sS]1\.sandbox|ak1\.sandbox|eyJ[\w-]{20,}|(?i:bearer) [\w.-]{20,}")
+    assert not hidden.findall((result.stdout + result.stderr).encode())
+    files = [found for found in file.parents[1].rglob("*") if found.is_file()]
+    assert len(files) > 10, "the warehouse, Dagster's event logs and what the runs printed"
+    assert not [found for found in files if hidden.search(found.read_bytes())]
+
+
 def test_the_demo_ends_with_commands_that_work(
     demo: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:

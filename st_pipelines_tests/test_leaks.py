@@ -29,9 +29,11 @@ from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
 from dagster_webserver.app import create_app_from_workspace_process_context
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
+from typer.testing import CliRunner
 
 from st_pipelines.catalog.loader import load_catalog
 from st_pipelines.catalog.model import Catalog
+from st_pipelines.cli import app
 from st_pipelines.definitions import build_definitions
 from st_pipelines.resources import ServiceTitanResource
 from st_pipelines.sandbox.server import Sandbox
@@ -196,6 +198,28 @@ def test_nothing_that_can_be_read_holds_a_secret(
     noted = events[events.index("'label': 'credentials'") :]
     assert "accepts SERVICETITAN_CLIENT_SECRET_NEXT" in noted
     assert "servicetitan" in str(shown["repositoriesOrError"])
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_a_check_shows_no_secret(
+    own_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, debugging: None,
+    capfd: pytest.CaptureFixture[str], wrong: bool,
+) -> None:  # fmt: skip
+    for name, value in own_sandbox.environment().items():
+        monkeypatch.setenv(name, value)
+    own_sandbox.rotate(SECRET, FOLLOWING)
+    own_sandbox.faults.append(echo)
+    monkeypatch.setenv("SERVICETITAN_CLIENT_SECRET", ELSEWHERE if wrong else SECRET)
+    monkeypatch.setenv("SERVICETITAN_CLIENT_SECRET_NEXT", ELSEWHERE if wrong else FOLLOWING)
+    arguments = ["check", "--environment", "production", "--select", "jpm.jobs", "--deep", "--show"]
+    for form in ("table", "json"):
+        told = CliRunner().invoke(app, [*arguments, "--format", form])
+        assert told.exit_code == 1
+        assert ("token" if wrong else "403") in told.output
+        assert not leaks(told.output.encode())
+    printed = "".join(capfd.readouterr())
+    assert not leaks(printed.encode())
+    assert not leaking_files(tmp_path)
 
 
 def test_a_secret_in_plain_text_in_a_resource_is_refused() -> None:
