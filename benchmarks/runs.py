@@ -10,12 +10,8 @@ Exits 1 if a run failed, or if the tables do not hold what the sandbox has.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import shutil
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,11 +23,13 @@ from typing import Any
 import duckdb
 import requests
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from st_pipelines.sandbox.server import Sandbox
+from st_pipelines_tests.serving import dagster_dev
 
 TABLES = ("crm.customers", "jpm.jobs", "accounting.invoices")
 TODAY = datetime.now(timezone.utc).date()
-_CHECKOUT = Path(__file__).parents[1]
 _LOCATION = {"repositoryLocationName": "production", "repositoryName": "__repository__"}
 _LAUNCH = """mutation($p: ExecutionParams!) { launchRun(executionParams: $p) {
   __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
@@ -55,7 +53,7 @@ def main() -> None:
             (folder / "home").mkdir()
             shutil.copy(options.config, folder / "home" / "dagster.yaml")
             os.environ["DAGSTER_HOME"] = str(folder / "home")
-        with dagster_dev(folder) as url:
+        with dagster_dev(folder, {**os.environ, "DAGSTER_DISABLE_TELEMETRY": "yes"}) as url:
             launch(url, [TODAY - timedelta(n) for n in range(1, options.days + 1)])
             found = wait_for_runs(url, 3 + options.days)
         print(f"{sum(found.values())} runs in {time.monotonic() - started:.0f} s: {dict(found)}")
@@ -66,37 +64,11 @@ def main() -> None:
 
 
 def prepare(folder: Path, sandbox: Sandbox, days: int) -> None:
-    """What a user has: `.env` and workspace.yaml."""
+    """What a user has."""
     lines = [f"{name}={value}" for name, value in sandbox.environment().items()]
     lines += [f"SERVICETITAN_SELECT={','.join(TABLES)}", "SERVICETITAN_TIMEZONE=UTC"]
     lines += [f"SERVICETITAN_START_DATE={TODAY - timedelta(days)}", "SERVICETITAN_GAP_DAYS=1"]
     (folder / ".env").write_text("\n".join([*lines, "SERVICETITAN_CHANGES_MINUTES=0.5", ""]))
-    shutil.copy(_CHECKOUT / "workspace.yaml", folder)
-
-
-@contextlib.contextmanager
-def dagster_dev(folder: Path) -> Any:
-    """A running `dagster dev`; its URL."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    command = [sys.executable, "-m", "dagster", "dev", "-h", "127.0.0.1", "-p", port]
-    environment = {**os.environ, "DAGSTER_DISABLE_TELEMETRY": "yes"}
-    with (folder / "dev.log").open("w") as log:
-        process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
-        try:
-            url = f"http://127.0.0.1:{port}"
-            while process.poll() is None:
-                with contextlib.suppress(requests.ConnectionError):
-                    if requests.get(f"{url}/server_info", timeout=10).ok:
-                        break
-                time.sleep(0.5)
-            yield url
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 def ask(url: str, query: str, **variables: Any) -> Any:

@@ -16,6 +16,7 @@ from rich.markup import escape
 
 from st_pipelines import cli_setup
 from st_pipelines.catalog.model import Catalog
+from st_pipelines.cli_options import Environment, Select, one_of
 from st_pipelines.sandbox.kinds import DEFECTS, KINDS
 from st_pipelines.servicetitan.errors import ServiceTitanError
 from st_pipelines.settings import SettingsError, environment_name
@@ -52,10 +53,6 @@ Defects = Annotated[
 ]
 Api = Annotated[str | None, typer.Option(help="Only this API, such as jpm.")]
 Format = Annotated[str, typer.Option(help="table or json.")]
-Environment = Annotated[str, typer.Option(help="production or integration.")]
-Select = Annotated[
-    list[str] | None, typer.Option(help="Only these tables: jpm.jobs, jpm.* or jpm.")
-]
 
 
 def main() -> None:
@@ -156,7 +153,7 @@ def endpoints(api: Api = None, format: Format = "table") -> None:
     catalog = load_catalog()
     if api is not None and api not in catalog.apis:
         raise ValueError(f"no API {api!r}: name one of {', '.join(catalog.apis)}")
-    _one_of(format, "table", "json")
+    one_of(format, "table", "json")
     if format == "json":
         typer.echo(listing.as_json(catalog, api))
     else:
@@ -186,7 +183,7 @@ def verify(
     """Compare tables with ServiceTitan and print what differs; exit code 1 if anything does."""
     from st_pipelines import verify_report
 
-    _one_of(format, "table", "json")
+    one_of(format, "table", "json")
     named = environment_name(environment)
     results = list(verify_report.verify_tables(named, select or [], days=days, deep=deep))
     if format == "json":
@@ -225,7 +222,7 @@ def catalog_left_out(format: Format = "table") -> None:
     from st_pipelines.catalog import listing
     from st_pipelines.catalog.loader import load_catalog
 
-    _one_of(format, "table", "json")
+    one_of(format, "table", "json")
     if format == "json":
         typer.echo(listing.left_out_as_json(load_catalog()))
     else:
@@ -247,11 +244,6 @@ def catalog_adopt(
     console = Console()
     for part in adoption.run(environment, select or (), widen=widen, dry_run=dry_run):
         console.print(part, highlight=False)
-
-
-def _one_of(value: str, *choices: str) -> None:
-    if value not in choices:
-        raise ValueError(f"--format {value!r}: give one of {', '.join(choices)}")
 
 
 if __name__ == "__main__":

@@ -9,12 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from st_pipelines.catalog.model import Endpoint
+from st_pipelines.cli_options import Environment, Select, one_of
 from st_pipelines.settings import EnvironmentName, environment_name
-
-Environment = Annotated[str, typer.Option(help="production or integration.")]
-Select = Annotated[
-    list[str] | None, typer.Option(help="Only these tables: jpm.jobs, jpm.* or jpm.")
-]
 
 
 def init(
@@ -68,7 +64,7 @@ def scopes(
     from st_pipelines.catalog.loader import load_catalog
     from st_pipelines.selection import select as selected
 
-    _one_of(format, "table", "json", "text")
+    one_of(format, "table", "json", "text")
     against = None
     if environment is None:
         endpoints = selected(load_catalog(), select or [])
@@ -105,7 +101,7 @@ def check(
     from st_pipelines.setup_check import report, steps
     from st_pipelines.setup_check.subject import Subject
 
-    _one_of(format, "table", "json")
+    one_of(format, "table", "json")
     named, console = environment_name(environment), Console(emoji=False)
     endpoints = _chosen(named, select or [])
     subject = Subject(environment=named, endpoints=endpoints, deep=deep)
@@ -147,8 +143,3 @@ def _granted(environment: str, endpoints: list) -> frozenset[str] | None:
         return subject.claims.scopes if subject.claims else None
     finally:
         subject.close()
-
-
-def _one_of(value: str, *choices: str) -> None:
-    if value not in choices:
-        raise ValueError(f"--format {value!r}: give one of {', '.join(choices)}")

@@ -19,6 +19,17 @@ def loaded_until(load: dg.AssetMaterialization | None) -> datetime | None:
     return None
 
 
+def last_loads(
+    instance: dg.DagsterInstance, assets: Collection[dg.AssetKey]
+) -> dict[dg.AssetKey, datetime]:
+    """When each asset was loaded last, UTC; those that never were are left out."""
+    return {
+        record.asset_entry.asset_key: datetime.fromtimestamp(latest.timestamp, timezone.utc)
+        for record in (instance.get_asset_records(list(assets)) if assets else ())
+        if (latest := record.asset_entry.last_materialization)
+    }
+
+
 def complete_days(
     instance: dg.DagsterInstance, asset: dg.AssetKey, days: Collection[date], zone: str
 ) -> set[date]:

@@ -6,12 +6,10 @@ by Dagster as single-run ranges, one run an API. Everything lies beside the ware
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shlex
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -30,6 +28,8 @@ from sqlalchemy.engine import Engine
 from st_pipelines.days import local_day
 from st_pipelines.definitions import build_definitions
 from st_pipelines.demo_report import ApiOutcome, Progress, print_summary, progress_logger
+from st_pipelines.processes import child, free_port
+from st_pipelines.unfinished import range_tags
 from st_pipelines.warehouse.connect import Warehouse
 
 TIMEZONE = "America/New_York"
@@ -106,7 +106,7 @@ class Demo:
         for key in definitions.resolve_all_asset_keys():
             by_api.setdefault(key.path[1], []).append(key)
         outcomes = []
-        event.listen(Engine, "connect", _without_waiting_for_the_disk)
+        event.listen(Engine, "connect", without_waiting_for_the_disk)
         with dg.DagsterInstance.get() as instance, Progress(self.console, by_api) as progress:
             for api, keys in sorted(by_api.items()):
                 with progress.of(api, len(keys)):
@@ -128,12 +128,12 @@ class Demo:
 
     def open_ui(self, port: int) -> None:
         """Runs the Dagster UI until Ctrl-C."""
-        port = _free_port(port)
+        port = free_port(port)
         self.console.print(f"Dagster UI on http://127.0.0.1:{port} (Ctrl-C ends it)")
         command = [sys.executable, "-W", "ignore", "-m", "dagster", "dev"]
         command += ["-m", "st_pipelines.definitions"]
         command += ["-a", "sandbox", "-h", "127.0.0.1", "-p", str(port)]
-        process = self._stack.enter_context(_child(command))
+        process = self._stack.enter_context(child(command))
         process.wait()
 
     def _start_sandbox(self, company: Company) -> str:
@@ -141,7 +141,7 @@ class Demo:
         command += ["--seed", str(company.seed), "--customers", str(company.customers)]
         command += ["--now", company.now]
         process = self._stack.enter_context(
-            _child(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            child(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         )
         assert process.stdout is not None
         url = process.stdout.readline().strip()
@@ -171,43 +171,13 @@ class Demo:
         )
 
     def _range_tags(self) -> dict[str, str]:
-        return {
-            "dagster/asset_partition_range_start": self._first.isoformat(),
-            "dagster/asset_partition_range_end": self._last.isoformat(),
-        }
+        return range_tags(self._first.isoformat(), self._last.isoformat())
 
     def _ui_command(self) -> str:
         options = ["--ui", "--no-load", "--warehouse", os.path.relpath(self.warehouse.path)]
         options += ["--days", str(self._days), "--seed", str(self._seed)]
         options += ["--customers", str(self._customers)]
         return shlex.join(["st-pipelines", "demo", *options])
-
-
-class _child:
-    """A process that ends with the `with` at the latest, and all that it started with it.
-
-    It has a process group of its own: Dagster's webserver and daemon outlive a `dagster dev` that
-    had to be killed.
-    """
-
-    def __init__(self, command: list[str], **options: Any) -> None:
-        self._process = subprocess.Popen(command, start_new_session=True, **options)
-
-    def __enter__(self) -> subprocess.Popen[Any]:
-        return self._process
-
-    def __exit__(self, *_: object) -> None:
-        if self._process.stdin:
-            self._process.stdin.close()
-        self._signal(signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=20)
-        self._signal(signal.SIGKILL)
-        self._process.wait()
-
-    def _signal(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
 
 
 class _terminated_as_interrupted:
@@ -229,23 +199,10 @@ def _was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
     )
 
 
-def _without_waiting_for_the_disk(connection: Any, _record: object) -> None:
+def without_waiting_for_the_disk(connection: Any, _record: object) -> None:
     """Dagster commits each of some 8,000 events by itself, and a disk takes 15 ms for each.
 
     The demo's history of runs is the only thing at stake, and only if the power fails.
     """
     if isinstance(connection, sqlite3.Connection):
         connection.execute("PRAGMA synchronous = OFF")
-
-
-def _free_port(wanted: int) -> int:
-    """The wanted port of this machine, or any free one where it is taken."""
-    for port in (wanted, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return probe.getsockname()[1]
-    raise OSError("no port is free on 127.0.0.1")

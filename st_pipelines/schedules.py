@@ -76,11 +76,8 @@ class Schedules:
             description=says,
         )
         def schedule(context: dg.ScheduleEvaluationContext) -> Tick:
-            try:
-                of = settings.load_settings(self.environment)
-                settings.require_complete(self.environment, of)
-            except settings.SettingsError as error:
-                return dg.SkipReason(str(error))
+            if reason := settings.why_incomplete(self.environment):
+                return dg.SkipReason(reason)
             busy = unfinished(context.instance, self.environment, self.keys, self.clock())
             return request(context.scheduled_execution_time, busy)
 

@@ -61,10 +61,6 @@ _log = logging.getLogger(__name__)
 _told: set[str] = set()
 
 
-def _stripped(value: object) -> object:
-    return value.strip() if isinstance(value, str) else value
-
-
 def _digits(text: str | None) -> str | None:
     if text and not text.isdecimal():
         raise ValueError(f"{text!r} is no tenant id: it is a number, without quotes")
@@ -86,7 +82,7 @@ def _a_day(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return date.fromisoformat(value.strip())
+        return date.fromisoformat(value)
     except ValueError:
         raise ValueError("write it as YYYY-MM-DD") from None
 
@@ -112,10 +108,11 @@ _FROM_MANAGERS = frozenset((*_REQUIRED, "client_secret_next", "app_id", "api_env
 # What a credential of ServiceTitan looks like, should it stand in another setting's place.
 _CREDENTIAL = re.compile(r"\b(?:cs|ak)\d\.")
 
-Text = Annotated[str | None, BeforeValidator(_stripped)]
-Secret = Annotated[SecretStr | None, BeforeValidator(_stripped)]
-Url = Annotated[str, BeforeValidator(_stripped), AfterValidator(https_or_loopback)]
-Cron = Annotated[str, BeforeValidator(_stripped), AfterValidator(_a_cron)]
+# What is gathered was cleaned of white space and quotes already.
+Text = str | None
+Secret = SecretStr | None
+Url = Annotated[str, AfterValidator(https_or_loopback)]
+Cron = Annotated[str, AfterValidator(_a_cron)]
 StartDate = Annotated[date, BeforeValidator(_a_day), AfterValidator(_not_in_the_future)]
 
 
@@ -147,10 +144,8 @@ class EnvironmentSettings(Handed):
     app_id: Text = None
     api_environment: Text = None
     tenant_id: Annotated[Text, AfterValidator(_digits)] = None
-    timezone: Annotated[str, BeforeValidator(_stripped), AfterValidator(_known_zone)] = "UTC"
-    start_date: Annotated[date, BeforeValidator(_a_day), AfterValidator(_not_in_the_future)] = date(
-        2024, 1, 1
-    )
+    timezone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
+    start_date: StartDate = date(2024, 1, 1)
     api_url: Url = ""
     auth_url: Url = ""
     requests_per_second: float = Field(default=60, gt=0, le=1000)
@@ -294,14 +289,11 @@ def require_complete(environment: EnvironmentName, settings: EnvironmentSettings
         SettingsError: a credential is missing (it names all that are), or a host or the
             credentials are the other environment's.
     """
-    prefix, missing = _prefix(environment), []
     _refuse_other_hosts(environment, settings)
-    if not settings.asks_managers:
-        missing = [prefix + name.upper() for name in settings.missing()]
-    for name, default in zip(("api_url", "auth_url"), _HOSTS[environment], strict=True):
-        if not (getattr(settings, name) or default) and not settings.asks_managers:
-            missing.append(prefix + name.upper())
-    if missing:
+    urls = zip(("api_url", "auth_url"), _HOSTS[environment], strict=True)
+    fields = [*settings.missing(), *(f for f, url in urls if not (getattr(settings, f) or url))]
+    if fields and not settings.asks_managers:
+        missing = [setting_name(environment, field) for field in fields]
         others = settings.gathered.asked[3:]  # after arguments, environment and .env
         also = f", or in {' or '.join(others)}" if others else ""
         raise NotConfigured(
@@ -316,12 +308,21 @@ def require_complete(environment: EnvironmentName, settings: EnvironmentSettings
         )
 
 
+def why_incomplete(environment: EnvironmentName) -> str:
+    """Why an environment cannot be asked, as far as this machine tells; empty where it can."""
+    try:
+        require_complete(environment, load_settings(environment))
+    except SettingsError as error:
+        return str(error)
+    return ""
+
+
 def setting_and_source(
     environment: EnvironmentName, settings: EnvironmentSettings, field: str
 ) -> str:
     """A setting as a person knows it: its name and where its value came from."""
     origin = settings.gathered.origins.get(field)
-    name = _prefix(environment) + field.upper()
+    name = setting_name(environment, field)
     return f"{name} ({origin})" if origin else name
 
 
@@ -381,14 +382,14 @@ def _tell(warnings: Iterable[str]) -> None:
 
 def _refuse_other_hosts(environment: EnvironmentName, settings: EnvironmentSettings) -> None:
     """The credentials of one environment must not be sent to the other's host."""
-    for other, hosts in _HOSTS.items():
+    for other in ENVIRONMENTS:
         if other == environment:
             continue
         for name in ("api_url", "auth_url"):
             host = urlsplit(getattr(settings, name)).hostname
-            if host and host in {urlsplit(url).hostname for url in hosts}:
+            if host and host in {urlsplit(url).hostname for url in hosts(other)}:
                 raise WrongHost(
-                    f"{_prefix(environment)}{name.upper()} is the host of {other}",
+                    f"{setting_name(environment, name)} is the host of {other}",
                     f"Remove it: {environment} has its own, which needs no setting.",
                 )
 
@@ -412,12 +413,14 @@ def warehouse(environment: EnvironmentName) -> Warehouse:
                 f"{environment} and {other} have the same warehouse file {file}: give each its own"
                 f" by ST_{environment.upper()}_WAREHOUSE and ST_{other.upper()}_WAREHOUSE"
             )
-    return Warehouse(uri=file, publish_seconds=_publish_seconds(values.get("ST_PUBLISH_SECONDS")))
+    return Warehouse(
+        uri=file, publish_seconds=_publish_seconds(_value("ST_PUBLISH_SECONDS", values=values))
+    )
 
 
 def _warehouse_file(environment: EnvironmentName, values: Mapping[str, str | None]) -> str:
-    named = str(values.get(f"ST_{environment.upper()}_WAREHOUSE") or "").strip()
-    folder = Path(str(values.get("ST_WAREHOUSE_DIR") or "data").strip())
+    folder = Path(_value("ST_WAREHOUSE_DIR", "data", values))
+    named = _value(f"ST_{environment.upper()}_WAREHOUSE", values=values)
     return named or str(folder / f"{environment}.duckdb")
 
 
@@ -425,10 +428,10 @@ def _one_file(file: str, other: str) -> bool:
     return os.path.realpath(file) == os.path.realpath(other)
 
 
-def _publish_seconds(text: str | None) -> float | None:
+def _publish_seconds(text: str) -> float | None:
     """Seconds between two read copies; None, which is none at all, where it is empty or 0."""
     try:
-        seconds = float((text or "0").strip() or 0)
+        seconds = float(text or 0)
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds < math.inf:
@@ -444,20 +447,21 @@ def _values() -> dict[str, str | None]:
     return {**dotenv_values(env_file()), **os.environ}
 
 
+def _value(name: str, default: str = "", values: Mapping[str, str | None] | None = None) -> str:
+    """A setting of no environment; an empty one is not set."""
+    return ((_values() if values is None else values).get(name) or default).strip()
+
+
 def history(catalog: Catalog) -> frozenset[str]:
     """The tables of which every version is kept: `ST_HISTORY`, such as `jpm.jobs,crm.*`.
 
     Raises:
         SettingsError: it names a table that does not exist, or one whose records have no key.
     """
-    values = _values()
-    patterns = str(values.get("ST_HISTORY") or "").strip()
+    patterns = _value("ST_HISTORY")
     if not patterns:
         return frozenset()
-    try:
-        chosen = select(catalog, [patterns])
-    except ValueError as error:
-        raise SettingsError(f"ST_HISTORY: {error}") from None
+    chosen = _select("ST_HISTORY", catalog, patterns)
     for endpoint in chosen:
         if not endpoint.key and endpoint.table in patterns:
             raise SettingsError(
@@ -476,11 +480,15 @@ def selected(
     """
     if not settings.select:
         return catalog
-    try:
-        chosen = select(catalog, [settings.select])
-    except ValueError as error:
-        raise SettingsError(f"{_prefix(environment)}SELECT: {error}") from None
+    chosen = _select(setting_name(environment, "select"), catalog, settings.select)
     return Catalog({endpoint.table: endpoint for endpoint in chosen}, catalog.left_out)
+
+
+def _select(setting: str, catalog: Catalog, patterns: str) -> list[Endpoint]:
+    try:
+        return select(catalog, [patterns])
+    except ValueError as error:
+        raise SettingsError(f"{setting}: {error}") from None
 
 
 def webhook() -> Webhook | None:
@@ -489,7 +497,7 @@ def webhook() -> Webhook | None:
     Raises:
         SettingsError: it is no http or https URL.
     """
-    url = str(_values().get("ST_ALERT_WEBHOOK") or "").strip()
+    url = _value("ST_ALERT_WEBHOOK")
     if not url:
         return None
     parts = urlsplit(url)
@@ -500,7 +508,7 @@ def webhook() -> Webhook | None:
 
 def ui_url() -> str:
     """Where messages link to: `ST_UI_URL`, by default `dagster dev` on this machine."""
-    return str(_values().get("ST_UI_URL") or "http://127.0.0.1:3000").strip().rstrip("/")
+    return _value("ST_UI_URL", "http://127.0.0.1:3000").rstrip("/")
 
 
 def chosen(
@@ -526,8 +534,7 @@ def environment_name(text: str) -> EnvironmentName:
 
 def additions_file() -> Path:
     """The user's additions to the catalogue: `ST_CATALOG`, or `st_catalog.json` here."""
-    values = _values()
-    return Path(str(values.get("ST_CATALOG") or "st_catalog.json").strip())
+    return Path(_value("ST_CATALOG", "st_catalog.json"))
 
 
 def setting_name(environment: EnvironmentName, field: str) -> str:

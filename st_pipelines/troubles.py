@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 
 import dagster as dg
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorType, TickStatus
 
+from st_pipelines.completeness import last_loads
 from st_pipelines.freshness import FAIL_AFTER
+from st_pipelines.unfinished import ranges_of
 
 SENSOR_FAILURES = 3
 """So many ticks of a sensor in a row; of a schedule one is enough, as its run is missing then."""
@@ -49,13 +51,8 @@ def failures_of(
         instance: has its events.
         run: which has failed.
         keys: the environment's assets, to name the tables.
-
-    Returns:
-        Nothing where Dagster runs it again by itself.
     """
-    if run.tags.get(WILL_RETRY) == "true":
-        return []
-    tables = {"__".join(key.path): ".".join(key.path[1:]) for key in keys}
+    tables = {"__".join(key.path): _table(key) for key in keys}
     found = [
         _of_step(entry, tables, run)
         for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
@@ -81,13 +78,8 @@ def stale_assets(
     Returns:
         By table, when it was loaded last, UTC.
     """
-    stale = {}
-    for record in instance.get_asset_records(list(keys)):
-        latest = record.asset_entry.last_materialization
-        loaded = datetime.fromtimestamp(latest.timestamp, timezone.utc) if latest else None
-        if loaded and now - loaded > FAIL_AFTER:
-            stale[".".join(record.asset_entry.asset_key.path[1:])] = loaded
-    return stale
+    loads = last_loads(instance, [*keys])
+    return {_table(key): at for key, at in loads.items() if now - at > FAIL_AFTER}
 
 
 def failing_ticks(instance: dg.DagsterInstance, location: str | None) -> Mapping[str, str]:
@@ -117,6 +109,11 @@ def _failing(instance: dg.DagsterInstance, location: str | None) -> Iterator[tup
             yield state.instigator_name, text.strip()
 
 
+def _table(key: dg.AssetKey) -> str:
+    """Without the environment."""
+    return ".".join(key.path[1:])
+
+
 def _location_of(state: InstigatorState) -> str:
     return state.origin.repository_origin.code_location_origin.location_name
 
@@ -133,12 +130,10 @@ def _of_step(entry: dg.EventLogEntry, tables: Mapping[str, str], run: dg.Dagster
 
 
 def _failure(what: str, cause: str, hint: str, run: dg.DagsterRun) -> Failure:
-    first = run.tags.get("dagster/asset_partition_range_start", "")
-    last = run.tags.get("dagster/asset_partition_range_end", first)
-    several = f"{first} to {last}" if first else ""
+    first, last = next(ranges_of(run), ("", ""))
     return Failure(
         what=what,
-        partition=run.tags.get("dagster/partition", several),
+        partition=first if first == last else f"{first} to {last}",
         cause=cause.strip().removesuffix(hint).strip() if hint else cause.strip(),
         hint=hint,
         run_id=run.run_id,

@@ -15,6 +15,7 @@ ENVIRONMENT_TAG = "st_pipelines/environment"
 _PARTITION = "dagster/partition"
 _RANGE_START = "dagster/asset_partition_range_start"
 _RANGE_END = "dagster/asset_partition_range_end"
+_SENSOR = "dagster/sensor_name"
 _NOT_OVER = (
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.QUEUED,
@@ -65,7 +66,7 @@ class Unfinished:
 
     def requested_by(self, sensor: str) -> list[dg.DagsterRun]:
         """The runs that a sensor asked for."""
-        return [run for run in self.runs if run.tags.get("dagster/sensor_name") == sensor]
+        return [run for run in self.runs if run.tags.get(_SENSOR) == sensor]
 
     def loads(self, asset: dg.AssetKey, partition: str) -> bool:
         """Whether a partition of an asset is in a run, or its asset in a backfill."""
@@ -118,14 +119,15 @@ def is_of(run: dg.DagsterRun, environment: str) -> bool:
 
 def _part_only(run: dg.DagsterRun) -> bool:
     """Whether a sensor asked for some assets of the job only."""
-    return "dagster/sensor_name" in run.tags
+    return _SENSOR in run.tags
 
 
 def _holds(run: dg.DagsterRun, partition: str) -> bool:
-    return any(first <= partition <= last for first, last in _ranges(run))
+    return any(first <= partition <= last for first, last in ranges_of(run))
 
 
-def _ranges(run: dg.DagsterRun) -> Iterator[tuple[str, str]]:
+def ranges_of(run: dg.DagsterRun) -> Iterator[tuple[str, str]]:
+    """The first and the last key of the partitions that a run loads, both included."""
     if one := run.tags.get(_PARTITION):
         yield one, one
     if first := run.tags.get(_RANGE_START):

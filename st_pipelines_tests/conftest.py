@@ -15,7 +15,7 @@ from sqlalchemy.engine import Engine
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from st_pipelines.demo import _without_waiting_for_the_disk
+from st_pipelines.demo import without_waiting_for_the_disk
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.servicetitan.client import Client
 from st_pipelines.servicetitan.retry import NO_WAIT
@@ -54,7 +54,7 @@ def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
     monkeypatch.setattr("st_pipelines.resources.Client", functools.partial(Client, policy=NO_WAIT))
     monkeypatch.setattr("st_pipelines.sensors.changes._PATIENCE", NO_WAIT)
     monkeypatch.setattr("st_pipelines.failures.FIRST_DELAY", 0)
-    event.listen(Engine, "connect", _without_waiting_for_the_disk)
+    event.listen(Engine, "connect", without_waiting_for_the_disk)
     with (
         Sandbox(customers=8, history_days=20, now=at(5, 9), requests_per_second=1e9) as sandbox,
         dg.DagsterInstance.local_temp(str(tmp_path), overrides=one_event_log(tmp_path)) as instance,

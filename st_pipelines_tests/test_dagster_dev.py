@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta, timezone
@@ -16,10 +11,10 @@ from pathlib import Path
 
 import duckdb
 import pytest
-import requests
 
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines_tests.browser import CHROMIUM, DRIVER, Browser
+from st_pipelines_tests.serving import dagster_dev
 
 pytestmark = [
     pytest.mark.browser,
@@ -31,7 +26,6 @@ pytestmark = [
 
 TODAY = datetime.now(timezone.utc).date()
 TEN_DAYS = (TODAY - timedelta(days=11), TODAY - timedelta(days=2))
-CHECKOUT = Path(__file__).parents[1]
 
 
 def settings_of(sandbox: Sandbox, prefix: str) -> str:
@@ -53,14 +47,13 @@ def sandboxes() -> Iterator[tuple[Sandbox, Sandbox]]:
 
 @pytest.fixture(scope="module")
 def folder(sandboxes: tuple[Sandbox, Sandbox], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a user has: `.env`, the checkout's workspace.yaml, and a place for Dagster."""
+    """What a user has: `.env`, and a place for Dagster."""
     made = tmp_path_factory.mktemp("user")
     production, integration = sandboxes
     (made / ".env").write_text(
         settings_of(production, "SERVICETITAN_")
         + settings_of(integration, "SERVICETITAN_INTEGRATION_")
     )
-    shutil.copy(CHECKOUT / "workspace.yaml", made)
     (made / "home").mkdir()
     (made / "home" / "dagster.yaml").write_text(
         "telemetry: {enabled: false}\nnux: {enabled: false}\n"
@@ -71,41 +64,9 @@ def folder(sandboxes: tuple[Sandbox, Sandbox], tmp_path_factory: pytest.TempPath
 @pytest.fixture(scope="module")
 def url(folder: Path) -> Iterator[str]:
     """The running webserver and daemon."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     kept = {n: v for n, v in os.environ.items() if not n.startswith(("SERVICETITAN_", "ST_"))}
-    with (folder / "dev.log").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "dagster", "dev", "-h", "127.0.0.1", "-p", str(port)],
-            cwd=folder, env={**kept, "DAGSTER_HOME": str(folder / "home")},
-            stdout=log, stderr=log, start_new_session=True,
-        )  # fmt: skip
-        try:
-            made = f"http://127.0.0.1:{port}"
-            _wait_until_it_serves(made, process)
-            yield made
-        finally:
-            _stop(process)
-
-
-def _wait_until_it_serves(url: str, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(600):
-        assert process.poll() is None, "dagster dev has ended"
-        with contextlib.suppress(requests.ConnectionError):
-            if requests.get(f"{url}/server_info", timeout=10).ok:
-                return
-        time.sleep(0.2)
-    raise AssertionError("dagster dev does not serve")
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    os.killpg(process.pid, signal.SIGTERM)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(15)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    with dagster_dev(folder, {**kept, "DAGSTER_HOME": str(folder / "home")}) as made:
+        yield made
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, timedelta
 
 import dagster as dg
 import msgspec
@@ -13,7 +13,7 @@ from dagster._utils.schedules import schedule_execution_time_iterator
 from st_pipelines import settings
 from st_pipelines.assets.factory import asset_key
 from st_pipelines.catalog.model import Catalog
-from st_pipelines.completeness import complete_days
+from st_pipelines.completeness import complete_days, last_loads
 from st_pipelines.days import local_day, midnight
 from st_pipelines.extract_load import utc_now
 from st_pipelines.jobs import Job, JobKeys
@@ -123,10 +123,8 @@ def gaps_sensor(
         description=f"Loads what is missing or incomplete of the last {of.gap_days} days.",
     )
     def gaps(context: dg.SensorEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
-        try:
-            settings.require_complete(environment, settings.load_settings(environment))
-        except settings.SettingsError as error:
-            return dg.SkipReason(str(error))
+        if reason := settings.why_incomplete(environment):
+            return dg.SkipReason(reason)
         now, state = clock(), remembered(context, _State)
         busy = unfinished(context.instance, environment, jobs, now)
         look = _Look(keys=keys, of=of, state=state, busy=busy, now=now)
@@ -211,16 +209,8 @@ class _Look:
             for table, tried in tries.items()
             if tried.count >= MOST_TRIES and table in self.keys
         }
-        if not given_up:
-            return {}
         tables = {self.keys[table]: table for table in given_up}
-        return {
-            tables[record.asset_entry.asset_key]: datetime.fromtimestamp(
-                record.asset_entry.last_materialization.timestamp, timezone.utc
-            )
-            for record in instance.get_asset_records(list(tables))
-            if record.asset_entry.last_materialization
-        }
+        return {tables[key]: at for key, at in last_loads(instance, tables).items()}
 
     def _due(
         self, day: date, tables: Iterable[str], loaded: Mapping[str, datetime]

@@ -68,13 +68,19 @@ class Client:
         self._session.close()
 
     def get(
-        self, path: str, params: Mapping[str, str] | None = None, *, usage: Usage | None = None
+        self,
+        path: str,
+        params: Mapping[str, str] | None = None,
+        *,
+        scope: str = "",
+        usage: Usage | None = None,
     ) -> bytes:
         """The body of one answer.
 
         Args:
             path: below the host, e.g. "/jpm/v2/tenant/{tenant}/jobs"; `{tenant}` is filled in.
             params: query parameters, not encoded yet: "+Id" arrives as "+Id".
+            scope: the OAuth scope that the path needs, for the message of a 403.
             usage: counts requests and bytes.
 
         Returns:
@@ -83,7 +89,7 @@ class Client:
         Raises:
             ServiceTitanError: one of its subclasses, after the retries that may help.
         """
-        return self.fetch(path, params or {}, _require_json, usage=usage)
+        return self.fetch(path, params or {}, _require_json, scope=scope, usage=usage)
 
     def fetch(
         self,

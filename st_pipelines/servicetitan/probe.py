@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 
-import msgspec
-
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.servicetitan.client import Client
 from st_pipelines.servicetitan.window import Window, date_params
@@ -35,11 +33,4 @@ def probe(client: Client, endpoint: Endpoint) -> None:
             params |= {"page": str(endpoint.first_page), "pageSize": "1"}
         if endpoint.includes_total:
             params["includeTotal"] = "true"
-    client.fetch(endpoint.path, params, _any_json, scope=endpoint.scope)
-
-
-def _any_json(body: bytes) -> None:
-    try:
-        msgspec.json.decode(body, type=msgspec.Raw)
-    except msgspec.DecodeError:
-        raise ValueError("the body is not JSON") from None
+    client.get(endpoint.path, params, scope=endpoint.scope)

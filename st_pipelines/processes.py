@@ -1,0 +1,50 @@
+"""Processes of our own, and ports for them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+from typing import Any
+
+
+class child:
+    """A process that ends with the `with` at the latest, and all that it started with it.
+
+    It has a process group of its own: Dagster's webserver and daemon outlive a `dagster dev` that
+    had to be killed.
+    """
+
+    def __init__(self, command: list[str], **options: Any) -> None:
+        self._process = subprocess.Popen(command, start_new_session=True, **options)
+
+    def __enter__(self) -> subprocess.Popen[Any]:
+        return self._process
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.stdin:
+            self._process.stdin.close()
+        self._signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=20)
+        self._signal(signal.SIGKILL)
+        self._process.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
+
+def free_port(wanted: int) -> int:
+    """The wanted port of this machine, or any free one where it is taken."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return probe.getsockname()[1]
+    raise OSError("no port is free on 127.0.0.1")
