@@ -9,9 +9,9 @@ from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from st_pipelines import settings
 from st_pipelines.catalog.loader import packaged_catalog
-from st_pipelines.settings import environment_name
+from st_pipelines.settings import project
+from st_pipelines.settings.environments import environment_name
 from st_pipelines.warehouse.adopt import Adoption, adopt
 from st_pipelines.warehouse.columns import table_type
 from st_pipelines.warehouse.findings import Finding
@@ -26,9 +26,9 @@ def run(
         SettingsError: there is no such environment.
         WarehouseError, ValueError: as `adopt` says.
     """
-    file = settings.additions_file()
+    file = project.additions_file()
     done = adopt(
-        settings.warehouse(environment_name(environment)), packaged_catalog(), file,
+        project.warehouse(environment_name(environment)), packaged_catalog(), file,
         select=select, widen=widen, dry_run=dry_run,
     )  # fmt: skip
     yield from _told(done, file, dry_run)

@@ -19,7 +19,8 @@ from st_pipelines.catalog.model import Catalog
 from st_pipelines.cli_options import Environment, Select, one_of
 from st_pipelines.sandbox.kinds import DEFECTS, KINDS
 from st_pipelines.servicetitan.errors import ServiceTitanError
-from st_pipelines.settings import SettingsError, environment_name
+from st_pipelines.settings.environments import environment_name
+from st_pipelines.sources.errors import SettingsError
 from st_pipelines.warehouse.errors import WarehouseError
 
 app = typer.Typer(
@@ -133,10 +134,10 @@ def _stop_with_the_caller() -> None:
 @app.command()
 def publish(environment: Environment) -> None:
     """Replace the read copy of a warehouse, `<name>_read.duckdb`, by its present state."""
-    from st_pipelines import settings
+    from st_pipelines.settings import project
     from st_pipelines.warehouse import publish as publishing
 
-    warehouse = settings.warehouse(environment_name(environment))
+    warehouse = project.warehouse(environment_name(environment))
     made = publishing.publish(warehouse)
     if made is None:
         typer.echo(f"{publishing.read_copy(warehouse)} is up to date")

@@ -10,7 +10,8 @@ from rich.markup import escape
 
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.cli_options import Environment, Select, one_of
-from st_pipelines.settings import EnvironmentName, environment_name
+from st_pipelines.settings.environments import EnvironmentName, environment_name
+from st_pipelines.sources.errors import SettingsError
 
 
 def init(
@@ -124,13 +125,13 @@ def check(
 
 def _chosen(environment: EnvironmentName, patterns: list[str]) -> list[Endpoint]:
     """The selection; everything where the environment's own cannot be read, as a step tells."""
-    from st_pipelines import settings
     from st_pipelines.catalog.loader import load_catalog
+    from st_pipelines.settings import project
 
     catalog = load_catalog()
     try:
-        return settings.chosen(environment, catalog, patterns)
-    except settings.SettingsError:
+        return project.chosen(environment, catalog, patterns)
+    except SettingsError:
         return list(catalog)
 
 

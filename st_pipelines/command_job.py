@@ -6,10 +6,11 @@ import uuid
 from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 
-from st_pipelines import settings
 from st_pipelines.extract_load import Job
 from st_pipelines.servicetitan.client import Client
-from st_pipelines.settings import EnvironmentName
+from st_pipelines.settings import connecting, project
+from st_pipelines.settings.environment import load_settings
+from st_pipelines.settings.environments import EnvironmentName
 
 
 @contextmanager
@@ -26,11 +27,11 @@ def command_job(
     Raises:
         SettingsError: a setting is missing or wrong.
     """
-    of = settings.load_settings(environment)
-    with closing(Client(settings.connection(environment, of))) as client:
+    of = load_settings(environment)
+    with closing(Client(connecting.connection(environment, of))) as client:
         yield Job(
             client=client,
-            warehouse=settings.warehouse(environment),
+            warehouse=project.warehouse(environment),
             timezone=of.timezone,
             run_id=f"{command}-{uuid.uuid4().hex[:8]}",
             history=history,

@@ -25,13 +25,9 @@ from st_pipelines.schedules import Schedules
 from st_pipelines.sensors.alerts import alerts_sensor
 from st_pipelines.sensors.changes import changes_sensor
 from st_pipelines.sensors.gaps import gaps_sensor
-from st_pipelines.settings import (
-    ENVIRONMENTS,
-    EnvironmentName,
-    EnvironmentSettings,
-    load_settings,
-    selected,
-)
+from st_pipelines.settings.environment import EnvironmentSettings, load_settings
+from st_pipelines.settings.environments import ENVIRONMENTS, EnvironmentName
+from st_pipelines.settings.project import selected
 
 
 def build_definitions(

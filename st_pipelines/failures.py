@@ -11,8 +11,8 @@ from contextlib import contextmanager
 import dagster as dg
 
 from st_pipelines.servicetitan.errors import ServiceTitanError
-from st_pipelines.settings import SettingsError
 from st_pipelines.setup_check.findings import Diagnosis, diagnosed
+from st_pipelines.sources.errors import SettingsError
 from st_pipelines.warehouse.errors import WarehouseError
 from st_pipelines.warehouse.staging import MalformedRecords
 

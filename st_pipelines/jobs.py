@@ -15,7 +15,7 @@ from st_pipelines.failures import explained
 from st_pipelines.metadata import report_metadata
 from st_pipelines.resources import ServiceTitanResource, WarehouseResource
 from st_pipelines.selection import select
-from st_pipelines.settings import EnvironmentSettings
+from st_pipelines.settings.environment import EnvironmentSettings
 from st_pipelines.unfinished import ENVIRONMENT_TAG
 
 DAILY, INTRADAY, SNAPSHOTS, FULL_REFRESH = "daily", "intraday", "snapshots", "full_refresh"

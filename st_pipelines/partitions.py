@@ -7,7 +7,7 @@ from datetime import date
 import dagster as dg
 
 from st_pipelines.days import Days
-from st_pipelines.settings import EnvironmentSettings
+from st_pipelines.settings.environment import EnvironmentSettings
 
 
 def daily_partitions(settings: EnvironmentSettings) -> dg.DailyPartitionsDefinition:

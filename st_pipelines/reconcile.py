@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from st_pipelines import settings
 from st_pipelines.catalog.loader import load_catalog
 from st_pipelines.command_job import command_job
 from st_pipelines.extract_load import LoadReport, reconcile
 from st_pipelines.servicetitan.errors import AuthenticationFailed, ServiceTitanError
-from st_pipelines.settings import EnvironmentName
+from st_pipelines.settings import project
+from st_pipelines.settings.environments import EnvironmentName
 from st_pipelines.warehouse.errors import WarehouseError
 from st_pipelines.warehouse.staging import MalformedRecords
 
@@ -35,13 +35,13 @@ def reconcile_tables(
         AuthenticationFailed: the credentials are refused.
     """
     catalog = load_catalog()
-    chosen = settings.chosen(environment, catalog, patterns)
+    chosen = project.chosen(environment, catalog, patterns)
     table = Table("table", "read", "new", "changed", "marked deleted", "requests", "what failed")
     table.columns[0].overflow = "fold"
     for column in table.columns[1:6]:
         column.justify = "right"
     failed = 0
-    with command_job(environment, "reconcile", history=settings.history(catalog)) as job:
+    with command_job(environment, "reconcile", history=project.history(catalog)) as job:
         for endpoint in chosen:
             with console.status(f"reading {endpoint.table}"):
                 outcome: Outcome

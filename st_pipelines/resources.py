@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import PrivateAttr
 
-from st_pipelines import settings
 from st_pipelines.catalog.loader import load_catalog
 from st_pipelines.servicetitan.client import Client
+from st_pipelines.settings import connecting, project
+from st_pipelines.settings.environment import EnvironmentSettings, load_settings
+from st_pipelines.settings.environments import EnvironmentName
+from st_pipelines.sources.errors import SettingsError
 from st_pipelines.sources.values import SECRET_FIELDS
 from st_pipelines.warehouse.connect import Warehouse
 from st_pipelines.warehouse.errors import WarehouseError
@@ -43,10 +46,10 @@ class ServiceTitanResource(dg.ConfigurableResource):
     _client: Client | None = PrivateAttr(default=None)
 
     @property
-    def settings(self) -> settings.EnvironmentSettings:
+    def settings(self) -> EnvironmentSettings:
         """The environment's settings. Raises SettingsError."""
         given = self.model_dump(exclude={"environment"})
-        return settings.load_settings(self._name, **given)
+        return load_settings(self._name, **given)
 
     @property
     def client(self) -> Client:
@@ -56,7 +59,7 @@ class ServiceTitanResource(dg.ConfigurableResource):
             SettingsError: a setting is missing or wrong.
         """
         if self._client is None:
-            self._client = Client(settings.connection(self._name, self.settings))
+            self._client = Client(connecting.connection(self._name, self.settings))
         return self._client
 
     def get_resource_definition(self) -> Any:
@@ -82,14 +85,14 @@ class ServiceTitanResource(dg.ConfigurableResource):
                 self._client = None
 
     @property
-    def _name(self) -> settings.EnvironmentName:
+    def _name(self) -> EnvironmentName:
         return self.environment  # pyright: ignore[reportReturnType]
 
 
 def _refuse_plain_text(config: Mapping[str, Any]) -> None:
     for name in SECRET_FIELDS:
         if isinstance(config.get(name), str):
-            raise settings.SettingsError(
+            raise SettingsError(
                 f"{name} is given to ServiceTitanResource in plain text, which Dagster shows in its"
                 " UI and keeps: give dagster.EnvVar, or leave it out; and exchange this secret"
             )
@@ -116,7 +119,7 @@ class WarehouseResource(dg.ConfigurableResource):
     @property
     def warehouse(self) -> Warehouse:
         """Where tables land."""
-        found = settings.warehouse(self.environment)  # pyright: ignore[reportArgumentType]
+        found = project.warehouse(self.environment)  # pyright: ignore[reportArgumentType]
         return dataclasses.replace(found, uri=self.uri or found.uri, wait=self.wait_seconds)
 
     @contextmanager
@@ -141,7 +144,7 @@ class WarehouseResource(dg.ConfigurableResource):
     @property
     def history(self) -> frozenset[str]:
         """Tables of which every version of a row is kept. Raises SettingsError."""
-        return settings.history(load_catalog())
+        return project.history(load_catalog())
 
     def query(self, sql: str) -> pd.DataFrame:
         """Runs a query, read-only.
@@ -158,6 +161,6 @@ def _only_logged(log: dg.DagsterLogManager | None) -> Iterator[None]:
     """A load is done also if its copy cannot be made."""
     try:
         yield
-    except (WarehouseError, settings.SettingsError, OSError) as error:
+    except (WarehouseError, SettingsError, OSError) as error:
         if log is not None:
             log.warning(f"the read copy was not replaced: {error}")

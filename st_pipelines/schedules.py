@@ -9,11 +9,12 @@ from typing import TypeAlias
 
 import dagster as dg
 
-from st_pipelines import settings
 from st_pipelines.days import local_day
 from st_pipelines.extract_load import utc_now
 from st_pipelines.jobs import DAILY, INTRADAY, SNAPSHOTS, Job, JobKeys
-from st_pipelines.settings import EnvironmentName, EnvironmentSettings
+from st_pipelines.settings import connecting
+from st_pipelines.settings.environment import EnvironmentSettings
+from st_pipelines.settings.environments import EnvironmentName
 from st_pipelines.unfinished import Unfinished, unfinished
 
 Tick: TypeAlias = "dg.RunRequest | dg.SkipReason"
@@ -76,7 +77,7 @@ class Schedules:
             description=says,
         )
         def schedule(context: dg.ScheduleEvaluationContext) -> Tick:
-            if reason := settings.why_incomplete(self.environment):
+            if reason := connecting.why_incomplete(self.environment):
                 return dg.SkipReason(reason)
             busy = unfinished(context.instance, self.environment, self.keys, self.clock())
             return request(context.scheduled_execution_time, busy)

@@ -7,8 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from st_pipelines import settings
-from st_pipelines.settings import EnvironmentName, EnvironmentSettings
+from st_pipelines.settings.environment import (
+    EnvironmentSettings,
+    complete,
+    load_settings,
+    setting_and_source,
+)
+from st_pipelines.settings.environments import EnvironmentName, hosts
 from st_pipelines.sources.errors import SettingsError
 from st_pipelines.sources.places import Places
 from st_pipelines.sources.values import CLIENT_SECRETS
@@ -25,7 +30,7 @@ class ShownSetting:
     Attributes:
         name: such as `SERVICETITAN_CLIENT_ID`.
         value: masked where it is a secret; empty where it is not set.
-        source: such as "environment variable SERVICETITAN_CLIENT_ID", ".env", "default"; "not set"
+        source: such as "environment variable", ".env", "default"; "not set"
             where it has neither value nor default.
     """
 
@@ -78,10 +83,10 @@ def shown(environment: EnvironmentName, *, ask_managers: bool = True, **override
     Raises:
         SettingsError: what is on this machine is wrong. What a manager says is in `problem`.
     """
-    found, problem = settings.load_settings(environment, **overrides), ""
+    found, problem = load_settings(environment, **overrides), ""
     if ask_managers:
         try:
-            found = settings.complete(environment, found)
+            found = complete(environment, found)
         except SettingsError as error:
             problem = str(error)
     named = [name for name in Places.model_fields if name in found.places.gathered.origins]
@@ -112,7 +117,7 @@ def _ages(
         created = found.gathered.created.get(field)
         if created is None:
             continue
-        name = settings.setting_and_source(environment, found, field)
+        name = setting_and_source(environment, found, field)
         days = (now - created).days
         old = f"{name} is {days} days old: exchange it (docs/secrets.md)" if days > OLD else ""
         yield SecretAge(name=name, created=created, days=days, warning=old)
@@ -121,7 +126,7 @@ def _ages(
 def _row(
     environment: EnvironmentName, found: EnvironmentSettings | Places, field: str
 ) -> ShownSetting:
-    name = settings.setting_and_source(environment, EnvironmentSettings(), field)
+    name = setting_and_source(environment, EnvironmentSettings(), field)
     value = getattr(found, field) or _default(environment, field)
     source = found.gathered.origins.get(field, "default" if value else "not set")
     return ShownSetting(name=name, value="" if value is None else str(value), source=source)
@@ -130,5 +135,5 @@ def _row(
 def _default(environment: EnvironmentName, field: str) -> str | None:
     if field not in _DERIVED:
         return None
-    api_url, auth_url = settings.hosts(environment)
+    api_url, auth_url = hosts(environment)
     return api_url if field == "api_url" else auth_url

@@ -11,13 +11,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from st_pipelines import settings
 from st_pipelines.catalog.loader import load_catalog
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.command_job import command_job
 from st_pipelines.extract_load import Job
 from st_pipelines.servicetitan.errors import AuthenticationFailed, ServiceTitanError
-from st_pipelines.settings import EnvironmentName
+from st_pipelines.settings import project
+from st_pipelines.settings.environments import EnvironmentName
 from st_pipelines.verify import Verified, verify_table
 from st_pipelines.warehouse.compare import Difference
 from st_pipelines.warehouse.staging import MalformedRecords
@@ -50,7 +50,7 @@ def verify_tables(
         AuthenticationFailed: the credentials are refused.
         WarehouseError: there is no warehouse yet, or another process holds it.
     """
-    chosen, progress = settings.chosen(environment, load_catalog(), patterns), Console(stderr=True)
+    chosen, progress = project.chosen(environment, load_catalog(), patterns), Console(stderr=True)
     with command_job(environment, "verify") as job:
         for number, endpoint in enumerate(chosen, start=1):
             with progress.status(f"{number} of {len(chosen)}: reading {endpoint.table}"):

@@ -188,7 +188,7 @@ def test_a_passing_trouble_is_retried_and_then_told_in_full(
     instance: dg.DagsterInstance, configured: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("st_pipelines.failures.FIRST_DELAY", 0)
-    monkeypatch.setattr("st_pipelines.resources.settings.warehouse", busy_warehouse)
+    monkeypatch.setattr("st_pipelines.resources.project.warehouse", busy_warehouse)
     result = materialize(instance, "settings.user_roles")
     assert sum(e.is_step_up_for_retry for e in result.all_events) == 2
     [failure] = [e for e in result.all_events if e.is_step_failure]

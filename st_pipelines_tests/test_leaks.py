@@ -37,7 +37,7 @@ from st_pipelines.cli import app
 from st_pipelines.definitions import build_definitions
 from st_pipelines.resources import ServiceTitanResource
 from st_pipelines.sandbox.server import Sandbox
-from st_pipelines.settings import SettingsError
+from st_pipelines.sources.errors import SettingsError
 
 SECRET, FOLLOWING, ELSEWHERE = "cs1.MARK-first/+=", "cs2.MARK-following", "cs3.MARK-elsewhere"
 MARK = re.compile(rb"MARK-\w+|ak1\.sandbox")

@@ -7,14 +7,10 @@ from pathlib import Path
 import pytest
 
 from st_pipelines.catalog.loader import load_catalog
-from st_pipelines.settings import (
-    SettingsError,
-    connection,
-    history,
-    load_settings,
-    selected,
-    warehouse,
-)
+from st_pipelines.settings.connecting import connection
+from st_pipelines.settings.environment import load_settings
+from st_pipelines.settings.project import history, selected, warehouse
+from st_pipelines.sources.errors import SettingsError
 
 COMPLETE = {
     "CLIENT_ID": "cid.abc",

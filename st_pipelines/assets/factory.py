@@ -14,7 +14,7 @@ from st_pipelines.freshness import FRESHNESS
 from st_pipelines.metadata import definition_metadata, description, report_metadata
 from st_pipelines.partitions import daily_partitions, days_of
 from st_pipelines.resources import ServiceTitanResource, WarehouseResource
-from st_pipelines.settings import EnvironmentSettings
+from st_pipelines.settings.environment import EnvironmentSettings
 
 OWNERS = ["team:data"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import cache, lru_cache
 from pathlib import Path
 
-from st_pipelines import settings
 from st_pipelines.catalog import additions, files
 from st_pipelines.catalog.model import Catalog
+from st_pipelines.settings import project
 
 DATA = Path(__file__).with_name("data")
 
@@ -24,7 +24,7 @@ def load_catalog() -> Catalog:
     Raises:
         ValueError: the additions file is malformed or does not fit the catalogue.
     """
-    file = settings.additions_file()
+    file = project.additions_file()
     try:
         stamp = file.stat()
     except FileNotFoundError:

@@ -9,12 +9,13 @@ from datetime import datetime, timedelta
 import dagster as dg
 import msgspec
 
-from st_pipelines import settings
 from st_pipelines.extract_load import utc_now
 from st_pipelines.freshness import FAIL_AFTER
 from st_pipelines.jobs import JobKeys
 from st_pipelines.sensors.cursor import remember, remembered
-from st_pipelines.settings import EnvironmentName
+from st_pipelines.settings import project
+from st_pipelines.settings.environments import EnvironmentName
+from st_pipelines.sources.errors import SettingsError
 from st_pipelines.troubles import WILL_RETRY, Failure, failing_ticks, failures_of, stale_assets
 from st_pipelines.unfinished import is_of
 from st_pipelines.webhook import Undelivered, Webhook, escaped
@@ -81,8 +82,8 @@ def alerts_sensor(
     )
     def alerts(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         try:
-            webhook = settings.webhook()
-        except settings.SettingsError as error:
+            webhook = project.webhook()
+        except SettingsError as error:
             return dg.SkipReason(str(error))
         if webhook is None:
             return dg.SkipReason("ST_ALERT_WEBHOOK is not set: failures show in the UI alone")
@@ -152,7 +153,7 @@ def _stale(
         yield (
             f":hourglass: *{environment}*: {_some(new)} not loaded for more than {hours:.0f} hours"
             f" (last {oldest:%Y-%m-%d %H:%M} UTC)\n*What to do*: see whether the daemon runs and"
-            f" which ticks of `daily` and `gaps` were skipped: {settings.ui_url()}/automation"
+            f" which ticks of `daily` and `gaps` were skipped: {project.ui_url()}/automation"
         )
 
 
@@ -162,7 +163,7 @@ def _failing(context: dg.SensorEvaluationContext, environment: str, state: _Stat
     for name in sorted(failing.keys() - state.failing):
         yield (
             f":red_circle: *{environment}*: `{name}` keeps failing\n{_short(failing[name])}\n"
-            f"*What to do*: its ticks are at {settings.ui_url()}/automation"
+            f"*What to do*: its ticks are at {project.ui_url()}/automation"
         )
     state.failing = set(failing)
 
@@ -174,7 +175,7 @@ def _failed_text(environment: str, alike: list[Failure]) -> str:
     lines = [f":red_circle: *{environment}*: {what}{where} failed", _short(first.cause)]
     if first.hint:
         lines.append(f"*What to do*: {escaped(first.hint)}")
-    return "\n".join([*lines, f"<{settings.ui_url()}/runs/{first.run_id}|Open the run>"])
+    return "\n".join([*lines, f"<{project.ui_url()}/runs/{first.run_id}|Open the run>"])
 
 
 def _some(names: list[str]) -> str:

@@ -13,7 +13,6 @@ from datetime import datetime, timedelta
 import dagster as dg
 import msgspec
 
-from st_pipelines import settings
 from st_pipelines.assets.factory import asset_key
 from st_pipelines.catalog.model import Catalog, Endpoint
 from st_pipelines.completeness import loaded_until
@@ -32,7 +31,10 @@ from st_pipelines.servicetitan.errors import (
 )
 from st_pipelines.servicetitan.retry import RetryPolicy
 from st_pipelines.servicetitan.usage import ReadStats
-from st_pipelines.settings import EnvironmentName, EnvironmentSettings
+from st_pipelines.settings import connecting
+from st_pipelines.settings.environment import EnvironmentSettings, load_settings
+from st_pipelines.settings.environments import EnvironmentName
+from st_pipelines.sources.errors import SettingsError
 from st_pipelines.unfinished import unfinished
 
 NAME = "changes"
@@ -152,8 +154,8 @@ def changes_sensor(
     )
     def changes(context: dg.SensorEvaluationContext) -> dg.SkipReason | dg.RunRequest:
         try:
-            connection = settings.connection(environment, settings.load_settings(environment))
-        except settings.SettingsError as error:
+            connection = connecting.connection(environment, load_settings(environment))
+        except SettingsError as error:
             return dg.SkipReason(str(error))
         now = clock()
         today = local_day(now, of.timezone).isoformat()

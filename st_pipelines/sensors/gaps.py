@@ -10,7 +10,6 @@ import dagster as dg
 import msgspec
 from dagster._utils.schedules import schedule_execution_time_iterator
 
-from st_pipelines import settings
 from st_pipelines.assets.factory import asset_key
 from st_pipelines.catalog.model import Catalog
 from st_pipelines.completeness import complete_days, last_loads
@@ -18,7 +17,9 @@ from st_pipelines.days import local_day, midnight
 from st_pipelines.extract_load import utc_now
 from st_pipelines.jobs import Job, JobKeys
 from st_pipelines.sensors.cursor import remember, remembered
-from st_pipelines.settings import EnvironmentName, EnvironmentSettings
+from st_pipelines.settings import connecting
+from st_pipelines.settings.environment import EnvironmentSettings
+from st_pipelines.settings.environments import EnvironmentName
 from st_pipelines.unfinished import Unfinished, range_tags, unfinished
 
 NAME = "gaps"
@@ -123,7 +124,7 @@ def gaps_sensor(
         description=f"Loads what is missing or incomplete of the last {of.gap_days} days.",
     )
     def gaps(context: dg.SensorEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
-        if reason := settings.why_incomplete(environment):
+        if reason := connecting.why_incomplete(environment):
             return dg.SkipReason(reason)
         now, state = clock(), remembered(context, _State)
         busy = unfinished(context.instance, environment, jobs, now)

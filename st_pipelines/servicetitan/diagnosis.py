@@ -53,12 +53,6 @@ def token_trouble(connection: Connection, status: int, text: str) -> Trouble:
 
 
 def _refused_credentials(connection: Connection, text: str) -> Trouble:
-    secret = connection.client_secret.get_secret_value()
-    for what, value in (("client id", connection.client_id), ("client secret", secret)):
-        if not value:
-            return trouble("credentials-empty", what=what)
-        if value != value.strip():
-            return trouble("credentials-white-space", what=what)
     if _APP_UNKNOWN.search(text):
         return trouble("app-unknown")
     if _NO_GRANT.search(text):

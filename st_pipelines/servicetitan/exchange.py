@@ -10,11 +10,11 @@ import logging
 import socket
 import threading
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 import urllib3
 from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from st_pipelines.servicetitan.redact import redact_url
 
@@ -102,35 +102,30 @@ def _redacted(record: logging.LogRecord) -> bool:
 logging.getLogger("urllib3.connectionpool").addFilter(_redacted)
 
 
-class _Connection(_Watched, HTTPConnection):
-    pass
-
-
-class _SecureConnection(_Watched, HTTPSConnection):
-    pass
-
-
-class _Pool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _Connection  # pyright: ignore[reportAssignmentType]
-
-
-class _SecurePool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _SecureConnection  # pyright: ignore[reportAssignmentType]
-
-
 class BreakableAdapter(HTTPAdapter):
     """Makes connections whose exchanges can be broken off, also through a proxy."""
 
     def init_poolmanager(self, *args: Any, **more: Any) -> None:
         """As `requests` does, with connections of our own."""
         super().init_poolmanager(*args, **more)
-        self.poolmanager.pool_classes_by_scheme = _POOLS
+        _watch(self.poolmanager)
 
     def proxy_manager_for(self, proxy: str, **more: Any) -> Any:
         """As `requests` does, with connections of our own."""
         manager = super().proxy_manager_for(proxy, **more)
-        manager.pool_classes_by_scheme = _POOLS
+        _watch(manager)
         return manager
 
 
-_POOLS = {"http": _Pool, "https": _SecurePool}
+def _watch(manager: urllib3.PoolManager) -> None:
+    """Has its pools make connections that show their sockets; SOCKS has pools of its own."""
+    pools = manager.pool_classes_by_scheme
+    manager.pool_classes_by_scheme = {name: _watched(pool) for name, pool in pools.items()}
+
+
+@cache
+def _watched(pool: type) -> type:
+    if issubclass(pool.ConnectionCls, _Watched):  # of a manager that was kept
+        return pool
+    connection = type("WatchedConnection", (_Watched, pool.ConnectionCls), {})
+    return type("WatchedPool", (pool,), {"ConnectionCls": connection})

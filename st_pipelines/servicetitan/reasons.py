@@ -51,6 +51,11 @@ _CERTIFICATES = {
     64: "tls-other-name",
 }
 _NO_TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})")
+_SOCKS = {
+    "ProxyConnectionError": "proxy-unreachable",
+    "SOCKS5AuthError": "proxy-credentials",
+}
+_NO_BUNDLE = "Could not find a suitable TLS CA certificate bundle"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +83,14 @@ def reason_of(error: BaseException) -> Reason:
         if any(isinstance(one, kind) for one in causes):
             code, text = its_code, its_text
             break
+    if any(_is_about_the_bundle(one) for one in causes):
+        code = "tls-bundle"
     if code == "proxy-refuses":
         code = _of_proxy(causes)
+    # PySocks is an extra of `requests`, known here by the name of its module.
+    for one in causes:
+        if type(one).__module__ == "socks":
+            code = _SOCKS.get(type(one).__name__, "proxy-refuses")
     certificates = [one for one in causes if isinstance(one, ssl.SSLCertVerificationError)]
     for certificate in certificates:
         code = _CERTIFICATES.get(certificate.verify_code, code)
@@ -97,6 +108,13 @@ def causes_of(error: BaseException) -> Iterator[BaseException]:
         seen.add(id(one))
         yield one
         todo += [one.__cause__, one.__context__, getattr(one, "reason", None), *one.args]
+
+
+def _is_about_the_bundle(error: BaseException) -> bool:
+    """Whether the file with authorities is missing, in `requests`' words, or holds none."""
+    if isinstance(error, ssl.SSLError):
+        return error.reason == "NO_CERTIFICATE_OR_CRL_FOUND"
+    return isinstance(error, OSError) and str(error).startswith(_NO_BUNDLE)
 
 
 def _of_proxy(causes: tuple[BaseException, ...]) -> str:

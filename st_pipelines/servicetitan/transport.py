@@ -29,6 +29,8 @@ _CONNECT_TIMEOUT = 10.0
 _CHUNK = 1 << 20
 # An answer that drips never times out by itself; so many timeouts are enough for the slowest page.
 _TIMEOUTS_IN_ALL = 3
+# Troubles of the settings, which asking again does not mend.
+_FINAL = ("unusable", "tls-bundle")
 _HEADERS = {
     "User-Agent": f"st_pipelines/{__version__}",
     "Accept": "application/json",
@@ -216,5 +218,5 @@ def _unreachable(asked: Asked, error: Exception) -> Unreachable:
         reason.text, method=asked.method, url=asked.shown_url, hint=told.advice, trouble=told
     )
     failure.smaller_may_help = any(isinstance(one, _TOO_MUCH) for one in causes_of(error))
-    failure.retryable = not (reason.code == "unusable" or reason.bad_certificate)
+    failure.retryable = not (reason.code in _FINAL or reason.bad_certificate)
     return failure

@@ -100,6 +100,11 @@ _NETWORK = {
         "What listens there speaks none, or in no version that is accepted here: check scheme and "
         "port in the settings API_URL and AUTH_URL, and proxies that break TLS up.",
     ),
+    "tls-bundle": (
+        "the file with certificate authorities cannot be used",
+        "Check REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE: each names a file of certificates in PEM "
+        "form, or is not set.",
+    ),
     "proxy-unreachable": (
         "the proxy cannot be reached",
         "Check HTTPS_PROXY and HTTP_PROXY; hosts that need no proxy belong in NO_PROXY.",
@@ -115,8 +120,9 @@ _NETWORK = {
     ),
     "unusable": (
         "the request could not be made",
-        "Check the settings API_URL and AUTH_URL of this environment, and the app key for line "
-        "breaks or odd characters.",
+        "Candidates: a line break or an odd character in the app key, copied along with it; the "
+        "host in the settings API_URL and AUTH_URL; or the address of the proxy in HTTPS_PROXY and "
+        "HTTP_PROXY, which is http://proxy:port.",
     ),
     "network": (
         "the request to {host} fails",
@@ -125,11 +131,6 @@ _NETWORK = {
     ),
 }
 _TOKEN = {
-    "credentials-empty": ("the {what} is empty", "Set it."),
-    "credentials-white-space": (
-        "the {what} begins or ends with white space",
-        "Perhaps a pasted line break: remove it.",
-    ),
     "credentials-refused": (
         "the client id or the client secret is refused",
         "ServiceTitan does not say which. Check both for typing errors; a secret that was rotated "

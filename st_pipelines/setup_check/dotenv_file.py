@@ -10,7 +10,9 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
-from st_pipelines.settings import EnvironmentName, SettingsError, env_file, setting_name
+from st_pipelines.settings.environment import env_file
+from st_pipelines.settings.environments import EnvironmentName, setting_name
+from st_pipelines.sources.errors import SettingsError
 
 PRIVATE = 0o600
 

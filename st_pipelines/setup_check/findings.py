@@ -8,13 +8,12 @@ from typing import Literal, TypeAlias
 
 from st_pipelines.servicetitan.errors import ServiceTitanError
 from st_pipelines.servicetitan.redact import HIDDEN
-from st_pipelines.settings import NotConfigured, SettingsError, WrongHost
+from st_pipelines.sources.errors import NotConfigured, SettingsError, WrongHost
+from st_pipelines.sources.values import CREDENTIAL
 
 Status: TypeAlias = Literal["ok", "warning", "failed", "skipped"]
 _ASKED = "st-pipelines init asks for them and writes the file."
 _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")
-# A secret in the place of a setting that may be shown.
-_SECRET = re.compile(r"\b(cs|ak)\d+\.[^\s'\"]{4,}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +103,7 @@ def _of_servicetitan(error: ServiceTitanError) -> Diagnosis:
 
 
 def _plain(code: str, text: str) -> Diagnosis:
-    return Diagnosis(code=code, text=_end(_SECRET.sub(HIDDEN, text)))
+    return Diagnosis(code=code, text=_end(CREDENTIAL.sub(HIDDEN, text)))
 
 
 def _end(text: str) -> str:

@@ -9,12 +9,16 @@ from urllib.parse import urlsplit
 
 import duckdb
 
-from st_pipelines import settings, settings_report
+from st_pipelines import settings_report
 from st_pipelines.catalog.loader import load_catalog
-from st_pipelines.settings import ENVIRONMENTS, SettingsError
+from st_pipelines.servicetitan.auth import try_client_secrets
+from st_pipelines.settings import project
+from st_pipelines.settings.environment import complete, load_settings
+from st_pipelines.settings.environments import ENVIRONMENTS, EnvironmentName
 from st_pipelines.setup_check.findings import Finding, diagnosed, failed
 from st_pipelines.setup_check.plausibility import NAMES, doubts
 from st_pipelines.setup_check.subject import Subject
+from st_pipelines.sources.errors import SettingsError
 from st_pipelines.warehouse.connect import Warehouse
 from st_pipelines.warehouse.errors import WarehouseBusy
 from st_pipelines.warehouse.turns import Deadline, turn
@@ -28,7 +32,7 @@ def look_at_settings(subject: Subject) -> Iterator[Finding]:
     connection = subject.connection
     found = [*_implausible(subject), *_of_another(subject)]
     yield from found
-    settings.history(load_catalog())
+    project.history(load_catalog())
     if not any(finding.status == "failed" for finding in found):
         text = (
             f"complete, for tenant {connection.tenant_id} at {urlsplit(connection.api_url).netloc}"
@@ -38,15 +42,32 @@ def look_at_settings(subject: Subject) -> Iterator[Finding]:
 
 def look_at_secrets(subject: Subject) -> Iterator[Finding]:
     """Where they are kept, how old they are, and whether one is being exchanged."""
-    completed = settings.complete(subject.environment, subject.settings)
+    completed = complete(subject.environment, subject.settings)
     ages = settings_report.secret_ages(subject.environment, completed)
     told = [*completed.gathered.warnings, *subject.client.notices]
+    told += _second_secret(subject)
     told += [age.warning for age in ages if age.warning]
     for text in told:
         yield Finding(step="secrets", status="warning", code="secrets", text=text.rstrip("."))
     if not told:
         old = ", ".join(f"{age.name} is {age.days} days old" for age in ages)
         yield Finding(step="secrets", status="ok", text=old or "nothing to mend")
+
+
+def _second_secret(subject: Subject) -> list[str]:
+    """Whether the rotation may go on; where the first is refused, the token's notice says it."""
+    if subject.connection.client_secret_next is None or subject.client.notices:
+        return []
+    first, following = try_client_secrets(subject.connection, session=subject.session)
+    if not following.accepted:
+        return [
+            f"ServiceTitan accepts {first.name} and refuses {following.name} ({following.said}): "
+            "keep the first in the developer portal, and generate the second anew or remove it"
+        ]
+    return [
+        f"ServiceTitan accepts both {first.name} and {following.name}: delete the old secret in "
+        "the developer portal, then move the value of the latter to the former"
+    ]
 
 
 def _implausible(subject: Subject) -> Iterator[Finding]:
@@ -75,9 +96,9 @@ def _of_another(subject: Subject) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def _shared(subject: Subject, other: settings.EnvironmentName) -> list[str]:
+def _shared(subject: Subject, other: EnvironmentName) -> list[str]:
     try:
-        its_own = settings.load_settings(other)
+        its_own = load_settings(other)
     except SettingsError:
         return []
     ours = subject.settings
@@ -87,7 +108,7 @@ def _shared(subject: Subject, other: settings.EnvironmentName) -> list[str]:
 
 def look_at_warehouse(subject: Subject, room: int = ROOM) -> Iterator[Finding]:
     """Can be written, nobody holds it, and there is room on the disk."""
-    warehouse = dataclasses.replace(settings.warehouse(subject.environment), wait=0)
+    warehouse = dataclasses.replace(project.warehouse(subject.environment), wait=0)
     warehouse.check()
     size = warehouse.path.stat().st_size if warehouse.exists else 0
     state = "does not exist yet, a load makes it"

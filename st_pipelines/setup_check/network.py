@@ -9,7 +9,6 @@ from email.utils import parsedate_to_datetime
 
 from requests.utils import get_environ_proxies, select_proxy
 
-from st_pipelines import settings
 from st_pipelines.servicetitan.auth import Token, TokenSource
 from st_pipelines.servicetitan.claims import Claims
 from st_pipelines.servicetitan.connection import Connection
@@ -17,9 +16,11 @@ from st_pipelines.servicetitan.diagnosis import host_of
 from st_pipelines.servicetitan.errors import AuthenticationFailed, ServiceTitanError, Unreachable
 from st_pipelines.servicetitan.transport import Answer, Asked, Unsigned, send
 from st_pipelines.servicetitan.troubles import trouble
-from st_pipelines.settings import ENVIRONMENTS, EnvironmentName, SettingsError
+from st_pipelines.settings.environment import load_settings
+from st_pipelines.settings.environments import ENVIRONMENTS, EnvironmentName, hosts
 from st_pipelines.setup_check.findings import Finding, failed
 from st_pipelines.setup_check.subject import Subject
+from st_pipelines.sources.errors import SettingsError
 
 CONNECTING = 10.0
 """Seconds in which a host has to answer."""
@@ -121,10 +122,10 @@ def _at(subject: Subject, other: EnvironmentName) -> Connection | None:
     Those of a server of one's own are not sent to ServiceTitan's hosts, nor the other way round.
     """
     try:
-        its_own = settings.load_settings(other).auth_url
+        its_own = load_settings(other).auth_url
     except SettingsError:
         return None
-    url = its_own or settings.hosts(other)[1]
+    url = its_own or hosts(other)[1]
     same_kind = bool(its_own) == bool(subject.settings.auth_url)
     if not url or not same_kind or url == subject.connection.auth_url:
         return None

@@ -6,14 +6,12 @@ from collections.abc import Mapping
 
 import typer
 
-from st_pipelines.settings import (
-    EnvironmentName,
-    SettingsError,
-    load_settings,
-    setting_name,
-)
+from st_pipelines.settings.environment import load_settings
+from st_pipelines.settings.environments import EnvironmentName, setting_name
 from st_pipelines.setup_check.findings import diagnosed
 from st_pipelines.setup_check.plausibility import NAMES, Doubt, doubts
+from st_pipelines.sources.errors import SettingsError
+from st_pipelines.sources.values import cleaned
 
 _HIDDEN = ("client_secret", "app_key")
 _WHERE = {
@@ -35,7 +33,7 @@ def answered(environment: EnvironmentName, given: Mapping[str, str | None]) -> d
     Raises:
         SettingsError: a given value cannot be right.
     """
-    values = {field: tidy(value) for field, value in given.items() if value is not None}
+    values = {field: cleaned(value)[0] for field, value in given.items() if value is not None}
     for field, value in values.items():
         if wrong := objection(environment, field, value):
             raise SettingsError(wrong)
@@ -46,14 +44,6 @@ def answered(environment: EnvironmentName, given: Mapping[str, str | None]) -> d
     for doubt in doubts(values):
         typer.echo(f"Note: {setting_name(environment, doubt.field)} {_told(doubt)}", err=True)
     return values
-
-
-def tidy(value: str) -> str:
-    """Without the white space and the pair of quotes that come along when a value is copied."""
-    value = value.strip()
-    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
-        value = value[1:-1].strip()
-    return value
 
 
 def objection(environment: EnvironmentName, field: str, value: str) -> str:
@@ -76,7 +66,7 @@ def objection(environment: EnvironmentName, field: str, value: str) -> str:
 def _ask(environment: EnvironmentName, field: str, where: str) -> str:
     label = f"{NAMES.get(field, 'time zone').capitalize()} ({where})"
     while True:
-        answer = tidy(typer.prompt(label, hide_input=field in _HIDDEN))
+        answer = cleaned(typer.prompt(label, hide_input=field in _HIDDEN))[0]
         wrong = objection(environment, field, answer)
         if not wrong:
             return answer

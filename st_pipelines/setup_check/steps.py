@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from st_pipelines.servicetitan.errors import ServiceTitanError
-from st_pipelines.settings import SettingsError
 from st_pipelines.setup_check import local, network, permissions
 from st_pipelines.setup_check.findings import Finding, failed
 from st_pipelines.setup_check.subject import Subject
+from st_pipelines.sources.errors import SettingsError
 from st_pipelines.warehouse.errors import WarehouseError
 
 Look: TypeAlias = Callable[[Subject], Iterable[Finding]]

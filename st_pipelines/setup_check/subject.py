@@ -9,7 +9,6 @@ from functools import cached_property
 
 import requests
 
-from st_pipelines import settings
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.servicetitan.auth import Token, TokenSource
 from st_pipelines.servicetitan.claims import Claims, claims_of
@@ -17,7 +16,9 @@ from st_pipelines.servicetitan.client import Client
 from st_pipelines.servicetitan.connection import Connection
 from st_pipelines.servicetitan.retry import RetryPolicy
 from st_pipelines.servicetitan.transport import new_session
-from st_pipelines.settings import EnvironmentName, EnvironmentSettings
+from st_pipelines.settings import connecting
+from st_pipelines.settings.environment import EnvironmentSettings, load_settings
+from st_pipelines.settings.environments import EnvironmentName, setting_name
 
 PATIENCE = RetryPolicy(attempts=3)
 """A check is to say what is so now, and soon."""
@@ -45,12 +46,12 @@ class Subject:
     @cached_property
     def settings(self) -> EnvironmentSettings:
         """Raises SettingsError: a value is wrong or a name misspelt."""
-        return settings.load_settings(self.environment)
+        return load_settings(self.environment)
 
     @cached_property
     def connection(self) -> Connection:
         """Raises SettingsError: a credential is missing."""
-        return settings.connection(self.environment, self.settings)
+        return connecting.connection(self.environment, self.settings)
 
     @cached_property
     def tokens(self) -> TokenSource:
@@ -74,7 +75,7 @@ class Subject:
 
     def setting(self, field: str) -> str:
         """The name under which a field is set, such as `SERVICETITAN_CLIENT_ID`."""
-        return settings.setting_name(self.environment, field)
+        return setting_name(self.environment, field)
 
     def close(self) -> None:
         """Close its connections."""

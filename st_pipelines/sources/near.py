@@ -48,7 +48,7 @@ class Variables(Source):
 
     def origin(self, name: str) -> str:
         """The variable."""
-        return f"environment variable {self.prefix}{name.upper()}"
+        return "environment variable"
 
 
 class DotEnv(Source):

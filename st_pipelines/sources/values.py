@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 CLIENT_SECRETS = ("client_secret", "client_secret_next")
 SECRET_FIELDS = (*CLIENT_SECRETS, "app_key", "vault_token", "vault_secret_id")
+# What a credential of ServiceTitan looks like, should it stand in another setting's place.
+CREDENTIAL = re.compile(r"\b(?:cs|ak)\d+\.[^\s'\"]*")
 _SERVICEPYTAN = "SERVICETITAN_"
 _QUOTES = "\"'"
 # `str.strip` leaves the byte order mark and the zero-width space in place.

@@ -137,12 +137,6 @@ def test_refused_credentials_are_not_tried_again(server, status):
     assert len(server.forms) == 1
 
 
-def test_a_secret_with_a_pasted_line_break_is_named_as_the_cause(server):
-    server.canned_tokens.append(Canned(status=400, body={"error": "invalid_client"}))
-    with pytest.raises(AuthenticationFailed, match="client secret begins or ends with white"):
-        fetch(source(server, client_secret=SecretStr("pasted\n")))
-
-
 def test_a_failing_token_endpoint_is_asked_again(server):
     server.canned_tokens += [Canned(status=503), Canned(status=429), Canned(fault="reset")]
     usage = Usage()

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from st_pipelines.catalog.loader import load_catalog
 from st_pipelines.selection import select
 from st_pipelines.servicetitan.retry import NO_WAIT
-from st_pipelines.settings import EnvironmentName
+from st_pipelines.settings.environments import EnvironmentName
 from st_pipelines.setup_check import steps
 from st_pipelines.setup_check.findings import Finding
 from st_pipelines.setup_check.report import line_of

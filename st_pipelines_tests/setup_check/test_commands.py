@@ -22,7 +22,7 @@ from st_pipelines.selection import select
 from st_pipelines.servicetitan.troubles import TROUBLES
 from st_pipelines.setup_check import steps
 from st_pipelines_tests.servicetitan.server import ScriptedServer
-from st_pipelines_tests.setup_check.checking import found
+from st_pipelines_tests.setup_check.checking import found, troubles
 from st_pipelines_tests.setup_check.conftest import Portal
 
 
@@ -155,7 +155,7 @@ def test_show_lists_each_setting_with_its_source_and_no_secret(portal: Portal) -
                "--format", "json").stdout  # fmt: skip
     settings = {one["name"].split(" ")[0]: one for one in json.loads(told)["settings"]}
     assert settings["SERVICETITAN_CLIENT_ID"]["value"].startswith("cid.")
-    assert "SERVICETITAN_CLIENT_ID" in settings["SERVICETITAN_CLIENT_ID"]["source"]
+    assert settings["SERVICETITAN_CLIENT_ID"]["source"] == "environment variable"
     assert settings["SERVICETITAN_PAGE_SIZE"]["source"] == "default"
     assert settings["SERVICETITAN_CLIENT_SECRET"]["value"] == "**********"
     shown = run("check", "--environment", "production", "--select", "jpm.jobs", "--show").stdout
@@ -174,7 +174,33 @@ def test_a_second_secret_in_use_and_a_quoted_value_are_told(
     told = [line for line in done.stdout.splitlines() if "secrets:" in line]
     assert done.exit_code == 0, done.stdout
     assert any("SERVICETITAN_APP_KEY" in line and "quot" in line for line in told)
-    assert any("SERVICETITAN_CLIENT_SECRET" in line and "delete" in line.lower() for line in told)
+    first = "SERVICETITAN_CLIENT_SECRET (environment variable)"
+    second = "SERVICETITAN_CLIENT_SECRET_NEXT (environment variable)"
+    assert (
+        f"⚠  secrets: ServiceTitan refuses {first} and accepts {second}: move the value of the "
+        "latter to the former, delete the old value there, and the old secret in the developer "
+        "portal if it is still listed"
+    ) in told
+
+
+@pytest.mark.parametrize(("accepted", "told"), [
+    (True, "⚠  secrets: ServiceTitan accepts both {first} and {second}: delete the old secret in "
+     "the developer portal, then move the value of the latter to the former"),
+    (False, "⚠  secrets: ServiceTitan accepts {first} and refuses {second} (invalid_client): keep "
+     "the first in the developer portal, and generate the second anew or remove it"),
+])  # fmt: skip
+def test_a_second_secret_is_tried_before_the_first_is_deleted(
+    portal: Portal, monkeypatch: pytest.MonkeyPatch, accepted: bool, told: str
+) -> None:
+    portal()
+    good = os.environ["SERVICETITAN_CLIENT_SECRET"]
+    monkeypatch.setenv("SERVICETITAN_CLIENT_SECRET_NEXT", good if accepted else "cs1.refused0")
+    assert troubles() == [
+        told.format(
+            first="SERVICETITAN_CLIENT_SECRET (environment variable)",
+            second="SERVICETITAN_CLIENT_SECRET_NEXT (environment variable)",
+        )
+    ]
 
 
 def test_without_a_selection_the_environment_s_own_is_checked(

@@ -15,7 +15,9 @@ from dotenv import dotenv_values
 from typer.testing import CliRunner
 
 from st_pipelines.cli import app
-from st_pipelines.settings import SettingsError, connection, load_settings
+from st_pipelines.settings.connecting import connection
+from st_pipelines.settings.environment import load_settings
+from st_pipelines.sources.errors import SettingsError
 
 FLAGS = [
     "init", "--client-id", "cid.typed", "--client-secret", "cs1.typed", "--app-key", "ak1.typed",

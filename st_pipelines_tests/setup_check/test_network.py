@@ -15,13 +15,18 @@ import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from requests import Response
+from requests.adapters import HTTPAdapter
 
 from st_pipelines.servicetitan.errors import Unreachable
+from st_pipelines.servicetitan.retry import NO_WAIT
 from st_pipelines.servicetitan.transport import Asked, Unsigned, new_session, send
 from st_pipelines.setup_check.findings import diagnosed
 from st_pipelines.setup_check.report import line_of
+from st_pipelines.setup_check.steps import check
+from st_pipelines.setup_check.subject import Subject
 from st_pipelines_tests.servicetitan.server import Canned, ScriptedServer
-from st_pipelines_tests.setup_check.checking import found, troubles
+from st_pipelines_tests.setup_check.checking import CUSTOMERS, QUICK, found, troubles
 from st_pipelines_tests.setup_check.conftest import Portal
 
 Server = Callable[..., str]
@@ -227,9 +232,61 @@ def test_a_host_that_speaks_no_tls(
     ]
 
 
-def test_a_proxy_that_cannot_be_reached(portal: Portal, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_a_file_of_authorities_that_is_none(
+    portal: Portal, serve: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    content: str | None,
+) -> None:  # fmt: skip
     portal()
-    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{closed_port()}")
+    if content:
+        (tmp_path / "own.pem").write_text(content)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "own.pem"))
+    host = serve(tls=issued())
+    assert lines_of_api_host(host, monkeypatch) == [
+        f"❌ api host: the file with certificate authorities cannot be used (GET https://{host}/). "
+        "Check REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE: each names a file of certificates in PEM "
+        "form, or is not set."
+    ]
+
+
+def test_an_app_key_that_no_header_can_hold(
+    portal: Portal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox = portal()
+    monkeypatch.setenv("SERVICETITAN_APP_KEY", "ak1.a\N{EN DASH}b")
+    customers = CUSTOMERS.format(tenant=sandbox.tenant_id)
+    assert troubles(selection=["crm.customers"]) == [
+        f"❌ access: the request could not be made (GET {sandbox.url}{customers}). Candidates: a "
+        "line break or an odd character in the app key, copied along with it; the host in the "
+        "settings API_URL and AUTH_URL; or the address of the proxy in HTTPS_PROXY and HTTP_PROXY, "
+        "which is http://proxy:port."
+    ]
+
+
+class _NoRequests(HTTPAdapter):
+    def send(self, *args: object, **more: object) -> Response:
+        raise OSError(24, "Too many open files")
+
+
+def test_a_request_that_fails_for_another_reason(portal: Portal) -> None:
+    sandbox = portal()
+    subject = Subject(environment="production", endpoints=[], policy=NO_WAIT)
+    subject.session.mount("http://", _NoRequests())
+    lines = [line_of(finding) for finding in check(subject, QUICK) if finding.status == "failed"]
+    host = sandbox.url.removeprefix("http://")
+    assert lines == [
+        f"❌ {step}: the request to {host} fails (GET {sandbox.url}/). Check proxy, firewall and "
+        "the host: the settings API_URL and AUTH_URL of this environment."
+        for step in ("auth host", "api host")
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5"])
+def test_a_proxy_that_cannot_be_reached(
+    portal: Portal, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    portal()
+    monkeypatch.setenv("HTTPS_PROXY", f"{scheme}://127.0.0.1:{closed_port()}")
     assert lines_of_api_host("name.invalid", monkeypatch) == [
         "❌ api host: the proxy cannot be reached (GET https://name.invalid/). Check HTTPS_PROXY "
         "and HTTP_PROXY; hosts that need no proxy belong in NO_PROXY."

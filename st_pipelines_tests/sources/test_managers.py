@@ -20,9 +20,10 @@ from st_pipelines.extract_load import Job, extract_load
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.servicetitan.client import Client
 from st_pipelines.servicetitan.retry import NO_WAIT
-from st_pipelines.settings import SettingsError, complete, connection, load_settings
+from st_pipelines.settings.connecting import connection
+from st_pipelines.settings.environment import complete, load_settings
 from st_pipelines.settings_report import secret_ages
-from st_pipelines.sources.errors import SourceUnavailable
+from st_pipelines.sources.errors import SettingsError, SourceUnavailable
 from st_pipelines.warehouse.connect import Warehouse
 from st_pipelines_tests.conftest import NOW
 from st_pipelines_tests.sources.conftest import KEEPERS
@@ -288,7 +289,8 @@ def test_loading_the_definitions_imports_no_manager(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("SERVICETITAN_AZURE_KEY_VAULT", "https://x.vault.azure.net")
     monkeypatch.setenv("SERVICETITAN_VAULT_URL", "https://127.0.0.1:1")
     code = (
-        "import sys; from st_pipelines.settings import load_settings; load_settings('production');"
+        "import sys; from st_pipelines.settings.environment import load_settings;"
+        "load_settings('production');"
         "print([m for m in ('boto3', 'azure.identity', 'hvac') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

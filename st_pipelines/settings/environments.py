@@ -1,0 +1,45 @@
+"""The environments: their names, the prefixes of their settings, ServiceTitan's hosts."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias, get_args
+
+from st_pipelines.sources.errors import SettingsError
+
+EnvironmentName: TypeAlias = Literal["production", "integration", "sandbox"]
+ENVIRONMENTS: tuple[EnvironmentName, ...] = get_args(EnvironmentName)
+PREFIXES: dict[EnvironmentName, str] = {
+    "production": "SERVICETITAN_",
+    "integration": "SERVICETITAN_INTEGRATION_",
+    "sandbox": "SERVICETITAN_SANDBOX_",
+}
+_HOSTS: dict[EnvironmentName, tuple[str, str]] = {
+    "production": ("https://api.servicetitan.io", "https://auth.servicetitan.io"),
+    "integration": (
+        "https://api-integration.servicetitan.io",
+        "https://auth-integration.servicetitan.io",
+    ),
+    "sandbox": ("", ""),
+}
+
+
+def environment_name(text: str) -> EnvironmentName:
+    """The environment of that name. Raises SettingsError."""
+    if text not in PREFIXES:
+        raise SettingsError(f"unknown environment {text!r}: name one of {', '.join(ENVIRONMENTS)}")
+    return text  # pyright: ignore[reportReturnType]
+
+
+def setting_name(environment: EnvironmentName, field: str) -> str:
+    """The name under which a field is set, such as `SERVICETITAN_CLIENT_ID`."""
+    return prefix_of(environment) + field.upper()
+
+
+def prefix_of(environment: EnvironmentName) -> str:
+    """Of the names of its settings, such as `SERVICETITAN_`. Raises SettingsError."""
+    return PREFIXES[environment_name(environment)]
+
+
+def hosts(environment: EnvironmentName) -> tuple[str, str]:
+    """ServiceTitan's own API and auth URLs; empty for the sandbox."""
+    return _HOSTS[environment_name(environment)]
