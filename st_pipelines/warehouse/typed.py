@@ -25,6 +25,7 @@ from st_pipelines.warehouse.columns import (
     select_expression,
     staged_type,
 )
+from st_pipelines.warehouse.memory import InMemory
 
 _SMALLEST_OBJECT_SIZE = 16 * 1024 * 1024  # DuckDB's own default for the largest record
 _REFUSED = (duckdb.ConversionException, duckdb.InvalidInputException)
@@ -92,6 +93,7 @@ class TypedRows:
         self.name = name
         self.dropped = 0
         self._beside = beside
+        self._database: InMemory | None = None
         self._endpoint = endpoint
         self._load = load
         self._folder = folder
@@ -104,22 +106,29 @@ class TypedRows:
         if self._beside is not None:
             self.connection = self._beside.connection.cursor()
         else:
-            self.connection = duckdb.connect()
+            self._database = InMemory(self._folder)
+            self.connection = self._database.connection
             self.connection.execute("SET threads = 1")  # the thread beside is the other core's work
-            self.connection.execute(f"SET temp_directory = {literal(str(self._folder))}")
         self.connection.execute("SET TimeZone = 'UTC'")
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="typed")
         self.connection.execute(f"CREATE TABLE {self.name} AS {self._select([])}", self._values())
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Drops all of it, at once."""
         with self._lock:
             self._waiting.clear()
-        if self._running is not None and not self._running.done():
+        busy = self._running is not None and not self._running.done()
+        if busy:
             self.connection.interrupt()
         self._thread.shutdown(wait=True)
-        self.connection.close()
+        unhurt = kind is None and not busy
+        if unhurt:
+            self.connection.execute(f"DROP TABLE {self.name}")
+        if self._database is not None:
+            self._database.give_back(keep=unhurt)
+        else:
+            self.connection.close()
 
     def add(self, files: Sequence[Path]) -> None:
         """Has pages typed soon: JSON arrays of records that fit the catalogue.

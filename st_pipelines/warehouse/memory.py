@@ -1,0 +1,74 @@
+"""In-memory databases, kept for the next load: to open one takes 20 ms, a sixth of a small load."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import defaultdict
+from pathlib import Path
+
+import duckdb
+
+from st_pipelines.warehouse.columns import literal
+
+_MOST_KEPT = 4
+_kept: defaultdict[int, list[duckdb.DuckDBPyConnection]] = defaultdict(list)
+"""By process: what a fork has inherited, it can neither use nor close."""
+_lock = threading.Lock()
+
+
+class InMemory:
+    """An empty in-memory database of one's own.
+
+    Attributes:
+        connection: to it; open until it is given back.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Takes one that was kept, or opens one.
+
+        Args:
+            folder: for what DuckDB moves out of memory.
+        """
+        self._database = _take(folder) or _set_up(duckdb.connect(), folder)
+        self.connection = self._database.cursor()
+
+    def give_back(self, *, keep: bool) -> None:
+        """Ends it.
+
+        Args:
+            keep: nothing went wrong, so that another may have it if it is empty.
+        """
+        self.connection.close()
+        with _lock:
+            kept = _kept[os.getpid()]
+            if keep and len(kept) < _MOST_KEPT and _is_empty(self._database):
+                kept.append(self._database)
+                return
+        self._database.close()
+
+
+def _take(folder: Path) -> duckdb.DuckDBPyConnection | None:
+    while True:
+        with _lock:
+            kept = _kept[os.getpid()]
+            if not kept:
+                return None
+            database = kept.pop()
+        try:
+            return _set_up(database, folder)
+        except duckdb.Error:  # it has used its folder, and cannot have another
+            database.close()
+
+
+def _set_up(database: duckdb.DuckDBPyConnection, folder: Path) -> duckdb.DuckDBPyConnection:
+    database.execute(f"SET temp_directory = {literal(str(folder))}")
+    return database
+
+
+def _is_empty(database: duckdb.DuckDBPyConnection) -> bool:
+    """Whether it has no table and nothing is attached to it."""
+    return not database.execute(
+        "SELECT 1 FROM duckdb_tables() UNION ALL "
+        "SELECT 1 FROM duckdb_databases() WHERE NOT internal AND database_name <> 'memory'"
+    ).fetchall()
