@@ -24,6 +24,7 @@ from st_pipelines.catalog.loader import load_catalog
 from st_pipelines.days import Days
 from st_pipelines.extract_load import extract_load
 from st_pipelines.sandbox.server import Sandbox
+from st_pipelines.warehouse import connect
 from st_pipelines.warehouse.connect import Warehouse
 from st_pipelines.warehouse.errors import WarehouseFull
 from st_pipelines.warehouse.publish import publish
@@ -115,8 +116,11 @@ def _dying_before_the_detaching(*arguments: Any) -> Any:
 _attachment = Warehouse.attachment
 
 
-def load_and_die_committed(server: Any, file: Path, table: str, days: Days | None) -> None:
-    """Dies between COMMIT and DETACH: the load is in DuckDB's log alone."""
+def load_and_die_committed(
+    server: Any, file: Path, table: str, days: Days | None, longest_log: str
+) -> None:
+    """Dies between COMMIT and DETACH: with a long log, the load is in that alone."""
+    connect._LONGEST_LOG = longest_log
     setattr(Warehouse, "attachment", _dying_before_the_detaching)  # noqa: B010
     load(server, file, table, days, None)
 

@@ -94,10 +94,14 @@ def test_a_merge_that_is_killed_leaves_the_table_as_it_was(
     assert_continues(sandbox, file)
 
 
-def test_a_load_that_is_killed_after_its_commit_is_there(sandbox: Sandbox, tmp_path: Path) -> None:
+@pytest.mark.parametrize("longest_log", ["1KB", "1GB"])
+def test_a_load_that_is_killed_after_its_commit_is_there(
+    sandbox: Sandbox, tmp_path: Path, longest_log: str
+) -> None:
+    """In the file, or in a log that the next to open the file takes in."""
     file = tmp_path / "x.duckdb"
-    assert killed(dying.load_and_die_committed, Server.of(sandbox), file, TABLE, ALL)
-    assert file.with_name(file.name + ".wal").stat().st_size
+    assert killed(dying.load_and_die_committed, Server.of(sandbox), file, TABLE, ALL, longest_log)
+    assert file.with_name(file.name + ".wal").exists() == (longest_log == "1GB")
     assert whole_and_in_the_books(file) == len(expected_rows(sandbox, load_catalog()[TABLE]))
     assert publish(Warehouse(uri=str(file)))
     assert whole_and_in_the_books(read_copy(Warehouse(uri=str(file))))
@@ -163,6 +167,20 @@ def test_a_file_that_may_not_grow_is_told_and_loses_nothing(
     assert whole_and_in_the_books(file) == (wanted if limit == LIMITS[-1] else 0)
     assert limit != LIMITS[-1] or file.with_name(file.name + ".wal").stat().st_size
     assert staged(file) == []
+    assert_continues(sandbox, file)
+
+
+def test_a_merge_that_cannot_be_moved_into_the_file_stays_in_the_log(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    file = tmp_path / "x.duckdb"
+    extract_load(job(sandbox, file), load_catalog()[TABLE], EARLIER)
+    limit = file.stat().st_size // 2
+    process = dying.started(dying.load_limited, Server.of(sandbox), file, TABLE, ALL, limit)
+    process.join(60)
+    assert process.exitcode == 0
+    assert file.with_name(file.name + ".wal").stat().st_size
+    assert whole_and_in_the_books(file) == len(expected_rows(sandbox, load_catalog()[TABLE]))
     assert_continues(sandbox, file)
 
 

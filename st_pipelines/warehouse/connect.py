@@ -5,10 +5,11 @@ in-memory database and attaches the file only to merge; attaching waits, bounded
 among the loads (`turns`), then for DuckDB's lock, which a shell or notebook may hold.
 
 What survives a power failure (seen in the system calls of DuckDB 1.5.6 and 2.0.1): COMMIT returns
-after fdatasync of the blocks that were written and then of the log `<file>.wal`, so a committed
-load stays. DETACH moves the log into the file (fdatasync, a new header, fdatasync) and removes it;
-cut short, it is done by the next ATTACH. A new file is made beside its place and put there when it
-is complete, and its folder is synced, which DuckDB does not do.
+after fdatasync of the blocks that were written, a new header that counts them in, and fdatasync, so
+a committed load stays. A transaction that did more than insert comes by the log `<file>.wal`, which
+is synced too, and which COMMIT then moves into the file; one that was left over is taken in by the
+next ATTACH. A new file is made beside its place and put there when it is complete, and its folder
+is synced, which DuckDB does not do.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from st_pipelines.warehouse.turns import Deadline, Turn, pause, turn
 ALIAS = "warehouse"
 _Opened = TypeVar("_Opened")
 _HELD = re.compile(r"Conflicting lock is held in (?P<program>.*?) \(PID (?P<pid>\d+)\)")
+_DURABLE = "COMMIT succeeded and is durable"
 _DAMAGED = (
     "not a valid DuckDB database",
     "Corrupt database file",
@@ -48,6 +50,8 @@ _DAMAGED = (
     "Could not read enough bytes",
     "Serialization",
 )
+_LONGEST_LOG = "1KB"
+"""A longer one COMMIT moves into the file, or does without where it can; else DETACH had to."""
 _opening = threading.Lock()  # nobody may look into a file while another thread attaches it
 
 
@@ -158,6 +162,20 @@ class Warehouse:
             yield connection
 
 
+def commit(connection: duckdb.DuckDBPyConnection) -> None:
+    """Ends the transaction in the attached warehouse; after that it may only be detached.
+
+    Raises:
+        duckdb.Error: nothing of it is in the warehouse.
+    """
+    try:
+        connection.execute("COMMIT")
+    except duckdb.Error as error:
+        # It is in the log, which could not be moved into the file: the next to open it does that.
+        if _DURABLE not in str(error):
+            raise
+
+
 def _retried(open_: Callable[[], _Opened], held: Turn, deadline: Deadline) -> _Opened:
     """What opens the file, until DuckDB's lock is free: not all that hold it wait for turns."""
     while True:
@@ -181,6 +199,7 @@ def _attach(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
         try:
             if not path.exists():
                 _make(connection, path)
+            connection.execute(f"SET checkpoint_threshold = '{_LONGEST_LOG}'")
             connection.execute(f"ATTACH {literal(str(path))} AS {quote(ALIAS)}")
         except duckdb.Error as error:
             raise explained(error, path) from None

@@ -15,6 +15,7 @@ from st_pipelines.warehouse.columns import EXTRA, OWN_COLUMNS, literal, quote
 from st_pipelines.warehouse.connect import ALIAS
 from st_pipelines.warehouse.schema import ensure_columns, qualified
 from st_pipelines.warehouse.scope import lacks_key, same_key, table_cursor
+from st_pipelines.warehouse.sql import changed, one
 from st_pipelines.warehouse.typed import Load
 
 SCHEMA = "history"
@@ -31,8 +32,15 @@ def record_versions(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, l
     """
     ensure_columns(connection, endpoint, SCHEMA, endpoint.flat_name, _OWN_COLUMNS)
     history = f"{ALIAS}.{SCHEMA}.{quote(endpoint.flat_name)}"
+    tenant = [load.tenant_id]
     match = f"h._tenant_id = t._tenant_id AND {same_key(endpoint, 'h', 't')}"
-    _find_touched(connection, endpoint, load, f"{history} h ON {match}")
+    if not one(connection, f"SELECT count(*) FROM {history} WHERE _tenant_id = ?", tenant)[0]:
+        first = f"coalesce({table_cursor(endpoint, 't')}, {_time(load.loaded_at)})"
+        there = f"t._tenant_id = ? AND t._deleted_at IS NULL AND NOT ({lacks_key(endpoint, 't')})"
+        connection.execute(_insertion(endpoint, history, first) + f" WHERE {there}", tenant)
+        return
+    if not _find_touched(connection, endpoint, load, f"{history} h ON {match}"):
+        return
     connection.execute(
         f"UPDATE {history} h SET valid_to = greatest(t._deleted_at, h.valid_from) "
         f"FROM {qualified(endpoint)} t SEMI JOIN touched ON row = t.rowid "
@@ -43,23 +51,30 @@ def record_versions(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, l
         f"UPDATE {history} h SET valid_to = v.valid_from FROM {qualified(endpoint)} t "
         f"JOIN versions v ON v.row = t.rowid WHERE {match} AND h.valid_to IS NULL"
     )
+    connection.execute(
+        _insertion(endpoint, history, "v.valid_from") + " JOIN versions v ON v.row = t.rowid"
+    )
+
+
+def _insertion(endpoint: Endpoint, history: str, valid_from: str) -> str:
+    """SQL that inserts rows `t` of the table as open versions; a condition may follow."""
     names = [f"t.{quote(f.column)}" for f in endpoint.row_fields]
     names += [f"t.{name}" for name in OWN_COLUMNS if name != "_deleted_at"]
-    connection.execute(
-        f"INSERT INTO {history} BY NAME SELECT {', '.join(names)}, v.valid_from, "
-        f"NULL::TIMESTAMPTZ AS valid_to FROM {qualified(endpoint)} t "
-        "JOIN versions v ON v.row = t.rowid"
+    return (
+        f"INSERT INTO {history} BY NAME SELECT {', '.join(names)}, {valid_from} AS valid_from, "
+        f"NULL::TIMESTAMPTZ AS valid_to FROM {qualified(endpoint)} t"
     )
 
 
 def _find_touched(
     connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, load: Load, history: str
-) -> None:
+) -> int:
     """Fills `touched` with the rows that were written or marked since their open version was.
 
-    At first these are all rows, and after a time without history those that changed meanwhile.
+    After a time without history these are all that changed meanwhile. Returns how many.
     """
-    connection.execute(
+    return changed(
+        connection,
         "CREATE OR REPLACE TEMP TABLE touched AS SELECT t.rowid AS row "
         f"FROM {qualified(endpoint)} t LEFT JOIN {history} AND h.valid_to IS NULL "
         f"WHERE t._tenant_id = ? AND NOT ({lacks_key(endpoint, 't')}) AND "

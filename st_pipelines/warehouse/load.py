@@ -25,7 +25,7 @@ from st_pipelines.warehouse import books
 from st_pipelines.warehouse.books import FeedPlace
 from st_pipelines.warehouse.checks import Facts, count_facts
 from st_pipelines.warehouse.columns import quote
-from st_pipelines.warehouse.connect import Warehouse, explained
+from st_pipelines.warehouse.connect import Warehouse, commit, explained
 from st_pipelines.warehouse.fed import merge_fed
 from st_pipelines.warehouse.history import record_versions
 from st_pipelines.warehouse.merge import (
@@ -180,7 +180,7 @@ def load(
         books.write_entry(connection, line)
         if besides.place:
             books.write_place(connection, endpoint, load.environment, load.tenant_id, besides.place)
-        connection.execute("COMMIT")
+        commit(connection)
     return loaded
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import threading
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
@@ -46,6 +48,17 @@ class InMemory:
                 kept.append(self._database)
                 return
         self._database.close()
+
+
+@contextmanager
+def in_memory(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection to an empty in-memory database, for as long as the `with` lasts."""
+    database, unhurt = InMemory(folder), False
+    try:
+        yield database.connection
+        unhurt = True
+    finally:
+        database.give_back(keep=unhurt)
 
 
 def _take(folder: Path) -> duckdb.DuckDBPyConnection | None:

@@ -20,7 +20,7 @@ from st_pipelines.catalog.model import Catalog, Endpoint, Field, Scalar, StructO
 from st_pipelines.warehouse import books, paths
 from st_pipelines.warehouse.columns import EXTRA, EXTRA_MEMBER, quote
 from st_pipelines.warehouse.conform import decode_exactly, encode_exactly
-from st_pipelines.warehouse.connect import Warehouse
+from st_pipelines.warehouse.connect import Warehouse, commit
 from st_pipelines.warehouse.errors import WarehouseBusy
 from st_pipelines.warehouse.findings import ROWS_AT_A_TIME, type_at
 from st_pipelines.warehouse.infer import fits
@@ -71,7 +71,7 @@ def move(
             ensure_columns(connection, endpoint, endpoint.api, endpoint.name, {})
             books.ensure_books(connection, catalog)
             _write(connection, endpoint, part)
-            connection.execute("COMMIT")
+            commit(connection)
         return moved.staging.rows
 
 

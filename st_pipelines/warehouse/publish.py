@@ -23,8 +23,10 @@ from typing import BinaryIO
 
 import duckdb
 
+from st_pipelines.warehouse.columns import literal
 from st_pipelines.warehouse.connect import ALIAS, Warehouse, explained, sync_folder
 from st_pipelines.warehouse.errors import WarehouseBusy, WarehouseUnusable
+from st_pipelines.warehouse.memory import in_memory
 from st_pipelines.warehouse.staging_folder import staging_folder
 from st_pipelines.warehouse.turns import Deadline, turn
 
@@ -141,7 +143,7 @@ def _copy(warehouse: Warehouse, new: Path) -> float:
     with new.open("xb") as target:
         with (
             turn(warehouse.path, deadline, "publishing") as held,
-            contextlib.closing(duckdb.connect()) as connection,
+            in_memory(new.parent) as connection,
             contextlib.ExitStack() as after_detaching,
         ):
             with warehouse.attachment(connection, held, deadline):
@@ -170,7 +172,9 @@ def _copy_bytes(source: BinaryIO, target: BinaryIO) -> None:
 
 def _require_readable(copy: Path) -> None:
     try:
-        with duckdb.connect(str(copy), read_only=True) as connection:
+        with in_memory(copy.parent) as connection:
+            connection.execute(f"ATTACH {literal(str(copy))} AS made (READ_ONLY)")
             connection.execute("SELECT count(*) FROM duckdb_tables()").fetchall()
+            connection.execute("DETACH made")
     except duckdb.Error as error:
         raise explained(error, copy) from error

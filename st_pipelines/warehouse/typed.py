@@ -111,7 +111,12 @@ class TypedRows:
             self.connection.execute("SET threads = 1")  # the thread beside is the other core's work
         self.connection.execute("SET TimeZone = 'UTC'")
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="typed")
-        self.connection.execute(f"CREATE TABLE {self.name} AS {self._select([])}", self._values())
+        if self._beside is not None:
+            self.connection.execute(f"CREATE TABLE {self.name} AS FROM {self._beside.name} LIMIT 0")
+        else:
+            self.connection.execute(
+                f"CREATE TABLE {self.name} AS {self._select([])}", self._values()
+            )
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
