@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -104,23 +107,37 @@ def check(
 
     one_of(format, "table", "json")
     named, console = environment_name(environment), Console(emoji=False)
-    endpoints = _chosen(named, select or [])
+    with _warnings_not_logged():
+        endpoints = _chosen(named, select or [])
     subject = Subject(environment=named, endpoints=endpoints, deep=deep)
-    shown = settings_report.shown(named) if show else None
-    if shown and format == "table":
-        console.print(report.as_table(shown))
     findings = []
-    for finding in steps.check(subject):
-        findings.append(finding)
-        if format == "table":
-            console.print(escape(report.line_of(finding)), highlight=False, soft_wrap=True)
-    subject.close()
+    with _warnings_not_logged():
+        shown = settings_report.shown(named) if show else None
+        if shown and format == "table":
+            console.print(report.as_table(shown))
+        for finding in steps.check(subject):
+            findings.append(finding)
+            if format == "table":
+                console.print(escape(report.line_of(finding)), highlight=False, soft_wrap=True)
+        subject.close()
     if format == "json":
         typer.echo(report.as_json(environment, findings, shown))
     else:
         typer.echo(report.summary(environment, findings))
     if not report.all_well(findings):
         raise typer.Exit(1)
+
+
+@contextmanager
+def _warnings_not_logged() -> Iterator[None]:
+    """What would be logged is a line of the check."""
+    logger = logging.getLogger("st_pipelines")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _chosen(environment: EnvironmentName, patterns: list[str]) -> list[Endpoint]:

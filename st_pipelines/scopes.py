@@ -84,7 +84,9 @@ def as_json(endpoints: Collection[Endpoint], against: Compared | None) -> str:
 
 def as_table(endpoints: Collection[Endpoint], against: Compared | None) -> Table:
     """A line a scope, grouped by API; with a token also whether it has it."""
-    table = Table(title=f"{len(needed(endpoints))} scopes to tick", title_justify="left")
+    scopes = len(needed(endpoints))
+    title = f"{scopes} scope{'' if scopes == 1 else 's'} to tick"
+    table = Table(title=title, title_justify="left")
     for heading in ("API", "scope", *(("token",) if against else ()), "tables"):
         table.add_column(heading, overflow="fold")
     for api, scopes in by_api(endpoints).items():

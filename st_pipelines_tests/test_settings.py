@@ -80,14 +80,14 @@ def test_an_empty_setting_is_a_missing_one(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("TIMEZONE", "America/New York", "'America/New York' is no IANA time zone"),
+        ("TIMEZONE", "America/New York", "'America/New York': it is no IANA time zone"),
         ("TIMEZONE", "Eastern", "such as America/New_York"),
         ("START_DATE", "2999-01-01", "2999-01-01 is in the future"),
         ("START_DATE", "soon", "SERVICETITAN_START_DATE is 'soon': write it as YYYY-MM-DD"),
         ("API_URL", "http://api.example.com", "is not https"),
         ("AUTH_URL", "ftp://x", "is no URL"),
         ("API_URL", "https://user:pw@host", "without user"),
-        ("TENANT_ID", "abc", "'abc' is no tenant id"),
+        ("TENANT_ID", "abc", "'abc': it is no tenant id"),
         ("PAGE_SIZE", "0", "SERVICETITAN_PAGE_SIZE"),
         ("REQUESTS_PER_SECOND", "fast", "SERVICETITAN_REQUESTS_PER_SECOND"),
     ],

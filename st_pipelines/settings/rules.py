@@ -15,7 +15,7 @@ from st_pipelines.sources.values import CREDENTIAL, SECRET_FIELDS
 
 def _digits(text: str | None) -> str | None:
     if text and not text.isdecimal():
-        raise ValueError(f"{text!r} is no tenant id: it is a number, without quotes")
+        raise ValueError("it is no tenant id, which is a number without quotes")
     return text
 
 
@@ -23,9 +23,7 @@ def _known_zone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (KeyError, ValueError, OSError):
-        raise ValueError(
-            f"{name!r} is no IANA time zone: give one such as America/New_York"
-        ) from None
+        raise ValueError("it is no IANA time zone: give one such as America/New_York") from None
     return name
 
 

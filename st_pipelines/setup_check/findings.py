@@ -12,7 +12,7 @@ from st_pipelines.sources.errors import NotConfigured, SettingsError, WrongHost
 from st_pipelines.sources.values import CREDENTIAL
 
 Status: TypeAlias = Literal["ok", "warning", "failed", "skipped"]
-_ASKED = "st-pipelines init asks for them and writes the file."
+_ASKED = "Where there is no .env yet, st-pipelines init asks for them and writes it."
 _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 

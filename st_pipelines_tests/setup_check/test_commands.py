@@ -163,14 +163,15 @@ def test_show_lists_each_setting_with_its_source_and_no_secret(portal: Portal) -
     assert "cs1.sandbox" not in told + shown
 
 
-def test_a_second_secret_in_use_and_a_quoted_value_are_told(
-    portal: Portal, monkeypatch: pytest.MonkeyPatch
+def test_a_second_secret_in_use_and_a_quoted_value_are_told_once(
+    portal: Portal, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     portal()
     monkeypatch.setenv("SERVICETITAN_CLIENT_SECRET_NEXT", os.environ["SERVICETITAN_CLIENT_SECRET"])
     monkeypatch.setenv("SERVICETITAN_CLIENT_SECRET", "cs1.0a1b2c3d4e5f6g7h")
     monkeypatch.setenv("SERVICETITAN_APP_KEY", f"'{os.environ['SERVICETITAN_APP_KEY']}'")
     done = run("check", "--environment", "production", "--select", "jpm.jobs")
+    assert "quotes around its value" not in done.stderr + caplog.text
     told = [line for line in done.stdout.splitlines() if "secrets:" in line]
     assert done.exit_code == 0, done.stdout
     assert any("SERVICETITAN_APP_KEY" in line and "quot" in line for line in told)

@@ -136,7 +136,7 @@ def test_an_implausible_answer_is_asked_for_again_and_never_repeated() -> None:
         "there: it begins with cs and a number",
         "SERVICETITAN_TENANT_ID is no number. The tenant id is the number that ServiceTitan shows "
         "under Settings > Integrations > API Application Access.",
-        "SERVICETITAN_TIMEZONE is 'Denver': 'Denver' is no IANA time zone: give one such as "
+        "SERVICETITAN_TIMEZONE is 'Denver': it is no IANA time zone: give one such as "
         "America/New_York",
     ]
     assert "pasted" not in said
@@ -147,7 +147,7 @@ def test_an_implausible_answer_is_asked_for_again_and_never_repeated() -> None:
     (("--client-id", "<id>"), "SERVICETITAN_CLIENT_ID still holds a placeholder"),
     (("--start-date", "soon"), "SERVICETITAN_START_DATE is 'soon': write it as YYYY-MM-DD"),
     (("--api-url", "http://x.test"), "is not https"),
-    (("--timezone", "cs1.pasted"), "SERVICETITAN_TIMEZONE: the value is no IANA"),
+    (("--timezone", "cs1.pasted"), "SERVICETITAN_TIMEZONE: it is no IANA"),
     (("--client-id", ""), "SERVICETITAN_CLIENT_ID must not be empty"),
 ])  # fmt: skip
 def test_an_implausible_flag_ends_it(flags: tuple[str, str], told: str) -> None:

@@ -49,7 +49,8 @@ def test_settings_that_are_not_there() -> None:
     assert troubles() == [
         "❌ settings: production is not configured: set SERVICETITAN_CLIENT_ID, "
         "SERVICETITAN_CLIENT_SECRET, SERVICETITAN_APP_KEY, SERVICETITAN_TENANT_ID in the "
-        "environment or in .env. st-pipelines init asks for them and writes the file."
+        "environment or in .env. Where there is no .env yet, st-pipelines init asks for them and "
+        "writes it."
     ]
 
 
@@ -90,7 +91,7 @@ def test_a_misspelt_setting(server: ScriptedServer, monkeypatch: pytest.MonkeyPa
         ),
         (
             {"TENANT_ID": "cs1.abcdef"},
-            "❌ settings: SERVICETITAN_TENANT_ID: the value is no tenant id: it is a number, "
+            "❌ settings: SERVICETITAN_TENANT_ID: it is no tenant id, which is a number "
             "without quotes",
         ),
     ],
