@@ -22,6 +22,7 @@ from st_pipelines.sandbox.churn import Churn
 from st_pipelines.sandbox.control import Control
 from st_pipelines.sandbox.faults import Faults
 from st_pipelines.sandbox.portal import read_defects
+from st_pipelines.sandbox.prompt import PromptServer
 from st_pipelines.sandbox.wire import Protocol
 from st_pipelines.sandbox.world import World
 
@@ -89,12 +90,12 @@ class Sandbox:
         self._server = self._build_server()
         self._thread = threading.Thread(target=self.run, name="sandbox", daemon=True)
 
-    def _build_server(self) -> uvicorn.Server:
+    def _build_server(self) -> PromptServer:
         control = Control(self.worlds, self._api.log)
         token = Route("/connect/token", self._api.token, methods=["POST"])
         data = Route("/{path:path}", self._api.data, methods=EVERY_METHOD)
         application = Starlette(routes=[token, *control.routes(), data])
-        return uvicorn.Server(
+        return PromptServer(
             uvicorn.Config(
                 application, log_level="warning", access_log=False, lifespan="off",
                 timeout_graceful_shutdown=1, http=Protocol, date_header=not self.portal.clock_off,
@@ -188,7 +189,7 @@ class Sandbox:
 
     def stop(self) -> None:
         """Stop serving and free the port."""
-        self._server.should_exit = True
+        self._server.end()
         if self._thread.is_alive():
             self._thread.join()
         self._socket.close()
