@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +13,7 @@ import duckdb
 from st_pipelines.warehouse.columns import literal
 
 _MOST_KEPT = 4
-_kept: defaultdict[int, list[duckdb.DuckDBPyConnection]] = defaultdict(list)
-"""By process: what a fork has inherited, it can neither use nor close."""
+_kept: list[duckdb.DuckDBPyConnection] = []
 _lock = threading.Lock()
 
 
@@ -43,9 +41,8 @@ class InMemory:
         """
         self.connection.close()
         with _lock:
-            kept = _kept[os.getpid()]
-            if keep and len(kept) < _MOST_KEPT and _is_empty(self._database):
-                kept.append(self._database)
+            if keep and len(_kept) < _MOST_KEPT and _is_empty(self._database):
+                _kept.append(self._database)
                 return
         self._database.close()
 
@@ -64,10 +61,9 @@ def in_memory(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 def _take(folder: Path) -> duckdb.DuckDBPyConnection | None:
     while True:
         with _lock:
-            kept = _kept[os.getpid()]
-            if not kept:
+            if not _kept:
                 return None
-            database = kept.pop()
+            database = _kept.pop()
         try:
             return _set_up(database, folder)
         except duckdb.Error:  # it has used its folder, and cannot have another
@@ -85,3 +81,14 @@ def _is_empty(database: duckdb.DuckDBPyConnection) -> bool:
         "SELECT 1 FROM duckdb_tables() UNION ALL "
         "SELECT 1 FROM duckdb_databases() WHERE NOT internal AND database_name <> 'memory'"
     ).fetchall()
+
+
+def _close_all() -> None:
+    """A process that is forked can neither use nor close them: without their threads it dies."""
+    with _lock:
+        while _kept:
+            _kept.pop().close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_close_all)

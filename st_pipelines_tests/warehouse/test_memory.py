@@ -1,5 +1,7 @@
 """In-memory databases are used again only as good as new."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,12 +13,10 @@ from st_pipelines.warehouse.memory import InMemory
 
 
 @pytest.fixture(autouse=True)
-def _none_is_kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    kept = memory._kept.copy()
-    memory._kept.clear()
+def _none_is_kept() -> Iterator[None]:
+    memory._close_all()
     yield
-    memory._kept.clear()
-    memory._kept.update(kept)
+    memory._close_all()
 
 
 @pytest.fixture
@@ -82,3 +82,20 @@ def test_one_that_used_its_folder_cannot_have_another(opened: list[object], tmp_
     second = InMemory(tmp_path / "b")
     assert len(opened) == 2
     assert setting(second, "temp_directory") == str(tmp_path / "b")
+
+
+def test_a_forked_process_ends_well(tmp_path: Path) -> None:
+    script = f"""
+import os, sys
+from pathlib import Path
+from st_pipelines.warehouse.memory import InMemory
+InMemory(Path({str(tmp_path / "a")!r})).give_back(keep=True)
+child = os.fork()
+own = InMemory(Path({str(tmp_path / "b")!r}))
+own.connection.execute("SELECT 1")
+own.give_back(keep=False)
+if child:
+    sys.exit(os.waitpid(child, 0)[1])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
