@@ -12,6 +12,7 @@ from st_pipelines.catalog.model import Endpoint, Field, StructOf
 from st_pipelines.warehouse.columns import quote
 from st_pipelines.warehouse.schema import qualified
 from st_pipelines.warehouse.scope import only_exported
+from st_pipelines.warehouse.sql import one
 from st_pipelines.warehouse.typed import Load
 
 VALUES_MISSED = 20
@@ -37,10 +38,10 @@ def find_vanished(
     connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, load: Load
 ) -> tuple[Vanished, ...]:
     """Compares `staged` with the table. Ask before the merge: it takes the old values away."""
+    if one(connection, "SELECT count(*) FROM staged")[0] < VALUES_MISSED:
+        return ()
     fields = dict(_paths(endpoint))
     rows, values = _filled(connection, "staged", fields, "true", [])
-    if rows < VALUES_MISSED:
-        return ()
     empty = {path: fields[path] for path, count in values.items() if not count}
     live = "_tenant_id = ? AND _deleted_at IS NULL"
     before, values = _filled(connection, qualified(endpoint), empty, live, [load.tenant_id])
