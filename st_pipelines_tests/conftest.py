@@ -68,7 +68,7 @@ def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
         yield Daemon(instance, sandbox)
 
 
-_LONGEST = ("test_histories", "test_cli")
+_LONGEST = ("test_cli", "test_dagster_dev", "test_histories")
 
 
 class FilesTogether(LoadScopeScheduling):
@@ -81,7 +81,14 @@ class FilesTogether(LoadScopeScheduling):
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest begins first, so that no core waits for another in the end."""
-    items.sort(key=lambda item: item.path.stem not in _LONGEST)
+    order = {stem: place for place, stem in enumerate(_LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores, as some tests mostly wait for other processes."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.hookimpl(optionalhook=True)  # `-p no:xdist`

@@ -1,8 +1,9 @@
 """One asset an endpoint, from the catalogue: partitioned by day, or read whole."""
 
+import inspect
 from collections.abc import Callable, Iterator
 from datetime import date, datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 import dagster as dg
 
@@ -17,6 +18,7 @@ from st_pipelines.resources import ServiceTitanResource, WarehouseResource
 from st_pipelines.settings.environment import EnvironmentSettings
 
 OWNERS = ["team:data"]
+_Load: TypeAlias = Callable[..., dg.MaterializeResult]
 
 
 def build_assets(
@@ -73,7 +75,7 @@ def _daily_asset(
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
-    return make(load_days)
+    return make(_signed(load_days))
 
 
 def _snapshot_asset(
@@ -90,7 +92,13 @@ def _snapshot_asset(
         return _result(context, report, warehouse)
 
     make = dg.asset(**_definition(environment, endpoint))
-    return make(load_whole)
+    return make(_signed(load_whole))
+
+
+def _signed(load: _Load) -> _Load:
+    """With its signature worked out: Dagster asks for it 17 times an asset, 0.1 s in all."""
+    load.__signature__ = inspect.signature(load)  # pyright: ignore[reportFunctionMemberAccess]
+    return load
 
 
 def _definition(environment: str, endpoint: Endpoint) -> dict[str, Any]:
