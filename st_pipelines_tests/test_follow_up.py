@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.requests import Request
 
-from st_pipelines.catalog.loader import load_catalog
+from st_pipelines.catalog.additions import extended, read
+from st_pipelines.catalog.loader import load_catalog, packaged_catalog
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.extract_load import Job, LoadReport, extract_load, reconcile
 from st_pipelines.sandbox import answers
 from st_pipelines.sandbox.server import Sandbox
+from st_pipelines.warehouse.adopt import adopt
 from st_pipelines_tests.reading import days, job
 from st_pipelines_tests.test_extract_load import query
 
@@ -246,6 +250,48 @@ def test_what_only_the_export_says_of_unknown_fields_is_kept_beside_the_lists(
     extra = json.loads(rows(loading, "_extra::VARCHAR", f"id = {job_id}")[0][0])
     assert extra["listedToo"] == 1
     assert extra["(export)"]["onlyExported"] == 1.1
+
+
+def test_what_only_the_export_says_is_adopted_for_the_export(
+    own_sandbox: Sandbox, loading: Job, tmp_path: Path
+) -> None:
+    extract_load(loading, JOBS, ALL)
+    job_id, other = some_ids(own_sandbox, "jpm.jobs", 2)
+    own_sandbox.world.move(timedelta(minutes=5))
+    for changed in (job_id, other):
+        own_sandbox.world.change("jpm.jobs", changed, listedToo=1, JobNumber="a second one")
+    only = b'"onlyExported":1.10,"customFields":[{"deeper":true}]'
+    own_sandbox.faults.append(add_to_export(own_sandbox, "jpm.jobs", only))
+    extract_load(loading, JOBS, DAY)
+    file = tmp_path / "st_catalog.json"
+    done = adopt(loading.warehouse, packaged_catalog(), file, select=["jpm.jobs"])
+    told = {finding.path: finding.reason for finding in done.findings}
+    assert told["(export).onlyExported"] == ""
+    assert "column would be that of" in told["JobNumber"]
+    assert json.loads(file.read_text())["jpm.jobs"]["(export)"] == {"onlyExported": "DECIMAL"}
+
+    catalog = extended(packaged_catalog(), read(file), file)
+    jobs = catalog["jpm.jobs"]
+    assert jobs.export
+    assert "onlyExported" in jobs.export.adds
+    where = f"id = {job_id}"
+    assert rows(loading, "only_exported, listed_too", where) == [(Decimal("1.1"), 1)]
+    extra = json.loads(rows(loading, "_extra::VARCHAR", where)[0][0])
+    assert extra["JobNumber"] == "a second one"
+    assert list(extra)[-1] == "(export)"
+    assert list(extra["(export)"]) == ["customFields[0].deeper"]
+
+    own_sandbox.world.move(timedelta(minutes=5))
+    own_sandbox.world.change("jpm.jobs", job_id, summary="Once more")
+    own_sandbox.faults.clear()
+    own_sandbox.faults.append(add_to_export(own_sandbox, "jpm.jobs", b'"onlyExported":2.5'))
+    later = dataclasses.replace(loading, catalog=catalog)
+    extract_load(later, jobs, DAY)
+    assert rows(loading, "only_exported, listed_too, summary", where) == [
+        (Decimal("2.5"), 1, "Once more")
+    ]
+    assert rows(loading, "only_exported", f"id = {other}") == [(Decimal("2.5"),)]
+    assert adopt(loading.warehouse, packaged_catalog(), file, select=["jpm.jobs"]).rows == 0
 
 
 def page_of(raws: list[bytes]) -> Any:

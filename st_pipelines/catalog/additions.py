@@ -5,6 +5,9 @@ the form of the catalogue's data files, with nothing but what is added, at any d
 
     {"accounting.invoices": {"items": [{"color": "VARCHAR"}], "poNumber": "BIGINT"}}
 
+Fields that only the export feed of a collection serves stand under `(export)`, so that its list
+leaves them alone: `{"jpm.jobs": {"(export)": {"leadSource": "VARCHAR"}}}`.
+
 `st-pipelines catalog adopt` writes it, an editor may. Where it gives a field another type than the
 package, the file's counts, as it is the one the tables were made with.
 """
@@ -26,6 +29,7 @@ from st_pipelines.catalog.model import (
     Catalog,
     DataType,
     Endpoint,
+    Export,
     Field,
     ListOf,
     ScalarName,
@@ -35,6 +39,9 @@ from st_pipelines.catalog.model import (
 
 Additions: TypeAlias = Mapping[str, StructOf]
 """Table to the fields that are added to it."""
+
+OF_EXPORT = "(export)"
+"""Stands for what only the export of a collection serves."""
 
 _UNDECODABLE = re.compile(r'["\\\x00-\x1f]')
 """What msgspec takes in no name of a field."""
@@ -112,15 +119,38 @@ def extended(catalog: Catalog, additions: Additions, file: Path) -> Catalog:
 
 def with_fields(endpoint: Endpoint, added: StructOf) -> Endpoint:
     """The endpoint with more fields. Raises ValueError where one cannot have a column."""
-    columns = united(StructOf(endpoint.columns), added)
+    listed, exported = _by_source(added)
+    columns = united(StructOf(endpoint.columns), StructOf((*listed, *exported)))
     assert isinstance(columns, StructOf)
-    grown = dataclasses.replace(endpoint, columns=columns.fields)
+    grown = dataclasses.replace(
+        endpoint, columns=columns.fields, export=_with_fields(endpoint, listed, exported)
+    )
     for name in (*endpoint.key, *([endpoint.cursor] if endpoint.cursor else [])):
         path = name.split(".")
         if _type_at(grown.row_fields, path) != _type_at(endpoint.row_fields, path):
             raise ValueError(f"{endpoint.table}: {name} is its key or cursor, whose type is fixed")
     _check_columns(grown.row_fields, endpoint.table)
     return grown
+
+
+def _by_source(added: StructOf) -> tuple[tuple[Field, ...], tuple[Field, ...]]:
+    """Fields of the list, and fields of the export alone."""
+    listed = tuple(field for field in added.fields if field.name != OF_EXPORT)
+    types = [field.type for field in added.fields if field.name == OF_EXPORT]
+    return listed, types[0].fields if types and isinstance(types[0], StructOf) else ()
+
+
+def _with_fields(
+    endpoint: Endpoint, listed: tuple[Field, ...], exported: tuple[Field, ...]
+) -> Export | None:
+    """The export with what it alone serves. What the list is known to serve is not among it."""
+    if endpoint.export is None:
+        if exported:
+            raise ValueError(f"{endpoint.table}: it has no export for the fields of {OF_EXPORT}")
+        return None
+    known = {field.name for field in (*endpoint.row_fields, *listed)}
+    more = tuple(field.name for field in exported if field.name not in known)
+    return dataclasses.replace(endpoint.export, adds=(*endpoint.export.adds, *more))
 
 
 def united(known: DataType, added: DataType) -> DataType:
@@ -143,7 +173,7 @@ def superfluous(catalog: Catalog, additions: Additions) -> list[str]:
         f"{table}: {path}"
         for table, added in sorted(additions.items())
         if table in catalog.endpoints
-        for path in _known(_all_fields(catalog[table]), added, "")
+        for path in _known(_all_fields(catalog[table]), StructOf(sum(_by_source(added), ())), "")
     ]
 
 

@@ -7,7 +7,7 @@ more digits than a parser keeps.
 
 from __future__ import annotations
 
-from st_pipelines.warehouse.paths import OF_EXPORT
+from st_pipelines.catalog.additions import OF_EXPORT
 
 _MEMBER = f'"{OF_EXPORT}":'
 # Within a string of JSON its quotes would be escaped, so that this cannot be found by mistake.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,7 +74,7 @@ class Plan:
     def columns(self) -> frozenset[str]:
         """Served names of the columns that values are moved to."""
         moving = (finding for finding in self.findings if finding.type is not None)
-        return frozenset(str(paths.steps(finding.path)[0]) for finding in moving)
+        return frozenset(_outermost(finding.path) for finding in moving)
 
 
 def observe(
@@ -82,25 +82,57 @@ def observe(
 ) -> dict[str, Observed]:
     """Path without indices to what was seen there, in all rows of some (quoted) tables."""
     observed: dict[str, Observed] = {}
-    root = StructOf(endpoint.row_fields)
     for table in tables:
         reading = connection.execute(f"SELECT {EXTRA} FROM {table} WHERE {EXTRA} IS NOT NULL")
         while rows := reading.fetchmany(ROWS_AT_A_TIME):
             for (text,) in rows:
-                _observe_row(decode_exactly(text), observed, root)
+                _observe_row(decode_exactly(text), observed, endpoint)
     return observed
 
 
-def _observe_row(extra: Any, observed: dict[str, Observed], root: StructOf) -> None:
+def _observe_row(extra: dict[str, Any], observed: dict[str, Observed], endpoint: Endpoint) -> None:
     seen: set[str] = set()
-    for path, value in extra.items():
+    for path, value in _each(extra):
         name = _without_indices(path)
         if name not in observed:
-            observed[name] = Observed(known=type_at(root, name))
+            observed[name] = Observed(known=_known_type(endpoint, name))
         observed[name].add(value)
         if name not in seen:
             seen.add(name)
             observed[name].rows += 1
+
+
+def _each(extra: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Path and value, also of what the export alone said."""
+    listed, exported = by_source(extra)
+    yield from listed.items()
+    yield from ((paths.exported(path), value) for path, value in exported.items())
+
+
+def by_source(extra: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the list said by path, and what the export said otherwise or alone."""
+    listed = {path: value for path, value in extra.items() if path != paths.OF_EXPORT}
+    said = extra.get(paths.OF_EXPORT, {}).items()
+    return listed, {path: value for path, value in said if listed.get(path) != value}
+
+
+def _known_type(endpoint: Endpoint, name: str) -> DataType | None:
+    """The type of the column that takes what is found at a path."""
+    root, inner = StructOf(endpoint.row_fields), paths.inside_export(name)
+    if inner is None:
+        return type_at(root, name)
+    return type_at(root, inner) if takes_export(endpoint, inner) else None
+
+
+def takes_export(endpoint: Endpoint, path: str) -> bool:
+    """Whether the column at a path is filled by the export alone."""
+    adds = endpoint.export.adds if endpoint.export else ()
+    return _is_of_a_value(path) and paths.steps(path)[0] in adds
+
+
+def _outermost(path: str) -> str:
+    """The served name of the column that a path leads to or into."""
+    return str(paths.steps(paths.inside_export(path) or path)[0])
 
 
 def type_at(root: StructOf, path: str) -> DataType | None:
@@ -118,6 +150,9 @@ def _is_of_a_value(path: str) -> bool:
 
 
 def _without_indices(path: str) -> str:
+    inner = paths.inside_export(path)
+    if inner is not None:
+        return paths.exported(_without_indices(inner))
     return paths.of_any_item(path) if _is_of_a_value(path) else path
 
 
@@ -153,6 +188,11 @@ def _decision(
     endpoint: Endpoint, path: str, seen: Observed, widen: bool
 ) -> tuple[DataType | None, str]:
     """The type of the column that takes the values, or None and the reason."""
+    inner = paths.inside_export(path)
+    if inner is not None:
+        if _is_of_a_value(inner) and _is_listed(endpoint, inner):
+            return None, "the export says it of a field that is the list's"
+        path = inner
     if path in paths.OF_THE_RECORD:
         return None, "the record as served, kept beside its row"
     if not _is_of_a_value(path):
@@ -167,6 +207,12 @@ def _decision(
         return None, conflict
     type_ = seen.shape.type()
     return type_, "" if type_ else "nothing but null or empty so far"
+
+
+def _is_listed(endpoint: Endpoint, path: str) -> bool:
+    """Whether the list, too, serves the field that the path leads to or into."""
+    names = {field.name for field in endpoint.row_fields}
+    return _outermost(path) in names and not takes_export(endpoint, path)
 
 
 def _decision_on_known(seen: Observed, known: DataType, widen: bool) -> tuple[DataType | None, str]:
@@ -195,6 +241,9 @@ def _walk(type_: DataType | None, steps: tuple[Step, ...]) -> DataType | None:
 
 def _steps_in_record(endpoint: Endpoint, path: str) -> tuple[Step, ...]:
     """The path in a record as served, where a row is a member of one of its arrays."""
+    inner = paths.inside_export(path)
+    if inner is not None:
+        return paths.OF_EXPORT, *paths.steps(inner)
     steps = paths.steps(path)
     if endpoint.explode is None:
         return steps

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, timezone
 from typing import Any
 
@@ -22,7 +22,7 @@ from st_pipelines.warehouse.columns import EXTRA, EXTRA_MEMBER, quote
 from st_pipelines.warehouse.conform import decode_exactly, encode_exactly
 from st_pipelines.warehouse.connect import Warehouse, commit
 from st_pipelines.warehouse.errors import WarehouseBusy
-from st_pipelines.warehouse.findings import ROWS_AT_A_TIME, type_at
+from st_pipelines.warehouse.findings import ROWS_AT_A_TIME, by_source, takes_export, type_at
 from st_pipelines.warehouse.infer import fits
 from st_pipelines.warehouse.load import staged
 from st_pipelines.warehouse.schema import ensure_columns, qualified
@@ -105,7 +105,7 @@ def _pages(
         f"SELECT {', '.join(['rowid', EXTRA, *selected])} FROM {qualified(endpoint)} "
         f"WHERE {EXTRA} IS NOT NULL ORDER BY rowid"
     )
-    move = _Mover(StructOf(part.columns))
+    move = _Mover(endpoint, StructOf(part.columns))
     while rows := reading.fetchmany(ROWS_AT_A_TIME):
         page = []
         for number, extra, *values in rows:
@@ -122,19 +122,33 @@ def _pages(
 class _Mover:
     """Puts values of `_extra` back into records."""
 
-    def __init__(self, root: StructOf) -> None:
+    def __init__(self, endpoint: Endpoint, root: StructOf) -> None:
+        self._of_export = functools.partial(takes_export, endpoint)
         self._type = functools.lru_cache(maxsize=65536)(functools.partial(type_at, root))
 
     def __call__(self, record: dict[str, Any], extra: dict[str, Any]) -> bool:
         """Whether there was any for this record; the others ride along in it."""
-        kept = dict(extra)
-        for path in sorted(extra, key=len):
-            type_ = self._type(path)
-            if type_ is not None and fits(extra[path], type_) and _put(record, path, extra[path]):
-                del kept[path]
-        if kept:
-            record[EXTRA_MEMBER] = encode_exactly(kept).decode()
-        return len(kept) < len(extra)
+        listed, exported = by_source(extra)
+        left = self._move(record, listed)
+        if of_export := self._move(record, exported, self._of_export):
+            left[paths.OF_EXPORT] = of_export
+        if left:
+            record[EXTRA_MEMBER] = encode_exactly(left).decode()
+        return left != extra
+
+    def _move(
+        self,
+        record: dict[str, Any],
+        values: dict[str, Any],
+        meant: Callable[[str], bool] = lambda path: True,
+    ) -> dict[str, Any]:
+        """Puts what fits into the record; returns what is left."""
+        left = dict(values)
+        for path in sorted(values, key=len):
+            type_ = self._type(path) if meant(path) else None
+            if type_ is not None and fits(values[path], type_) and _put(record, path, values[path]):
+                del left[path]
+        return left
 
 
 def _put(record: dict[str, Any], path: str, value: Any) -> bool:

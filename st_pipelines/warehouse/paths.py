@@ -2,7 +2,8 @@
 
 `items[0].sku` is the member `sku` of the first member of `items`. A name that would not be clear
 so is written as a JSON string in brackets: `customer["a.b"]`, `["items[0]"]`. What is said of the
-record as a whole stands in round brackets, which no plain name begins with.
+record as a whole stands in round brackets, which no plain name begins with; `(export)` is an
+object of what the export alone said, by path.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import json
 import re
 from typing import TypeAlias
 
+from st_pipelines.catalog.additions import OF_EXPORT
+
 Step: TypeAlias = str | int | None
 """A member's name, an item's index, or None for any item."""
 
@@ -20,9 +23,6 @@ INVALID_TEXT = "(invalid text)"
 
 LONE_SURROGATES = "(lone surrogates)"
 """The record as served, where an escape such as `\\ud800` is half a character."""
-
-OF_EXPORT = "(export)"
-"""What the export alone said of the record, by path; see `extra`."""
 
 OF_THE_RECORD = (INVALID_TEXT, LONE_SURROGATES, OF_EXPORT)
 
@@ -72,6 +72,18 @@ def spelled(path: tuple[Step, ...]) -> str:
             case None:
                 text += "[]"
     return text
+
+
+def exported(path: str) -> str:
+    """The path of what the export alone said at a path."""
+    return OF_EXPORT + (path if path.startswith("[") else f".{path}")
+
+
+def inside_export(path: str) -> str | None:
+    """The inverse of `exported`; None for the path of something else."""
+    if path == OF_EXPORT or not path.startswith(OF_EXPORT):
+        return None
+    return path.removeprefix(OF_EXPORT).removeprefix(".")
 
 
 @functools.lru_cache(maxsize=65536)

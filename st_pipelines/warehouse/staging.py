@@ -21,6 +21,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from st_pipelines.catalog.additions import OF_EXPORT
 from st_pipelines.catalog.model import DataType, Endpoint, Field, ListOf, Scalar, StructOf
 from st_pipelines.warehouse import paths
 from st_pipelines.warehouse.columns import EXTRA_MEMBER
@@ -178,7 +179,8 @@ class Staging:
         extra |= conformed.extra
         if extra:
             self.drift.add(extra)
-            in_order = dict(sorted(extra.items()))  # equal ones are the same text
+            # Equal ones are the same text, and that of the export is the last, as `extra` has it.
+            in_order = dict(sorted(extra.items(), key=lambda one: (one[0] == OF_EXPORT, one[0])))
             conformed.record[EXTRA_MEMBER] = encode_exactly(in_order).decode()
         return encode(conformed.record)
 
