@@ -33,6 +33,9 @@ from st_pipelines_tests.conftest import NOW
 from st_pipelines_tests.reading import TIMEZONE, comparable, expected, job, records_of
 from st_pipelines_tests.test_extract_load import table_rows
 
+PLAYED = int(os.environ.get("HISTORIES", "40"))
+"""Of the 200 that .ci/run has played by `HISTORIES=200`; by hand a share of them is enough."""
+
 FIRST = NOW.date() - timedelta(days=9)
 REFUSED, BROKEN = 3, 4
 """Exit codes of a loading process: it failed clearly; it failed in another way."""

@@ -109,7 +109,7 @@ def test_the_sandbox_serves_until_it_is_told_to_stop() -> None:
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     folder = tmp_path_factory.mktemp("demo")
-    arguments = ["demo", "--days", "2", "--customers", "30", "--warehouse", "data/small.duckdb"]
+    arguments = ["demo", "--days", "1", "--customers", "30", "--warehouse", "data/small.duckdb"]
     return folder / "data" / "small.duckdb", run(*arguments, cwd=folder)
 
 
@@ -203,7 +203,7 @@ def test_the_ui_opens_on_what_the_demo_loaded_and_leaves_no_process(
     file, _ = demo
     process = subprocess.Popen(
         [
-            *COMMAND, "demo", "--ui", "--no-load", "--days", "2", "--customers", "30",
+            *COMMAND, "demo", "--ui", "--no-load", "--days", "1", "--customers", "30",
             "--warehouse", str(file), "--port", "0",
         ],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=file.parents[1],

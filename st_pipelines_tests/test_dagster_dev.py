@@ -103,7 +103,7 @@ def test_a_user_loads_a_day_and_a_range_and_turns_a_schedule_on(
     browser.wait_for("Launched run")
     browser.open("/assets/integration/jpm/jobs?view=partitions")
     browser.wait_for("Materialized (1)", reload=True)
-    assert rows(file, "true") == jobs_of(integration, TODAY, TODAY)
+    assert rows(file, f"_partition_date = '{TODAY}'") == jobs_of(integration, TODAY, TODAY)
 
     browser.open("/assets/integration/jpm/jobs")
     browser.click("Materialize…")
@@ -117,7 +117,7 @@ def test_a_user_loads_a_day_and_a_range_and_turns_a_schedule_on(
     assert rows(file, f"_partition_date BETWEEN '{TEN_DAYS[0]}' AND '{TEN_DAYS[1]}'") == wanted
     browser.open("/assets/integration/jpm/jobs")
     browser.wait_for("rows_in_table\n")
-    total = wanted + jobs_of(integration, TODAY, TODAY)
+    total = rows(file, "true")
     assert f"\n{total:,}\n" in browser.text.split("rows_in_table")[1].split("requests")[0]
 
     browser.open("/locations/integration/schedules/daily")

@@ -8,7 +8,6 @@ processes at once, and processes are killed. Then one catch-up, and the table eq
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 
 import pytest
@@ -16,10 +15,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
-from st_pipelines_tests.histories import CHANGES, Change, Disturbance, Life
-
-SHARE = int(os.environ.get("HISTORIES", "60")) / 200
-"""`HISTORIES=200`, as .ci/run has it, plays so many; by hand a share of them is enough."""
+from st_pipelines_tests.histories import CHANGES, PLAYED, Change, Disturbance, Life
 
 HISTORIES = {
     "jpm.jobs": 50,  # sorted by id, counted, with an export that alone tells of inactive ones
@@ -97,7 +93,7 @@ def test_after_any_history_one_catch_up_makes_the_table_equal_the_source(table: 
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=math.ceil(HISTORIES[table] * SHARE), stateful_step_count=3, deadline=None,
-            derandomize=True, database=None, suppress_health_check=list(HealthCheck),
+            max_examples=math.ceil(HISTORIES[table] * PLAYED / 200), stateful_step_count=3,
+            deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck),
         ),
     )  # fmt: skip

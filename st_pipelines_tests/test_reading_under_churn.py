@@ -27,6 +27,7 @@ from st_pipelines.servicetitan.retry import NO_WAIT
 from st_pipelines.servicetitan.usage import ReadStats
 from st_pipelines.servicetitan.window import Window
 from st_pipelines_tests.conftest import NOW
+from st_pipelines_tests.histories import PLAYED
 from st_pipelines_tests.reading import job
 
 FORMS = {
@@ -142,14 +143,14 @@ def play(sandbox: Sandbox, history: History) -> str:
 def test_a_reading_under_churn_misses_nothing_that_stayed_or_fails(moving):
     ended: Counter[str] = Counter()
 
-    @settings(max_examples=200, derandomize=True, deadline=None, database=None,
+    @settings(max_examples=PLAYED, derandomize=True, deadline=None, database=None,
               suppress_health_check=list(HealthCheck))  # fmt: skip
     @given(histories)
     def every_history(history: History) -> None:
         ended[play(moving, history)] += 1
 
     every_history()
-    assert ended.total() >= 200
+    assert ended.total() >= PLAYED
     assert ended["right"] > ended.total() / 2, f"what always fails proves nothing: {ended}"
 
 
