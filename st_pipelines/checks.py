@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.drift import drifted
-from st_pipelines.extract_load import LoadReport
+
+if TYPE_CHECKING:
+    from st_pipelines.extract_load import LoadReport
 
 ROWS = "rows"
 SCHEMA_DRIFT = "schema_drift"

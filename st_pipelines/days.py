@@ -10,6 +10,11 @@ from zoneinfo import ZoneInfo
 from st_pipelines.servicetitan.window import Window
 
 
+def utc_now() -> datetime:
+    """The time of this machine, aware."""
+    return datetime.now(timezone.utc)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Days:
     """Consecutive days in a time zone.

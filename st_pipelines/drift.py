@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from st_pipelines.catalog.model import DataType, StructOf
-from st_pipelines.extract_load import LoadReport
 from st_pipelines.warehouse.columns import table_type
-from st_pipelines.warehouse.findings import type_at
+
+if TYPE_CHECKING:
+    from st_pipelines.extract_load import LoadReport
 
 _TYPES = {'"': "string", "{": "object", "[": "array", "t": "boolean", "f": "boolean", "n": "null"}
 
@@ -49,6 +51,8 @@ class Drifted:
 
 def drifted(report: LoadReport) -> list[Drifted]:
     """What differed, the most frequent first; then the fields that have stopped coming."""
+    from st_pipelines.warehouse.findings import type_at
+
     examples = report.drift.examples
     differing = [
         Drifted(

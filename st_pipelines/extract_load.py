@@ -14,11 +14,11 @@ import functools
 import operator
 import time
 from collections.abc import Callable, Collection
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, timedelta
 
 from st_pipelines.catalog.loader import load_catalog
 from st_pipelines.catalog.model import Catalog, Endpoint
-from st_pipelines.days import Days, local_day
+from st_pipelines.days import Days, local_day, utc_now
 from st_pipelines.follow_up import followed_up
 from st_pipelines.servicetitan.client import Client
 from st_pipelines.servicetitan.paging import ReadStats, Window, read
@@ -32,11 +32,6 @@ from st_pipelines.warehouse.vanished import Vanished
 
 PAGES_IN_FLIGHT = 4
 """A page of 5,000 invoices has 17 MB; more of them at once are not faster."""
-
-
-def utc_now() -> datetime:
-    """The time of this machine, aware."""
-    return datetime.now(timezone.utc)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,7 @@ import dagster as dg
 from st_pipelines.servicetitan.errors import ServiceTitanError
 from st_pipelines.setup_check.findings import Diagnosis, diagnosed
 from st_pipelines.sources.errors import SettingsError
-from st_pipelines.warehouse.errors import WarehouseError
-from st_pipelines.warehouse.staging import MalformedRecords
+from st_pipelines.warehouse.errors import MalformedRecords, WarehouseError
 
 RETRIES = 2
 FIRST_DELAY = 30.0

@@ -10,7 +10,6 @@ from pydantic import Field
 
 from st_pipelines.assets.factory import asset_key, job_of
 from st_pipelines.catalog.model import Catalog, Endpoint
-from st_pipelines.extract_load import reconcile
 from st_pipelines.failures import explained
 from st_pipelines.metadata import report_metadata
 from st_pipelines.resources import ServiceTitanResource, WarehouseResource
@@ -97,6 +96,8 @@ def reconcile_job(
         servicetitan: ServiceTitanResource,
         warehouse: WarehouseResource,
     ) -> None:
+        from st_pipelines.extract_load import reconcile
+
         endpoint = by_name[name]
         with explained(context.retry_number):
             job = job_of(servicetitan, warehouse, settings.timezone, context.run.run_id)

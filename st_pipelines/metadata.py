@@ -5,15 +5,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from st_pipelines.catalog.loader import DATA
 from st_pipelines.catalog.model import Endpoint
-from st_pipelines.extract_load import LoadReport
-from st_pipelines.warehouse.columns import EXTRA
-from st_pipelines.warehouse.schema import columns_of
+from st_pipelines.warehouse.columns import EXTRA, columns_of
+
+if TYPE_CHECKING:
+    from st_pipelines.extract_load import LoadReport
 
 WINDOW_END = "window_end"
 """Until when what was loaded is known: the sensors read it."""

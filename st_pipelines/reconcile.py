@@ -13,8 +13,7 @@ from st_pipelines.extract_load import LoadReport, reconcile
 from st_pipelines.servicetitan.errors import AuthenticationFailed, ServiceTitanError
 from st_pipelines.settings import project
 from st_pipelines.settings.environments import EnvironmentName
-from st_pipelines.warehouse.errors import WarehouseError
-from st_pipelines.warehouse.staging import MalformedRecords
+from st_pipelines.warehouse.errors import MalformedRecords, WarehouseError
 
 Outcome = LoadReport | str | None
 

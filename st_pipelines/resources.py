@@ -1,4 +1,7 @@
-"""Dagster's resources, thin: they find the settings and hand out the client and the warehouse."""
+"""Dagster's resources, thin: they find the settings and hand out the client and the warehouse.
+
+Both are imported when they are asked for: the definitions load without DuckDB and requests.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +14,18 @@ import dagster as dg
 from pydantic import PrivateAttr
 
 from st_pipelines.catalog.loader import load_catalog
-from st_pipelines.servicetitan.client import Client
 from st_pipelines.settings import connecting, project
 from st_pipelines.settings.environment import EnvironmentSettings, load_settings
 from st_pipelines.settings.environments import EnvironmentName
 from st_pipelines.sources.errors import SettingsError
 from st_pipelines.sources.values import SECRET_FIELDS
-from st_pipelines.warehouse.connect import Warehouse
 from st_pipelines.warehouse.errors import WarehouseError
-from st_pipelines.warehouse.publish import publish, publish_if_due
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from st_pipelines.servicetitan.client import Client
+    from st_pipelines.warehouse.connect import Warehouse
 
 
 class ServiceTitanResource(dg.ConfigurableResource):
@@ -58,6 +61,8 @@ class ServiceTitanResource(dg.ConfigurableResource):
         Raises:
             SettingsError: a setting is missing or wrong.
         """
+        from st_pipelines.servicetitan.client import Client
+
         if self._client is None:
             self._client = Client(connecting.connection(self._name, self.settings))
         return self._client
@@ -128,6 +133,8 @@ class WarehouseResource(dg.ConfigurableResource):
 
         Else the last loads of a night would not be read before those of the next.
         """
+        from st_pipelines.warehouse.publish import publish
+
         yield self
         if self._copy_is_behind:
             with _only_logged(context.log):
@@ -135,6 +142,8 @@ class WarehouseResource(dg.ConfigurableResource):
 
     def publish_if_due(self, log: dg.DagsterLogManager) -> None:
         """After a load: replaces the read copy, if publishing is on and the last is old enough."""
+        from st_pipelines.warehouse.publish import publish_if_due
+
         with _only_logged(log):
             warehouse = self.warehouse
             if warehouse.publish_seconds is not None:

@@ -9,8 +9,7 @@ from typing import TypeAlias
 
 import dagster as dg
 
-from st_pipelines.days import local_day
-from st_pipelines.extract_load import utc_now
+from st_pipelines.days import local_day, utc_now
 from st_pipelines.jobs import DAILY, INTRADAY, SNAPSHOTS, Job, JobKeys
 from st_pipelines.settings import connecting
 from st_pipelines.settings.environment import EnvironmentSettings

@@ -20,7 +20,7 @@ from st_pipelines.settings import project
 from st_pipelines.settings.environments import EnvironmentName
 from st_pipelines.verify import Verified, verify_table
 from st_pipelines.warehouse.compare import Difference
-from st_pipelines.warehouse.staging import MalformedRecords
+from st_pipelines.warehouse.errors import MalformedRecords
 
 MOST_SHOWN = 20
 """Differences of one table that are printed; JSON has all."""

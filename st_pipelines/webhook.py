@@ -6,7 +6,6 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-import requests
 from pydantic import SecretStr
 
 _TIMEOUT = (5, 10)
@@ -35,6 +34,8 @@ class Webhook:
         Raises:
             Undelivered: no connection, or an answer other than 2xx.
         """
+        import requests  # here, as the definitions load without it
+
         url = self.url.get_secret_value()
         host = urlsplit(url).hostname
         try:

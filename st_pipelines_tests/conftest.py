@@ -51,8 +51,10 @@ def own_sandbox() -> Iterator[Sandbox]:
 @pytest.fixture
 def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
     """A small production whose clock stands on Thursday, 5 March 2026, 9:00 in New York."""
-    monkeypatch.setattr("st_pipelines.resources.Client", functools.partial(Client, policy=NO_WAIT))
-    monkeypatch.setattr("st_pipelines.sensors.changes._PATIENCE", NO_WAIT)
+    monkeypatch.setattr(
+        "st_pipelines.servicetitan.client.Client", functools.partial(Client, policy=NO_WAIT)
+    )
+    monkeypatch.setattr("st_pipelines.sensors.asking._PATIENCE", NO_WAIT)
     monkeypatch.setattr("st_pipelines.failures.FIRST_DELAY", 0)
     event.listen(Engine, "connect", without_waiting_for_the_disk)
     with (

@@ -1,6 +1,8 @@
 """Three layers, one direction: a module that reaches past its neighbour is a design error."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,3 +47,12 @@ def test_no_module_reads_the_environment_but_settings_and_the_demo() -> None:
         text = file.read_text(encoding="utf-8")
         if "os.environ" in text or "getenv" in text:
             assert file.parent.name == "settings" or file.name == "demo.py", file
+
+
+def test_definitions_load_without_what_only_a_run_needs() -> None:
+    code = (
+        "import sys; import st_pipelines.definitions as d; assert d.production.assets;"
+        "print(*({'requests', 'duckdb', 'pandas', 'cryptography'} & set(sys.modules)))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.split() == []

@@ -1,21 +1,27 @@
-"""One asset an endpoint, from the catalogue: partitioned by day, or read whole."""
+"""One asset an endpoint, from the catalogue: partitioned by day, or read whole.
+
+What loads is imported by the run that needs it: the definitions load without DuckDB and requests.
+"""
 
 import inspect
 from collections.abc import Callable, Iterator
 from datetime import date, datetime
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import dagster as dg
 
 from st_pipelines.catalog.model import Catalog, Endpoint
 from st_pipelines.checks import check_results, check_specs
-from st_pipelines.extract_load import Job, LoadReport, extract_load, utc_now
+from st_pipelines.days import utc_now
 from st_pipelines.failures import explained
 from st_pipelines.freshness import FRESHNESS
 from st_pipelines.metadata import definition_metadata, description, report_metadata
 from st_pipelines.partitions import daily_partitions, days_of
 from st_pipelines.resources import ServiceTitanResource, WarehouseResource
 from st_pipelines.settings.environment import EnvironmentSettings
+
+if TYPE_CHECKING:
+    from st_pipelines.extract_load import Job, LoadReport
 
 OWNERS = ["team:data"]
 _Load: TypeAlias = Callable[..., dg.MaterializeResult]
@@ -60,6 +66,8 @@ def _daily_asset(
         servicetitan: ServiceTitanResource,
         warehouse: WarehouseResource,
     ) -> dg.MaterializeResult:
+        from st_pipelines.extract_load import extract_load
+
         days = days_of(partitions, context.partition_key_range)
         with explained(context.retry_number):
             job = job_of(servicetitan, warehouse, partitions.timezone, context.run.run_id, clock)
@@ -86,6 +94,8 @@ def _snapshot_asset(
         servicetitan: ServiceTitanResource,
         warehouse: WarehouseResource,
     ) -> dg.MaterializeResult:
+        from st_pipelines.extract_load import extract_load
+
         with explained(context.retry_number):
             job = job_of(servicetitan, warehouse, timezone, context.run.run_id, clock)
             report = extract_load(job, endpoint, None)
@@ -122,8 +132,10 @@ def job_of(
     timezone: str,
     run_id: str,
     clock: Callable[[], datetime] = utc_now,
-) -> Job:
+) -> "Job":
     """What a run's resources make of a load. Raises SettingsError."""
+    from st_pipelines.extract_load import Job
+
     return Job(
         client=servicetitan.client,
         warehouse=warehouse.warehouse,
@@ -135,7 +147,7 @@ def job_of(
 
 
 def _result(
-    context: dg.AssetExecutionContext, report: LoadReport, warehouse: WarehouseResource
+    context: dg.AssetExecutionContext, report: "LoadReport", warehouse: WarehouseResource
 ) -> dg.MaterializeResult:
     warehouse.publish_if_due(context.log)
     for line in _notes(report):
@@ -145,7 +157,7 @@ def _result(
     )
 
 
-def _notes(report: LoadReport) -> Iterator[str]:
+def _notes(report: "LoadReport") -> Iterator[str]:
     yield from report.notices
     if report.readings > 1:
         yield f"records moved while they were read: read {report.readings} times until complete"

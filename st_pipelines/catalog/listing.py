@@ -9,7 +9,7 @@ from rich.table import Table
 
 from st_pipelines.catalog.files import type_to_json
 from st_pipelines.catalog.model import Catalog, Endpoint
-from st_pipelines.warehouse.schema import columns_of
+from st_pipelines.warehouse.columns import columns_of
 
 
 def as_json(catalog: Catalog, api: str | None = None) -> str:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import dagster as dg
 import msgspec
 
-from st_pipelines.extract_load import utc_now
+from st_pipelines.days import utc_now
 from st_pipelines.freshness import FAIL_AFTER
 from st_pipelines.jobs import JobKeys
 from st_pipelines.sensors.cursor import remember, remembered

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import closing
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import msgspec
@@ -16,42 +12,24 @@ import msgspec
 from st_pipelines.assets.factory import asset_key
 from st_pipelines.catalog.model import Catalog, Endpoint
 from st_pipelines.completeness import loaded_until
-from st_pipelines.days import local_day
-from st_pipelines.extract_load import utc_now
+from st_pipelines.days import local_day, utc_now
 from st_pipelines.jobs import Job, JobKeys
 from st_pipelines.sensors.cursor import remember, remembered
-from st_pipelines.servicetitan.cancel import Cancellation, Cancelled
-from st_pipelines.servicetitan.changed import Look, look
-from st_pipelines.servicetitan.client import Client
-from st_pipelines.servicetitan.connection import Connection
-from st_pipelines.servicetitan.errors import (
-    AuthenticationFailed,
-    RateLimited,
-    ServiceTitanError,
-)
-from st_pipelines.servicetitan.retry import RetryPolicy
-from st_pipelines.servicetitan.usage import ReadStats
 from st_pipelines.settings import connecting
 from st_pipelines.settings.environment import EnvironmentSettings, load_settings
 from st_pipelines.settings.environments import EnvironmentName
 from st_pipelines.sources.errors import SettingsError
 from st_pipelines.unfinished import unfinished
 
+if TYPE_CHECKING:
+    from st_pipelines.sensors.asking import Answers
+
 NAME = "changes"
-SECONDS = 40.0
-"""A tick that takes longer goes on with the next one; Dagster ends a tick after 60."""
-
 _PAUSE, _LONGEST_PAUSE = timedelta(minutes=5), timedelta(hours=6)
-_TIMEOUT = 15.0
-_AT_ONCE = 8
 _MOST_LOADS = 100
-_PATIENCE = RetryPolicy(attempts=2, backoff=0.5, max_told_wait=5)
-_GENERAL = (AuthenticationFailed, RateLimited)
-_MOST_FAILED = 16
-"""So many failures without one answer are no longer the trouble of one API."""
 
 
-class _Place(msgspec.Struct, omit_defaults=True):
+class Place(msgspec.Struct, omit_defaults=True):
     """Of one endpoint: until when its changes are known, and where its feed was left.
 
     `since` is None before its first load, `seen` is the latest load that was looked at. `tries`
@@ -80,42 +58,8 @@ class _Place(msgspec.Struct, omit_defaults=True):
 class _State(msgspec.Struct, omit_defaults=True):
     """Of all endpoints, and with which of them the next tick begins."""
 
-    places: dict[str, _Place] = {}
+    places: dict[str, Place] = {}
     begin: int = 0
-
-
-@dataclass(kw_only=True)
-class Answers:
-    """What a tick learned.
-
-    Attributes:
-        looks: by table, of the endpoints that answered.
-        failed: by table, what went wrong.
-        stopped: why no more were asked.
-        stats: what it cost.
-    """
-
-    looks: dict[str, Look] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
-    stopped: str = ""
-    stats: ReadStats = field(default_factory=ReadStats)
-
-    @property
-    def changed(self) -> list[str]:
-        """Tables that changed."""
-        return sorted(table for table, found in self.looks.items() if found.changed)
-
-    def told(self, wanted: int) -> str:
-        """For the tick's message.
-
-        Args:
-            wanted: how many were to be asked.
-        """
-        text = f"asked {len(self.looks)} of {wanted} endpoints, {self.stats.requests} requests"
-        if self.failed:
-            some = "; ".join(f"{table}: {error}" for table, error in list(self.failed.items())[:3])
-            text += f"; {len(self.failed)} could not be asked ({some})"
-        return f"{text}; {self.stopped}" if self.stopped else text
 
 
 def changes_sensor(
@@ -153,6 +97,8 @@ def changes_sensor(
         " request each, and loads today's partition of just those.",
     )
     def changes(context: dg.SensorEvaluationContext) -> dg.SkipReason | dg.RunRequest:
+        from st_pipelines.sensors.asking import ask  # loads requests
+
         try:
             connection = connecting.connection(environment, load_settings(environment))
         except SettingsError as error:
@@ -167,7 +113,7 @@ def changes_sensor(
             )
         state = remembered(context, _State)
         for table in keys:
-            state.places.setdefault(table, _Place())
+            state.places.setdefault(table, Place())
         yesterday = (local_day(now, of.timezone) - timedelta(days=1)).isoformat()
         _catch_up(state, context.instance, keys, [yesterday, today])
         free = [
@@ -188,64 +134,6 @@ def changes_sensor(
         )
 
     return changes
-
-
-def ask(
-    connection: Connection,
-    endpoints: list[Endpoint],
-    places: Mapping[str, _Place],
-    now: datetime,
-    *,
-    seconds: float = SECONDS,
-) -> Answers:
-    """Looks at endpoints, several at a time, until all are asked or the time is over.
-
-    What concerns them all (a refused secret, too many requests) ends it at once, failures
-    without any answer soon.
-
-    Args:
-        connection: where and as whom.
-        endpoints: whom to ask, in this order. One whose load is owed has changed.
-        places: until when changes are known.
-        now: aware.
-        seconds: after so many nothing more is asked.
-    """
-    answers, cancelled, until = Answers(), Cancellation(), time.monotonic() + seconds
-    connection = dataclasses.replace(connection, timeout=min(connection.timeout, _TIMEOUT))
-    with closing(Client(connection, policy=_PATIENCE)) as client:
-
-        def one(endpoint: Endpoint) -> Look:
-            place = places[endpoint.table]
-            before = Look(since=place.since or now, token=place.token, round=place.round)
-            if place.since is None or place.tries:  # a load is owed, whatever came since
-                return dataclasses.replace(before, changed=True)
-            return look(client, endpoint, before, now, stats=answers.stats, cancelled=cancelled)
-
-        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix=NAME) as pool:
-            flying = {pool.submit(one, endpoint): endpoint.table for endpoint in endpoints}
-            while flying and not answers.stopped:
-                done, _ = wait(flying, max(0, until - time.monotonic()), FIRST_COMPLETED)
-                for future in done:
-                    _note(answers, flying.pop(future), future)
-                if not done:
-                    answers.stopped = f"stopped after {seconds:.0f} s, the next tick goes on"
-            for future in flying:
-                future.cancel()
-            cancelled.set()
-    return answers
-
-
-def _note(answers: Answers, table: str, future: Future[Look]) -> None:
-    try:
-        answers.looks[table] = future.result()
-    except Cancelled:
-        pass
-    except _GENERAL as error:
-        answers.stopped = answers.stopped or f"stopped, as the others would fail alike: {error}"
-    except ServiceTitanError as error:
-        answers.failed[table] = str(error)
-        if len(answers.failed) >= _MOST_FAILED and not answers.looks:
-            answers.stopped = f"stopped after {_MOST_FAILED} failures and no answer: {error}"
 
 
 def _from(endpoints: list[Endpoint], begin: int) -> list[Endpoint]:
@@ -280,7 +168,7 @@ def _catch_up(
         place.seen = latest.storage_id
 
 
-def _is_due(place: _Place, now: datetime) -> bool:
+def _is_due(place: Place, now: datetime) -> bool:
     return place.until is None or place.until <= now
 
 

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
@@ -21,8 +22,10 @@ from st_pipelines.settings.environments import (
     setting_name,
 )
 from st_pipelines.sources.errors import SettingsError
-from st_pipelines.warehouse.connect import Warehouse
 from st_pipelines.webhook import Webhook
+
+if TYPE_CHECKING:
+    from st_pipelines.warehouse.connect import Warehouse
 
 
 def warehouse(environment: EnvironmentName) -> Warehouse:
@@ -35,6 +38,8 @@ def warehouse(environment: EnvironmentName) -> Warehouse:
         SettingsError: a value is wrong, two environments have one file, or there is no such
             environment.
     """
+    from st_pipelines.warehouse.connect import Warehouse  # loads DuckDB
+
     environment_name(environment)
     values = _values()
     file = _warehouse_file(environment, values)

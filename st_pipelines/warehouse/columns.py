@@ -6,9 +6,9 @@ members too: `remap_struct` renames without rebuilding, which costs nothing meas
 
 from __future__ import annotations
 
-import duckdb
+from importlib.metadata import version
 
-from st_pipelines.catalog.model import DataType, Field, ListOf, Scalar, StructOf
+from st_pipelines.catalog.model import DataType, Endpoint, Field, ListOf, Scalar, StructOf
 
 DECIMAL = "DECIMAL(38,10)"
 """28 digits before the point and 10 behind it: costs arrive with 10 decimals (facts, 7.3)."""
@@ -30,7 +30,7 @@ OWN_COLUMNS = {
 
 # DuckDB 1 reads a JSON number into a wide DECIMAL by way of a double times a power of ten and
 # gets 999999999999.99 wrong; as text it is exact. DuckDB 2 reads the digits themselves.
-_STAGE_DECIMALS_AS_TEXT = duckdb.__version__.startswith("1.")
+_STAGE_DECIMALS_AS_TEXT = version("duckdb").startswith("1.")
 
 
 def quote(identifier: str) -> str:
@@ -52,6 +52,11 @@ def table_type(type_: DataType) -> str:
             return table_type(item) + "[]"
         case StructOf(fields):
             return _struct((f.column, table_type(f.type)) for f in fields)
+
+
+def columns_of(endpoint: Endpoint) -> dict[str, str]:
+    """Column to DuckDB type, the API's first, then ours (with an underscore)."""
+    return {f.column: table_type(f.type) for f in endpoint.row_fields} | OWN_COLUMNS
 
 
 def staged_type(type_: DataType) -> str:

@@ -14,6 +14,10 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What the system says of a full disk, a used-up quota, or a limit for the size of files."""
 
 
+class MalformedRecords(Exception):
+    """What came as records is no JSON array of objects, although the answer said so."""
+
+
 class WarehouseError(Exception):
     """The warehouse could not take a load; nothing of it was written."""
 

@@ -26,6 +26,7 @@ from st_pipelines.warehouse.books import FeedPlace
 from st_pipelines.warehouse.checks import Facts, count_facts
 from st_pipelines.warehouse.columns import quote
 from st_pipelines.warehouse.connect import Warehouse, commit, explained
+from st_pipelines.warehouse.errors import MalformedRecords
 from st_pipelines.warehouse.fed import merge_fed
 from st_pipelines.warehouse.history import record_versions
 from st_pipelines.warehouse.merge import (
@@ -39,7 +40,7 @@ from st_pipelines.warehouse.merge import (
 from st_pipelines.warehouse.schema import ensure_table, qualified
 from st_pipelines.warehouse.scope import key_columns, lacks_key, scope, table_cursor
 from st_pipelines.warehouse.sql import changed, one
-from st_pipelines.warehouse.staging import MalformedRecords, Staging
+from st_pipelines.warehouse.staging import Staging
 from st_pipelines.warehouse.staging_folder import staging_folder
 from st_pipelines.warehouse.typed import Load, Refused, TypedRows
 from st_pipelines.warehouse.vanished import Vanished, find_vanished

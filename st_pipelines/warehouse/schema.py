@@ -25,11 +25,6 @@ def qualified(endpoint: Endpoint) -> str:
     return f"{ALIAS}.{quote(endpoint.api)}.{quote(endpoint.name)}"
 
 
-def columns_of(endpoint: Endpoint) -> dict[str, str]:
-    """Column to DuckDB type, the API's first, then ours (with an underscore)."""
-    return {f.column: table_type(f.type) for f in endpoint.row_fields} | OWN_COLUMNS
-
-
 def has_table(connection: duckdb.DuckDBPyConnection, schema: str, name: str) -> bool:
     """Whether the attached warehouse has a table."""
     return bool(

@@ -33,7 +33,7 @@ from st_pipelines.warehouse.conform import (
     exact_number,
     is_date,
 )
-from st_pipelines.warehouse.errors import FULL, WarehouseFull
+from st_pipelines.warehouse.errors import FULL, MalformedRecords, WarehouseFull
 from st_pipelines.warehouse.exactness import Exactness
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -46,10 +46,6 @@ _ESCAPE = re.compile(
 
 
 _SPLIT = msgspec.json.Decoder(list[msgspec.Raw])
-
-
-class MalformedRecords(Exception):
-    """What came as records is no JSON array of objects, although the answer said so."""
 
 
 class _Date:

@@ -20,7 +20,7 @@ from st_pipelines.catalog.loader import load_catalog
 from st_pipelines.catalog.model import DataType, Endpoint, Field, ListOf, StructOf
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.warehouse import paths
-from st_pipelines.warehouse.staging import MalformedRecords
+from st_pipelines.warehouse.errors import MalformedRecords
 from st_pipelines_tests.reading import served
 from st_pipelines_tests.warehouse.making import Place, endpoint, record
 
