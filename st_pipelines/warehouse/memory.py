@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import duckdb
 
 from st_pipelines.warehouse.columns import literal
+from st_pipelines.warehouse.sql import one
 
 _MOST_KEPT = 4
 _kept: list[duckdb.DuckDBPyConnection] = []
@@ -58,6 +60,23 @@ def in_memory(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         database.give_back(keep=unhurt)
 
 
+def limit_memory(connection: duckdb.DuckDBPyConnection, limit: str) -> None:
+    """Sets it for the whole database of a connection.
+
+    Args:
+        connection: to the database.
+        limit: as DuckDB writes it, `400MB`.
+    """
+    connection.execute(f"SET memory_limit = {literal(limit)}")
+
+
+@functools.cache
+def usual_memory() -> str:
+    """DuckDB's own limit for this machine; with DuckDB 1 a RESET does not bring it back."""
+    with duckdb.connect() as connection:
+        return one(connection, "SELECT current_setting('memory_limit')")[0]
+
+
 def _take(folder: Path) -> duckdb.DuckDBPyConnection | None:
     while True:
         with _lock:
@@ -71,6 +90,7 @@ def _take(folder: Path) -> duckdb.DuckDBPyConnection | None:
 
 
 def _set_up(database: duckdb.DuckDBPyConnection, folder: Path) -> duckdb.DuckDBPyConnection:
+    limit_memory(database, usual_memory())
     database.execute(f"SET temp_directory = {literal(str(folder))}")
     return database
 

@@ -25,9 +25,14 @@ from st_pipelines.warehouse.columns import (
     select_expression,
     staged_type,
 )
-from st_pipelines.warehouse.memory import InMemory
+from st_pipelines.warehouse.memory import InMemory, limit_memory, usual_memory
+
+MEMORY = "400MB"
+"""For rows while they are typed; the others wait in the staging folder. A merge is not limited: it
+cannot do without both of its tables."""
 
 _SMALLEST_OBJECT_SIZE = 16 * 1024 * 1024  # DuckDB's own default for the largest record
+_NO_ROOM = (duckdb.OutOfMemoryException, duckdb.IOException)
 _REFUSED = (duckdb.ConversionException, duckdb.InvalidInputException)
 
 
@@ -109,6 +114,7 @@ class TypedRows:
             self._database = InMemory(self._folder)
             self.connection = self._database.connection
             self.connection.execute("SET threads = 1")  # the thread beside is the other core's work
+        limit_memory(self.connection, MEMORY)
         self.connection.execute("SET TimeZone = 'UTC'")
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="typed")
         if self._beside is not None:
@@ -174,6 +180,7 @@ class TypedRows:
             with self._lock:
                 if self._waiting:
                     self._running = self._thread.submit(self._type_waiting)
+        limit_memory(self.connection, usual_memory())
 
     @property
     def rows(self) -> int:
@@ -191,7 +198,11 @@ class TypedRows:
             if not files:
                 return
             sql = f"INSERT INTO {self.name} {self._select(files)}"
-            self.connection.execute(sql, self._values())
+            try:
+                self.connection.execute(sql, self._values())
+            except _NO_ROOM:  # a page needs more, or the disk of the folder is full
+                limit_memory(self.connection, usual_memory())
+                self.connection.execute(sql, self._values())
 
     def _values(self) -> dict[str, Any]:
         load = self._load

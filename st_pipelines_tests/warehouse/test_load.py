@@ -17,6 +17,7 @@ from st_pipelines.catalog.model import Endpoint, Field, ListOf, Scalar, ScalarNa
 from st_pipelines.warehouse.connect import Warehouse
 from st_pipelines.warehouse.errors import WarehouseBusy, WarehouseFull, WarehouseUnusable
 from st_pipelines.warehouse.load import Typed, load
+from st_pipelines.warehouse.memory import limit_memory
 from st_pipelines_tests.warehouse.making import (
     ENTRY,
     FIELDS,
@@ -295,6 +296,49 @@ def test_a_reading_that_starts_over_leaves_nothing_of_the_first(place: Place) ->
         listed.finish()
         load(listed, place.warehouse, what, catalog=catalog_of(of), entry=ENTRY)
     assert place.query("SELECT id FROM abc.things ORDER BY id") == [(1,), (3,)]
+
+
+def test_rows_beyond_the_memory_for_typing_wait_on_the_disk(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("st_pipelines.warehouse.typed.MEMORY", "60MB")
+    of, what, spilled = endpoint(), place.what(), 0
+    with place.staged(of, what) as (staging, typed):
+        for first in range(10_000, 22_000, 1_000):
+            page = [record(id=n, name=f"{n} " + 6_000 * "x") for n in range(first, first + 1_000)]
+            typed.add(staging.add(json.dumps(page).encode()))
+            typed.wait()
+            spilled += sum("duckdb_temp" in file.name for file in staging.folder.iterdir())
+        listed = Typed(staging=staging, rows=typed)
+        listed.finish()
+        load(listed, place.warehouse, what, catalog=catalog_of(of), entry=ENTRY)
+    assert spilled
+    assert place.query(
+        "SELECT count(*) FROM abc.things WHERE name = id || ' ' || repeat('x', 6000)"
+    ) == [(12_000,)]
+
+
+def test_rows_for_which_the_memory_is_too_small_are_typed_without_that_limit(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("st_pipelines.warehouse.typed.MEMORY", "1MB")
+    loaded, _ = place.load(record(id=n, name="x" * 1000 + str(n)) for n in range(5_000))
+    assert loaded.counts.inserted == 5_000
+
+
+def test_only_typing_has_its_memory_limited(place: Place) -> None:
+    def limit(connection: duckdb.DuckDBPyConnection) -> str:
+        return connection.execute("SELECT current_setting('memory_limit')").fetchall()[0][0]
+
+    with duckdb.connect() as connection:
+        limit_memory(connection, limit(connection))  # as text, which is rounded
+        default = limit(connection)
+    with place.staged(endpoint(), place.what()) as (staging, typed):
+        typed.add(staging.add(json.dumps([record(id=1)]).encode()))
+        typed.wait()
+        assert limit(typed.connection) == "381.4 MiB"
+        typed.finish()
+        assert limit(typed.connection) == default
 
 
 @pytest.mark.parametrize("name", ["id=77", "name=x", "_extra=1", "a'b [c]*"])
