@@ -222,7 +222,7 @@ def stage(client: Client, window: Window | None, listed: Typed) -> ReadStats:
             if page.reading > reading:
                 reading = page.reading
                 listed.return_to(before)
-            listed.add(page.records)
+            listed.add(page.records, page.rows)
         total.add(
             requests=stats.requests, received=stats.bytes, token_requests=stats.token_requests
         )

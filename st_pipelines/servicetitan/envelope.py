@@ -9,7 +9,8 @@ import dataclasses
 import functools
 import hashlib
 import itertools
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -24,7 +25,7 @@ class Served:
     """One answer, opened.
 
     Attributes:
-        records: the JSON array as served.
+        rows: the records, each the bytes that were served.
         keys: what identifies each record, in the order served: an integer id itself, else a hash.
         ascending: whether the keys are integers that only rise; None where that cannot be told.
         has_more: as served; None where the answer does not say.
@@ -32,7 +33,7 @@ class Served:
         continue_from: token of the next page of an export feed.
     """
 
-    records: bytes = field(repr=False)
+    rows: list[msgspec.Raw] = field(repr=False)
     keys: list[int] = field(repr=False)
     ascending: bool | None
     has_more: bool | None
@@ -42,11 +43,16 @@ class Served:
     @property
     def count(self) -> int:
         """How many records."""
-        return len(self.keys)
+        return len(self.rows)
+
+    @property
+    def records(self) -> bytes:
+        """A JSON array of the records."""
+        return array_of(self.rows)
 
     def contents(self) -> list[int]:
         """A hash of each record as a whole."""
-        return _whole_records(self.records)
+        return _whole_records(self.rows)
 
     def only(self, wanted: list[bool]) -> Served:
         """The same answer with some of its records.
@@ -54,18 +60,22 @@ class Served:
         Args:
             wanted: for each record whether to keep it.
         """
-        rows = itertools.compress(_decode_array(self.records), wanted)
         return dataclasses.replace(
             self,
-            records=b"[" + b",".join(rows) + b"]",
+            rows=list(itertools.compress(self.rows, wanted)),
             keys=list(itertools.compress(self.keys, wanted)),
         )
+
+
+def array_of(rows: Iterable[msgspec.Raw]) -> bytes:
+    """Records as a JSON array."""
+    return b"[" + b",".join(rows) + b"]"
 
 
 class _Envelope(msgspec.Struct, rename="camel"):
     """`data` is nullable in one list of the specification: null is an empty page of any list."""
 
-    data: msgspec.Raw
+    data: list[msgspec.Raw] | None
     has_more: bool | None = None
     total_count: int | float | None = None
     continue_from: str | int | float | None = None
@@ -94,8 +104,12 @@ def opener(endpoint: Endpoint) -> Callable[[bytes], Served]:
 
 
 def _open_array(body: bytes, *, key: tuple[str, ...]) -> Served:
-    keys, ascending = _keys(body, key)
-    return Served(records=body, keys=keys, ascending=ascending, has_more=None, total=None)
+    try:
+        rows = _decode_array(body)
+    except msgspec.DecodeError as error:
+        raise ValueError(f"the records are not an array ({error})") from None
+    keys, ascending = _keys(rows, key)
+    return Served(rows=rows, keys=keys, ascending=ascending, has_more=None, total=None)
 
 
 def _open_object(body: bytes, *, key: tuple[str, ...], paged: bool) -> Served:
@@ -103,18 +117,16 @@ def _open_object(body: bytes, *, key: tuple[str, ...], paged: bool) -> Served:
         envelope = _decode_envelope(body)
     except msgspec.DecodeError as error:
         raise ValueError(f"the body is not the expected object ({error})") from None
-    records, total = bytes(envelope.data), envelope.total_count
+    rows, total = envelope.data or [], envelope.total_count
     says_nothing = envelope.has_more is None and total is None
-    if says_nothing and records == b"null":
+    if says_nothing and envelope.data is None:
         raise ValueError("it holds null in the place of records, and does not say that it is all")
-    if records == b"null":
-        records = b"[]"
-    keys, ascending = _keys(records, key)
+    keys, ascending = _keys(rows, key)
     token = envelope.continue_from
     if paged and says_nothing and not keys:
         raise ValueError("it holds neither records nor hasMore nor totalCount")
     return Served(
-        records=records,
+        rows=rows,
         keys=keys,
         ascending=ascending,
         has_more=envelope.has_more,
@@ -123,36 +135,59 @@ def _open_object(body: bytes, *, key: tuple[str, ...], paged: bool) -> Served:
     )
 
 
-def _keys(records: bytes, key: tuple[str, ...]) -> tuple[list[int], bool | None]:
+def _keys(rows: list[msgspec.Raw], key: tuple[str, ...]) -> tuple[list[int], bool | None]:
+    ids = _leading_ids(rows, key[0]) if len(key) == 1 else None
+    if ids is not None:
+        return ids, _rises(ids)
     try:
-        rows = _key_decoder(key)(records) if key else []
+        keys = list(map(_key_decoder(key), rows)) if key else []
     except msgspec.DecodeError as error:
         raise ValueError(f"the records are not the expected ones ({error})") from None
-    if not key or any(part in (None, msgspec.UNSET) for row in rows for part in row):
+    if not key or any(part in (None, msgspec.UNSET) for row in keys for part in row):
         # A record without its key is identified by all that it says.
-        return _whole_records(records), None
-    if len(key) > 1 or not all(type(row[0]) is int for row in rows):
-        return [hash(row) for row in rows], None
-    ids: list[int] = [row[0] for row in rows]
-    return ids, all(one < other for one, other in itertools.pairwise(ids))
+        return _whole_records(rows), None
+    if len(key) > 1 or not all(type(row[0]) is int for row in keys):
+        return [hash(row) for row in keys], None
+    ids = [row[0] for row in keys]
+    return ids, _rises(ids)
+
+
+def _rises(ids: list[int]) -> bool:
+    return all(one < other for one, other in itertools.pairwise(ids))
+
+
+def _leading_ids(rows: list[msgspec.Raw], name: str) -> list[int] | None:
+    """The integer ids of records that all begin with them, as nearly all lists serve them.
+
+    To find a key elsewhere the whole record has to be read.
+    """
+    match, ids = _leading(name).match, []
+    for row in rows:
+        found = match(row)
+        if found is None:
+            return None
+        ids.append(int(found[1]))
+    return ids
 
 
 @functools.lru_cache(maxsize=512)
-def _key_decoder(key: tuple[str, ...]) -> Callable[[bytes], list[tuple]]:
+def _leading(name: str) -> re.Pattern[bytes]:
+    quoted = re.escape(msgspec.json.encode(name))
+    return re.compile(rb"\{\s*" + quoted + rb"\s*:\s*(-?[0-9]{1,18})\s*[,}]")
+
+
+@functools.lru_cache(maxsize=512)
+def _key_decoder(key: tuple[str, ...]) -> Callable[[msgspec.Raw], tuple]:
     names = [f"part{number}" for number in range(len(key))]
     fields = [(name, _KeyPart | msgspec.UnsetType, msgspec.UNSET) for name in names]
     row = msgspec.defstruct(
         "Key", fields, rename=dict(zip(names, key, strict=True)), gc=False, frozen=True
     )
-    decode = msgspec.json.Decoder(list[row]).decode
-    return lambda records: [msgspec.structs.astuple(one) for one in decode(records)]
+    decode = msgspec.json.Decoder(row).decode
+    return lambda record: msgspec.structs.astuple(decode(record))
 
 
-def _whole_records(records: bytes) -> list[int]:
-    try:
-        rows = _decode_array(records)
-    except msgspec.DecodeError as error:
-        raise ValueError(f"the records are not an array ({error})") from None
+def _whole_records(rows: list[msgspec.Raw]) -> list[int]:
     if not all(memoryview(row)[:1] == b"{" for row in rows):
         raise ValueError("a record is not an object")
     return [int.from_bytes(hashlib.blake2b(row, digest_size=8).digest(), "big") for row in rows]

@@ -59,7 +59,7 @@ def read_feed(
         served = _fetch_next(client, endpoint, place, stats, seen, cancelled)
         stats.records += served.count
         stats.continue_from = served.continue_from or stats.continue_from
-        yield Page(reading=1, records=served.records, count=served.count)
+        yield Page(reading=1, rows=served.rows)
         if not served.has_more:
             return
         empty = 0 if served.count else empty + 1

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import msgspec
 
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.servicetitan.cancel import Cancellation
 from st_pipelines.servicetitan.client import Client
-from st_pipelines.servicetitan.envelope import Served, opener
+from st_pipelines.servicetitan.envelope import Served, array_of, opener
 from st_pipelines.servicetitan.errors import (
     BadRequest,
     ServiceTitanError,
@@ -32,13 +34,21 @@ class Page:
 
     Attributes:
         reading: 1, 2, ...; the first page with a higher number makes all earlier ones void.
-        records: the JSON array as served.
-        count: how many records.
+        rows: the records, each the bytes that were served.
     """
 
     reading: int
-    records: bytes
-    count: int
+    rows: list[msgspec.Raw] = field(repr=False)
+
+    @property
+    def records(self) -> bytes:
+        """A JSON array of the records."""
+        return array_of(self.rows)
+
+    @property
+    def count(self) -> int:
+        """How many records."""
+        return len(self.rows)
 
 
 class PageSource:

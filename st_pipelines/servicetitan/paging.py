@@ -101,7 +101,7 @@ def _read_once(
         for served in pages:
             tally.add(served)
             stats.records += served.count
-            yield Page(reading=reading, records=served.records, count=served.count)
+            yield Page(reading=reading, rows=served.rows)
     return proof.accepts(tally, chain, source.page_size)
 
 

@@ -12,13 +12,14 @@ repeated, in any order with others: the table ends the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
 import duckdb
+import msgspec
 
 from st_pipelines.catalog.model import Catalog, Endpoint, Field, StructOf
 from st_pipelines.warehouse import books
@@ -93,14 +94,18 @@ class Typed:
     staging: Staging
     rows: TypedRows
 
-    def add(self, records: bytes) -> None:
+    def add(self, records: bytes, rows: Sequence[msgspec.Raw] | None = None) -> None:
         """Takes in a page: a JSON array of objects, as served.
+
+        Args:
+            records: the array.
+            rows: its members, where they have been told apart already.
 
         Raises:
             MalformedRecords: it is something else.
             WarehouseFull: the disk is full.
         """
-        self.rows.add(self.staging.add(records))
+        self.rows.add(self.staging.add(records, rows))
 
     def return_to(self, mark: int) -> None:
         """Forgets all pages since a mark of `staging`: their reading starts over."""

@@ -13,7 +13,7 @@ import json
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -113,11 +113,12 @@ class Staging:
         """Records staged."""
         return sum(self._rows)
 
-    def add(self, records: bytes) -> list[Path]:
+    def add(self, records: bytes, rows: Sequence[msgspec.Raw] | None = None) -> list[Path]:
         """Stages a page.
 
         Args:
             records: a JSON array of objects, as served.
+            rows: its members, where they have been told apart already.
 
         Returns:
             Its file; nothing for a page without records.
@@ -128,16 +129,16 @@ class Staging:
             OSError: the folder is gone.
         """
         if self.endpoint.explode:
-            records = _exploded(records, self.endpoint)
-        rows = self._count_if_fitting(records)
-        if rows is None:
-            records, rows = self._fitted(records)
-        if not rows:
+            records, rows = _exploded(records, self.endpoint), None
+        count = self._count_if_fitting(records, rows)
+        if count is None:
+            records, count = self._fitted(records)
+        if not count:
             return []
         file = self.folder / f"{len(self.files):06}.json"
         _write(file, records)
         self.files.append(file)
-        self._rows.append(rows)
+        self._rows.append(count)
         return [file]
 
     def fit_all(self) -> None:
@@ -147,15 +148,18 @@ class Staging:
             records, _ = self._fitted(file.read_bytes(), trust=False)
             _write(file, records)
 
-    def _count_if_fitting(self, records: bytes) -> int | None:
+    def _count_if_fitting(
+        self, records: bytes, rows: Sequence[msgspec.Raw] | None = None
+    ) -> int | None:
         """Number of records if all are as the catalogue says, else None."""
         if self._may_be_inexact(records):
             return None
         try:
-            texts = _SPLIT.decode(records)
-            for text in texts:  # one by one: 5,000 decoded invoices would take 100 MB
-                self._decode(text)
-            return len(texts)
+            if rows is None:
+                rows = _SPLIT.decode(records)
+            for row in rows:  # one by one: 5,000 decoded invoices would take 100 MB
+                self._decode(row)
+            return len(rows)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
 

@@ -58,6 +58,28 @@ def test_a_bare_array_must_be_one_of_objects(endpoint, body):
         opener(endpoint(envelope="array"))(body)
 
 
+@pytest.mark.parametrize(
+    ("rows", "keys"),
+    [
+        (b'[{"id":7,"x":1},{"id":8}]', [7, 8]),
+        (b'[ { "id" : 7 , "x":1 } , {"id"\n:\t-8} ]', [7, -8]),
+        (b'[{"x":{"id":1},"id":7},{"id":8}]', [7, 8]),
+        (b'[{"x":"{\\"id\\":1,","id":7}]', [7]),
+        (b'[{"idle":1,"id":7}]', [7]),
+        (b'[{"id":7},{"id":9223372036854775807}]', [7, 2**63 - 1]),
+    ],
+)
+def test_an_id_is_found_wherever_it_stands(endpoint, rows, keys):
+    assert opener(endpoint())(b'{"data":' + rows + b"}").keys == keys
+
+
+@pytest.mark.parametrize("id_", [b"7.5", b'"7"', b"true"])
+def test_an_id_that_is_no_integer_is_not_taken_for_one(endpoint, id_):
+    served = opener(endpoint())(b'{"data":[{"id":7},{"id":' + id_ + b"}]}")
+    assert served.ascending is None
+    assert len(set(served.keys)) == 2
+
+
 def test_records_without_their_key_are_told_apart_by_their_content(endpoint):
     served = opener(endpoint())(b'{"data":[{"x":1},{"x":2},{"x":2}]}')
     assert served.count == 3
