@@ -114,7 +114,7 @@ class TypedRows:
             self._database = InMemory(self._folder)
             self.connection = self._database.connection
             self.connection.execute("SET threads = 1")  # the thread beside is the other core's work
-        limit_memory(self.connection, MEMORY)
+            limit_memory(self.connection, MEMORY)  # in one with rows it could be too small already
         self.connection.execute("SET TimeZone = 'UTC'")
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="typed")
         if self._beside is not None:

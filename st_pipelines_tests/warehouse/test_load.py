@@ -18,6 +18,7 @@ from st_pipelines.warehouse.connect import Warehouse
 from st_pipelines.warehouse.errors import WarehouseBusy, WarehouseFull, WarehouseUnusable
 from st_pipelines.warehouse.load import Typed, load
 from st_pipelines.warehouse.memory import limit_memory
+from st_pipelines.warehouse.typed import TypedRows
 from st_pipelines_tests.warehouse.making import (
     ENTRY,
     FIELDS,
@@ -339,6 +340,8 @@ def test_only_typing_has_its_memory_limited(place: Place) -> None:
         assert limit(typed.connection) == "381.4 MiB"
         typed.finish()
         assert limit(typed.connection) == default
+        with TypedRows(endpoint(), place.what(), staging.folder, name="fed", beside=typed):
+            assert limit(typed.connection) == default
 
 
 @pytest.mark.parametrize("name", ["id=77", "name=x", "_extra=1", "a'b [c]*"])
