@@ -30,8 +30,7 @@ from st_pipelines.servicetitan.client import Client
 from st_pipelines.servicetitan.errors import ServiceTitanError
 from st_pipelines.servicetitan.retry import NO_WAIT
 from st_pipelines_tests.conftest import NOW
-from st_pipelines_tests.reading import TIMEZONE, comparable, expected, job, records_of
-from st_pipelines_tests.test_extract_load import table_rows
+from st_pipelines_tests.reading import TIMEZONE, comparable, expected, job, records_of, table_rows
 
 PLAYED = int(os.environ.get("HISTORIES", "40"))
 """Of the 200 that .ci/run has played by `HISTORIES=200`; by hand a share of them is enough."""

@@ -10,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import duckdb
 from pydantic import SecretStr
 
 from st_pipelines.catalog.model import DataType, Endpoint, ListOf, Scalar, StructOf
@@ -75,6 +76,19 @@ def expected_rows(sandbox: Sandbox, endpoint: Endpoint) -> list[tuple]:
         tuple(expected(record.get(f.name), f.type) for f in endpoint.row_fields)
         for record in served(sandbox, endpoint)
     ]
+
+
+def table_rows(file: Path, endpoint: Endpoint, where: str = "true") -> list[tuple]:
+    columns = ", ".join(f'"{f.column}"' for f in endpoint.row_fields)
+    with duckdb.connect(str(file), read_only=True) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        sql = f"SELECT {columns} FROM {endpoint.table} WHERE {where}"
+        return connection.execute(sql).fetchall()
+
+
+def query(file: Path, sql: str) -> list[tuple]:
+    with duckdb.connect(str(file), read_only=True) as connection:
+        return connection.execute(sql).fetchall()
 
 
 def expected(value: Any, type_: DataType) -> Any:

@@ -22,8 +22,7 @@ from st_pipelines.warehouse.errors import WarehouseFull
 from st_pipelines.warehouse.publish import is_current, publish, read_copy
 from st_pipelines_tests import dying
 from st_pipelines_tests.dying import Point, Server, killed
-from st_pipelines_tests.reading import comparable, days, expected_rows, job
-from st_pipelines_tests.test_extract_load import table_rows
+from st_pipelines_tests.reading import comparable, days, expected_rows, job, table_rows
 
 TABLE = "crm.customers"
 EARLIER = days("2026-03-01", "2026-03-01", open_start=True)

@@ -20,8 +20,7 @@ from st_pipelines.extract_load import Job, LoadReport, extract_load, reconcile
 from st_pipelines.sandbox import answers
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.warehouse.adopt import adopt
-from st_pipelines_tests.reading import days, job
-from st_pipelines_tests.test_extract_load import query
+from st_pipelines_tests.reading import days, job, query
 
 JOBS = load_catalog()["jpm.jobs"]
 DAY = days("2026-03-10", "2026-03-10")

@@ -12,8 +12,7 @@ import pytest
 from st_pipelines.catalog.loader import load_catalog
 from st_pipelines.extract_load import Job, extract_load, reconcile
 from st_pipelines.sandbox.server import Sandbox
-from st_pipelines_tests.reading import days, job
-from st_pipelines_tests.test_extract_load import query
+from st_pipelines_tests.reading import days, job, query
 
 CUSTOMERS = load_catalog()["crm.customers"]
 ALL = days("2026-03-01", "2026-03-10", open_start=True)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from st_pipelines.cli import app, main
 from st_pipelines.definitions import build_definitions
 from st_pipelines.sandbox.server import Sandbox
-from st_pipelines_tests.test_extract_load import query
+from st_pipelines_tests.reading import query
 
 
 @pytest.fixture
