@@ -20,6 +20,7 @@ from st_pipelines.servicetitan.client import Client
 from st_pipelines.servicetitan.errors import BadRequest, TokenRepeated, WrongPath
 from st_pipelines.servicetitan.feeds import read_feed
 from st_pipelines.servicetitan.lookup import look_up
+from st_pipelines.servicetitan.pages import Page
 from st_pipelines.servicetitan.usage import ReadStats
 from st_pipelines.warehouse.books import FeedPlace
 from st_pipelines.warehouse.connect import Warehouse
@@ -110,7 +111,7 @@ class _Feed:
         try:
             for page in read_feed(self._client, self._listed.staging.endpoint, start, stats=stats):
                 if page.count:
-                    self._stage(page.records)
+                    self._stage(page)
         finally:
             self._stats.add(
                 requests=stats.requests, received=stats.bytes, token_requests=stats.token_requests
@@ -121,10 +122,10 @@ class _Feed:
             since=since, continue_from=stats.continue_from, loaded_at=self._load.loaded_at
         )
 
-    def _stage(self, records: bytes) -> None:
+    def _stage(self, page: Page) -> None:
         if self.typed is None:
             self.typed = self._open()
-        self.typed.add(records)
+        self.typed.add(page.records, page.rows)
 
     def _open(self) -> Typed:
         endpoint, beside = self._listed.staging.endpoint, self._listed.rows
