@@ -10,24 +10,21 @@ import json
 import os
 import shlex
 import signal
-import sqlite3
 import subprocess
 import sys
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 from dagster._core.events import RunFailureReason
 from rich.console import Console
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
 
 from st_pipelines.days import local_day
 from st_pipelines.definitions import build_definitions
 from st_pipelines.demo_report import ApiOutcome, Progress, print_summary, progress_logger
+from st_pipelines.engines import make_events_cheap
 from st_pipelines.processes import child, free_port
 from st_pipelines.unfinished import range_tags
 from st_pipelines.warehouse.connect import Warehouse
@@ -106,7 +103,7 @@ class Demo:
         for key in definitions.resolve_all_asset_keys():
             by_api.setdefault(key.path[1], []).append(key)
         outcomes = []
-        event.listen(Engine, "connect", without_waiting_for_the_disk)
+        make_events_cheap()
         with dg.DagsterInstance.get() as instance, Progress(self.console, by_api) as progress:
             for api, keys in sorted(by_api.items()):
                 with progress.of(api, len(keys)):
@@ -197,12 +194,3 @@ def _was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
         and event.job_failure_data.failure_reason == RunFailureReason.UNEXPECTED_TERMINATION
         for event in result.all_events
     )
-
-
-def without_waiting_for_the_disk(connection: Any, _record: object) -> None:
-    """Dagster commits each of some 8,000 events by itself, and a disk takes 15 ms for each.
-
-    The demo's history of runs is the only thing at stake, and only if the power fails.
-    """
-    if isinstance(connection, sqlite3.Connection):
-        connection.execute("PRAGMA synchronous = OFF")

@@ -10,18 +10,17 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from st_pipelines.demo import without_waiting_for_the_disk
+from st_pipelines.engines import make_events_cheap
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.servicetitan.client import Client
 from st_pipelines.servicetitan.retry import NO_WAIT
 from st_pipelines_tests.daemon import TABLES, Daemon, at, one_event_log
 
 os.environ["DAGSTER_DISABLE_TELEMETRY"] = "yes"
+make_events_cheap()
 
 NOW = datetime(2026, 3, 10, 15, 30, tzinfo=timezone.utc)
 
@@ -56,7 +55,6 @@ def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
     )
     monkeypatch.setattr("st_pipelines.sensors.asking._PATIENCE", NO_WAIT)
     monkeypatch.setattr("st_pipelines.failures.FIRST_DELAY", 0)
-    event.listen(Engine, "connect", without_waiting_for_the_disk)
     with (
         Sandbox(customers=8, history_days=20, now=at(5, 9), requests_per_second=1e9) as sandbox,
         dg.DagsterInstance.local_temp(str(tmp_path), overrides=one_event_log(tmp_path)) as instance,
