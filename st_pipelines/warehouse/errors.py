@@ -4,6 +4,8 @@ WarehouseError
 ├── WarehouseBusy      another process holds the file and did not let go in time
 ├── WarehouseUnusable  the place cannot be written, or what is there is no DuckDB database
 └── WarehouseFull      the disk is full
+
+MalformedRecords       what was served as records is none
 """
 
 from __future__ import annotations

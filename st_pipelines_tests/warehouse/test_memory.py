@@ -22,6 +22,7 @@ def _none_is_kept() -> Iterator[None]:
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[duckdb.DuckDBPyConnection]:
     """Those that were opened anew."""
+    memory.usual_memory()  # asks a database of its own, once in a process
     connect, found = duckdb.connect, []
 
     def counting() -> duckdb.DuckDBPyConnection:
@@ -84,6 +85,10 @@ def test_one_that_used_its_folder_cannot_have_another(opened: list[object], tmp_
     assert setting(second, "temp_directory") == str(tmp_path / "b")
 
 
+@pytest.mark.skipif(
+    duckdb.__version__.startswith("1."),
+    reason="a child that uses DuckDB 1 dies at its end, also where only it was imported before",
+)
 def test_a_forked_process_ends_well(tmp_path: Path) -> None:
     script = f"""
 import os, sys
