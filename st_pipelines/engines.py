@@ -40,7 +40,7 @@ def _one_a_file(create_engine: Callable[..., Engine]) -> Callable[..., Engine]:
     made: dict[str, Engine] = {}
 
     def shared(url: str, **options: Any) -> Engine:
-        key = repr((url, sorted(options.items(), key=lambda option: option[0])))
+        key = repr((url, options))
         return made.get(key) or made.setdefault(key, create_engine(url, **options))
 
     return shared

@@ -30,7 +30,7 @@ from st_pipelines.servicetitan.client import Client
 from st_pipelines.servicetitan.errors import ServiceTitanError
 from st_pipelines.servicetitan.retry import NO_WAIT
 from st_pipelines_tests.conftest import NOW
-from st_pipelines_tests.reading import TIMEZONE, comparable, expected, job, records_of, table_rows
+from st_pipelines_tests.reading import TIMEZONE, comparable, job, records_of, rows_of, table_rows
 
 PLAYED = int(os.environ.get("HISTORIES", "40"))
 """Of the 200 that .ci/run has played by `HISTORIES=200`; by hand a share of them is enough."""
@@ -212,10 +212,8 @@ class Life:
 
     def differences(self) -> tuple[list[str], list[str]]:
         """Rows that the source has and the table lacks, and the other way round."""
-        wanted = comparable(
-            tuple(expected(record.get(f.name), f.type) for f in self.endpoint.row_fields)
-            for record in records_of(self.sandbox, self.endpoint)
-        )
+        records = records_of(self.sandbox, self.endpoint)
+        wanted = comparable(rows_of(records, self.endpoint.row_fields))
         present = comparable(table_rows(self.file, self.endpoint, "_deleted_at IS NULL"))
         missing, surplus = list(wanted), []
         for row in present:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 from pydantic import SecretStr
 
-from st_pipelines.catalog.model import DataType, Endpoint, ListOf, Scalar, StructOf
+from st_pipelines.catalog.model import DataType, Endpoint, Field, ListOf, Scalar, StructOf
 from st_pipelines.days import Days
 from st_pipelines.extract_load import Job
 from st_pipelines.sandbox.server import Sandbox
@@ -72,14 +72,18 @@ def _records(endpoint: Endpoint, texts: Iterable[bytes]) -> list[dict[str, Any]]
 
 
 def expected_rows(sandbox: Sandbox, endpoint: Endpoint) -> list[tuple]:
-    return [
-        tuple(expected(record.get(f.name), f.type) for f in endpoint.row_fields)
-        for record in served(sandbox, endpoint)
-    ]
+    return rows_of(served(sandbox, endpoint), endpoint.row_fields)
 
 
-def table_rows(file: Path, endpoint: Endpoint, where: str = "true") -> list[tuple]:
-    columns = ", ".join(f'"{f.column}"' for f in endpoint.row_fields)
+def rows_of(records: Iterable[dict[str, Any]], fields: Sequence[Field]) -> list[tuple]:
+    """What the columns of `fields` are to hold of records."""
+    return [tuple(expected(record.get(f.name), f.type) for f in fields) for record in records]
+
+
+def table_rows(
+    file: Path, endpoint: Endpoint, where: str = "true", fields: Sequence[Field] | None = None
+) -> list[tuple]:
+    columns = ", ".join(f'"{f.column}"' for f in fields or endpoint.row_fields)
     with duckdb.connect(str(file), read_only=True) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         sql = f"SELECT {columns} FROM {endpoint.table} WHERE {where}"

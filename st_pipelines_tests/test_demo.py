@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -21,14 +20,7 @@ from st_pipelines.catalog.loader import load_catalog
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.selection import select
 from st_pipelines_tests.commands import COMMAND, contents, processes_of, run
-from st_pipelines_tests.reading import (
-    comparable,
-    expected,
-    expected_rows,
-    query,
-    records_of,
-    table_rows,
-)
+from st_pipelines_tests.reading import comparable, query, records_of, rows_of, served, table_rows
 
 DEMO = ("demo", "--days", "1", "--customers", "30", "--warehouse", "data/small.duckdb")
 
@@ -186,12 +178,11 @@ def test_every_value_of_every_column_is_what_the_sandbox_holds(
     demo: tuple[Path, subprocess.CompletedProcess[str]], company: Sandbox, table: str
 ) -> None:
     file, endpoint = demo[0], load_catalog()[table]
-    wanted = expected_rows(company, endpoint)
-    assert wanted, "an endpoint without records proves nothing"
     fed = endpoint.export.adds if endpoint.export else ()
-    listed = [n for n, field in enumerate(endpoint.row_fields) if field.name not in fed]
-    loaded = table_rows(file, endpoint)
-    assert comparable(_only(listed, loaded)) == comparable(_only(listed, wanted))
+    listed = [field for field in endpoint.row_fields if field.name not in fed]
+    wanted = rows_of(served(company, endpoint), listed)
+    assert wanted, "an endpoint without records proves nothing"
+    assert comparable(table_rows(file, endpoint, fields=listed)) == comparable(wanted)
     assert query(file, f"SELECT count(*) FROM {table} WHERE _extra IS NOT NULL") == [(0,)]
 
 
@@ -204,19 +195,10 @@ def test_what_only_an_export_tells_is_told_of_what_it_has_shown(
     """The feed is read on from the first load: it shows what changed on the demo's last day."""
     file, endpoint = demo[0], load_catalog()[table]
     assert endpoint.export
-    names = (*endpoint.key, *endpoint.export.adds)
-    fields = [endpoint.column(name) for name in names]
-    positions = [endpoint.row_fields.index(field) for field in fields]
-    told = {
-        repr([expected(record.get(field.name), field.type) for field in fields])
-        for record in records_of(company, endpoint)
-    }
-    for row in _only(positions, table_rows(file, endpoint)):
-        assert set(row[len(endpoint.key) :]) == {None} or repr(list(row)) in told
-
-
-def _only(positions: Sequence[int], rows: Iterable[tuple]) -> list[tuple]:
-    return [tuple(row[position] for position in positions) for row in rows]
+    fields = [endpoint.column(name) for name in (*endpoint.key, *endpoint.export.adds)]
+    told = set(comparable(rows_of(records_of(company, endpoint), fields)))
+    for row in table_rows(file, endpoint, fields=fields):
+        assert set(row[len(endpoint.key) :]) == {None} or comparable([row])[0] in told
 
 
 def test_the_warehouse_tells_an_analyst_what_is_in_it(

@@ -28,9 +28,9 @@ OWN_COLUMNS = {
     EXTRA: "JSON",
 }
 
-# DuckDB 1 reads a JSON number into a wide DECIMAL by way of a double times a power of ten and
-# gets 999999999999.99 wrong; as text it is exact. DuckDB 2 reads the digits themselves.
-_STAGE_DECIMALS_AS_TEXT = version("duckdb").startswith("1.")
+DUCKDB_1 = version("duckdb").startswith("1.")
+"""It reads a JSON number into a wide DECIMAL by way of a double times a power of ten and gets
+999999999999.99 wrong; as text it is exact. DuckDB 2 reads the digits themselves."""
 
 
 def quote(identifier: str) -> str:
@@ -62,7 +62,7 @@ def columns_of(endpoint: Endpoint) -> dict[str, str]:
 def staged_type(type_: DataType) -> str:
     """The type by which `read_json` reads a staged field, with the members as served."""
     if type_ == Scalar("DECIMAL"):
-        return "VARCHAR" if _STAGE_DECIMALS_AS_TEXT else DECIMAL
+        return "VARCHAR" if DUCKDB_1 else DECIMAL
     return _served_type(type_, staged_type)
 
 

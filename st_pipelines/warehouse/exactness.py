@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-import duckdb
-
 from st_pipelines.catalog.model import DataType, Field, ListOf, Scalar, StructOf
+from st_pipelines.warehouse.columns import DUCKDB_1
 
 _SHAPE = bytes(
     ord("0") if byte in b"0123456789" else byte if byte in b".-" else
@@ -48,7 +47,7 @@ class Exactness:
         exact = {name for name, type_ in scalars if type_ != Scalar("DOUBLE")}
         doubles = {name for name, type_ in scalars if type_ == Scalar("DOUBLE")}
         self._doubles = frozenset(name.encode() for name in doubles - exact)
-        self._through_doubles = self._has_json or duckdb.__version__.startswith("1.")
+        self._through_doubles = self._has_json or DUCKDB_1
 
     def may_be_inexact(self, records: bytes) -> bool:
         """Whether to look at the records of this page one by one."""

@@ -9,6 +9,7 @@ import duckdb
 import pytest
 
 from st_pipelines.warehouse import memory
+from st_pipelines.warehouse.columns import DUCKDB_1
 from st_pipelines.warehouse.memory import InMemory
 
 
@@ -86,7 +87,7 @@ def test_one_that_used_its_folder_cannot_have_another(opened: list[object], tmp_
 
 
 @pytest.mark.skipif(
-    duckdb.__version__.startswith("1."),
+    DUCKDB_1,
     reason="a child that uses DuckDB 1 dies at its end, also where only it was imported before",
 )
 def test_a_forked_process_ends_well(tmp_path: Path) -> None:
