@@ -85,20 +85,20 @@ class Daemon:
     def tick_schedule(
         self, name: str, moment: datetime, *, run: bool = True
     ) -> Sequence[dg.RunRequest]:
-        with freeze_time(self.now):
-            context = dg.build_schedule_context(
-                instance=self.instance, scheduled_execution_time=moment,
-                repository_def=self.repository,
-            )  # fmt: skip
+        context = dg.build_schedule_context(
+            self.instance, scheduled_execution_time=moment, repository_def=self.repository
+        )
+        # left open, it names its instance to later tests whenever it is collected as garbage
+        with freeze_time(self.now), context:
             data = self.repository.get_schedule_def(name).evaluate_tick(context)
         return self._do(name, data.run_requests or (), data.skip_message, run=run)
 
     def tick_sensor(self, name: str, *, run: bool = True) -> Sequence[dg.RunRequest]:
-        with freeze_time(self.now):
-            context = dg.build_sensor_context(
-                instance=self.instance, cursor=self.cursors.get(name),
-                repository_def=self.repository, sensor_name=name,
-            )  # fmt: skip
+        context = dg.build_sensor_context(
+            instance=self.instance, cursor=self.cursors.get(name),
+            repository_def=self.repository, sensor_name=name,
+        )  # fmt: skip
+        with freeze_time(self.now), context:
             data = self.repository.get_sensor_def(name).evaluate_tick(context)
         self.cursors[name] = data.cursor or self.cursors.get(name)
         return self._do(name, data.run_requests or (), data.skip_message, run=run)
