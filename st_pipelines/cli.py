@@ -21,6 +21,7 @@ from st_pipelines.sandbox.kinds import DEFECTS, KINDS
 from st_pipelines.servicetitan.errors import ServiceTitanError
 from st_pipelines.settings.environments import environment_name
 from st_pipelines.sources.errors import SettingsError
+from st_pipelines.tables import show
 from st_pipelines.warehouse.errors import WarehouseError
 
 app = typer.Typer(
@@ -106,9 +107,11 @@ def sandbox(
 ) -> None:
     """Run a ServiceTitan on this machine, until Ctrl-C.
 
-    With --fault it answers some requests wrongly, by seed and number of the request; with --churn
-    it creates, changes, ties, deactivates, deletes and revives records while they are read; with
-    --defect the app is set up wrongly, for practising docs/setup.md.
+    With --fault it answers some requests wrongly, by seed and number of the request.
+
+    With --churn it creates, changes, ties, deactivates and deletes records while they are read.
+
+    With --defect the app is set up wrongly, for practising docs/setup.md.
     """
     from st_pipelines.sandbox.faults import read_faults
     from st_pipelines.sandbox.server import serve
@@ -158,7 +161,7 @@ def endpoints(api: Api = None, format: Format = "table") -> None:
     if format == "json":
         typer.echo(listing.as_json(catalog, api))
     else:
-        Console().print(listing.as_table(catalog, api))
+        show(Console(), listing.as_table(catalog, api))
 
 
 @app.command()
@@ -227,7 +230,7 @@ def catalog_left_out(format: Format = "table") -> None:
     if format == "json":
         typer.echo(listing.left_out_as_json(load_catalog()))
     else:
-        Console().print(listing.left_out_as_table(load_catalog()))
+        show(Console(), listing.left_out_as_table(load_catalog()))
 
 
 @catalog_app.command("adopt")

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from st_pipelines import tables
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.cli_options import Environment, Select, one_of
 from st_pipelines.settings.environments import EnvironmentName, environment_name
@@ -84,7 +85,7 @@ def scopes(
         typer.echo(mapping.as_json(endpoints, against))
     else:
         console = Console()
-        console.print(mapping.as_table(endpoints, against))
+        tables.show(console, mapping.as_table(endpoints, against))
         for line in mapping.differences(against):
             console.print(escape(line), highlight=False, soft_wrap=True)
 
@@ -114,7 +115,7 @@ def check(
     with _warnings_not_logged():
         shown = settings_report.shown(named) if show else None
         if shown and format == "table":
-            console.print(report.as_table(shown))
+            tables.show(console, report.as_table(shown))
         for finding in steps.check(subject):
             findings.append(finding)
             if format == "table":

@@ -83,16 +83,15 @@ def as_json(endpoints: Collection[Endpoint], against: Compared | None) -> str:
 
 
 def as_table(endpoints: Collection[Endpoint], against: Compared | None) -> Table:
-    """A line a scope, grouped by API; with a token also whether it has it."""
+    """A line a scope, in the order of the APIs; with a token also whether it has it."""
     scopes = len(needed(endpoints))
     title = f"{scopes} scope{'' if scopes == 1 else 's'} to tick"
     table = Table(title=title, title_justify="left")
-    for heading in ("API", "scope", *(("token",) if against else ()), "tables"):
-        table.add_column(heading, overflow="fold")
+    for heading in ("scope", "API", *(("token",) if against else ()), "tables"):
+        table.add_column(heading, no_wrap=heading != "tables")
     for api, scopes in by_api(endpoints).items():
-        for number, (scope, tables) in enumerate(scopes.items()):
+        for scope, tables in scopes.items():
             token = () if against is None else ("missing" if scope in against.missing else "✅",)
-            name = "" if number else api
-            table.add_row(name, scope, *token, ", ".join(tables))
+            table.add_row(scope, api, *token, ", ".join(tables))
         table.add_section()
     return table

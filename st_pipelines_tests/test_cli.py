@@ -28,11 +28,19 @@ def test_endpoints_lists_the_catalogue_as_json() -> None:
     assert columns["job_number"] == ("VARCHAR", "jobNumber")
 
 
-def test_endpoints_of_one_api_fit_a_terminal() -> None:
-    result = run("endpoints", "--api", "jbce", env={**os.environ, "COLUMNS": "160"})
-    assert result.returncode == 0
-    assert "jbce/call_reasons" in result.stdout
-    assert "tn.jbce.callreasons:r" in result.stdout
+@pytest.mark.parametrize("columns", [60, 80, 120, 160])
+def test_names_and_paths_stay_whole_in_a_terminal_of_any_width(columns: int) -> None:
+    of_the_width = {"env": {**os.environ, "COLUMNS": str(columns)}}
+    listed = run("endpoints", "--api", "jbce", **of_the_width).stdout
+    assert "<environment>/jbce/call_reasons" in listed
+    assert "tn.jbce.callreasons:r" in listed
+    assert "/jbce/v2/tenant/{tenant}/call-reasons" in listed
+    assert "1 " in listed.splitlines()[0]
+    ticked = run("scopes", **of_the_width).stdout
+    assert "accounting.credit_memos_credit_memo_items" in ticked
+    assert "tn.dis.appointmentassignments:r" in ticked
+    assert "{booking_provider}/bookings/{id}" in run("catalog", "left-out", **of_the_width).stdout
+    assert ("┃" in ticked) is (columns >= 120), "a table where it fits"
 
 
 def test_an_unknown_api_is_an_error_that_lists_the_known_ones() -> None:

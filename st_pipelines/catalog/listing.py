@@ -21,12 +21,12 @@ def as_table(catalog: Catalog, api: str | None = None) -> Table:
     """A line an endpoint; of the columns only their number."""
     listed = [e for e in catalog if api in (None, e.api)]
     table = Table(title=f"{len(listed)} endpoints", title_justify="left")
-    for heading in ("asset", "table", "kind", "cursor", "key", "columns", "scope", "path"):
-        table.add_column(heading, overflow="fold")
+    for heading in ("table", "asset", "kind", "cursor", "key", "columns", "scope", "path"):
+        table.add_column(heading, no_wrap=True)
     for endpoint in listed:
         table.add_row(
-            f"<environment>/{endpoint.api}/{endpoint.name}",
             endpoint.table,
+            f"<environment>/{endpoint.api}/{endpoint.name}",
             endpoint.kind,
             endpoint.cursor or "",
             ", ".join(endpoint.key) or "(whole record)",
@@ -47,8 +47,8 @@ def left_out_as_json(catalog: Catalog) -> str:
 def left_out_as_table(catalog: Catalog) -> Table:
     """A line an operation."""
     table = Table(title=f"{len(catalog.left_out)} operations left out", title_justify="left")
-    for heading in ("path", "reason"):
-        table.add_column(heading, overflow="fold")
+    table.add_column("path", no_wrap=True)
+    table.add_column("reason")
     for operation in catalog.left_out:
         table.add_row(operation.path, operation.reason)
     return table

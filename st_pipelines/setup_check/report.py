@@ -41,6 +41,7 @@ def as_json(environment: str, findings: Sequence[Finding], shown: Shown | None =
 def as_table(shown: Shown) -> Table:
     """Each setting with its value, masked where it is a secret, and its source."""
     table = Table("setting", "value", "source")
+    table.columns[0].no_wrap = True
     for one in shown.settings:
         table.add_row(escape(one.name), escape(one.value), escape(one.source))
     return table

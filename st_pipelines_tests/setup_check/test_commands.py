@@ -102,8 +102,8 @@ def test_the_differences_are_told_with_those_that_write_first() -> None:
 def test_a_table_of_scopes_marks_what_the_token_lacks(portal: Portal) -> None:
     portal("scope-missing:tn.jpm.jobs:r")
     done = run("scopes", "--environment", "production", "--select", "jpm.jobs,jpm.job_types")
-    assert "│ jpm │ tn.jpm.jobtypes:r │ ✅" in done.stdout
-    assert "│     │ tn.jpm.jobs:r     │ missing │ jpm.jobs" in done.stdout
+    assert "│ tn.jpm.jobtypes:r │ jpm │ ✅" in done.stdout
+    assert "│ tn.jpm.jobs:r     │ jpm │ missing │ jpm.jobs" in done.stdout
     assert "missing, tick: tn.jpm.jobs:r\n" in done.stdout
 
 

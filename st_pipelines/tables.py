@@ -1,0 +1,39 @@
+"""Tables in a terminal of any width."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+_UNLIMITED = 10_000
+
+
+def show(console: Console, table: Table) -> None:
+    """Prints a table; where it would break words in pieces, a paragraph for each row instead.
+
+    A paragraph is the row's first cell, then the other cells that are not empty, each after its
+    heading.
+    """
+    options = console.options.update(max_width=_UNLIMITED)
+    if console.measure(table, options=options).minimum <= console.width:
+        console.print(table)
+        return
+    if table.title:
+        console.print(table.title, style="italic")
+    headings = [str(column.header) for column in table.columns]
+    for cells in zip(*(column.cells for column in table.columns), strict=True):
+        first, *others = (_text(cell) for cell in cells)
+        first.stylize("bold")
+        console.print(first, soft_wrap=True)
+        told = [
+            Text(f"{heading} ", style="dim").append_text(cell)
+            for heading, cell in zip(headings[1:], others, strict=True)
+            if cell.plain
+        ]
+        console.print(Padding(Text(", ").join(told), (0, 0, 0, 2)))
+
+
+def _text(cell: object) -> Text:
+    return cell.copy() if isinstance(cell, Text) else Text.from_markup(str(cell))
