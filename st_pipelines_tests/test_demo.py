@@ -80,6 +80,18 @@ def test_the_demo_ends_with_commands_that_work(
     assert "st-pipelines demo --ui --no-load --warehouse data/small.duckdb" in result.stdout
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/coming-from.md"])
+def test_the_queries_of_the_guides_run_on_the_demo(
+    demo: tuple[Path, subprocess.CompletedProcess[str]], page: str
+) -> None:
+    text = (Path(__file__).parents[1] / page).read_text(encoding="utf-8")
+    queries = re.findall(r"```sql\n(.*?)```", text, re.DOTALL)
+    assert queries
+    with duckdb.connect(str(demo[0]), read_only=True) as connection:
+        for text in queries:
+            connection.execute(text)
+
+
 def test_the_demo_run_again_changes_no_row_count(
     demo: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
