@@ -300,6 +300,32 @@ def page_of(raws: list[bytes]) -> Any:
     return answers.json_response(body)
 
 
+def test_a_record_that_changes_parts_while_both_are_read_is_not_marked(
+    own_sandbox: Sandbox, loading: Job
+) -> None:
+    bills = load_catalog()["accounting.ap_bills"]
+    extract_load(loading, bills, ALL)
+    records = own_sandbox.world.records(bills.table)
+    moved, gone = [r["id"] for r in records if r["billType"] == "ApBill"][-2:]
+    own_sandbox.world.delete(bills.table, gone)
+    asked_for: list[str] = []
+
+    def move_over(request: Request) -> None:
+        asked_for.append(request.query_params.get("billType", ""))
+        if asked_for.count("ApBill") == 1:  # the Procurement ones have been served
+            own_sandbox.world.change(bills.table, moved, billType="Procurement")
+
+    own_sandbox.faults.append(move_over)
+    report = reconcile(loading, bills)
+    assert asked_for[:1] == ["Procurement"]
+    assert rows(loading, "bill_type", f"id = {moved}", bills.table) == [("Procurement",)]
+    assert (state(loading, moved, bills.table), state(loading, gone, bills.table)) == (
+        "there", "deleted",
+    )  # fmt: skip
+    assert report is not None
+    assert report.counts.deleted == 1
+
+
 def without(sandbox: Sandbox, hidden: set[int]) -> Callable[[Request], Any]:
     """A list of jobs that does not serve some of them."""
 

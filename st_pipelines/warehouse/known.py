@@ -62,7 +62,9 @@ def known(typed: TypedRows, warehouse: Warehouse, endpoint: Endpoint, load: Load
             if endpoint.export
             else None
         )
-        wanted = can_look_up(endpoint) and not load.replaces  # else the reading itself tells
+        # A reading of everything tells by itself, unless it is of parts: what goes over from one
+        # that is not yet read to one that is, is in neither.
+        wanted = can_look_up(endpoint) and (not load.replaces or bool(endpoint.variants))
         missing = _missing(typed, endpoint, load) if wanted else ()
         if witness is None and can_look_up(endpoint):
             witness = _other_witness(endpoint, typed, load, missing)
