@@ -44,13 +44,15 @@ class Days:
     def window(self, now: datetime) -> Window:
         """From local midnight to the next local midnight, in UTC: 23 or 25 hours on some days.
 
-        It ends at `now` at the latest, as only a window that has ended can be read completely.
+        It ends at `now` at the latest, as only a window that has ended can be read completely:
+        at its last whole second, for whether filters take fractions is not documented.
 
         Raises:
             ValueError: the range has not begun.
         """
         start = midnight(self.first, self.timezone)
-        end = min(midnight(self.last + timedelta(days=1), self.timezone), now)
+        ended = now.replace(microsecond=0)
+        end = min(midnight(self.last + timedelta(days=1), self.timezone), ended)
         if end <= start:
             raise ValueError(f"{self.first} has not begun in {self.timezone}")
         return Window(start=None if self.open_start else start, end=end)

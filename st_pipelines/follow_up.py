@@ -17,8 +17,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import datetime
 
 from st_pipelines.servicetitan.client import Client
-from st_pipelines.servicetitan.errors import BadRequest, TokenRepeated, WrongPath
-from st_pipelines.servicetitan.feeds import read_feed
+from st_pipelines.servicetitan.feeds import MAY_BE_STALE, read_feed
 from st_pipelines.servicetitan.lookup import look_up
 from st_pipelines.servicetitan.pages import Page
 from st_pipelines.servicetitan.usage import ReadStats
@@ -100,8 +99,7 @@ class _Feed:
             return self._read_from(start, since=start)
         try:
             return self._read_from(place.continue_from, since=place.since) or place
-        except (BadRequest, WrongPath, TokenRepeated):
-            # How long a token is good for, and how a stale one is answered, is not stated.
+        except MAY_BE_STALE:
             return self._read_from(place.loaded_at - CLOCKS_DIFFER, since=place.since)
 
     def _read_from(

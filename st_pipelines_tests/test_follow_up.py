@@ -300,6 +300,45 @@ def page_of(raws: list[bytes]) -> Any:
     return answers.json_response(body)
 
 
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 500])
+def test_a_token_that_is_no_longer_good_does_not_stop_loads(
+    own_sandbox: Sandbox, loading: Job, status: int
+) -> None:
+    extract_load(loading, JOBS, ALL)
+    (place,) = query(loading.warehouse.path, "SELECT continue_from FROM _st.feeds")
+    own_sandbox.faults.append(
+        lambda request: (
+            answers.json_response(b"{}", status)
+            if request.query_params.get("from") == place[0]
+            else None
+        )
+    )
+    for _ in range(2):
+        extract_load(loading, JOBS, DAY)
+    assert date.fromisoformat(asked(own_sandbox, "/export/jobs")[-1]["from"])
+
+
+def test_half_a_character_is_loaded_with_the_text_around_it(
+    own_sandbox: Sandbox, loading: Job
+) -> None:
+    (job_id,) = some_ids(own_sandbox, "jpm.jobs", 1)
+
+    def cut_off(request: Request) -> Any:
+        if not request.url.path.endswith("/jobs") or "/export/" in request.url.path:
+            return None
+        raws = own_sandbox.world.raw("jpm.jobs")
+        cut = b'{"summary":"cut off \\ud83d",'
+        return page_of(
+            [cut + r[1:] if json.loads(r)["id"] == job_id else r for r in raws if b"summary" in r]
+        )
+
+    own_sandbox.faults.append(cut_off)
+    extract_load(loading, JOBS, ALL)
+    [(summary, extra)] = rows(loading, "summary, _extra::VARCHAR", f"id = {job_id}")
+    assert "(lone surrogates)" in extra
+    assert json.loads(extra)["(lone surrogates)"].startswith('{"summary":"cut off \\ud83d",')
+
+
 def test_a_record_that_changes_parts_while_both_are_read_is_not_marked(
     own_sandbox: Sandbox, loading: Job
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -26,6 +27,8 @@ from st_pipelines.servicetitan.usage import ReadStats
 
 if TYPE_CHECKING:
     from st_pipelines.sensors.changes import Place
+
+_log = logging.getLogger(__name__)
 
 SECONDS = 40.0
 """A tick that takes longer goes on with the next one; Dagster ends a tick after 60."""
@@ -128,3 +131,6 @@ def _note(answers: Answers, table: str, future: Future[Look]) -> None:
         answers.failed[table] = str(error)
         if len(answers.failed) >= _MOST_FAILED and not answers.looks:
             answers.stopped = f"stopped after {_MOST_FAILED} failures and no answer: {error}"
+    except Exception as error:  # of one table, and no reason to ask none of the others
+        _log.exception("%s could not be asked", table)
+        answers.failed[table] = f"{type(error).__name__}, see the log"

@@ -36,6 +36,7 @@ from st_pipelines.servicetitan.retry import told_wait
 from st_pipelines.servicetitan.transport import Answer, Asked
 from st_pipelines.servicetitan.troubles import trouble
 
+_DATA = re.compile(rb'[{}\[\]"]')
 _TRACE_ID = re.compile(r"[\w|:.\-]{1,100}", re.ASCII)
 
 
@@ -123,12 +124,13 @@ def unexpected(asked: Asked, answer: Answer, problem: str) -> UnexpectedAnswer:
         problem: what is wrong with it, in words of our own.
 
     Returns:
-        An error that is not raised yet. It quotes the body only where that is no JSON, because
-        a record may hold a customer's data.
+        An error that is not raised yet. It quotes only a web page's title or a plain sentence, as
+        a record may hold a customer's data, and what answers a token request a token.
     """
-    is_json = answer.body[:1] in (b"{", b"[")
-    text = "" if is_json else said(asked, answer).text
+    text = said(asked, answer).text
     page = text.startswith(WEB_PAGE)
+    if not page and (asked.method == "POST" or _DATA.search(answer.body)):
+        text = ""
     return UnexpectedAnswer(
         f"answered {answer.status}, but {problem}{text and ': '}{text}",
         method=asked.method,

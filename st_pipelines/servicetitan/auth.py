@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import msgspec
 import requests
@@ -54,7 +55,7 @@ class Token:
 
 class _TokenAnswer(msgspec.Struct):
     access_token: str
-    expires_in: float | str | None = None
+    expires_in: Any = None
 
 
 class TokenSource:
@@ -262,9 +263,9 @@ def _refused(connection: Connection, asked: Asked, answer: Answer) -> Authentica
     )
 
 
-def _seconds(expires_in: float | str | None) -> float:
+def _seconds(expires_in: Any) -> float:
     """The lifetime as served; the documented one where it cannot be read."""
     try:
-        return _LIFETIME if expires_in is None else float(expires_in)
-    except ValueError:
+        return _LIFETIME if isinstance(expires_in, bool) else float(expires_in)
+    except (TypeError, ValueError):
         return _LIFETIME

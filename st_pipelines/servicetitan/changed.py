@@ -10,11 +10,11 @@ from typing import Any
 
 import msgspec
 
+from st_pipelines import surrogates
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.servicetitan.cancel import Cancellation
 from st_pipelines.servicetitan.client import Client
-from st_pipelines.servicetitan.errors import BadRequest, TokenRepeated, WrongPath
-from st_pipelines.servicetitan.feeds import read_feed
+from st_pipelines.servicetitan.feeds import MAY_BE_STALE, read_feed
 from st_pipelines.servicetitan.pages import PageSource
 from st_pipelines.servicetitan.usage import ReadStats
 from st_pipelines.servicetitan.window import Window
@@ -90,10 +90,9 @@ def _look_at_feed(
     read_on = functools.partial(_read_on, client, endpoint, before, stats, cancelled)
     try:
         return read_on(before.token or before.since)
-    except (BadRequest, WrongPath, TokenRepeated):
+    except MAY_BE_STALE:
         if before.token is None:
             raise
-        # How long a token is good for, and how a stale one is answered, is not stated.
         return read_on(before.since)
 
 
@@ -127,7 +126,10 @@ def _read_on(
 def _any_since(records: bytes, endpoint: Endpoint, before: Look) -> bool:
     """Whether a record is not older. One without a time is new if it comes after a token."""
     path = (endpoint.cursor or "").split(".")
-    found = msgspec.json.decode(records)
+    try:
+        found = msgspec.json.decode(surrogates.replaced(records))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return True  # a load makes more of it
     if endpoint.explode is not None:
         found = [
             member

@@ -9,6 +9,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 import requests
 
+from st_pipelines import surrogates
 from st_pipelines.servicetitan import answers
 from st_pipelines.servicetitan.auth import Token, TokenSource, token_source_for
 from st_pipelines.servicetitan.cancel import Cancellation
@@ -204,7 +205,7 @@ class Client:
 
 def _require_json(body: bytes) -> bytes:
     try:
-        msgspec.json.decode(body, type=msgspec.Raw)
+        msgspec.json.decode(surrogates.replaced(body), type=msgspec.Raw)
     except msgspec.DecodeError:
         raise ValueError("the body is not JSON") from None
     return body

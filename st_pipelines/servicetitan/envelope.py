@@ -12,11 +12,14 @@ import itertools
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import msgspec
 
+from st_pipelines import surrogates
 from st_pipelines.catalog.model import Endpoint
 
+_T = TypeVar("_T")
 _KeyPart = int | float | str | bool | None
 
 
@@ -86,11 +89,13 @@ _decode_envelope = msgspec.json.Decoder(_Envelope, strict=False).decode
 _decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
-def opener(endpoint: Endpoint) -> Callable[[bytes], Served]:
+def opener(endpoint: Endpoint, *, first: bool = True) -> Callable[[bytes], Served]:
     """The function that opens the answers of an endpoint.
 
     Args:
         endpoint: its envelope and key are used.
+        first: for the first page, which without records has to say that there are none; the
+            pages of a list that tells neither `hasMore` nor `totalCount` end with a bare one.
 
     Returns:
         A function from a body to `Served`, which raises ValueError where the body is not what
@@ -100,21 +105,23 @@ def opener(endpoint: Endpoint) -> Callable[[bytes], Served]:
     key = () if endpoint.explode else endpoint.key
     if endpoint.envelope == "array":
         return functools.partial(_open_array, key=key)
-    return functools.partial(_open_object, key=key, paged=endpoint.envelope == "page")
+    demanding = first and endpoint.envelope == "page"
+    return functools.partial(_open_object, key=key, demanding=demanding)
 
 
 def _open_array(body: bytes, *, key: tuple[str, ...]) -> Served:
     try:
-        rows = _decode_array(body)
+        rows, readable = _decoded(_decode_array, body)
     except msgspec.DecodeError as error:
         raise ValueError(f"the records are not an array ({error})") from None
     keys, ascending = _keys(rows, key)
+    rows = _as_served(rows, readable, body)
     return Served(rows=rows, keys=keys, ascending=ascending, has_more=None, total=None)
 
 
-def _open_object(body: bytes, *, key: tuple[str, ...], paged: bool) -> Served:
+def _open_object(body: bytes, *, key: tuple[str, ...], demanding: bool) -> Served:
     try:
-        envelope = _decode_envelope(body)
+        envelope, readable = _decoded(_decode_envelope, body)
     except msgspec.DecodeError as error:
         raise ValueError(f"the body is not the expected object ({error})") from None
     rows, total = envelope.data or [], envelope.total_count
@@ -123,16 +130,39 @@ def _open_object(body: bytes, *, key: tuple[str, ...], paged: bool) -> Served:
         raise ValueError("it holds null in the place of records, and does not say that it is all")
     keys, ascending = _keys(rows, key)
     token = envelope.continue_from
-    if paged and says_nothing and not keys:
+    if demanding and says_nothing and not keys:
         raise ValueError("it holds neither records nor hasMore nor totalCount")
     return Served(
-        rows=rows,
+        rows=_as_served(rows, readable, body),
         keys=keys,
         ascending=ascending,
         has_more=envelope.has_more,
         total=None if total is None or total < 0 else int(total),
         continue_from=None if token is None else str(token),
     )
+
+
+def _decoded(decode: Callable[[bytes], _T], body: bytes) -> tuple[_T, bytes]:
+    """What a body holds, and the text that it was read from: half characters are refused."""
+    try:
+        return decode(body), body
+    except msgspec.DecodeError:
+        readable = surrogates.replaced(body)
+        if readable is body:
+            raise
+    return decode(readable), readable
+
+
+def _as_served(rows: list[msgspec.Raw], readable: bytes, body: bytes) -> list[msgspec.Raw]:
+    """The records as they stand in the body; `readable` has the same length."""
+    if readable is body:
+        return rows
+    served, end = [], 0
+    for row in map(bytes, rows):
+        start = readable.index(row, end)
+        end = start + len(row)
+        served.append(msgspec.Raw(body[start:end]))
+    return served
 
 
 def _keys(rows: list[msgspec.Raw], key: tuple[str, ...]) -> tuple[list[int], bool | None]:

@@ -14,13 +14,33 @@ from st_pipelines.catalog.model import Endpoint
 from st_pipelines.servicetitan.cancel import Cancellation
 from st_pipelines.servicetitan.client import Client
 from st_pipelines.servicetitan.envelope import Served, opener
-from st_pipelines.servicetitan.errors import TokenRepeated, UnexpectedAnswer
+from st_pipelines.servicetitan.errors import (
+    AuthenticationFailed,
+    BadRequest,
+    PermissionDenied,
+    ServiceUnavailable,
+    TokenRepeated,
+    UnexpectedAnswer,
+    WrongPath,
+)
 from st_pipelines.servicetitan.pages import Page
 from st_pipelines.servicetitan.usage import ReadStats
 
 # Feeds may scan stretches without a match, but not for ever.
 _MOST_EMPTY_PAGES = 100
 _MORE_LOOKS = 4
+
+MAY_BE_STALE = (
+    AuthenticationFailed,
+    BadRequest,
+    PermissionDenied,
+    ServiceUnavailable,
+    TokenRepeated,
+    UnexpectedAnswer,
+    WrongPath,
+)
+"""How long a token is good for, and how a stale one is answered, is not documented. After any of
+these a reading that began with a stored token is worth beginning anew from a date."""
 
 
 def read_feed(
@@ -60,7 +80,7 @@ def read_feed(
         stats.records += served.count
         stats.continue_from = served.continue_from or stats.continue_from
         yield Page(reading=1, rows=served.rows)
-        if not served.has_more:
+        if not served.has_more or _stands_still(served, place):
             return
         empty = 0 if served.count else empty + 1
         place = _next_place(endpoint, served, seen, empty)
@@ -108,6 +128,14 @@ def _fetch(
     return client.fetch(
         path, params, open_export, scope=endpoint.scope, usage=stats, cancelled=cancelled
     )
+
+
+def _stands_still(served: Served, place: str | None) -> bool:
+    """An empty page that leads to itself, also when asked again: all there is has been read.
+
+    What comes later is read from the same token.
+    """
+    return place is not None and not served.count and served.continue_from == place
 
 
 def _next_place(endpoint: Endpoint, served: Served, seen: set[bytes], empty: int) -> str:

@@ -43,8 +43,8 @@ def look_up(
     """Looks for records by their ids, inactive ones included.
 
     An id counts as gone only if its answer can be trusted: it held no record that was not asked
-    for (a server that ignores `ids` would serve some), it did not say that more follow, and it
-    held the witness.
+    for (a server that ignores `ids` would serve some), it said that no more follow, and it held the
+    witness.
 
     Args:
         client: asks.
@@ -72,7 +72,7 @@ def look_up(
         trusted = (
             found <= asked
             and (witness is None or witness in found)
-            and not any(answer.has_more for answer in served)
+            and all(_is_all(endpoint, answer) for answer in served)
         )
         return Answered(
             records=tuple(answer.records for answer in served if answer.count),
@@ -81,6 +81,13 @@ def look_up(
 
     with closing(in_order(ask, range(len(lots)), concurrency)) as answers:
         yield from answers
+
+
+def _is_all(endpoint: Endpoint, answer: Served) -> bool:
+    """Whether nothing follows: a server may put fewer into a page than it was asked for."""
+    if answer.has_more is None and endpoint.paged:
+        return answer.total == answer.count
+    return not answer.has_more
 
 
 def _ask(

@@ -17,6 +17,7 @@ from st_pipelines.servicetitan.errors import (
     ServiceUnavailable,
     UnexpectedAnswer,
     Unreachable,
+    WrongPath,
 )
 from st_pipelines.servicetitan.slices import Slice
 from st_pipelines.servicetitan.usage import ReadStats
@@ -25,6 +26,7 @@ from st_pipelines.servicetitan.window import Window, date_params
 # Below this a page is no longer what the server chokes on; 50 is the API's own default.
 SMALLEST_PAGE = 50
 _MORE_LOOKS = 2
+_AFTER_THE_END = (400, 404)
 _PAGE_SIZE_REFUSED = re.compile(r"page[ _-]?size", re.IGNORECASE)
 
 
@@ -58,6 +60,8 @@ class PageSource:
         endpoint: what is read.
         first_number: number of the first page.
         page_size: rows asked for; shrinks when the server cannot serve so many.
+        refusal: what a page after the first was last answered with where that was taken for the
+            end of the list.
     """
 
     def __init__(
@@ -77,7 +81,9 @@ class PageSource:
         self.page_size = min(client.connection.page_size, limit)
         self._client = client
         self._stats = stats
-        self._open = opener(endpoint)
+        self.refusal: ServiceTitanError | None = None
+        self._first_served = False
+        self._open_first, self._open_later = opener(endpoint), opener(endpoint, first=False)
         self._params = dict(endpoint.params)
         if endpoint.date_filter is not None:
             self._params |= date_params(endpoint.date_filter, window)
@@ -160,14 +166,16 @@ class PageSource:
         data_request = error.method == "GET"  # not the token's, which no page size changes
         if not (self.endpoint.paged and data_request) or self.page_size <= SMALLEST_PAGE:
             raise error
-        refused = isinstance(error, BadRequest) and _PAGE_SIZE_REFUSED.search(error.detail)
+        refused = isinstance(error, BadRequest)
+        named = refused and bool(_PAGE_SIZE_REFUSED.search(error.detail))
         overloaded = isinstance(error, ServiceUnavailable) and error.status != 409
         hung = isinstance(error, Unreachable) and error.smaller_may_help
-        if not (refused or overloaded or hung):
+        if not (named or overloaded or hung or (refused and not self._first_served)):
             raise error
-        if not refused:
-            self._ask(self.first_number, 1, None)
+        if not named:
+            self._ask_for_one(error)
         self.page_size = max(SMALLEST_PAGE, self.page_size // 2)
+        self._first_served = False
         if refused:
             self._client.page_limits[self.endpoint.path] = self.page_size
 
@@ -178,22 +186,41 @@ class PageSource:
     def _ask_until_filled(
         self, number: int, page_size: int, cancelled: Cancellation | None
     ) -> Served:
-        """A page without records that says more follow is asked for again: it may be a slip."""
-        served = self._ask(number, page_size, cancelled)
-        for _ in range(_MORE_LOOKS):
-            if served.count or not served.has_more:
-                break
+        """A page without records that says more follow is asked for again: it may be a slip.
+
+        How a page after the last is answered is not documented. Where it is refused instead of
+        empty it tells the same; whether that is credible is for `proof` to say.
+        """
+        try:
             served = self._ask(number, page_size, cancelled)
+            for _ in range(_MORE_LOOKS):
+                if served.count or not served.has_more:
+                    break
+                served = self._ask(number, page_size, cancelled)
+        except (BadRequest, WrongPath) as error:
+            if not self._first_served or number == self.first_number or not _may_be_end(error):
+                raise
+            self.refusal = error
+            return Served(rows=[], keys=[], ascending=True, has_more=False, total=self._stats.total)
+        self._first_served = self._first_served or number == self.first_number
         return served
+
+    def _ask_for_one(self, error: ServiceTitanError) -> None:
+        """Raises where not even a single record is served: then it is not the size."""
+        try:
+            self._ask(self.first_number, 1, None)
+        except BadRequest:
+            raise error from None
 
     def _ask(self, number: int, page_size: int, cancelled: Cancellation | None) -> Served:
         params = dict(self._params)
         if self.endpoint.paged:
             params |= {"page": str(number), "pageSize": str(page_size)}
+        first = number == self.first_number
         served = self._client.fetch(
             self.endpoint.path,
             params,
-            self._open,
+            self._open_first if first else self._open_later,
             scope=self.endpoint.scope,
             usage=self._stats,
             cancelled=cancelled,
@@ -201,3 +228,8 @@ class PageSource:
         if served.total is not None:
             self._stats.total = served.total
         return served
+
+
+def _may_be_end(error: ServiceTitanError) -> bool:
+    """Whether an answer to a later page may stand for "there is none"."""
+    return error.status in _AFTER_THE_END and not _PAGE_SIZE_REFUSED.search(error.detail)

@@ -65,7 +65,10 @@ def read(
             continue
         if complete:
             return
-    raise proof.moved()
+    moved = proof.moved()
+    if source.refusal is not None:
+        moved.hint += f" A later page was taken for the end of the list: {source.refusal}"
+    raise moved
 
 
 def count(client: Client, endpoint: Endpoint, window: Window | None) -> int | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Iterable
-from urllib.parse import parse_qsl, quote, quote_plus, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import SecretStr
 
@@ -52,7 +53,7 @@ def scrub(text: str, secrets: Iterable[SecretStr | str]) -> str:
         is no longer recognised.
     """
     for spelling in _spellings(secrets):
-        text = text.replace(spelling, HIDDEN)
+        text = spelling.sub(HIDDEN, text)
     return _BEARER.sub(HIDDEN, _JWT.sub(HIDDEN, text))
 
 
@@ -68,11 +69,30 @@ def _shown_value(name: str, value: str) -> str:
     return value if _DATE_NAME.fullmatch(name) and _DATE.fullmatch(value) else HIDDEN
 
 
-def _spellings(secrets: Iterable[SecretStr | str]) -> list[str]:
+def _spellings(secrets: Iterable[SecretStr | str]) -> list[re.Pattern[str]]:
+    """A pattern a secret, the longest first; a secret with white space around it also without."""
     found: set[str] = set()
     for secret in secrets:
         plain = secret.get_secret_value() if isinstance(secret, SecretStr) else secret
-        for form in (plain, plain.strip()):
-            found |= {form, quote(form, safe=""), quote_plus(form), json.dumps(form)[1:-1]}
+        found |= {plain, plain.strip()}
     long_enough = (form for form in found if len(form) >= _SHORTEST_SECRET)
-    return sorted(long_enough, key=len, reverse=True)
+    return [_spelled(form) for form in sorted(long_enough, key=len, reverse=True)]
+
+
+@functools.lru_cache(maxsize=64)
+def _spelled(secret: str) -> re.Pattern[str]:
+    """Each character as it is, in a URL, a form or JSON, also where it was encoded twice."""
+    return re.compile("".join(map(_character, secret)))
+
+
+def _character(one: str) -> str:
+    percent = "".join(f"%(?:25)*(?i:{byte:02x})" for byte in one.encode())
+    units = one.encode("utf-16-be").hex()
+    escaped = "".join(rf"\\+u(?i:{units[at : at + 4]})" for at in range(0, len(units), 4))
+    ways = [re.escape(one), percent, escaped]
+    if not one.isalnum():
+        short = json.dumps(one)[1:-1].lstrip("\\") or "\\"
+        ways.append(rf"\\+{re.escape(short)}")
+    if one == " ":
+        ways.append(r"\+")
+    return f"(?:{'|'.join(ways)})"

@@ -27,7 +27,7 @@ from st_pipelines.servicetitan.errors import (
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
-_SECONDS = re.compile(r"(\d+(?:\.\d+)?)\s*seconds?\b", re.IGNORECASE | re.ASCII)
+_SECONDS = re.compile(r"(\d[\d,]*(?:\.\d+)?)\s*seconds?\b", re.IGNORECASE | re.ASCII)
 _SLICE = 0.2  # seconds between two looks at whether the wait is still wanted
 
 
@@ -59,13 +59,15 @@ class RetryPolicy:
 
         Returns:
             The told wait, else exponential backoff; half of that is random, so that threads
-            which failed together do not come back together.
+            which failed together do not come back together. A told wait that was kept and did
+            not help is no longer believed to be enough.
         """
-        told = getattr(error, "wait", None)
-        if told is not None:
-            return min(told, self.max_told_wait)
         longest = min(self.max_backoff, self.backoff * 2 ** (attempt - 1))
-        return longest * random.uniform(0.5, 1)
+        own = longest * random.uniform(0.5, 1)
+        told = getattr(error, "wait", None)
+        if told is None:
+            return own
+        return min(told if attempt == 1 else max(told, own), self.max_told_wait)
 
 
 NO_WAIT = RetryPolicy(backoff=0, max_backoff=0, max_told_wait=0)
@@ -89,8 +91,8 @@ def worth_retrying(error: BaseException) -> bool:
 def told_wait(headers: Mapping[str, str], text: str, now: datetime) -> float | None:
     """Seconds that an answer says to wait.
 
-    Looks at `Retry-After` (seconds, possibly fractional, or a date), then for "... 5 seconds"
-    in the text: public clients found the number only in the title of the 429.
+    Looks at `Retry-After` (seconds, possibly fractional, or a date), then for the last "... 5
+    seconds" in the text: public clients found the number only at the end of the 429's title.
 
     Args:
         headers: of the answer, looked up without regard to case.
@@ -108,8 +110,8 @@ def told_wait(headers: Mapping[str, str], text: str, now: datetime) -> float | N
         # The server's own clock, so that a wrong clock here does not matter.
         since = _http_date(headers.get("Date", "")) or now
         return max(0.0, (moment - since).total_seconds())
-    match = _SECONDS.search(text)
-    return float(match[1]) if match else None
+    numbers = _SECONDS.findall(text)
+    return float(numbers[-1].replace(",", "")) if numbers else None
 
 
 def nap(seconds: float, sleep: Callable[[float], None], cancelled: Cancellation | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import logging
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -104,7 +105,7 @@ class Answer:
     Attributes:
         status: HTTP status.
         headers: looked up without regard to case.
-        body: decompressed.
+        body: decompressed, without a byte order mark.
     """
 
     status: int
@@ -195,7 +196,7 @@ def _exchange(
                 break
         if exchange.broken:  # without a length, the end of the connection looks like the end
             raise requests.exceptions.ReadTimeout
-        body = b"".join(chunks)
+        body = b"".join(chunks).removeprefix(codecs.BOM_UTF8)
         _log.debug(
             "%s %s answered %d, %d bytes",
             asked.method, asked.shown_url, response.status_code, len(body),

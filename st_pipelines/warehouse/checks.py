@@ -14,6 +14,7 @@ import duckdb
 
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.warehouse.earlier import rows_before, usual_rows
+from st_pipelines.warehouse.localday import local_day
 from st_pipelines.warehouse.schema import qualified
 from st_pipelines.warehouse.scope import key_columns, lacks_key, same_key, scope, table_cursor
 from st_pipelines.warehouse.sql import one
@@ -108,10 +109,10 @@ class _Asked:
 
         A local day is one stretch of time, so its first and its last cursor tell of all rows.
         """
-        cursor, day = table_cursor(self._endpoint, "t"), "timezone($zone, {})::DATE"
+        cursor, zone = table_cursor(self._endpoint, "t"), self._load.timezone
         where = f"FROM {self._table} t WHERE t._tenant_id = $tenant GROUP BY 1"
         wrong = " OR ".join(
-            f"{day.format(moment)} IS DISTINCT FROM _partition_date"
+            f"{local_day(moment, zone)} IS DISTINCT FROM _partition_date"
             for moment in ("earliest", "latest")
         )
         in_scope, lacking, days = self._ask(
@@ -119,8 +120,7 @@ class _Asked:
             f"list(_partition_date) FILTER (earliest IS NOT NULL AND ({wrong})) FROM ("
             f"SELECT t._partition_date, min({cursor}) AS earliest, max({cursor}) AS latest, "
             f"count(*) FILTER ({_LIVE} AND ({self._scope}) AND NOT ({self._lacking})) AS in_scope, "
-            f"count(*) FILTER ({_LIVE} AND ({self._lacking})) AS lacking {where})",
-            zone=self._load.timezone,
+            f"count(*) FILTER ({_LIVE} AND ({self._lacking})) AS lacking {where})"
         )[0]
         return int(in_scope), int(lacking), days or []
 
@@ -131,8 +131,7 @@ class _Asked:
         return self._ask(
             f"SELECT {columns} FROM {self._table} t WHERE t._tenant_id = $tenant "
             f"AND {cursor} IS NOT NULL "
-            f"AND timezone($zone, {cursor})::DATE IS DISTINCT FROM t._partition_date",
-            zone=self._load.timezone,
+            f"AND {local_day(cursor, self._load.timezone)} IS DISTINCT FROM t._partition_date"
         )
 
     def duplicates(self) -> list[tuple]:

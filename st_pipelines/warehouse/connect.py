@@ -93,6 +93,11 @@ class Warehouse:
             WarehouseUnusable: the folder cannot be written, or the file is no DuckDB database.
         """
         path = self.path
+        if "?" in str(path):
+            raise WarehouseUnusable(
+                f"warehouse {path}: DuckDB takes what follows a question mark in a path for "
+                "options, set ST_WAREHOUSE_DIR to a folder without one"
+            )
         if path.is_dir():
             raise WarehouseUnusable(f"warehouse {path} is a folder: name a file in it")
         try:

@@ -21,6 +21,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from st_pipelines import surrogates
 from st_pipelines.catalog.additions import OF_EXPORT
 from st_pipelines.catalog.model import DataType, Endpoint, Field, ListOf, Scalar, StructOf
 from st_pipelines.warehouse import paths
@@ -36,15 +37,7 @@ from st_pipelines.warehouse.conform import (
 from st_pipelines.warehouse.errors import FULL, MalformedRecords, WarehouseFull
 from st_pipelines.warehouse.exactness import Exactness
 
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _BETWEEN = re.compile(r"[ \t\r\n]*([\[,])[ \t\r\n]*")
-_ESCAPE = re.compile(
-    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-    r"|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
-)
-"""An escape of JSON; a pair of surrogates together."""
-
-
 _SPLIT = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -129,7 +122,7 @@ class Staging:
             OSError: the folder is gone.
         """
         if self.endpoint.explode:
-            records, rows = _exploded(records, self.endpoint), None
+            records, rows = _exploded(records, self.endpoint, self.drift), None
         count = self._count_if_fitting(records, rows)
         if count is None:
             records, count = self._fitted(records)
@@ -171,6 +164,14 @@ class Staging:
         return b"[" + b",\n".join(fitted) + b"]", len(fitted)
 
     def _fit(self, text: bytes) -> bytes:
+        try:
+            return self._fit_decoded(text)
+        except RecursionError:
+            raise MalformedRecords(
+                f"{self.endpoint.table}: a record is nested too deeply to be kept"
+            ) from None
+
+    def _fit_decoded(self, text: bytes) -> bytes:
         record, extra = _decoded(text)
         if not isinstance(record, dict):
             raise MalformedRecords(f"{self.endpoint.table}: a record is no object")
@@ -251,7 +252,7 @@ def _raw_records(records: bytes) -> Iterator[bytes]:
     try:
         yield from map(bytes, msgspec.json.decode(records, type=list[msgspec.Raw]))
     except (msgspec.MsgspecError, RecursionError) as error:
-        if not _SURROGATE.search(records):
+        if surrogates.replaced(records) is records:
             raise MalformedRecords(f"no array of records: {error}") from None
         yield from _raw_records_with_surrogates(records)
 
@@ -280,7 +281,7 @@ def _decoded(text: bytes) -> tuple[Any, dict[str, Any]]:
     except UnicodeDecodeError:
         extra[paths.INVALID_TEXT] = text.decode("latin-1")
         readable = text.decode(errors="replace")
-    whole = _without_lone_surrogates(readable) if _SURROGATE.search(text) else readable
+    whole = surrogates.replaced(readable.encode()).decode()
     if whole != readable and not extra:
         extra[paths.LONE_SURROGATES] = readable
     try:
@@ -293,10 +294,6 @@ def _decoded(text: bytes) -> tuple[Any, dict[str, Any]]:
     except (ValueError, RecursionError) as error:
         reason = error
     raise MalformedRecords(f"a record is no JSON: {reason}")
-
-
-def _without_lone_surrogates(text: str) -> str:
-    return _ESCAPE.sub(lambda found: r"\ufffd" if found["lone"] else found[0], text)
 
 
 def _integer(text: str) -> int | Decimal:
@@ -316,14 +313,22 @@ def _set_aside_before(record: dict[str, Any]) -> dict[str, Any]:
     return extra
 
 
-def _exploded(records: bytes, endpoint: Endpoint) -> bytes:
-    """Each member of the array `endpoint.explode` as a record, with the fields around it."""
+def _exploded(records: bytes, endpoint: Endpoint, drift: Drift) -> bytes:
+    """Each member of the array `endpoint.explode` as a record, with the fields around it.
+
+    Where the array is absent, its name may have changed: then no row can tell of what else the
+    record holds, and `drift` does.
+    """
+    known = {column.name for column in endpoint.columns}
     rows: list[Any] = []
     for text in _raw_records(records):
         record, extra = _decoded(text)
         if not isinstance(record, dict):
             raise MalformedRecords(f"{endpoint.table}: a record is no object")
         name = str(endpoint.explode)
+        if name not in record:
+            unknown = {paths.member("", k): v for k, v in record.items() if k not in known}
+            drift.add(unknown)
         members = record.pop(name, None)
         if extra:
             record[EXTRA_MEMBER] = encode_exactly(extra).decode()

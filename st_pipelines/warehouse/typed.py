@@ -25,6 +25,7 @@ from st_pipelines.warehouse.columns import (
     select_expression,
     staged_type,
 )
+from st_pipelines.warehouse.localday import local_day
 from st_pipelines.warehouse.memory import InMemory, limit_memory, usual_memory
 
 MEMORY = "400MB"
@@ -206,20 +207,19 @@ class TypedRows:
 
     def _values(self) -> dict[str, Any]:
         load = self._load
-        values = {
+        return {
             "tenant": load.tenant_id,
             "default_date": load.default_date,
             "loaded_at": load.loaded_at,
             "run": load.run_id,
         }
-        return {**values, "timezone": load.timezone} if self._endpoint.cursor else values
 
     def _select(self, files: Sequence[Path]) -> str:
         fields = self._endpoint.row_fields
         selected = [f"{select_expression(f)} AS {quote(f.column)}" for f in fields]
         own = [
             "$tenant::VARCHAR AS _tenant_id",
-            f"{_partition_date(self._endpoint)} AS _partition_date",
+            f"{_partition_date(self._endpoint, self._load.timezone)} AS _partition_date",
             "$loaded_at::TIMESTAMPTZ AS _loaded_at",
             "$run::VARCHAR AS _run_id",
             "NULL::TIMESTAMPTZ AS _deleted_at",
@@ -242,9 +242,9 @@ class TypedRows:
         )
 
 
-def _partition_date(endpoint: Endpoint) -> str:
+def _partition_date(endpoint: Endpoint, zone: str) -> str:
     """The local day of the cursor, as served; the default where there is none."""
     if not endpoint.cursor:
         return "$default_date::DATE"
     cursor = ".".join(quote(part) for part in endpoint.cursor.split("."))
-    return f"coalesce(CAST(timezone($timezone, {cursor}) AS DATE), $default_date)"
+    return f"coalesce({local_day(cursor, zone)}, $default_date)"

@@ -83,10 +83,24 @@ def test_a_record_without_a_time_is_a_change_when_it_comes_after_the_token(
     assert ask(server, feed, found)[0].changed is False
 
 
+@pytest.mark.parametrize("status", [400, 403, 404, 410, 500])
 def test_a_token_that_is_no_longer_good_is_replaced_by_the_day(
-    server: ScriptedServer, feed: Any
+    server: ScriptedServer, feed: Any, status: int
 ) -> None:
-    server.canned.extend([Canned(status=400, body={"title": "bad token"}), page(token="t9")])
+    server.rule = lambda seen: (
+        Canned(status=status) if seen.query["from"] == "stale" else page(token="t9")
+    )
     found, _ = ask(server, feed, Look(since=SINCE, token="stale"))
     assert (found.changed, found.token) == (False, "t9")
     assert server.seen[-1].query["from"] == "2026-03-05"
+
+
+@pytest.mark.parametrize("odd", [b'"\xff"', b"1e400", rb'"\ud83d"'])
+def test_a_record_that_cannot_be_read_is_a_change(
+    server: ScriptedServer, feed: Any, odd: bytes
+) -> None:
+    new = b'{"id":1,"modifiedOn":"2026-03-06T00:00:00Z","odd":' + odd + b"}"
+    server.canned.append(
+        Canned(body=b'{"hasMore":false,"continueFrom":"t1","data":[' + new + b"]}")
+    )
+    assert ask(server, feed, Look(since=SINCE))[0].changed is True

@@ -215,6 +215,8 @@ def test_an_html_error_is_said_to_be_html(server):
         ({"Retry-After": "Thu, 01 Jan 2026 05:00:30 GMT"}, "", 0),
         ({}, "Rate limit is exceeded. Try again in 5 seconds.", 5),
         ({"Retry-After": "soon"}, "Try again in 1 second", 1),
+        ({}, "Quota of 60 calls per 1 second is exceeded. Try again in 8 seconds.", 8),
+        ({}, "Try again in 1,200 seconds.", 1200),
         ({"Retry-After": "-3"}, "slow down", None),
         ({"Retry-After": "nan"}, "", None),
         ({}, "", None),
@@ -251,6 +253,22 @@ def test_waits_grow_up_to_a_limit_and_differ_between_threads():
 def test_a_told_wait_is_not_longer_than_the_policy_bears():
     error = ServiceTitanError("x", wait=4000.0)
     assert RetryPolicy(max_told_wait=300).wait(error, 1) == 300
+
+
+def test_a_told_wait_that_did_not_help_grows():
+    policy, error = RetryPolicy(backoff=1, max_backoff=8), ServiceTitanError("x", wait=0.0)
+    assert policy.wait(error, 1) == 0
+    assert [policy.wait(error, attempt) >= 2 ** (attempt - 2) for attempt in (2, 3, 4)] == [
+        True
+    ] * 3
+    assert policy.wait(ServiceTitanError("x", wait=20.0), 4) == 20
+
+
+def test_a_byte_order_mark_is_no_part_of_a_body(server):
+    server.canned_tokens.append(Canned(body=b'\xef\xbb\xbf{"access_token":"opaque-with-mark"}'))
+    server.tokens.append("opaque-with-mark")
+    server.rule = lambda seen: Canned(body=b'\xef\xbb\xbf{"data":[]}')
+    assert server.client().get(PATH) == b'{"data":[]}'
 
 
 def test_nobody_waits_for_a_retry_that_nobody_wants(server):

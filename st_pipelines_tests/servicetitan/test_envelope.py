@@ -95,3 +95,20 @@ def test_a_refusal_quotes_no_record(endpoint):
     with pytest.raises(ValueError, match="not the expected") as caught:
         opener(endpoint())(b'{"data":[{"id":{"name":"Miller"}}]}')
     assert "Miller" not in str(caught.value)
+
+
+HALF = rb'{"id":1,"note":"cut off \ud83d","more":["\\ud83d",{"a\udc00":"\ud83d\ude00"}]}'
+
+
+@pytest.mark.parametrize("first", [HALF, HALF.replace(b'"id":1,', b"")[:-1] + b',"id":1}'])
+@pytest.mark.parametrize("envelope", ["page", "array"])
+def test_half_a_character_does_not_keep_a_page_from_being_opened(endpoint, envelope, first):
+    rows = b"[" + first + b', {"id":2,"note":"whole"}]'
+    page = b'{"odd":"\\udfff","hasMore":false,"data":' + rows + b"}"
+    served = opener(endpoint(envelope=envelope))(rows if envelope == "array" else page)
+    assert served.keys == [1, 2]
+    assert [bytes(row) for row in served.rows] == [first, b'{"id":2,"note":"whole"}']
+
+
+def test_a_later_page_may_be_bare(endpoint):
+    assert opener(endpoint(), first=False)(b'{"data":[]}').count == 0

@@ -87,6 +87,16 @@ def test_a_stored_token_that_leads_to_itself_is_an_error(server, feed):
     assert len(server.seen) == 5
 
 
+@pytest.mark.parametrize("start", [None, "t1"])
+def test_an_empty_page_that_leads_to_itself_is_the_end(server, feed, start):
+    server.rule = chained(start=([1], "t1", True), t1=([], "t1", True))
+    stats = ReadStats()
+    records = taken(read_feed(server.client(), feed, start, stats=stats))
+    assert [record["id"] for record in records] == ([] if start else [1])
+    assert stats.continue_from == "t1"
+    assert len([seen for seen in server.seen if seen.query.get("from") == "t1"]) == 5
+
+
 def test_a_token_that_is_repeated_once_by_mistake_loses_nothing(server, feed):
     server.rule = chained(start=([1], "t1", True), t1=([2], "t2", True), t2=([3], "t3", False))
     slip = Canned(body={"hasMore": True, "continueFrom": "t1", "data": [{"id": 2}]})

@@ -234,7 +234,7 @@ def test_another_bad_request_is_not_answered_with_a_smaller_page(server, endpoin
     server.rule = lambda seen: Canned(status=400, body={"title": "wrong date"})
     with pytest.raises(BadRequest, match="wrong date"):
         ids(server.client(), endpoint())
-    assert len(server.seen) == 1
+    assert [seen.page_size for seen in server.seen][1:] == [1], "one row is refused alike"
 
 
 @pytest.mark.parametrize("fault", ["hang", "500"])
@@ -402,3 +402,63 @@ def test_records_whose_key_is_null_are_counted_each(server, endpoint):
     server.rule = page
     pages = read(server.client(), endpoint(max_page_size=2), ENDED, stats=ReadStats())
     assert len(taken(pages)) == 4
+
+
+REFUSED = pytest.mark.parametrize("status", [400, 404])
+
+
+def refuses_after_the_end(server, status):
+    """Pages after the last are refused in the place of being empty."""
+
+    def rule(seen):
+        beyond = (seen.page - 1) * min(seen.page_size, server.cap) >= max(len(server.records), 1)
+        return Canned(status=status, body={"title": "no such page"}) if beyond else None
+
+    server.rule = rule
+
+
+@REFUSED
+@pytest.mark.parametrize("sort", ["+Id", None])
+def test_a_page_after_the_end_may_be_refused(server, endpoint, status, sort):
+    server.fill(1200)
+    refuses_after_the_end(server, status)
+
+    def leave(number, seen):
+        if number == 2:
+            server.remove(*range(1100, 1201))
+
+    server.before_page = leave
+    assert set(ids(server.client(page_size=100), endpoint(sort=sort))) >= set(range(1, 1100))
+
+
+@REFUSED
+def test_a_list_without_has_more_may_end_with_a_refusal(server, endpoint, status):
+    server.envelope = "data"
+    server.fill(250)
+    refuses_after_the_end(server, status)
+    assert len(ids(server.client(page_size=100), endpoint(includes_total=False))) == 250
+
+
+def test_a_list_that_tells_neither_has_more_nor_total_ends_with_an_empty_page(server, endpoint):
+    server.envelope = "data"
+    server.fill(250)
+    assert len(ids(server.client(page_size=100), endpoint(includes_total=False))) == 250
+
+
+@REFUSED
+def test_a_refused_page_in_the_middle_is_not_taken_for_the_end(server, endpoint, status):
+    server.fill(1000)
+    refused = Canned(status=status, body={"title": "no page 3"})
+    server.rule = lambda seen: refused if seen.page >= 3 else None
+    with pytest.raises(ReadingMoved, match="no page 3"):
+        ids(server.client(page_size=100), endpoint(sort=None))
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_large_page_may_be_refused_in_any_words(server, endpoint, status):
+    server.fill(1200)
+    refused = Canned(status=status, body={"title": "at most 500 records in a request"})
+    server.rule = lambda seen: refused if seen.page_size > 500 else None
+    client = server.client(page_size=2000)
+    assert len(ids(client, endpoint())) == 1200
+    assert client.page_limits == {endpoint().path: 500}

@@ -17,6 +17,7 @@ from st_pipelines.servicetitan.redact import redact_url, scrub
 from st_pipelines.servicetitan.retry import NO_WAIT
 from st_pipelines.servicetitan.transport import new_session
 from st_pipelines.servicetitan.usage import ReadStats, Usage
+from st_pipelines_tests.servicetitan.reading import ids
 from st_pipelines_tests.servicetitan.server import APP_KEY, CLIENT_SECRET, Canned
 
 PATH = "/jpm/v2/tenant/{tenant}/jobs"
@@ -169,6 +170,10 @@ def test_a_url_shows_only_paging_sort_active_and_dates(url, shown):
         "Authorization: Bearer opaque-token-123",
         "encoded se%2Fcret%2B1 in text",
         r"json se/cret+1\n",
+        r"json se\/cret\u002B1\n",
+        r"json in json se\\/cret\\u002b1\\n",
+        "encoded se%2fcret%2b1%0a in text",
+        "encoded twice se%252Fcret%252B1 in text",
     ],
 )
 def test_scrubbing_leaves_no_secret_in_any_spelling(text):
@@ -176,3 +181,33 @@ def test_scrubbing_leaves_no_secret_in_any_spelling(text):
     assert "***" in scrubbed
     for secret in ("abcdefgh", "eyJ", "opaque", "cret"):
         assert secret not in scrubbed
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"access_token=opaque-and-secret&expires_in=900",
+        b' {"token":"opaque-and-secret"}',
+        b"opaque-and-secret",
+        b'{"access_token":["opaque-and-secret"]}',
+    ],
+)
+def test_an_odd_answer_to_a_token_request_is_not_quoted(server, body):
+    server.canned_tokens.extend([Canned(body=body)] * 9)
+    with pytest.raises(ServiceTitanError, match="no access_token came") as caught:
+        server.client().get(PATH)
+    assert "opaque-and-secret" not in everything_shown(caught.value)
+
+
+@pytest.mark.parametrize("before", [b" ", b")]}',\n", b"\xff\xfe"])
+def test_a_body_with_records_is_not_quoted(server, endpoint, before):
+    server.rule = lambda seen: Canned(body=before + b'{"data":[{"name":"Jane Doe"}]')
+    with pytest.raises(ServiceTitanError) as caught:
+        ids(server.client(), endpoint())
+    assert "Jane" not in str(caught.value)
+
+
+def test_a_sentence_in_the_place_of_records_is_quoted(server):
+    server.rule = lambda seen: Canned(body=b"The service is being upgraded.")
+    with pytest.raises(ServiceTitanError, match="is being upgraded"):
+        server.client().get(PATH)

@@ -313,6 +313,11 @@ def test_half_a_character_in_the_name_of_a_member_stops_no_load(place: Place) ->
     assert r'"\ud800"' in kept["(lone surrogates)"]
 
 
+def test_a_history_under_another_name_is_drift(place: Place) -> None:
+    _, report = place.load(b'[{"jobId":7,"events":[{"id":1}]}]', load_catalog()["jpm.job_history"])
+    assert report.drift.counts == {"events": 1}
+
+
 def test_half_a_character_in_a_history_is_kept_with_each_event(place: Place) -> None:
     of = load_catalog()["jpm.job_history"]
     place.load(rb'[{"jobId":7,"history":[{"id":1,"eventType":"\ud800"},{"id":2}]}]', of)
