@@ -13,9 +13,8 @@ from st_pipelines.extract_load import LoadReport, reconcile
 from st_pipelines.servicetitan.errors import AuthenticationFailed, ServiceTitanError
 from st_pipelines.settings import project
 from st_pipelines.settings.environments import EnvironmentName
+from st_pipelines.tables import counted, show_failures
 from st_pipelines.warehouse.errors import MalformedRecords, WarehouseError
-
-Outcome = LoadReport | str | None
 
 
 def reconcile_tables(
@@ -35,32 +34,35 @@ def reconcile_tables(
     """
     catalog = load_catalog()
     chosen = project.chosen(environment, catalog, patterns)
-    table = Table("table", "read", "new", "changed", "marked deleted", "requests", "what failed")
+    table = Table("table", "read", "new", "changed", "marked deleted", "requests")
     table.columns[0].overflow = "fold"
-    for column in table.columns[1:6]:
+    for column in table.columns[1:]:
         column.justify = "right"
-    failed = 0
+    failed: dict[str, str] = {}
+    aggregates = 0
     with command_job(environment, "reconcile", history=project.history(catalog)) as job:
         for endpoint in chosen:
             with console.status(f"reading {endpoint.table}"):
-                outcome: Outcome
                 try:
-                    outcome = reconcile(job, endpoint)
+                    report = reconcile(job, endpoint)
                 except AuthenticationFailed:
                     raise  # the next would fail alike
                 except (ServiceTitanError, WarehouseError, MalformedRecords) as error:
-                    outcome, failed = str(error), failed + 1
-            _add(table, endpoint.table, outcome)
-    console.print(table)
-    return failed
+                    failed[endpoint.table] = str(error)
+                    continue
+            if report is None:
+                aggregates += 1
+            else:
+                _add(table, report)
+    if table.row_count:
+        console.print(table)
+    if aggregates:
+        console.print(f"left out {counted(aggregates, 'aggregate')} by day: nothing can be gone")
+    show_failures(console, failed)
+    return len(failed)
 
 
-def _add(table: Table, name: str, outcome: Outcome) -> None:
-    match outcome:
-        case None:
-            table.add_row(name, "", "", "", "", "", "an aggregate by day: nothing can be gone")
-        case str():
-            table.add_row(name, "", "", "", "", "", outcome)
-        case LoadReport(counts=counts):
-            numbers = (outcome.rows_read, counts.inserted, counts.updated, counts.deleted)
-            table.add_row(name, *(f"{n:,}" for n in (*numbers, outcome.requests)), "")
+def _add(table: Table, report: LoadReport) -> None:
+    counts = report.counts
+    numbers = (report.rows_read, counts.inserted, counts.updated, counts.deleted, report.requests)
+    table.add_row(report.endpoint.table, *(f"{n:,}" for n in numbers))

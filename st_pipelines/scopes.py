@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from rich.table import Table
 
 from st_pipelines.catalog.model import Endpoint
+from st_pipelines.tables import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,9 +85,8 @@ def as_json(endpoints: Collection[Endpoint], against: Compared | None) -> str:
 
 def as_table(endpoints: Collection[Endpoint], against: Compared | None) -> Table:
     """A line a scope, in the order of the APIs; with a token also whether it has it."""
-    scopes = len(needed(endpoints))
-    title = f"{scopes} scope{'' if scopes == 1 else 's'} to tick"
-    table = Table(title=title, title_justify="left")
+    title = counted(len(needed(endpoints)), "scope")
+    table = Table(title=f"{title} to tick", title_justify="left")
     for heading in ("scope", "API", *(("token",) if against else ()), "tables"):
         table.add_column(heading, no_wrap=heading != "tables")
     for api, scopes in by_api(endpoints).items():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 _UNLIMITED = 10_000
+_MOST_NAMED = 8
 
 
 def show(console: Console, table: Table) -> None:
@@ -33,6 +36,28 @@ def show(console: Console, table: Table) -> None:
             if cell.plain
         ]
         console.print(Padding(Text(", ").join(told), (0, 0, 0, 2)))
+
+
+def show_failures(console: Console, failures: Mapping[str, str]) -> None:
+    """Prints what failed, each reason once, whole, with the tables that it kept from success.
+
+    Args:
+        console: to print to.
+        failures: reason by table.
+    """
+    tables: dict[str, list[str]] = {}
+    for table, reason in failures.items():
+        tables.setdefault(reason, []).append(table)
+    for reason, names in tables.items():
+        more = len(names) - _MOST_NAMED
+        named = ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+        line = Text.assemble(("failed", "red"), f" {named}: {reason}")
+        console.print(line, soft_wrap=True)
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 table`, `2 tables`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _text(cell: object) -> Text:

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 
 from rich.box import SIMPLE
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from st_pipelines.catalog.loader import load_catalog
@@ -18,6 +17,7 @@ from st_pipelines.extract_load import Job
 from st_pipelines.servicetitan.errors import AuthenticationFailed, ServiceTitanError
 from st_pipelines.settings import project
 from st_pipelines.settings.environments import EnvironmentName
+from st_pipelines.tables import counted, show_failures
 from st_pipelines.verify import Verified, verify_table
 from st_pipelines.warehouse.compare import Difference
 from st_pipelines.warehouse.errors import MalformedRecords
@@ -78,22 +78,22 @@ def print_table(console: Console, results: Sequence[Verified]) -> None:
     table.add_column("table", overflow="fold")
     for heading in ("here", "there", *_KINDS, "changed meanwhile", "requests"):
         table.add_column(heading, justify="right")
-    told = any(one.problem for one in results)
-    if told:
-        table.add_column("what failed", overflow="fold")
     for one in results:
-        counts = [one.rows_here, one.rows_there, *map(one.count, _KINDS)]
-        counts += [one.changed_meanwhile, one.requests]
-        table.add_row(one.table, *(f"{n:,}" for n in counts), *([escape(one.problem)] * told))
-    console.print(table)
+        if not one.problem:
+            counts = [one.rows_here, one.rows_there, *map(one.count, _KINDS)]
+            counts += [one.changed_meanwhile, one.requests]
+            table.add_row(one.table, *(f"{n:,}" for n in counts))
+    if table.row_count:
+        console.print(table)
+    show_failures(console, {one.table: one.problem for one in results if one.problem})
     for one in results:
         for line in _lines(one):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
-    wrong = sum(not one.same for one in results)
+    wrong, all_ = sum(not one.same for one in results), counted(len(results), "table")
     console.print(
-        f"{wrong} of {len(results)} tables differ or could not be compared"
+        f"{wrong} of {all_} differ or could not be compared"
         if wrong
-        else f"{len(results)} tables are as ServiceTitan has them"
+        else f"{all_} as ServiceTitan has {'it' if len(results) == 1 else 'them'}"
     )
 
 

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from st_pipelines.cli import app, main
 from st_pipelines.definitions import build_definitions
+from st_pipelines.sandbox import answers
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines_tests.reading import query
 
@@ -44,6 +45,25 @@ def test_the_command_fills_and_marks_and_says_so(own_sandbox: Sandbox, configure
     marked = query(configured, "SELECT id FROM jpm.jobs WHERE _deleted_at IS NOT NULL")
     assert marked == [(jobs[0]["id"],)]
     assert query(configured, "SELECT count(*) > 0 FROM jpm.job_types") == [(True,)]
+
+
+def test_what_failed_is_told_once_and_whole(own_sandbox: Sandbox, configured: Path) -> None:
+    own_sandbox.faults.append(
+        lambda request: answers.json_response(b"{}", 403) if "/jpm/" in request.url.path else None
+    )
+    command = [
+        "reconcile",
+        "--environment",
+        "production",
+        "--select",
+        "jpm.job*,settings.tag_types",
+    ]
+    result = CliRunner(env={"COLUMNS": "80"}).invoke(app, command)
+    assert result.exit_code == 1
+    told = [line for line in result.stdout.splitlines() if line.startswith("failed jpm.")]
+    assert len(told) == len({line.partition(": ")[2] for line in told}) > 1
+    assert any(" tn.jpm.jobs:r" in line and "API Application Access" in line for line in told)
+    assert "settings.tag_types" in result.stdout
 
 
 @pytest.mark.parametrize(("arguments", "said"), [

@@ -117,6 +117,30 @@ def test_a_misspelt_setting_is_refused_with_the_right_name(monkeypatch: pytest.M
         load_settings("production")
 
 
+@pytest.mark.parametrize("name", ["ST_WAREHOUSEDIR", "ST_HISTROY", "ST_PRODUCTION_WAREHOUS"])
+def test_a_misspelt_setting_of_the_project_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    set_all(monkeypatch)
+    monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("ST_OF_ANOTHER_PROGRAM", "x")
+    with pytest.raises(SettingsError, match=f"unknown setting {name}: did you mean ST_"):
+        load_settings("production")
+
+
+def test_an_unknown_setting_of_the_project_in_dotenv_is_refused(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("ST_COLOUR=red\nst_ui_url=http://x\n")
+    with pytest.raises(SettingsError, match="unknown setting ST_COLOUR: known are ST_ALERT_WEBHO"):
+        load_settings("production")
+
+
+def test_a_dotenv_in_another_encoding_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("SERVICETITAN_TENANT_ID=1\n", encoding="utf-16")
+    for read in (lambda: load_settings("production"), lambda: warehouse("production")):
+        with pytest.raises(SettingsError, match=r"\.env is no UTF-8 text: save it"):
+            read()
+
+
 def test_an_unknown_setting_in_dotenv_is_refused(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("SERVICETITAN_COLOUR=red\n")
     with pytest.raises(SettingsError, match="unknown setting SERVICETITAN_COLOUR: known are"):

@@ -90,7 +90,8 @@ def test_an_aggregate_by_day_is_compared_up_to_yesterday(tmp_path: Path) -> None
         assert verify(sandbox, file, table).same, "today's figures are not final"
         tamper(file, f"DELETE FROM {table} WHERE _partition_date < '{today}'")
         verified = verify_table(job(sandbox, file), CATALOG[table], days=2, deep=False)
-    assert verified.count("missing") == verified.rows_there == first.rows_there
+    missing = sum(int(str(d.there).split()[0]) for d in verified.differences)
+    assert missing == verified.rows_there == first.rows_there
 
 
 def test_it_finds_just_what_was_tampered_with(small: Sandbox, tmp_path: Path) -> None:
@@ -204,6 +205,9 @@ def test_the_command_prints_what_differs_and_exits_with_1(small: Sandbox, config
     assert told["settings.user_roles"]["same"]
     assert told["jpm.project_types"]["same"]
     assert told["jpm.project_notes"]["problem"] == "there is no such table yet: load it first"
+    result = CliRunner(env={"COLUMNS": "80"}).invoke(app, [*COMMAND, *select])
+    assert result.stdout.count("there is no such table yet: load it first\n") == 1
+    assert "failed jpm.project_notes, jpm.project_statuses, jpm.project_sub" in result.stdout
     one = ["--select", "settings.user_roles"]
     assert CliRunner().invoke(app, [*COMMAND, *one]).exit_code == 0
     tamper(configured, "UPDATE settings.user_roles SET name = 'odd' WHERE id = "
@@ -211,7 +215,7 @@ def test_the_command_prints_what_differs_and_exits_with_1(small: Sandbox, config
     result = CliRunner().invoke(app, [*COMMAND, "--deep", *one])
     assert result.exit_code == 1
     assert "name is 'odd', there" in result.stdout
-    assert "1 of 1 tables differ" in result.stdout
+    assert "1 of 1 table differ" in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from st_pipelines.catalog.files import type_to_json
 from st_pipelines.catalog.model import Catalog, Endpoint
+from st_pipelines.tables import counted
 from st_pipelines.warehouse.columns import columns_of
 
 
@@ -20,7 +21,7 @@ def as_json(catalog: Catalog, api: str | None = None) -> str:
 def as_table(catalog: Catalog, api: str | None = None) -> Table:
     """A line an endpoint; of the columns only their number."""
     listed = [e for e in catalog if api in (None, e.api)]
-    table = Table(title=f"{len(listed)} endpoints", title_justify="left")
+    table = Table(title=counted(len(listed), "endpoint"), title_justify="left")
     for heading in ("table", "asset", "kind", "cursor", "key", "columns", "scope", "path"):
         table.add_column(heading, no_wrap=True)
     for endpoint in listed:

@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,14 @@ from dotenv import dotenv_values
 from pydantic import Field, PrivateAttr, ValidationError
 from pydantic_settings import SettingsConfigDict
 
-from st_pipelines.settings.environments import PREFIXES, EnvironmentName, prefix_of, setting_name
+from st_pipelines.settings.environments import (
+    PREFIXES,
+    PROJECT_PREFIX,
+    PROJECT_SETTINGS,
+    EnvironmentName,
+    prefix_of,
+    setting_name,
+)
 from st_pipelines.settings.rules import (
     Cron,
     Secret,
@@ -109,6 +116,23 @@ class EnvironmentSettings(Handed):
 def env_file() -> Path:
     """The `.env` that is read: in the working directory."""
     return Path.cwd() / ".env"
+
+
+def dotenv() -> dict[str, str | None]:
+    """What `.env` says.
+
+    Raises:
+        SettingsError: it is no text in UTF-8.
+    """
+    file = env_file()
+    try:
+        return dotenv_values(file)
+    except UnicodeDecodeError:
+        pass
+    raise SettingsError(
+        f"{file} is no UTF-8 text: save it in this encoding (in PowerShell: Set-Content -Encoding "
+        "utf8, where '>' writes UTF-16)"
+    )
 
 
 def load_settings(environment: EnvironmentName, **overrides: Any) -> EnvironmentSettings:
@@ -220,12 +244,19 @@ def _refuse_misspelt(environment: EnvironmentName) -> None:
     others = tuple(p for p in PREFIXES.values() if len(p) > len(prefix))
     fields = (*EnvironmentSettings.model_fields, *Places.model_fields)
     known = {prefix + name.upper() for name in fields}
-    in_file = dotenv_values(env_file())
+    in_file = dotenv()
     for name in {**in_file, **os.environ}:
         upper = name.upper()
-        if not upper.startswith(prefix) or upper in known or upper.startswith(others):
-            continue
-        near = difflib.get_close_matches(upper, known, n=1, cutoff=0.85)
-        if near or name in in_file:
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
-            raise SettingsError(f"unknown setting {name}: {hint}")
+        if upper.startswith(PROJECT_PREFIX):
+            _refuse_if_unknown(name, PROJECT_SETTINGS, in_file)
+        elif upper.startswith(prefix) and not upper.startswith(others):
+            _refuse_if_unknown(name, known, in_file)
+
+
+def _refuse_if_unknown(name: str, known: Collection[str], in_file: Collection[str]) -> None:
+    if name.upper() in known:
+        return
+    near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.85)
+    if near or name in in_file:
+        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
+        raise SettingsError(f"unknown setting {name}: {hint}")

@@ -13,6 +13,17 @@ PREFIXES: dict[EnvironmentName, str] = {
     "integration": "SERVICETITAN_INTEGRATION_",
     "sandbox": "SERVICETITAN_SANDBOX_",
 }
+PROJECT_PREFIX = "ST_"
+PROJECT_SETTINGS = (
+    "ST_ALERT_WEBHOOK",
+    "ST_CATALOG",
+    "ST_HISTORY",
+    "ST_PUBLISH_SECONDS",
+    "ST_UI_URL",
+    "ST_WAREHOUSE_DIR",
+    *(f"ST_{environment.upper()}_WAREHOUSE" for environment in ENVIRONMENTS),
+)
+"""What is set for the project as a whole, see `project`."""
 _HOSTS: dict[EnvironmentName, tuple[str, str]] = {
     "production": ("https://api.servicetitan.io", "https://auth.servicetitan.io"),
     "integration": (

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
 from pydantic import SecretStr
 
 from st_pipelines.catalog.model import Catalog, Endpoint
 from st_pipelines.selection import select
-from st_pipelines.settings.environment import EnvironmentSettings, env_file, load_settings
+from st_pipelines.settings.environment import EnvironmentSettings, dotenv, load_settings
 from st_pipelines.settings.environments import (
     ENVIRONMENTS,
     EnvironmentName,
@@ -80,7 +79,7 @@ def _publish_seconds(text: str) -> float | None:
 
 def _values() -> dict[str, str | None]:
     """What `.env` and the process environment set; the latter wins."""
-    return {**dotenv_values(env_file()), **os.environ}
+    return {**dotenv(), **os.environ}
 
 
 def _value(name: str, default: str = "", values: Mapping[str, str | None] | None = None) -> str:
