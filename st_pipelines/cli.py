@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -14,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from st_pipelines import cli_setup
+from st_pipelines import __version__, cli_setup
 from st_pipelines.catalog.model import Catalog
 from st_pipelines.cli_options import Environment, Select, one_of
 from st_pipelines.sandbox.kinds import DEFECTS, KINDS
@@ -57,6 +58,24 @@ Api = Annotated[str | None, typer.Option(help="Only this API, such as jpm.")]
 Format = Annotated[str, typer.Option(help="table or json.")]
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"st_pipelines {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", is_eager=True, callback=_show_version
+        ),
+    ] = False,
+) -> None:
+    """What can be said before a command."""
+
+
 def main() -> None:
     """Entry point. What is understood ends with one line and exit code 1, without a traceback."""
     try:
@@ -91,6 +110,31 @@ def demo(
 
 
 @app.command()
+def load(
+    environment: Environment,
+    select: Select = None,
+    first: Annotated[
+        datetime | None,
+        typer.Option(
+            "--from", formats=["%Y-%m-%d"], help="First day; the start date if not given."
+        ),
+    ] = None,
+    last: Annotated[
+        datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="Last day; today.")
+    ] = None,
+) -> None:
+    """Load a range of days, by default the whole history; runs and days are Dagster's."""
+    from st_pipelines.loading import load as load_range
+
+    failed = load_range(
+        environment_name(environment), select or [], Console(),
+        first=first and first.date(), last=last and last.date(),
+    )  # fmt: skip
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
 def sandbox(
     port: Annotated[int, typer.Option(help="0 takes a free one.")] = 0,
     seed: Seed = 7,
@@ -116,16 +160,28 @@ def sandbox(
     from st_pipelines.sandbox.faults import read_faults
     from st_pipelines.sandbox.server import serve
 
-    moment = datetime.fromisoformat(now) if now else None
+    moment = _moment("--now", now) if now else None
     if moment is not None and moment.tzinfo is None:
         raise ValueError(f"--now {now}: add the offset from UTC, such as {now}+00:00")
     if until_input_ends:
         threading.Thread(target=_stop_with_the_caller, daemon=True).start()
     faults = read_faults(fault or ())
-    serve(
-        port=port, seed=seed, customers=customers, now=moment, faults=faults, churn=churn,
-        defects=defect or (),
-    )  # fmt: skip
+    try:
+        serve(
+            port=port, seed=seed, customers=customers, now=moment, faults=faults, churn=churn,
+            defects=defect or (),
+        )  # fmt: skip
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise ValueError(f"--port {port} is taken: name another one, or 0 for a free one") from None
+
+
+def _moment(option: str, text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{option} {text!r}: give a time such as 2026-03-10T09:00+00:00") from None
 
 
 def _stop_with_the_caller() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import signal
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -18,14 +17,15 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import dagster as dg
-from dagster._core.events import RunFailureReason
 from rich.console import Console
 
 from st_pipelines.days import local_day
 from st_pipelines.definitions import build_definitions
-from st_pipelines.demo_report import ApiOutcome, Progress, print_summary, progress_logger
+from st_pipelines.demo_report import print_summary
 from st_pipelines.engines import make_events_cheap
-from st_pipelines.processes import child, free_port
+from st_pipelines.load_report import progress_logger
+from st_pipelines.loading import materialize
+from st_pipelines.processes import child, free_port, terminated_as_interrupted
 from st_pipelines.unfinished import range_tags
 from st_pipelines.warehouse.connect import Warehouse
 
@@ -75,7 +75,7 @@ class Demo:
         """Starts the sandbox. Raises WarehouseError, before that, where it could not write."""
         self.warehouse.check()
         with self._stack:
-            self._stack.enter_context(_terminated_as_interrupted())
+            self._stack.enter_context(terminated_as_interrupted())
             home = self.warehouse.path.parent / f".{self.warehouse.path.stem}"
             home.mkdir(exist_ok=True, mode=0o700)
             (home / "dagster.yaml").write_text(_DAGSTER_YAML)
@@ -99,27 +99,10 @@ class Demo:
         """
         definitions = build_definitions("sandbox", loggers={"console": progress_logger})
         job = definitions.resolve_implicit_global_asset_job_def()
-        by_api: dict[str, list[dg.AssetKey]] = {}
-        for key in definitions.resolve_all_asset_keys():
-            by_api.setdefault(key.path[1], []).append(key)
-        outcomes = []
         make_events_cheap()
-        with dg.DagsterInstance.get() as instance, Progress(self.console, by_api) as progress:
-            for api, keys in sorted(by_api.items()):
-                with progress.of(api, len(keys)):
-                    result = job.execute_in_process(
-                        instance=instance,
-                        asset_selection=keys,
-                        tags=self._range_tags(),
-                        run_config={"loggers": {"console": {}}},
-                        raise_on_error=False,
-                    )
-                    if _was_interrupted(result):
-                        self.console.print(
-                            "Interrupted. What was loaded stays; the same command goes on with it."
-                        )
-                        raise KeyboardInterrupt
-                outcomes.append(ApiOutcome.of(api, result))
+        with dg.DagsterInstance.get() as instance:
+            keys = definitions.resolve_all_asset_keys()
+            outcomes = materialize(self.console, instance, job, keys, tags=self._range_tags())
         print_summary(self.console, outcomes, self.warehouse, self._ui_command())
         return sum(len(outcome.failures) for outcome in outcomes)
 
@@ -175,22 +158,3 @@ class Demo:
         options += ["--days", str(self._days), "--seed", str(self._seed)]
         options += ["--customers", str(self._customers)]
         return shlex.join(["st-pipelines", "demo", *options])
-
-
-class _terminated_as_interrupted:
-    """SIGTERM ends the demo as Ctrl-C does: with its processes."""
-
-    def __enter__(self) -> None:
-        self._before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGTERM, self._before)
-
-
-def _was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
-    """Whether Ctrl-C ended the run; Dagster catches it and only marks the run as failed."""
-    return any(
-        event.is_job_failure
-        and event.job_failure_data.failure_reason == RunFailureReason.UNEXPECTED_TERMINATION
-        for event in result.all_events
-    )

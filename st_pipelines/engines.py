@@ -18,7 +18,7 @@ _STORAGES = (
 )
 
 
-def make_events_cheap() -> None:
+def make_events_cheap(*, durable: bool = False) -> None:
     """Makes Dagster's events in SQLite cheap for the rest of this process.
 
     Two things cost most of an event: an engine made for its connection, which compiles every
@@ -27,13 +27,17 @@ def make_events_cheap() -> None:
 
     Dagster has no setting for the first. Where a release of it makes its engines elsewhere,
     nothing is shared and all else is as before.
+
+    Args:
+        durable: commits do wait.
     """
-    if not event.contains(Engine, "connect", _without_waiting_for_the_disk):
+    if not (durable or event.contains(Engine, "connect", _without_waiting_for_the_disk)):
         event.listen(Engine, "connect", _without_waiting_for_the_disk)
-        for name in _STORAGES:
-            module = importlib.import_module(name)
-            if hasattr(module, "create_engine"):
-                vars(module)["create_engine"] = _one_a_file(module.create_engine)
+    for name in _STORAGES:
+        module = importlib.import_module(name)
+        create = getattr(module, "create_engine", None)
+        if create is not None and not hasattr(create, "shared"):
+            vars(module)["create_engine"] = _one_a_file(create)
 
 
 def _one_a_file(create_engine: Callable[..., Engine]) -> Callable[..., Engine]:
@@ -43,6 +47,7 @@ def _one_a_file(create_engine: Callable[..., Engine]) -> Callable[..., Engine]:
         key = repr((url, options))
         return made.get(key) or made.setdefault(key, create_engine(url, **options))
 
+    vars(shared)["shared"] = made
     return shared
 
 

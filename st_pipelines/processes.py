@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -48,3 +49,13 @@ def free_port(wanted: int) -> int:
                 continue
             return probe.getsockname()[1]
     raise OSError("no port is free on 127.0.0.1")
+
+
+@contextlib.contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM ends this process as Ctrl-C does: with the processes that it has started."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

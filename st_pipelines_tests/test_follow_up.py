@@ -334,7 +334,7 @@ def test_half_a_character_is_loaded_with_the_text_around_it(
 
     own_sandbox.faults.append(cut_off)
     extract_load(loading, JOBS, ALL)
-    [(summary, extra)] = rows(loading, "summary, _extra::VARCHAR", f"id = {job_id}")
+    [(extra,)] = rows(loading, "_extra::VARCHAR", f"id = {job_id}")
     assert "(lone surrogates)" in extra
     assert json.loads(extra)["(lone surrogates)"].startswith('{"summary":"cut off \\ud83d",')
 

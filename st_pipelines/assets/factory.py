@@ -68,6 +68,8 @@ def _daily_asset(
     ) -> dg.MaterializeResult:
         from st_pipelines.extract_load import extract_load
 
+        if not (context.has_partition_key or context.has_partition_key_range):
+            raise dg.Failure(_NO_DAYS.format(table=endpoint.table), allow_retries=False)
         days = days_of(partitions, context.partition_key_range)
         with explained(context.retry_number):
             job = job_of(servicetitan, warehouse, partitions.timezone, context.run.run_id, clock)
@@ -103,6 +105,12 @@ def _snapshot_asset(
 
     make = dg.asset(**_definition(environment, endpoint))
     return make(_signed(load_whole))
+
+
+_NO_DAYS = (
+    "{table} is loaded by days, and this run is of none: choose a partition or a range of them, in "
+    "the UI in the dialog of Materialize, on the command line by --partition or --partition-range"
+)
 
 
 def _signed(load: _Load) -> _Load:
