@@ -17,9 +17,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-import os
-import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias, get_args
@@ -34,17 +31,15 @@ from st_pipelines.catalog.model import (
     ListOf,
     ScalarName,
     StructOf,
-    snake_case,
 )
+from st_pipelines.catalog.naming import column_conflict
+from st_pipelines.catalog.replacing import replace_files
 
 Additions: TypeAlias = Mapping[str, StructOf]
 """Table to the fields that are added to it."""
 
 OF_EXPORT = "(export)"
 """Stands for what only the export of a collection serves."""
-
-_UNDECODABLE = re.compile(r'["\\\x00-\x1f]')
-"""What msgspec takes in no name of a field."""
 
 _TYPES = get_args(ScalarName)
 
@@ -79,18 +74,7 @@ def write(file: Path, additions: Additions) -> None:
     """Replaces the file at once, sorted at every depth. Raises OSError."""
     tables = {table: _sorted(type_to_json(additions[table])) for table in sorted(additions)}
     text = json.dumps(tables, indent=2, ensure_ascii=False) + "\n"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    try:
-        with open(descriptor, "w", encoding="utf-8") as beside:
-            beside.write(text)
-            beside.flush()
-            os.fsync(beside.fileno())
-        Path(name).chmod(file.stat().st_mode & 0o777 if file.exists() else 0o644)
-        os.replace(name, file)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    replace_files(file.parent, {file.name: text})
 
 
 def extended(catalog: Catalog, additions: Additions, file: Path) -> Catalog:
@@ -175,21 +159,6 @@ def superfluous(catalog: Catalog, additions: Additions) -> list[str]:
         if table in catalog.endpoints
         for path in _known(_all_fields(catalog[table]), StructOf(sum(_by_source(added), ())), "")
     ]
-
-
-def column_conflict(name: str, siblings: tuple[Field, ...]) -> str | None:
-    """Why a field can have no column beside its siblings; None if it can."""
-    if not snake_case(name):
-        return "its name has no letter or digit for a column"
-    if snake_case(name) == "rowid":
-        return "rowid is DuckDB's own number of a row"
-    if _UNDECODABLE.search(name):
-        return "its name has a quote, a backslash or a control character"
-    for other in siblings:
-        same = other.column == snake_case(name) or other.name.lower() == name.lower()
-        if same and other.name != name:
-            return f"its column would be that of {other.name}"
-    return None
 
 
 def _fields(columns: Mapping[str, Any]) -> tuple[Field, ...]:

@@ -1,4 +1,7 @@
-"""OpenAPI schemas to data types: 3.0 (`nullable`) and 3.1 (`type: [string, null]`) alike."""
+"""OpenAPI schemas to data types: 3.0 (`nullable`) and 3.1 (`type: [string, null]`) alike.
+
+What is null, or a schema that is only `true`, is read as `{}`: it says nothing.
+"""
 
 from __future__ import annotations
 
@@ -7,36 +10,57 @@ from typing import Any
 from urllib.parse import unquote
 
 from st_pipelines.catalog.model import DataType, Field, ListOf, Scalar, ScalarName, StructOf
+from st_pipelines.catalog.naming import with_columns
 
 JSON = Scalar("JSON")
 
 _STRING_FORMATS: dict[str, ScalarName] = {"date-time": "TIMESTAMPTZ", "date": "DATE"}
 
 
-def resolve(document: Mapping[str, Any], node: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Follows `$ref` within the document. Raises KeyError when it points nowhere."""
-    seen = set()
-    while "$ref" in node:
-        reference = node["$ref"]
-        if reference in seen or not reference.startswith("#/"):
-            raise KeyError(reference)
-        seen.add(reference)
-        target: Any = document
-        for step in unquote(reference[2:]).split("/"):
-            target = target[step.replace("~1", "/").replace("~0", "~")]
-        node = target
+def resolve(document: Mapping[str, Any], node: Any) -> Mapping[str, Any]:
+    """Follows `$ref` within the document.
+
+    Raises:
+        ValueError: it points nowhere, leaves the document, or comes to what is no object.
+    """
+    seen: list[str] = []
+    while reference := _reference(node):
+        if reference in seen:
+            raise ValueError(f"$ref {reference} points at itself")
+        seen.append(reference)
+        node = _target(document, reference)
+    if node is None or isinstance(node, bool):
+        return {}
+    if not isinstance(node, Mapping):
+        raise ValueError(
+            f"{type(node).__name__} {str(node)[:40]!r} stands in the place of an object"
+        )
     return node
 
 
-def plain_schema(document: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
-    """A schema without references, alternatives to null and allOf, at its top; with one type."""
+def plain_schema(
+    document: Mapping[str, Any], schema: Any, within: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """A schema without references, alternatives to null and allOf, at its top; with one type.
+
+    Args:
+        document: the whole OpenAPI document, for `$ref`.
+        schema: the schema.
+        within: references on the way here; a part that is one of them adds nothing.
+
+    Raises:
+        ValueError: a reference points nowhere.
+    """
+    within = (*within, _reference(schema))
     schema = resolve(document, schema)
     alternatives = _alternatives(document, schema)
     plain = {k: v for k, v in schema.items() if k not in ("oneOf", "anyOf", "allOf")}
     parts = alternatives if alternatives is not None and len(alternatives) == 1 else []
-    for part in [*parts, *schema.get("allOf", ())]:
-        inner = plain_schema(document, part)
-        both = {**plain.get("properties", {}), **inner.get("properties", {})}
+    for part in [*parts, *(schema.get("allOf") or ())]:
+        if (reference := _reference(part)) and reference in within:
+            continue
+        inner = plain_schema(document, part, within)
+        both = {**(plain.get("properties") or {}), **(inner.get("properties") or {})}
         plain = {**plain, **inner, **({"properties": both} if both else {})}
     if isinstance(plain.get("type"), list):
         kinds = [kind for kind in plain["type"] if kind != "null"]
@@ -44,36 +68,63 @@ def plain_schema(document: Mapping[str, Any], schema: Mapping[str, Any]) -> dict
     return plain
 
 
-def fields_of(document: Mapping[str, Any], schema: Mapping[str, Any]) -> tuple[Field, ...]:
-    """The members of a record's schema, in the document's order. Empty when it is no object."""
+def fields_of(document: Mapping[str, Any], schema: Any) -> tuple[Field, ...]:
+    """The members of a record's schema, in the document's order. Empty when it is no object.
+
+    Raises:
+        ValueError: a reference points nowhere, other than in a single member.
+    """
     found = data_type(document, schema)
     return found.fields if isinstance(found, StructOf) else ()
 
 
-def data_type(
-    document: Mapping[str, Any], schema: Mapping[str, Any], within: tuple[str, ...] = ()
-) -> DataType:
+def data_type(document: Mapping[str, Any], schema: Any, within: tuple[str, ...] = ()) -> DataType:
     """The type of a schema at every depth.
 
     What has no single shape is JSON: a schema that contains itself, several alternatives,
-    an object without declared members, an array of such.
+    an object without declared members, an array of such. So is a member that cannot be read.
 
     Args:
         document: the whole OpenAPI document, for `$ref`.
         schema: the schema.
         within: references on the way here, by which a recursion is known.
+
+    Raises:
+        ValueError: a reference points nowhere, other than in a single member.
     """
-    if "$ref" in schema:
-        if schema["$ref"] in within:
+    if reference := _reference(schema):
+        if reference in within:
             return JSON
-        within = (*within, schema["$ref"])
-        return data_type(document, resolve(document, {"$ref": schema["$ref"]}), within)
+        return data_type(document, resolve(document, schema), (*within, reference))
+    schema = resolve(document, schema)
     alternatives = _alternatives(document, schema)
     if alternatives is not None:
         return data_type(document, alternatives[0], within) if len(alternatives) == 1 else JSON
-    if "allOf" in schema:
+    if schema.get("allOf"):
         return _merged(document, schema, within)
     return _plain(document, schema, within)
+
+
+def _reference(node: Any) -> str:
+    """Where a node refers to, "" where it is one itself."""
+    reference = node.get("$ref") if isinstance(node, Mapping) else None
+    return reference if isinstance(reference, str) else ""
+
+
+def _target(document: Mapping[str, Any], reference: str) -> Any:
+    if not reference.startswith("#"):
+        raise ValueError(f"$ref {reference} leaves the document, which has to hold all it names")
+    root, *steps = unquote(reference[1:]).split("/")
+    target: Any = None if root else document
+    try:
+        for step in steps:
+            name = step.replace("~1", "/").replace("~0", "~")
+            target = target[int(name)] if isinstance(target, list) else target[name]
+    except (LookupError, TypeError, ValueError):
+        target = None
+    if target is None:
+        raise ValueError(f"$ref {reference} points nowhere")
+    return target
 
 
 def _alternatives(
@@ -89,20 +140,17 @@ def _alternatives(
 def _merged(
     document: Mapping[str, Any], schema: Mapping[str, Any], within: tuple[str, ...]
 ) -> DataType:
-    said = [
-        part
-        for part in schema["allOf"]
-        if part.keys() & {"$ref", "type", "properties"} or part.keys() & {"oneOf", "anyOf", "allOf"}
-    ]
+    saying = {"$ref", "type", "properties", "oneOf", "anyOf", "allOf"}
+    said = [part for part in schema["allOf"] if isinstance(part, Mapping) and part.keys() & saying]
     parts = [data_type(document, part, within) for part in said]
     if schema.get("properties"):
         parts.append(_plain(document, schema, within))
     if len(parts) == 1:
         return parts[0]
     structs = [part for part in parts if isinstance(part, StructOf)]
-    if len(structs) < len(parts):
+    if not structs or len(structs) < len(parts):
         return JSON
-    return StructOf(tuple({f.name: f for part in structs for f in part.fields}.values()))
+    return StructOf(with_columns({f.name: f for part in structs for f in part.fields}.values()))
 
 
 def _plain(
@@ -119,7 +167,7 @@ def _plain(
         case "object":
             return _object(document, schema, within)
         case "array":
-            item = data_type(document, schema.get("items") or {}, within)
+            item = data_type(document, schema.get("items"), within)
             return JSON if item == JSON else ListOf(item)
         case kind:
             return Scalar(_scalar(kind, schema.get("format")))
@@ -129,14 +177,18 @@ def _object(
     document: Mapping[str, Any], schema: Mapping[str, Any], within: tuple[str, ...]
 ) -> DataType:
     members = schema.get("properties") or {}
-    if not members:
+    fields = with_columns(
+        Field(name, _member(document, member, within)) for name, member in members.items()
+    )
+    return StructOf(fields) if fields else JSON
+
+
+def _member(document: Mapping[str, Any], schema: Any, within: tuple[str, ...]) -> DataType:
+    """One member that a document spells wrongly is no reason to do without all others."""
+    try:
+        return data_type(document, schema, within)
+    except (ValueError, TypeError, AttributeError):
         return JSON
-    fields: dict[str, Field] = {}
-    for name, member in members.items():
-        field = Field(name, data_type(document, member, within))
-        if field.column:  # of two that DuckDB cannot tell apart, the second stays in _extra
-            fields.setdefault(field.column, field)
-    return StructOf(tuple(fields.values()))
 
 
 def _scalar(kind: str, form: str | None) -> ScalarName:

@@ -8,8 +8,9 @@ from typing import Any
 
 import duckdb
 
-from st_pipelines.catalog.additions import column_conflict, united, with_fields
+from st_pipelines.catalog.additions import united, with_fields
 from st_pipelines.catalog.model import DataType, Endpoint, Field, ListOf, Scalar, StructOf
+from st_pipelines.catalog.naming import column_conflict
 from st_pipelines.warehouse import paths
 from st_pipelines.warehouse.columns import EXTRA
 from st_pipelines.warehouse.conform import decode_exactly, encode_exactly

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from st_pipelines.catalog.additions import column_conflict
 from st_pipelines.catalog.model import DataType, Field, ListOf, Scalar, ScalarName, StructOf
+from st_pipelines.catalog.naming import column_conflict
 from st_pipelines.warehouse.conform import conform, is_date
 
 MOST_MEMBERS = 100
