@@ -16,7 +16,6 @@ from rich.console import Console
 from rich.markup import escape
 
 from st_pipelines import __version__, cli_setup
-from st_pipelines.catalog.model import Catalog
 from st_pipelines.cli_options import Environment, Select, one_of
 from st_pipelines.sandbox.kinds import DEFECTS, KINDS
 from st_pipelines.servicetitan.errors import ServiceTitanError
@@ -260,20 +259,11 @@ def catalog_build(
     output: Annotated[Path | None, typer.Option(help="Where to; the package's own data.")] = None,
 ) -> None:
     """Build the catalogue from OpenAPI documents and print what changed."""
-    from st_pipelines.catalog import changes, files
-    from st_pipelines.catalog.curated import load_curated
-    from st_pipelines.catalog.generate import build_catalog
     from st_pipelines.catalog.loader import DATA
+    from st_pipelines.catalog.rebuild import rebuild
 
-    target = output or DATA
-    built = build_catalog(folder)
-    before = files.read(target) if target.is_dir() else Catalog({})
-    target.mkdir(parents=True, exist_ok=True)
-    files.write(built, target)
-    for line in changes.between(before, built):
+    for line in rebuild(folder, output or DATA):
         typer.echo(line)
-    for table in load_curated().unmet(built.endpoints):
-        typer.echo(f"! curated.yaml has facts of {table}, which is not in these documents")
 
 
 @catalog_app.command("left-out")

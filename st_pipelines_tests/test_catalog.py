@@ -7,55 +7,24 @@ from pathlib import Path
 import pytest
 
 from st_pipelines.catalog import changes, files
-from st_pipelines.catalog.curated import Curated, load_curated
+from st_pipelines.catalog.curated import load_curated
 from st_pipelines.catalog.generate import build_catalog
 from st_pipelines.catalog.loader import DATA, load_catalog
-from st_pipelines.catalog.model import Catalog, Field, ListOf, Scalar, StructOf, snake_case
+from st_pipelines.catalog.model import Field, ListOf, Scalar, StructOf, snake_case
+from st_pipelines_tests.documents import (
+    EMPTY,
+    ID,
+    MODIFIED,
+    PAGED,
+    TIME,
+    build,
+    document,
+    operation,
+    parameter,
+)
 
 DOCUMENTS = Path(__file__).parents[2] / "shared" / "openapi"
 with_documents = pytest.mark.skipif(not DOCUMENTS.is_dir(), reason="no OpenAPI documents beside")
-
-EMPTY = Curated(apis={}, left_out={}, names={}, decimals_as_text={}, split={}, endpoints={})
-
-
-def operation(record: dict, *, query: list[dict] | None = None, envelope: str = "page") -> dict:
-    members: dict = {"data": {"type": "array", "items": record}}
-    if envelope == "page":
-        members |= {"page": {"type": "integer"}, "hasMore": {"type": "boolean"}}
-    if envelope == "export":
-        members |= {"hasMore": {"type": "boolean"}, "continueFrom": {"type": "string"}}
-    schema = members["data"] if envelope == "array" else {"type": "object", "properties": members}
-    return {
-        "get": {
-            "parameters": [{"name": "tenant", "in": "path", "required": True}, *(query or [])],
-            "security": [{"apiKeyHeader": [], "oauth": ["tn.abc.things:r"]}],
-            "responses": {"200": {"content": {"application/json": {"schema": schema}}}},
-        }
-    }
-
-
-def parameter(name: str, **schema) -> dict:
-    return {"name": name, "in": "query", "schema": schema or {"type": "string"}}
-
-
-def document(paths: dict, version: str = "3.1.0", **schemas: dict) -> dict:
-    return {
-        "openapi": version,
-        "servers": [{"url": "https://api.servicetitan.io/abc/v2"}],
-        "paths": {f"/tenant/{{tenant}}/{path}": item for path, item in paths.items()},
-        "components": {"schemas": schemas},
-    }
-
-
-def build(tmp_path: Path, paths: dict, curated: Curated = EMPTY, **rest) -> Catalog:
-    (tmp_path / "abc-v2.json").write_text(json.dumps(document(paths, **rest)))
-    return build_catalog(tmp_path, curated)
-
-
-ID = {"type": "integer", "format": "int64"}
-TIME = {"type": "string", "format": "date-time"}
-MODIFIED = [parameter("modifiedOnOrAfter", type="string"), parameter("modifiedBefore")]
-PAGED = [parameter("page", type="integer"), parameter("pageSize", type="integer")]
 
 
 @with_documents

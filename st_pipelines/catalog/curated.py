@@ -10,15 +10,10 @@ from typing import Any
 
 import yaml
 
-from st_pipelines.catalog.model import (
-    DataType,
-    DateFilter,
-    Endpoint,
-    Field,
-    ListOf,
-    Scalar,
-    StructOf,
-)
+from st_pipelines.catalog.model import DataType, Field, ListOf, Scalar, StructOf
+from st_pipelines.catalog.operations import Operation
+
+CURATED = Path(__file__).with_name("curated.yaml")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,23 +26,24 @@ class Curated:
     decimals_as_text: Mapping[str, Mapping[str, Any]]
     split: Mapping[str, Mapping[str, Any]]
     endpoints: Mapping[str, Mapping[str, Any]]
+    sorted_by_id: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
-    def correct(self, endpoint: Endpoint) -> Endpoint:
-        """The endpoint with its curated facts in place of the derived ones."""
-        facts = {k: v for k, v in self.endpoints.get(endpoint.table, {}).items() if k != "reason"}
-        if "date_filter" in facts:
-            facts["date_filter"] = DateFilter(**facts["date_filter"])
-            facts.setdefault("kind", "window")
-        if "params" in facts:
-            facts["params"] = {**endpoint.params, **facts["params"]}
-        for name in ("key", "variants"):
-            if name in facts:
-                facts[name] = tuple(facts[name])
-        return dataclasses.replace(endpoint, **facts)
+    def name(self, operation: Operation) -> str:
+        """The name of an operation's table within its API."""
+        return self.names.get(operation.path, {}).get("name", operation.name)
 
-    def unmet(self, tables: Collection[str]) -> list[str]:
-        """Tables with curated facts that a catalogue does not have: renamed, or gone."""
-        return sorted(table for table in self.endpoints if table not in tables)
+    def facts(self, table: str) -> dict[str, Any]:
+        """What is to stand in the place of what was derived, by the attribute's name."""
+        facts = {k: v for k, v in self.endpoints.get(table, {}).items() if k != "reason"}
+        if table in self.sorted_by_id.get("tables", ()):
+            facts.setdefault("sort", "+Id")
+        return facts
+
+    def unmet(self, tables: Collection[str], paths: Collection[str]) -> list[str]:
+        """Tables and paths with curated facts that documents do not have: renamed, or gone."""
+        of_tables = {*self.endpoints, *self.sorted_by_id.get("tables", ())}
+        of_paths = {*self.left_out, *self.names, *self.split}
+        return [*sorted(of_tables - set(tables)), *sorted(of_paths - set(paths))]
 
     def retype(self, api: str, columns: tuple[Field, ...]) -> tuple[Field, ...]:
         """The columns, with text that is known to hold decimals as DECIMAL, at every depth."""
@@ -58,8 +54,7 @@ class Curated:
 @cache
 def load_curated() -> Curated:
     """The packaged file."""
-    text = Path(__file__).with_name("curated.yaml").read_text(encoding="utf-8")
-    return Curated(**yaml.safe_load(text))
+    return Curated(**yaml.safe_load(CURATED.read_text(encoding="utf-8")))
 
 
 def _retyped(field: Field, names: frozenset[str]) -> Field:

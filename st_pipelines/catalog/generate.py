@@ -9,66 +9,85 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from st_pipelines.catalog.curated import Curated, load_curated
+from st_pipelines.catalog.curated import CURATED, Curated, load_curated
+from st_pipelines.catalog.derive import derived
+from st_pipelines.catalog.editions import outdated, without_repetition
+from st_pipelines.catalog.fit import KNOWN_REQUIRED, Fitted, fitted
 from st_pipelines.catalog.model import (
     Catalog,
     DataType,
-    DateFilter,
     Endpoint,
     Export,
     Field,
-    Kind,
     LeftOut,
     ListOf,
     Scalar,
     StructOf,
 )
+from st_pipelines.catalog.naming import with_columns
 from st_pipelines.catalog.operations import Operation, operations, read_documents
 
 _COLLECTIONS = ("page", "export", "array", "data")
-_KNOWN_REQUIRED = {"page", "pageSize", "includeTotal", "activeOnly"}
 
 
-def build_catalog(folder: Path, curated: Curated | None = None) -> Catalog:
+def build_catalog(
+    folder: Path,
+    curated: Curated | None = None,
+    tell: Callable[[str], object] = lambda line: None,
+) -> Catalog:
     """The catalogue of a folder of OpenAPI documents (3.0 or 3.1).
+
+    Args:
+        folder: of the documents.
+        curated: the packaged file's facts, unless others are given.
+        tell: is called with a line for each curated fact that does not fit the documents.
 
     Raises:
         ValueError: a file is no OpenAPI 3 document, or two operations would share a table.
     """
     curated = curated or load_curated()
-    endpoints: dict[str, Endpoint] = {}
-    left_out: list[LeftOut] = []
+    found = without_repetition(_operations(folder, curated))
+    reasons = {o.path: reason for o in found if (reason := _reason_to_leave_out(o, curated))}
+    reasons |= outdated(o for o in found if o.path not in reasons)
+    fits = _fits([o for o in found if o.path not in reasons], curated)
+    for line in (*_misfits(fits), *_unmet(curated, fits, found)):
+        tell(line)
+    endpoints = {table: fit.endpoint for table, fit in sorted(fits.items()) if not fit.unsound}
+    served = {path for endpoint in endpoints.values() for path in _paths(endpoint)}
+    for fit in fits.values():
+        reasons |= {p: fit.unsound for p in _paths(fit.endpoint) if fit.unsound and p not in served}
+    left_out = [
+        LeftOut(api=o.api, path=o.path, reason=reasons[o.path]) for o in found if o.path in reasons
+    ]
+    return Catalog(endpoints, tuple(sorted(left_out, key=lambda e: (e.api, e.path))))
+
+
+def _operations(folder: Path, curated: Curated) -> Iterator[tuple[str, Operation]]:
+    """File name and operation, for all GET operations."""
     for name, document in read_documents(folder):
         try:
-            found = list(operations(document, curated.apis))
+            yield from ((name, operation) for operation in operations(document, curated.apis))
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
-        for endpoint in _endpoints(found, curated):
-            if endpoint.table in endpoints:
-                raise ValueError(_both_named(endpoint, endpoints[endpoint.table]))
-            endpoints[endpoint.table] = endpoint
-        left_out += _left_out(found, curated)
-    return Catalog(
-        dict(sorted(endpoints.items())), tuple(sorted(left_out, key=lambda e: (e.api, e.path)))
-    )
 
 
-def _both_named(one: Endpoint, other: Endpoint) -> str:
-    return (
-        f"{one.path} and {other.path} would both be the table {one.table}: "
-        "give one a name in curated.yaml"
-    )
+def _paths(endpoint: Endpoint) -> tuple[str, ...]:
+    return (endpoint.path, endpoint.export.path) if endpoint.export else (endpoint.path,)
 
 
-def _left_out(found: Iterable[Operation], curated: Curated) -> Iterator[LeftOut]:
-    for operation in found:
-        reason = _reason_to_leave_out(operation, curated)
-        if reason:
-            yield LeftOut(api=operation.api, path=operation.path, reason=reason)
+def _misfits(fits: Mapping[str, Fitted]) -> Iterator[str]:
+    for table, fit in sorted(fits.items()):
+        yield from (f"! curated.yaml: {table}: {sentence}" for sentence in fit.dropped)
+        if fit.unsound:
+            yield f"! {table} is left out: {fit.unsound}"
+
+
+def _unmet(curated: Curated, fits: Mapping[str, Fitted], found: list[Operation]) -> Iterator[str]:
+    for place in curated.unmet(fits, {operation.path for operation in found}):
+        yield f"! curated.yaml has facts of {place}, which is not in these documents"
 
 
 def _reason_to_leave_out(operation: Operation, curated: Curated) -> str | None:
@@ -83,150 +102,93 @@ def _reason_to_leave_out(operation: Operation, curated: Curated) -> str | None:
         return f"{'child' if listed else 'single object'}: needs {', '.join(operation.parents)}"
     if operation.shape == "object":
         return "single object, not a collection"
+    split = curated.split.get(operation.path, {}).get("tables", {}).values()
+    if unknown := sorted({name for params in split for name in params} - operation.query.keys()):
+        return f"is several tables by {', '.join(unknown)}, which it does not take"
     missing = _missing_parameters(operation, curated)
     return f"needs the query parameter {', '.join(missing)}" if missing else None
 
 
 def _missing_parameters(operation: Operation, curated: Curated) -> list[str]:
     """Required query parameters that neither a rule nor the curated file fills."""
-    required = {name for name, p in operation.query.items() if p.get("required")}
-    filled = set(_KNOWN_REQUIRED)
-    name = curated.names.get(operation.path, {}).get("name", operation.name)
+    filled = set(KNOWN_REQUIRED)
+    name = curated.name(operation)
     tables = dict(curated.split.get(operation.path, {}).get("tables", {name: {}}))
     for table, params in tables.items():
         facts = curated.endpoints.get(f"{operation.api}.{table}", {})
         bounds = facts.get("date_filter", {})
         filled |= {*params, *facts.get("params", {}), bounds.get("lower"), bounds.get("upper")}
-    return sorted(required - filled)
+    return sorted(operation.required - filled)
 
 
-def _endpoints(found: list[Operation], curated: Curated) -> Iterator[Endpoint]:
-    kept = [o for o in found if _reason_to_leave_out(o, curated) is None]
-    lists = [_endpoint(o, curated) for o in kept if o.shape != "export"]
+def _fits(kept: list[Operation], curated: Curated) -> dict[str, Fitted]:
+    """By table, each endpoint with the curated facts that fit."""
+    by_path = {operation.path: operation for operation in kept}
+    found: dict[str, Fitted] = {}
+    for endpoint in _endpoints(kept, curated):
+        for part in _split(endpoint, curated):
+            if part.table in found:
+                raise ValueError(_both_named(part, found[part.table].endpoint))
+            facts = curated.facts(part.table)
+            found[part.table] = fitted(part, facts, by_path[part.path])
+    return found
+
+
+def _both_named(one: Endpoint, other: Endpoint) -> str:
+    return (
+        f"{one.path} and {other.path} would both be the table {one.table}: "
+        f"give one a name, or leave one out, in {CURATED}"
+    )
+
+
+def _endpoints(kept: Iterable[Operation], curated: Curated) -> Iterator[Endpoint]:
+    """Lists, each with its export folded in, then the exports that have no list."""
+    lists: list[Endpoint] = []
     exports: dict[str, Endpoint] = {}
-    for operation in kept:
-        if operation.shape == "export":
-            export = _endpoint(operation, curated)
-            if export.name in exports:
-                raise ValueError(_both_named(export, exports[export.name]))
-            exports[export.name] = export
+    for endpoint in (derived(operation, curated) for operation in kept):
+        if endpoint.envelope != "export":
+            lists.append(endpoint)
+        elif endpoint.table in exports:
+            raise ValueError(_both_named(endpoint, exports[endpoint.table]))
+        else:
+            exports[endpoint.table] = endpoint
     for endpoint in lists:
-        export = exports.get(endpoint.name)
+        export = exports.get(endpoint.table)
         if export:
             with contextlib.suppress(_Conflict):
                 endpoint = _folded(endpoint, export)
-                del exports[endpoint.name]
-        yield from _split(endpoint, curated)
-    names = {endpoint.name for endpoint in lists}
-    for name, export in exports.items():
-        table = f"{name}_export" if name in names else name
-        yield curated.correct(dataclasses.replace(export, name=table))
+                del exports[endpoint.table]
+        yield endpoint
+    tables = {endpoint.table for endpoint in lists}
+    for table, export in exports.items():
+        name = f"{export.name}_export" if table in tables else export.name
+        yield dataclasses.replace(export, name=name)
 
 
 def _split(endpoint: Endpoint, curated: Curated) -> Iterator[Endpoint]:
     tables = curated.split.get(endpoint.path, {}).get("tables", {endpoint.name: {}})
     for name, params in tables.items():
-        part = dataclasses.replace(endpoint, name=name, params={**endpoint.params, **params})
-        yield curated.correct(part)
-
-
-def _endpoint(operation: Operation, curated: Curated) -> Endpoint:
-    query = operation.query
-    columns = _timed(curated.retype(operation.api, operation.fields))
-    names = {column.name for column in columns}
-    date_filter = _date_filter(query, names)
-    return Endpoint(
-        api=operation.api,
-        name=curated.names.get(operation.path, {}).get("name", operation.name),
-        kind=_kind(operation, date_filter),
-        path=operation.path,
-        envelope=operation.shape,  # pyright: ignore[reportArgumentType]
-        scope=operation.scope,
-        columns=columns,
-        key=("id",) if "id" in names else (),
-        cursor="modifiedOn"
-        if "modifiedOn" in names and _is_timed(operation, date_filter)
-        else None,
-        date_filter=date_filter,
-        params=_params(query),
-        sort=_sort(query, names),
-        paged="page" in query,
-        includes_total="includeTotal" in query,
-        ids="ids" in query,
-        first_page=int(query.get("page", {}).get("schema", {}).get("minimum", 1)),
-        max_page_size=_max_page_size(query),
-    )
-
-
-def _timed(columns: tuple[Field, ...]) -> tuple[Field, ...]:
-    """The columns, with `modifiedOn` as a time even where a document calls it a string."""
-    text = Field("modifiedOn", Scalar("VARCHAR"))
-    time = Field("modifiedOn", Scalar("TIMESTAMPTZ"))
-    return tuple(time if column == text else column for column in columns)
-
-
-def _is_timed(operation: Operation, date_filter: DateFilter | None) -> bool:
-    return operation.shape == "export" or date_filter is not None
-
-
-def _kind(operation: Operation, date_filter: DateFilter | None) -> Kind:
-    if operation.shape == "export":
-        return "feed"
-    return "window" if date_filter else "snapshot"
-
-
-def _date_filter(query: Mapping[str, object], names: set[str]) -> DateFilter | None:
-    if {"modifiedOnOrAfter", "modifiedBefore"} <= query.keys() and "modifiedOn" in names:
-        return DateFilter(lower="modifiedOnOrAfter", upper="modifiedBefore")
-    return None
-
-
-def _params(query: Mapping[str, Mapping]) -> dict[str, str]:
-    """What every request asks for, so that the default filters leave nothing out."""
-    params: dict[str, str] = {}
-    for name, parameter in query.items():
-        schema = parameter["schema"]
-        text = f"{parameter.get('description', '')} {schema.get('enum', '')}"
-        boolean = schema.get("type") == "boolean"
-        if name == "active" and not boolean:
-            params[name] = "Any"
-        elif name == "activeState":
-            params[name] = "All" if "All" in text else "Any"
-        elif name == "activeOnly":
-            params[name] = "false"
-        elif boolean and re.match(r"include(?!Total$|RecentChanges$)", name):
-            params[name] = "true"
-    return params
-
-
-def _sort(query: Mapping[str, Mapping], names: set[str]) -> str | None:
-    """`+Id` where the endpoint sorts by it: ids are unique and never change."""
-    if "sort" not in query or "id" not in names:
-        return None
-    described = re.search(
-        r"(?:fields are|Options|field):([^?]*)$", query["sort"].get("description", "")
-    )
-    offered = described.group(1) if described else "Id"
-    return "+Id" if re.search(r"\bid\b", offered, re.IGNORECASE) else None
-
-
-def _max_page_size(query: Mapping[str, Mapping]) -> int:
-    parameter = query.get("pageSize", {})
-    stated = re.search(r"[Mm]aximum value is (\d+)", parameter.get("description", ""))
-    limit = parameter.get("schema", {}).get("maximum") or (stated and stated.group(1)) or 5000
-    return min(int(limit), 5000)
+        yield dataclasses.replace(endpoint, name=name, params={**endpoint.params, **params})
 
 
 def _folded(endpoint: Endpoint, export: Endpoint) -> Endpoint:
+    """The list with what its export adds.
+
+    Raises:
+        _Conflict: a field has one type here and another there, or the key or the cursor would
+            have no type of its own.
+    """
+    columns = with_columns(_union(endpoint.columns, export.columns))
+    fixed = {*endpoint.key, endpoint.cursor}
+    if {f for f in endpoint.columns if f.name in fixed} - set(columns):
+        raise _Conflict
+    kept = {column.name for column in columns}
+    adds = tuple(name for name in _names_missing(export, endpoint) if name in kept)
+    lacks = _names_missing(endpoint, export)
     return dataclasses.replace(
         endpoint,
-        columns=_union(endpoint.columns, export.columns),
-        export=Export(
-            path=export.path,
-            params=export.params,
-            adds=_names_missing(export, endpoint),
-            lacks=_names_missing(endpoint, export),
-        ),
+        columns=columns,
+        export=Export(path=export.path, params=export.params, adds=adds, lacks=lacks),
     )
 
 
@@ -257,7 +219,7 @@ def _united(left: DataType, right: DataType) -> DataType:
         case (Scalar("JSON"), _) | (_, Scalar("JSON")):
             return Scalar("JSON")
         case StructOf(these), StructOf(those):
-            return StructOf(_union(these, those))
+            return StructOf(with_columns(_union(these, those)))
         case ListOf(this), ListOf(that):
             return ListOf(_united(this, that))
     raise _Conflict
