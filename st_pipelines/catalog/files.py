@@ -22,7 +22,13 @@ from st_pipelines.catalog.model import (
     Scalar,
     StructOf,
 )
+from st_pipelines.catalog.replacing import replace_files
 
+LEFT_OUT = "left_out.json"
+"""The file that every catalogue has."""
+
+_ANOTHER_FOLDER = "name an empty or a new folder, or one that catalog build has filled"
+_FOREIGN = (ValueError, KeyError, IndexError, TypeError, AttributeError)
 _DEFAULTS: dict[str, Any] = {
     "key": ("id",),
     "cursor": None,
@@ -54,30 +60,71 @@ def render(catalog: Catalog) -> dict[str, str]:
     left_out: dict[str, dict[str, str]] = {}
     for entry in catalog.left_out:
         left_out.setdefault(entry.api, {})[entry.path] = entry.reason
-    files["left_out.json"] = _dump(left_out)
+    files[LEFT_OUT] = _dump(left_out)
     return files
 
 
 def write(catalog: Catalog, folder: Path) -> None:
-    """Replaces the JSON files of a folder. Raises OSError."""
-    files = render(catalog)
-    for stale in folder.glob("*.json"):
-        if stale.name not in files:
-            stale.unlink()
-    for name, text in files.items():
-        (folder / name).write_text(text, encoding="utf-8")
+    """Replaces the catalogue of a folder, and no other files there.
+
+    Raises:
+        ValueError: the folder holds something else than a catalogue; nothing was written.
+        OSError: it cannot be written.
+    """
+    files, before = render(catalog), catalogue_files(folder)
+    # First the file by which the folder is known as a catalogue's, however this ends.
+    replace_files(folder, {LEFT_OUT: files.pop(LEFT_OUT), **files})
+    for name in before:
+        if name != LEFT_OUT and name not in files:
+            (folder / name).unlink()
+
+
+def catalogue_files(folder: Path) -> list[str]:
+    """Names of the files of a folder's catalogue; none where it is empty or not there.
+
+    Raises:
+        ValueError: the folder holds something else, which could be lost or taken for a part.
+        OSError: it cannot be read.
+    """
+    if not folder.exists():
+        return []
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is a file: name a folder for the catalogue")
+    names = sorted(file.name for file in folder.iterdir() if not file.name.startswith("."))
+    if names and LEFT_OUT not in names:
+        raise ValueError(f"{folder} holds {names[0]} and no catalogue: {_ANOTHER_FOLDER}")
+    parts = [name for name in names if name.endswith(".json")]
+    for name in parts:
+        if not _is_part(folder / name):
+            raise ValueError(
+                f"{folder} holds {name}, which is no part of its catalogue: move that file away, "
+                f"or {_ANOTHER_FOLDER}"
+            )
+    return parts
 
 
 def read(folder: Path) -> Catalog:
     """The catalogue of a folder. Raises OSError, ValueError."""
     endpoints: dict[str, Endpoint] = {}
     for file in sorted(folder.glob("*.json")):
-        if file.name == "left_out.json":
-            continue
-        for name, entry in json.loads(file.read_bytes()).items():
-            endpoint = endpoint_from_json(file.stem, name, entry)
-            endpoints[endpoint.table] = endpoint
-    return Catalog(endpoints, _read_left_out(folder / "left_out.json"))
+        if file.name != LEFT_OUT:
+            endpoints |= {endpoint.table: endpoint for endpoint in _read_api(file)}
+    return Catalog(endpoints, _read_left_out(folder / LEFT_OUT))
+
+
+def _read_api(file: Path) -> list[Endpoint]:
+    try:
+        entries = json.loads(file.read_bytes()).items()
+        return [endpoint_from_json(file.stem, name, entry) for name, entry in entries]
+    except _FOREIGN as error:
+        raise ValueError(f"{file} is no file of a catalogue: {error!r}") from None
+
+
+def _is_part(file: Path) -> bool:
+    try:
+        return _read_left_out(file) is not None if file.name == LEFT_OUT else bool(_read_api(file))
+    except ValueError:
+        return False
 
 
 def endpoint_to_json(endpoint: Endpoint) -> dict[str, Any]:
@@ -143,11 +190,14 @@ def _value_to_json(value: Any) -> Any:
 def _read_left_out(file: Path) -> tuple[LeftOut, ...]:
     if not file.exists():
         return ()
-    return tuple(
-        LeftOut(api=api, path=path, reason=reason)
-        for api, entries in json.loads(file.read_bytes()).items()
-        for path, reason in entries.items()
-    )
+    try:
+        return tuple(
+            LeftOut(api=api, path=path, reason=reason)
+            for api, entries in json.loads(file.read_bytes()).items()
+            for path, reason in entries.items()
+        )
+    except _FOREIGN as error:
+        raise ValueError(f"{file} is no file of a catalogue: {error!r}") from None
 
 
 def _dump(value: Any) -> str:
