@@ -98,19 +98,37 @@ def test_a_filter_and_its_cursor_go_together(tmp_path: Path) -> None:
     assert [line.split()[3] for line in told] == ["cursor", "date_filter"]
 
 
+def test_a_filter_is_dropped_where_it_would_bound_nothing(tmp_path: Path) -> None:
+    untimed = {"type": "object", "properties": {"id": ID}}
+    lists = {"things": operation(untimed, query=[*PAGED, *BETWEEN])}
+    catalog, lines = built(tmp_path, lists, facts(date_filter=BOUNDS))
+    assert (catalog["abc.things"].kind, catalog["abc.things"].date_filter) == ("snapshot", None)
+    assert lines[0].endswith("is not applied: its rows carry no time to be placed by")
+    exports = {"export/things": operation(record(), query=BETWEEN, envelope="export")}
+    catalog, lines = built(tmp_path, exports, facts(date_filter=BOUNDS))
+    assert (catalog["abc.things"].kind, catalog["abc.things"].date_filter) == ("feed", None)
+    assert lines[0].endswith("is not applied: it is an export")
+
+
 @pytest.mark.parametrize(
     ("properties", "envelope", "of_things", "reason"),
     [({"log": EVENTS}, "export", {"explode": "events", "key": ["id"], "cursor": "date"},
       "a row is a member of events, and its records have no events"),
      ({"events": {"type": "array", "items": {}}}, "export", {"explode": "events"},
       "a row is a member of events, and events is no array of objects"),
+     ({"events": {"type": "array", "items": ID}}, "export", {"explode": "events"},
+      "a row is a member of events, and events is no array of objects"),
+     ({"events": EVENTS, "daTe": TIME}, "export", {"explode": "events"},
+      "two of its fields would have one column"),
      ({"events": EVENTS}, "export", {"explode": "events", "key": ["number"]},
       "a feed needs its key, and its records have no number"),
      ({}, "page", {"date_filter": {**BOUNDS, "required": True}},
       "it is only served for a stretch of time, and the operation takes no fromUtc, toUtc"),
      ({}, "page", {"date_filter": BOUNDS, "by_day": True},
-      "it is only served for a stretch of time, and the operation takes no fromUtc, toUtc")],
-    ids=["renamed", "untyped", "key", "required", "by day"],
+      "it is only served for a stretch of time, and the operation takes no fromUtc, toUtc"),
+     ({}, "page", {"by_day": True},
+      "it is only served for a stretch of time, and it has no date filter")],
+    ids=["renamed", "untyped", "scalars", "clash", "key", "required", "by day", "no filter"],
 )  # fmt: skip
 def test_a_table_that_is_nothing_without_a_fact_is_left_out(
     tmp_path: Path, properties: dict, envelope: str, of_things: dict, reason: str
@@ -172,13 +190,14 @@ def test_an_operation_that_no_longer_takes_what_splits_it_is_left_out(tmp_path: 
 def test_what_is_sorted_by_id_unsaid_gives_way_to_what_a_document_says(tmp_path: Path) -> None:
     curated = dataclasses.replace(EMPTY, sorted_by_id={"tables": ["abc.things"]})
 
-    def sort(description: str) -> str | None:
+    def sort(description: str, schema: dict | None = None) -> str | None:
         asked = {**parameter("sort"), "description": description}
-        paths = {"things": operation(record(), query=[*PAGED, asked])}
+        paths = {"things": operation(schema or record(), query=[*PAGED, asked])}
         return built(tmp_path, paths, curated)[0]["abc.things"].sort
 
     assert sort("Applies sorting by specified fields") == "+Id"
     assert sort("Available fields are: Name, CreatedOn") is None
+    assert sort("", {"type": "object", "properties": {"number": ID}}) is None
 
 
 def test_facts_of_what_is_not_in_the_documents_are_told(tmp_path: Path) -> None:

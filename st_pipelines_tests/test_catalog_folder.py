@@ -101,7 +101,7 @@ def test_a_build_that_fails_leaves_the_folder_as_it_was(
     folder = tmp_path / "catalogue"
     rebuild(documents, folder)
     before = contents(folder)
-    write(documents, "others")
+    write(documents, "others", "{id}/notes")
     left, sync = [1], os.fsync
 
     def full(descriptor: int) -> None:

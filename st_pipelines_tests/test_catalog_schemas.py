@@ -65,6 +65,12 @@ def test_what_is_null_is_read_as_if_it_were_absent(tmp_path: Path) -> None:
     assert set(catalog.endpoints) == {"abc.things"}
 
 
+def test_a_schema_that_is_only_true_allows_anything(tmp_path: Path) -> None:
+    query = [*PAGED, {"name": "any", "in": "query", "schema": True}]
+    things = build(tmp_path, {"things": operation(True, query=query)})["abc.things"]  # type: ignore
+    assert (things.columns, things.key) == ((), ())
+
+
 def test_of_members_that_duckdb_cannot_tell_apart_the_first_is_kept(tmp_path: Path) -> None:
     text = {"type": "string"}
     inner = {"aB": text, "ab": text, "a_b": text, "rowid": text, 'a"b': text, "other": text}
