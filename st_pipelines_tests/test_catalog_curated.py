@@ -105,7 +105,7 @@ def test_a_filter_is_dropped_where_it_would_bound_nothing(tmp_path: Path) -> Non
     assert (catalog["abc.things"].kind, catalog["abc.things"].date_filter) == ("snapshot", None)
     assert lines[0].endswith("is not applied: its rows carry no time to be placed by")
     exports = {"export/things": operation(record(), query=BETWEEN, envelope="export")}
-    catalog, lines = built(tmp_path, exports, facts(date_filter=BOUNDS))
+    catalog, lines = built(tmp_path, exports, facts(date_filter={**BOUNDS, "required": True}))
     assert (catalog["abc.things"].kind, catalog["abc.things"].date_filter) == ("feed", None)
     assert lines[0].endswith("is not applied: it is an export")
 

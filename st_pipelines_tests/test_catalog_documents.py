@@ -103,6 +103,16 @@ def test_a_page_that_tells_a_token_is_an_export_only_where_one_can_go_on_from_it
     assert (things["abc.things"].envelope, things["abc.things"].paged) == (envelope, query == PAGED)
 
 
+def test_an_export_without_a_token_is_left_out_and_not_taken_for_the_list(tmp_path: Path) -> None:
+    catalog = build(tmp_path, {
+        "things": operation(record(), query=PAGED), "export/things": operation(record()),
+    })  # fmt: skip
+    assert catalog["abc.things"].export is None
+    assert [entry.reason for entry in catalog.left_out] == [
+        "an export that tells no token to go on from"
+    ]
+
+
 @pytest.mark.parametrize(
     ("schema", "key", "cursor"),
     [({"type": "string", "format": "date"}, "id", "modifiedOn"), ({"type": "integer"}, "id", None),

@@ -42,7 +42,7 @@ def derived(operation: Operation, curated: Curated) -> Endpoint:
         date_filter=date_filter,
         params=_params(query),
         sort=_sort(query, types),
-        paged="page" in query,
+        paged=operation.paged,
         includes_total="includeTotal" in query,
         ids="ids" in query,
         first_page=0 if _limit(query, "page", "minimum") == 0 else 1,

@@ -85,7 +85,7 @@ def _unsound_without(name: str, facts: Mapping[str, Any], endpoint: Endpoint) ->
             return f"a row is a member of {facts[name]}"
         case "key" if endpoint.kind == "feed":
             return "a feed needs its key"
-        case "cursor" | "date_filter" | "by_day" if demands:
+        case "cursor" | "date_filter" | "by_day" if demands and endpoint.kind != "feed":
             return "it is only served for a stretch of time"
     return None
 

@@ -102,6 +102,8 @@ def _reason_to_leave_out(operation: Operation, curated: Curated) -> str | None:
         return f"{'child' if listed else 'single object'}: needs {', '.join(operation.parents)}"
     if operation.shape == "object":
         return "single object, not a collection"
+    if "/export/" in operation.path and operation.shape != "export" and not operation.paged:
+        return "an export that tells no token to go on from"
     split = curated.split.get(operation.path, {}).get("tables", {}).values()
     if unknown := sorted({name for params in split for name in params} - operation.query.keys()):
         return f"is several tables by {', '.join(unknown)}, which it does not take"

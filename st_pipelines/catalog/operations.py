@@ -62,6 +62,11 @@ class Operation:
         return _VERSION.sub(r"\1", self.path)
 
     @property
+    def paged(self) -> bool:
+        """Whether it takes the number of a page."""
+        return "page" in self.query
+
+    @property
     def required(self) -> frozenset[str]:
         """Names of the query parameters that a request has to carry."""
         return frozenset(name for name, p in self.query.items() if p.get("required"))
