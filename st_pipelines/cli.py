@@ -100,6 +100,8 @@ def demo(
     """Fill a DuckDB file from a ServiceTitan on this machine, without credentials."""
     from st_pipelines.demo import Demo
 
+    if not (load or ui):
+        raise ValueError("--no-load leaves nothing to do: add --ui, which opens the UI")
     with Demo(warehouse=warehouse, days=days, seed=seed, customers=customers) as running:
         failed = running.load() if load else 0
         if ui:

@@ -19,6 +19,8 @@ from st_pipelines.setup_check.findings import Finding, diagnosed, failed
 from st_pipelines.setup_check.plausibility import NAMES, doubts
 from st_pipelines.setup_check.subject import Subject
 from st_pipelines.sources.errors import SettingsError
+from st_pipelines.tables import counted
+from st_pipelines.warehouse.books import loaded_from_the_beginning
 from st_pipelines.warehouse.connect import Warehouse
 from st_pipelines.warehouse.errors import WarehouseBusy
 from st_pipelines.warehouse.turns import Deadline, turn
@@ -129,6 +131,36 @@ def look_at_warehouse(subject: Subject, room: int = ROOM) -> Iterator[Finding]:
     else:
         text = f"{warehouse.path}: {state}; {free / 1e9:,.0f} GB are free"
         yield Finding(step="warehouse", status="ok", text=text)
+
+
+def look_at_history(subject: Subject) -> Iterator[Finding]:
+    """Whether the tables were loaded from their beginning, or hold a few days only."""
+    warehouse = dataclasses.replace(project.warehouse(subject.environment), wait=0)
+    wanted = [e.table for e in subject.endpoints if e.partitioned and not e.by_day]
+    command = f"st-pipelines load --environment {subject.environment}"
+    loaded: dict[str, bool] = {}
+    if warehouse.exists:
+        try:
+            with warehouse.reading() as connection:
+                loaded = loaded_from_the_beginning(connection, subject.connection.tenant_id)
+        except WarehouseBusy:
+            yield Finding(step="history", status="ok", text="not looked at, as a load is on")
+            return
+    missing = [table for table in wanted if not loaded.get(table)]
+    if not missing:
+        text = f"{counted(len(wanted), 'table')} loaded from the beginning"
+        yield Finding(step="history", status="ok", text=text)
+    elif not loaded:
+        text = f"nothing is loaded yet: {command}"
+        yield Finding(step="history", status="ok", text=text)
+    else:
+        named = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        yield Finding(
+            step="history", status="warning", code="history",
+            text=f"{len(missing)} of {counted(len(wanted), 'table')} not loaded from the beginning "
+            f"({named})",
+            hint=f"They hold the days that were loaded, joins come back short: {command}.",
+        )  # fmt: skip
 
 
 def _busy(warehouse: Warehouse) -> Finding | None:

@@ -48,6 +48,7 @@ STEPS: tuple[Step, ...] = (
     Step(name="scopes", look=permissions.compare_scopes, needs=("token",)),
     Step(name="endpoints", look=permissions.ask_each, needs=("access",), deep=True),
     Step(name="warehouse", look=local.look_at_warehouse),
+    Step(name="history", look=local.look_at_history, needs=("warehouse", "settings")),
     Step(name="time zone", look=local.look_at_time_zone, needs=("settings",)),
     Step(name="definitions", look=local.load_definitions, needs=("settings",)),
 )

@@ -164,6 +164,26 @@ def write_entry(connection: duckdb.DuckDBPyConnection, entry: LoadEntry) -> None
     )
 
 
+def loaded_from_the_beginning(
+    connection: duckdb.DuckDBPyConnection, tenant_id: str
+) -> dict[str, bool]:
+    """The tables that were loaded, and whether any load had a window without a start.
+
+    Args:
+        connection: to the warehouse itself, such as `Warehouse.reading` gives.
+        tenant_id: whose loads.
+    """
+    there = "SELECT 1 FROM duckdb_tables() WHERE schema_name = '_st' AND table_name = 'loads'"
+    if connection.execute(there).fetchone() is None:
+        return {}
+    rows = connection.execute(
+        "SELECT api || '.' || endpoint, bool_or(window_start IS NULL) FROM _st.loads "
+        "WHERE tenant_id = ? GROUP BY 1",
+        [tenant_id],
+    ).fetchall()
+    return dict(rows)
+
+
 def read_place(
     connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, environment: str, tenant_id: str
 ) -> FeedPlace | None:

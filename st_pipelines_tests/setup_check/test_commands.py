@@ -41,8 +41,8 @@ def test_a_check_ends_with_what_is_left_to_do(portal: Portal) -> None:
     assert printed[-1] == "production: all is well, 1 to look at"
     assert [line.partition(":")[0] for line in printed[:-1]] == [
         "✅ settings", "✅ auth host", "✅ api host", "✅ clock", "✅ token", "✅ secrets",
-        "✅ access", "✅ scopes", "⚠  scopes", "✅ endpoints", "✅ warehouse", "✅ time zone",
-        "✅ definitions",
+        "✅ access", "✅ scopes", "⚠  scopes", "✅ endpoints", "✅ warehouse", "✅ history",
+        "✅ time zone", "✅ definitions",
     ]  # fmt: skip
     assert "cs1.sandbox" not in done.stdout + done.stderr
 

@@ -23,7 +23,7 @@ REFUSED = (
 
 def test_a_good_set_up_is_all_green(portal: Portal) -> None:
     url = portal().url.removeprefix("http://")
-    assert [line_of(finding) for finding in found(deep=True)][:-2] == [
+    assert [line_of(finding) for finding in found(deep=True)][:-3] == [
         f"✅ settings: complete, for tenant 1000000001 at {url}",
         f"✅ auth host: {url} answers",
         f"✅ api host: {url} answers",

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
 import duckdb
 import pytest
 
 from st_pipelines.catalog.loader import load_catalog
+from st_pipelines.command_job import command_job
+from st_pipelines.days import Days
+from st_pipelines.extract_load import extract_load
 from st_pipelines.selection import select
 from st_pipelines.setup_check import local
 from st_pipelines.setup_check.findings import Finding
@@ -203,6 +208,25 @@ def warehouse_lines(**options: int) -> list[str]:
 def test_a_warehouse_that_is_free(warehouse: Path) -> None:
     [line] = warehouse_lines()
     assert line.startswith("✅ warehouse: data/production.duckdb: 0.0 GB, can be written; ")
+
+
+def test_tables_that_hold_a_few_days_only_are_named(portal: Portal) -> None:
+    portal()
+    tables = ["crm.customers", "jpm.jobs", "settings.user_roles", "marketing_ads.performance*"]
+    said = [line_of(f) for f in found(selection=tables) if f.step == "history"]
+    assert said == ["✅ history: nothing is loaded yet: st-pipelines load --environment production"]
+    days = Days(first=date(2026, 3, 9), last=date(2026, 3, 10), timezone="UTC")
+    with command_job("production", "test") as job:
+        extract_load(job, load_catalog()["jpm.jobs"], days)
+        assert [line for line in troubles(selection=tables) if "history" in line] == [
+            "⚠  history: 2 of 2 tables not loaded from the beginning (crm.customers, jpm.jobs). "
+            "They hold the days that were loaded, joins come back short: "
+            "st-pipelines load --environment production."
+        ]
+        for table in ("jpm.jobs", "crm.customers"):
+            extract_load(job, load_catalog()[table], dataclasses.replace(days, open_start=True))
+    said = [line_of(f) for f in found(selection=tables) if f.step == "history"]
+    assert said == ["✅ history: 2 tables loaded from the beginning"]
 
 
 def test_looking_makes_no_warehouse() -> None:
