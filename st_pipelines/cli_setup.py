@@ -14,7 +14,7 @@ from rich.markup import escape
 from st_pipelines import tables
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.cli_options import Environment, Select, one_of
-from st_pipelines.settings.environments import EnvironmentName, environment_name
+from st_pipelines.settings.environments import EnvironmentName, environment_name, setting_name
 from st_pipelines.sources.errors import SettingsError
 
 
@@ -37,6 +37,7 @@ def init(
     ] = False,
 ) -> None:
     """Ask for the credentials of an environment and write them to .env, for you alone to read."""
+    from st_pipelines.settings.environment import EnvironmentSettings
     from st_pipelines.setup_check import dotenv_file, questions
 
     named = environment_name(environment)
@@ -54,6 +55,12 @@ def init(
     values = questions.answered(named, given)
     for line in dotenv_file.write(named, values, append=append):
         typer.echo(line)
+    if start_date is None:
+        field = EnvironmentSettings.model_fields["start_date"]
+        typer.echo(
+            f"Days begin at {field.default}, with all that is older; "
+            f"{setting_name(named, 'start_date')} in .env names another."
+        )
     typer.echo(f"Next: st-pipelines check --environment {named}")
 
 

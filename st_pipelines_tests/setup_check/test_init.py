@@ -47,7 +47,8 @@ def test_what_is_asked_is_written_for_its_owner_alone() -> None:
         "Tenant id (a number): 4711\n"
         "Time zone (your company's, such as America/New_York): America/Denver\n"
         ".env was written, for you alone to read (mode 0600)\n"
-        "Next: st-pipelines check --environment production\n"
+        "Days begin at 2024-01-01, with all that is older; SERVICETITAN_START_DATE in .env names "
+        "another.\nNext: st-pipelines check --environment production\n"
     )
     assert Path(".env").read_text() == (
         "# production\n"
@@ -103,7 +104,8 @@ def test_a_second_environment_is_added_and_nothing_lost(before: str) -> None:
     assert said == (
         "integration was added to .env\n"
         ".env could be read by others and is now yours alone (mode 0600)\n"
-        "Next: st-pipelines check --environment integration\n"
+        "Days begin at 2024-01-01, with all that is older; SERVICETITAN_INTEGRATION_START_DATE in "
+        ".env names another.\nNext: st-pipelines check --environment integration\n"
     )
     assert Path(".env").read_text().startswith(before)
     values = dotenv_values(".env")
