@@ -117,11 +117,15 @@ def load(
     first: Annotated[
         datetime | None,
         typer.Option(
-            "--from", formats=["%Y-%m-%d"], help="First day; the start date if not given."
+            "--from",
+            metavar="YYYY-MM-DD",
+            formats=["%Y-%m-%d"],
+            help="First day; the start date if not given.",
         ),
     ] = None,
     last: Annotated[
-        datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="Last day; today.")
+        datetime | None,
+        typer.Option("--to", metavar="YYYY-MM-DD", formats=["%Y-%m-%d"], help="Last day; today."),
     ] = None,
 ) -> None:
     """Load a range of days, by default the whole history; runs and days are Dagster's."""

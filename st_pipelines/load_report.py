@@ -139,7 +139,7 @@ def _table(outcomes: Sequence[ApiOutcome]) -> Table:
     table.add_column("api", "total")
     for heading, total in (
         ("endpoints", sum(o.endpoints for o in outcomes)),
-        ("rows", sum(o.rows for o in outcomes)),
+        ("rows in tables", sum(o.rows for o in outcomes)),
         ("requests", sum(o.requests for o in outcomes)),
         ("seconds", round(sum(o.seconds for o in outcomes), 1)),
         ("failed", sum(len(o.failures) for o in outcomes)),

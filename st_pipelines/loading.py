@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 
 import dagster as dg
-from dagster._core.errors import DagsterHomeNotSetError
+from dagster._core.errors import DagsterHomeNotSetError, DagsterInvariantViolationError
 from dagster._core.events import RunFailureReason
 from rich.console import Console
 
@@ -27,9 +27,12 @@ from st_pipelines.servicetitan.retry import RetryPolicy
 from st_pipelines.servicetitan.transport import new_session
 from st_pipelines.settings import connecting, project
 from st_pipelines.settings.environment import EnvironmentSettings, load_settings
-from st_pipelines.settings.environments import EnvironmentName
+from st_pipelines.settings.environments import EnvironmentName, setting_name
 from st_pipelines.sources.errors import SettingsError
 from st_pipelines.unfinished import ENVIRONMENT_TAG, range_tags
+
+TENANT_TAG = "st_pipelines/tenant"
+"""Of every run of `load`: Dagster's own names are the same for all tenants."""
 
 
 def load(
@@ -61,16 +64,17 @@ def load(
     """
     of = load_settings(environment)
     chosen = select(project.selected(environment, of, load_catalog()), patterns)
-    days = _range(of, first, last)
+    days = _range(environment, of, first, last)
     project.warehouse(environment).check()
     connection = connecting.connection(environment, of)
-    token_source_for(connection).token(new_session(), RetryPolicy())  # or each table would fail
+    make_events_cheap(durable=True)
     definitions = build_definitions(environment, loggers={"console": progress_logger})
     job = definitions.resolve_implicit_global_asset_job_def()
     keys = [asset_key(environment, endpoint) for endpoint in chosen]
-    tags = {**range_tags(*days), ENVIRONMENT_TAG: environment}
-    make_events_cheap(durable=True)
-    with terminated_as_interrupted(), _instance() as instance:
+    whose = {ENVIRONMENT_TAG: environment, TENANT_TAG: connection.tenant_id}
+    tags = {**range_tags(*days), **whose}
+    with terminated_as_interrupted(), _home_of(environment, connection.tenant_id) as instance:
+        token_source_for(connection).token(new_session(), RetryPolicy())  # or each table would fail
         outcomes = materialize(console, instance, job, keys, tags=tags)
     print_outcomes(console, outcomes)
     return sum(len(outcome.failures) for outcome in outcomes)
@@ -111,35 +115,53 @@ def materialize(
                     raise_on_error=False,
                 )
                 if _was_interrupted(result):
+                    left = ",".join(one for one in sorted(by_api) if one >= api)
                     console.print(
-                        "Interrupted. What was loaded stays; the same command goes on with it."
+                        "Interrupted. What was loaded stays, and is not doubled by loading again; "
+                        f"what is left is of {left}",
+                        soft_wrap=True,
                     )
                     raise KeyboardInterrupt
             outcomes.append(ApiOutcome.of(api, result))
     return outcomes
 
 
-def _range(of: EnvironmentSettings, first: date | None, last: date | None) -> tuple[str, str]:
+def _range(
+    environment: EnvironmentName, of: EnvironmentSettings, first: date | None, last: date | None
+) -> tuple[str, str]:
     today = local_day(utc_now(), of.timezone)
     first, last = first or of.start_date, last or today
     if first < of.start_date:
         raise ValueError(
             f"{first} is before the start date: its partition, {of.start_date}, has all that is "
-            "older; leave --from out, or set START_DATE"
+            f"older; leave --from out, or set {setting_name(environment, 'start_date')}"
         )
     if last > today or first > last:
         raise ValueError(f"{first} to {last} is no range of days up to today, {today}")
     return first.isoformat(), last.isoformat()
 
 
-def _instance() -> dg.DagsterInstance:
+def _home_of(environment: str, tenant_id: str) -> dg.DagsterInstance:
+    """Dagster's instance, in which no other tenant's days are noted."""
     try:
-        return dg.DagsterInstance.get()
+        instance = dg.DagsterInstance.get()
     except DagsterHomeNotSetError:
-        pass
+        problem = "DAGSTER_HOME is not set"
+    except DagsterInvariantViolationError:
+        problem = "DAGSTER_HOME is not the absolute path of a folder that is there"
+    else:
+        noted = instance.get_runs(dg.RunsFilter(tags={ENVIRONMENT_TAG: environment}), limit=100)
+        others = {run.tags[TENANT_TAG] for run in noted if TENANT_TAG in run.tags} - {tenant_id}
+        if not others:
+            return instance
+        instance.dispose()
+        raise SettingsError(
+            f"DAGSTER_HOME has loads of tenant {min(others)}, this is tenant {tenant_id}: give "
+            "each a home of its own (docs/setup.md, several tenants)"
+        )
     raise SettingsError(
-        "DAGSTER_HOME is not set: name a folder there in which Dagster keeps what was loaded, the "
-        "same for dagster dev (docs/setup.md, step 8)"
+        f"{problem}: name a folder there in which Dagster keeps what was loaded, the same for "
+        "dagster dev (docs/setup.md, step 8)"
     )
 
 

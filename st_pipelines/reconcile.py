@@ -13,7 +13,7 @@ from st_pipelines.extract_load import LoadReport, reconcile
 from st_pipelines.servicetitan.errors import AuthenticationFailed, ServiceTitanError
 from st_pipelines.settings import project
 from st_pipelines.settings.environments import EnvironmentName
-from st_pipelines.tables import counted, show_failures
+from st_pipelines.tables import counted, show, show_failures
 from st_pipelines.warehouse.errors import MalformedRecords, WarehouseError
 
 
@@ -35,7 +35,7 @@ def reconcile_tables(
     catalog = load_catalog()
     chosen = project.chosen(environment, catalog, patterns)
     table = Table("table", "read", "new", "changed", "marked deleted", "requests")
-    table.columns[0].overflow = "fold"
+    table.columns[0].no_wrap = True
     for column in table.columns[1:]:
         column.justify = "right"
     failed: dict[str, str] = {}
@@ -55,7 +55,7 @@ def reconcile_tables(
             else:
                 _add(table, report)
     if table.row_count:
-        console.print(table)
+        show(console, table)
     if aggregates:
         console.print(f"left out {counted(aggregates, 'aggregate')} by day: nothing can be gone")
     show_failures(console, failed)

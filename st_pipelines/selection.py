@@ -19,7 +19,10 @@ def select(catalog: Catalog, patterns: Iterable[str]) -> list[Endpoint]:
     Raises:
         ValueError: a pattern matches no table.
     """
+    patterns = list(patterns)
     wanted = [part.strip() for pattern in patterns for part in pattern.split(",") if part.strip()]
+    if patterns and not wanted:
+        raise ValueError("the selection is empty: name tables, or leave it out for all of them")
     tables = [endpoint.table for endpoint in catalog]
     chosen: set[str] = set()
     for pattern in wanted:

@@ -128,7 +128,8 @@ def _parts(
     """What is read and compared at a time: all of it, but an aggregate by day each day alone."""
     today = local_day(now, job.timezone)
     if endpoint.by_day:
-        first = today - timedelta(days=days) if days else loaded.first_day or today
+        first = loaded.first_day or today - timedelta(days=days or 0)
+        first = max(first, today - timedelta(days=days)) if days else first
         last = today - timedelta(days=1)
         for day in _range(first, last, job.timezone):
             window = day.window(now)

@@ -17,7 +17,7 @@ from st_pipelines.extract_load import Job
 from st_pipelines.servicetitan.errors import AuthenticationFailed, ServiceTitanError
 from st_pipelines.settings import project
 from st_pipelines.settings.environments import EnvironmentName
-from st_pipelines.tables import counted, show_failures
+from st_pipelines.tables import counted, show, show_failures
 from st_pipelines.verify import Verified, verify_table
 from st_pipelines.warehouse.compare import Difference
 from st_pipelines.warehouse.errors import MalformedRecords
@@ -74,17 +74,19 @@ def as_json(results: Sequence[Verified]) -> str:
 
 def print_table(console: Console, results: Sequence[Verified]) -> None:
     """A line a table, then what differs, then one line on the whole."""
-    table = Table(box=SIMPLE, pad_edge=False, collapse_padding=True)  # so fits 80 columns
-    table.add_column("table", overflow="fold")
+    table = Table(box=SIMPLE, pad_edge=False, collapse_padding=True)
+    table.add_column("table", no_wrap=True)
     for heading in ("here", "there", *_KINDS, "changed meanwhile", "requests"):
         table.add_column(heading, justify="right")
     for one in results:
         if not one.problem:
             counts = [one.rows_here, one.rows_there, *map(one.count, _KINDS)]
             counts += [one.changed_meanwhile, one.requests]
-            table.add_row(one.table, *(f"{n:,}" for n in counts))
+            table.add_row(
+                one.table, *(f"{n:,}" if n or at < 2 else "" for at, n in enumerate(counts))
+            )
     if table.row_count:
-        console.print(table)
+        show(console, table)
     show_failures(console, {one.table: one.problem for one in results if one.problem})
     for one in results:
         for line in _lines(one):

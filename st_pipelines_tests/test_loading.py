@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -95,6 +97,7 @@ def test_what_fails_is_told_and_leaves_the_rest_loaded(
         (["--from", "2026-03-05", "--to", "2026-03-04"], "is no range of days"),
         (["--from", "March"], "'March' does not match"),
         (["--select", "jpm.jbos"], "did you mean jpm.jobs"),
+        (["--select", ""], "the selection is empty"),
     ],
 )
 def test_a_wrong_range_or_name_is_told_and_nothing_is_asked(
@@ -114,6 +117,45 @@ def test_without_a_home_of_dagster_nothing_is_loaded(
     assert isinstance(done.exception, SettingsError)
     assert "DAGSTER_HOME is not set" in str(done.exception)
     assert not configured.exists()
+
+
+@pytest.mark.parametrize("home", ["relative", "/not/there"])
+def test_a_wrong_home_of_dagster_is_named(
+    configured: Path, monkeypatch: pytest.MonkeyPatch, home: str
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", home)
+    done = load("--select", "jpm.jobs")
+    assert isinstance(done.exception, SettingsError)
+    assert "DAGSTER_HOME is not the absolute path of a folder that is there" in str(done.exception)
+
+
+def test_two_tenants_do_not_share_a_home_of_dagster(
+    configured: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert load("--select", "settings.user_roles").exit_code == 0
+    monkeypatch.setenv("SERVICETITAN_TENANT_ID", "4711")
+    monkeypatch.setenv("ST_WAREHOUSE_DIR", str(tmp_path / "other"))
+    done = load("--select", "settings.user_roles")
+    assert isinstance(done.exception, SettingsError)
+    assert "has loads of tenant 1000000001, this is tenant 4711" in str(done.exception)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_terminal_that_closes_ends_the_run_too(
+    own_sandbox: Sandbox, configured: Path, number: signal.Signals
+) -> None:
+    def close(request: Request) -> None:
+        if "/user-roles" in request.url.path:
+            os.kill(os.getpid(), number)
+
+    own_sandbox.faults.append(close)
+    done = load("--select", "jpm.job_types,settings.user_roles")
+    assert done.exit_code
+    assert "what is left is of settings" in done.stdout
+    with dg.DagsterInstance.get() as instance:
+        assert {run.status for run in instance.get_runs()} == {
+            dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE,
+        }  # fmt: skip
 
 
 def test_a_refused_secret_is_tried_once_and_starts_no_run(

@@ -134,6 +134,12 @@ def test_an_unknown_setting_of_the_project_in_dotenv_is_refused(tmp_path: Path) 
         load_settings("production")
 
 
+def test_names_of_the_project_may_be_in_small_letters(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("st_warehouse_dir=elsewhere\n")
+    load_settings("production")
+    assert warehouse("production").path.parent == Path("elsewhere")
+
+
 def test_a_dotenv_in_another_encoding_is_named(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("SERVICETITAN_TENANT_ID=1\n", encoding="utf-16")
     for read in (lambda: load_settings("production"), lambda: warehouse("production")):

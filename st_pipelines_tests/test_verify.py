@@ -88,6 +88,7 @@ def test_an_aggregate_by_day_is_compared_up_to_yesterday(tmp_path: Path) -> None
         assert first.rows_here == first.rows_there > 0
         tamper(file, f"DELETE FROM {table} WHERE _partition_date = '{today}'")
         assert verify(sandbox, file, table).same, "today's figures are not final"
+        assert verify_table(job(sandbox, file), CATALOG[table], days=30, deep=False).same, "of 2"
         tamper(file, f"DELETE FROM {table} WHERE _partition_date < '{today}'")
         verified = verify_table(job(sandbox, file), CATALOG[table], days=2, deep=False)
     missing = sum(int(str(d.there).split()[0]) for d in verified.differences)

@@ -78,8 +78,8 @@ def _publish_seconds(text: str) -> float | None:
 
 
 def _values() -> dict[str, str | None]:
-    """What `.env` and the process environment set; the latter wins."""
-    return {**dotenv(), **os.environ}
+    """What `.env` and the process environment set, in capitals; the latter wins."""
+    return {name.upper(): value for name, value in {**dotenv(), **os.environ}.items()}
 
 
 def _value(name: str, default: str = "", values: Mapping[str, str | None] | None = None) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
-from st_pipelines.settings.environment import env_file
+from st_pipelines.settings.environment import dotenv, env_file
 from st_pipelines.settings.environments import EnvironmentName, setting_name
 from st_pipelines.sources.errors import SettingsError
 
@@ -32,7 +32,7 @@ def refuse_if_taken(environment: EnvironmentName, *, append: bool) -> None:
             "its end with --append"
         )
     fields = ("client_id", "client_secret", "app_key", "tenant_id")
-    there = dotenv_values(file)
+    there = dotenv()
     names = [name for field in fields if (name := setting_name(environment, field)) in there]
     if names:
         raise SettingsError(

@@ -20,7 +20,7 @@ from st_pipelines.setup_check.plausibility import NAMES, doubts
 from st_pipelines.setup_check.subject import Subject
 from st_pipelines.sources.errors import SettingsError
 from st_pipelines.tables import counted
-from st_pipelines.warehouse.books import loaded_from_the_beginning
+from st_pipelines.warehouse.books import loaded_from_the_beginning, refuse_other_environments
 from st_pipelines.warehouse.connect import Warehouse
 from st_pipelines.warehouse.errors import WarehouseBusy
 from st_pipelines.warehouse.turns import Deadline, turn
@@ -142,6 +142,7 @@ def look_at_history(subject: Subject) -> Iterator[Finding]:
     if warehouse.exists:
         try:
             with warehouse.reading() as connection:
+                refuse_other_environments(connection, subject.environment, schema="_st")
                 loaded = loaded_from_the_beginning(connection, subject.connection.tenant_id)
         except WarehouseBusy:
             yield Finding(step="history", status="ok", text="not looked at, as a load is on")

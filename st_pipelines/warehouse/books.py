@@ -138,16 +138,23 @@ def _edition(catalog: Catalog) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def refuse_other_environments(connection: duckdb.DuckDBPyConnection, environment: str) -> None:
+def refuse_other_environments(
+    connection: duckdb.DuckDBPyConnection, environment: str, *, schema: str = f"{ALIAS}._st"
+) -> None:
     """Each environment has a file of its own: their ids mean different records.
+
+    Args:
+        connection: with the warehouse attached, or to itself.
+        environment: that is to be loaded.
+        schema: of the books; `_st` for a connection to the warehouse itself.
 
     Raises:
         WarehouseUnusable: the file was filled from another one.
     """
-    if not has_table(connection, "_st", "loads"):
+    if not _has_loads(connection):
         return
     other = connection.execute(
-        f"SELECT environment FROM {ALIAS}._st.loads WHERE environment <> ? LIMIT 1", [environment]
+        f"SELECT environment FROM {schema}.loads WHERE environment <> ? LIMIT 1", [environment]
     ).fetchone()
     if other:
         raise WarehouseUnusable(
@@ -173,8 +180,7 @@ def loaded_from_the_beginning(
         connection: to the warehouse itself, such as `Warehouse.reading` gives.
         tenant_id: whose loads.
     """
-    there = "SELECT 1 FROM duckdb_tables() WHERE schema_name = '_st' AND table_name = 'loads'"
-    if connection.execute(there).fetchone() is None:
+    if not _has_loads(connection):
         return {}
     rows = connection.execute(
         "SELECT api || '.' || endpoint, bool_or(window_start IS NULL) FROM _st.loads "
@@ -182,6 +188,11 @@ def loaded_from_the_beginning(
         [tenant_id],
     ).fetchall()
     return dict(rows)
+
+
+def _has_loads(connection: duckdb.DuckDBPyConnection) -> bool:
+    there = "SELECT 1 FROM duckdb_tables() WHERE schema_name = '_st' AND table_name = 'loads'"
+    return connection.execute(there).fetchone() is not None
 
 
 def read_place(

@@ -190,6 +190,7 @@ def _retried(open_: Callable[[], _Opened], held: Turn, deadline: Deadline) -> _O
             if not deadline.left:
                 raise
             held.tell(str(error))
+            deadline.say(lambda told=str(error): told)
             pause(deadline)
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import logging
 import os
 import random
 import struct
@@ -24,7 +25,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from st_pipelines.warehouse.errors import WarehouseBusy
@@ -41,6 +42,11 @@ _FIRST_BYTE = 1 << 32  # numbers are bytes far behind the text; locking does not
 _NUMBER_WIDTH = 20
 _LOOK_EVERY = 0.01
 
+_log = logging.getLogger(__name__)
+
+SILENT = 5.0
+"""Seconds of waiting of which nothing is said."""
+
 _threads: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
 
@@ -49,12 +55,20 @@ class Deadline:
 
     def __init__(self, seconds: float) -> None:
         """Starts now."""
-        self._end = time.monotonic() + seconds
+        self._begin = time.monotonic()
+        self._end = self._begin + seconds
+        self._said = False
 
     @property
     def left(self) -> float:
         """Seconds, not below 0."""
         return max(0.0, self._end - time.monotonic())
+
+    def say(self, obstacle: Callable[[], str]) -> None:
+        """Logs what is waited for, once, when it takes long enough for a person to wonder."""
+        if not self._said and time.monotonic() - self._begin >= SILENT:
+            self._said = True
+            _log.warning("Waiting for up to %.0f s more: %s", self.left, obstacle())
 
 
 class Turn:
@@ -137,6 +151,7 @@ def _wait(file: int, number: int, path: Path, deadline: Deadline) -> None:
     while (first := _first_before(file, number)) is not None:
         if not deadline.left:
             raise WarehouseBusy(_told(file, path, number - first))
+        deadline.say(lambda before=number - first: _told(file, path, before))
         time.sleep(min(_LOOK_EVERY, deadline.left))
 
 

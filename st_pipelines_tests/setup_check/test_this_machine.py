@@ -229,6 +229,18 @@ def test_tables_that_hold_a_few_days_only_are_named(portal: Portal) -> None:
     assert said == ["✅ history: 2 tables loaded from the beginning"]
 
 
+def test_a_warehouse_of_another_environment(
+    portal: Portal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    portal(prefix="SERVICETITAN_INTEGRATION_")
+    with command_job("integration", "test") as job:
+        extract_load(job, load_catalog()["settings.user_roles"], None)
+    Path("data/integration.duckdb").rename("data/production.duckdb")
+    portal()
+    [line] = [line for line in troubles() if "history" in line]
+    assert line.startswith("❌ history: this warehouse holds the tables of integration")
+
+
 def test_looking_makes_no_warehouse() -> None:
     [line] = warehouse_lines()
     assert "does not exist yet, a load makes it" in line

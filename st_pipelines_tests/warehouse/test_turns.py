@@ -181,3 +181,17 @@ def test_a_connection_of_the_user_in_this_process_keeps_its_lock(place: Place) -
         with pytest.raises(WarehouseBusy, match="open in this process"), impatient.reading():
             pass
         assert subprocess.run([sys.executable, "-c", PROBE, str(place.file)]).returncode == 3
+
+
+@pytest.mark.parametrize("holder", [HOLDER, SHELL])
+def test_a_long_wait_is_told_once(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, holder: str
+) -> None:
+    place.load([record()])
+    monkeypatch.setattr(turns, "SILENT", 0)
+    warehouse = Warehouse(uri=str(place.file), wait=0.3)
+    with another(holder, place.file) as process, pytest.raises(WarehouseBusy), warehouse.reading():
+        pass
+    [told] = [entry.getMessage() for entry in caplog.records if "Waiting" in entry.getMessage()]
+    assert told.startswith("Waiting for up to 0 s more: warehouse")
+    assert f"process {process.pid}" in told
