@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import pickle
 import traceback
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from pydantic import SecretStr
 
+import st_pipelines
 from st_pipelines.servicetitan.auth import TokenSource
 from st_pipelines.servicetitan.errors import ServiceTitanError
 from st_pipelines.servicetitan.feeds import read_feed
@@ -20,6 +22,7 @@ from st_pipelines.servicetitan.usage import ReadStats, Usage
 from st_pipelines_tests.servicetitan.reading import ids
 from st_pipelines_tests.servicetitan.server import APP_KEY, CLIENT_SECRET, Canned
 
+PACKAGE = Path(st_pipelines.__file__).parent
 PATH = "/jpm/v2/tenant/{tenant}/jobs"
 PLACE = "continuation-token-of-a-feed"
 
@@ -40,7 +43,7 @@ def everything_shown(error):
         todo += [one.__cause__, one.__context__]
     inside = traceback.TracebackException.from_exception(error, capture_locals=True)
     for frame in inside.stack:
-        if "/st_pipelines/" in frame.filename:
+        if Path(frame.filename).is_relative_to(PACKAGE):
             shown += [repr(frame.locals), frame.line or ""]
     return "\n".join(shown)
 
