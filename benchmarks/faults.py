@@ -21,7 +21,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from st_pipelines.catalog.loader import load_catalog
 from st_pipelines.catalog.model import Endpoint
-from st_pipelines.days import Days
 from st_pipelines.extract_load import Job, extract_load
 from st_pipelines.sandbox.kinds import KINDS, TOKEN
 from st_pipelines.sandbox.server import Sandbox
@@ -29,6 +28,7 @@ from st_pipelines.servicetitan.auth import TokenSource
 from st_pipelines.servicetitan.client import Client
 from st_pipelines.servicetitan.errors import ServiceTitanError
 from st_pipelines.servicetitan.retry import RetryPolicy
+from st_pipelines.windows import Days
 from st_pipelines_tests.reading import TIMEZONE, comparable, expected_rows, job
 
 NOW = datetime(2026, 3, 10, 15, 30, tzinfo=timezone.utc)

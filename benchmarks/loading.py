@@ -10,11 +10,11 @@ import duckdb
 from pydantic import SecretStr
 
 from st_pipelines.catalog.loader import load_catalog
-from st_pipelines.days import Days, local_day
 from st_pipelines.extract_load import Job
 from st_pipelines.servicetitan.client import Client
 from st_pipelines.servicetitan.connection import Connection
 from st_pipelines.warehouse.connect import Warehouse
+from st_pipelines.windows import Days, local_day
 
 TABLES = ("crm.customers", "jpm.jobs", "accounting.invoices")
 PATHS = tuple(load_catalog()[table].path for table in TABLES)

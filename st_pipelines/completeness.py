@@ -7,8 +7,8 @@ from datetime import date, datetime, timedelta, timezone
 
 import dagster as dg
 
-from st_pipelines.days import midnight
 from st_pipelines.metadata import WINDOW_END
+from st_pipelines.windows import midnight
 
 
 def loaded_until(load: dg.AssetMaterialization | None) -> datetime | None:

@@ -19,7 +19,6 @@ import dagster as dg
 from st_pipelines.assets.factory import build_assets
 from st_pipelines.catalog.loader import load_catalog
 from st_pipelines.catalog.model import Catalog
-from st_pipelines.days import utc_now
 from st_pipelines.jobs import DAILY, INTRADAY, Job, JobKeys, asset_jobs, job_keys, reconcile_job
 from st_pipelines.resources import ServiceTitanResource, WarehouseResource
 from st_pipelines.schedules import Schedules
@@ -29,6 +28,7 @@ from st_pipelines.sensors.gaps import gaps_sensor
 from st_pipelines.settings.environment import EnvironmentSettings, load_settings
 from st_pipelines.settings.environments import ENVIRONMENTS, EnvironmentName
 from st_pipelines.settings.project import selected
+from st_pipelines.windows import utc_now
 
 
 def build_definitions(

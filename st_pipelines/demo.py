@@ -19,7 +19,6 @@ from pathlib import Path
 import dagster as dg
 from rich.console import Console
 
-from st_pipelines.days import local_day
 from st_pipelines.definitions import build_definitions
 from st_pipelines.demo_report import print_summary
 from st_pipelines.engines import make_events_cheap
@@ -28,6 +27,7 @@ from st_pipelines.loading import materialize
 from st_pipelines.processes import child, free_port, terminated_as_interrupted
 from st_pipelines.unfinished import range_tags
 from st_pipelines.warehouse.connect import Warehouse
+from st_pipelines.windows import local_day
 
 TIMEZONE = "America/New_York"
 

@@ -18,7 +18,6 @@ from datetime import date, datetime, timedelta
 
 from st_pipelines.catalog.loader import load_catalog
 from st_pipelines.catalog.model import Catalog, Endpoint
-from st_pipelines.days import Days, local_day, utc_now
 from st_pipelines.follow_up import followed_up
 from st_pipelines.servicetitan.client import Client
 from st_pipelines.servicetitan.paging import ReadStats, Window, read
@@ -29,6 +28,7 @@ from st_pipelines.warehouse.merge import Counts
 from st_pipelines.warehouse.staging import Drift, Staging
 from st_pipelines.warehouse.typed import Load
 from st_pipelines.warehouse.vanished import Vanished
+from st_pipelines.windows import Days, local_day, utc_now
 
 PAGES_IN_FLIGHT = 4
 """A page of 5,000 invoices has 17 MB; more of them at once are not faster."""

@@ -16,7 +16,6 @@ from rich.console import Console
 
 from st_pipelines.assets.factory import asset_key
 from st_pipelines.catalog.loader import load_catalog
-from st_pipelines.days import local_day, utc_now
 from st_pipelines.definitions import build_definitions
 from st_pipelines.engines import make_events_cheap
 from st_pipelines.load_report import ApiOutcome, Progress, print_outcomes, progress_logger
@@ -30,6 +29,7 @@ from st_pipelines.settings.environment import EnvironmentSettings, load_settings
 from st_pipelines.settings.environments import EnvironmentName, setting_name
 from st_pipelines.sources.errors import SettingsError
 from st_pipelines.unfinished import ENVIRONMENT_TAG, range_tags
+from st_pipelines.windows import local_day, utc_now
 
 TENANT_TAG = "st_pipelines/tenant"
 """Of every run of `load`: Dagster's own names are the same for all tenants."""

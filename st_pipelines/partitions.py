@@ -6,8 +6,8 @@ from datetime import date
 
 import dagster as dg
 
-from st_pipelines.days import Days
 from st_pipelines.settings.environment import EnvironmentSettings
+from st_pipelines.windows import Days
 
 
 def daily_partitions(settings: EnvironmentSettings) -> dg.DailyPartitionsDefinition:

@@ -18,7 +18,6 @@ import duckdb
 import msgspec
 
 from st_pipelines.catalog.model import Endpoint, snake_case
-from st_pipelines.days import Days, local_day
 from st_pipelines.extract_load import Job, stage
 from st_pipelines.servicetitan.lookup import look_up
 from st_pipelines.servicetitan.paging import ReadStats, Window
@@ -31,6 +30,7 @@ from st_pipelines.warehouse.schema import has_table
 from st_pipelines.warehouse.scope import only_exported
 from st_pipelines.warehouse.staging import Staging
 from st_pipelines.warehouse.typed import Load, TypedRows
+from st_pipelines.windows import Days, local_day
 
 MOST_LOOKED_UP = 1000
 """Of more suspicious records another reading costs less than asking for them by their ids."""

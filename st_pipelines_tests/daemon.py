@@ -14,9 +14,9 @@ from dagster._core.test_utils import freeze_time
 from dagster._utils.schedules import schedule_execution_time_iterator
 
 from st_pipelines.completeness import loaded_until
-from st_pipelines.days import midnight
 from st_pipelines.definitions import build_definitions
 from st_pipelines.sandbox.server import Sandbox
+from st_pipelines.windows import midnight
 
 ZONE = ZoneInfo("America/New_York")
 TABLES = ("jpm.jobs", "accounting.invoice_items")

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from st_pipelines.catalog.loader import load_catalog
-from st_pipelines.days import Days
 from st_pipelines.extract_load import extract_load
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.warehouse import connect
@@ -29,6 +28,7 @@ from st_pipelines.warehouse.connect import Warehouse
 from st_pipelines.warehouse.errors import WarehouseFull
 from st_pipelines.warehouse.publish import publish
 from st_pipelines.warehouse.staging_folder import staging_folder
+from st_pipelines.windows import Days
 from st_pipelines_tests.reading import job
 
 PAGE_SIZE = 50

@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 import dagster as dg
 import msgspec
 
-from st_pipelines.days import utc_now
 from st_pipelines.freshness import FAIL_AFTER
 from st_pipelines.jobs import JobKeys
 from st_pipelines.sensors.cursor import remember, remembered
@@ -19,6 +18,7 @@ from st_pipelines.sources.errors import SettingsError
 from st_pipelines.troubles import WILL_RETRY, Failure, failing_ticks, failures_of, stale_assets
 from st_pipelines.unfinished import is_of
 from st_pipelines.webhook import Undelivered, Webhook, escaped
+from st_pipelines.windows import utc_now
 
 NAME = "alerts"
 MOST_WAITING = 100

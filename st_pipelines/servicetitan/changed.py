@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from st_pipelines import surrogates
+from st_pipelines import json_text as surrogates
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.servicetitan.cancel import Cancellation
 from st_pipelines.servicetitan.client import Client

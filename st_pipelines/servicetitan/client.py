@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 import requests
 
-from st_pipelines import surrogates
+from st_pipelines import json_text as surrogates
 from st_pipelines.servicetitan import answers
 from st_pipelines.servicetitan.auth import Token, TokenSource, token_source_for
 from st_pipelines.servicetitan.cancel import Cancellation

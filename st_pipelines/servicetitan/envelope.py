@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import msgspec
 
-from st_pipelines import surrogates
+from st_pipelines import json_text as surrogates
 from st_pipelines.catalog.model import Endpoint
 
 _T = TypeVar("_T")

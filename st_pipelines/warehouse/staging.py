@@ -21,7 +21,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from st_pipelines import surrogates
+from st_pipelines import json_text as surrogates
 from st_pipelines.catalog.additions import OF_EXPORT
 from st_pipelines.catalog.model import DataType, Endpoint, Field, ListOf, Scalar, StructOf
 from st_pipelines.warehouse import paths

@@ -13,7 +13,6 @@ import pytest
 
 from st_pipelines.catalog.loader import load_catalog
 from st_pipelines.command_job import command_job
-from st_pipelines.days import Days
 from st_pipelines.extract_load import extract_load
 from st_pipelines.selection import select
 from st_pipelines.setup_check import local
@@ -22,6 +21,7 @@ from st_pipelines.setup_check.plausibility import doubts
 from st_pipelines.setup_check.report import line_of
 from st_pipelines.setup_check.subject import Subject
 from st_pipelines.warehouse.turns import Deadline, turn
+from st_pipelines.windows import Days
 from st_pipelines_tests.servicetitan.server import ScriptedServer
 from st_pipelines_tests.setup_check.checking import found, troubles
 from st_pipelines_tests.setup_check.conftest import Portal

@@ -15,7 +15,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from st_pipelines.catalog.loader import load_catalog
-from st_pipelines.days import Days
 from st_pipelines.extract_load import Job, extract_load
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.servicetitan.client import Client
@@ -25,6 +24,7 @@ from st_pipelines.settings.environment import complete, load_settings
 from st_pipelines.settings_report import secret_ages
 from st_pipelines.sources.errors import SettingsError, SourceUnavailable
 from st_pipelines.warehouse.connect import Warehouse
+from st_pipelines.windows import Days
 from st_pipelines_tests.conftest import NOW
 from st_pipelines_tests.sources.conftest import KEEPERS
 from st_pipelines_tests.sources.managers import Aws, Azure, Keeper, Mounted, Vault

@@ -8,9 +8,9 @@ from datetime import datetime, timedelta, timezone
 import duckdb
 import pytest
 
-from st_pipelines.days import local_day as day_of_a_window
 from st_pipelines.warehouse import localday
 from st_pipelines.warehouse.localday import local_day
+from st_pipelines.windows import local_day as day_of_a_window
 
 ZONES = (
     "UTC", "America/New_York", "America/Vancouver", "America/Phoenix", "Australia/Lord_Howe",
