@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 from server import Server
 
-from st_pipelines.catalog.loader import load_catalog
+from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.extract_load import extract_load
 from st_pipelines.warehouse.connect import Warehouse
 from st_pipelines.warehouse.publish import publish, publish_if_due, read_copy

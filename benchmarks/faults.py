@@ -19,8 +19,8 @@ import duckdb
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from st_pipelines.catalog.loader import load_catalog
 from st_pipelines.catalog.model import Endpoint
+from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.extract_load import Job, extract_load
 from st_pipelines.sandbox.kinds import KINDS, TOKEN
 from st_pipelines.sandbox.server import Sandbox

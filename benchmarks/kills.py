@@ -27,7 +27,7 @@ from loading import PATHS, TABLES, differences, history, job
 from rich.console import Console
 from server import Server
 
-from st_pipelines.catalog.loader import load_catalog
+from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.extract_load import extract_load
 from st_pipelines.warehouse import connect
 from st_pipelines.warehouse.connect import Warehouse

@@ -9,7 +9,7 @@ from pathlib import Path
 import duckdb
 from pydantic import SecretStr
 
-from st_pipelines.catalog.loader import load_catalog
+from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.extract_load import Job
 from st_pipelines.servicetitan.client import Client
 from st_pipelines.servicetitan.connection import Connection

@@ -20,8 +20,8 @@ import msgspec
 import requests
 from server import TOKEN_PATH
 
-from st_pipelines.catalog.loader import load_catalog
 from st_pipelines.catalog.model import Endpoint
+from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.warehouse.columns import literal, quote, select_expression, staged_type
 
 TABLES = ("crm.customers", "jpm.jobs", "accounting.invoices")

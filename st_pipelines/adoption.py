@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from st_pipelines.catalog.loader import packaged_catalog
+from st_pipelines.catalog.registry import packaged_catalog
 from st_pipelines.settings import project
 from st_pipelines.settings.environments import environment_name
 from st_pipelines.warehouse.adopt import Adoption, adopt

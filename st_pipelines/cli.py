@@ -213,7 +213,7 @@ def publish(environment: Environment) -> None:
 def endpoints(api: Api = None, format: Format = "table") -> None:
     """List every endpoint: asset, table, path, kind, cursor, key, scope, columns."""
     from st_pipelines.catalog import listing
-    from st_pipelines.catalog.loader import load_catalog
+    from st_pipelines.catalog.registry import load_catalog
 
     catalog = load_catalog()
     if api is not None and api not in catalog.apis:
@@ -265,8 +265,8 @@ def catalog_build(
     output: Annotated[Path | None, typer.Option(help="Where to; the package's own data.")] = None,
 ) -> None:
     """Build the catalogue from OpenAPI documents and print what changed."""
-    from st_pipelines.catalog.loader import DATA
-    from st_pipelines.catalog.rebuild import rebuild
+    from st_pipelines.catalog.build.rebuild import rebuild
+    from st_pipelines.catalog.registry import DATA
 
     for line in rebuild(folder, output or DATA):
         typer.echo(line)
@@ -276,7 +276,7 @@ def catalog_build(
 def catalog_left_out(format: Format = "table") -> None:
     """List the GET operations that have no table, with the reason."""
     from st_pipelines.catalog import listing
-    from st_pipelines.catalog.loader import load_catalog
+    from st_pipelines.catalog.registry import load_catalog
 
     one_of(format, "table", "json")
     if format == "json":

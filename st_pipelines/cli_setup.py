@@ -73,8 +73,8 @@ def scopes(
 ) -> None:
     """The least scopes to tick in the developer portal; with --environment, what its token has."""
     from st_pipelines import scopes as mapping
-    from st_pipelines.catalog.loader import load_catalog
-    from st_pipelines.selection import select as selected
+    from st_pipelines.catalog.registry import load_catalog
+    from st_pipelines.catalog.selection import select as selected
 
     one_of(format, "table", "json", "text")
     against = None
@@ -150,7 +150,7 @@ def _warnings_not_logged() -> Iterator[None]:
 
 def _chosen(environment: EnvironmentName, patterns: list[str]) -> list[Endpoint]:
     """The selection; everything where the environment's own cannot be read, as a step tells."""
-    from st_pipelines.catalog.loader import load_catalog
+    from st_pipelines.catalog.registry import load_catalog
     from st_pipelines.settings import project
 
     catalog = load_catalog()

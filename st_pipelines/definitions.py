@@ -17,8 +17,8 @@ from typing import Any
 import dagster as dg
 
 from st_pipelines.assets.factory import build_assets
-from st_pipelines.catalog.loader import load_catalog
 from st_pipelines.catalog.model import Catalog
+from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.jobs import DAILY, INTRADAY, Job, JobKeys, asset_jobs, job_keys, reconcile_job
 from st_pipelines.resources import ServiceTitanResource, WarehouseResource
 from st_pipelines.schedules import Schedules

@@ -16,8 +16,8 @@ import time
 from collections.abc import Callable, Collection
 from datetime import date, datetime, timedelta
 
-from st_pipelines.catalog.loader import load_catalog
 from st_pipelines.catalog.model import Catalog, Endpoint
+from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.follow_up import followed_up
 from st_pipelines.servicetitan.client import Client
 from st_pipelines.servicetitan.paging import ReadStats, Window, read

@@ -15,12 +15,12 @@ from dagster._core.events import RunFailureReason
 from rich.console import Console
 
 from st_pipelines.assets.factory import asset_key
-from st_pipelines.catalog.loader import load_catalog
+from st_pipelines.catalog.registry import load_catalog
+from st_pipelines.catalog.selection import select
 from st_pipelines.definitions import build_definitions
 from st_pipelines.engines import make_events_cheap
 from st_pipelines.load_report import ApiOutcome, Progress, print_outcomes, progress_logger
 from st_pipelines.processes import terminated_as_interrupted
-from st_pipelines.selection import select
 from st_pipelines.servicetitan.auth import token_source_for
 from st_pipelines.servicetitan.retry import RetryPolicy
 from st_pipelines.servicetitan.transport import new_session

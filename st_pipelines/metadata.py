@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from st_pipelines.catalog.loader import DATA
 from st_pipelines.catalog.model import Endpoint
+from st_pipelines.catalog.registry import DATA
 from st_pipelines.warehouse.columns import EXTRA, columns_of
 
 if TYPE_CHECKING:

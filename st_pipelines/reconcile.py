@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from st_pipelines.catalog.loader import load_catalog
+from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.command_job import command_job
 from st_pipelines.extract_load import LoadReport, reconcile
 from st_pipelines.servicetitan.errors import AuthenticationFailed, ServiceTitanError

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import PrivateAttr
 
-from st_pipelines.catalog.loader import load_catalog
+from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.settings import connecting, project
 from st_pipelines.settings.environment import EnvironmentSettings, load_settings
 from st_pipelines.settings.environments import EnvironmentName

@@ -10,8 +10,8 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from st_pipelines.catalog.loader import load_catalog
 from st_pipelines.catalog.model import Endpoint
+from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.command_job import command_job
 from st_pipelines.extract_load import Job
 from st_pipelines.servicetitan.errors import AuthenticationFailed, ServiceTitanError

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from st_pipelines.catalog.curated import Curated
-from st_pipelines.catalog.generate import build_catalog
+from st_pipelines.catalog.build.build import build_catalog
+from st_pipelines.catalog.build.curated import Curated
 from st_pipelines.catalog.model import Catalog
 
 EMPTY = Curated(apis={}, left_out={}, names={}, decimals_as_text={}, split={}, endpoints={})

@@ -20,7 +20,7 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
-from st_pipelines.catalog.loader import load_catalog
+from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.extract_load import extract_load
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.warehouse import connect

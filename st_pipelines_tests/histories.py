@@ -21,8 +21,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from st_pipelines.catalog.loader import load_catalog
 from st_pipelines.catalog.model import Catalog
+from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.extract_load import Job, extract_load, reconcile
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.servicetitan.client import Client

@@ -15,7 +15,7 @@ import duckdb
 import pytest
 import yaml
 
-from st_pipelines.catalog.loader import load_catalog
+from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.definitions import build_definitions
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.warehouse import publish

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from st_pipelines.catalog import changes, files
-from st_pipelines.catalog.curated import load_curated
-from st_pipelines.catalog.generate import build_catalog
-from st_pipelines.catalog.loader import DATA, load_catalog
+from st_pipelines.catalog import files
+from st_pipelines.catalog.build import changes
+from st_pipelines.catalog.build.build import build_catalog
+from st_pipelines.catalog.build.curated import load_curated
 from st_pipelines.catalog.model import Field, ListOf, Scalar, StructOf, snake_case
+from st_pipelines.catalog.registry import DATA, load_catalog
 from st_pipelines_tests.documents import (
     EMPTY,
     ID,

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from st_pipelines.catalog.curated import Curated, load_curated
-from st_pipelines.catalog.generate import build_catalog
-from st_pipelines.catalog.loader import load_catalog
+from st_pipelines.catalog.build.build import build_catalog
+from st_pipelines.catalog.build.curated import Curated, load_curated
 from st_pipelines.catalog.model import Catalog, DateFilter
+from st_pipelines.catalog.registry import load_catalog
 from st_pipelines_tests.documents import (
     EMPTY,
     ID,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from st_pipelines.catalog.generate import build_catalog
+from st_pipelines.catalog.build.build import build_catalog
 from st_pipelines_tests.documents import (
     EMPTY,
     FROM,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from st_pipelines.catalog import files
-from st_pipelines.catalog.rebuild import rebuild
+from st_pipelines.catalog.build.rebuild import rebuild
 from st_pipelines_tests.commands import run
 from st_pipelines_tests.documents import PAGED, document, operation, record
 

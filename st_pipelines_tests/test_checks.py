@@ -11,8 +11,8 @@ import dagster as dg
 import duckdb
 import pytest
 
-from st_pipelines.catalog.loader import load_catalog
 from st_pipelines.catalog.model import Catalog
+from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.checks import ROWS, SCHEMA_DRIFT, check_results, rules_of
 from st_pipelines.definitions import build_definitions
 from st_pipelines.extract_load import LoadReport, extract_load

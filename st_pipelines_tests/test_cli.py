@@ -13,7 +13,7 @@ import duckdb
 import pytest
 import requests
 
-from st_pipelines.catalog.loader import load_catalog
+from st_pipelines.catalog.registry import load_catalog
 from st_pipelines_tests.commands import COMMAND, run
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from starlette.requests import Request
 
-from st_pipelines.catalog.loader import load_catalog
+from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.extract_load import extract_load
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.warehouse.connect import Warehouse

@@ -16,9 +16,9 @@ import duckdb
 import pytest
 import requests
 
-from st_pipelines.catalog.loader import load_catalog
+from st_pipelines.catalog.registry import load_catalog
+from st_pipelines.catalog.selection import select
 from st_pipelines.sandbox.server import Sandbox
-from st_pipelines.selection import select
 from st_pipelines_tests.commands import COMMAND, contents, processes_of, run
 from st_pipelines_tests.reading import comparable, query, records_of, rows_of, served, table_rows
 

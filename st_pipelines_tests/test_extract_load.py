@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from st_pipelines.catalog.loader import load_catalog
 from st_pipelines.catalog.model import Endpoint
+from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.extract_load import extract_load
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.servicetitan.errors import ServiceTitanError

@@ -8,7 +8,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from st_pipelines.catalog.loader import load_catalog
+from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.extract_load import Job, extract_load
 from st_pipelines.sandbox.kinds import KINDS, TOKEN
 from st_pipelines.sandbox.server import Sandbox

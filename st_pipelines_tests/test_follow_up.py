@@ -14,8 +14,8 @@ import pytest
 from starlette.requests import Request
 
 from st_pipelines.catalog.additions import extended, read
-from st_pipelines.catalog.loader import load_catalog, packaged_catalog
 from st_pipelines.catalog.model import Endpoint
+from st_pipelines.catalog.registry import load_catalog, packaged_catalog
 from st_pipelines.extract_load import Job, LoadReport, extract_load, reconcile
 from st_pipelines.sandbox import answers
 from st_pipelines.sandbox.server import Sandbox

@@ -14,7 +14,7 @@ from dagster._utils.schedules import schedule_execution_time_iterator
 from starlette.requests import Request
 from starlette.responses import Response
 
-from st_pipelines.catalog.loader import load_catalog
+from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.definitions import build_definitions
 from st_pipelines_tests.daemon import TABLES, Daemon, at
 from st_pipelines_tests.test_assets import count

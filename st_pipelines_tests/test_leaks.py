@@ -31,8 +31,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from typer.testing import CliRunner
 
-from st_pipelines.catalog.loader import load_catalog
 from st_pipelines.catalog.model import Catalog
+from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.cli import app
 from st_pipelines.definitions import build_definitions
 from st_pipelines.resources import ServiceTitanResource

@@ -17,8 +17,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from st_pipelines.catalog.loader import load_catalog
 from st_pipelines.catalog.model import Endpoint
+from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.sandbox.world import World
 from st_pipelines.servicetitan.errors import ReadingMoved, ServiceTitanError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from st_pipelines.catalog.loader import load_catalog
+from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.settings.connecting import connection
 from st_pipelines.settings.environment import load_settings
 from st_pipelines.settings.project import history, selected, warehouse

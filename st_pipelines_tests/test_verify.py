@@ -13,7 +13,7 @@ import pytest
 from starlette.requests import Request
 from typer.testing import CliRunner
 
-from st_pipelines.catalog.loader import load_catalog
+from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.cli import app
 from st_pipelines.extract_load import extract_load
 from st_pipelines.sandbox.server import Sandbox

@@ -14,8 +14,8 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from st_pipelines.catalog.loader import load_catalog
 from st_pipelines.catalog.model import Catalog
+from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.sandbox.access import APP_KEY, Credentials
 from st_pipelines.sandbox.api import Api, Fault, Manners, Seen
 from st_pipelines.sandbox.churn import Churn

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from st_pipelines.catalog.model import Catalog, Endpoint
-from st_pipelines.selection import select
+from st_pipelines.catalog.selection import select
 from st_pipelines.settings.environment import EnvironmentSettings, dotenv, load_settings
 from st_pipelines.settings.environments import (
     ENVIRONMENTS,

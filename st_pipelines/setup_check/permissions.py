@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from st_pipelines.catalog.loader import load_catalog
 from st_pipelines.catalog.model import Endpoint
+from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.scopes import excess, needed, writing
 from st_pipelines.servicetitan.errors import PermissionDenied, ServiceTitanError, WrongPath
 from st_pipelines.servicetitan.probe import probe

@@ -15,7 +15,7 @@ import duckdb
 
 from st_pipelines.catalog import additions
 from st_pipelines.catalog.model import Catalog, Endpoint, StructOf
-from st_pipelines.selection import select as chosen
+from st_pipelines.catalog.selection import select as chosen
 from st_pipelines.warehouse import history
 from st_pipelines.warehouse.connect import ALIAS, Warehouse
 from st_pipelines.warehouse.errors import WarehouseUnusable

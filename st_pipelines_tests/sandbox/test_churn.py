@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from st_pipelines.catalog.loader import load_catalog
+from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.sandbox.churn import Churn
 from st_pipelines.sandbox.world import World
 from st_pipelines_tests.sandbox.conftest import NOW

@@ -14,8 +14,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from st_pipelines.catalog.loader import load_catalog
 from st_pipelines.catalog.model import Catalog, Endpoint
+from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.sandbox.world import World
 from st_pipelines_tests.sandbox.client import Client, ids

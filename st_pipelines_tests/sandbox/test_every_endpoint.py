@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from st_pipelines.catalog.loader import load_catalog
 from st_pipelines.catalog.model import DataType, Endpoint, ListOf, Scalar, StructOf
+from st_pipelines.catalog.registry import load_catalog
 from st_pipelines_tests.sandbox.client import FAR_AHEAD, LONG_AGO, Client, export_path
 
 CATALOG = load_catalog()

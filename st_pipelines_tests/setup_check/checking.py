@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from st_pipelines.catalog.loader import load_catalog
-from st_pipelines.selection import select
+from st_pipelines.catalog.registry import load_catalog
+from st_pipelines.catalog.selection import select
 from st_pipelines.servicetitan.retry import NO_WAIT
 from st_pipelines.settings.environments import EnvironmentName
 from st_pipelines.setup_check import steps

@@ -15,10 +15,10 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from st_pipelines import scopes
-from st_pipelines.catalog.loader import load_catalog
+from st_pipelines.catalog.registry import load_catalog
+from st_pipelines.catalog.selection import select
 from st_pipelines.cli import app
 from st_pipelines.definitions import build_definitions
-from st_pipelines.selection import select
 from st_pipelines.servicetitan.troubles import TROUBLES
 from st_pipelines.setup_check import steps
 from st_pipelines_tests.servicetitan.server import ScriptedServer

@@ -11,10 +11,10 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from st_pipelines.catalog.loader import load_catalog
+from st_pipelines.catalog.registry import load_catalog
+from st_pipelines.catalog.selection import select
 from st_pipelines.command_job import command_job
 from st_pipelines.extract_load import extract_load
-from st_pipelines.selection import select
 from st_pipelines.setup_check import local
 from st_pipelines.setup_check.findings import Finding
 from st_pipelines.setup_check.plausibility import doubts

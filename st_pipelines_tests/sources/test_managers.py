@@ -14,7 +14,7 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
-from st_pipelines.catalog.loader import load_catalog
+from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.extract_load import Job, extract_load
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.servicetitan.client import Client

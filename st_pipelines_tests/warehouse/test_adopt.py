@@ -19,8 +19,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from st_pipelines.catalog import additions
-from st_pipelines.catalog.loader import load_catalog, packaged_catalog
 from st_pipelines.catalog.model import Endpoint, Field, ListOf, Scalar, StructOf
+from st_pipelines.catalog.registry import load_catalog, packaged_catalog
 from st_pipelines.extract_load import extract_load
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.warehouse import adopt as adopting

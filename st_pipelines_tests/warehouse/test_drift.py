@@ -16,8 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from st_pipelines.catalog.loader import load_catalog
 from st_pipelines.catalog.model import DataType, Endpoint, Field, ListOf, StructOf
+from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.warehouse import paths
 from st_pipelines.warehouse.errors import MalformedRecords

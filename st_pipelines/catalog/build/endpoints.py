@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from st_pipelines.catalog.curated import Curated
+from st_pipelines.catalog.build.curated import Curated
+from st_pipelines.catalog.build.openapi import Operation
 from st_pipelines.catalog.model import DataType, DateFilter, Endpoint, Field, Kind, Scalar
-from st_pipelines.catalog.operations import Operation
 
 TIMES = (Scalar("TIMESTAMPTZ"), Scalar("DATE"))
 """Types of a cursor."""

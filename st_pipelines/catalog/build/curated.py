@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
+from st_pipelines.catalog.build.openapi import Operation
 from st_pipelines.catalog.model import DataType, Field, ListOf, Scalar, StructOf
-from st_pipelines.catalog.operations import Operation
 
 CURATED = Path(__file__).with_name("curated.yaml")
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from st_pipelines.catalog import changes, files
-from st_pipelines.catalog.generate import build_catalog
+from st_pipelines.catalog import files
+from st_pipelines.catalog.build import changes
+from st_pipelines.catalog.build.build import build_catalog
 
 
 def rebuild(documents: Path, folder: Path) -> list[str]:

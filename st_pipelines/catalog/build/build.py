@@ -12,10 +12,11 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from st_pipelines.catalog.curated import CURATED, Curated, load_curated
-from st_pipelines.catalog.derive import derived
-from st_pipelines.catalog.editions import outdated, without_repetition
-from st_pipelines.catalog.fit import KNOWN_REQUIRED, Fitted, fitted
+from st_pipelines.catalog.build.curated import CURATED, Curated, load_curated
+from st_pipelines.catalog.build.editions import outdated, without_repetition
+from st_pipelines.catalog.build.endpoints import derived
+from st_pipelines.catalog.build.fit import KNOWN_REQUIRED, Fitted, fitted
+from st_pipelines.catalog.build.openapi import Operation, operations, read_documents
 from st_pipelines.catalog.model import (
     Catalog,
     DataType,
@@ -28,7 +29,6 @@ from st_pipelines.catalog.model import (
     StructOf,
 )
 from st_pipelines.catalog.naming import with_columns
-from st_pipelines.catalog.operations import Operation, operations, read_documents
 
 _COLLECTIONS = ("page", "export", "array", "data")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 
+from st_pipelines.catalog.build.types import fields_of, plain_schema, resolve
 from st_pipelines.catalog.model import Field, snake_case
-from st_pipelines.catalog.schema import fields_of, plain_schema, resolve
 
 Shape: TypeAlias = Literal["page", "export", "array", "data", "object", "binary"]
 

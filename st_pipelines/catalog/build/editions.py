@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from st_pipelines.catalog.operations import Operation
+from st_pipelines.catalog.build.openapi import Operation
 
 
 def without_repetition(found: Iterable[tuple[str, Operation]]) -> list[Operation]:

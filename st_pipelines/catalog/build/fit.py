@@ -11,7 +11,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from st_pipelines.catalog.derive import TIMES, fields_to_sort_by
+from st_pipelines.catalog.build.endpoints import TIMES, fields_to_sort_by
+from st_pipelines.catalog.build.openapi import Operation
 from st_pipelines.catalog.model import (
     DataType,
     DateFilter,
@@ -22,7 +23,6 @@ from st_pipelines.catalog.model import (
     StructOf,
 )
 from st_pipelines.catalog.naming import with_columns
-from st_pipelines.catalog.operations import Operation
 
 KNOWN_REQUIRED = frozenset({"page", "pageSize", "includeTotal", "activeOnly"})
 """Query parameters that every request carries where an operation requires them."""
