@@ -24,10 +24,10 @@ from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.extract_load import Job, extract_load
 from st_pipelines.sandbox.kinds import KINDS, TOKEN
 from st_pipelines.sandbox.server import Sandbox
-from st_pipelines.servicetitan.auth import TokenSource
-from st_pipelines.servicetitan.client import Client
-from st_pipelines.servicetitan.errors import ServiceTitanError
-from st_pipelines.servicetitan.retry import RetryPolicy
+from st_pipelines.servicetitan.errors.errors import ServiceTitanError
+from st_pipelines.servicetitan.http.auth import TokenSource
+from st_pipelines.servicetitan.http.client import Client
+from st_pipelines.servicetitan.http.retry import RetryPolicy
 from st_pipelines.windows import Days
 from st_pipelines_tests.reading import TIMEZONE, comparable, expected_rows, job
 

@@ -22,7 +22,7 @@ import dagster as dg
 from server import Server
 
 from st_pipelines.definitions import build_definitions
-from st_pipelines.servicetitan import auth, client, transport
+from st_pipelines.servicetitan.http import auth, client, transport
 
 
 def main() -> None:

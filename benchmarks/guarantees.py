@@ -28,8 +28,8 @@ from rich.table import Table
 from server import Server
 
 from st_pipelines.extract_load import extract_load
-from st_pipelines.servicetitan.envelope import Served
-from st_pipelines.servicetitan.proof import Course, Proof
+from st_pipelines.servicetitan.reading.completeness import Course, Proof
+from st_pipelines.servicetitan.reading.envelope import Served
 from st_pipelines.warehouse.checks import Facts
 from st_pipelines.warehouse.connect import Warehouse
 from st_pipelines.warehouse.load import Besides

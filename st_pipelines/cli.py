@@ -18,7 +18,7 @@ from rich.markup import escape
 from st_pipelines import __version__, cli_setup
 from st_pipelines.cli_options import Environment, Select, one_of
 from st_pipelines.sandbox.kinds import DEFECTS, KINDS
-from st_pipelines.servicetitan.errors import ServiceTitanError
+from st_pipelines.servicetitan.errors.errors import ServiceTitanError
 from st_pipelines.settings.environments import environment_name
 from st_pipelines.sources.errors import SettingsError
 from st_pipelines.tables import show

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 
 from st_pipelines.extract_load import Job
-from st_pipelines.servicetitan.client import Client
+from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.settings import connecting, project
 from st_pipelines.settings.environment import load_settings
 from st_pipelines.settings.environments import EnvironmentName

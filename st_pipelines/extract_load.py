@@ -19,8 +19,8 @@ from datetime import date, datetime, timedelta
 from st_pipelines.catalog.model import Catalog, Endpoint
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.follow_up import followed_up
-from st_pipelines.servicetitan.client import Client
-from st_pipelines.servicetitan.paging import ReadStats, Window, read
+from st_pipelines.servicetitan.http.client import Client
+from st_pipelines.servicetitan.reading.read import ReadStats, Window, read
 from st_pipelines.warehouse.checks import Facts
 from st_pipelines.warehouse.connect import Warehouse
 from st_pipelines.warehouse.load import Loaded, Typed, load, staged

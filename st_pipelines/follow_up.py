@@ -16,11 +16,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 
-from st_pipelines.servicetitan.client import Client
-from st_pipelines.servicetitan.feeds import MAY_BE_STALE, read_feed
-from st_pipelines.servicetitan.lookup import look_up
-from st_pipelines.servicetitan.pages import Page
-from st_pipelines.servicetitan.usage import ReadStats
+from st_pipelines.servicetitan.http.client import Client
+from st_pipelines.servicetitan.reading.export_feed import MAY_BE_STALE, read_feed
+from st_pipelines.servicetitan.reading.lookup import look_up
+from st_pipelines.servicetitan.reading.page_source import Page
+from st_pipelines.servicetitan.reading.stats import ReadStats
 from st_pipelines.warehouse.books import FeedPlace
 from st_pipelines.warehouse.connect import Warehouse
 from st_pipelines.warehouse.known import Known, can_look_up, known

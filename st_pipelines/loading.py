@@ -21,9 +21,9 @@ from st_pipelines.definitions import build_definitions
 from st_pipelines.engines import make_events_cheap
 from st_pipelines.load_report import ApiOutcome, Progress, print_outcomes, progress_logger
 from st_pipelines.processes import terminated_as_interrupted
-from st_pipelines.servicetitan.auth import token_source_for
-from st_pipelines.servicetitan.retry import RetryPolicy
-from st_pipelines.servicetitan.transport import new_session
+from st_pipelines.servicetitan.http.auth import token_source_for
+from st_pipelines.servicetitan.http.retry import RetryPolicy
+from st_pipelines.servicetitan.http.transport import new_session
 from st_pipelines.settings import connecting, project
 from st_pipelines.settings.environment import EnvironmentSettings, load_settings
 from st_pipelines.settings.environments import EnvironmentName, setting_name

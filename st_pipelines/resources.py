@@ -24,7 +24,7 @@ from st_pipelines.warehouse.errors import WarehouseError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from st_pipelines.servicetitan.client import Client
+    from st_pipelines.servicetitan.http.client import Client
     from st_pipelines.warehouse.connect import Warehouse
 
 
@@ -61,7 +61,7 @@ class ServiceTitanResource(dg.ConfigurableResource):
         Raises:
             SettingsError: a setting is missing or wrong.
         """
-        from st_pipelines.servicetitan.client import Client
+        from st_pipelines.servicetitan.http.client import Client
 
         if self._client is None:
             self._client = Client(connecting.connection(self._name, self.settings))

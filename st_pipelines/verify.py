@@ -19,8 +19,8 @@ import msgspec
 
 from st_pipelines.catalog.model import Endpoint, snake_case
 from st_pipelines.extract_load import Job, stage
-from st_pipelines.servicetitan.lookup import look_up
-from st_pipelines.servicetitan.paging import ReadStats, Window
+from st_pipelines.servicetitan.reading.lookup import look_up
+from st_pipelines.servicetitan.reading.read import ReadStats, Window
 from st_pipelines.warehouse.columns import EXTRA
 from st_pipelines.warehouse.compare import Compared, Comparison, Difference, first_day, last_load
 from st_pipelines.warehouse.errors import WarehouseUnusable

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta, timezone
 from zoneinfo import ZoneInfo
 
-from st_pipelines.servicetitan.window import Window
+from st_pipelines.servicetitan.reading.window import Window
 
 
 def utc_now() -> datetime:

@@ -15,8 +15,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 from st_pipelines.engines import make_events_cheap
 from st_pipelines.sandbox.server import Sandbox
-from st_pipelines.servicetitan.client import Client
-from st_pipelines.servicetitan.retry import NO_WAIT
+from st_pipelines.servicetitan.http.client import Client
+from st_pipelines.servicetitan.http.retry import NO_WAIT
 from st_pipelines_tests.daemon import TABLES, Daemon, at, one_event_log
 
 os.environ["DAGSTER_DISABLE_TELEMETRY"] = "yes"
@@ -51,7 +51,7 @@ def own_sandbox() -> Iterator[Sandbox]:
 def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
     """A small production whose clock stands on Thursday, 5 March 2026, 9:00 in New York."""
     monkeypatch.setattr(
-        "st_pipelines.servicetitan.client.Client", functools.partial(Client, policy=NO_WAIT)
+        "st_pipelines.servicetitan.http.client.Client", functools.partial(Client, policy=NO_WAIT)
     )
     monkeypatch.setattr("st_pipelines.sensors.asking._PATIENCE", NO_WAIT)
     monkeypatch.setattr("st_pipelines.failures.FIRST_DELAY", 0)

@@ -16,9 +16,9 @@ from pydantic import SecretStr
 from st_pipelines.catalog.model import DataType, Endpoint, Field, ListOf, Scalar, StructOf
 from st_pipelines.extract_load import Job
 from st_pipelines.sandbox.server import Sandbox
-from st_pipelines.servicetitan.client import Client
-from st_pipelines.servicetitan.connection import Connection
-from st_pipelines.servicetitan.retry import RetryPolicy
+from st_pipelines.servicetitan.http.client import Client
+from st_pipelines.servicetitan.http.connection import Connection
+from st_pipelines.servicetitan.http.retry import RetryPolicy
 from st_pipelines.warehouse.connect import Warehouse
 from st_pipelines.windows import Days
 

@@ -14,7 +14,7 @@ from st_pipelines.catalog.model import Endpoint
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.extract_load import extract_load
 from st_pipelines.sandbox.server import Sandbox
-from st_pipelines.servicetitan.errors import ServiceTitanError
+from st_pipelines.servicetitan.errors.errors import ServiceTitanError
 from st_pipelines_tests.reading import comparable, days, job, query, served, table_rows
 
 ALL = days("2026-03-01", "2026-03-10", open_start=True)
@@ -157,7 +157,7 @@ def test_a_wrong_secret_loads_nothing_and_says_what_to_do(sandbox: Sandbox, tmp_
 
     from pydantic import SecretStr
 
-    from st_pipelines.servicetitan.client import Client
+    from st_pipelines.servicetitan.http.client import Client
 
     wrong = replace(
         loading.client.connection, client_secret=SecretStr("cs1.wrong"), client_id="cid.other"
@@ -173,7 +173,7 @@ def test_a_wrong_secret_loads_nothing_and_says_what_to_do(sandbox: Sandbox, tmp_
 def test_an_unknown_tenant_says_so(sandbox: Sandbox, tmp_path: Path) -> None:
     from dataclasses import replace
 
-    from st_pipelines.servicetitan.client import Client
+    from st_pipelines.servicetitan.http.client import Client
 
     loading = job(sandbox, tmp_path / "x.duckdb")
     wrong = replace(loading.client.connection, tenant_id="999")

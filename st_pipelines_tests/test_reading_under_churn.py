@@ -21,11 +21,11 @@ from st_pipelines.catalog.model import Endpoint
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.sandbox.world import World
-from st_pipelines.servicetitan.errors import ReadingMoved, ServiceTitanError
-from st_pipelines.servicetitan.paging import read
-from st_pipelines.servicetitan.retry import NO_WAIT
-from st_pipelines.servicetitan.usage import ReadStats
-from st_pipelines.servicetitan.window import Window
+from st_pipelines.servicetitan.errors.errors import ReadingMoved, ServiceTitanError
+from st_pipelines.servicetitan.http.retry import NO_WAIT
+from st_pipelines.servicetitan.reading.read import read
+from st_pipelines.servicetitan.reading.stats import ReadStats
+from st_pipelines.servicetitan.reading.window import Window
 from st_pipelines_tests.conftest import NOW
 from st_pipelines_tests.histories import PLAYED
 from st_pipelines_tests.reading import job

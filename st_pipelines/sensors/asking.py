@@ -13,17 +13,17 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from st_pipelines.catalog.model import Endpoint
-from st_pipelines.servicetitan.cancel import Cancellation, Cancelled
-from st_pipelines.servicetitan.changed import Look, look
-from st_pipelines.servicetitan.client import Client
-from st_pipelines.servicetitan.connection import Connection
-from st_pipelines.servicetitan.errors import (
+from st_pipelines.servicetitan.errors.errors import (
     AuthenticationFailed,
     RateLimited,
     ServiceTitanError,
 )
-from st_pipelines.servicetitan.retry import RetryPolicy
-from st_pipelines.servicetitan.usage import ReadStats
+from st_pipelines.servicetitan.http.cancellation import Cancellation, Cancelled
+from st_pipelines.servicetitan.http.client import Client
+from st_pipelines.servicetitan.http.connection import Connection
+from st_pipelines.servicetitan.http.retry import RetryPolicy
+from st_pipelines.servicetitan.reading.probes import Look, look
+from st_pipelines.servicetitan.reading.stats import ReadStats
 
 if TYPE_CHECKING:
     from st_pipelines.sensors.changes import Place

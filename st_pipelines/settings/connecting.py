@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from st_pipelines.servicetitan.connection import Connection
+from st_pipelines.servicetitan.http.connection import Connection
 from st_pipelines.settings.environment import (
     EnvironmentSettings,
     complete,

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from st_pipelines.servicetitan.errors import ServiceTitanError
-from st_pipelines.servicetitan.redact import HIDDEN
+from st_pipelines.servicetitan.errors.errors import ServiceTitanError
+from st_pipelines.servicetitan.http.redact import HIDDEN
 from st_pipelines.sources.errors import NotConfigured, SettingsError, WrongHost
 from st_pipelines.sources.values import CREDENTIAL
 

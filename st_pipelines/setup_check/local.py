@@ -11,7 +11,7 @@ import duckdb
 
 from st_pipelines import settings_report
 from st_pipelines.catalog.registry import load_catalog
-from st_pipelines.servicetitan.auth import try_client_secrets
+from st_pipelines.servicetitan.http.auth import try_client_secrets
 from st_pipelines.settings import project
 from st_pipelines.settings.environment import complete, load_settings
 from st_pipelines.settings.environments import ENVIRONMENTS, EnvironmentName

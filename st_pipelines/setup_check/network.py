@@ -9,13 +9,17 @@ from email.utils import parsedate_to_datetime
 
 from requests.utils import get_environ_proxies, select_proxy
 
-from st_pipelines.servicetitan.auth import Token, TokenSource
-from st_pipelines.servicetitan.claims import Claims
-from st_pipelines.servicetitan.connection import Connection
-from st_pipelines.servicetitan.diagnosis import host_of
-from st_pipelines.servicetitan.errors import AuthenticationFailed, ServiceTitanError, Unreachable
-from st_pipelines.servicetitan.transport import Answer, Asked, Unsigned, send
-from st_pipelines.servicetitan.troubles import trouble
+from st_pipelines.servicetitan.errors.diagnosis import host_of
+from st_pipelines.servicetitan.errors.errors import (
+    AuthenticationFailed,
+    ServiceTitanError,
+    Unreachable,
+)
+from st_pipelines.servicetitan.errors.problems import trouble
+from st_pipelines.servicetitan.http.auth import Token, TokenSource
+from st_pipelines.servicetitan.http.connection import Connection
+from st_pipelines.servicetitan.http.token_claims import Claims
+from st_pipelines.servicetitan.http.transport import Answer, Asked, Unsigned, send
 from st_pipelines.settings.environment import load_settings
 from st_pipelines.settings.environments import ENVIRONMENTS, EnvironmentName, hosts
 from st_pipelines.setup_check.findings import Finding, failed

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from st_pipelines.servicetitan.errors import ServiceTitanError
+from st_pipelines.servicetitan.errors.errors import ServiceTitanError
 from st_pipelines.setup_check import local, network, permissions
 from st_pipelines.setup_check.findings import Finding, failed
 from st_pipelines.setup_check.subject import Subject

@@ -10,12 +10,12 @@ from functools import cached_property
 import requests
 
 from st_pipelines.catalog.model import Endpoint
-from st_pipelines.servicetitan.auth import Token, TokenSource
-from st_pipelines.servicetitan.claims import Claims, claims_of
-from st_pipelines.servicetitan.client import Client
-from st_pipelines.servicetitan.connection import Connection
-from st_pipelines.servicetitan.retry import RetryPolicy
-from st_pipelines.servicetitan.transport import new_session
+from st_pipelines.servicetitan.http.auth import Token, TokenSource
+from st_pipelines.servicetitan.http.client import Client
+from st_pipelines.servicetitan.http.connection import Connection
+from st_pipelines.servicetitan.http.retry import RetryPolicy
+from st_pipelines.servicetitan.http.token_claims import Claims, claims_of
+from st_pipelines.servicetitan.http.transport import new_session
 from st_pipelines.settings import connecting
 from st_pipelines.settings.environment import EnvironmentSettings, load_settings
 from st_pipelines.settings.environments import EnvironmentName, setting_name

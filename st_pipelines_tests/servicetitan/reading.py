@@ -9,11 +9,11 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from st_pipelines.catalog.model import Endpoint
-from st_pipelines.servicetitan.client import Client
-from st_pipelines.servicetitan.pages import Page
-from st_pipelines.servicetitan.paging import read
-from st_pipelines.servicetitan.usage import ReadStats
-from st_pipelines.servicetitan.window import Window
+from st_pipelines.servicetitan.http.client import Client
+from st_pipelines.servicetitan.reading.page_source import Page
+from st_pipelines.servicetitan.reading.read import read
+from st_pipelines.servicetitan.reading.stats import ReadStats
+from st_pipelines.servicetitan.reading.window import Window
 
 ENDED = Window(
     start=datetime(2026, 1, 2, 5, tzinfo=timezone.utc),

@@ -17,10 +17,10 @@ from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 from pydantic import SecretStr
 
-from st_pipelines.servicetitan.client import Client
-from st_pipelines.servicetitan.connection import Connection
-from st_pipelines.servicetitan.limits import RateLimiter
-from st_pipelines.servicetitan.retry import NO_WAIT, RetryPolicy
+from st_pipelines.servicetitan.http.client import Client
+from st_pipelines.servicetitan.http.connection import Connection
+from st_pipelines.servicetitan.http.rate_limit import RateLimiter
+from st_pipelines.servicetitan.http.retry import NO_WAIT, RetryPolicy
 
 _numbers = itertools.count(1)
 CLIENT_SECRET = "cs2.secret/of+the tests"

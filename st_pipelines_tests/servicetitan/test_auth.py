@@ -9,17 +9,17 @@ import jwt
 import pytest
 from pydantic import SecretStr
 
-from st_pipelines.servicetitan.auth import TokenSource, token_source_for
-from st_pipelines.servicetitan.claims import Claims, claims_of
-from st_pipelines.servicetitan.client import Client
-from st_pipelines.servicetitan.errors import (
+from st_pipelines.servicetitan.errors.errors import (
     AuthenticationFailed,
     ServiceUnavailable,
     UnexpectedAnswer,
 )
-from st_pipelines.servicetitan.retry import NO_WAIT
-from st_pipelines.servicetitan.transport import new_session
-from st_pipelines.servicetitan.usage import Usage
+from st_pipelines.servicetitan.http.auth import TokenSource, token_source_for
+from st_pipelines.servicetitan.http.client import Client
+from st_pipelines.servicetitan.http.retry import NO_WAIT
+from st_pipelines.servicetitan.http.token_claims import Claims, claims_of
+from st_pipelines.servicetitan.http.transport import new_session
+from st_pipelines.servicetitan.reading.stats import Usage
 from st_pipelines_tests.servicetitan.server import CLIENT_SECRET, Canned
 
 

@@ -9,8 +9,7 @@ from time import monotonic
 
 import pytest
 
-from st_pipelines.servicetitan.cancel import Cancellation, Cancelled
-from st_pipelines.servicetitan.errors import (
+from st_pipelines.servicetitan.errors.errors import (
     AuthenticationFailed,
     BadRequest,
     PermissionDenied,
@@ -21,9 +20,10 @@ from st_pipelines.servicetitan.errors import (
     Unreachable,
     WrongPath,
 )
-from st_pipelines.servicetitan.limits import RateLimiter
-from st_pipelines.servicetitan.retry import NO_WAIT, RetryPolicy, told_wait
-from st_pipelines.servicetitan.usage import Usage
+from st_pipelines.servicetitan.http.cancellation import Cancellation, Cancelled
+from st_pipelines.servicetitan.http.rate_limit import RateLimiter
+from st_pipelines.servicetitan.http.retry import NO_WAIT, RetryPolicy, told_wait
+from st_pipelines.servicetitan.reading.stats import Usage
 from st_pipelines_tests.servicetitan.server import APP_KEY, Canned
 
 MAINTENANCE = {"title": "The service is suspended for maintenance. Please try again later."}

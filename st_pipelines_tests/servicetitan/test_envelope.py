@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from st_pipelines.servicetitan.envelope import opener
+from st_pipelines.servicetitan.reading.envelope import opener
 
 
 def test_the_records_are_the_bytes_that_were_served(endpoint):

@@ -7,11 +7,11 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from st_pipelines.catalog.model import Export
-from st_pipelines.servicetitan.errors import TokenRepeated, UnexpectedAnswer
-from st_pipelines.servicetitan.feeds import read_feed
-from st_pipelines.servicetitan.paging import read
-from st_pipelines.servicetitan.usage import ReadStats
-from st_pipelines.servicetitan.window import Window
+from st_pipelines.servicetitan.errors.errors import TokenRepeated, UnexpectedAnswer
+from st_pipelines.servicetitan.reading.export_feed import read_feed
+from st_pipelines.servicetitan.reading.read import read
+from st_pipelines.servicetitan.reading.stats import ReadStats
+from st_pipelines.servicetitan.reading.window import Window
 from st_pipelines_tests.servicetitan.reading import ENDED, taken
 from st_pipelines_tests.servicetitan.server import Canned, Seen
 

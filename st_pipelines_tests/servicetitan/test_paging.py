@@ -8,17 +8,17 @@ from time import monotonic, sleep
 import pytest
 
 from st_pipelines.catalog.model import DateFilter
-from st_pipelines.servicetitan.errors import (
+from st_pipelines.servicetitan.errors.errors import (
     BadRequest,
     ReadingMoved,
     ServiceUnavailable,
     UnexpectedAnswer,
     Unreachable,
 )
-from st_pipelines.servicetitan.paging import count, read
-from st_pipelines.servicetitan.retry import RetryPolicy
-from st_pipelines.servicetitan.usage import ReadStats
-from st_pipelines.servicetitan.window import Window
+from st_pipelines.servicetitan.http.retry import RetryPolicy
+from st_pipelines.servicetitan.reading.read import count, read
+from st_pipelines.servicetitan.reading.stats import ReadStats
+from st_pipelines.servicetitan.reading.window import Window
 from st_pipelines_tests.servicetitan.reading import ENDED, ids, taken
 from st_pipelines_tests.servicetitan.server import Canned
 

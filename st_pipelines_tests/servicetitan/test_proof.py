@@ -9,11 +9,11 @@ import random
 import msgspec
 import pytest
 
-from st_pipelines.servicetitan.chain import Chain
-from st_pipelines.servicetitan.envelope import Served
-from st_pipelines.servicetitan.errors import ReadingMoved
-from st_pipelines.servicetitan.proof import Course, Proof, Tally
-from st_pipelines.servicetitan.usage import ReadStats
+from st_pipelines.servicetitan.errors.errors import ReadingMoved
+from st_pipelines.servicetitan.reading.chain import Chain
+from st_pipelines.servicetitan.reading.completeness import Course, Proof, Tally
+from st_pipelines.servicetitan.reading.envelope import Served
+from st_pipelines.servicetitan.reading.stats import ReadStats
 from st_pipelines_tests.servicetitan.reading import ENDED, ids, not_ended
 from st_pipelines_tests.servicetitan.server import Canned
 

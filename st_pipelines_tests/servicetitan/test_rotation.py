@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from st_pipelines.servicetitan.auth import TokenSource, token_source_for, try_client_secrets
-from st_pipelines.servicetitan.client_secrets import SecretState
-from st_pipelines.servicetitan.errors import AuthenticationFailed, ServiceUnavailable
-from st_pipelines.servicetitan.retry import NO_WAIT
-from st_pipelines.servicetitan.transport import new_session
+from st_pipelines.servicetitan.errors.errors import AuthenticationFailed, ServiceUnavailable
+from st_pipelines.servicetitan.http.auth import TokenSource, token_source_for, try_client_secrets
+from st_pipelines.servicetitan.http.client_secrets import SecretState
+from st_pipelines.servicetitan.http.retry import NO_WAIT
+from st_pipelines.servicetitan.http.transport import new_session
 from st_pipelines_tests.servicetitan.server import CLIENT_SECRET, Canned, ScriptedServer
 
 NEXT = "cs2.the next secret"

@@ -12,13 +12,13 @@ import pytest
 from pydantic import SecretStr
 
 import st_pipelines
-from st_pipelines.servicetitan.auth import TokenSource
-from st_pipelines.servicetitan.errors import ServiceTitanError
-from st_pipelines.servicetitan.feeds import read_feed
-from st_pipelines.servicetitan.redact import redact_url, scrub
-from st_pipelines.servicetitan.retry import NO_WAIT
-from st_pipelines.servicetitan.transport import new_session
-from st_pipelines.servicetitan.usage import ReadStats, Usage
+from st_pipelines.servicetitan.errors.errors import ServiceTitanError
+from st_pipelines.servicetitan.http.auth import TokenSource
+from st_pipelines.servicetitan.http.redact import redact_url, scrub
+from st_pipelines.servicetitan.http.retry import NO_WAIT
+from st_pipelines.servicetitan.http.transport import new_session
+from st_pipelines.servicetitan.reading.export_feed import read_feed
+from st_pipelines.servicetitan.reading.stats import ReadStats, Usage
 from st_pipelines_tests.servicetitan.reading import ids
 from st_pipelines_tests.servicetitan.server import APP_KEY, CLIENT_SECRET, Canned
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from st_pipelines.servicetitan.window import Window, timestamp
+from st_pipelines.servicetitan.reading.window import Window, timestamp
 from st_pipelines_tests.servicetitan.reading import ENDED
 
 

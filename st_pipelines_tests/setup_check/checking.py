@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.catalog.selection import select
-from st_pipelines.servicetitan.retry import NO_WAIT
+from st_pipelines.servicetitan.http.retry import NO_WAIT
 from st_pipelines.settings.environments import EnvironmentName
 from st_pipelines.setup_check import steps
 from st_pipelines.setup_check.findings import Finding

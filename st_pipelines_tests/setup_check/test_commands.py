@@ -19,7 +19,7 @@ from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.catalog.selection import select
 from st_pipelines.cli import app
 from st_pipelines.definitions import build_definitions
-from st_pipelines.servicetitan.troubles import TROUBLES
+from st_pipelines.servicetitan.errors.problems import TROUBLES
 from st_pipelines.setup_check import steps
 from st_pipelines_tests.servicetitan.server import ScriptedServer
 from st_pipelines_tests.setup_check.checking import found, troubles

@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from requests import Response
 from requests.adapters import HTTPAdapter
 
-from st_pipelines.servicetitan.errors import Unreachable
-from st_pipelines.servicetitan.retry import NO_WAIT
-from st_pipelines.servicetitan.transport import Asked, Unsigned, new_session, send
+from st_pipelines.servicetitan.errors.errors import Unreachable
+from st_pipelines.servicetitan.http.retry import NO_WAIT
+from st_pipelines.servicetitan.http.transport import Asked, Unsigned, new_session, send
 from st_pipelines.setup_check.findings import diagnosed
 from st_pipelines.setup_check.report import line_of
 from st_pipelines.setup_check.steps import check

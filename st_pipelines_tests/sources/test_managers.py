@@ -17,8 +17,8 @@ from starlette.responses import Response
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.extract_load import Job, extract_load
 from st_pipelines.sandbox.server import Sandbox
-from st_pipelines.servicetitan.client import Client
-from st_pipelines.servicetitan.retry import NO_WAIT
+from st_pipelines.servicetitan.http.client import Client
+from st_pipelines.servicetitan.http.retry import NO_WAIT
 from st_pipelines.settings.connecting import connection
 from st_pipelines.settings.environment import complete, load_settings
 from st_pipelines.settings_report import secret_ages

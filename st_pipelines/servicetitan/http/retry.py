@@ -16,14 +16,14 @@ from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
-from st_pipelines.servicetitan.cancel import Cancellation, Cancelled
-from st_pipelines.servicetitan.errors import (
+from st_pipelines.servicetitan.errors.errors import (
     RateLimited,
     ServiceTitanError,
     ServiceUnavailable,
     UnexpectedAnswer,
     Unreachable,
 )
+from st_pipelines.servicetitan.http.cancellation import Cancellation, Cancelled
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")

@@ -16,7 +16,7 @@ from typing import Any
 import urllib3
 from requests.adapters import HTTPAdapter
 
-from st_pipelines.servicetitan.redact import redact_url
+from st_pipelines.servicetitan.http.redact import redact_url
 
 _here = threading.local()
 

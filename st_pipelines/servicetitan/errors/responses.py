@@ -13,15 +13,14 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from st_pipelines.servicetitan.connection import Connection
-from st_pipelines.servicetitan.diagnosis import (
+from st_pipelines.servicetitan.errors.diagnosis import (
     MAINTENANCE,
     WEB_PAGE,
     data_trouble,
     host_of,
     token_trouble,
 )
-from st_pipelines.servicetitan.errors import (
+from st_pipelines.servicetitan.errors.errors import (
     AuthenticationFailed,
     BadRequest,
     PermissionDenied,
@@ -31,10 +30,11 @@ from st_pipelines.servicetitan.errors import (
     UnexpectedAnswer,
     WrongPath,
 )
-from st_pipelines.servicetitan.redact import redact_url, scrub, shorten
-from st_pipelines.servicetitan.retry import told_wait
-from st_pipelines.servicetitan.transport import Answer, Asked
-from st_pipelines.servicetitan.troubles import trouble
+from st_pipelines.servicetitan.errors.problems import trouble
+from st_pipelines.servicetitan.http.connection import Connection
+from st_pipelines.servicetitan.http.redact import redact_url, scrub, shorten
+from st_pipelines.servicetitan.http.retry import told_wait
+from st_pipelines.servicetitan.http.transport import Answer, Asked
 
 _DATA = re.compile(rb'[{}\[\]"]')
 _TRACE_ID = re.compile(r"[\w|:.\-]{1,100}", re.ASCII)

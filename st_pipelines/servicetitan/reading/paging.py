@@ -8,11 +8,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from typing import TypeAlias, TypeVar
 
-from st_pipelines.servicetitan.cancel import Cancellation
-from st_pipelines.servicetitan.chain import Chain
-from st_pipelines.servicetitan.envelope import Served
-from st_pipelines.servicetitan.pages import PageSource
-from st_pipelines.servicetitan.slices import Slice, after, overlap_of, plan
+from st_pipelines.servicetitan.http.cancellation import Cancellation
+from st_pipelines.servicetitan.reading.chain import Chain
+from st_pipelines.servicetitan.reading.envelope import Served
+from st_pipelines.servicetitan.reading.overlap import Slice, after, overlap_of, plan
+from st_pipelines.servicetitan.reading.page_source import PageSource
 
 Pages: TypeAlias = Generator[Served, None, None]
 _K = TypeVar("_K")

@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-from st_pipelines.servicetitan.claims import Claims, claims_of
-from st_pipelines.servicetitan.connection import Connection
-from st_pipelines.servicetitan.transport import Asked
-from st_pipelines.servicetitan.troubles import Trouble, trouble
+from st_pipelines.servicetitan.errors.problems import Trouble, trouble
+from st_pipelines.servicetitan.http.connection import Connection
+from st_pipelines.servicetitan.http.token_claims import Claims, claims_of
+from st_pipelines.servicetitan.http.transport import Asked
 
 _NOT_FOUND = r"\b(not (be )?(found|registered)|does not exist|unknown)\b"
 _APP_UNKNOWN = re.compile(rf"\bapp(lication)?\b[^.;]*{_NOT_FOUND}", re.IGNORECASE)

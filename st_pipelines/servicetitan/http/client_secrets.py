@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
-from st_pipelines.servicetitan.connection import Connection
+from st_pipelines.servicetitan.http.connection import Connection
 
 # Every asset of a run fails alike with a refused secret; not each shall ask the manager.
 _PAUSE = 60.0

@@ -11,10 +11,7 @@ from collections.abc import Generator
 from datetime import datetime, timezone
 
 from st_pipelines.catalog.model import Endpoint
-from st_pipelines.servicetitan.cancel import Cancellation
-from st_pipelines.servicetitan.client import Client
-from st_pipelines.servicetitan.envelope import Served, opener
-from st_pipelines.servicetitan.errors import (
+from st_pipelines.servicetitan.errors.errors import (
     AuthenticationFailed,
     BadRequest,
     PermissionDenied,
@@ -23,8 +20,11 @@ from st_pipelines.servicetitan.errors import (
     UnexpectedAnswer,
     WrongPath,
 )
-from st_pipelines.servicetitan.pages import Page
-from st_pipelines.servicetitan.usage import ReadStats
+from st_pipelines.servicetitan.http.cancellation import Cancellation
+from st_pipelines.servicetitan.http.client import Client
+from st_pipelines.servicetitan.reading.envelope import Served, opener
+from st_pipelines.servicetitan.reading.page_source import Page
+from st_pipelines.servicetitan.reading.stats import ReadStats
 
 # Feeds may scan stretches without a match, but not for ever.
 _MOST_EMPTY_PAGES = 100

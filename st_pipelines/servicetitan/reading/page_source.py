@@ -8,10 +8,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from st_pipelines.catalog.model import Endpoint
-from st_pipelines.servicetitan.cancel import Cancellation
-from st_pipelines.servicetitan.client import Client
-from st_pipelines.servicetitan.envelope import Served, array_of, opener
-from st_pipelines.servicetitan.errors import (
+from st_pipelines.servicetitan.errors.errors import (
     BadRequest,
     ServiceTitanError,
     ServiceUnavailable,
@@ -19,9 +16,12 @@ from st_pipelines.servicetitan.errors import (
     Unreachable,
     WrongPath,
 )
-from st_pipelines.servicetitan.slices import Slice
-from st_pipelines.servicetitan.usage import ReadStats
-from st_pipelines.servicetitan.window import Window, date_params
+from st_pipelines.servicetitan.http.cancellation import Cancellation
+from st_pipelines.servicetitan.http.client import Client
+from st_pipelines.servicetitan.reading.envelope import Served, array_of, opener
+from st_pipelines.servicetitan.reading.overlap import Slice
+from st_pipelines.servicetitan.reading.stats import ReadStats
+from st_pipelines.servicetitan.reading.window import Window, date_params
 
 # Below this a page is no longer what the server chokes on; 50 is the API's own default.
 SMALLEST_PAGE = 50

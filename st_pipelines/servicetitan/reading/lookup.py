@@ -8,11 +8,11 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from st_pipelines.catalog.model import Endpoint
-from st_pipelines.servicetitan.cancel import Cancellation
-from st_pipelines.servicetitan.client import Client
-from st_pipelines.servicetitan.courses import in_order
-from st_pipelines.servicetitan.envelope import Served, opener
-from st_pipelines.servicetitan.usage import ReadStats
+from st_pipelines.servicetitan.http.cancellation import Cancellation
+from st_pipelines.servicetitan.http.client import Client
+from st_pipelines.servicetitan.reading.envelope import Served, opener
+from st_pipelines.servicetitan.reading.paging import in_order
+from st_pipelines.servicetitan.reading.stats import ReadStats
 
 MOST_IDS = 50
 """The vendor's maximum in one request."""

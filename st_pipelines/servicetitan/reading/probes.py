@@ -12,12 +12,12 @@ import msgspec
 
 from st_pipelines import json_text as surrogates
 from st_pipelines.catalog.model import Endpoint
-from st_pipelines.servicetitan.cancel import Cancellation
-from st_pipelines.servicetitan.client import Client
-from st_pipelines.servicetitan.feeds import MAY_BE_STALE, read_feed
-from st_pipelines.servicetitan.pages import PageSource
-from st_pipelines.servicetitan.usage import ReadStats
-from st_pipelines.servicetitan.window import Window
+from st_pipelines.servicetitan.http.cancellation import Cancellation
+from st_pipelines.servicetitan.http.client import Client
+from st_pipelines.servicetitan.reading.export_feed import MAY_BE_STALE, read_feed
+from st_pipelines.servicetitan.reading.page_source import PageSource
+from st_pipelines.servicetitan.reading.stats import ReadStats
+from st_pipelines.servicetitan.reading.window import Window
 
 _MOST_PAGES = 5
 """Of a feed, in one look; so many are a change whatever they hold."""

@@ -16,12 +16,12 @@ from pydantic import SecretStr
 from requests.auth import AuthBase
 
 from st_pipelines import __version__
-from st_pipelines.servicetitan.cancel import Cancellation, Cancelled
-from st_pipelines.servicetitan.errors import Unreachable
-from st_pipelines.servicetitan.exchange import BreakableAdapter, Exchange
-from st_pipelines.servicetitan.reasons import causes_of, reason_of
-from st_pipelines.servicetitan.redact import redact_url
-from st_pipelines.servicetitan.troubles import trouble
+from st_pipelines.servicetitan.errors.errors import Unreachable
+from st_pipelines.servicetitan.errors.network import causes_of, reason_of
+from st_pipelines.servicetitan.errors.problems import trouble
+from st_pipelines.servicetitan.http.cancellation import Cancellation, Cancelled
+from st_pipelines.servicetitan.http.exchange import BreakableAdapter, Exchange
+from st_pipelines.servicetitan.http.redact import redact_url
 
 _log = logging.getLogger(__name__)
 # More than any sensible concurrency: a full pool throws connections away after each request.

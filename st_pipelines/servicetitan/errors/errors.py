@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from st_pipelines.servicetitan.troubles import Trouble
+from st_pipelines.servicetitan.errors.problems import Trouble
 
 
 class ServiceTitanError(Exception):

@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 from pydantic import SecretStr
 
-from st_pipelines.servicetitan.cancel import Cancellation
-from st_pipelines.servicetitan.retry import nap
+from st_pipelines.servicetitan.http.cancellation import Cancellation
+from st_pipelines.servicetitan.http.retry import nap
 
 # Requests that leave evenly spaced do not arrive so, and the server's second is not ours.
 _MARGIN = 0.95

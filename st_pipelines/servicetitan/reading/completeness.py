@@ -46,10 +46,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from st_pipelines.catalog.model import Endpoint
-from st_pipelines.servicetitan.chain import Chain
-from st_pipelines.servicetitan.envelope import Served
-from st_pipelines.servicetitan.errors import ReadingMoved
-from st_pipelines.servicetitan.slices import SMALLEST
+from st_pipelines.servicetitan.errors.errors import ReadingMoved
+from st_pipelines.servicetitan.reading.chain import Chain
+from st_pipelines.servicetitan.reading.envelope import Served
+from st_pipelines.servicetitan.reading.overlap import SMALLEST
 
 MOST_READINGS = 6
 _MOST_OVERLAPPING = 3  # the others are for two that agree

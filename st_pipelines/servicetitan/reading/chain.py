@@ -5,7 +5,7 @@ The argument that uses it is in `proof`.
 
 from __future__ import annotations
 
-from st_pipelines.servicetitan.envelope import Served
+from st_pipelines.servicetitan.reading.envelope import Served
 
 
 class Chain:

@@ -10,16 +10,16 @@ from collections.abc import Generator
 from contextlib import closing
 
 from st_pipelines.catalog.model import Endpoint
-from st_pipelines.servicetitan.chain import Chain
-from st_pipelines.servicetitan.client import Client
-from st_pipelines.servicetitan.courses import Pages, ascending, overlapping, until_repeated
-from st_pipelines.servicetitan.envelope import Served
-from st_pipelines.servicetitan.errors import BadRequest, ServiceUnavailable, Unreachable
-from st_pipelines.servicetitan.feeds import read_feed
-from st_pipelines.servicetitan.pages import Page, PageSource
-from st_pipelines.servicetitan.proof import Course, Proof, Tally
-from st_pipelines.servicetitan.usage import ReadStats
-from st_pipelines.servicetitan.window import Window
+from st_pipelines.servicetitan.errors.errors import BadRequest, ServiceUnavailable, Unreachable
+from st_pipelines.servicetitan.http.client import Client
+from st_pipelines.servicetitan.reading.chain import Chain
+from st_pipelines.servicetitan.reading.completeness import Course, Proof, Tally
+from st_pipelines.servicetitan.reading.envelope import Served
+from st_pipelines.servicetitan.reading.export_feed import read_feed
+from st_pipelines.servicetitan.reading.page_source import Page, PageSource
+from st_pipelines.servicetitan.reading.paging import Pages, ascending, overlapping, until_repeated
+from st_pipelines.servicetitan.reading.stats import ReadStats
+from st_pipelines.servicetitan.reading.window import Window
 
 __all__ = ["Page", "ReadStats", "Window", "count", "read"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 
 from st_pipelines.catalog.model import Endpoint
-from st_pipelines.servicetitan.client import Client
-from st_pipelines.servicetitan.window import Window, date_params
+from st_pipelines.servicetitan.http.client import Client
+from st_pipelines.servicetitan.reading.window import Window, date_params
 
 _HOUR = timedelta(hours=1)
 

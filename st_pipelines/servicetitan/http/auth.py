@@ -19,15 +19,15 @@ import msgspec
 import requests
 from pydantic import SecretStr
 
-from st_pipelines.servicetitan import answers
-from st_pipelines.servicetitan.cancel import Cancellation
-from st_pipelines.servicetitan.client_secrets import ClientSecrets, SecretState
-from st_pipelines.servicetitan.connection import Connection
-from st_pipelines.servicetitan.diagnosis import token_trouble
-from st_pipelines.servicetitan.errors import AuthenticationFailed, ServiceTitanError
-from st_pipelines.servicetitan.retry import RetryPolicy, run
-from st_pipelines.servicetitan.transport import Answer, Asked, Unsigned, new_session, send
-from st_pipelines.servicetitan.usage import Usage
+from st_pipelines.servicetitan.errors import responses as answers
+from st_pipelines.servicetitan.errors.diagnosis import token_trouble
+from st_pipelines.servicetitan.errors.errors import AuthenticationFailed, ServiceTitanError
+from st_pipelines.servicetitan.http.cancellation import Cancellation
+from st_pipelines.servicetitan.http.client_secrets import ClientSecrets, SecretState
+from st_pipelines.servicetitan.http.connection import Connection
+from st_pipelines.servicetitan.http.retry import RetryPolicy, run
+from st_pipelines.servicetitan.http.transport import Answer, Asked, Unsigned, new_session, send
+from st_pipelines.servicetitan.reading.stats import Usage
 
 _log = logging.getLogger(__name__)
 
