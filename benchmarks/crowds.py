@@ -31,8 +31,8 @@ from server import Server
 
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.extract_load import extract_load
-from st_pipelines.warehouse.connect import Warehouse
-from st_pipelines.warehouse.publish import publish, publish_if_due, read_copy
+from st_pipelines.warehouse.store.duckdb_file import Warehouse
+from st_pipelines.warehouse.store.read_copy import publish, publish_if_due, read_copy
 
 _OLDEST = 300  # days; what is older is there before
 QUESTION = (

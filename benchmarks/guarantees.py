@@ -30,11 +30,11 @@ from server import Server
 from st_pipelines.extract_load import extract_load
 from st_pipelines.servicetitan.reading.completeness import Course, Proof
 from st_pipelines.servicetitan.reading.envelope import Served
-from st_pipelines.warehouse.checks import Facts
-from st_pipelines.warehouse.connect import Warehouse
-from st_pipelines.warehouse.load import Besides
-from st_pipelines.warehouse.publish import publish
-from st_pipelines.warehouse.staging import Staging
+from st_pipelines.warehouse.staging.stage import Staging
+from st_pipelines.warehouse.store.duckdb_file import Warehouse
+from st_pipelines.warehouse.store.read_copy import publish
+from st_pipelines.warehouse.tables.load import Besides
+from st_pipelines.warehouse.tables.load_facts import Facts
 
 WHOLE, DAY = "whole history", "one day again"
 GUARANTEES = ("proof", "drift", "deletes", "checks", "history", "publish")
@@ -84,7 +84,7 @@ def load_all(file: Path, case: Collection[str]) -> dict[str, Cost]:
 @contextmanager
 def without_all_but(case: Collection[str]) -> Iterator[None]:
     """Takes the guarantees out of the code that are not in the case."""
-    loading = "st_pipelines.warehouse.load"
+    loading = "st_pipelines.warehouse.tables.load"
     off: dict[str, list[Any]] = {
         "proof": [
             mock.patch.object(Proof, "course", _straight_on),

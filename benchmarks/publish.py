@@ -20,8 +20,8 @@ import duckdb
 from rich.console import Console
 from rich.table import Table
 
-from st_pipelines.warehouse.connect import Warehouse
-from st_pipelines.warehouse.publish import publish, read_copy
+from st_pipelines.warehouse.store.duckdb_file import Warehouse
+from st_pipelines.warehouse.store.read_copy import publish, read_copy
 
 _BLOCK = 256 * 1024
 _ROWS_A_MEGABYTE = 52_000

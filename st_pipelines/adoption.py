@@ -12,9 +12,9 @@ from rich.table import Table
 from st_pipelines.catalog.registry import packaged_catalog
 from st_pipelines.settings import project
 from st_pipelines.settings.environments import environment_name
-from st_pipelines.warehouse.adopt import Adoption, adopt
+from st_pipelines.warehouse.adopt.adopt import Adoption, adopt
+from st_pipelines.warehouse.adopt.plan import Finding
 from st_pipelines.warehouse.columns import table_type
-from st_pipelines.warehouse.findings import Finding
 
 
 def run(

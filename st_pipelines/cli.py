@@ -199,7 +199,7 @@ def _stop_with_the_caller() -> None:
 def publish(environment: Environment) -> None:
     """Replace the read copy of a warehouse, `<name>_read.duckdb`, by its present state."""
     from st_pipelines.settings import project
-    from st_pipelines.warehouse import publish as publishing
+    from st_pipelines.warehouse.store import read_copy as publishing
 
     warehouse = project.warehouse(environment_name(environment))
     made = publishing.publish(warehouse)

@@ -26,7 +26,7 @@ from st_pipelines.load_report import progress_logger
 from st_pipelines.loading import materialize
 from st_pipelines.processes import child, free_port, terminated_as_interrupted
 from st_pipelines.unfinished import range_tags
-from st_pipelines.warehouse.connect import Warehouse
+from st_pipelines.warehouse.store.duckdb_file import Warehouse
 from st_pipelines.windows import local_day
 
 TIMEZONE = "America/New_York"

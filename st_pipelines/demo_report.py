@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from st_pipelines.load_report import ApiOutcome, print_outcomes
-from st_pipelines.warehouse.connect import Warehouse
+from st_pipelines.warehouse.store.duckdb_file import Warehouse
 
 FIRST_QUERY = """\
 SELECT strftime(j.completed_on, '%Y-%m') AS month, b.name AS business_unit,

@@ -51,7 +51,7 @@ class Drifted:
 
 def drifted(report: LoadReport) -> list[Drifted]:
     """What differed, the most frequent first; then the fields that have stopped coming."""
-    from st_pipelines.warehouse.findings import type_at
+    from st_pipelines.warehouse.adopt.plan import type_at
 
     examples = report.drift.examples
     differing = [

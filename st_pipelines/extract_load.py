@@ -21,13 +21,13 @@ from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.follow_up import followed_up
 from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.reading.read import ReadStats, Window, read
-from st_pipelines.warehouse.checks import Facts
-from st_pipelines.warehouse.connect import Warehouse
-from st_pipelines.warehouse.load import Loaded, Typed, load, staged
-from st_pipelines.warehouse.merge import Counts
-from st_pipelines.warehouse.staging import Drift, Staging
-from st_pipelines.warehouse.typed import Load
-from st_pipelines.warehouse.vanished import Vanished
+from st_pipelines.warehouse.staging.stage import Drift, Staging
+from st_pipelines.warehouse.staging.typed_rows import Load
+from st_pipelines.warehouse.store.duckdb_file import Warehouse
+from st_pipelines.warehouse.tables.load import Loaded, Typed, load, staged
+from st_pipelines.warehouse.tables.load_facts import Facts
+from st_pipelines.warehouse.tables.merge import Counts
+from st_pipelines.warehouse.tables.vanished import Vanished
 from st_pipelines.windows import Days, local_day, utc_now
 
 PAGES_IN_FLIGHT = 4

@@ -21,13 +21,13 @@ from st_pipelines.servicetitan.reading.export_feed import MAY_BE_STALE, read_fee
 from st_pipelines.servicetitan.reading.lookup import look_up
 from st_pipelines.servicetitan.reading.page_source import Page
 from st_pipelines.servicetitan.reading.stats import ReadStats
-from st_pipelines.warehouse.books import FeedPlace
-from st_pipelines.warehouse.connect import Warehouse
-from st_pipelines.warehouse.known import Known, can_look_up, known
-from st_pipelines.warehouse.load import Besides, Typed
-from st_pipelines.warehouse.merge import CLOCKS_DIFFER
-from st_pipelines.warehouse.staging import Staging
-from st_pipelines.warehouse.typed import Load, TypedRows
+from st_pipelines.warehouse.staging.stage import Staging
+from st_pipelines.warehouse.staging.typed_rows import Load, TypedRows
+from st_pipelines.warehouse.store.duckdb_file import Warehouse
+from st_pipelines.warehouse.tables.load import Besides, Typed
+from st_pipelines.warehouse.tables.load_log import FeedPlace
+from st_pipelines.warehouse.tables.merge import CLOCKS_DIFFER
+from st_pipelines.warehouse.tables.table_state import Known, can_look_up, known
 
 
 @contextmanager

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from st_pipelines.servicetitan.http.client import Client
-    from st_pipelines.warehouse.connect import Warehouse
+    from st_pipelines.warehouse.store.duckdb_file import Warehouse
 
 
 class ServiceTitanResource(dg.ConfigurableResource):
@@ -133,7 +133,7 @@ class WarehouseResource(dg.ConfigurableResource):
 
         Else the last loads of a night would not be read before those of the next.
         """
-        from st_pipelines.warehouse.publish import publish
+        from st_pipelines.warehouse.store.read_copy import publish
 
         yield self
         if self._copy_is_behind:
@@ -142,7 +142,7 @@ class WarehouseResource(dg.ConfigurableResource):
 
     def publish_if_due(self, log: dg.DagsterLogManager) -> None:
         """After a load: replaces the read copy, if publishing is on and the last is old enough."""
-        from st_pipelines.warehouse.publish import publish_if_due
+        from st_pipelines.warehouse.store.read_copy import publish_if_due
 
         with _only_logged(log):
             warehouse = self.warehouse

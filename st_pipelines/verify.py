@@ -22,14 +22,20 @@ from st_pipelines.extract_load import Job, stage
 from st_pipelines.servicetitan.reading.lookup import look_up
 from st_pipelines.servicetitan.reading.read import ReadStats, Window
 from st_pipelines.warehouse.columns import EXTRA
-from st_pipelines.warehouse.compare import Compared, Comparison, Difference, first_day, last_load
 from st_pipelines.warehouse.errors import WarehouseUnusable
-from st_pipelines.warehouse.known import can_look_up
-from st_pipelines.warehouse.load import Typed, staged
-from st_pipelines.warehouse.schema import has_table
-from st_pipelines.warehouse.scope import only_exported
-from st_pipelines.warehouse.staging import Staging
-from st_pipelines.warehouse.typed import Load, TypedRows
+from st_pipelines.warehouse.staging.stage import Staging
+from st_pipelines.warehouse.staging.typed_rows import Load, TypedRows
+from st_pipelines.warehouse.tables.compare import (
+    Compared,
+    Comparison,
+    Difference,
+    first_day,
+    last_load,
+)
+from st_pipelines.warehouse.tables.load import Typed, staged
+from st_pipelines.warehouse.tables.row_scope import only_exported
+from st_pipelines.warehouse.tables.schema import has_table
+from st_pipelines.warehouse.tables.table_state import can_look_up
 from st_pipelines.windows import Days, local_day
 
 MOST_LOOKED_UP = 1000

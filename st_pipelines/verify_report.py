@@ -19,8 +19,8 @@ from st_pipelines.settings import project
 from st_pipelines.settings.environments import EnvironmentName
 from st_pipelines.tables import counted, show, show_failures
 from st_pipelines.verify import Verified, verify_table
-from st_pipelines.warehouse.compare import Difference
 from st_pipelines.warehouse.errors import MalformedRecords
+from st_pipelines.warehouse.tables.compare import Difference
 
 MOST_SHOWN = 20
 """Differences of one table that are printed; JSON has all."""

@@ -23,11 +23,11 @@ from typing import Any
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.extract_load import extract_load
 from st_pipelines.sandbox.server import Sandbox
-from st_pipelines.warehouse import connect
-from st_pipelines.warehouse.connect import Warehouse
 from st_pipelines.warehouse.errors import WarehouseFull
-from st_pipelines.warehouse.publish import publish
-from st_pipelines.warehouse.staging_folder import staging_folder
+from st_pipelines.warehouse.store import duckdb_file as connect
+from st_pipelines.warehouse.store.duckdb_file import Warehouse
+from st_pipelines.warehouse.store.read_copy import publish
+from st_pipelines.warehouse.store.scratch import staging_folder
 from st_pipelines.windows import Days
 from st_pipelines_tests.reading import job
 

@@ -19,7 +19,7 @@ from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.http.connection import Connection
 from st_pipelines.servicetitan.http.retry import RetryPolicy
-from st_pipelines.warehouse.connect import Warehouse
+from st_pipelines.warehouse.store.duckdb_file import Warehouse
 from st_pipelines.windows import Days
 
 TIMEZONE = "America/New_York"

@@ -18,8 +18,8 @@ import yaml
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.definitions import build_definitions
 from st_pipelines.sandbox.server import Sandbox
-from st_pipelines.warehouse import publish
 from st_pipelines.warehouse.errors import WarehouseBusy
+from st_pipelines.warehouse.store import read_copy as publish
 from st_pipelines_tests.conftest import NOW
 
 FIRST, LAST = "2026-03-01", "2026-03-10"

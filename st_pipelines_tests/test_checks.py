@@ -17,10 +17,10 @@ from st_pipelines.checks import ROWS, SCHEMA_DRIFT, check_results, rules_of
 from st_pipelines.definitions import build_definitions
 from st_pipelines.extract_load import LoadReport, extract_load
 from st_pipelines.sandbox.server import Sandbox
-from st_pipelines.warehouse.checks import count_facts
-from st_pipelines.warehouse.load import Loaded
-from st_pipelines.warehouse.merge import Counts
-from st_pipelines.warehouse.staging import Drift
+from st_pipelines.warehouse.staging.stage import Drift
+from st_pipelines.warehouse.tables.load import Loaded
+from st_pipelines.warehouse.tables.load_facts import count_facts
+from st_pipelines.warehouse.tables.merge import Counts
 from st_pipelines_tests.conftest import NOW
 from st_pipelines_tests.reading import days, job
 from st_pipelines_tests.warehouse.making import Place, endpoint, record

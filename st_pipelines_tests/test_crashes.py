@@ -17,9 +17,9 @@ from starlette.requests import Request
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.extract_load import extract_load
 from st_pipelines.sandbox.server import Sandbox
-from st_pipelines.warehouse.connect import Warehouse
 from st_pipelines.warehouse.errors import WarehouseFull
-from st_pipelines.warehouse.publish import is_current, publish, read_copy
+from st_pipelines.warehouse.store.duckdb_file import Warehouse
+from st_pipelines.warehouse.store.read_copy import is_current, publish, read_copy
 from st_pipelines_tests import dying
 from st_pipelines_tests.dying import Point, Server, killed
 from st_pipelines_tests.reading import comparable, days, expected_rows, job, table_rows

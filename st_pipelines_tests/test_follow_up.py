@@ -19,7 +19,7 @@ from st_pipelines.catalog.registry import load_catalog, packaged_catalog
 from st_pipelines.extract_load import Job, LoadReport, extract_load, reconcile
 from st_pipelines.sandbox import answers
 from st_pipelines.sandbox.server import Sandbox
-from st_pipelines.warehouse.adopt import adopt
+from st_pipelines.warehouse.adopt.adopt import adopt
 from st_pipelines_tests.reading import days, job, query
 
 JOBS = load_catalog()["jpm.jobs"]

@@ -24,7 +24,7 @@ from st_pipelines.sources.errors import SettingsError
 from st_pipelines.webhook import Webhook
 
 if TYPE_CHECKING:
-    from st_pipelines.warehouse.connect import Warehouse
+    from st_pipelines.warehouse.store.duckdb_file import Warehouse
 
 
 def warehouse(environment: EnvironmentName) -> Warehouse:
@@ -37,7 +37,7 @@ def warehouse(environment: EnvironmentName) -> Warehouse:
         SettingsError: a value is wrong, two environments have one file, or there is no such
             environment.
     """
-    from st_pipelines.warehouse.connect import Warehouse  # loads DuckDB
+    from st_pipelines.warehouse.store.duckdb_file import Warehouse  # loads DuckDB
 
     environment_name(environment)
     values = _values()

@@ -20,10 +20,13 @@ from st_pipelines.setup_check.plausibility import NAMES, doubts
 from st_pipelines.setup_check.subject import Subject
 from st_pipelines.sources.errors import SettingsError
 from st_pipelines.tables import counted
-from st_pipelines.warehouse.books import loaded_from_the_beginning, refuse_other_environments
-from st_pipelines.warehouse.connect import Warehouse
 from st_pipelines.warehouse.errors import WarehouseBusy
-from st_pipelines.warehouse.turns import Deadline, turn
+from st_pipelines.warehouse.store.duckdb_file import Warehouse
+from st_pipelines.warehouse.store.write_queue import Deadline, turn
+from st_pipelines.warehouse.tables.load_log import (
+    loaded_from_the_beginning,
+    refuse_other_environments,
+)
 
 ROOM = 2_000_000_000
 """Bytes that should be free, besides as many as the warehouse has."""

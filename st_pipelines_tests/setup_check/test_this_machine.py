@@ -20,7 +20,7 @@ from st_pipelines.setup_check.findings import Finding
 from st_pipelines.setup_check.plausibility import doubts
 from st_pipelines.setup_check.report import line_of
 from st_pipelines.setup_check.subject import Subject
-from st_pipelines.warehouse.turns import Deadline, turn
+from st_pipelines.warehouse.store.write_queue import Deadline, turn
 from st_pipelines.windows import Days
 from st_pipelines_tests.servicetitan.server import ScriptedServer
 from st_pipelines_tests.setup_check.checking import found, troubles

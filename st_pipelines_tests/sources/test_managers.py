@@ -23,7 +23,7 @@ from st_pipelines.settings.connecting import connection
 from st_pipelines.settings.environment import complete, load_settings
 from st_pipelines.settings_report import secret_ages
 from st_pipelines.sources.errors import SettingsError, SourceUnavailable
-from st_pipelines.warehouse.connect import Warehouse
+from st_pipelines.warehouse.store.duckdb_file import Warehouse
 from st_pipelines.windows import Days
 from st_pipelines_tests.conftest import NOW
 from st_pipelines_tests.sources.conftest import KEEPERS

@@ -21,10 +21,10 @@ from st_pipelines.catalog.model import (
     Scalar,
     StructOf,
 )
-from st_pipelines.warehouse.connect import Warehouse
-from st_pipelines.warehouse.load import Loaded, Typed, load
-from st_pipelines.warehouse.staging import Staging
-from st_pipelines.warehouse.typed import Load, TypedRows
+from st_pipelines.warehouse.staging.stage import Staging
+from st_pipelines.warehouse.staging.typed_rows import Load, TypedRows
+from st_pipelines.warehouse.store.duckdb_file import Warehouse
+from st_pipelines.warehouse.tables.load import Loaded, Typed, load
 
 FIELDS = (
     Field("id", Scalar("BIGINT")),

@@ -23,11 +23,11 @@ from st_pipelines.catalog.model import Endpoint, Field, ListOf, Scalar, StructOf
 from st_pipelines.catalog.registry import load_catalog, packaged_catalog
 from st_pipelines.extract_load import extract_load
 from st_pipelines.sandbox.server import Sandbox
-from st_pipelines.warehouse import adopt as adopting
-from st_pipelines.warehouse import paths
-from st_pipelines.warehouse.adopt import Adoption, adopt
+from st_pipelines.warehouse.adopt import adopt as adopting
+from st_pipelines.warehouse.adopt.adopt import Adoption, adopt
+from st_pipelines.warehouse.adopt.plan import Finding
 from st_pipelines.warehouse.errors import WarehouseUnusable
-from st_pipelines.warehouse.findings import Finding
+from st_pipelines.warehouse.staging import json_path as paths
 from st_pipelines_tests.reading import days, job
 from st_pipelines_tests.warehouse.making import FIELDS, Place, catalog_of, endpoint, record
 from st_pipelines_tests.warehouse.test_drift import mutated, mutations, read, text_of

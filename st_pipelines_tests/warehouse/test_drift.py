@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from st_pipelines.catalog.model import DataType, Endpoint, Field, ListOf, StructOf
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.sandbox.server import Sandbox
-from st_pipelines.warehouse import paths
 from st_pipelines.warehouse.errors import MalformedRecords
+from st_pipelines.warehouse.staging import json_path as paths
 from st_pipelines_tests.reading import served
 from st_pipelines_tests.warehouse.making import Place, endpoint, record
 

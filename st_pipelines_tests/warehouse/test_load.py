@@ -14,11 +14,11 @@ import duckdb
 import pytest
 
 from st_pipelines.catalog.model import Endpoint, Field, ListOf, Scalar, ScalarName, StructOf
-from st_pipelines.warehouse.connect import Warehouse
 from st_pipelines.warehouse.errors import WarehouseBusy, WarehouseFull, WarehouseUnusable
-from st_pipelines.warehouse.load import Typed, load
-from st_pipelines.warehouse.memory import limit_memory
-from st_pipelines.warehouse.typed import TypedRows
+from st_pipelines.warehouse.staging.typed_rows import TypedRows
+from st_pipelines.warehouse.store.duckdb_file import Warehouse
+from st_pipelines.warehouse.store.memory import limit_memory
+from st_pipelines.warehouse.tables.load import Typed, load
 from st_pipelines_tests.warehouse.making import (
     ENTRY,
     FIELDS,
@@ -171,7 +171,7 @@ def test_a_load_that_fails_leaves_rows_and_books_as_they_were(
     def full(*_: object) -> None:
         raise duckdb.IOException("Could not write: No space left on device")
 
-    monkeypatch.setattr("st_pipelines.warehouse.books.write_entry", full)
+    monkeypatch.setattr("st_pipelines.warehouse.tables.load_log.write_entry", full)
     with pytest.raises(WarehouseFull, match="no space left"):
         place.load([record(id=2)])
     assert place.query("SELECT count(*) FROM abc.things") == [(1,)]
@@ -189,7 +189,7 @@ def test_an_interrupt_while_duckdb_works_stays_an_interrupt(
             "SELECT count(*) FROM range(100000) a, range(100000) b WHERE a.range * b.range % 7 = 3"
         )
 
-    monkeypatch.setattr("st_pipelines.warehouse.books.write_entry", work_for_long)
+    monkeypatch.setattr("st_pipelines.warehouse.tables.load_log.write_entry", work_for_long)
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
@@ -302,7 +302,7 @@ def test_a_reading_that_starts_over_leaves_nothing_of_the_first(place: Place) ->
 def test_rows_beyond_the_memory_for_typing_wait_on_the_disk(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("st_pipelines.warehouse.typed.MEMORY", "60MB")
+    monkeypatch.setattr("st_pipelines.warehouse.staging.typed_rows.MEMORY", "60MB")
     of, what, spilled = endpoint(), place.what(), 0
     with place.staged(of, what) as (staging, typed):
         for first in range(10_000, 22_000, 1_000):
@@ -322,7 +322,7 @@ def test_rows_beyond_the_memory_for_typing_wait_on_the_disk(
 def test_rows_for_which_the_memory_is_too_small_are_typed_without_that_limit(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("st_pipelines.warehouse.typed.MEMORY", "1MB")
+    monkeypatch.setattr("st_pipelines.warehouse.staging.typed_rows.MEMORY", "1MB")
     loaded, _ = place.load(record(id=n, name="x" * 1000 + str(n)) for n in range(5_000))
     assert loaded.counts.inserted == 5_000
 

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta, timezone
 import duckdb
 import pytest
 
-from st_pipelines.warehouse import localday
-from st_pipelines.warehouse.localday import local_day
+from st_pipelines.warehouse.staging import local_day as localday
+from st_pipelines.warehouse.staging.local_day import local_day
 from st_pipelines.windows import local_day as day_of_a_window
 
 ZONES = (

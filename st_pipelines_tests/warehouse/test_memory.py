@@ -8,9 +8,9 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from st_pipelines.warehouse import memory
 from st_pipelines.warehouse.columns import DUCKDB_1
-from st_pipelines.warehouse.memory import InMemory
+from st_pipelines.warehouse.store import memory
+from st_pipelines.warehouse.store.memory import InMemory
 
 
 @pytest.fixture(autouse=True)

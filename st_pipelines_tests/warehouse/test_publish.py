@@ -10,17 +10,17 @@ import time
 import duckdb
 import pytest
 
-from st_pipelines.warehouse import publish as module
-from st_pipelines.warehouse.connect import Warehouse
 from st_pipelines.warehouse.errors import WarehouseBusy, WarehouseFull, WarehouseUnusable
-from st_pipelines.warehouse.publish import (
+from st_pipelines.warehouse.store import read_copy as module
+from st_pipelines.warehouse.store.duckdb_file import Warehouse
+from st_pipelines.warehouse.store.read_copy import (
     Published,
     is_current,
     publish,
     publish_if_due,
     read_copy,
 )
-from st_pipelines.warehouse.turns import Deadline, turn
+from st_pipelines.warehouse.store.write_queue import Deadline, turn
 from st_pipelines_tests.warehouse.making import Place, record
 
 HOUR = 3600.0

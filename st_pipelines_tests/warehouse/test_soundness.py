@@ -12,9 +12,9 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from st_pipelines.warehouse import soundness
 from st_pipelines.warehouse.errors import WarehouseError, WarehouseUnusable
-from st_pipelines.warehouse.publish import publish
+from st_pipelines.warehouse.store import integrity as soundness
+from st_pipelines.warehouse.store.read_copy import publish
 from st_pipelines_tests.warehouse.making import Place, record
 
 TWO_COMMITS = """

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from st_pipelines.warehouse import staging_folder as module
-from st_pipelines.warehouse.staging_folder import staging_folder
+from st_pipelines.warehouse.store import scratch as module
+from st_pipelines.warehouse.store.scratch import staging_folder
 from st_pipelines_tests import dying
 
 

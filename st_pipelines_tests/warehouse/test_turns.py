@@ -14,10 +14,10 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from st_pipelines.warehouse import turns
-from st_pipelines.warehouse.connect import Warehouse
 from st_pipelines.warehouse.errors import WarehouseBusy
-from st_pipelines.warehouse.turns import Deadline, turn
+from st_pipelines.warehouse.store import write_queue as turns
+from st_pipelines.warehouse.store.duckdb_file import Warehouse
+from st_pipelines.warehouse.store.write_queue import Deadline, turn
 from st_pipelines_tests.dying import until
 from st_pipelines_tests.warehouse.making import Place, record
 

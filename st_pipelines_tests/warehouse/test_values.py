@@ -11,7 +11,7 @@ import pytest
 
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.warehouse.errors import MalformedRecords
-from st_pipelines.warehouse.staging import Staging
+from st_pipelines.warehouse.staging.stage import Staging
 from st_pipelines_tests.warehouse.making import Place, endpoint, record
 
 

@@ -17,17 +17,18 @@ from typing import Any
 import duckdb
 
 from st_pipelines.catalog.model import Catalog, Endpoint, Field, Scalar, StructOf
-from st_pipelines.warehouse import books, paths
+from st_pipelines.warehouse.adopt.infer import fits
+from st_pipelines.warehouse.adopt.plan import ROWS_AT_A_TIME, by_source, takes_export, type_at
+from st_pipelines.warehouse.adopt.served import as_served, carried, with_members_of
 from st_pipelines.warehouse.columns import EXTRA, EXTRA_MEMBER, quote
-from st_pipelines.warehouse.conform import decode_exactly, encode_exactly
-from st_pipelines.warehouse.connect import Warehouse, commit
 from st_pipelines.warehouse.errors import WarehouseBusy
-from st_pipelines.warehouse.findings import ROWS_AT_A_TIME, by_source, takes_export, type_at
-from st_pipelines.warehouse.infer import fits
-from st_pipelines.warehouse.load import staged
-from st_pipelines.warehouse.schema import ensure_columns, qualified
-from st_pipelines.warehouse.served import as_served, carried, with_members_of
-from st_pipelines.warehouse.typed import Load
+from st_pipelines.warehouse.staging import json_path as paths
+from st_pipelines.warehouse.staging.conform import decode_exactly, encode_exactly
+from st_pipelines.warehouse.staging.typed_rows import Load
+from st_pipelines.warehouse.store.duckdb_file import Warehouse, commit
+from st_pipelines.warehouse.tables import load_log as books
+from st_pipelines.warehouse.tables.load import staged
+from st_pipelines.warehouse.tables.schema import ensure_columns, qualified
 
 _ROW = Field("\x7fnumber of the row in its table", Scalar("BIGINT"))
 """A name that no API would serve."""

@@ -26,7 +26,6 @@ from typing import TypeVar
 
 import duckdb
 
-from st_pipelines.warehouse import soundness
 from st_pipelines.warehouse.columns import literal, quote
 from st_pipelines.warehouse.errors import (
     FULL,
@@ -35,8 +34,9 @@ from st_pipelines.warehouse.errors import (
     WarehouseFull,
     WarehouseUnusable,
 )
-from st_pipelines.warehouse.staging_folder import staging_folder
-from st_pipelines.warehouse.turns import Deadline, Turn, pause, turn
+from st_pipelines.warehouse.store import integrity as soundness
+from st_pipelines.warehouse.store.scratch import staging_folder
+from st_pipelines.warehouse.store.write_queue import Deadline, Turn, pause, turn
 
 ALIAS = "warehouse"
 _Opened = TypeVar("_Opened")

@@ -11,8 +11,9 @@ import duckdb
 
 from st_pipelines.catalog.model import Endpoint, Export, snake_case
 from st_pipelines.warehouse.columns import EXTRA, quote
-from st_pipelines.warehouse.extra import joined, list_part
-from st_pipelines.warehouse.merge import (
+from st_pipelines.warehouse.sql import changed, one
+from st_pipelines.warehouse.tables.extra import joined, list_part
+from st_pipelines.warehouse.tables.merge import (
     MARKED_SINCE,
     Counts,
     Whose,
@@ -22,9 +23,8 @@ from st_pipelines.warehouse.merge import (
     merge_keyless,
     same_record,
 )
-from st_pipelines.warehouse.schema import qualified
-from st_pipelines.warehouse.scope import lacks_key, table_cursor
-from st_pipelines.warehouse.sql import changed, one
+from st_pipelines.warehouse.tables.row_scope import lacks_key, table_cursor
+from st_pipelines.warehouse.tables.schema import qualified
 
 
 def merge_fed(

@@ -22,15 +22,19 @@ import duckdb
 import msgspec
 
 from st_pipelines.catalog.model import Catalog, Endpoint, Field, StructOf
-from st_pipelines.warehouse import books
-from st_pipelines.warehouse.books import FeedPlace
-from st_pipelines.warehouse.checks import Facts, count_facts
 from st_pipelines.warehouse.columns import quote
-from st_pipelines.warehouse.connect import Warehouse, commit, explained
 from st_pipelines.warehouse.errors import MalformedRecords
-from st_pipelines.warehouse.fed import merge_fed
-from st_pipelines.warehouse.history import record_versions
-from st_pipelines.warehouse.merge import (
+from st_pipelines.warehouse.sql import changed, one
+from st_pipelines.warehouse.staging.stage import Staging
+from st_pipelines.warehouse.staging.typed_rows import Load, Refused, TypedRows
+from st_pipelines.warehouse.store.duckdb_file import Warehouse, commit, explained
+from st_pipelines.warehouse.store.scratch import staging_folder
+from st_pipelines.warehouse.tables import load_log as books
+from st_pipelines.warehouse.tables.fed import merge_fed
+from st_pipelines.warehouse.tables.history import record_versions
+from st_pipelines.warehouse.tables.load_facts import Facts, count_facts
+from st_pipelines.warehouse.tables.load_log import FeedPlace
+from st_pipelines.warehouse.tables.merge import (
     Counts,
     Whose,
     mark_gone,
@@ -38,13 +42,9 @@ from st_pipelines.warehouse.merge import (
     merge_keyed,
     merge_keyless,
 )
-from st_pipelines.warehouse.schema import ensure_table, qualified
-from st_pipelines.warehouse.scope import key_columns, lacks_key, scope, table_cursor
-from st_pipelines.warehouse.sql import changed, one
-from st_pipelines.warehouse.staging import Staging
-from st_pipelines.warehouse.staging_folder import staging_folder
-from st_pipelines.warehouse.typed import Load, Refused, TypedRows
-from st_pipelines.warehouse.vanished import Vanished, find_vanished
+from st_pipelines.warehouse.tables.row_scope import key_columns, lacks_key, scope, table_cursor
+from st_pipelines.warehouse.tables.schema import ensure_table, qualified
+from st_pipelines.warehouse.tables.vanished import Vanished, find_vanished
 
 
 @dataclass(frozen=True, kw_only=True)

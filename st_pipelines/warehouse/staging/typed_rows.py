@@ -25,8 +25,8 @@ from st_pipelines.warehouse.columns import (
     select_expression,
     staged_type,
 )
-from st_pipelines.warehouse.localday import local_day
-from st_pipelines.warehouse.memory import InMemory, limit_memory, usual_memory
+from st_pipelines.warehouse.staging.local_day import local_day
+from st_pipelines.warehouse.store.memory import InMemory, limit_memory, usual_memory
 
 MEMORY = "400MB"
 """For rows while they are typed; the others wait in the staging folder. A merge is not limited: it

@@ -11,11 +11,11 @@ import duckdb
 from st_pipelines.catalog.additions import united, with_fields
 from st_pipelines.catalog.model import DataType, Endpoint, Field, ListOf, Scalar, StructOf
 from st_pipelines.catalog.naming import column_conflict
-from st_pipelines.warehouse import paths
+from st_pipelines.warehouse.adopt.infer import Shape, fits
 from st_pipelines.warehouse.columns import EXTRA
-from st_pipelines.warehouse.conform import decode_exactly, encode_exactly
-from st_pipelines.warehouse.infer import Shape, fits
-from st_pipelines.warehouse.paths import Step
+from st_pipelines.warehouse.staging import json_path as paths
+from st_pipelines.warehouse.staging.conform import decode_exactly, encode_exactly
+from st_pipelines.warehouse.staging.json_path import Step
 
 ROWS_AT_A_TIME = 5_000
 

@@ -24,9 +24,10 @@ import msgspec
 from st_pipelines import json_text as surrogates
 from st_pipelines.catalog.additions import OF_EXPORT
 from st_pipelines.catalog.model import DataType, Endpoint, Field, ListOf, Scalar, StructOf
-from st_pipelines.warehouse import paths
 from st_pipelines.warehouse.columns import EXTRA_MEMBER
-from st_pipelines.warehouse.conform import (
+from st_pipelines.warehouse.errors import FULL, MalformedRecords, WarehouseFull
+from st_pipelines.warehouse.staging import json_path as paths
+from st_pipelines.warehouse.staging.conform import (
     conform,
     decode_exactly,
     encode,
@@ -34,8 +35,7 @@ from st_pipelines.warehouse.conform import (
     exact_number,
     is_date,
 )
-from st_pipelines.warehouse.errors import FULL, MalformedRecords, WarehouseFull
-from st_pipelines.warehouse.exactness import Exactness
+from st_pipelines.warehouse.staging.precision import Exactness
 
 _BETWEEN = re.compile(r"[ \t\r\n]*([\[,])[ \t\r\n]*")
 _SPLIT = msgspec.json.Decoder(list[msgspec.Raw])

@@ -12,11 +12,11 @@ import duckdb
 
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.warehouse.columns import EXTRA, OWN_COLUMNS, literal, quote
-from st_pipelines.warehouse.connect import ALIAS
-from st_pipelines.warehouse.schema import ensure_columns, qualified
-from st_pipelines.warehouse.scope import lacks_key, same_key, table_cursor
 from st_pipelines.warehouse.sql import changed, one
-from st_pipelines.warehouse.typed import Load
+from st_pipelines.warehouse.staging.typed_rows import Load
+from st_pipelines.warehouse.store.duckdb_file import ALIAS
+from st_pipelines.warehouse.tables.row_scope import lacks_key, same_key, table_cursor
+from st_pipelines.warehouse.tables.schema import ensure_columns, qualified
 
 SCHEMA = "history"
 _OWN_COLUMNS = {name: type_ for name, type_ in OWN_COLUMNS.items() if name != "_deleted_at"} | {

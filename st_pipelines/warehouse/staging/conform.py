@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from st_pipelines.catalog.model import DataType, Field, ListOf, Scalar, ScalarName, StructOf
-from st_pipelines.warehouse import paths
+from st_pipelines.warehouse.staging import json_path as paths
 
 _LARGEST_DECIMAL = Decimal(10) ** 28
 _DECIMAL_STEP = Decimal(1).scaleb(-10)

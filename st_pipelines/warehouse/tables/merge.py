@@ -10,10 +10,10 @@ import duckdb
 
 from st_pipelines.catalog.model import Endpoint, snake_case
 from st_pipelines.warehouse.columns import EXTRA, OWN_COLUMNS, literal, quote, table_type
-from st_pipelines.warehouse.extra import export_part, joined
-from st_pipelines.warehouse.schema import qualified
-from st_pipelines.warehouse.scope import lacks_key, same_key, table_cursor
 from st_pipelines.warehouse.sql import changed, one
+from st_pipelines.warehouse.tables.extra import export_part, joined
+from st_pipelines.warehouse.tables.row_scope import lacks_key, same_key, table_cursor
+from st_pipelines.warehouse.tables.schema import qualified
 
 
 @dataclass(frozen=True, kw_only=True)

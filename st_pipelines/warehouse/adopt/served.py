@@ -9,7 +9,7 @@ from typing import Any
 
 from st_pipelines.catalog.model import DataType, Field, ListOf, Scalar, ScalarName, StructOf
 from st_pipelines.warehouse.columns import quote
-from st_pipelines.warehouse.conform import decode_exactly
+from st_pipelines.warehouse.staging.conform import decode_exactly
 
 _AS_THEY_ARE = ("BIGINT", "DOUBLE", "BOOLEAN", "VARCHAR")
 _NAMES: dict[str, ScalarName] = {"TIMESTAMP WITH TIME ZONE": "TIMESTAMPTZ"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from st_pipelines.catalog.model import Endpoint, snake_case
 from st_pipelines.warehouse.columns import literal, quote
-from st_pipelines.warehouse.typed import Load
+from st_pipelines.warehouse.staging.typed_rows import Load
 
 
 def table_cursor(endpoint: Endpoint, alias: str = "") -> str:

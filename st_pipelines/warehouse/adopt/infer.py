@@ -9,7 +9,7 @@ from typing import Any
 
 from st_pipelines.catalog.model import DataType, Field, ListOf, Scalar, ScalarName, StructOf
 from st_pipelines.catalog.naming import column_conflict
-from st_pipelines.warehouse.conform import conform, is_date
+from st_pipelines.warehouse.staging.conform import conform, is_date
 
 MOST_MEMBERS = 100
 """An object with more names than this is a map whose keys are data, and becomes JSON."""

@@ -16,9 +16,9 @@ import duckdb
 
 from st_pipelines.catalog.model import Catalog, Endpoint
 from st_pipelines.warehouse.columns import columns_of, literal, quote
-from st_pipelines.warehouse.connect import ALIAS
 from st_pipelines.warehouse.errors import WarehouseUnusable
-from st_pipelines.warehouse.schema import has_table
+from st_pipelines.warehouse.store.duckdb_file import ALIAS
+from st_pipelines.warehouse.tables.schema import has_table
 
 _LOADS = {
     "environment": "VARCHAR",

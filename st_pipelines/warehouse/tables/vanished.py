@@ -10,10 +10,10 @@ import duckdb
 
 from st_pipelines.catalog.model import Endpoint, Field, StructOf
 from st_pipelines.warehouse.columns import quote
-from st_pipelines.warehouse.schema import qualified
-from st_pipelines.warehouse.scope import only_exported
 from st_pipelines.warehouse.sql import one
-from st_pipelines.warehouse.typed import Load
+from st_pipelines.warehouse.staging.typed_rows import Load
+from st_pipelines.warehouse.tables.row_scope import only_exported
+from st_pipelines.warehouse.tables.schema import qualified
 
 VALUES_MISSED = 20
 """So many values must have been expected, by the share of rows that had one before."""

@@ -14,11 +14,17 @@ import duckdb
 
 from st_pipelines.catalog.model import Endpoint, Field, Scalar
 from st_pipelines.warehouse.columns import EXTRA, literal, quote, table_type
-from st_pipelines.warehouse.connect import ALIAS
-from st_pipelines.warehouse.schema import qualified
-from st_pipelines.warehouse.scope import key_columns, lacks_key, same_key, scope, table_cursor
 from st_pipelines.warehouse.sql import one
-from st_pipelines.warehouse.typed import Load
+from st_pipelines.warehouse.staging.typed_rows import Load
+from st_pipelines.warehouse.store.duckdb_file import ALIAS
+from st_pipelines.warehouse.tables.row_scope import (
+    key_columns,
+    lacks_key,
+    same_key,
+    scope,
+    table_cursor,
+)
+from st_pipelines.warehouse.tables.schema import qualified
 
 Kind: TypeAlias = Literal["missing", "extra", "duplicate", "differs"]
 

@@ -13,12 +13,18 @@ from typing import Any
 import duckdb
 
 from st_pipelines.catalog.model import Endpoint
-from st_pipelines.warehouse.earlier import rows_before, usual_rows
-from st_pipelines.warehouse.localday import local_day
-from st_pipelines.warehouse.schema import qualified
-from st_pipelines.warehouse.scope import key_columns, lacks_key, same_key, scope, table_cursor
 from st_pipelines.warehouse.sql import one
-from st_pipelines.warehouse.typed import Load
+from st_pipelines.warehouse.staging.local_day import local_day
+from st_pipelines.warehouse.staging.typed_rows import Load
+from st_pipelines.warehouse.tables.earlier import rows_before, usual_rows
+from st_pipelines.warehouse.tables.row_scope import (
+    key_columns,
+    lacks_key,
+    same_key,
+    scope,
+    table_cursor,
+)
+from st_pipelines.warehouse.tables.schema import qualified
 
 EXAMPLES = 5
 

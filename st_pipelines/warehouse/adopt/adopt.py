@@ -16,12 +16,12 @@ import duckdb
 from st_pipelines.catalog import additions
 from st_pipelines.catalog.model import Catalog, Endpoint, StructOf
 from st_pipelines.catalog.selection import select as chosen
-from st_pipelines.warehouse import history
-from st_pipelines.warehouse.connect import ALIAS, Warehouse
+from st_pipelines.warehouse.adopt.move import move
+from st_pipelines.warehouse.adopt.plan import Finding, Plan, observe, plan
 from st_pipelines.warehouse.errors import WarehouseUnusable
-from st_pipelines.warehouse.findings import Finding, Plan, observe, plan
-from st_pipelines.warehouse.moving import move
-from st_pipelines.warehouse.schema import qualified
+from st_pipelines.warehouse.store.duckdb_file import ALIAS, Warehouse
+from st_pipelines.warehouse.tables import history
+from st_pipelines.warehouse.tables.schema import qualified
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from st_pipelines.catalog.model import Endpoint, Scalar
-from st_pipelines.warehouse.books import FeedPlace, read_place
 from st_pipelines.warehouse.columns import quote
-from st_pipelines.warehouse.connect import Warehouse
-from st_pipelines.warehouse.schema import has_table, qualified
-from st_pipelines.warehouse.scope import scope
-from st_pipelines.warehouse.typed import Load, TypedRows
+from st_pipelines.warehouse.staging.typed_rows import Load, TypedRows
+from st_pipelines.warehouse.store.duckdb_file import Warehouse
+from st_pipelines.warehouse.tables.load_log import FeedPlace, read_place
+from st_pipelines.warehouse.tables.row_scope import scope
+from st_pipelines.warehouse.tables.schema import has_table, qualified
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,11 +24,11 @@ from typing import BinaryIO
 import duckdb
 
 from st_pipelines.warehouse.columns import literal
-from st_pipelines.warehouse.connect import ALIAS, Warehouse, explained, sync_folder
 from st_pipelines.warehouse.errors import WarehouseBusy, WarehouseUnusable
-from st_pipelines.warehouse.memory import in_memory
-from st_pipelines.warehouse.staging_folder import staging_folder
-from st_pipelines.warehouse.turns import Deadline, turn
+from st_pipelines.warehouse.store.duckdb_file import ALIAS, Warehouse, explained, sync_folder
+from st_pipelines.warehouse.store.memory import in_memory
+from st_pipelines.warehouse.store.scratch import staging_folder
+from st_pipelines.warehouse.store.write_queue import Deadline, turn
 
 _CHUNK = 1 << 30
 _NOT_BY_THE_KERNEL = {errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM}
