@@ -10,8 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from st_pipelines.catalog.registry import packaged_catalog
-from st_pipelines.settings import project
-from st_pipelines.settings.environments import environment_name
+from st_pipelines.config import project
+from st_pipelines.config.environments import environment_name
 from st_pipelines.warehouse.adopt.adopt import Adoption, adopt
 from st_pipelines.warehouse.adopt.plan import Finding
 from st_pipelines.warehouse.columns import table_type

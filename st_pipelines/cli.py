@@ -17,10 +17,10 @@ from rich.markup import escape
 
 from st_pipelines import __version__, cli_setup
 from st_pipelines.cli_options import Environment, Select, one_of
+from st_pipelines.config.environments import environment_name
+from st_pipelines.config.errors import SettingsError
 from st_pipelines.sandbox.kinds import DEFECTS, KINDS
 from st_pipelines.servicetitan.errors.errors import ServiceTitanError
-from st_pipelines.settings.environments import environment_name
-from st_pipelines.sources.errors import SettingsError
 from st_pipelines.tables import show
 from st_pipelines.warehouse.errors import WarehouseError
 
@@ -198,7 +198,7 @@ def _stop_with_the_caller() -> None:
 @app.command()
 def publish(environment: Environment) -> None:
     """Replace the read copy of a warehouse, `<name>_read.duckdb`, by its present state."""
-    from st_pipelines.settings import project
+    from st_pipelines.config import project
     from st_pipelines.warehouse.store import read_copy as publishing
 
     warehouse = project.warehouse(environment_name(environment))

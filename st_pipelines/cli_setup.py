@@ -14,8 +14,8 @@ from rich.markup import escape
 from st_pipelines import tables
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.cli_options import Environment, Select, one_of
-from st_pipelines.settings.environments import EnvironmentName, environment_name, setting_name
-from st_pipelines.sources.errors import SettingsError
+from st_pipelines.config.environments import EnvironmentName, environment_name, setting_name
+from st_pipelines.config.errors import SettingsError
 
 
 def init(
@@ -37,7 +37,7 @@ def init(
     ] = False,
 ) -> None:
     """Ask for the credentials of an environment and write them to .env, for you alone to read."""
-    from st_pipelines.settings.environment import EnvironmentSettings
+    from st_pipelines.config.settings import EnvironmentSettings
     from st_pipelines.setup_check import dotenv_file, questions
 
     named = environment_name(environment)
@@ -151,7 +151,7 @@ def _warnings_not_logged() -> Iterator[None]:
 def _chosen(environment: EnvironmentName, patterns: list[str]) -> list[Endpoint]:
     """The selection; everything where the environment's own cannot be read, as a step tells."""
     from st_pipelines.catalog.registry import load_catalog
-    from st_pipelines.settings import project
+    from st_pipelines.config import project
 
     catalog = load_catalog()
     try:

@@ -6,11 +6,12 @@ import uuid
 from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 
+from st_pipelines.config import connection as connecting
+from st_pipelines.config import project
+from st_pipelines.config.environments import EnvironmentName
+from st_pipelines.config.settings import load_settings
 from st_pipelines.extract_load import Job
 from st_pipelines.servicetitan.http.client import Client
-from st_pipelines.settings import connecting, project
-from st_pipelines.settings.environment import load_settings
-from st_pipelines.settings.environments import EnvironmentName
 
 
 @contextmanager

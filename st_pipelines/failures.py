@@ -10,9 +10,9 @@ from contextlib import contextmanager
 
 import dagster as dg
 
+from st_pipelines.config.errors import SettingsError
 from st_pipelines.servicetitan.errors.errors import ServiceTitanError
 from st_pipelines.setup_check.findings import Diagnosis, diagnosed
-from st_pipelines.sources.errors import SettingsError
 from st_pipelines.warehouse.errors import MalformedRecords, WarehouseError
 
 RETRIES = 2

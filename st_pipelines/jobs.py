@@ -11,10 +11,10 @@ from pydantic import Field
 from st_pipelines.assets.factory import asset_key, job_of
 from st_pipelines.catalog.model import Catalog, Endpoint
 from st_pipelines.catalog.selection import select
+from st_pipelines.config.settings import EnvironmentSettings
 from st_pipelines.failures import explained
 from st_pipelines.metadata import report_metadata
 from st_pipelines.resources import ServiceTitanResource, WarehouseResource
-from st_pipelines.settings.environment import EnvironmentSettings
 from st_pipelines.unfinished import ENVIRONMENT_TAG
 
 DAILY, INTRADAY, SNAPSHOTS, FULL_REFRESH = "daily", "intraday", "snapshots", "full_refresh"

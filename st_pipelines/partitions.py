@@ -6,7 +6,7 @@ from datetime import date
 
 import dagster as dg
 
-from st_pipelines.settings.environment import EnvironmentSettings
+from st_pipelines.config.settings import EnvironmentSettings
 from st_pipelines.windows import Days
 
 

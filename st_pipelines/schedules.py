@@ -9,10 +9,10 @@ from typing import TypeAlias
 
 import dagster as dg
 
+from st_pipelines.config import connection as connecting
+from st_pipelines.config.environments import EnvironmentName
+from st_pipelines.config.settings import EnvironmentSettings
 from st_pipelines.jobs import DAILY, INTRADAY, SNAPSHOTS, Job, JobKeys
-from st_pipelines.settings import connecting
-from st_pipelines.settings.environment import EnvironmentSettings
-from st_pipelines.settings.environments import EnvironmentName
 from st_pipelines.unfinished import Unfinished, unfinished
 from st_pipelines.windows import local_day, utc_now
 

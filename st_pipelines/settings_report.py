@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from st_pipelines.settings.environment import (
+from st_pipelines.config.environments import EnvironmentName, hosts
+from st_pipelines.config.errors import SettingsError
+from st_pipelines.config.settings import (
     EnvironmentSettings,
     complete,
     load_settings,
     setting_and_source,
 )
-from st_pipelines.settings.environments import EnvironmentName, hosts
-from st_pipelines.sources.errors import SettingsError
-from st_pipelines.sources.places import Places
-from st_pipelines.sources.values import CLIENT_SECRETS
+from st_pipelines.config.sources.places import Places
+from st_pipelines.config.sources.values import CLIENT_SECRETS
 
 OLD = 90
 """Days after which a client secret should be exchanged."""

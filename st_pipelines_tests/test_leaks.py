@@ -34,10 +34,10 @@ from typer.testing import CliRunner
 from st_pipelines.catalog.model import Catalog
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.cli import app
+from st_pipelines.config.errors import SettingsError
 from st_pipelines.definitions import build_definitions
 from st_pipelines.resources import ServiceTitanResource
 from st_pipelines.sandbox.server import Sandbox
-from st_pipelines.sources.errors import SettingsError
 
 SECRET, FOLLOWING, ELSEWHERE = "cs1.MARK-first/+=", "cs2.MARK-following", "cs3.MARK-elsewhere"
 MARK = re.compile(rb"MARK-\w+|ak1\.sandbox")

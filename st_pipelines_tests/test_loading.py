@@ -16,10 +16,10 @@ from starlette.responses import Response
 from typer.testing import CliRunner
 
 from st_pipelines.cli import app
+from st_pipelines.config.errors import SettingsError
 from st_pipelines.sandbox import answers
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.servicetitan.errors.errors import AuthenticationFailed
-from st_pipelines.sources.errors import SettingsError
 from st_pipelines_tests.reading import query
 
 JOBS = dg.AssetKey(["production", "jpm", "jobs"])

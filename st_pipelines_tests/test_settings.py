@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from st_pipelines.catalog.registry import load_catalog
-from st_pipelines.settings.connecting import connection
-from st_pipelines.settings.environment import load_settings
-from st_pipelines.settings.project import history, selected, warehouse
-from st_pipelines.sources.errors import SettingsError
+from st_pipelines.config.connection import connection
+from st_pipelines.config.errors import SettingsError
+from st_pipelines.config.project import history, selected, warehouse
+from st_pipelines.config.settings import load_settings
 
 COMPLETE = {
     "CLIENT_ID": "cid.abc",

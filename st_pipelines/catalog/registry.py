@@ -7,7 +7,7 @@ from pathlib import Path
 
 from st_pipelines.catalog import additions, files
 from st_pipelines.catalog.model import Catalog
-from st_pipelines.settings import project
+from st_pipelines.config import project
 
 DATA = Path(__file__).with_name("data")
 

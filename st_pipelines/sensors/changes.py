@@ -12,12 +12,12 @@ import msgspec
 from st_pipelines.assets.factory import asset_key
 from st_pipelines.catalog.model import Catalog, Endpoint
 from st_pipelines.completeness import loaded_until
+from st_pipelines.config import connection as connecting
+from st_pipelines.config.environments import EnvironmentName
+from st_pipelines.config.errors import SettingsError
+from st_pipelines.config.settings import EnvironmentSettings, load_settings
 from st_pipelines.jobs import Job, JobKeys
 from st_pipelines.sensors.cursor import remember, remembered
-from st_pipelines.settings import connecting
-from st_pipelines.settings.environment import EnvironmentSettings, load_settings
-from st_pipelines.settings.environments import EnvironmentName
-from st_pipelines.sources.errors import SettingsError
 from st_pipelines.unfinished import unfinished
 from st_pipelines.windows import local_day, utc_now
 

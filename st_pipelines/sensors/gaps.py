@@ -13,11 +13,11 @@ from dagster._utils.schedules import schedule_execution_time_iterator
 from st_pipelines.assets.factory import asset_key
 from st_pipelines.catalog.model import Catalog
 from st_pipelines.completeness import complete_days, last_loads
+from st_pipelines.config import connection as connecting
+from st_pipelines.config.environments import EnvironmentName
+from st_pipelines.config.settings import EnvironmentSettings
 from st_pipelines.jobs import Job, JobKeys
 from st_pipelines.sensors.cursor import remember, remembered
-from st_pipelines.settings import connecting
-from st_pipelines.settings.environment import EnvironmentSettings
-from st_pipelines.settings.environments import EnvironmentName
 from st_pipelines.unfinished import Unfinished, range_tags, unfinished
 from st_pipelines.windows import local_day, midnight, utc_now
 

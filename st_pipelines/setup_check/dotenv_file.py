@@ -10,9 +10,9 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
-from st_pipelines.settings.environment import dotenv, env_file
-from st_pipelines.settings.environments import EnvironmentName, setting_name
-from st_pipelines.sources.errors import SettingsError
+from st_pipelines.config.environments import EnvironmentName, setting_name
+from st_pipelines.config.errors import SettingsError
+from st_pipelines.config.settings import dotenv, env_file
 
 PRIVATE = 0o600
 

@@ -6,10 +6,10 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from st_pipelines.config.errors import NotConfigured, SettingsError, WrongHost
+from st_pipelines.config.sources.values import CREDENTIAL
 from st_pipelines.servicetitan.errors.errors import ServiceTitanError
 from st_pipelines.servicetitan.http.redact import HIDDEN
-from st_pipelines.sources.errors import NotConfigured, SettingsError, WrongHost
-from st_pipelines.sources.values import CREDENTIAL
 
 Status: TypeAlias = Literal["ok", "warning", "failed", "skipped"]
 _ASKED = "Where there is no .env yet, st-pipelines init asks for them and writes it."

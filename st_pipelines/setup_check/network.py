@@ -9,6 +9,9 @@ from email.utils import parsedate_to_datetime
 
 from requests.utils import get_environ_proxies, select_proxy
 
+from st_pipelines.config.environments import ENVIRONMENTS, EnvironmentName, hosts
+from st_pipelines.config.errors import SettingsError
+from st_pipelines.config.settings import load_settings
 from st_pipelines.servicetitan.errors.diagnosis import host_of
 from st_pipelines.servicetitan.errors.errors import (
     AuthenticationFailed,
@@ -20,11 +23,8 @@ from st_pipelines.servicetitan.http.auth import Token, TokenSource
 from st_pipelines.servicetitan.http.connection import Connection
 from st_pipelines.servicetitan.http.token_claims import Claims
 from st_pipelines.servicetitan.http.transport import Answer, Asked, Unsigned, send
-from st_pipelines.settings.environment import load_settings
-from st_pipelines.settings.environments import ENVIRONMENTS, EnvironmentName, hosts
 from st_pipelines.setup_check.findings import Finding, failed
 from st_pipelines.setup_check.subject import Subject
-from st_pipelines.sources.errors import SettingsError
 
 CONNECTING = 10.0
 """Seconds in which a host has to answer."""

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 import typer
 
-from st_pipelines.settings.environment import load_settings
-from st_pipelines.settings.environments import EnvironmentName, setting_name
+from st_pipelines.config.environments import EnvironmentName, setting_name
+from st_pipelines.config.errors import SettingsError
+from st_pipelines.config.settings import load_settings
+from st_pipelines.config.sources.values import cleaned
 from st_pipelines.setup_check.findings import diagnosed
 from st_pipelines.setup_check.plausibility import NAMES, Doubt, doubts
-from st_pipelines.sources.errors import SettingsError
-from st_pipelines.sources.values import cleaned
 
 _HIDDEN = ("client_secret", "app_key")
 _WHERE = {

@@ -10,15 +10,15 @@ from functools import cached_property
 import requests
 
 from st_pipelines.catalog.model import Endpoint
+from st_pipelines.config import connection as connecting
+from st_pipelines.config.environments import EnvironmentName, setting_name
+from st_pipelines.config.settings import EnvironmentSettings, load_settings
 from st_pipelines.servicetitan.http.auth import Token, TokenSource
 from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.http.connection import Connection
 from st_pipelines.servicetitan.http.retry import RetryPolicy
 from st_pipelines.servicetitan.http.token_claims import Claims, claims_of
 from st_pipelines.servicetitan.http.transport import new_session
-from st_pipelines.settings import connecting
-from st_pipelines.settings.environment import EnvironmentSettings, load_settings
-from st_pipelines.settings.environments import EnvironmentName, setting_name
 
 PATIENCE = RetryPolicy(attempts=3)
 """A check is to say what is so now, and soon."""

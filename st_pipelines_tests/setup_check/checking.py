@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.catalog.selection import select
+from st_pipelines.config.environments import EnvironmentName
 from st_pipelines.servicetitan.http.retry import NO_WAIT
-from st_pipelines.settings.environments import EnvironmentName
 from st_pipelines.setup_check import steps
 from st_pipelines.setup_check.findings import Finding
 from st_pipelines.setup_check.report import line_of

@@ -15,9 +15,9 @@ from dotenv import dotenv_values
 from typer.testing import CliRunner
 
 from st_pipelines.cli import app
-from st_pipelines.settings.connecting import connection
-from st_pipelines.settings.environment import load_settings
-from st_pipelines.sources.errors import SettingsError
+from st_pipelines.config.connection import connection
+from st_pipelines.config.errors import SettingsError
+from st_pipelines.config.settings import load_settings
 
 FLAGS = [
     "init", "--client-id", "cid.typed", "--client-secret", "cs1.typed", "--app-key", "ak1.typed",

@@ -15,14 +15,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from st_pipelines.catalog.registry import load_catalog
+from st_pipelines.config.connection import connection
+from st_pipelines.config.errors import SettingsError, SourceUnavailable
+from st_pipelines.config.settings import complete, load_settings
 from st_pipelines.extract_load import Job, extract_load
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.http.retry import NO_WAIT
-from st_pipelines.settings.connecting import connection
-from st_pipelines.settings.environment import complete, load_settings
 from st_pipelines.settings_report import secret_ages
-from st_pipelines.sources.errors import SettingsError, SourceUnavailable
 from st_pipelines.warehouse.store.duckdb_file import Warehouse
 from st_pipelines.windows import Days
 from st_pipelines_tests.conftest import NOW
@@ -289,7 +289,7 @@ def test_loading_the_definitions_imports_no_manager(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("SERVICETITAN_AZURE_KEY_VAULT", "https://x.vault.azure.net")
     monkeypatch.setenv("SERVICETITAN_VAULT_URL", "https://127.0.0.1:1")
     code = (
-        "import sys; from st_pipelines.settings.environment import load_settings;"
+        "import sys; from st_pipelines.config.settings import load_settings;"
         "load_settings('production');"
         "print([m for m in ('boto3', 'azure.identity', 'hvac') if m in sys.modules])"
     )

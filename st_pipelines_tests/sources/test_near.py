@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from st_pipelines.settings import environment as settings_module
-from st_pipelines.settings.connecting import connection, require_complete
-from st_pipelines.settings.environment import load_settings
+from st_pipelines.config import settings as settings_module
+from st_pipelines.config.connection import connection, require_complete
+from st_pipelines.config.errors import SettingsError
+from st_pipelines.config.settings import load_settings
 from st_pipelines.settings_report import shown
-from st_pipelines.sources.errors import SettingsError
 from st_pipelines_tests.sources.managers import Vault
 
 COMPLETE = {

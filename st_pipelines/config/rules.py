@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationError
 
-from st_pipelines.sources.urls import https_or_loopback
-from st_pipelines.sources.values import CREDENTIAL, SECRET_FIELDS
+from st_pipelines.config.sources.urls import https_or_loopback
+from st_pipelines.config.sources.values import CREDENTIAL, SECRET_FIELDS
 
 
 def _digits(text: str | None) -> str | None:

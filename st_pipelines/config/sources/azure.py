@@ -6,10 +6,10 @@ from typing import Any
 
 from pydantic_settings import BaseSettings
 
-from st_pipelines.sources.errors import SettingsError, SourceUnavailable
-from st_pipelines.sources.extras import quiet, vendor
-from st_pipelines.sources.places import Places
-from st_pipelines.sources.source import Reading, Source
+from st_pipelines.config.errors import SettingsError, SourceUnavailable
+from st_pipelines.config.sources.base import Reading, Source
+from st_pipelines.config.sources.places import Places
+from st_pipelines.config.sources.vendor import quiet, vendor
 
 # Each costs a request, so only what a connection needs.
 _FIELDS = ("client_id", "client_secret", "client_secret_next", "app_key", "tenant_id")

@@ -8,16 +8,16 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from st_pipelines.servicetitan.http.connection import Connection
-from st_pipelines.settings.environment import (
+from st_pipelines.config.environments import ENVIRONMENTS, EnvironmentName, hosts, setting_name
+from st_pipelines.config.errors import NotConfigured, SettingsError, WrongHost
+from st_pipelines.config.settings import (
     EnvironmentSettings,
     complete,
     env_file,
     load_settings,
     setting_and_source,
 )
-from st_pipelines.settings.environments import ENVIRONMENTS, EnvironmentName, hosts, setting_name
-from st_pipelines.sources.errors import NotConfigured, SettingsError, WrongHost
+from st_pipelines.servicetitan.http.connection import Connection
 
 
 def connection(environment: EnvironmentName, settings: EnvironmentSettings) -> Connection:

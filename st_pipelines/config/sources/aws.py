@@ -6,12 +6,12 @@ from typing import Any
 
 from pydantic_settings import BaseSettings
 
-from st_pipelines.sources.errors import SettingsError, SourceUnavailable
-from st_pipelines.sources.extras import quiet, vendor
-from st_pipelines.sources.files import plain_object
-from st_pipelines.sources.places import Places
-from st_pipelines.sources.source import Reading, Source
-from st_pipelines.sources.values import fields_of, near_misses
+from st_pipelines.config.errors import SettingsError, SourceUnavailable
+from st_pipelines.config.sources.base import Reading, Source
+from st_pipelines.config.sources.files import plain_object
+from st_pipelines.config.sources.places import Places
+from st_pipelines.config.sources.values import fields_of, near_misses
+from st_pipelines.config.sources.vendor import quiet, vendor
 
 _SECONDS = 10
 _HINTS = {

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
-from st_pipelines.sources.errors import SettingsError
+from st_pipelines.config.errors import SettingsError
 
 _CHATTY = ("azure", "boto3", "botocore", "hvac", "msal", "requests", "urllib3")
 _lock = threading.RLock()

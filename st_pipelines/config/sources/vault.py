@@ -11,12 +11,12 @@ from typing import Any
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 
-from st_pipelines.sources.errors import SettingsError, SourceUnavailable
-from st_pipelines.sources.extras import quiet, vendor
-from st_pipelines.sources.files import read_text
-from st_pipelines.sources.places import Places
-from st_pipelines.sources.source import Reading, Source
-from st_pipelines.sources.values import fields_of, near_misses
+from st_pipelines.config.errors import SettingsError, SourceUnavailable
+from st_pipelines.config.sources.base import Reading, Source
+from st_pipelines.config.sources.files import read_text
+from st_pipelines.config.sources.places import Places
+from st_pipelines.config.sources.values import fields_of, near_misses
+from st_pipelines.config.sources.vendor import quiet, vendor
 
 _SECONDS = 10
 _MOUNT, _APPROLE, _KUBERNETES = "secret", "approle", "kubernetes"

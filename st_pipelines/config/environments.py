@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias, get_args
 
-from st_pipelines.sources.errors import SettingsError
+from st_pipelines.config.errors import SettingsError
 
 EnvironmentName: TypeAlias = Literal["production", "integration", "sandbox"]
 ENVIRONMENTS: tuple[EnvironmentName, ...] = get_args(EnvironmentName)

@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource
 
-from st_pipelines.sources import files
-from st_pipelines.sources.source import Reading, Source
-from st_pipelines.sources.values import SECRET_FIELDS
+from st_pipelines.config.sources import files
+from st_pipelines.config.sources.base import Reading, Source
+from st_pipelines.config.sources.values import SECRET_FIELDS
 
 
 class Arguments(Source):

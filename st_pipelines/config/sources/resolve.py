@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from st_pipelines.sources.source import Source
-from st_pipelines.sources.values import SECRET_FIELDS, cleaned
+from st_pipelines.config.sources.base import Source
+from st_pipelines.config.sources.values import SECRET_FIELDS, cleaned
 
 
 @dataclass(frozen=True, kw_only=True)

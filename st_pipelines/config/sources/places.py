@@ -9,11 +9,11 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, PrivateAttr, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from st_pipelines.sources.files import ConfigFile, Folder
-from st_pipelines.sources.gathering import Gathered
-from st_pipelines.sources.near import Arguments, DotEnv, Variables
-from st_pipelines.sources.source import Handed, Source
-from st_pipelines.sources.urls import https_or_loopback
+from st_pipelines.config.sources.base import Handed, Source
+from st_pipelines.config.sources.files import ConfigFile, Folder
+from st_pipelines.config.sources.local import Arguments, DotEnv, Variables
+from st_pipelines.config.sources.resolve import Gathered
+from st_pipelines.config.sources.urls import https_or_loopback
 
 
 def _url(value: str | None) -> str | None:
@@ -130,14 +130,14 @@ def managers(settings_cls: type[BaseSettings], prefix: str, places: Places) -> I
         SettingsError: one is named by halves, or its extra is not installed.
     """
     if places.aws_secret_id:
-        from st_pipelines.sources.aws import SecretsManager
+        from st_pipelines.config.sources.aws import SecretsManager
 
         yield SecretsManager(settings_cls, prefix, places)
     if places.azure_key_vault:
-        from st_pipelines.sources.azure import KeyVault
+        from st_pipelines.config.sources.azure import KeyVault
 
         yield KeyVault(settings_cls, prefix, places)
     if places.vault_url:
-        from st_pipelines.sources.vault import Vault
+        from st_pipelines.config.sources.vault import Vault
 
         yield Vault(settings_cls, prefix, places)

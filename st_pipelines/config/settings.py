@@ -15,7 +15,7 @@ from dotenv import dotenv_values
 from pydantic import Field, PrivateAttr, ValidationError
 from pydantic_settings import SettingsConfigDict
 
-from st_pipelines.settings.environments import (
+from st_pipelines.config.environments import (
     PREFIXES,
     PROJECT_PREFIX,
     PROJECT_SETTINGS,
@@ -23,20 +23,11 @@ from st_pipelines.settings.environments import (
     prefix_of,
     setting_name,
 )
-from st_pipelines.settings.rules import (
-    Cron,
-    Secret,
-    StartDate,
-    TenantId,
-    Text,
-    Url,
-    Zone,
-    explained,
-)
-from st_pipelines.sources.errors import SettingsError
-from st_pipelines.sources.gathering import Gathered, gather, sealed
-from st_pipelines.sources.places import Places, managers, near_sources, place_sources
-from st_pipelines.sources.source import Handed
+from st_pipelines.config.errors import SettingsError
+from st_pipelines.config.rules import Cron, Secret, StartDate, TenantId, Text, Url, Zone, explained
+from st_pipelines.config.sources.base import Handed
+from st_pipelines.config.sources.places import Places, managers, near_sources, place_sources
+from st_pipelines.config.sources.resolve import Gathered, gather, sealed
 
 _REQUIRED = ("client_id", "client_secret", "app_key", "tenant_id")
 # What only the connection needs; the rest makes Dagster's definitions, which load without network.

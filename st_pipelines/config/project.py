@@ -13,14 +13,14 @@ from pydantic import SecretStr
 
 from st_pipelines.catalog.model import Catalog, Endpoint
 from st_pipelines.catalog.selection import select
-from st_pipelines.settings.environment import EnvironmentSettings, dotenv, load_settings
-from st_pipelines.settings.environments import (
+from st_pipelines.config.environments import (
     ENVIRONMENTS,
     EnvironmentName,
     environment_name,
     setting_name,
 )
-from st_pipelines.sources.errors import SettingsError
+from st_pipelines.config.errors import SettingsError
+from st_pipelines.config.settings import EnvironmentSettings, dotenv, load_settings
 from st_pipelines.webhook import Webhook
 
 if TYPE_CHECKING:

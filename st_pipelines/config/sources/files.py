@@ -10,9 +10,9 @@ from typing import Any
 
 from pydantic_settings import BaseSettings
 
-from st_pipelines.sources.errors import SettingsError
-from st_pipelines.sources.source import Reading, Source
-from st_pipelines.sources.values import SECRET_FIELDS, fields_of, near_misses
+from st_pipelines.config.errors import SettingsError
+from st_pipelines.config.sources.base import Reading, Source
+from st_pipelines.config.sources.values import SECRET_FIELDS, fields_of, near_misses
 
 _SERVICEPYTAN = "SERVICETITAN_"
 _LONGEST = 65536
