@@ -21,13 +21,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.catalog.registry import load_catalog
-from st_pipelines.extract_load import Job, extract_load
 from st_pipelines.sandbox.kinds import KINDS, TOKEN
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.servicetitan.errors.errors import ServiceTitanError
 from st_pipelines.servicetitan.http.auth import TokenSource
 from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.http.retry import RetryPolicy
+from st_pipelines.sync.sync import Job, extract_load
 from st_pipelines.windows import Days
 from st_pipelines_tests.reading import TIMEZONE, comparable, expected_rows, job
 

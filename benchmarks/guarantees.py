@@ -27,9 +27,9 @@ from rich.console import Console
 from rich.table import Table
 from server import Server
 
-from st_pipelines.extract_load import extract_load
 from st_pipelines.servicetitan.reading.completeness import Course, Proof
 from st_pipelines.servicetitan.reading.envelope import Served
+from st_pipelines.sync.sync import extract_load
 from st_pipelines.warehouse.staging.stage import Staging
 from st_pipelines.warehouse.store.duckdb_file import Warehouse
 from st_pipelines.warehouse.store.read_copy import publish
@@ -91,7 +91,7 @@ def without_all_but(case: Collection[str]) -> Iterator[None]:
             mock.patch.object(Proof, "accepts", return_value=True),
         ],
         "drift": [mock.patch.object(Staging, "_count_if_fitting", _believed)],
-        "deletes": [mock.patch("st_pipelines.extract_load.followed_up", _nothing_besides)],
+        "deletes": [mock.patch("st_pipelines.sync.sync.followed_up", _nothing_besides)],
         "checks": [
             mock.patch(f"{loading}.find_vanished", return_value=()),
             mock.patch(f"{loading}.count_facts", return_value=Facts()),

@@ -28,7 +28,7 @@ from rich.console import Console
 from server import Server
 
 from st_pipelines.catalog.registry import load_catalog
-from st_pipelines.extract_load import extract_load
+from st_pipelines.sync.sync import extract_load
 from st_pipelines.warehouse.store import duckdb_file as connect
 from st_pipelines.warehouse.store.duckdb_file import Warehouse
 from st_pipelines.warehouse.store.read_copy import publish, read_copy

@@ -10,9 +10,9 @@ import duckdb
 from pydantic import SecretStr
 
 from st_pipelines.catalog.registry import load_catalog
-from st_pipelines.extract_load import Job
 from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.http.connection import Connection
+from st_pipelines.sync.sync import Job
 from st_pipelines.warehouse.store.duckdb_file import Warehouse
 from st_pipelines.windows import Days, local_day
 

@@ -6,7 +6,7 @@ import sys
 
 from loading import TABLES, history, job
 
-from st_pipelines.extract_load import extract_load
+from st_pipelines.sync.sync import extract_load
 from st_pipelines.warehouse.store.duckdb_file import Warehouse
 
 

@@ -18,7 +18,7 @@ from st_pipelines.catalog.model import Endpoint
 from st_pipelines.drift import drifted
 
 if TYPE_CHECKING:
-    from st_pipelines.extract_load import LoadReport
+    from st_pipelines.sync.sync import LoadReport
 
 ROWS = "rows"
 SCHEMA_DRIFT = "schema_drift"

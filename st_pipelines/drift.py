@@ -9,7 +9,7 @@ from st_pipelines.catalog.model import DataType, StructOf
 from st_pipelines.warehouse.columns import table_type
 
 if TYPE_CHECKING:
-    from st_pipelines.extract_load import LoadReport
+    from st_pipelines.sync.sync import LoadReport
 
 _TYPES = {'"': "string", "{": "object", "[": "array", "t": "boolean", "f": "boolean", "n": "null"}
 

@@ -12,7 +12,7 @@ import dagster as dg
 
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.servicetitan.errors.errors import ServiceTitanError
-from st_pipelines.setup_check.findings import Diagnosis, diagnosed
+from st_pipelines.sync.explain import Diagnosis, diagnosed
 from st_pipelines.warehouse.errors import MalformedRecords, WarehouseError
 
 RETRIES = 2

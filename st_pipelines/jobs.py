@@ -96,7 +96,7 @@ def reconcile_job(
         servicetitan: ServiceTitanResource,
         warehouse: WarehouseResource,
     ) -> None:
-        from st_pipelines.extract_load import reconcile
+        from st_pipelines.sync.sync import reconcile
 
         endpoint = by_name[name]
         with explained(context.retry_number):

@@ -14,7 +14,7 @@ from st_pipelines.catalog.registry import DATA
 from st_pipelines.warehouse.columns import EXTRA, columns_of
 
 if TYPE_CHECKING:
-    from st_pipelines.extract_load import LoadReport
+    from st_pipelines.sync.sync import LoadReport
 
 WINDOW_END = "window_end"
 """Until when what was loaded is known: the sensors read it."""

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from st_pipelines.catalog.registry import load_catalog
-from st_pipelines.extract_load import extract_load
 from st_pipelines.sandbox.server import Sandbox
+from st_pipelines.sync.sync import extract_load
 from st_pipelines.warehouse.errors import WarehouseFull
 from st_pipelines.warehouse.store import duckdb_file as connect
 from st_pipelines.warehouse.store.duckdb_file import Warehouse

@@ -23,11 +23,11 @@ from starlette.responses import Response
 
 from st_pipelines.catalog.model import Catalog
 from st_pipelines.catalog.registry import load_catalog
-from st_pipelines.extract_load import Job, extract_load, reconcile
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.servicetitan.errors.errors import ServiceTitanError
 from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.http.retry import NO_WAIT
+from st_pipelines.sync.sync import Job, extract_load, reconcile
 from st_pipelines.windows import Days, local_day
 from st_pipelines_tests.conftest import NOW
 from st_pipelines_tests.reading import TIMEZONE, comparable, job, records_of, rows_of, table_rows

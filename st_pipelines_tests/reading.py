@@ -14,11 +14,11 @@ import duckdb
 from pydantic import SecretStr
 
 from st_pipelines.catalog.model import DataType, Endpoint, Field, ListOf, Scalar, StructOf
-from st_pipelines.extract_load import Job
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.http.connection import Connection
 from st_pipelines.servicetitan.http.retry import RetryPolicy
+from st_pipelines.sync.sync import Job
 from st_pipelines.warehouse.store.duckdb_file import Warehouse
 from st_pipelines.windows import Days
 

@@ -219,7 +219,7 @@ def test_an_unexpected_error_is_told_by_its_own_words(
     receiver: Receiver, daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     daemon.tick_sensor("alerts")
-    monkeypatch.setattr("st_pipelines.extract_load.extract_load", lambda *_: {}["the real cause"])
+    monkeypatch.setattr("st_pipelines.sync.sync.extract_load", lambda *_: {}["the real cause"])
     daemon.tick_schedule("daily", at(5, 0, 30))
     daemon.tick_sensor("alerts")
     assert "KeyError: 'the real cause'" in receiver.texts[0]

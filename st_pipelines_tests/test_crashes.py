@@ -15,8 +15,8 @@ import pytest
 from starlette.requests import Request
 
 from st_pipelines.catalog.registry import load_catalog
-from st_pipelines.extract_load import extract_load
 from st_pipelines.sandbox.server import Sandbox
+from st_pipelines.sync.sync import extract_load
 from st_pipelines.warehouse.errors import WarehouseFull
 from st_pipelines.warehouse.store.duckdb_file import Warehouse
 from st_pipelines.warehouse.store.read_copy import is_current, publish, read_copy

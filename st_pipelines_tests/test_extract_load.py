@@ -12,9 +12,9 @@ import requests
 
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.catalog.registry import load_catalog
-from st_pipelines.extract_load import extract_load
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.servicetitan.errors.errors import ServiceTitanError
+from st_pipelines.sync.sync import extract_load
 from st_pipelines_tests.reading import comparable, days, job, query, served, table_rows
 
 ALL = days("2026-03-01", "2026-03-10", open_start=True)

@@ -9,11 +9,11 @@ import duckdb
 import pytest
 
 from st_pipelines.catalog.registry import load_catalog
-from st_pipelines.extract_load import Job, extract_load
 from st_pipelines.sandbox.kinds import KINDS, TOKEN
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.servicetitan.errors.errors import ServiceTitanError
 from st_pipelines.servicetitan.http.retry import RetryPolicy
+from st_pipelines.sync.sync import Job, extract_load
 from st_pipelines_tests.conftest import NOW
 from st_pipelines_tests.reading import comparable, days, expected_rows, job
 

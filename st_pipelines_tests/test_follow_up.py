@@ -16,9 +16,9 @@ from starlette.requests import Request
 from st_pipelines.catalog.additions import extended, read
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.catalog.registry import load_catalog, packaged_catalog
-from st_pipelines.extract_load import Job, LoadReport, extract_load, reconcile
 from st_pipelines.sandbox import answers
 from st_pipelines.sandbox.server import Sandbox
+from st_pipelines.sync.sync import Job, LoadReport, extract_load, reconcile
 from st_pipelines.warehouse.adopt.adopt import adopt
 from st_pipelines_tests.reading import days, job, query
 

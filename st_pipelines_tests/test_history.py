@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from st_pipelines.catalog.registry import load_catalog
-from st_pipelines.extract_load import Job, extract_load, reconcile
 from st_pipelines.sandbox.server import Sandbox
+from st_pipelines.sync.sync import Job, extract_load, reconcile
 from st_pipelines_tests.reading import days, job, query
 
 CUSTOMERS = load_catalog()["crm.customers"]

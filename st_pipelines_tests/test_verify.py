@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.cli import app
-from st_pipelines.extract_load import extract_load
 from st_pipelines.sandbox.server import Sandbox
-from st_pipelines.verify import Verified, verify_table
+from st_pipelines.sync.sync import extract_load
+from st_pipelines.sync.verify import Verified, verify_table
 from st_pipelines.windows import local_day
 from st_pipelines_tests.conftest import NOW
 from st_pipelines_tests.reading import TIMEZONE, days, job

@@ -21,7 +21,7 @@ from st_pipelines.resources import ServiceTitanResource, WarehouseResource
 from st_pipelines.windows import utc_now
 
 if TYPE_CHECKING:
-    from st_pipelines.extract_load import Job, LoadReport
+    from st_pipelines.sync.sync import Job, LoadReport
 
 OWNERS = ["team:data"]
 _Load: TypeAlias = Callable[..., dg.MaterializeResult]
@@ -66,7 +66,7 @@ def _daily_asset(
         servicetitan: ServiceTitanResource,
         warehouse: WarehouseResource,
     ) -> dg.MaterializeResult:
-        from st_pipelines.extract_load import extract_load
+        from st_pipelines.sync.sync import extract_load
 
         if not (context.has_partition_key or context.has_partition_key_range):
             raise dg.Failure(_NO_DAYS.format(table=endpoint.table), allow_retries=False)
@@ -96,7 +96,7 @@ def _snapshot_asset(
         servicetitan: ServiceTitanResource,
         warehouse: WarehouseResource,
     ) -> dg.MaterializeResult:
-        from st_pipelines.extract_load import extract_load
+        from st_pipelines.sync.sync import extract_load
 
         with explained(context.retry_number):
             job = job_of(servicetitan, warehouse, timezone, context.run.run_id, clock)
@@ -142,7 +142,7 @@ def job_of(
     clock: Callable[[], datetime] = utc_now,
 ) -> "Job":
     """What a run's resources make of a load. Raises SettingsError."""
-    from st_pipelines.extract_load import Job
+    from st_pipelines.sync.sync import Job
 
     return Job(
         client=servicetitan.client,

@@ -16,9 +16,9 @@ from st_pipelines.config.environments import ENVIRONMENTS, EnvironmentName
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.config.settings import complete, load_settings
 from st_pipelines.servicetitan.http.auth import try_client_secrets
-from st_pipelines.setup_check.findings import Finding, diagnosed, failed
 from st_pipelines.setup_check.plausibility import NAMES, doubts
 from st_pipelines.setup_check.subject import Subject
+from st_pipelines.sync.explain import Finding, diagnosed, failed
 from st_pipelines.tables import counted
 from st_pipelines.warehouse.errors import WarehouseBusy
 from st_pipelines.warehouse.store.duckdb_file import Warehouse

@@ -23,8 +23,8 @@ from st_pipelines.servicetitan.http.auth import Token, TokenSource
 from st_pipelines.servicetitan.http.connection import Connection
 from st_pipelines.servicetitan.http.token_claims import Claims
 from st_pipelines.servicetitan.http.transport import Answer, Asked, Unsigned, send
-from st_pipelines.setup_check.findings import Finding, failed
 from st_pipelines.setup_check.subject import Subject
+from st_pipelines.sync.explain import Finding, failed
 
 CONNECTING = 10.0
 """Seconds in which a host has to answer."""

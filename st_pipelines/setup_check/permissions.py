@@ -11,8 +11,8 @@ from st_pipelines.scopes import excess, needed, writing
 from st_pipelines.servicetitan.errors.errors import PermissionDenied, ServiceTitanError, WrongPath
 from st_pipelines.servicetitan.errors.problems import ACCEPT, trouble
 from st_pipelines.servicetitan.reading.probe import probe
-from st_pipelines.setup_check.findings import Finding, failed
 from st_pipelines.setup_check.subject import Subject
+from st_pipelines.sync.explain import Finding, failed
 
 TRIES = 3
 """Endpoints that are asked before their refusals are taken for the refusal of all."""

@@ -10,8 +10,8 @@ from st_pipelines.config.environments import EnvironmentName, setting_name
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.config.settings import load_settings
 from st_pipelines.config.sources.values import cleaned
-from st_pipelines.setup_check.findings import diagnosed
 from st_pipelines.setup_check.plausibility import NAMES, Doubt, doubts
+from st_pipelines.sync.explain import diagnosed
 
 _HIDDEN = ("client_secret", "app_key")
 _WHERE = {

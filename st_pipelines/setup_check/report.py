@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from st_pipelines.settings_report import Shown
-from st_pipelines.setup_check.findings import Finding, Status
+from st_pipelines.sync.explain import Finding, Status
 
 _SIGNS: dict[Status, str] = {"ok": "✅", "warning": "⚠ ", "failed": "❌", "skipped": "➖"}
 

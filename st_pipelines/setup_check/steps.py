@@ -13,8 +13,8 @@ from typing import TypeAlias
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.servicetitan.errors.errors import ServiceTitanError
 from st_pipelines.setup_check import local, network, permissions
-from st_pipelines.setup_check.findings import Finding, failed
 from st_pipelines.setup_check.subject import Subject
+from st_pipelines.sync.explain import Finding, failed
 from st_pipelines.warehouse.errors import WarehouseError
 
 Look: TypeAlias = Callable[[Subject], Iterable[Finding]]

@@ -9,9 +9,9 @@ from st_pipelines.catalog.selection import select
 from st_pipelines.config.environments import EnvironmentName
 from st_pipelines.servicetitan.http.retry import NO_WAIT
 from st_pipelines.setup_check import steps
-from st_pipelines.setup_check.findings import Finding
 from st_pipelines.setup_check.report import line_of
 from st_pipelines.setup_check.subject import Subject
+from st_pipelines.sync.explain import Finding
 
 SELECTION = ("crm.customers", "jpm.jobs", "settings.user_roles")
 CUSTOMERS = "/crm/v2/tenant/{tenant}/customers"

@@ -21,10 +21,10 @@ from requests.adapters import HTTPAdapter
 from st_pipelines.servicetitan.errors.errors import Unreachable
 from st_pipelines.servicetitan.http.retry import NO_WAIT
 from st_pipelines.servicetitan.http.transport import Asked, Unsigned, new_session, send
-from st_pipelines.setup_check.findings import diagnosed
 from st_pipelines.setup_check.report import line_of
 from st_pipelines.setup_check.steps import check
 from st_pipelines.setup_check.subject import Subject
+from st_pipelines.sync.explain import diagnosed
 from st_pipelines_tests.servicetitan.server import Canned, ScriptedServer
 from st_pipelines_tests.setup_check.checking import CUSTOMERS, QUICK, found, troubles
 from st_pipelines_tests.setup_check.conftest import Portal

@@ -13,13 +13,13 @@ import pytest
 
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.catalog.selection import select
-from st_pipelines.command_job import command_job
-from st_pipelines.extract_load import extract_load
 from st_pipelines.setup_check import local
-from st_pipelines.setup_check.findings import Finding
 from st_pipelines.setup_check.plausibility import doubts
 from st_pipelines.setup_check.report import line_of
 from st_pipelines.setup_check.subject import Subject
+from st_pipelines.sync.explain import Finding
+from st_pipelines.sync.session import command_job
+from st_pipelines.sync.sync import extract_load
 from st_pipelines.warehouse.store.write_queue import Deadline, turn
 from st_pipelines.windows import Days
 from st_pipelines_tests.servicetitan.server import ScriptedServer

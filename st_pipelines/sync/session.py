@@ -10,8 +10,8 @@ from st_pipelines.config import connection as connecting
 from st_pipelines.config import project
 from st_pipelines.config.environments import EnvironmentName
 from st_pipelines.config.settings import load_settings
-from st_pipelines.extract_load import Job
 from st_pipelines.servicetitan.http.client import Client
+from st_pipelines.sync.sync import Job
 
 
 @contextmanager

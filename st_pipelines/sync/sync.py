@@ -18,9 +18,9 @@ from datetime import date, datetime, timedelta
 
 from st_pipelines.catalog.model import Catalog, Endpoint
 from st_pipelines.catalog.registry import load_catalog
-from st_pipelines.follow_up import followed_up
 from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.reading.read import ReadStats, Window, read
+from st_pipelines.sync.deletions import followed_up
 from st_pipelines.warehouse.staging.stage import Drift, Staging
 from st_pipelines.warehouse.staging.typed_rows import Load
 from st_pipelines.warehouse.store.duckdb_file import Warehouse

@@ -18,9 +18,9 @@ import duckdb
 import msgspec
 
 from st_pipelines.catalog.model import Endpoint, snake_case
-from st_pipelines.extract_load import Job, stage
 from st_pipelines.servicetitan.reading.lookup import look_up
 from st_pipelines.servicetitan.reading.read import ReadStats, Window
+from st_pipelines.sync.sync import Job, stage
 from st_pipelines.warehouse.columns import EXTRA
 from st_pipelines.warehouse.errors import WarehouseUnusable
 from st_pipelines.warehouse.staging.stage import Staging
