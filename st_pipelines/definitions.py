@@ -16,18 +16,26 @@ from typing import Any
 
 import dagster as dg
 
-from st_pipelines.assets.factory import build_assets
 from st_pipelines.catalog.model import Catalog
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.config.environments import ENVIRONMENTS, EnvironmentName
 from st_pipelines.config.project import selected
 from st_pipelines.config.settings import EnvironmentSettings, load_settings
-from st_pipelines.jobs import DAILY, INTRADAY, Job, JobKeys, asset_jobs, job_keys, reconcile_job
-from st_pipelines.resources import ServiceTitanResource, WarehouseResource
-from st_pipelines.schedules import Schedules
-from st_pipelines.sensors.alerts import alerts_sensor
-from st_pipelines.sensors.changes import changes_sensor
-from st_pipelines.sensors.gaps import gaps_sensor
+from st_pipelines.defs.assets import build_assets
+from st_pipelines.defs.jobs import (
+    DAILY,
+    INTRADAY,
+    Job,
+    JobKeys,
+    asset_jobs,
+    job_keys,
+    reconcile_job,
+)
+from st_pipelines.defs.resources import ServiceTitanResource, WarehouseResource
+from st_pipelines.defs.schedules import Schedules
+from st_pipelines.defs.sensors.alerts import alerts_sensor
+from st_pipelines.defs.sensors.changes import changes_sensor
+from st_pipelines.defs.sensors.gaps import gaps_sensor
 from st_pipelines.windows import utc_now
 
 

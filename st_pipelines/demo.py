@@ -20,12 +20,12 @@ import dagster as dg
 from rich.console import Console
 
 from st_pipelines.definitions import build_definitions
+from st_pipelines.defs.run_state import range_tags
 from st_pipelines.demo_report import print_summary
 from st_pipelines.engines import make_events_cheap
 from st_pipelines.load_report import progress_logger
 from st_pipelines.loading import materialize
 from st_pipelines.processes import child, free_port, terminated_as_interrupted
-from st_pipelines.unfinished import range_tags
 from st_pipelines.warehouse.store.duckdb_file import Warehouse
 from st_pipelines.windows import local_day
 

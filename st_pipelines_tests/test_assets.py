@@ -187,8 +187,8 @@ def test_one_failing_endpoint_leaves_the_others_done(
 def test_a_passing_trouble_is_retried_and_then_told_in_full(
     instance: dg.DagsterInstance, configured: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("st_pipelines.failures.FIRST_DELAY", 0)
-    monkeypatch.setattr("st_pipelines.resources.project.warehouse", busy_warehouse)
+    monkeypatch.setattr("st_pipelines.defs.failures.FIRST_DELAY", 0)
+    monkeypatch.setattr("st_pipelines.defs.resources.project.warehouse", busy_warehouse)
     result = materialize(instance, "settings.user_roles")
     assert sum(e.is_step_up_for_retry for e in result.all_events) == 2
     [failure] = [e for e in result.all_events if e.is_step_failure]
@@ -246,7 +246,7 @@ def test_secrets_given_by_envvar_are_used_and_stay_hidden(
     sandbox: Sandbox,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from st_pipelines.resources import ServiceTitanResource
+    from st_pipelines.defs.resources import ServiceTitanResource
 
     monkeypatch.delenv("SERVICETITAN_CLIENT_SECRET")
     monkeypatch.setenv("MY_SECRET", sandbox.client_secret)
@@ -263,7 +263,7 @@ def test_secrets_given_by_envvar_are_used_and_stay_hidden(
 def test_the_warehouse_resource_gives_dataframes(
     instance: dg.DagsterInstance, configured: Path
 ) -> None:
-    from st_pipelines.resources import WarehouseResource
+    from st_pipelines.defs.resources import WarehouseResource
 
     materialize(instance, "settings.user_roles")
     frame = WarehouseResource(environment="production").query("SELECT id FROM settings.user_roles")

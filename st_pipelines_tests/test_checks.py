@@ -13,8 +13,8 @@ import pytest
 
 from st_pipelines.catalog.model import Catalog
 from st_pipelines.catalog.registry import load_catalog
-from st_pipelines.checks import ROWS, SCHEMA_DRIFT, check_results, rules_of
 from st_pipelines.definitions import build_definitions
+from st_pipelines.defs.checks import ROWS, SCHEMA_DRIFT, check_results, rules_of
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.sync.sync import LoadReport, extract_load
 from st_pipelines.warehouse.staging.stage import Drift

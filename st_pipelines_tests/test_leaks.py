@@ -36,7 +36,7 @@ from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.cli import app
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.definitions import build_definitions
-from st_pipelines.resources import ServiceTitanResource
+from st_pipelines.defs.resources import ServiceTitanResource
 from st_pipelines.sandbox.server import Sandbox
 
 SECRET, FOLLOWING, ELSEWHERE = "cs1.MARK-first/+=", "cs2.MARK-following", "cs3.MARK-elsewhere"

@@ -21,7 +21,7 @@ from st_pipelines.config.environments import (
 )
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.config.settings import EnvironmentSettings, dotenv, load_settings
-from st_pipelines.webhook import Webhook
+from st_pipelines.defs.sensors.webhook import Webhook
 
 if TYPE_CHECKING:
     from st_pipelines.warehouse.store.duckdb_file import Warehouse

@@ -8,14 +8,14 @@ from dagster._core.definitions.unresolved_asset_job_definition import (
 )
 from pydantic import Field
 
-from st_pipelines.assets.factory import asset_key, job_of
 from st_pipelines.catalog.model import Catalog, Endpoint
 from st_pipelines.catalog.selection import select
 from st_pipelines.config.settings import EnvironmentSettings
-from st_pipelines.failures import explained
-from st_pipelines.metadata import report_metadata
-from st_pipelines.resources import ServiceTitanResource, WarehouseResource
-from st_pipelines.unfinished import ENVIRONMENT_TAG
+from st_pipelines.defs.assets import asset_key, job_of
+from st_pipelines.defs.failures import explained
+from st_pipelines.defs.metadata import report_metadata
+from st_pipelines.defs.resources import ServiceTitanResource, WarehouseResource
+from st_pipelines.defs.run_state import ENVIRONMENT_TAG
 
 DAILY, INTRADAY, SNAPSHOTS, FULL_REFRESH = "daily", "intraday", "snapshots", "full_refresh"
 

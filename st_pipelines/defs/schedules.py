@@ -12,8 +12,8 @@ import dagster as dg
 from st_pipelines.config import connection as connecting
 from st_pipelines.config.environments import EnvironmentName
 from st_pipelines.config.settings import EnvironmentSettings
-from st_pipelines.jobs import DAILY, INTRADAY, SNAPSHOTS, Job, JobKeys
-from st_pipelines.unfinished import Unfinished, unfinished
+from st_pipelines.defs.jobs import DAILY, INTRADAY, SNAPSHOTS, Job, JobKeys
+from st_pipelines.defs.run_state import Unfinished, unfinished
 from st_pipelines.windows import local_day, utc_now
 
 Tick: TypeAlias = "dg.RunRequest | dg.SkipReason"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from st_pipelines.catalog.model import Endpoint
-from st_pipelines.drift import drifted
+from st_pipelines.defs.drift import drifted
 
 if TYPE_CHECKING:
     from st_pipelines.sync.sync import LoadReport

@@ -7,7 +7,7 @@ from datetime import date, datetime, timedelta, timezone
 
 import dagster as dg
 
-from st_pipelines.metadata import WINDOW_END
+from st_pipelines.defs.metadata import WINDOW_END
 from st_pipelines.windows import midnight
 
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import dagster as dg
 
 from st_pipelines.catalog.model import Catalog, Endpoint
-from st_pipelines.checks import check_results, check_specs
 from st_pipelines.config.settings import EnvironmentSettings
-from st_pipelines.failures import explained
-from st_pipelines.freshness import FRESHNESS
-from st_pipelines.metadata import definition_metadata, description, report_metadata
-from st_pipelines.partitions import daily_partitions, days_of
-from st_pipelines.resources import ServiceTitanResource, WarehouseResource
+from st_pipelines.defs.checks import check_results, check_specs
+from st_pipelines.defs.failures import explained
+from st_pipelines.defs.freshness import FRESHNESS
+from st_pipelines.defs.metadata import definition_metadata, description, report_metadata
+from st_pipelines.defs.partitions import daily_partitions, days_of
+from st_pipelines.defs.resources import ServiceTitanResource, WarehouseResource
 from st_pipelines.windows import utc_now
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from st_pipelines.servicetitan.reading.probes import Look, look
 from st_pipelines.servicetitan.reading.stats import ReadStats
 
 if TYPE_CHECKING:
-    from st_pipelines.sensors.changes import Place
+    from st_pipelines.defs.sensors.changes import Place
 
 _log = logging.getLogger(__name__)
 

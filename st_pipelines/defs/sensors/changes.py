@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import msgspec
 
-from st_pipelines.assets.factory import asset_key
 from st_pipelines.catalog.model import Catalog, Endpoint
-from st_pipelines.completeness import loaded_until
 from st_pipelines.config import connection as connecting
 from st_pipelines.config.environments import EnvironmentName
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.config.settings import EnvironmentSettings, load_settings
-from st_pipelines.jobs import Job, JobKeys
-from st_pipelines.sensors.cursor import remember, remembered
-from st_pipelines.unfinished import unfinished
+from st_pipelines.defs.assets import asset_key
+from st_pipelines.defs.completeness import loaded_until
+from st_pipelines.defs.jobs import Job, JobKeys
+from st_pipelines.defs.run_state import unfinished
+from st_pipelines.defs.sensors.cursor import remember, remembered
 from st_pipelines.windows import local_day, utc_now
 
 if TYPE_CHECKING:
-    from st_pipelines.sensors.asking import Answers
+    from st_pipelines.defs.sensors.asking import Answers
 
 NAME = "changes"
 _PAUSE, _LONGEST_PAUSE = timedelta(minutes=5), timedelta(hours=6)
@@ -97,7 +97,7 @@ def changes_sensor(
         " request each, and loads today's partition of just those.",
     )
     def changes(context: dg.SensorEvaluationContext) -> dg.SkipReason | dg.RunRequest:
-        from st_pipelines.sensors.asking import ask  # loads requests
+        from st_pipelines.defs.sensors.asking import ask  # loads requests
 
         try:
             connection = connecting.connection(environment, load_settings(environment))

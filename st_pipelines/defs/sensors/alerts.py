@@ -12,12 +12,18 @@ import msgspec
 from st_pipelines.config import project
 from st_pipelines.config.environments import EnvironmentName
 from st_pipelines.config.errors import SettingsError
-from st_pipelines.freshness import FAIL_AFTER
-from st_pipelines.jobs import JobKeys
-from st_pipelines.sensors.cursor import remember, remembered
-from st_pipelines.troubles import WILL_RETRY, Failure, failing_ticks, failures_of, stale_assets
-from st_pipelines.unfinished import is_of
-from st_pipelines.webhook import Undelivered, Webhook, escaped
+from st_pipelines.defs.freshness import FAIL_AFTER
+from st_pipelines.defs.jobs import JobKeys
+from st_pipelines.defs.run_state import is_of
+from st_pipelines.defs.sensors.cursor import remember, remembered
+from st_pipelines.defs.sensors.incidents import (
+    WILL_RETRY,
+    Failure,
+    failing_ticks,
+    failures_of,
+    stale_assets,
+)
+from st_pipelines.defs.sensors.webhook import Undelivered, Webhook, escaped
 from st_pipelines.windows import utc_now
 
 NAME = "alerts"
