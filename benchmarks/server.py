@@ -32,7 +32,7 @@ class Server:
 
     def __enter__(self) -> Server:
         now = datetime.now(timezone.utc).replace(microsecond=0).isoformat()
-        command = [sys.executable, "-m", "st_pipelines.cli", "sandbox", "--until-input-ends"]
+        command = [sys.executable, "-m", "st_pipelines.cli.app", "sandbox", "--until-input-ends"]
         command += ["--port", "0", "--customers", str(self._customers), "--now", now]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

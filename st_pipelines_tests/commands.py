@@ -8,7 +8,7 @@ from pathlib import Path
 
 import duckdb
 
-COMMAND = [sys.executable, "-m", "st_pipelines.cli"]
+COMMAND = [sys.executable, "-m", "st_pipelines.cli.app"]
 
 
 def run(*arguments: str, **options) -> subprocess.CompletedProcess[str]:

@@ -13,7 +13,7 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from st_pipelines.engines import make_events_cheap
+from st_pipelines.cli.dagster_sqlite import make_events_cheap
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.http.retry import NO_WAIT

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import requests
 
-from st_pipelines.processes import child, free_port
+from st_pipelines.cli.processes import child, free_port
 
 _CHECKOUT = Path(__file__).parents[1]
 

@@ -8,7 +8,7 @@ import dagster as dg
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 
-from st_pipelines.engines import make_events_cheap
+from st_pipelines.cli.dagster_sqlite import make_events_cheap
 
 
 @dg.asset

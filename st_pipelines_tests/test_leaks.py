@@ -33,7 +33,7 @@ from typer.testing import CliRunner
 
 from st_pipelines.catalog.model import Catalog
 from st_pipelines.catalog.registry import load_catalog
-from st_pipelines.cli import app
+from st_pipelines.cli.app import app
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.definitions import build_definitions
 from st_pipelines.defs.resources import ServiceTitanResource

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from typer.testing import CliRunner
 
-from st_pipelines.cli import app
+from st_pipelines.cli.app import app
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.sandbox import answers
 from st_pipelines.sandbox.server import Sandbox
@@ -36,7 +36,7 @@ def configured(own_sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyP
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("DAGSTER_HOME", str(home))
-    monkeypatch.setattr("st_pipelines.loading.utc_now", lambda: own_sandbox.world.now)
+    monkeypatch.setattr("st_pipelines.cli.load.utc_now", lambda: own_sandbox.world.now)
     return tmp_path / "data" / "production.duckdb"
 
 

@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 from typer.testing import CliRunner
 
-from st_pipelines.cli import app, main
+from st_pipelines.cli.app import app, main
 from st_pipelines.definitions import build_definitions
 from st_pipelines.sandbox import answers
 from st_pipelines.sandbox.server import Sandbox

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from typer.testing import CliRunner
 
 from st_pipelines.catalog.registry import load_catalog
-from st_pipelines.cli import app
+from st_pipelines.cli.app import app
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.sync.sync import extract_load
 from st_pipelines.sync.verify import Verified, verify_table

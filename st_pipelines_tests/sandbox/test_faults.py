@@ -13,7 +13,7 @@ import pytest
 import requests
 from typer.testing import CliRunner
 
-from st_pipelines.cli import app
+from st_pipelines.cli.app import app
 from st_pipelines.sandbox.faults import Faults, read_faults
 from st_pipelines.sandbox.kinds import KINDS
 from st_pipelines.sandbox.server import Sandbox

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.catalog.selection import select
+from st_pipelines.cli.doctor import steps
+from st_pipelines.cli.doctor.report import line_of
+from st_pipelines.cli.doctor.subject import Subject
 from st_pipelines.config.environments import EnvironmentName
 from st_pipelines.servicetitan.http.retry import NO_WAIT
-from st_pipelines.setup_check import steps
-from st_pipelines.setup_check.report import line_of
-from st_pipelines.setup_check.subject import Subject
 from st_pipelines.sync.explain import Finding
 
 SELECTION = ("crm.customers", "jpm.jobs", "settings.user_roles")

@@ -14,13 +14,13 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from st_pipelines import scopes
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.catalog.selection import select
-from st_pipelines.cli import app
+from st_pipelines.cli import scopes
+from st_pipelines.cli.app import app
+from st_pipelines.cli.doctor import steps
 from st_pipelines.definitions import build_definitions
 from st_pipelines.servicetitan.errors.problems import TROUBLES
-from st_pipelines.setup_check import steps
 from st_pipelines_tests.servicetitan.server import ScriptedServer
 from st_pipelines_tests.setup_check.checking import found, troubles
 from st_pipelines_tests.setup_check.conftest import Portal
@@ -32,7 +32,7 @@ def run(*arguments: str) -> Result:
 
 def test_a_check_ends_with_what_is_left_to_do(portal: Portal) -> None:
     portal("scope-surplus", "scope-surplus:tn.jpm.jobs:w")
-    command = "-m st_pipelines.cli check --environment production --select jpm.jobs --deep"
+    command = "-m st_pipelines.cli.app check --environment production --select jpm.jobs --deep"
     done = subprocess.run(
         [sys.executable, *command.split()], capture_output=True, text=True, check=False
     )

@@ -14,7 +14,7 @@ import pytest
 from dotenv import dotenv_values
 from typer.testing import CliRunner
 
-from st_pipelines.cli import app
+from st_pipelines.cli.app import app
 from st_pipelines.config.connection import connection
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.config.settings import load_settings
@@ -65,7 +65,7 @@ def test_the_file_is_private_from_its_first_byte(tmp_path: Path) -> None:
     """No umask helps, and no mode was changed: so it was made with the one that it has."""
     script = (
         "import os, sys\n"
-        "from st_pipelines.cli import app\n"
+        "from st_pipelines.cli.app import app\n"
         "os.umask(0)\n"
         "sys.addaudithook(lambda event, args: event == 'os.chmod' and print(event, args))\n"
         f"app({[*FLAGS, '--environment', 'production']!r})\n"

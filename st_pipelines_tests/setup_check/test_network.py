@@ -18,12 +18,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from requests import Response
 from requests.adapters import HTTPAdapter
 
+from st_pipelines.cli.doctor.report import line_of
+from st_pipelines.cli.doctor.steps import check
+from st_pipelines.cli.doctor.subject import Subject
 from st_pipelines.servicetitan.errors.errors import Unreachable
 from st_pipelines.servicetitan.http.retry import NO_WAIT
 from st_pipelines.servicetitan.http.transport import Asked, Unsigned, new_session, send
-from st_pipelines.setup_check.report import line_of
-from st_pipelines.setup_check.steps import check
-from st_pipelines.setup_check.subject import Subject
 from st_pipelines.sync.explain import diagnosed
 from st_pipelines_tests.servicetitan.server import Canned, ScriptedServer
 from st_pipelines_tests.setup_check.checking import CUSTOMERS, QUICK, found, troubles
@@ -377,7 +377,7 @@ def test_hosts_that_do_not_tell_the_time(
 def test_a_host_that_gives_no_answer(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, fault: str, told: str
 ) -> None:
-    monkeypatch.setattr("st_pipelines.setup_check.network.CONNECTING", 0.2)
+    monkeypatch.setattr("st_pipelines.cli.doctor.network.CONNECTING", 0.2)
     server.canned.append(Canned(fault=fault))
     host = server.url.removeprefix("http://")
     assert troubles() == ["❌ auth host: " + told.format(host=host, url=server.url)]

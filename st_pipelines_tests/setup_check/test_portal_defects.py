@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from st_pipelines.cli.doctor.report import line_of
 from st_pipelines.sandbox.access import Credentials
 from st_pipelines.sandbox.portal import read_defects
 from st_pipelines.sandbox.server import Sandbox
-from st_pipelines.setup_check.report import line_of
 from st_pipelines_tests.conftest import NOW
 from st_pipelines_tests.servicetitan.server import Canned, ScriptedServer
 from st_pipelines_tests.setup_check.checking import ACCEPTS, CUSTOMERS, found, troubles

@@ -13,10 +13,10 @@ import pytest
 
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.catalog.selection import select
-from st_pipelines.setup_check import local
-from st_pipelines.setup_check.plausibility import doubts
-from st_pipelines.setup_check.report import line_of
-from st_pipelines.setup_check.subject import Subject
+from st_pipelines.cli.doctor import local
+from st_pipelines.cli.doctor.plausibility import doubts
+from st_pipelines.cli.doctor.report import line_of
+from st_pipelines.cli.doctor.subject import Subject
 from st_pipelines.sync.explain import Finding
 from st_pipelines.sync.session import command_job
 from st_pipelines.sync.sync import extract_load

@@ -15,13 +15,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from st_pipelines.catalog.registry import load_catalog
+from st_pipelines.cli.doctor.settings_report import secret_ages
 from st_pipelines.config.connection import connection
 from st_pipelines.config.errors import SettingsError, SourceUnavailable
 from st_pipelines.config.settings import complete, load_settings
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.http.retry import NO_WAIT
-from st_pipelines.settings_report import secret_ages
 from st_pipelines.sync.sync import Job, extract_load
 from st_pipelines.warehouse.store.duckdb_file import Warehouse
 from st_pipelines.windows import Days

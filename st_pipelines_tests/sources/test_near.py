@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from st_pipelines.cli.doctor.settings_report import shown
 from st_pipelines.config import settings as settings_module
 from st_pipelines.config.connection import connection, require_complete
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.config.settings import load_settings
-from st_pipelines.settings_report import shown
 from st_pipelines_tests.sources.managers import Vault
 
 COMPLETE = {

@@ -464,7 +464,7 @@ def test_the_command_tells_what_it_adopted_and_the_next_what_is_left(
     things.of = jobs
     things.load({"id": 1, "poNumber": 5, "summary": {"a": 1}})
     things.place.file.rename(things.place.folder / "sandbox.duckdb")
-    command = [sys.executable, "-m", "st_pipelines.cli", "catalog", "adopt"]
+    command = [sys.executable, "-m", "st_pipelines.cli.app", "catalog", "adopt"]
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "COLUMNS": "150"}

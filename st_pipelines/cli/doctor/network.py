@@ -9,6 +9,7 @@ from email.utils import parsedate_to_datetime
 
 from requests.utils import get_environ_proxies, select_proxy
 
+from st_pipelines.cli.doctor.subject import Subject
 from st_pipelines.config.environments import ENVIRONMENTS, EnvironmentName, hosts
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.config.settings import load_settings
@@ -23,7 +24,6 @@ from st_pipelines.servicetitan.http.auth import Token, TokenSource
 from st_pipelines.servicetitan.http.connection import Connection
 from st_pipelines.servicetitan.http.token_claims import Claims
 from st_pipelines.servicetitan.http.transport import Answer, Asked, Unsigned, send
-from st_pipelines.setup_check.subject import Subject
 from st_pipelines.sync.explain import Finding, failed
 
 CONNECTING = 10.0

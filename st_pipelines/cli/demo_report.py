@@ -10,7 +10,7 @@ from decimal import Decimal
 from rich.console import Console
 from rich.table import Table
 
-from st_pipelines.load_report import ApiOutcome, print_outcomes
+from st_pipelines.cli.progress import ApiOutcome, print_outcomes
 from st_pipelines.warehouse.store.duckdb_file import Warehouse
 
 FIRST_QUERY = """\

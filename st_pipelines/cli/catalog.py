@@ -9,7 +9,7 @@ from rich.table import Table
 
 from st_pipelines.catalog.files import type_to_json
 from st_pipelines.catalog.model import Catalog, Endpoint
-from st_pipelines.tables import counted
+from st_pipelines.cli.output import counted
 from st_pipelines.warehouse.columns import columns_of
 
 

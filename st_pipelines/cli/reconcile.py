@@ -8,12 +8,12 @@ from rich.console import Console
 from rich.table import Table
 
 from st_pipelines.catalog.registry import load_catalog
+from st_pipelines.cli.output import counted, show, show_failures
 from st_pipelines.config import project
 from st_pipelines.config.environments import EnvironmentName
 from st_pipelines.servicetitan.errors.errors import AuthenticationFailed, ServiceTitanError
 from st_pipelines.sync.session import command_job
 from st_pipelines.sync.sync import LoadReport, reconcile
-from st_pipelines.tables import counted, show, show_failures
 from st_pipelines.warehouse.errors import MalformedRecords, WarehouseError
 
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from st_pipelines.cli.doctor import local, network, permissions
+from st_pipelines.cli.doctor.subject import Subject
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.servicetitan.errors.errors import ServiceTitanError
-from st_pipelines.setup_check import local, network, permissions
-from st_pipelines.setup_check.subject import Subject
 from st_pipelines.sync.explain import Finding, failed
 from st_pipelines.warehouse.errors import WarehouseError
 

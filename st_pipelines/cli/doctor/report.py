@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from rich.markup import escape
 from rich.table import Table
 
-from st_pipelines.settings_report import Shown
+from st_pipelines.cli.doctor.settings_report import Shown
 from st_pipelines.sync.explain import Finding, Status
 
 _SIGNS: dict[Status, str] = {"ok": "✅", "warning": "⚠ ", "failed": "❌", "skipped": "➖"}

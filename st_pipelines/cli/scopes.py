@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rich.table import Table
 
 from st_pipelines.catalog.model import Endpoint
-from st_pipelines.tables import counted
+from st_pipelines.cli.output import counted
 
 
 @dataclass(frozen=True, kw_only=True)

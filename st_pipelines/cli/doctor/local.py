@@ -9,17 +9,17 @@ from urllib.parse import urlsplit
 
 import duckdb
 
-from st_pipelines import settings_report
 from st_pipelines.catalog.registry import load_catalog
+from st_pipelines.cli.doctor import settings_report
+from st_pipelines.cli.doctor.plausibility import NAMES, doubts
+from st_pipelines.cli.doctor.subject import Subject
+from st_pipelines.cli.output import counted
 from st_pipelines.config import project
 from st_pipelines.config.environments import ENVIRONMENTS, EnvironmentName
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.config.settings import complete, load_settings
 from st_pipelines.servicetitan.http.auth import try_client_secrets
-from st_pipelines.setup_check.plausibility import NAMES, doubts
-from st_pipelines.setup_check.subject import Subject
 from st_pipelines.sync.explain import Finding, diagnosed, failed
-from st_pipelines.tables import counted
 from st_pipelines.warehouse.errors import WarehouseBusy
 from st_pipelines.warehouse.store.duckdb_file import Warehouse
 from st_pipelines.warehouse.store.write_queue import Deadline, turn

@@ -11,9 +11,9 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from st_pipelines import tables
 from st_pipelines.catalog.model import Endpoint
-from st_pipelines.cli_options import Environment, Select, one_of
+from st_pipelines.cli import output as tables
+from st_pipelines.cli.options import Environment, Select, one_of
 from st_pipelines.config.environments import EnvironmentName, environment_name, setting_name
 from st_pipelines.config.errors import SettingsError
 
@@ -37,8 +37,9 @@ def init(
     ] = False,
 ) -> None:
     """Ask for the credentials of an environment and write them to .env, for you alone to read."""
+    from st_pipelines.cli import dotenv as dotenv_file
+    from st_pipelines.cli import questions
     from st_pipelines.config.settings import EnvironmentSettings
-    from st_pipelines.setup_check import dotenv_file, questions
 
     named = environment_name(environment)
     dotenv_file.refuse_if_taken(named, append=append)
@@ -72,9 +73,9 @@ def scopes(
     format: Annotated[str, typer.Option(help="table, json or text (a scope a line).")] = "table",
 ) -> None:
     """The least scopes to tick in the developer portal; with --environment, what its token has."""
-    from st_pipelines import scopes as mapping
     from st_pipelines.catalog.registry import load_catalog
     from st_pipelines.catalog.selection import select as selected
+    from st_pipelines.cli import scopes as mapping
 
     one_of(format, "table", "json", "text")
     against = None
@@ -109,9 +110,8 @@ def check(
     format: Annotated[str, typer.Option(help="table (a line a finding) or json.")] = "table",
 ) -> None:
     """Look at everything a load needs, and say what to mend; exit code 0 if all is well."""
-    from st_pipelines import settings_report
-    from st_pipelines.setup_check import report, steps
-    from st_pipelines.setup_check.subject import Subject
+    from st_pipelines.cli.doctor import report, settings_report, steps
+    from st_pipelines.cli.doctor.subject import Subject
 
     one_of(format, "table", "json")
     named, console = environment_name(environment), Console(emoji=False)
@@ -162,7 +162,7 @@ def _chosen(environment: EnvironmentName, patterns: list[str]) -> list[Endpoint]
 
 def _granted(environment: str, endpoints: list) -> frozenset[str] | None:
     """The scopes of a token of the environment; None where it does not tell them."""
-    from st_pipelines.setup_check.subject import Subject
+    from st_pipelines.cli.doctor.subject import Subject
 
     subject = Subject(environment=environment_name(environment), endpoints=endpoints)
     try:

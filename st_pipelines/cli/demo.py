@@ -19,13 +19,13 @@ from pathlib import Path
 import dagster as dg
 from rich.console import Console
 
+from st_pipelines.cli.dagster_sqlite import make_events_cheap
+from st_pipelines.cli.demo_report import print_summary
+from st_pipelines.cli.load import materialize
+from st_pipelines.cli.processes import child, free_port, terminated_as_interrupted
+from st_pipelines.cli.progress import progress_logger
 from st_pipelines.definitions import build_definitions
 from st_pipelines.defs.run_state import range_tags
-from st_pipelines.demo_report import print_summary
-from st_pipelines.engines import make_events_cheap
-from st_pipelines.load_report import progress_logger
-from st_pipelines.loading import materialize
-from st_pipelines.processes import child, free_port, terminated_as_interrupted
 from st_pipelines.warehouse.store.duckdb_file import Warehouse
 from st_pipelines.windows import local_day
 
@@ -117,7 +117,7 @@ class Demo:
         process.wait()
 
     def _start_sandbox(self, company: Company) -> str:
-        command = [sys.executable, "-m", "st_pipelines.cli", "sandbox", "--until-input-ends"]
+        command = [sys.executable, "-m", "st_pipelines.cli.app", "sandbox", "--until-input-ends"]
         command += ["--seed", str(company.seed), "--customers", str(company.customers)]
         command += ["--now", company.now]
         process = self._stack.enter_context(

@@ -15,13 +15,14 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from st_pipelines import __version__, cli_setup
-from st_pipelines.cli_options import Environment, Select, one_of
+from st_pipelines import __version__
+from st_pipelines.cli import setup as cli_setup
+from st_pipelines.cli.options import Environment, Select, one_of
+from st_pipelines.cli.output import show
 from st_pipelines.config.environments import environment_name
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.sandbox.kinds import DEFECTS, KINDS
 from st_pipelines.servicetitan.errors.errors import ServiceTitanError
-from st_pipelines.tables import show
 from st_pipelines.warehouse.errors import WarehouseError
 
 app = typer.Typer(
@@ -98,7 +99,7 @@ def demo(
     port: Annotated[int, typer.Option(help="Port of the UI.")] = 3000,
 ) -> None:
     """Fill a DuckDB file from a ServiceTitan on this machine, without credentials."""
-    from st_pipelines.demo import Demo
+    from st_pipelines.cli.demo import Demo
 
     if not (load or ui):
         raise ValueError("--no-load leaves nothing to do: add --ui, which opens the UI")
@@ -129,7 +130,7 @@ def load(
     ] = None,
 ) -> None:
     """Load a range of days, by default the whole history; runs and days are Dagster's."""
-    from st_pipelines.loading import load as load_range
+    from st_pipelines.cli.load import load as load_range
 
     failed = load_range(
         environment_name(environment), select or [], Console(),
@@ -212,8 +213,8 @@ def publish(environment: Environment) -> None:
 @app.command()
 def endpoints(api: Api = None, format: Format = "table") -> None:
     """List every endpoint: asset, table, path, kind, cursor, key, scope, columns."""
-    from st_pipelines.catalog import listing
     from st_pipelines.catalog.registry import load_catalog
+    from st_pipelines.cli import catalog as listing
 
     catalog = load_catalog()
     if api is not None and api not in catalog.apis:
@@ -231,7 +232,7 @@ def reconcile(
     select: Select = None,
 ) -> None:
     """Read whole tables and mark what ServiceTitan no longer has."""
-    from st_pipelines.reconcile import reconcile_tables
+    from st_pipelines.cli.reconcile import reconcile_tables
 
     if reconcile_tables(environment_name(environment), select or [], Console()):
         raise typer.Exit(1)
@@ -246,7 +247,7 @@ def verify(
     format: Format = "table",
 ) -> None:
     """Compare tables with ServiceTitan and print what differs; exit code 1 if anything does."""
-    from st_pipelines import verify_report
+    from st_pipelines.cli import verify as verify_report
 
     one_of(format, "table", "json")
     named = environment_name(environment)
@@ -275,8 +276,8 @@ def catalog_build(
 @catalog_app.command("left-out")
 def catalog_left_out(format: Format = "table") -> None:
     """List the GET operations that have no table, with the reason."""
-    from st_pipelines.catalog import listing
     from st_pipelines.catalog.registry import load_catalog
+    from st_pipelines.cli import catalog as listing
 
     one_of(format, "table", "json")
     if format == "json":
@@ -295,7 +296,7 @@ def catalog_adopt(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be.")] = False,
 ) -> None:
     """Make columns of what loads kept in _extra, and move the values into them."""
-    from st_pipelines import adoption
+    from st_pipelines.cli import adoption
 
     console = Console()
     for part in adoption.run(environment, select or (), widen=widen, dry_run=dry_run):

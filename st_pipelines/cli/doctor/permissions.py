@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.catalog.registry import load_catalog
-from st_pipelines.scopes import excess, needed, writing
+from st_pipelines.cli.doctor.subject import Subject
+from st_pipelines.cli.scopes import excess, needed, writing
 from st_pipelines.servicetitan.errors.errors import PermissionDenied, ServiceTitanError, WrongPath
 from st_pipelines.servicetitan.errors.problems import ACCEPT, trouble
 from st_pipelines.servicetitan.reading.probe import probe
-from st_pipelines.setup_check.subject import Subject
 from st_pipelines.sync.explain import Finding, failed
 
 TRIES = 3

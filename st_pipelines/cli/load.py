@@ -16,6 +16,9 @@ from rich.console import Console
 
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.catalog.selection import select
+from st_pipelines.cli.dagster_sqlite import make_events_cheap
+from st_pipelines.cli.processes import terminated_as_interrupted
+from st_pipelines.cli.progress import ApiOutcome, Progress, print_outcomes, progress_logger
 from st_pipelines.config import connection as connecting
 from st_pipelines.config import project
 from st_pipelines.config.environments import EnvironmentName, setting_name
@@ -24,9 +27,6 @@ from st_pipelines.config.settings import EnvironmentSettings, load_settings
 from st_pipelines.definitions import build_definitions
 from st_pipelines.defs.assets import asset_key
 from st_pipelines.defs.run_state import ENVIRONMENT_TAG, range_tags
-from st_pipelines.engines import make_events_cheap
-from st_pipelines.load_report import ApiOutcome, Progress, print_outcomes, progress_logger
-from st_pipelines.processes import terminated_as_interrupted
 from st_pipelines.servicetitan.http.auth import token_source_for
 from st_pipelines.servicetitan.http.retry import RetryPolicy
 from st_pipelines.servicetitan.http.transport import new_session

@@ -13,7 +13,7 @@ import rich.progress
 from rich.console import Console
 from rich.table import Table
 
-from st_pipelines.tables import counted, show_failures
+from st_pipelines.cli.output import counted, show_failures
 
 
 @dataclass(frozen=True, kw_only=True)

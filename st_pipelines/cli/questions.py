@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import typer
 
+from st_pipelines.cli.doctor.plausibility import NAMES, Doubt, doubts
 from st_pipelines.config.environments import EnvironmentName, setting_name
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.config.settings import load_settings
 from st_pipelines.config.sources.values import cleaned
-from st_pipelines.setup_check.plausibility import NAMES, Doubt, doubts
 from st_pipelines.sync.explain import diagnosed
 
 _HIDDEN = ("client_secret", "app_key")
