@@ -29,7 +29,7 @@ from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.http.retry import RetryPolicy
 from st_pipelines.sync.sync import Job, extract_load
 from st_pipelines.windows import Days
-from st_pipelines_tests.reading import TIMEZONE, comparable, expected_rows, job
+from st_pipelines_tests.churn_reader import TIMEZONE, comparable, expected_rows, job
 
 NOW = datetime(2026, 3, 10, 15, 30, tzinfo=timezone.utc)
 ALL = Days(first=date(2026, 3, 1), last=date(2026, 3, 10), timezone=TIMEZONE, open_start=True)

@@ -26,7 +26,7 @@ import requests
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from st_pipelines.sandbox.server import Sandbox
-from st_pipelines_tests.serving import dagster_dev
+from st_pipelines_tests.web_server import dagster_dev
 
 TABLES = ("crm.customers", "jpm.jobs", "accounting.invoices")
 TODAY = datetime.now(timezone.utc).date()

@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from st_pipelines_tests.histories import CHANGES, Change, Disturbance, Life
+from st_pipelines_tests.property_model import CHANGES, Change, Disturbance, Life
 
 TABLES = (
     "jpm.jobs", "crm.customers", "crm.locations_contacts", "settings.user_roles",

@@ -69,7 +69,7 @@ def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
 
 
 _LONGEST = (
-    "test_demo", "test_dagster_dev", "test_extract_load", "test_keeping_fresh", "test_histories",
+    "test_demo", "test_dagster_dev", "test_sync", "test_keeping_fresh", "test_histories",
     "test_assets", "test_crashes", "test_adopt", "test_faults", "test_alerts",
 )  # fmt: skip
 

@@ -15,7 +15,7 @@ FORBIDDEN = {
     "catalog": DAGSTER | HTTP | {"duckdb"},
     "servicetitan": DAGSTER | DUCKDB,
     "warehouse": DAGSTER | HTTP,
-    "sources": DAGSTER | HTTP | DUCKDB,
+    "config/sources": DAGSTER | HTTP | DUCKDB,
     "sandbox": DAGSTER | DUCKDB | {"st_pipelines.servicetitan"},
 }
 
@@ -46,7 +46,7 @@ def test_no_module_reads_the_environment_but_settings_and_the_demo() -> None:
     for file in sorted(PACKAGE.rglob("*.py")):
         text = file.read_text(encoding="utf-8")
         if "os.environ" in text or "getenv" in text:
-            assert file.parent.name == "settings" or file.name == "demo.py", file
+            assert file.parent.name == "config" or file.name == "demo.py", file
 
 
 def test_definitions_load_without_what_only_a_run_needs() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from st_pipelines.catalog.model import DateFilter, Endpoint, Field, Scalar
-from st_pipelines_tests.servicetitan.server import ScriptedServer
+from st_pipelines_tests.servicetitan.fake_server import ScriptedServer
 
 
 @pytest.fixture

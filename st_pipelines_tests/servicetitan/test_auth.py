@@ -20,7 +20,7 @@ from st_pipelines.servicetitan.http.retry import NO_WAIT
 from st_pipelines.servicetitan.http.token_claims import Claims, claims_of
 from st_pipelines.servicetitan.http.transport import new_session
 from st_pipelines.servicetitan.reading.stats import Usage
-from st_pipelines_tests.servicetitan.server import CLIENT_SECRET, Canned
+from st_pipelines_tests.servicetitan.fake_server import CLIENT_SECRET, Canned
 
 
 class Clock:

@@ -24,7 +24,7 @@ from st_pipelines.servicetitan.http.cancellation import Cancellation, Cancelled
 from st_pipelines.servicetitan.http.rate_limit import RateLimiter
 from st_pipelines.servicetitan.http.retry import NO_WAIT, RetryPolicy, told_wait
 from st_pipelines.servicetitan.reading.stats import Usage
-from st_pipelines_tests.servicetitan.server import APP_KEY, Canned
+from st_pipelines_tests.servicetitan.fake_server import APP_KEY, Canned
 
 MAINTENANCE = {"title": "The service is suspended for maintenance. Please try again later."}
 PATH = "/jpm/v2/tenant/{tenant}/jobs"

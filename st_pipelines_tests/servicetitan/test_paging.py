@@ -19,8 +19,8 @@ from st_pipelines.servicetitan.http.retry import RetryPolicy
 from st_pipelines.servicetitan.reading.read import count, read
 from st_pipelines.servicetitan.reading.stats import ReadStats
 from st_pipelines.servicetitan.reading.window import Window
-from st_pipelines_tests.servicetitan.reading import ENDED, ids, taken
-from st_pipelines_tests.servicetitan.server import Canned
+from st_pipelines_tests.servicetitan.fake_server import Canned
+from st_pipelines_tests.servicetitan.read_results import ENDED, ids, taken
 
 
 def test_a_hundred_thousand_rows_cost_at_most_25_requests_and_one_token(server, endpoint):

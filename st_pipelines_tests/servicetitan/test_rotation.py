@@ -13,7 +13,7 @@ from st_pipelines.servicetitan.http.auth import TokenSource, token_source_for, t
 from st_pipelines.servicetitan.http.client_secrets import SecretState
 from st_pipelines.servicetitan.http.retry import NO_WAIT
 from st_pipelines.servicetitan.http.transport import new_session
-from st_pipelines_tests.servicetitan.server import CLIENT_SECRET, Canned, ScriptedServer
+from st_pipelines_tests.servicetitan.fake_server import CLIENT_SECRET, Canned, ScriptedServer
 
 NEXT = "cs2.the next secret"
 NAMES = ("CLIENT_SECRET (.env)", "CLIENT_SECRET_NEXT (.env)")

@@ -19,8 +19,8 @@ from st_pipelines.servicetitan.http.retry import NO_WAIT
 from st_pipelines.servicetitan.http.transport import new_session
 from st_pipelines.servicetitan.reading.export_feed import read_feed
 from st_pipelines.servicetitan.reading.stats import ReadStats, Usage
-from st_pipelines_tests.servicetitan.reading import ids
-from st_pipelines_tests.servicetitan.server import APP_KEY, CLIENT_SECRET, Canned
+from st_pipelines_tests.servicetitan.fake_server import APP_KEY, CLIENT_SECRET, Canned
+from st_pipelines_tests.servicetitan.read_results import ids
 
 PACKAGE = Path(st_pipelines.__file__).parent
 PATH = "/jpm/v2/tenant/{tenant}/jobs"

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from st_pipelines.servicetitan.reading.window import Window, timestamp
-from st_pipelines_tests.servicetitan.reading import ENDED
+from st_pipelines_tests.servicetitan.read_results import ENDED
 
 
 @pytest.mark.parametrize(

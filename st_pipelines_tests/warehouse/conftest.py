@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from st_pipelines_tests.warehouse.making import Place
+from st_pipelines_tests.warehouse.factories import Place
 
 
 @pytest.fixture

@@ -28,8 +28,8 @@ from st_pipelines.warehouse.adopt.adopt import Adoption, adopt
 from st_pipelines.warehouse.adopt.plan import Finding
 from st_pipelines.warehouse.errors import WarehouseUnusable
 from st_pipelines.warehouse.staging import json_path as paths
-from st_pipelines_tests.reading import days, job
-from st_pipelines_tests.warehouse.making import FIELDS, Place, catalog_of, endpoint, record
+from st_pipelines_tests.churn_reader import days, job
+from st_pipelines_tests.warehouse.factories import FIELDS, Place, catalog_of, endpoint, record
 from st_pipelines_tests.warehouse.test_drift import mutated, mutations, read, text_of
 
 PH = [Phase.generate]

@@ -21,8 +21,8 @@ from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.warehouse.errors import MalformedRecords
 from st_pipelines.warehouse.staging import json_path as paths
-from st_pipelines_tests.reading import served
-from st_pipelines_tests.warehouse.making import Place, endpoint, record
+from st_pipelines_tests.churn_reader import served
+from st_pipelines_tests.warehouse.factories import Place, endpoint, record
 
 ALPHABET = st.characters(codec="utf-8")
 NAMES = st.one_of(

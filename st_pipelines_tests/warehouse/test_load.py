@@ -19,7 +19,7 @@ from st_pipelines.warehouse.staging.typed_rows import TypedRows
 from st_pipelines.warehouse.store.duckdb_file import Warehouse
 from st_pipelines.warehouse.store.memory import limit_memory
 from st_pipelines.warehouse.tables.load import Typed, load
-from st_pipelines_tests.warehouse.making import (
+from st_pipelines_tests.warehouse.factories import (
     ENTRY,
     FIELDS,
     Place,

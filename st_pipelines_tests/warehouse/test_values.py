@@ -12,7 +12,7 @@ import pytest
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.warehouse.errors import MalformedRecords
 from st_pipelines.warehouse.staging.stage import Staging
-from st_pipelines_tests.warehouse.making import Place, endpoint, record
+from st_pipelines_tests.warehouse.factories import Place, endpoint, record
 
 
 def landed(place: Place, column: str) -> Any:

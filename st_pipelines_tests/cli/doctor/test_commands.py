@@ -1,0 +1,214 @@
+"""`check` and `scopes` as they are typed, and the same diagnosis in Dagster."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from st_pipelines.catalog.registry import load_catalog
+from st_pipelines.catalog.selection import select
+from st_pipelines.cli import scopes
+from st_pipelines.cli.app import app
+from st_pipelines.cli.doctor import steps
+from st_pipelines.definitions import build_definitions
+from st_pipelines.servicetitan.errors.problems import TROUBLES
+from st_pipelines_tests.cli.doctor.check_runner import found, troubles
+from st_pipelines_tests.cli.doctor.conftest import Portal
+from st_pipelines_tests.servicetitan.fake_server import ScriptedServer
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner(env={"COLUMNS": "100"}).invoke(app, list(arguments), catch_exceptions=False)
+
+
+def test_a_check_ends_with_what_is_left_to_do(portal: Portal) -> None:
+    portal("scope-surplus", "scope-surplus:tn.jpm.jobs:w")
+    command = "-m st_pipelines.cli.app check --environment production --select jpm.jobs --deep"
+    done = subprocess.run(
+        [sys.executable, *command.split()], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout.splitlines()
+    assert printed[-1] == "production: all is well, 1 to look at"
+    assert [line.partition(":")[0] for line in printed[:-1]] == [
+        "✅ settings", "✅ auth host", "✅ api host", "✅ clock", "✅ token", "✅ secrets",
+        "✅ access", "✅ scopes", "⚠  scopes", "✅ endpoints", "✅ warehouse", "✅ history",
+        "✅ time zone", "✅ definitions",
+    ]  # fmt: skip
+    assert "cs1.sandbox" not in done.stdout + done.stderr
+
+
+def test_a_failed_check_is_json_for_machines_and_exit_code_1(portal: Portal) -> None:
+    portal("scope-missing:tn.jpm.jobs:r")
+    done = run("check", "--environment", "production", "--select", "jpm.jobs", "--format", "json")
+    told = json.loads(done.stdout)
+    assert done.exit_code == 1
+    assert (told["environment"], told["well"]) == ("production", False)
+    [failed] = [finding for finding in told["findings"] if finding["status"] == "failed"]
+    assert (failed["step"], failed["code"], failed["items"]) == (
+        "scopes", "scopes-missing", ["tn.jpm.jobs:r"],
+    )  # fmt: skip
+    assert [f["step"] for f in told["findings"] if f["status"] == "skipped"] == []
+
+
+def test_a_check_of_no_table_is_a_mistake() -> None:
+    with pytest.raises(ValueError, match=r"did you mean jpm\.jobs"):
+        run("check", "--environment", "production", "--select", "jpm.jbos")
+
+
+def test_scopes_of_a_selection_are_those_of_lists_and_exports() -> None:
+    done = run("scopes", "--select", "jpm.jobs,jpm.job_history", "--format", "text")
+    assert done.stdout == "tn.jpm.jobhistory:r\ntn.jpm.jobs:r\n"
+
+
+def test_scopes_are_grouped_by_api_and_compared_with_the_token(portal: Portal) -> None:
+    portal("scope-missing:tn.jpm.jobs:r", "scope-surplus")
+    done = run(
+        "scopes", "--environment", "production", "--select", "jpm.jobs,settings.user_roles",
+        "--format", "json",
+    )  # fmt: skip
+    told = json.loads(done.stdout)
+    assert told["scopes"] == {
+        "jpm": {"tn.jpm.jobs:r": ["jpm.jobs"]},
+        "settings": {"tn.stt.userroles:r": ["settings.user_roles"]},
+    }
+    assert told["missing"] == ["tn.jpm.jobs:r"]
+    assert told["surplus"][0] == "tn.crm.customers:w", "what writes comes first"
+    assert "tn.stt.userroles:r" not in told["surplus"]
+
+
+def test_the_differences_are_told_with_those_that_write_first() -> None:
+    chosen = select(load_catalog(), ["jpm.jobs", "crm.leads"])
+    granted = ["tn.jpm.jobs:r", "tn.acc.invoices:r", "tn.crm.leads:w", "tn.odd"]
+    assert scopes.differences(scopes.compared(granted, chosen)) == [
+        "missing, tick: tn.crm.leads:r",
+        "not needed, and may change data, untick first: tn.crm.leads:w, tn.odd",
+        "not needed, untick: tn.acc.invoices:r",
+    ]
+    assert scopes.differences(scopes.compared(["tn.jpm.jobs:r", "tn.crm.leads:r"], chosen)) == [
+        "the token has these scopes and no others"
+    ]
+
+
+def test_a_table_of_scopes_marks_what_the_token_lacks(portal: Portal) -> None:
+    portal("scope-missing:tn.jpm.jobs:r")
+    done = run("scopes", "--environment", "production", "--select", "jpm.jobs,jpm.job_types")
+    assert "│ tn.jpm.jobtypes:r │ jpm │ ✅" in done.stdout
+    assert "│ tn.jpm.jobs:r     │ jpm │ missing │ jpm.jobs" in done.stdout
+    assert "missing, tick: tn.jpm.jobs:r\n" in done.stdout
+
+
+def test_scopes_of_an_opaque_token_are_unknown(server: ScriptedServer) -> None:
+    done = run("scopes", "--environment", "production", "--select", "jpm.jobs", "--format", "text")
+    assert (done.exit_code, done.stdout) == (0, "tn.jpm.jobs:r\n")
+    assert done.stderr == "the token does not tell its scopes\n"
+
+
+@pytest.mark.parametrize(
+    ("defect", "step"),
+    [("scope-not-accepted", "endpoints"), ("secret-rotated", "token"), ("wrong-tenant", "access")],
+)
+def test_a_failing_asset_says_what_the_check_says(portal: Portal, defect: str, step: str) -> None:
+    portal(defect)
+    [finding] = [f for f in found(deep=True) if f.status == "failed"]
+    assert finding.step == step
+    few = select(load_catalog(), ["crm.customers"])
+    definitions = build_definitions(
+        "production", catalog=type(load_catalog())({e.table: e for e in few})
+    )
+    result = definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+        partition_key="2026-03-01", raise_on_error=False
+    )
+    [failure] = [e for e in result.all_events if e.is_step_failure]
+    data = failure.step_failure_data.user_failure_data
+    assert data
+    assert data.description == f"{finding.text}. {finding.hint}"
+    assert data.metadata["finding"] == dg.TextMetadataValue(finding.code)
+    assert data.metadata["hint"] == dg.TextMetadataValue(finding.hint)
+
+
+def test_the_guide_lists_every_trouble_by_code_and_title() -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "setup.md").read_text(encoding="utf-8")
+    for code, (title, _) in TROUBLES.items():
+        assert f"`{code}`" in guide
+        shown = re.sub(r"\{(\w+)\}", lambda place: place[1].upper(), title)
+        assert shown in guide, code
+    package = Path(steps.__file__).parent
+    texts = [file.read_text() for file in package.glob("*.py")]
+    codes = {code for text in texts for code in re.findall(r'code="([\w-]+)"', text)}
+    assert len(codes) > 15
+    assert [code for code in sorted(codes) if f"`{code}`" not in guide] == []
+
+
+def test_show_lists_each_setting_with_its_source_and_no_secret(portal: Portal) -> None:
+    portal()
+    told = run("check", "--environment", "production", "--select", "jpm.jobs", "--show",
+               "--format", "json").stdout  # fmt: skip
+    settings = {one["name"].split(" ")[0]: one for one in json.loads(told)["settings"]}
+    assert settings["SERVICETITAN_CLIENT_ID"]["value"].startswith("cid.")
+    assert settings["SERVICETITAN_CLIENT_ID"]["source"] == "environment variable"
+    assert settings["SERVICETITAN_PAGE_SIZE"]["source"] == "default"
+    assert settings["SERVICETITAN_CLIENT_SECRET"]["value"] == "**********"
+    shown = run("check", "--environment", "production", "--select", "jpm.jobs", "--show").stdout
+    assert "SERVICETITAN_CLIENT_SECRET" in shown
+    assert "cs1.sandbox" not in told + shown
+
+
+def test_a_second_secret_in_use_and_a_quoted_value_are_told_once(
+    portal: Portal, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    portal()
+    monkeypatch.setenv("SERVICETITAN_CLIENT_SECRET_NEXT", os.environ["SERVICETITAN_CLIENT_SECRET"])
+    monkeypatch.setenv("SERVICETITAN_CLIENT_SECRET", "cs1.0a1b2c3d4e5f6g7h")
+    monkeypatch.setenv("SERVICETITAN_APP_KEY", f"'{os.environ['SERVICETITAN_APP_KEY']}'")
+    done = run("check", "--environment", "production", "--select", "jpm.jobs")
+    assert "quotes around its value" not in done.stderr + caplog.text
+    told = [line for line in done.stdout.splitlines() if "secrets:" in line]
+    assert done.exit_code == 0, done.stdout
+    assert any("SERVICETITAN_APP_KEY" in line and "quot" in line for line in told)
+    first = "SERVICETITAN_CLIENT_SECRET (environment variable)"
+    second = "SERVICETITAN_CLIENT_SECRET_NEXT (environment variable)"
+    assert (
+        f"⚠  secrets: ServiceTitan refuses {first} and accepts {second}: move the value of the "
+        "latter to the former, delete the old value there, and the old secret in the developer "
+        "portal if it is still listed"
+    ) in told
+
+
+@pytest.mark.parametrize(("accepted", "told"), [
+    (True, "⚠  secrets: ServiceTitan accepts both {first} and {second}: delete the old secret in "
+     "the developer portal, then move the value of the latter to the former"),
+    (False, "⚠  secrets: ServiceTitan accepts {first} and refuses {second} (invalid_client): keep "
+     "the first in the developer portal, and generate the second anew or remove it"),
+])  # fmt: skip
+def test_a_second_secret_is_tried_before_the_first_is_deleted(
+    portal: Portal, monkeypatch: pytest.MonkeyPatch, accepted: bool, told: str
+) -> None:
+    portal()
+    good = os.environ["SERVICETITAN_CLIENT_SECRET"]
+    monkeypatch.setenv("SERVICETITAN_CLIENT_SECRET_NEXT", good if accepted else "cs1.refused0")
+    assert troubles() == [
+        told.format(
+            first="SERVICETITAN_CLIENT_SECRET (environment variable)",
+            second="SERVICETITAN_CLIENT_SECRET_NEXT (environment variable)",
+        )
+    ]
+
+
+def test_without_a_selection_the_environment_s_own_is_checked(
+    portal: Portal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    portal("scope-missing:tn.jpm.jobs:r")
+    monkeypatch.setenv("SERVICETITAN_SELECT", "crm.customers")
+    assert run("check", "--environment", "production").exit_code == 0
+    monkeypatch.setenv("SERVICETITAN_SELECT", "crm.customers,jpm.jobs")
+    assert run("check", "--environment", "production").exit_code == 1

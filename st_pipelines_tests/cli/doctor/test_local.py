@@ -1,0 +1,309 @@
+"""What may be wrong on this machine: settings, warehouse, time zone, definitions."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from st_pipelines.catalog.registry import load_catalog
+from st_pipelines.catalog.selection import select
+from st_pipelines.cli.doctor import local
+from st_pipelines.cli.doctor.plausibility import doubts
+from st_pipelines.cli.doctor.report import line_of
+from st_pipelines.cli.doctor.subject import Subject
+from st_pipelines.sync.explain import Finding
+from st_pipelines.sync.session import command_job
+from st_pipelines.sync.sync import extract_load
+from st_pipelines.warehouse.store.write_queue import Deadline, turn
+from st_pipelines.windows import Days
+from st_pipelines_tests.cli.doctor.check_runner import found, troubles
+from st_pipelines_tests.cli.doctor.conftest import Portal
+from st_pipelines_tests.servicetitan.fake_server import ScriptedServer
+
+GOOD = {
+    "CLIENT_ID": "cid.abcdef",
+    "CLIENT_SECRET": "cs1.abcdef",
+    "APP_KEY": "ak1.abcdef",
+    "TENANT_ID": "4711",
+    "TIMEZONE": "America/Denver",
+}
+
+
+def subject() -> Subject:
+    return Subject(environment="production", endpoints=select(load_catalog(), ["jpm.jobs"]))
+
+
+def settings_lines(monkeypatch: pytest.MonkeyPatch, **changes: str) -> list[str]:
+    """The lines of the settings alone: nothing is sent anywhere."""
+    for name, value in (GOOD | changes).items():
+        monkeypatch.setenv(f"SERVICETITAN_{name}", value)
+    return lines(list(local.look_at_settings(subject())))
+
+
+def lines(findings: list[Finding]) -> list[str]:
+    return [line_of(finding) for finding in findings]
+
+
+def test_settings_that_are_not_there() -> None:
+    assert troubles() == [
+        "❌ settings: production is not configured: set SERVICETITAN_CLIENT_ID, "
+        "SERVICETITAN_CLIENT_SECRET, SERVICETITAN_APP_KEY, SERVICETITAN_TENANT_ID in the "
+        "environment or in .env. Where there is no .env yet, st-pipelines init asks for them and "
+        "writes it."
+    ]
+
+
+def test_a_misspelt_setting(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVICETITAN_TIMEZON", "UTC")
+    assert troubles() == [
+        "❌ settings: unknown setting SERVICETITAN_TIMEZON: did you mean SERVICETITAN_TIMEZONE?"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        (
+            {"CLIENT_ID": "your-client-id"},
+            "❌ settings: SERVICETITAN_CLIENT_ID still holds a placeholder. Put the client id in "
+            "its place.",
+        ),
+        (
+            {"APP_KEY": "ak1.xxxxxxx"},
+            "❌ settings: SERVICETITAN_APP_KEY still holds a placeholder. Put the app key in its "
+            "place.",
+        ),
+        (
+            {"CLIENT_ID": "cs2.abcdef", "CLIENT_SECRET": "cs2.abcdef"},
+            "❌ settings: SERVICETITAN_CLIENT_ID holds what looks like the client secret. Put the "
+            "client id there: it begins with cid.",
+        ),
+        (
+            {"CLIENT_SECRET": "cs1.abc def"},
+            "❌ settings: SERVICETITAN_CLIENT_SECRET has white space in it. Copy the client secret "
+            "anew from where it is shown. A line break may have come along.",
+        ),
+        (
+            {"API_URL": "https://api-integration.servicetitan.io"},
+            "❌ settings: SERVICETITAN_API_URL is the host of integration. Remove it: production "
+            "has its own, which needs no setting.",
+        ),
+        (
+            {"TENANT_ID": "cs1.abcdef"},
+            "❌ settings: SERVICETITAN_TENANT_ID: it is no tenant id, which is a number "
+            "without quotes",
+        ),
+    ],
+)
+def test_a_value_that_cannot_be_right(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], line: str
+) -> None:
+    for name, value in (GOOD | changes).items():
+        monkeypatch.setenv(f"SERVICETITAN_{name}", value)
+    assert troubles()[0] == line
+    assert [f.step for f in found() if f.status == "skipped"][:2] == ["auth host", "api host"]
+
+
+def test_a_value_of_another_form_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings_lines(monkeypatch, APP_KEY="abcdef") == [
+        "⚠  settings: SERVICETITAN_APP_KEY does not begin with ak1., as such a key does. If the "
+        "token or the first call is refused, look at it first.",
+        "✅ settings: complete, for tenant 4711 at api.servicetitan.io",
+    ]
+
+
+def test_both_environments_with_the_same_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CLIENT_ID", "CLIENT_SECRET", "APP_KEY"):
+        monkeypatch.setenv(f"SERVICETITAN_INTEGRATION_{name}", GOOD[name])
+    assert settings_lines(monkeypatch)[0] == (
+        "⚠  settings: integration has the same client id and client secret. Each environment and "
+        "tenant has its own; only the app key is the same."
+    )
+
+
+def test_quotes_that_came_along() -> None:
+    """Docker's env files pass them on; the settings may take them away, `init` does."""
+    [doubt] = doubts({"client_secret": '"cs1.abcdef"'})
+    assert (doubt.code, doubt.text, doubt.hint) == (
+        "quotes",
+        "begins or ends with a quote",
+        "Leave the quotes away: env files of Docker and systemd pass them on.",
+    )
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["<client id>", "your-client-id", "xxx", "cid.xxx", "cid.", "CHANGE_ME", "...", "${ID}"],
+)
+def test_placeholders_are_known(value: str) -> None:
+    [doubt] = doubts({"client_id": value})
+    assert (doubt.code, doubt.sure) == ("placeholder", True)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"client_id": "cid.7hk2thexxx", "client_secret": "cs12.your", "app_key": "ak1.q"},
+        {"tenant_id": "1000000001"},
+    ],
+)
+def test_real_values_are_not_doubted(values: dict[str, str]) -> None:
+    assert list(doubts(values)) == []
+
+
+def test_other_settings_are_looked_at_too(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ST_HISTORY", "jpm.jbos")
+    assert troubles() == [
+        "❌ settings: ST_HISTORY: no table 'jpm.jbos': did you mean jpm.jobs or "
+        "jpm.job_types or jpm.job_notes?"
+    ]
+
+
+def test_settings_of_the_warehouse_are_told_with_it(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ST_PUBLISH_SECONDS", "often")
+    assert troubles()[-1] == (
+        "❌ warehouse: ST_PUBLISH_SECONDS: 'often' is no number of seconds: give one such as 300, "
+        "or 0 to publish no read copy"
+    )
+
+
+@pytest.mark.parametrize("zone", [None, "UTC"])
+def test_a_time_zone_that_is_not_set(
+    portal: Portal, monkeypatch: pytest.MonkeyPatch, zone: str | None
+) -> None:
+    portal()
+    if zone is None:
+        monkeypatch.delenv("SERVICETITAN_TIMEZONE")
+    else:
+        monkeypatch.setenv("SERVICETITAN_TIMEZONE", zone)
+    assert troubles() == [
+        "⚠  time zone: SERVICETITAN_TIMEZONE is not set or is UTC, so that days begin at midnight "
+        "in Greenwich. Set your company's, such as America/New_York, before the first load: it "
+        "decides to which day a record belongs."
+    ]
+
+
+@pytest.fixture
+def warehouse(tmp_path: Path) -> Path:
+    file = tmp_path / "data" / "production.duckdb"
+    file.parent.mkdir()
+    duckdb.connect(str(file)).close()
+    return file
+
+
+def warehouse_lines(**options: int) -> list[str]:
+    return lines(list(local.look_at_warehouse(subject(), **options)))
+
+
+def test_a_warehouse_that_is_free(warehouse: Path) -> None:
+    [line] = warehouse_lines()
+    assert line.startswith("✅ warehouse: data/production.duckdb: 0.0 GB, can be written; ")
+
+
+def test_tables_that_hold_a_few_days_only_are_named(portal: Portal) -> None:
+    portal()
+    tables = ["crm.customers", "jpm.jobs", "settings.user_roles", "marketing_ads.performance*"]
+    said = [line_of(f) for f in found(selection=tables) if f.step == "history"]
+    assert said == ["✅ history: nothing is loaded yet: st-pipelines load --environment production"]
+    days = Days(first=date(2026, 3, 9), last=date(2026, 3, 10), timezone="UTC")
+    with command_job("production", "test") as job:
+        extract_load(job, load_catalog()["jpm.jobs"], days)
+        assert [line for line in troubles(selection=tables) if "history" in line] == [
+            "⚠  history: 2 of 2 tables not loaded from the beginning (crm.customers, jpm.jobs). "
+            "They hold the days that were loaded, joins come back short: "
+            "st-pipelines load --environment production."
+        ]
+        for table in ("jpm.jobs", "crm.customers"):
+            extract_load(job, load_catalog()[table], dataclasses.replace(days, open_start=True))
+    said = [line_of(f) for f in found(selection=tables) if f.step == "history"]
+    assert said == ["✅ history: 2 tables loaded from the beginning"]
+
+
+def test_a_warehouse_of_another_environment(
+    portal: Portal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    portal(prefix="SERVICETITAN_INTEGRATION_")
+    with command_job("integration", "test") as job:
+        extract_load(job, load_catalog()["settings.user_roles"], None)
+    Path("data/integration.duckdb").rename("data/production.duckdb")
+    portal()
+    [line] = [line for line in troubles() if "history" in line]
+    assert line.startswith("❌ history: this warehouse holds the tables of integration")
+
+
+def test_looking_makes_no_warehouse() -> None:
+    [line] = warehouse_lines()
+    assert "does not exist yet, a load makes it" in line
+    assert not Path("data/production.duckdb").exists()
+
+
+def test_a_warehouse_that_another_program_holds(warehouse: Path) -> None:
+    script = f"import duckdb; c = duckdb.connect({str(warehouse)!r}); print('held'); input()"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout
+        assert holder.stdout.readline() == "held\n"
+        [line] = [t for t in troubles() if "warehouse" in t]
+    finally:
+        holder.communicate("\n", timeout=30)
+    program = Path(sys.executable).resolve()
+    assert line == (
+        f"❌ warehouse: data/production.duckdb is held by process {holder.pid} "
+        f"({program}): close it there (a DuckDB shell or notebook keeps the file to itself), or "
+        "wait for its load"
+    )
+
+
+def test_a_warehouse_that_a_load_is_writing_is_a_warning(warehouse: Path) -> None:
+    with turn(Path("data/production.duckdb"), Deadline(0), "jpm.jobs, run 1a2b"):
+        [line] = warehouse_lines()
+    assert line.startswith("⚠  warehouse: data/production.duckdb is held by process ")
+    assert line.endswith(": jpm.jobs, run 1a2b): wait for its load")
+
+
+def test_a_warehouse_in_a_place_that_is_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "notes").write_text("text")
+    monkeypatch.setenv("ST_WAREHOUSE_DIR", "notes")
+    assert [t for t in troubles() if "warehouse" in t] == [
+        "❌ warehouse: notes/production.duckdb: its folder cannot be made (File exists): "
+        "set ST_WAREHOUSE_DIR to a folder that you can write"
+    ]
+
+
+def test_a_disk_that_is_nearly_full(warehouse: Path) -> None:
+    [line] = warehouse_lines(room=10**18)
+    assert line.startswith("⚠  warehouse: data/production.duckdb: ")
+    assert line.endswith(
+        " GB are free on its disk. A load needs room for what it stages, a read copy as much as "
+        "the warehouse has: make room, or set ST_WAREHOUSE_DIR to another disk."
+    )
+
+
+def test_definitions_that_dagster_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert lines(list(local.load_definitions(subject()))) == [
+        "✅ definitions: Dagster loads 137 assets: production is ready for dagster dev"
+    ]
+
+
+def test_definitions_that_dagster_cannot_load() -> None:
+    looking = subject()
+    Path("st_catalog.json").write_text("[]")
+    [line] = lines(list(local.load_definitions(looking)))
+    assert line == (
+        f"❌ definitions: Dagster cannot load them: {Path('st_catalog.json').absolute()}: expected "
+        "an object of tables, {'jpm.jobs': {...}}"
+    )

@@ -1,0 +1,402 @@
+"""What may be wrong between here and ServiceTitan: each by itself, each line whole."""
+
+from __future__ import annotations
+
+import datetime
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from requests import Response
+from requests.adapters import HTTPAdapter
+
+from st_pipelines.cli.doctor.report import line_of
+from st_pipelines.cli.doctor.steps import check
+from st_pipelines.cli.doctor.subject import Subject
+from st_pipelines.servicetitan.errors.errors import Unreachable
+from st_pipelines.servicetitan.http.retry import NO_WAIT
+from st_pipelines.servicetitan.http.transport import Asked, Unsigned, new_session, send
+from st_pipelines.sync.explain import diagnosed
+from st_pipelines_tests.cli.doctor.check_runner import CUSTOMERS, QUICK, found, troubles
+from st_pipelines_tests.cli.doctor.conftest import Portal
+from st_pipelines_tests.servicetitan.fake_server import Canned, ScriptedServer
+
+Server = Callable[..., str]
+
+
+class _Plain(BaseHTTPRequestHandler):
+    """Answers everything with `status`, without a Date; CONNECT too."""
+
+    status = 200
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self.send_response_only(self.status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_CONNECT = do_POST = do_GET
+
+
+@pytest.fixture
+def serve() -> Iterator[Server]:
+    """Starts a server that answers with a status, over TLS if it is given a context."""
+    running: list[ThreadingHTTPServer] = []
+
+    def start(status: int = 200, tls: ssl.SSLContext | None = None) -> str:
+        server = ThreadingHTTPServer(("127.0.0.1", 0), type("H", (_Plain,), {"status": status}))
+        server.daemon_threads = True
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        server.handle_error = lambda request, client_address: None  # a client that hangs up
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        running.append(server)
+        return f"127.0.0.1:{server.server_address[1]}"
+
+    yield start
+    for server in running:
+        server.shutdown()
+        server.server_close()
+
+
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+def issued(name: str = "127.0.0.1", *, root: bool = False, **options: object) -> ssl.SSLContext:
+    """A server's certificate of a new authority."""
+    return _context(trustme.CA(), name, root=root, **options)
+
+
+def _context(
+    authority: trustme.CA, name: str = "127.0.0.1", *, root: bool = False, **options: object
+) -> ssl.SSLContext:
+    certificate = authority.issue_cert(name, **options)  # pyright: ignore[reportArgumentType]
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    chain = [*certificate.cert_chain_pems, *([authority.cert_pem] if root else [])]
+    pem = b"".join(blob.bytes() for blob in (certificate.private_key_pem, *chain))
+    with trustme.Blob(pem).tempfile() as file:
+        context.load_cert_chain(file)
+    return context
+
+
+def signed_by_itself(folder: Path) -> ssl.SSLContext:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    pem, file = serialization.Encoding.PEM, folder / "own.pem"
+    file.write_bytes(
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        + certificate.public_bytes(pem)
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    return context
+
+
+def lines_of_api_host(host: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setenv("SERVICETITAN_API_URL", f"https://{host}")
+    return troubles()
+
+
+def test_a_host_that_does_not_exist(portal: Portal, monkeypatch: pytest.MonkeyPatch) -> None:
+    portal()
+    assert lines_of_api_host("name.invalid", monkeypatch) == [
+        "❌ api host: the name name.invalid does not resolve (GET https://name.invalid/). Check "
+        "its spelling in the settings API_URL and AUTH_URL, and the DNS of this machine; in a "
+        "network where only the proxy resolves names, set HTTPS_PROXY."
+    ]
+
+
+def test_the_auth_host_is_looked_at_by_itself(
+    portal: Portal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    portal()
+    monkeypatch.setenv("SERVICETITAN_AUTH_URL", "https://name.invalid")
+    [line] = troubles()
+    assert line.startswith("❌ auth host: the name name.invalid does not resolve")
+    assert [f.step for f in found() if f.status == "skipped"] == [
+        "clock", "token", "secrets", "access", "scopes",
+    ]  # fmt: skip
+
+
+def test_a_closed_port(portal: Portal, monkeypatch: pytest.MonkeyPatch) -> None:
+    portal()
+    host = f"127.0.0.1:{closed_port()}"
+    assert lines_of_api_host(host, monkeypatch) == [
+        f"❌ api host: {host} refuses the connection (GET https://{host}/). Nothing listens there, "
+        "or a firewall turns it away: check the host in the settings API_URL and AUTH_URL, and let "
+        "port 443 through."
+    ]
+
+
+def test_a_certificate_that_is_signed_by_itself(
+    portal: Portal, serve: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    portal()
+    host = serve(tls=signed_by_itself(tmp_path))
+    assert lines_of_api_host(host, monkeypatch) == [
+        f"❌ api host: the certificate of {host} is signed by itself (GET https://{host}/). Not "
+        "ServiceTitan answers but something in its place, such as an intercepting proxy, a virus "
+        "scanner or another server: have the host exempted, or set REQUESTS_CA_BUNDLE to a file "
+        "with that certificate if you trust it."
+    ]
+
+
+@pytest.mark.parametrize("root", [False, True])
+def test_a_certificate_of_an_intercepting_proxy(
+    portal: Portal, serve: Server, monkeypatch: pytest.MonkeyPatch, root: bool
+) -> None:
+    portal()
+    host = serve(tls=issued(root=root))
+    assert lines_of_api_host(host, monkeypatch) == [
+        f"❌ api host: the certificate of {host} is from an authority that is not known here (GET "
+        f"https://{host}/). Mostly an intercepting proxy of your company: set REQUESTS_CA_BUNDLE "
+        "to a file with its authority's certificate, or have the host exempted."
+    ]
+
+
+def trusted(monkeypatch: pytest.MonkeyPatch, folder: Path) -> trustme.CA:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(folder / "ca.pem"))
+    return authority
+
+
+def test_an_authority_of_ones_own_is_accepted(
+    portal: Portal, serve: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    portal()
+    host = serve(tls=_context(trusted(monkeypatch, tmp_path)))
+    monkeypatch.setenv("SERVICETITAN_API_URL", f"https://{host}")
+    [finding] = [finding for finding in found() if finding.step == "api host"]
+    assert line_of(finding) == f"✅ api host: {host} answers"
+
+
+def test_a_certificate_for_another_name(
+    portal: Portal, serve: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    portal()
+    host = serve(tls=_context(trusted(monkeypatch, tmp_path), "other.test"))
+    assert lines_of_api_host(host, monkeypatch) == [
+        f"❌ api host: the certificate of {host} is made out to another name (GET "
+        f"https://{host}/). Check the host in the settings API_URL and AUTH_URL; a sign-in page of "
+        "the network may also answer in its place."
+    ]
+
+
+def test_a_certificate_that_has_expired(
+    portal: Portal, serve: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    portal()
+    old = datetime.datetime(2001, 1, 1, tzinfo=datetime.timezone.utc)
+    ended = old + datetime.timedelta(days=1)
+    host = serve(tls=_context(trusted(monkeypatch, tmp_path), not_before=old, not_after=ended))
+    assert lines_of_api_host(host, monkeypatch) == [
+        f"❌ api host: the certificate of {host} has expired or is not valid yet (GET "
+        f"https://{host}/). Look at the clock of this machine first; if it is right, whoever runs "
+        f"{host} has to renew the certificate."
+    ]
+
+
+def test_a_host_that_speaks_no_tls(
+    portal: Portal, serve: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    portal()
+    host = serve()
+    assert lines_of_api_host(host, monkeypatch) == [
+        f"❌ api host: no TLS with {host} (GET https://{host}/). What listens there speaks none, "
+        "or in no version that is accepted here: check scheme and port in the settings API_URL and "
+        "AUTH_URL, and proxies that break TLS up."
+    ]
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_a_file_of_authorities_that_is_none(
+    portal: Portal, serve: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    content: str | None,
+) -> None:  # fmt: skip
+    portal()
+    if content:
+        (tmp_path / "own.pem").write_text(content)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "own.pem"))
+    host = serve(tls=issued())
+    assert lines_of_api_host(host, monkeypatch) == [
+        f"❌ api host: the file with certificate authorities cannot be used (GET https://{host}/). "
+        "Check REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE: each names a file of certificates in PEM "
+        "form, or is not set."
+    ]
+
+
+def test_an_app_key_that_no_header_can_hold(
+    portal: Portal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox = portal()
+    monkeypatch.setenv("SERVICETITAN_APP_KEY", "ak1.a\N{EN DASH}b")
+    customers = CUSTOMERS.format(tenant=sandbox.tenant_id)
+    assert troubles(selection=["crm.customers"]) == [
+        f"❌ access: the request could not be made (GET {sandbox.url}{customers}). Candidates: a "
+        "line break or an odd character in the app key, copied along with it; the host in the "
+        "settings API_URL and AUTH_URL; or the address of the proxy in HTTPS_PROXY and HTTP_PROXY, "
+        "which is http://proxy:port."
+    ]
+
+
+class _NoRequests(HTTPAdapter):
+    def send(self, *args: object, **more: object) -> Response:
+        raise OSError(24, "Too many open files")
+
+
+def test_a_request_that_fails_for_another_reason(portal: Portal) -> None:
+    sandbox = portal()
+    subject = Subject(environment="production", endpoints=[], policy=NO_WAIT)
+    subject.session.mount("http://", _NoRequests())
+    lines = [line_of(finding) for finding in check(subject, QUICK) if finding.status == "failed"]
+    host = sandbox.url.removeprefix("http://")
+    assert lines == [
+        f"❌ {step}: the request to {host} fails (GET {sandbox.url}/). Check proxy, firewall and "
+        "the host: the settings API_URL and AUTH_URL of this environment."
+        for step in ("auth host", "api host")
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5"])
+def test_a_proxy_that_cannot_be_reached(
+    portal: Portal, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    portal()
+    monkeypatch.setenv("HTTPS_PROXY", f"{scheme}://127.0.0.1:{closed_port()}")
+    assert lines_of_api_host("name.invalid", monkeypatch) == [
+        "❌ api host: the proxy cannot be reached (GET https://name.invalid/). Check HTTPS_PROXY "
+        "and HTTP_PROXY; hosts that need no proxy belong in NO_PROXY."
+    ]
+
+
+@pytest.mark.parametrize(("status", "told"), [
+    (407, "the proxy asks for a user and password (GET https://name.invalid/). Put them into "
+     "HTTPS_PROXY, as http://user:password@proxy:port, or have this machine let through without."),
+    (403, "the proxy does not let name.invalid through (GET https://name.invalid/). Have the host "
+     "allowed there: docs/setup.md lists all hosts."),
+])  # fmt: skip
+def test_a_proxy_that_refuses(
+    portal: Portal, serve: Server, monkeypatch: pytest.MonkeyPatch, status: int, told: str
+) -> None:
+    portal()
+    monkeypatch.setenv("HTTPS_PROXY", f"http://{serve(status)}")
+    assert lines_of_api_host("name.invalid", monkeypatch) == [f"❌ api host: {told}"]
+
+
+def test_a_proxy_that_refuses_a_request_without_tls(
+    portal: Portal, serve: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox = portal()
+    monkeypatch.setenv("HTTP_PROXY", f"http://{serve(407)}")
+    told = "Put them into HTTPS_PROXY, as http://user:password@proxy:port, or have this machine"
+    assert troubles() == [
+        f"❌ {step}: the proxy asks for a user and password (GET {sandbox.url}/). {told} let "
+        "through without."
+        for step in ("auth host", "api host")
+    ]
+
+
+def test_a_proxy_is_named_without_its_password(
+    portal: Portal, serve: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox, proxy = portal(), serve()
+    monkeypatch.setenv("HTTP_PROXY", f"http://user:hidden@{proxy}")
+    host = sandbox.url.removeprefix("http://")
+    assert line_of(found()[1]) == f"✅ auth host: {host} answers, through the proxy {proxy}"
+
+
+def test_a_host_that_needs_no_proxy_is_asked_without(
+    portal: Portal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    portal()
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{closed_port()}")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    assert troubles() == []
+
+
+@pytest.mark.parametrize(("seconds", "told"), [
+    (600, "❌ clock: this machine's clock is 10 min behind"),
+    (-600, "❌ clock: this machine's clock is 10 min ahead of"),
+])  # fmt: skip
+def test_a_clock_that_is_wrong(portal: Portal, seconds: int, told: str) -> None:
+    portal(f"wrong-clock:{seconds}")
+    assert troubles() == [
+        f"{told} the clock of ServiceTitan's hosts. Set it by NTP: it decides where today's window "
+        "ends, and whether certificates are valid."
+    ]
+
+
+def test_a_clock_that_is_a_little_wrong_is_a_warning(portal: Portal) -> None:
+    portal("wrong-clock:90")
+    [line] = troubles()
+    assert line.startswith("⚠  clock: this machine's clock is ")
+    assert " s behind the clock of ServiceTitan's hosts. Set it by NTP" in line
+
+
+def test_hosts_that_do_not_tell_the_time(
+    server: ScriptedServer, serve: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SERVICETITAN_AUTH_URL", f"http://{serve()}")
+    monkeypatch.setenv("SERVICETITAN_API_URL", f"http://{serve()}")
+    assert troubles()[0] == (
+        "⚠  clock: no host tells the time. See for yourself that this clock is right."
+    )
+
+
+@pytest.mark.parametrize(("fault", "told"), [
+    ("hang", "{host} does not answer in time (GET {url}/). It is overloaded, or something in "
+     "between holds the request back: run it again later, and look at proxy and firewall if it "
+     "stays."),
+    ("reset", "the connection to {host} breaks off (GET {url}/). A proxy or firewall may end it: "
+     "run it again, and look at those if it stays."),
+])  # fmt: skip
+def test_a_host_that_gives_no_answer(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, fault: str, told: str
+) -> None:
+    monkeypatch.setattr("st_pipelines.cli.doctor.network.CONNECTING", 0.2)
+    server.canned.append(Canned(fault=fault))
+    host = server.url.removeprefix("http://")
+    assert troubles() == ["❌ auth host: " + told.format(host=host, url=server.url)]
+
+
+def test_a_firewall_that_drops_the_connection() -> None:
+    """A listener whose queue is full answers no more than a firewall that drops packets."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        host = f"127.0.0.1:{full.getsockname()[1]}"
+        waiting = [socket.socket() for _ in range(4)]
+        for one in waiting:
+            one.setblocking(False)
+            one.connect_ex(full.getsockname())
+        asked = Asked(method="GET", url=f"http://{host}/")
+        with pytest.raises(Unreachable) as caught:
+            send(new_session(), asked, auth=Unsigned(), timeout=0.2)
+        for one in waiting:
+            one.close()
+    assert diagnosed(caught.value).line == (
+        f"no connection to {host} (GET http://{host}/). A firewall drops it, or this network needs "
+        "a proxy: let port 443 through, or set HTTPS_PROXY."
+    )

@@ -1,0 +1,323 @@
+"""What is wrong in the portal, with the app or the credentials: each by itself, each line whole."""
+
+from __future__ import annotations
+
+import pytest
+
+from st_pipelines.cli.doctor.report import line_of
+from st_pipelines.sandbox.access import Credentials
+from st_pipelines.sandbox.portal import read_defects
+from st_pipelines.sandbox.server import Sandbox
+from st_pipelines_tests.cli.doctor.check_runner import ACCEPTS, CUSTOMERS, found, troubles
+from st_pipelines_tests.cli.doctor.conftest import Portal
+from st_pipelines_tests.conftest import NOW
+from st_pipelines_tests.servicetitan.fake_server import Canned, ScriptedServer
+
+WHERE = "{url}/crm/v2/tenant/{tenant}/customers"
+REFUSED = (
+    "ServiceTitan does not say which. Check both for typing errors; a secret that was rotated or "
+    "deleted no longer works; and the pair must be that of the environment 'production', for each "
+    "environment and tenant has its own."
+)
+
+
+def test_a_good_set_up_is_all_green(portal: Portal) -> None:
+    url = portal().url.removeprefix("http://")
+    assert [line_of(finding) for finding in found(deep=True)][:-3] == [
+        f"✅ settings: complete, for tenant 1000000001 at {url}",
+        f"✅ auth host: {url} answers",
+        f"✅ api host: {url} answers",
+        "✅ clock: right to within half a minute",
+        "✅ token: issued for 900 s, for tenant 1000000001, with 107 scopes",
+        "✅ secrets: nothing to mend",
+        "✅ access: tenant 1000000001 and the app key are accepted (crm.customers can be read)",
+        "✅ scopes: the token has all 3 of the selection",
+        "✅ endpoints: each of 3 can be read",
+    ]
+    assert line_of(found()[-1]) == "✅ time zone: America/New_York"
+
+
+def test_a_scope_that_is_not_ticked(portal: Portal) -> None:
+    portal("scope-missing:tn.jpm.jobs:r")
+    assert troubles() == [
+        "❌ scopes: the token lacks 1 of the 3 scopes of the selection: tn.jpm.jobs:r. Tick them "
+        f"in the app (developer portal); the new version of the app acts when {ACCEPTS}. Or name "
+        "what you load with --select."
+    ]
+    assert troubles(selection=["crm.customers"]) == []
+
+
+def test_asking_each_endpoint_leaves_out_what_the_token_lacks(portal: Portal) -> None:
+    sandbox = portal("scope-missing:tn.jpm.jobs:r")
+    assert len(troubles(deep=True)) == 1
+    assert not [seen for seen in sandbox.seen if seen.path.endswith("/jobs")]
+
+
+def test_a_scope_that_may_change_data(portal: Portal) -> None:
+    portal("scope-surplus")
+    assert troubles() == [
+        "⚠  scopes: the token may also change data: tn.crm.customers:w. Nothing here writes to "
+        "ServiceTitan: untick them in the app."
+    ]
+
+
+def test_a_scope_whose_version_of_the_app_is_not_accepted(portal: Portal) -> None:
+    sandbox = portal("scope-not-accepted:tn.crm.customers:r")
+    where = WHERE.format(url=sandbox.url, tenant="1000000001")
+    assert troubles(deep=True) == [
+        f"❌ endpoints: refused although the token has the scope tn.crm.customers:r (GET {where} "
+        "answered 403: an empty body). Candidates: the app's current version waits until "
+        f"{ACCEPTS}; the tenant has disconnected the app; or the tenant does not have this part of "
+        "ServiceTitan."
+    ]
+
+
+def test_scopes_of_an_opaque_token_are_found_by_asking(portal: Portal) -> None:
+    sandbox = portal("opaque-token")
+    assert troubles() == [
+        "⚠  scopes: unknown, for the token does not tell them. --deep asks each endpoint."
+    ]
+    assert line_of(found()[4]) == "✅ token: issued for 900 s; it tells neither tenant nor scopes"
+    del sandbox
+    portal("opaque-token", "scope-missing:tn.jpm.jobs:r", "scope-missing:tn.crm.customers:r")
+    assert troubles(deep=True)[1:] == [
+        "❌ endpoints: 2 of 3 are refused; their scopes are tn.crm.customers:r, tn.jpm.jobs:r. "
+        "Tick them in the app (developer portal) if they are not; the app's current version acts "
+        f"when {ACCEPTS}. What the tenant does not have in ServiceTitan may be refused too."
+    ]
+
+
+def test_a_scope_that_an_opaque_token_seems_to_lack(portal: Portal) -> None:
+    sandbox = portal("opaque-token", "scope-missing:tn.crm.customers:r")
+    where = WHERE.format(url=sandbox.url, tenant="1000000001")
+    assert troubles(deep=True)[1:] == [
+        f"❌ endpoints: permission denied (GET {where} answered 403: an empty body). Tick the "
+        "scope tn.crm.customers:r in the app (developer portal); the new version of the app acts "
+        f"when {ACCEPTS}. If every endpoint answers so, the tenant has not connected the app at "
+        "all."
+    ]
+
+
+@pytest.mark.parametrize("more", [(), ("opaque-token",)])
+def test_an_app_that_the_tenant_has_not_connected(portal: Portal, more: tuple[str, ...]) -> None:
+    sandbox = portal("app-not-connected", *more)
+    where = WHERE.format(url=sandbox.url, tenant="1000000001")
+    assert troubles()[0] == (
+        f"❌ access: every endpoint that was asked is refused (GET {where} answered 403: an empty "
+        "body). Most likely the tenant has not connected the app: in ServiceTitan, under Settings "
+        "> Integrations > API Application Access, its admin connects it or accepts its current "
+        "version; if it is not listed there, add the tenant id to the app in the developer portal. "
+        "Else the app key is another app's."
+    )
+
+
+def test_an_app_that_is_not_found(portal: Portal) -> None:
+    sandbox = portal("app-unknown")
+    assert troubles() == [
+        f"❌ token: ServiceTitan does not find the application (POST {sandbox.url}/connect/token "
+        "answered 400: Application not found). Candidates: the app key or client id is of another "
+        "app or environment, the app was deleted, or this tenant is not in the app's list of "
+        "tenants; compare all of them with the developer portal."
+    ]
+
+
+def test_an_app_that_gets_no_token(portal: Portal) -> None:
+    sandbox = portal("no-grant")
+    assert troubles() == [
+        f"❌ token: ServiceTitan knows the client but issues no token (POST {sandbox.url}"
+        "/connect/token answered 400: unauthorized_client). Candidates: the tenant has not "
+        "connected the app or has disconnected it, or the app has no scopes: compare them with the "
+        f"developer portal, and see that {ACCEPTS}."
+    ]
+
+
+def test_a_tenant_id_of_another_tenant(portal: Portal) -> None:
+    sandbox = portal("wrong-tenant")
+    where = WHERE.format(url=sandbox.url, tenant="1000009999")
+    assert troubles() == [
+        f"❌ access: the token is for another tenant than 1000009999 (GET {where} answered 404: "
+        "Unable to match incoming request to an operation). It was issued for tenant 1000000001: "
+        "correct TENANT_ID, or take the client id and secret that were issued for tenant "
+        "1000009999."
+    ]
+
+
+def test_a_tenant_id_of_another_tenant_that_the_token_does_not_tell(portal: Portal) -> None:
+    sandbox = portal("wrong-tenant", "opaque-token")
+    where = WHERE.format(url=sandbox.url, tenant="1000009999")
+    assert troubles()[0] == (
+        f"❌ access: ServiceTitan does not know the path (GET {where} answered 404: Unable to "
+        "match incoming request to an operation). On a collection a 404 is a wrong path, tenant id "
+        "or app key, never 'no rows'. Candidates: TENANT_ID, APP_KEY, the host in API_URL."
+    )
+
+
+def test_an_app_key_that_is_named_as_the_cause(portal: Portal) -> None:
+    sandbox = portal("wrong-app-key")
+    where = WHERE.format(url=sandbox.url, tenant="1000000001")
+    assert troubles() == [
+        f"❌ access: the app key is refused (GET {where} answered 401: Invalid application key). "
+        "Copy it from the app's page in the developer portal: it begins with ak1. and is the same "
+        "in every environment."
+    ]
+
+
+def test_an_app_key_that_gives_a_404(portal: Portal) -> None:
+    sandbox = portal("wrong-app-key:404")
+    where = WHERE.format(url=sandbox.url, tenant="1000000001")
+    assert troubles() == [
+        f"❌ access: ServiceTitan does not know the path (GET {where} answered 404: Unable to "
+        "match incoming request to an operation). On a collection a 404 is a wrong path, tenant id "
+        "or app key, never 'no rows'. The token names this tenant, so look at the app key first. "
+        "Candidates: APP_KEY, or the host in API_URL."
+    ]
+
+
+def test_an_app_key_that_gives_a_403_is_a_candidate(portal: Portal) -> None:
+    portal("wrong-app-key:403")
+    [line] = troubles()
+    assert line.endswith("Else the app key is another app's.")
+
+
+def test_a_secret_that_was_rotated(portal: Portal, monkeypatch: pytest.MonkeyPatch) -> None:
+    sandbox = portal("secret-rotated")
+    assert troubles() == [
+        f"❌ token: the client id or the client secret is refused (POST "
+        f"{sandbox.url}/connect/token answered 400: invalid_client). {REFUSED}"
+    ]
+    monkeypatch.setenv("SERVICETITAN_CLIENT_SECRET", "cs2.sandbox.1000000001")
+    assert troubles() == []
+
+
+def test_credentials_of_integration_at_productions_host(
+    portal: Portal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    integration = portal(prefix="SERVICETITAN_INTEGRATION_")
+    before = integration.token_requests
+    for name in ("CLIENT_ID", "CLIENT_SECRET"):
+        monkeypatch.delenv(f"SERVICETITAN_INTEGRATION_{name}")
+    sandbox = portal("secret-rotated")
+    assert troubles() == [
+        f"❌ token: the client id and secret are those of integration (POST {sandbox.url}"
+        "/connect/token answered 400: invalid_client). The host of integration issues a token for "
+        "them, that of production does not: set the pair of production, or name the environment "
+        "integration."
+    ]
+    assert integration.token_requests == before + 1
+
+
+def test_a_token_request_that_is_forbidden(server: ScriptedServer) -> None:
+    server.canned_tokens.append(Canned(status=403, body="Forbidden"))
+    host = server.url.removeprefix("http://")
+    assert troubles() == [
+        f"❌ token: {host} forbids the token request (POST {server.url}/connect/token answered "
+        "403: Forbidden). Candidates: a firewall or proxy that answers in its place, or an app "
+        "that the tenant has disconnected."
+    ]
+
+
+def test_an_auth_host_that_is_another_server(server: ScriptedServer) -> None:
+    server.canned_tokens.append(Canned(status=404, body={"detail": "Not Found"}))
+    host = server.url.removeprefix("http://")
+    assert troubles() == [
+        f"❌ token: what answers at {host} is not ServiceTitan's token host (POST {server.url}"
+        "/connect/token answered 404: Not Found). Check the setting AUTH_URL; a proxy or a sign-in "
+        "page of the network may also answer in its place."
+    ]
+
+
+def test_a_sign_in_page_in_the_place_of_a_token(server: ScriptedServer) -> None:
+    server.canned_tokens += [Canned(body="<html><title>Guests</title></html>")] * 9
+    host = server.url.removeprefix("http://")
+    assert troubles() == [
+        f"❌ token: a web page comes instead of data (POST {server.url}/connect/token answered "
+        "200: an HTML page titled 'Guests' instead of JSON). A proxy, or a sign-in page of the "
+        f"network, answers in ServiceTitan's place: open {host} in a browser from this machine, "
+        "and have the host allowed."
+    ]
+
+
+@pytest.mark.parametrize(("status", "body", "told"), [
+    (429, b"", "too many requests (POST {where} answered 429: an empty body). Lower "
+     "REQUESTS_PER_SECOND, or see what else uses this app and tenant: they share one limit."),
+    (503, b"", "ServiceTitan is down or overloaded (POST {where} answered 503: an empty body). "
+     "Run it again later."),
+    (503, b"Down for maintenance", "ServiceTitan is suspended for maintenance (POST {where} "
+     "answered 503: Down for maintenance). Run it again later."),
+])  # fmt: skip
+def test_a_token_host_that_may_answer_later(
+    server: ScriptedServer, status: int, body: bytes, told: str
+) -> None:
+    server.canned_tokens += [Canned(status=status, body=body)] * 9
+    where = f"{server.url}/connect/token"
+    assert troubles() == ["❌ token: " + told.format(where=where)]
+
+
+@pytest.mark.parametrize(("canned", "told"), [
+    (Canned(status=401), "a token that was issued a moment ago is not accepted ({where} answered "
+     "401: an empty body). Candidates: API_URL and AUTH_URL do not belong to the same environment; "
+     "or APP_KEY, TENANT_ID and the client id do not belong together."),
+    (Canned(status=403, body="<html><title>Blocked</title>"), "a web page forbids the request "
+     "({where} answered 403: an HTML page titled 'Blocked' instead of JSON). Candidates: a proxy "
+     "or firewall that answers in ServiceTitan's place, so have {host} allowed there; else "
+     "permission is missing: the scope tn.crm.customers:r, or the connection of the app."),
+    (Canned(status=302, headers={"Location": "https://x.test/in"}), "{host} redirects ({where} "
+     "answered 302: an empty body). It redirects to https://x.test/in, which is not followed; "
+     "check the host in the settings."),
+    (Canned(status=400, body={"title": "odd"}), "the request is refused as wrong ({where} answered "
+     "400: odd). The parameters do not suit this endpoint; they come from its catalogue entry."),
+])  # fmt: skip
+def test_a_call_that_is_refused(server: ScriptedServer, canned: Canned, told: str) -> None:
+    server.rule = lambda seen: canned if "/tenant/" in seen.path else None
+    where = f"GET {server.url}{CUSTOMERS.format(tenant='4711')}"
+    host = server.url.removeprefix("http://")
+    assert troubles()[0] == "❌ access: " + told.format(where=where, host=host)
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_one_endpoint_that_is_refused_is_not_the_apps_trouble(
+    server: ScriptedServer, status: int
+) -> None:
+    server.rule = lambda seen: Canned(status=status) if "customers" in seen.path else None
+    [access] = [finding for finding in found() if finding.step == "access"]
+    assert line_of(access) == (
+        "✅ access: tenant 4711 and the app key are accepted (jpm.jobs can be read)"
+    )
+
+
+@pytest.mark.parametrize(("scopes", "begins"), [
+    (["tn.mads.performance:r"], ["❌ scopes: the token lacks 3 of the 3 scopes"]),
+    (["tn.odd:r"], ["❌ access: the token lacks the scope tn.crm.customers:r", "❌ scopes: "]),
+    ([], ["❌ access: every endpoint that was asked is refused", "❌ scopes: "]),
+])  # fmt: skip
+def test_a_token_with_few_scopes(
+    monkeypatch: pytest.MonkeyPatch, scopes: list[str], begins: list[str]
+) -> None:
+    """One that can be used for anything shows that app key and tenant are right."""
+    with Sandbox(customers=20, now=NOW, scopes=scopes) as narrow:
+        for name, value in narrow.environment().items():
+            monkeypatch.setenv(name, value)
+        lines = [line for line in troubles() if line.startswith("❌")]
+    assert [line[: len(begin)] for line, begin in zip(lines, begins, strict=True)] == begins
+
+
+def test_a_failed_step_skips_what_depends_on_it_and_nothing_else(portal: Portal) -> None:
+    portal("secret-rotated")
+    assert [line_of(f) for f in found() if f.status == "skipped"] == [
+        "➖ secrets: skipped: it needs token",
+        "➖ access: skipped: it needs token",
+        "➖ scopes: skipped: it needs token",
+    ]
+    assert "➖ endpoints: skipped: it needs access" in map(line_of, found(deep=True))
+
+
+@pytest.mark.parametrize(("text", "told"), [
+    ("scope", "there is no defect 'scope': name one of scope-missing, "),
+    ("wrong-clock:late", "--defect wrong-clock:late: give seconds"),
+    ("wrong-clock:inf", "--defect wrong-clock:inf: give seconds"),
+    ("wrong-app-key:500", "--defect wrong-app-key:500: name one of 401, 403, 404"),
+    ("wrong-app-key:no", "--defect wrong-app-key:no: name one of 401"),
+])  # fmt: skip
+def test_a_defect_that_does_not_exist_is_named(text: str, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        read_defects([text], Credentials.of_tenant(0))

@@ -1,0 +1,229 @@
+"""`st-pipelines demo`, run as a user runs it: what it loads is what its ServiceTitan holds."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+
+import duckdb
+import pytest
+import requests
+
+from st_pipelines.catalog.registry import load_catalog
+from st_pipelines.catalog.selection import select
+from st_pipelines.sandbox.server import Sandbox
+from st_pipelines_tests.churn_reader import (
+    comparable,
+    query,
+    records_of,
+    rows_of,
+    served,
+    table_rows,
+)
+from st_pipelines_tests.command_line import COMMAND, contents, processes_of, run
+
+DEMO = ("demo", "--days", "1", "--customers", "30", "--warehouse", "data/small.duckdb")
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    folder = tmp_path_factory.mktemp("demo")
+    return folder / "data" / "small.duckdb", run(*DEMO, cwd=folder)
+
+
+@pytest.fixture(scope="module")
+def company(demo: tuple[Path, subprocess.CompletedProcess[str]]) -> Sandbox:
+    """The ServiceTitan that the demo has loaded, once more: only what it holds is looked at."""
+    kept = json.loads((demo[0].parent / ".small" / "company.json").read_text())
+    return Sandbox(
+        seed=kept["seed"], customers=kept["customers"], now=datetime.fromisoformat(kept["now"])
+    )
+
+
+def test_the_demo_fills_a_table_for_every_endpoint(
+    demo: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    file, result = demo
+    assert result.returncode == 0, result.stderr
+    filled = contents(file)
+    assert set(filled) == {e.table for e in load_catalog()}
+    assert all(rows > 0 for rows in filled.values()), filled
+    for api in load_catalog().apis:
+        assert api in result.stdout
+    assert f"{sum(filled.values()):,}" in result.stdout
+
+
+def test_the_demo_leaves_no_secret_and_no_token(
+    demo: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    file, result = demo
+    hidden = re.compile(rb"c[sS]1\.sandbox|ak1\.sandbox|eyJ[\w-]{20,}|(?i:bearer) [\w.-]{20,}")
+    assert not hidden.findall((result.stdout + result.stderr).encode())
+    files = [found for found in file.parents[1].rglob("*") if found.is_file()]
+    assert len(files) > 10, "the warehouse, Dagster's event logs and what the runs printed"
+    assert not [found for found in files if hidden.search(found.read_bytes())]
+
+
+def test_the_demo_ends_with_commands_that_work(
+    demo: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    file, result = demo
+    assert "business_unit" in result.stdout
+    assert "not possible" not in result.stdout
+    line = next(line for line in result.stdout.splitlines() if line.startswith("  python -i -c"))
+    shell = line.replace("python -i", sys.executable) + " ; echo opened"
+    opened = subprocess.run(
+        shell, shell=True, capture_output=True, text=True, cwd=file.parents[1], check=False
+    )
+    assert opened.stdout == "opened\n"
+    assert not opened.stderr
+    assert "st-pipelines demo --ui --no-load --warehouse data/small.duckdb" in result.stdout
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/coming-from.md"])
+def test_the_queries_of_the_guides_run_on_the_demo(
+    demo: tuple[Path, subprocess.CompletedProcess[str]], page: str
+) -> None:
+    text = (Path(__file__).parents[2] / page).read_text(encoding="utf-8")
+    queries = re.findall(r"```sql\n(.*?)```", text, re.DOTALL)
+    assert queries
+    with duckdb.connect(str(demo[0]), read_only=True) as connection:
+        for text in queries:
+            connection.execute(text)
+
+
+def test_the_demo_run_again_changes_no_row_count(
+    demo: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    """Of a table of each kind: a window, a feed, a snapshot, and records without key."""
+    file, _ = demo
+    kinds = "jpm.jobs,accounting.invoice_items,settings.user_roles,marketing_ads"
+    chosen = {**os.environ, "SERVICETITAN_SANDBOX_SELECT": kinds}
+    before, loads = contents(file), loads_of(file)
+    again = run(*DEMO, cwd=file.parents[1], env=chosen)
+    assert again.returncode == 0, again.stderr
+    assert contents(file) == before
+    assert loads_of(file) == loads + len(select(load_catalog(), [kinds]))
+
+
+def loads_of(file: Path) -> int:
+    with duckdb.connect(str(file), read_only=True) as connection:
+        return connection.execute("SELECT count(*) FROM _st.loads").fetchall()[0][0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demo_leaves_no_process_and_a_whole_file(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    file = tmp_path / "cut.duckdb"
+    marker = f"20{os.getpid()}"
+    process = subprocess.Popen(
+        [*COMMAND, "demo", "--customers", "30", "--seed", marker, "--warehouse", str(file)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "SERVICETITAN_SANDBOX_SELECT": "crm,jpm"},
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not file.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode != 0, "it had loaded all before"
+    assert not processes_of(f"--seed {marker}")
+    assert not [p for p in (tmp_path / ".staging").glob("*") if p.is_dir()]
+    contents(file)
+
+
+def test_the_demo_refuses_a_file_of_another_program(tmp_path: Path) -> None:
+    (tmp_path / "notes.duckdb").write_text("not a database at all")
+    result = run("demo", "--warehouse", str(tmp_path / "notes.duckdb"))
+    assert result.returncode == 1
+    assert "is no DuckDB database" in result.stderr
+    assert (tmp_path / "notes.duckdb").read_text() == "not a database at all"
+
+
+def test_the_ui_opens_on_what_the_demo_loaded_and_leaves_no_process(
+    demo: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    file, _ = demo
+    process = subprocess.Popen(
+        [
+            *COMMAND, "demo", "--ui", "--no-load", "--days", "1", "--customers", "30",
+            "--warehouse", str(file), "--port", "0",
+        ],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=file.parents[1],
+    )  # fmt: skip
+    try:
+        assert process.stdout
+        line = next(line for line in process.stdout if "Dagster UI on " in line)
+        url = line.split("Dagster UI on ")[1].split()[0]
+        assert (
+            rows_of_latest_load(url, ["sandbox", "settings", "user_roles"])
+            == (contents(file)["settings.user_roles"])
+        )
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+    assert not processes_of(str(file.parent / f".{file.stem}"))
+    assert not processes_of(f"--port {url.rsplit(':', 1)[1]}")
+
+
+def rows_of_latest_load(url: str, key: list[str]) -> int:
+    """What the running UI shows as `rows_in_table`, asked as its pages ask."""
+    query = """query($key: AssetKeyInput!) { assetOrError(assetKey: $key) { ... on Asset {
+      assetMaterializations(limit: 1) { metadataEntries {
+        label ... on IntMetadataEntry { intValue } } } } } }"""
+    asked = {"query": query, "variables": {"key": {"path": key}}}
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        try:
+            data = requests.post(f"{url}/graphql", json=asked, timeout=10).json()["data"]
+        except requests.ConnectionError:
+            time.sleep(0.2)
+            continue
+        entries = data["assetOrError"]["assetMaterializations"][0]["metadataEntries"]
+        return next(e["intValue"] for e in entries if e["label"] == "rows_in_table")
+    raise AssertionError(f"nothing serves at {url}")
+
+
+@pytest.mark.parametrize("table", [e.table for e in load_catalog() if not e.by_day])
+def test_every_value_of_every_column_is_what_the_sandbox_holds(
+    demo: tuple[Path, subprocess.CompletedProcess[str]], company: Sandbox, table: str
+) -> None:
+    file, endpoint = demo[0], load_catalog()[table]
+    fed = endpoint.export.adds if endpoint.export else ()
+    listed = [field for field in endpoint.row_fields if field.name not in fed]
+    wanted = rows_of(served(company, endpoint), listed)
+    assert wanted, "an endpoint without records proves nothing"
+    assert comparable(table_rows(file, endpoint, fields=listed)) == comparable(wanted)
+    assert query(file, f"SELECT count(*) FROM {table} WHERE _extra IS NOT NULL") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    "table", [e.table for e in load_catalog() if e.export and e.export.adds and not e.explode]
+)
+def test_what_only_an_export_tells_is_told_of_what_it_has_shown(
+    demo: tuple[Path, subprocess.CompletedProcess[str]], company: Sandbox, table: str
+) -> None:
+    """The feed is read on from the first load: it shows what changed on the demo's last day."""
+    file, endpoint = demo[0], load_catalog()[table]
+    assert endpoint.export
+    fields = [endpoint.column(name) for name in (*endpoint.key, *endpoint.export.adds)]
+    told = set(comparable(rows_of(records_of(company, endpoint), fields)))
+    for row in table_rows(file, endpoint, fields=fields):
+        assert set(row[len(endpoint.key) :]) == {None} or comparable([row])[0] in told
+
+
+def test_the_warehouse_tells_an_analyst_what_is_in_it(
+    demo: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    file, _ = demo
+    assert query(file, "SELECT count(*) FROM _st.endpoints") == [(len(load_catalog()),)]
+    schemas = query(file, "SELECT DISTINCT schema_name FROM duckdb_tables() ORDER BY 1")
+    assert {s for (s,) in schemas} == {*load_catalog().apis, "_st"}

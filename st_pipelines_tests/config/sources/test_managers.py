@@ -1,0 +1,297 @@
+"""Every place that keeps credentials: good, missing, forbidden, unreachable, rotated in a run."""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import subprocess
+import sys
+from contextlib import closing
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+
+from st_pipelines.catalog.registry import load_catalog
+from st_pipelines.cli.doctor.settings_report import secret_ages
+from st_pipelines.config.connection import connection
+from st_pipelines.config.errors import SettingsError, SourceUnavailable
+from st_pipelines.config.settings import complete, load_settings
+from st_pipelines.sandbox.server import Sandbox
+from st_pipelines.servicetitan.http.client import Client
+from st_pipelines.servicetitan.http.retry import NO_WAIT
+from st_pipelines.sync.sync import Job, extract_load
+from st_pipelines.warehouse.store.duckdb_file import Warehouse
+from st_pipelines.windows import Days
+from st_pipelines_tests.config.sources.conftest import KEEPERS
+from st_pipelines_tests.config.sources.managers import Aws, Azure, Keeper, Mounted, Vault
+from st_pipelines_tests.conftest import NOW
+
+CREDENTIALS = {
+    "client_id": "cid.abc",
+    "client_secret": "cs1.MARKED",
+    "app_key": "ak1.MARKED",
+    "tenant_id": "42",
+}
+MANAGERS = [kind for kind in KEEPERS if kind != "mounted"]
+
+
+def of(sandbox: Sandbox, **changes: str) -> dict[str, str]:
+    return {
+        "client_id": sandbox.client_id,
+        "client_secret": sandbox.client_secret,
+        "app_key": sandbox.app_key,
+        "tenant_id": sandbox.tenant_id,
+        **changes,
+    }
+
+
+def test_credentials_are_read_and_their_place_is_named(keeper: Keeper) -> None:
+    keeper.put(CREDENTIALS)
+    settings = complete("production", load_settings("production"))
+    found = connection("production", settings)
+    assert (found.client_id, found.tenant_id) == ("cid.abc", "42")
+    assert found.client_secret.get_secret_value() == "cs1.MARKED"
+    assert found.app_key.get_secret_value() == "ak1.MARKED"
+    for field in CREDENTIALS:
+        assert settings.gathered.origins[field].startswith(keeper.title)
+    assert not settings.gathered.warnings
+    assert "MARKED" not in repr(settings) + repr(found) + repr(settings.gathered)
+
+
+def test_debug_output_of_the_vendors_libraries_shows_nothing(
+    keeper: Keeper, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """boto3 logs whole answers at debug level, `http.client` prints tokens and forms."""
+    keeper.put(CREDENTIALS)
+    capfd.readouterr()
+    caplog.clear()
+    monkeypatch.setattr(http.client.HTTPConnection, "debuglevel", 1)
+    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="botocore.parsers")
+    connection("production", load_settings("production"))
+    assert "MARKED" not in caplog.text + "".join(capfd.readouterr())
+    assert http.client.HTTPConnection.debuglevel == 1
+    assert logging.getLogger("botocore.parsers").level == logging.DEBUG
+
+
+@pytest.mark.parametrize("login", ["token", "kubernetes"])
+def test_the_other_logins_of_vault(
+    login: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with closing(Vault(tmp_path, login)) as vault:
+        vault.put(CREDENTIALS)
+        for name, value in vault.environment().items():
+            monkeypatch.setenv(name, value)
+        assert connection("production", load_settings("production")).client_id == "cid.abc"
+        vault.server.token = vault.server.service_account = "another"
+        with pytest.raises(SettingsError) as caught:
+            connection("production", load_settings("production"))
+    said = {"token": vault.forbidden, "kubernetes": "Vault refuses the login (InvalidRequest)"}
+    assert said[login] in str(caught.value)
+    assert "MARKED" not in str(caught.value)
+
+
+def test_a_vault_without_path_or_login_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVICETITAN_VAULT_URL", "http://127.0.0.1:1")
+    with pytest.raises(SettingsError, match="set SERVICETITAN_VAULT_PATH too"):
+        connection("production", load_settings("production"))
+    monkeypatch.setenv("SERVICETITAN_VAULT_PATH", "servicetitan")
+    with pytest.raises(SettingsError, match="no login is named: set SERVICETITAN_VAULT_TOKEN"):
+        connection("production", load_settings("production"))
+
+
+def test_a_machine_without_an_identity_in_azure_is_told_how_to_get_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with closing(Azure(tmp_path)) as azure:
+        azure.put(CREDENTIALS)
+        for name, value in azure.environment().items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("IDENTITY_HEADER", "another")
+        with pytest.raises(SettingsError, match="could not log in to Azure: give it") as caught:
+            connection("production", load_settings("production"))
+    assert caught.value.permanent
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("without", "said"),
+    [
+        ("SERVICETITAN_AWS_REGION", "no region is known: set SERVICETITAN_AWS_REGION"),
+        ("AWS_ACCESS_KEY_ID", "no AWS credentials were found: give this machine a role"),
+        ("AWS_SECRET_ACCESS_KEY", "the AWS credentials are incomplete"),
+    ],
+)
+def test_what_aws_lacks_is_named(
+    without: str, said: str, moto: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in Aws(moto).environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv(without)
+    with pytest.raises(SettingsError, match=said) as caught:
+        connection("production", load_settings("production"))
+    assert caught.value.permanent
+
+
+@pytest.mark.parametrize("kind", ["vault", "azure"])
+def test_a_sealed_or_busy_manager_may_be_asked_again_later(
+    kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with closing(Vault(tmp_path, "token") if kind == "vault" else Azure(tmp_path)) as manager:
+        manager.server.status = 503 if kind == "vault" else 501  # which azure-core does not repeat
+        for name, value in manager.environment().items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(SourceUnavailable, match="does not answer now") as caught:
+            connection("production", load_settings("production"))
+    assert not caught.value.permanent
+
+
+@pytest.mark.parametrize(
+    ("setting", "module", "extra"),
+    [
+        ("AWS_SECRET_ID", "boto3", "aws"),
+        ("AZURE_KEY_VAULT", "azure.identity", "azure"),
+        ("VAULT_URL", "hvac", "vault"),
+    ],
+)
+def test_an_extra_that_is_not_installed_is_named(
+    setting: str, module: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"SERVICETITAN_{setting}", "https://127.0.0.1:1")
+    monkeypatch.setenv("SERVICETITAN_VAULT_PATH", "x")
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(SettingsError) as caught:
+        connection("production", load_settings("production"))
+    assert str(caught.value) == (
+        f"SERVICETITAN_{setting} needs the package {module}, which is not installed: "
+        f"pip install 'st_pipelines[{extra}]'"
+    )
+
+
+def test_a_secret_of_aws_that_is_no_object_is_not_quoted(
+    moto: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aws = Aws(moto)
+    for name, value in aws.environment().items():
+        monkeypatch.setenv(name, value)
+    aws.put_text("cs1.MARKED")
+    with pytest.raises(SettingsError, match=r"is no JSON object: write it as") as caught:
+        connection("production", load_settings("production"))
+    assert "MARKED" not in str(caught.value)
+
+
+def test_a_missing_secret_is_named(keeper: Keeper) -> None:
+    with pytest.raises(SettingsError) as caught:
+        connection("production", load_settings("production"))
+    assert keeper.absent in str(caught.value)
+    assert keeper.title in str(caught.value)
+    assert caught.value.permanent
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+
+
+def test_a_half_filled_secret_is_told_by_what_it_lacks(keeper: Keeper) -> None:
+    keeper.put({"client_id": "cid.abc", "tenant_id": "42", "client_secret": "cs1.MARKED"})
+    with pytest.raises(SettingsError) as caught:
+        connection("production", load_settings("production"))
+    assert str(caught.value) == (
+        "production is not configured: set SERVICETITAN_APP_KEY in the environment or in .env, "
+        f"or in {keeper.title}"
+    )
+
+
+def test_a_missing_permission_is_named(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    keeper.put(CREDENTIALS)
+    for name, value in keeper.forbid().items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as caught:
+        connection("production", load_settings("production"))
+    assert keeper.forbidden in str(caught.value)
+    assert caught.value.permanent
+    assert caught.value.__context__ is None
+
+
+def test_an_unreachable_place_is_named(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in keeper.elsewhere().items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as caught:
+        connection("production", load_settings("production"))
+    assert keeper.unreachable in str(caught.value)
+    # A folder does not come back by waiting; a manager may, so Dagster tries the step again.
+    assert caught.value.permanent is isinstance(keeper, Mounted)
+    assert isinstance(caught.value, SourceUnavailable) is not isinstance(keeper, Mounted)
+
+
+def test_a_secret_is_exchanged_while_a_run_goes_on(
+    keeper: Keeper, own_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SERVICETITAN_API_URL", own_sandbox.url)
+    monkeypatch.setenv("SERVICETITAN_AUTH_URL", own_sandbox.url)
+    monkeypatch.setenv("SERVICETITAN_PAGE_SIZE", "20")
+    keeper.put(of(own_sandbox))
+    new, seen = "cs2.the-new-secret", []
+
+    def exchanged(request: Request) -> Response | None:
+        if request.url.path.endswith("/jobs"):
+            seen.append(request.url.path)
+            if len(seen) == 2:
+                own_sandbox.rotate(new)
+                keeper.put(of(own_sandbox, client_secret=new))
+                return Response(status_code=401)
+        return None
+
+    own_sandbox.faults.append(exchanged)
+    client = Client(connection("production", load_settings("production")), policy=NO_WAIT)
+    warehouse = Warehouse(uri=str(tmp_path / "w.duckdb"))
+    job = Job(
+        client=client, warehouse=warehouse, timezone="UTC", run_id="r", clock=lambda: NOW
+    )  # fmt: skip
+    days = Days(first=NOW.date(), last=NOW.date(), timezone="UTC", open_start=True)
+    before = extract_load(job, load_catalog()["jpm.job_types"], days)
+    assert before.notices == ()
+    report = extract_load(job, load_catalog()["jpm.jobs"], days)
+    assert report.rows_read == len(own_sandbox.world.records("jpm.jobs")) > 20
+    (notice,) = report.notices
+    assert notice.startswith("ServiceTitan refuses the value that SERVICETITAN_CLIENT_SECRET (")
+    assert keeper.title in notice
+    assert new not in notice
+
+
+@pytest.mark.parametrize("keeper", MANAGERS, indirect=True)
+def test_a_manager_tells_how_old_the_secret_is(keeper: Keeper) -> None:
+    keeper.put(CREDENTIALS)
+    settings = complete("production", load_settings("production"))
+    (young,) = secret_ages("production", settings)
+    assert (young.days, young.warning) == (0, "")
+    later = datetime.now(timezone.utc) + timedelta(days=91)
+    (old,) = secret_ages("production", settings, now=later)
+    assert old.warning == f"{old.name} is 91 days old: exchange it (docs/secrets.md)"
+    assert keeper.title in old.name
+
+
+@pytest.mark.parametrize("keeper", MANAGERS, indirect=True)
+def test_no_manager_is_asked_before_a_connection_is_needed(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in keeper.elsewhere().items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings("production", timezone="America/Chicago")
+    assert settings.timezone == "America/Chicago"
+    assert settings.asks_managers
+
+
+def test_loading_the_definitions_imports_no_manager(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVICETITAN_AWS_SECRET_ID", "x")
+    monkeypatch.setenv("SERVICETITAN_AZURE_KEY_VAULT", "https://x.vault.azure.net")
+    monkeypatch.setenv("SERVICETITAN_VAULT_URL", "https://127.0.0.1:1")
+    code = (
+        "import sys; from st_pipelines.config.settings import load_settings;"
+        "load_settings('production');"
+        "print([m for m in ('boto3', 'azure.identity', 'hvac') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,135 @@
+"""Export feeds: followed by token to the end, and never in a circle."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from st_pipelines.catalog.model import Export
+from st_pipelines.servicetitan.errors.errors import TokenRepeated, UnexpectedAnswer
+from st_pipelines.servicetitan.reading.export_feed import read_feed
+from st_pipelines.servicetitan.reading.read import read
+from st_pipelines.servicetitan.reading.stats import ReadStats
+from st_pipelines.servicetitan.reading.window import Window
+from st_pipelines_tests.servicetitan.fake_server import Canned, Seen
+from st_pipelines_tests.servicetitan.read_results import ENDED, taken
+
+
+@pytest.fixture
+def feed(endpoint):
+    return endpoint(kind="feed", envelope="export", path="/jpm/v2/tenant/{tenant}/export/notes")
+
+
+def chained(**pages):
+    """Pages by the `from` that asks for them; "start" for any that is not a token."""
+
+    def rule(seen):
+        ids, token, more = pages.get(seen.query.get("from", ""), pages["start"])
+        data = [{"id": one} for one in ids]
+        return Canned(body={"hasMore": more, "continueFrom": token, "data": data})
+
+    return rule
+
+
+def test_a_feed_is_followed_to_its_end_and_its_last_token_is_kept(server, feed):
+    server.rule = chained(start=([1, 2], "t1", True), t1=([], "t2", True), t2=([3], "t3", False))
+    stats = ReadStats()
+    records = taken(read(server.client(), feed, ENDED, stats=stats))
+    assert [record["id"] for record in records] == [1, 2, 3]
+    assert [seen.query["from"] for seen in server.seen] == ["2026-01-02", "t1", "t2"]
+    assert all(seen.query["includeRecentChanges"] == "true" for seen in server.seen)
+    assert all("page" not in seen.query for seen in server.seen)
+    assert (stats.continue_from, stats.records, stats.readings) == ("t3", 3, 1)
+
+
+def test_a_feed_without_a_start_begins_at_the_beginning(server, feed):
+    server.rule = chained(start=([], "t1", False))
+    list(read(server.client(), feed, Window(start=None, end=ENDED.end), stats=ReadStats()))
+    list(read(server.client(), feed, None, stats=ReadStats()))
+    assert all("from" not in seen.query for seen in server.seen)
+
+
+def test_a_start_is_sent_as_its_utc_date(server, feed):
+    server.rule = chained(start=([], "t1", False))
+    phoenix = timezone(timedelta(hours=-7))
+    start = datetime(2026, 1, 1, 20, tzinfo=phoenix)
+    list(read_feed(server.client(), feed, start, stats=ReadStats()))
+    assert server.seen[0].query["from"] == "2026-01-02"
+
+
+def test_a_feed_goes_on_from_a_stored_token(server, feed):
+    server.rule = chained(start=([1], "t1", True), t1=([2], "t2", False))
+    records = taken(read_feed(server.client(), feed, "t1", stats=ReadStats()))
+    assert [record["id"] for record in records] == [2]
+
+
+def test_the_export_of_a_list_is_read_with_the_exports_own_path_and_parameters(server, endpoint):
+    server.rule = chained(start=([1], "t1", False))
+    export = Export(path="/jpm/v2/tenant/{tenant}/export/jobs", params={"active": "Any"})
+    list(read_feed(server.client(), endpoint(export=export), None, stats=ReadStats()))
+    assert server.seen[0].path == "/jpm/v2/tenant/4711/export/jobs"
+    assert server.seen[0].query["active"] == "Any"
+
+
+@pytest.mark.parametrize("circle", ["t2", "t1"])
+def test_a_token_that_comes_again_while_more_is_said_to_follow_is_an_error(server, feed, circle):
+    server.rule = chained(start=([1], "t1", True), t1=([2], "t2", True), t2=([3], circle, True))
+    with pytest.raises(TokenRepeated):
+        list(read_feed(server.client(), feed, None, stats=ReadStats()))
+    assert len(server.seen) == 7, "it is looked at five times: it may be a slip"
+
+
+def test_a_stored_token_that_leads_to_itself_is_an_error(server, feed):
+    server.rule = chained(start=([1], "t1", True))
+    with pytest.raises(TokenRepeated):
+        list(read_feed(server.client(), feed, "t1", stats=ReadStats()))
+    assert len(server.seen) == 5
+
+
+@pytest.mark.parametrize("start", [None, "t1"])
+def test_an_empty_page_that_leads_to_itself_is_the_end(server, feed, start):
+    server.rule = chained(start=([1], "t1", True), t1=([], "t1", True))
+    stats = ReadStats()
+    records = taken(read_feed(server.client(), feed, start, stats=stats))
+    assert [record["id"] for record in records] == ([] if start else [1])
+    assert stats.continue_from == "t1"
+    assert len([seen for seen in server.seen if seen.query.get("from") == "t1"]) == 5
+
+
+def test_a_token_that_is_repeated_once_by_mistake_loses_nothing(server, feed):
+    server.rule = chained(start=([1], "t1", True), t1=([2], "t2", True), t2=([3], "t3", False))
+    slip = Canned(body={"hasMore": True, "continueFrom": "t1", "data": [{"id": 2}]})
+    server.canned.extend([server.rule(Seen(path="", query={}, headers={})), slip])
+    records = taken(read_feed(server.client(), feed, None, stats=ReadStats()))
+    assert [record["id"] for record in records] == [1, 2, 3]
+
+
+def test_a_last_page_may_repeat_its_token(server, feed):
+    """No new data: the same place again, and nothing to follow."""
+    server.rule = chained(start=([], "t1", False))
+    stats = ReadStats()
+    list(read_feed(server.client(), feed, "t1", stats=stats))
+    assert stats.continue_from == "t1"
+
+
+@pytest.mark.parametrize("token", [None, ""])
+def test_more_to_follow_without_a_token_is_an_error(server, feed, token):
+    server.rule = chained(start=([1], token, True))
+    with pytest.raises(UnexpectedAnswer, match="no continueFrom"):
+        list(read_feed(server.client(), feed, None, stats=ReadStats()))
+
+
+def test_a_feed_that_does_not_say_whether_more_follow_is_an_error(server, feed):
+    server.rule = chained(start=([1], "t1", None))
+    with pytest.raises(UnexpectedAnswer, match="does not say"):
+        list(read_feed(server.client(), feed, None, stats=ReadStats()))
+
+
+def test_new_tokens_without_rows_do_not_go_on_for_ever(server, feed):
+    server.rule = lambda seen: Canned(
+        body={"hasMore": True, "continueFrom": f"t{len(server.seen)}", "data": []}
+    )
+    with pytest.raises(TokenRepeated, match="empty pages"):
+        list(read_feed(server.client(), feed, None, stats=ReadStats()))
+    assert len(server.seen) == 100

@@ -1,0 +1,106 @@
+"""Asking whether anything changed, without reading it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from st_pipelines.servicetitan.reading.probes import Look, look
+from st_pipelines.servicetitan.reading.stats import ReadStats
+from st_pipelines_tests.servicetitan.fake_server import Canned, ScriptedServer
+
+SINCE = datetime(2026, 3, 5, 12, tzinfo=timezone.utc)
+NOW = SINCE + timedelta(hours=1)
+OLD, NEW = "2026-03-05T11:59:59.9Z", "2026-03-05T12:00:00Z"
+
+
+def page(*records: dict[str, Any], token: str, more: bool = False) -> Canned:
+    return Canned(body={"data": list(records), "hasMore": more, "continueFrom": token})
+
+
+def ask(server: ScriptedServer, endpoint: Any, before: Look) -> tuple[Look, int]:
+    stats = ReadStats()
+    found = look(server.client(), endpoint, before, NOW, stats=stats)
+    return found, stats.requests
+
+
+@pytest.fixture
+def feed(endpoint: Any) -> Any:
+    return endpoint(kind="feed", envelope="export", cursor="modifiedOn", date_filter=None)
+
+
+def test_a_list_is_asked_for_one_record_of_the_time_since(
+    server: ScriptedServer, endpoint: Any
+) -> None:
+    server.fill(3)
+    found, requests = ask(server, endpoint(), Look(since=SINCE))
+    assert (found.changed, requests) == (True, 1)
+    query = server.seen[-1].query
+    assert query["pageSize"] == "1"
+    assert query["modifiedOnOrAfter"] == "2026-03-05T12:00:00Z"
+    assert "includeTotal" not in query
+    server.records = []
+    assert ask(server, endpoint(), Look(since=SINCE))[0].changed is False
+
+
+def test_of_several_variants_one_is_asked_in_turn(server: ScriptedServer, endpoint: Any) -> None:
+    of = endpoint(variants=({"billType": "A"}, {"billType": "B"}))
+    before = Look(since=SINCE)
+    for wanted in ("A", "B", "A"):
+        before, requests = ask(server, of, before)
+        assert (server.seen[-1].query["billType"], requests) == (wanted, 1)
+
+
+def test_a_feed_is_read_to_its_end_once_and_then_from_its_token(
+    server: ScriptedServer, feed: Any
+) -> None:
+    server.canned.extend(
+        [page({"id": 1, "modifiedOn": OLD}, token="t1", more=True), page(token="t2"),
+         page(token="t2"), page({"id": 1, "modifiedOn": NEW}, token="t3"), page(token="t3")]
+    )  # fmt: skip
+    found, requests = ask(server, feed, Look(since=SINCE))
+    assert (found.changed, requests, found.token) == (False, 2, "t2")
+    assert server.seen[0].query["from"] == "2026-03-05"
+    found, requests = ask(server, feed, found)
+    assert (found.changed, requests) == (False, 1)
+    assert server.seen[-1].query["from"] == "t2"
+    found, requests = ask(server, feed, found)
+    assert (found.changed, requests, found.token) == (True, 1, "t3")
+    assert ask(server, feed, found)[0].changed is False, "it is not seen again"
+
+
+def test_a_record_without_a_time_is_a_change_when_it_comes_after_the_token(
+    server: ScriptedServer, feed: Any
+) -> None:
+    undated = {"id": 1, "modifiedOn": None}
+    server.canned.extend([page(undated, token="t1"), page(undated, token="t2"), page(token="t2")])
+    found, _ = ask(server, feed, Look(since=SINCE))
+    assert found.changed is False, "it was there before"
+    found, _ = ask(server, feed, found)
+    assert found.changed is True
+    assert ask(server, feed, found)[0].changed is False
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 410, 500])
+def test_a_token_that_is_no_longer_good_is_replaced_by_the_day(
+    server: ScriptedServer, feed: Any, status: int
+) -> None:
+    server.rule = lambda seen: (
+        Canned(status=status) if seen.query["from"] == "stale" else page(token="t9")
+    )
+    found, _ = ask(server, feed, Look(since=SINCE, token="stale"))
+    assert (found.changed, found.token) == (False, "t9")
+    assert server.seen[-1].query["from"] == "2026-03-05"
+
+
+@pytest.mark.parametrize("odd", [b'"\xff"', b"1e400", rb'"\ud83d"'])
+def test_a_record_that_cannot_be_read_is_a_change(
+    server: ScriptedServer, feed: Any, odd: bytes
+) -> None:
+    new = b'{"id":1,"modifiedOn":"2026-03-06T00:00:00Z","odd":' + odd + b"}"
+    server.canned.append(
+        Canned(body=b'{"hasMore":false,"continueFrom":"t1","data":[' + new + b"]}")
+    )
+    assert ask(server, feed, Look(since=SINCE))[0].changed is True

@@ -1,0 +1,395 @@
+"""What a window does not show: deleted, inactive and moved records, and those that come back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from datetime import date, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+
+from st_pipelines.catalog.additions import extended, read
+from st_pipelines.catalog.model import Endpoint
+from st_pipelines.catalog.registry import load_catalog, packaged_catalog
+from st_pipelines.sandbox import answers
+from st_pipelines.sandbox.server import Sandbox
+from st_pipelines.sync.sync import Job, LoadReport, extract_load, reconcile
+from st_pipelines.warehouse.adopt.adopt import adopt
+from st_pipelines_tests.churn_reader import days, job, query
+
+JOBS = load_catalog()["jpm.jobs"]
+DAY = days("2026-03-10", "2026-03-10")
+ALL = days("2026-03-01", "2026-03-10", open_start=True)
+
+
+@pytest.fixture
+def loading(own_sandbox: Sandbox, tmp_path: Path) -> Iterator[Job]:
+    made = job(own_sandbox, tmp_path / "w.duckdb")
+    yield made
+    made.client.close()
+
+
+def rows(loading: Job, columns: str, where: str, table: str = "jpm.jobs") -> list[tuple]:
+    sql = f"SELECT {columns} FROM {table} WHERE {where} ORDER BY ALL"
+    return query(loading.warehouse.path, sql)
+
+
+def state(loading: Job, id_: int, table: str = "jpm.jobs") -> str:
+    found = rows(loading, "_deleted_at IS NOT NULL", f"id = {id_}", table)
+    return {(): "absent", (False,): "there", (True,): "deleted"}[found[0] if found else ()]
+
+
+def some_ids(sandbox: Sandbox, table: str, number: int) -> list[int]:
+    return [record["id"] for record in sandbox.world.records(table)][-number:]
+
+
+def load_and_deactivate(sandbox: Sandbox, loading: Job) -> int:
+    """Loads all jobs; then one of them becomes inactive. Its id."""
+    extract_load(loading, JOBS, ALL)
+    (job_id,) = some_ids(sandbox, "jpm.jobs", 1)
+    sandbox.world.move(timedelta(minutes=5))
+    sandbox.world.deactivate("jpm.jobs", job_id)
+    return job_id
+
+
+def asked(sandbox: Sandbox, part: str) -> list[dict[str, str]]:
+    return [dict(seen.query) for seen in sandbox.seen if part in seen.path]
+
+
+def test_a_deleted_record_is_marked_when_its_window_is_loaded_again(
+    own_sandbox: Sandbox, loading: Job
+) -> None:
+    extract_load(loading, JOBS, ALL)
+    gone, kept = some_ids(own_sandbox, "jpm.jobs", 2)
+    own_sandbox.world.delete("jpm.jobs", gone)
+    report = extract_load(loading, JOBS, ALL)
+    assert (state(loading, gone), state(loading, kept)) == ("deleted", "there")
+    assert report.counts.deleted == 1
+    assert extract_load(loading, JOBS, ALL).counts.deleted == 0
+
+
+def test_a_record_that_comes_back_is_unmarked(own_sandbox: Sandbox, loading: Job) -> None:
+    extract_load(loading, JOBS, ALL)
+    (back,) = some_ids(own_sandbox, "jpm.jobs", 1)
+    own_sandbox.world.delete("jpm.jobs", back)
+    extract_load(loading, JOBS, ALL)
+    own_sandbox.world.revive("jpm.jobs", back)
+    extract_load(loading, JOBS, ALL)
+    assert state(loading, back) == "there"
+
+
+def test_a_record_that_moved_on_is_loaded_in_its_present_version(
+    own_sandbox: Sandbox, loading: Job
+) -> None:
+    tags = load_catalog()["crm.customers"]
+    extract_load(loading, tags, ALL)
+    (moved,) = some_ids(own_sandbox, "crm.customers", 1)
+    own_sandbox.world.move(timedelta(days=3))
+    own_sandbox.world.change("crm.customers", moved, name="Moved on")
+    before = days("2026-03-01", "2026-03-10", open_start=True)
+    report = extract_load(loading, tags, before)
+    found = rows(loading, "name, _partition_date::VARCHAR", f"id = {moved}", "crm.customers")
+    assert found == [("Moved on", "2026-03-13")]
+    assert (report.counts.updated, report.counts.deleted) == (1, 0)
+
+
+def test_what_the_export_alone_calls_inactive_is_known_and_stays_known(
+    own_sandbox: Sandbox, loading: Job
+) -> None:
+    job_id = load_and_deactivate(own_sandbox, loading)
+    extract_load(loading, JOBS, DAY)
+    assert rows(loading, "active", f"id = {job_id}") == [(False,)]
+    assert state(loading, job_id) == "there", "the list serves it still"
+    again = extract_load(loading, JOBS, ALL)
+    assert rows(loading, "active", f"id = {job_id}") == [(False,)]
+    assert (again.counts.inserted, again.counts.updated, again.counts.deleted) == (0, 0, 0)
+
+
+def test_an_inactive_record_that_the_list_hides_is_marked(
+    own_sandbox: Sandbox, loading: Job
+) -> None:
+    job_id = load_and_deactivate(own_sandbox, loading)
+    own_sandbox.faults.append(without(own_sandbox, {job_id}))
+    extract_load(loading, JOBS, DAY)
+    assert rows(loading, "active, _deleted_at IS NULL", f"id = {job_id}") == [(False, False)]
+
+
+def test_records_that_only_the_export_serves_are_kept_and_marked(
+    own_sandbox: Sandbox, loading: Job
+) -> None:
+    (job_id,) = some_ids(own_sandbox, "jpm.jobs", 1)
+    own_sandbox.world.deactivate("jpm.jobs", job_id)
+    own_sandbox.faults.append(without(own_sandbox, {job_id}))
+    extract_load(loading, JOBS, ALL)
+    assert state(loading, job_id) == "absent"
+    reconcile(loading, JOBS)
+    assert rows(loading, "active, _deleted_at IS NULL", f"id = {job_id}") == [(False, False)]
+
+
+def test_the_feed_goes_on_where_it_was_left(own_sandbox: Sandbox, loading: Job) -> None:
+    extract_load(loading, JOBS, ALL)
+    first = asked(own_sandbox, "/export/jobs")
+    (place,) = query(loading.warehouse.path, "SELECT continue_from, since FROM _st.feeds")
+    extract_load(loading, JOBS, DAY)
+    second = asked(own_sandbox, "/export/jobs")[len(first) :]
+    assert [q["from"] for q in second] == [place[0]]
+    assert place[1] is not None, "the feed was not read from its beginning"
+
+
+def test_a_token_that_is_no_longer_good_is_replaced_by_a_date(
+    own_sandbox: Sandbox, loading: Job
+) -> None:
+    extract_load(loading, JOBS, ALL)
+    refused: list[str] = []
+
+    def refuse_tokens(request: Request) -> Any:
+        text = request.query_params.get("from", "")
+        if "/export/" in request.url.path and not text.startswith("20"):
+            refused.append(text)
+            return answers.json_response({"title": "The continuation token is not valid."}, 400)
+        return None
+
+    own_sandbox.faults.append(refuse_tokens)
+    extract_load(loading, JOBS, DAY)
+    assert refused
+    assert asked(own_sandbox, "/export/jobs")[-1]["from"].startswith("20")
+
+
+def test_reconcile_reads_the_whole_feed_once(own_sandbox: Sandbox, loading: Job) -> None:
+    extract_load(loading, JOBS, ALL)
+    assert rows(loading, "count(*)", "active IS NULL")[0][0] > 0
+    reconcile(loading, JOBS)
+    assert rows(loading, "count(*)", "active IS NULL AND _deleted_at IS NULL") == [(0,)]
+    whole = asked(own_sandbox, "/export/jobs")
+    reconcile(loading, JOBS)
+    again = asked(own_sandbox, "/export/jobs")[len(whole) :]
+    assert "from" not in whole[-1] or not whole[-1]["from"].startswith("20")
+    assert all(q.get("from") for q in again)
+    assert query(loading.warehouse.path, "SELECT since FROM _st.feeds") == [(None,)]
+
+
+@pytest.mark.parametrize("table", [
+    "payroll.activity_codes", "crm.locations_contacts", "marketing_ads.attributed_leads",
+    "settings.user_roles", "payroll.locations_rates",
+])  # fmt: skip
+def test_reconcile_marks_what_is_gone_where_nothing_else_can_tell(
+    own_sandbox: Sandbox, loading: Job, table: str
+) -> None:
+    endpoint = load_catalog()[table]
+    load_it(loading, endpoint)
+    held = own_sandbox.world.table(table)
+    own_sandbox.world.delete(table, held.keys[-1])
+    report = reconcile(loading, endpoint)
+    assert report is not None
+    assert report.counts.deleted == 1
+    assert rows(loading, "count(*)", "_deleted_at IS NULL", table) == [(len(held.keys) - 1,)]
+    again = reconcile(loading, endpoint)
+    assert again is not None
+    assert (again.counts.deleted, again.counts.inserted, again.counts.updated) == (0, 0, 0)
+
+
+def test_reconcile_finds_a_change_that_moved_no_cursor(own_sandbox: Sandbox, loading: Job) -> None:
+    extract_load(loading, JOBS, ALL)
+    record = own_sandbox.world.records("jpm.jobs")[0]
+    own_sandbox.world.change("jpm.jobs", record["id"], summary="!", modifiedOn=record["modifiedOn"])
+    reconcile(loading, JOBS)
+    assert rows(loading, "summary", f"id = {record['id']}") == [("!",)]
+
+
+def test_a_late_change_is_seen_by_the_look_back(own_sandbox: Sandbox, loading: Job) -> None:
+    table = "memberships.memberships"
+    extract_load(loading, load_catalog()[table], ALL)
+    record = max(own_sandbox.world.records(table), key=lambda r: r["modifiedOn"])
+    moved = record["modifiedOn"]
+    own_sandbox.world.change(table, record["id"], memo="late", modifiedOn=moved)
+    day = date.fromisoformat(moved[:10]) + timedelta(days=3)
+    extract_load(loading, load_catalog()[table], days(str(day), str(day)))
+    assert rows(loading, "memo", f"id = {record['id']}", table) == [("late",)]
+
+
+def test_a_server_that_ignores_ids_makes_nothing_deleted(
+    own_sandbox: Sandbox, loading: Job
+) -> None:
+    extract_load(loading, JOBS, ALL)
+    gone = some_ids(own_sandbox, "jpm.jobs", 1)[0]
+    own_sandbox.world.delete("jpm.jobs", gone)
+
+    def ignore_ids(request: Request) -> Any:
+        if "ids" not in request.query_params:
+            return None
+        some = own_sandbox.world.raw("jpm.jobs")[:5]
+        return page_of(some)
+
+    own_sandbox.faults.append(ignore_ids)
+    assert extract_load(loading, JOBS, ALL).counts.deleted == 0
+    own_sandbox.faults[:] = [lambda r: page_of([]) if "ids" in r.query_params else None]
+    assert extract_load(loading, JOBS, ALL).counts.deleted == 0, "the witness is missing too"
+    own_sandbox.faults[:] = [lambda r: page_of([]) if r.url.path.endswith("/jobs") else None]
+    assert extract_load(loading, JOBS, ALL).counts.deleted == 0, "nothing is served at all"
+    own_sandbox.faults.clear()
+    assert extract_load(loading, JOBS, ALL).counts.deleted == 1
+
+
+def test_what_only_the_export_says_of_unknown_fields_is_kept_beside_the_lists(
+    own_sandbox: Sandbox, loading: Job
+) -> None:
+    extract_load(loading, JOBS, ALL)
+    (job_id,) = some_ids(own_sandbox, "jpm.jobs", 1)
+    own_sandbox.world.move(timedelta(minutes=5))
+    own_sandbox.world.change("jpm.jobs", job_id, listedToo=1)
+    own_sandbox.faults.append(add_to_export(own_sandbox, "jpm.jobs", b'"onlyExported":1.10'))
+    extract_load(loading, JOBS, DAY)
+    own_sandbox.faults.clear()
+    extract_load(loading, JOBS, DAY)
+    extra = json.loads(rows(loading, "_extra::VARCHAR", f"id = {job_id}")[0][0])
+    assert extra["listedToo"] == 1
+    assert extra["(export)"]["onlyExported"] == 1.1
+
+
+def test_what_only_the_export_says_is_adopted_for_the_export(
+    own_sandbox: Sandbox, loading: Job, tmp_path: Path
+) -> None:
+    extract_load(loading, JOBS, ALL)
+    job_id, other = some_ids(own_sandbox, "jpm.jobs", 2)
+    own_sandbox.world.move(timedelta(minutes=5))
+    for changed in (job_id, other):
+        own_sandbox.world.change("jpm.jobs", changed, listedToo=1, JobNumber="a second one")
+    only = b'"onlyExported":1.10,"customFields":[{"deeper":true}]'
+    own_sandbox.faults.append(add_to_export(own_sandbox, "jpm.jobs", only))
+    extract_load(loading, JOBS, DAY)
+    file = tmp_path / "st_catalog.json"
+    done = adopt(loading.warehouse, packaged_catalog(), file, select=["jpm.jobs"])
+    told = {finding.path: finding.reason for finding in done.findings}
+    assert told["(export).onlyExported"] == ""
+    assert "column would be that of" in told["JobNumber"]
+    assert json.loads(file.read_text())["jpm.jobs"]["(export)"] == {"onlyExported": "DECIMAL"}
+
+    catalog = extended(packaged_catalog(), read(file), file)
+    jobs = catalog["jpm.jobs"]
+    assert jobs.export
+    assert "onlyExported" in jobs.export.adds
+    where = f"id = {job_id}"
+    assert rows(loading, "only_exported, listed_too", where) == [(Decimal("1.1"), 1)]
+    extra = json.loads(rows(loading, "_extra::VARCHAR", where)[0][0])
+    assert extra["JobNumber"] == "a second one"
+    assert list(extra)[-1] == "(export)"
+    assert list(extra["(export)"]) == ["customFields[0].deeper"]
+
+    own_sandbox.world.move(timedelta(minutes=5))
+    own_sandbox.world.change("jpm.jobs", job_id, summary="Once more")
+    own_sandbox.faults.clear()
+    own_sandbox.faults.append(add_to_export(own_sandbox, "jpm.jobs", b'"onlyExported":2.5'))
+    later = dataclasses.replace(loading, catalog=catalog)
+    extract_load(later, jobs, DAY)
+    assert rows(loading, "only_exported, listed_too, summary", where) == [
+        (Decimal("2.5"), 1, "Once more")
+    ]
+    assert rows(loading, "only_exported", f"id = {other}") == [(Decimal("2.5"),)]
+    assert adopt(loading.warehouse, packaged_catalog(), file, select=["jpm.jobs"]).rows == 0
+
+
+def page_of(raws: list[bytes]) -> Any:
+    body = b'{"page":1,"pageSize":50,"hasMore":false,"totalCount":%d,"data":[%b]}' % (
+        len(raws), b",".join(raws),
+    )  # fmt: skip
+    return answers.json_response(body)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 500])
+def test_a_token_that_is_no_longer_good_does_not_stop_loads(
+    own_sandbox: Sandbox, loading: Job, status: int
+) -> None:
+    extract_load(loading, JOBS, ALL)
+    (place,) = query(loading.warehouse.path, "SELECT continue_from FROM _st.feeds")
+    own_sandbox.faults.append(
+        lambda request: (
+            answers.json_response(b"{}", status)
+            if request.query_params.get("from") == place[0]
+            else None
+        )
+    )
+    for _ in range(2):
+        extract_load(loading, JOBS, DAY)
+    assert date.fromisoformat(asked(own_sandbox, "/export/jobs")[-1]["from"])
+
+
+def test_half_a_character_is_loaded_with_the_text_around_it(
+    own_sandbox: Sandbox, loading: Job
+) -> None:
+    (job_id,) = some_ids(own_sandbox, "jpm.jobs", 1)
+
+    def cut_off(request: Request) -> Any:
+        if not request.url.path.endswith("/jobs") or "/export/" in request.url.path:
+            return None
+        raws = own_sandbox.world.raw("jpm.jobs")
+        cut = b'{"summary":"cut off \\ud83d",'
+        return page_of(
+            [cut + r[1:] if json.loads(r)["id"] == job_id else r for r in raws if b"summary" in r]
+        )
+
+    own_sandbox.faults.append(cut_off)
+    extract_load(loading, JOBS, ALL)
+    [(extra,)] = rows(loading, "_extra::VARCHAR", f"id = {job_id}")
+    assert "(lone surrogates)" in extra
+    assert json.loads(extra)["(lone surrogates)"].startswith('{"summary":"cut off \\ud83d",')
+
+
+def test_a_record_that_changes_parts_while_both_are_read_is_not_marked(
+    own_sandbox: Sandbox, loading: Job
+) -> None:
+    bills = load_catalog()["accounting.ap_bills"]
+    extract_load(loading, bills, ALL)
+    records = own_sandbox.world.records(bills.table)
+    moved, gone = [r["id"] for r in records if r["billType"] == "ApBill"][-2:]
+    own_sandbox.world.delete(bills.table, gone)
+    asked_for: list[str] = []
+
+    def move_over(request: Request) -> None:
+        asked_for.append(request.query_params.get("billType", ""))
+        if asked_for.count("ApBill") == 1:  # the Procurement ones have been served
+            own_sandbox.world.change(bills.table, moved, billType="Procurement")
+
+    own_sandbox.faults.append(move_over)
+    report = reconcile(loading, bills)
+    assert asked_for[:1] == ["Procurement"]
+    assert rows(loading, "bill_type", f"id = {moved}", bills.table) == [("Procurement",)]
+    assert (state(loading, moved, bills.table), state(loading, gone, bills.table)) == (
+        "there", "deleted",
+    )  # fmt: skip
+    assert report is not None
+    assert report.counts.deleted == 1
+
+
+def without(sandbox: Sandbox, hidden: set[int]) -> Callable[[Request], Any]:
+    """A list of jobs that does not serve some of them."""
+
+    def answer(request: Request) -> Any:
+        if not request.url.path.endswith("/jobs") or "/export/" in request.url.path:
+            return None
+        left = [r for r in sandbox.world.raw("jpm.jobs") if json.loads(r)["id"] not in hidden]
+        if "ids" in request.query_params:
+            wanted = set(map(int, request.query_params["ids"].split(",")))
+            left = [r for r in left if json.loads(r)["id"] in wanted]
+        return page_of(left)
+
+    return answer
+
+
+def add_to_export(sandbox: Sandbox, table: str, member: bytes) -> Callable[[Request], Any]:
+    def answer(request: Request) -> Any:
+        if "/export/" not in request.url.path:
+            return None
+        raws = [raw[:-1] + b"," + member + b"}" for raw in sandbox.world.export_raw(table)]
+        body = b'{"hasMore":false,"continueFrom":"x","data":[%b]}' % b",".join(raws)
+        return answers.json_response(body)
+
+    return answer
+
+
+def load_it(loading: Job, endpoint: Endpoint) -> LoadReport:
+    return extract_load(loading, endpoint, ALL if endpoint.partitioned else None)

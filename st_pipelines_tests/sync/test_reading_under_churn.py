@@ -1,0 +1,164 @@
+"""Random histories: whatever moves and fails, a reading that is accepted misses nothing.
+
+A reading must hold every record that was there, unchanged, from its start to its end, and nothing
+but what was true at some moment of it; or it must fail.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from st_pipelines.catalog.model import Endpoint
+from st_pipelines.catalog.registry import load_catalog
+from st_pipelines.sandbox.server import Sandbox
+from st_pipelines.sandbox.world import World
+from st_pipelines.servicetitan.errors.errors import ReadingMoved, ServiceTitanError
+from st_pipelines.servicetitan.http.retry import NO_WAIT
+from st_pipelines.servicetitan.reading.read import read
+from st_pipelines.servicetitan.reading.stats import ReadStats
+from st_pipelines.servicetitan.reading.window import Window
+from st_pipelines_tests.churn_reader import job
+from st_pipelines_tests.conftest import NOW
+from st_pipelines_tests.property_model import PLAYED
+
+FORMS = {
+    "sorted window": "dispatch.zones",
+    "sorted window of many pages": "inventory.adjustments",
+    "sorted by a guid": "accounting.journal_entries",
+    "sorted snapshot": "marketing.costs",
+    "unsorted window": "jpm.job_types",
+    "unsorted snapshot": "settings.user_roles",
+    "unsorted, without a total": "pricebook.materialsmarkup",
+    "paged, without hasMore": "jpm.work_breakdown_structure_segments",
+    "composite key": "customer_interactions.technician_ratings",
+    "keyless window": "marketing_reputation.reviews",
+    "keyless snapshot": "payroll.locations_rates",
+    "feed": "memberships.invoice_templates",
+    "feed of many changes": "telecom.calls_export",
+}
+QUICK_FAULTS = ("500", "html", "truncated", "wrapped", "data-object", "reset", "empty-page",
+                "endless", "repeated-token", "gzip-cut", "429-bare")  # fmt: skip
+_records = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+@pytest.fixture(scope="module")
+def moving() -> Iterator[Sandbox]:
+    with Sandbox(customers=10, history_days=30, now=NOW, requests_per_second=1e9,
+                 export_batch=7) as running:  # fmt: skip
+        yield running
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class History:
+    """How records move and requests fail while an endpoint is read."""
+
+    form: str
+    seed: int
+    churn: float
+    fault: str | None
+    page_size: int
+    concurrency: int
+    ahead: bool
+    totals: bool
+
+    @property
+    def endpoint(self) -> Endpoint:
+        facts = load_catalog()[FORMS[self.form]]
+        return facts if self.totals else dataclasses.replace(facts, includes_total=False)
+
+    @property
+    def window(self) -> Window:
+        """To the company's present, or beyond it as from a client whose clock is ahead."""
+        return Window(start=None, end=NOW + timedelta(days=1) * self.ahead)
+
+
+histories = st.builds(
+    History,
+    form=st.sampled_from(list(FORMS)),
+    seed=st.integers(0, 1_000_000),
+    churn=st.sampled_from([0.05, 0.2, 0.5, 1.0]),
+    fault=st.sampled_from([None, None, *QUICK_FAULTS]),
+    page_size=st.sampled_from([3, 7, 8, 10, 12, 15, 20, 30]),
+    concurrency=st.integers(1, 4),
+    ahead=st.booleans(),
+    totals=st.sampled_from([True, True, True, False]),
+)
+
+
+def raws(world: World, endpoint: Endpoint) -> list[bytes]:
+    feed = endpoint.kind == "feed"
+    return world.export_raw(endpoint.table) if feed else world.raw(endpoint.table)
+
+
+def changes(world: World, endpoint: Endpoint) -> dict[int, tuple[int, bytes]]:
+    """Of each record that is there, by position: the number of its last change, and its text."""
+    table = world.table(endpoint.table)
+    places = zip(table.alive(), raws(world, endpoint), strict=True)
+    return {place: (table.stamps[place], text) for place, text in places}
+
+
+def play(sandbox: Sandbox, history: History) -> str:
+    """Read under a history; says how it ended, and fails where it is not as it ought to be."""
+    endpoint = history.endpoint
+    world = World(catalog=load_catalog(), seed=history.seed % 5, customers=10, history_days=30,
+                  now=NOW)  # fmt: skip
+    sandbox.worlds[sandbox.tenant_id] = world
+    before, true = changes(world, endpoint), set(raws(world, endpoint))
+    sandbox.faults[:] = [lambda request: true.update(raws(world, endpoint))]
+    sandbox.stir(history.churn, history.seed)
+    sandbox.play({history.fault: 0.1} if history.fault else {})
+    client = job(sandbox, Path("unused"), NO_WAIT, page_size=history.page_size).client
+    got: dict[int, list[bytes]] = {}
+    try:
+        for page in read(client, endpoint, history.window, stats=ReadStats(),
+                         concurrency=history.concurrency):  # fmt: skip
+            got.setdefault(page.reading, []).extend(map(bytes, _records(page.records)))
+    except ReadingMoved:
+        return "moved"
+    except ServiceTitanError:
+        if history.fault:
+            return "failed"
+        raise
+    finally:
+        client.close()
+        sandbox.stir(0, 0)
+        sandbox.play({})
+        sandbox.faults.clear()
+    last, after = set(got[max(got)]), changes(world, endpoint)
+    stayed = {text for place, (stamp, text) in before.items() if after.get(place) == (stamp, text)}
+    assert stayed <= last, f"{len(stayed - last)} of {len(stayed)} that stayed are missing"
+    assert last <= true | set(raws(world, endpoint)), "a record is not as it ever was"
+    return "right"
+
+
+def test_a_reading_under_churn_misses_nothing_that_stayed_or_fails(moving):
+    ended: Counter[str] = Counter()
+
+    @settings(max_examples=PLAYED, derandomize=True, deadline=None, database=None,
+              suppress_health_check=list(HealthCheck))  # fmt: skip
+    @given(histories)
+    def every_history(history: History) -> None:
+        ended[play(moving, history)] += 1
+
+    every_history()
+    assert ended.total() >= PLAYED
+    assert ended["right"] > ended.total() / 2, f"what always fails proves nothing: {ended}"
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_each_form_of_list_can_be_read_while_it_moves_a_little(moving, form):
+    ended = [
+        play(moving, History(form=form, seed=seed, churn=0.05, fault=None, page_size=12,
+                             concurrency=2, ahead=False, totals=True))
+        for seed in range(2)
+    ]  # fmt: skip
+    assert "right" in ended

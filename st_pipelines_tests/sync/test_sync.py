@@ -1,0 +1,187 @@
+"""The pipeline as one function: what the sandbox holds is what the tables hold."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+import requests
+
+from st_pipelines.catalog.model import Endpoint
+from st_pipelines.catalog.registry import load_catalog
+from st_pipelines.sandbox.server import Sandbox
+from st_pipelines.servicetitan.errors.errors import ServiceTitanError
+from st_pipelines.sync.sync import extract_load
+from st_pipelines_tests.churn_reader import comparable, days, job, query, served, table_rows
+
+ALL = days("2026-03-01", "2026-03-10", open_start=True)
+JOINED = ("crm.customers", "settings.business_units", "accounting.invoices")
+SOME = (
+    "jpm.jobs", "accounting.invoice_items", "settings.user_roles", "jpm.job_history",
+    "marketing_ads.capacity_warnings", "marketing_ads.attributed_leads",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def shared_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("shared") / "x.duckdb"
+
+
+@pytest.fixture(scope="module")
+def filled(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Some endpoints of every kind, loaded once from the beginning to today."""
+    file = tmp_path_factory.mktemp("filled") / "sandbox.duckdb"
+    loading = job(sandbox, file)
+    for table in (*JOINED, *SOME):
+        endpoint = load_catalog()[table]
+        extract_load(loading, endpoint, ALL if endpoint.partitioned else None)
+    return file
+
+
+@pytest.mark.parametrize("table", [e.table for e in load_catalog() if e.by_day])
+def test_each_day_of_an_aggregate_is_what_the_sandbox_answers_for_it(
+    sandbox: Sandbox, tmp_path: Path, table: str
+) -> None:
+    endpoint, day = load_catalog()[table], ALL.last - timedelta(days=1)
+    assert endpoint.date_filter
+    file = tmp_path / "day.duckdb"
+    extract_load(job(sandbox, file), endpoint, days(str(day), str(day)))
+    token = requests.post(
+        f"{sandbox.url}/connect/token",
+        data={"grant_type": "client_credentials", "client_id": sandbox.client_id,
+              "client_secret": sandbox.client_secret},
+        timeout=10,
+    ).json()["access_token"]  # fmt: skip
+    answer = requests.get(
+        sandbox.url + endpoint.path.replace("{tenant}", sandbox.tenant_id),
+        params={**endpoint.params, endpoint.date_filter.lower: f"{day}T04:00:00Z",
+                endpoint.date_filter.upper: f"{day + timedelta(days=1)}T04:00:00Z",
+                "pageSize": "5000"},
+        headers={"Authorization": token, "ST-App-Key": sandbox.app_key},
+        timeout=10,
+    ).json()  # fmt: skip
+    rows = table_rows(file, endpoint, f"_partition_date = DATE '{day}'")
+    assert len(rows) == len(answer["data"]) > 0
+    names = [row[0]["name"] for row in rows]
+    assert Counter(names) == Counter(record["campaign"]["name"] for record in answer["data"])
+
+
+def test_keys_join_over_four_tables(filled: Path) -> None:
+    rows = query(
+        filled,
+        "SELECT count(*), count(c.id), count(b.id), count(i.id) FROM jpm.jobs j "
+        "LEFT JOIN crm.customers c ON c.id = j.customer_id "
+        "LEFT JOIN settings.business_units b ON b.id = j.business_unit_id "
+        "LEFT JOIN accounting.invoices i ON i.id = j.invoice_id WHERE j.invoice_id IS NOT NULL",
+    )
+    assert len(set(rows[0])) == 1
+    assert rows[0][0] > 100
+
+
+def test_loading_all_of_it_again_changes_no_row(
+    filled: Path, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    file = tmp_path / "copy.duckdb"
+    file.write_bytes(filled.read_bytes())
+    loading = job(sandbox, file)
+    for table in SOME:
+        endpoint = load_catalog()[table]
+        report = extract_load(loading, endpoint, ALL if endpoint.partitioned else None)
+        assert (report.counts.inserted, report.counts.updated, report.counts.deleted) == (0, 0, 0)
+        assert report.counts.unchanged == report.rows_read > 0
+
+
+def test_days_loaded_one_by_one_in_any_order_give_the_table_that_a_range_gives(
+    filled: Path, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    endpoint, loading = load_catalog()["jpm.jobs"], job(sandbox, tmp_path / "days.duckdb")
+    for day in reversed(list(ALL)):
+        extract_load(loading, endpoint, day)
+    assert comparable(table_rows(tmp_path / "days.duckdb", endpoint)) == comparable(
+        table_rows(filled, endpoint)
+    )
+
+
+def test_a_day_holds_the_records_of_that_local_day_alone(sandbox: Sandbox, tmp_path: Path) -> None:
+    endpoint, day = load_catalog()["jpm.jobs"], days("2026-03-08", "2026-03-08")
+    report = extract_load(job(sandbox, tmp_path / "day.duckdb"), endpoint, day)
+    assert report.window
+    assert report.window.start == datetime(2026, 3, 8, 5, tzinfo=timezone.utc)
+    assert report.window.end == datetime(2026, 3, 9, 4, tzinfo=timezone.utc), "23 hours: DST begins"
+    in_it = [
+        r for r in served(sandbox, endpoint) if "2026-03-08T05" <= r["modifiedOn"] < "2026-03-09T04"
+    ]
+    assert report.rows_by_date.get(date(2026, 3, 8), 0) == len(in_it) == report.rows_read
+
+
+def test_money_adds_up_to_the_cent(filled: Path, sandbox: Sandbox) -> None:
+    invoices = load_catalog()["accounting.invoices"]
+    total = sum((Decimal(r["total"]) for r in served(sandbox, invoices)), Decimal())
+    assert query(filled, "SELECT sum(total) FROM accounting.invoices") == [(total,)]
+
+
+def test_changed_and_new_records_arrive_in_the_newest_day(
+    own_sandbox: Sandbox, tmp_path: Path
+) -> None:
+    endpoint, loading = load_catalog()["crm.customers"], job(own_sandbox, tmp_path / "x.duckdb")
+    first = extract_load(loading, endpoint, ALL)
+    own_sandbox.world.move(timedelta(days=1))
+    key = served(own_sandbox, endpoint)[0]["id"]
+    own_sandbox.world.change("crm.customers", key, name="Neu & Söhne")
+    second = extract_load(loading, endpoint, days("2026-03-11", "2026-03-11"))
+    assert second.counts.updated >= 1
+    assert second.rows_read < first.rows_read / 2
+    names = query(tmp_path / "x.duckdb", f"SELECT name FROM crm.customers WHERE id = {key}")
+    assert names == [("Neu & Söhne",)]
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [e for e in load_catalog() if e.kind == "window" and not e.by_day],
+    ids=lambda endpoint: endpoint.table,
+)
+def test_an_endpoint_without_rows_takes_at_most_two_requests(
+    sandbox: Sandbox, shared_file: Path, endpoint: Endpoint
+) -> None:
+    report = extract_load(job(sandbox, shared_file), endpoint, days("2001-01-01", "2001-01-01"))
+    assert report.rows_read == 0
+    assert report.requests <= 2
+
+
+def test_a_wrong_secret_loads_nothing_and_says_what_to_do(sandbox: Sandbox, tmp_path: Path) -> None:
+    loading = job(sandbox, tmp_path / "x.duckdb")
+    from dataclasses import replace
+
+    from pydantic import SecretStr
+
+    from st_pipelines.servicetitan.http.client import Client
+
+    wrong = replace(
+        loading.client.connection, client_secret=SecretStr("cs1.wrong"), client_id="cid.other"
+    )
+    with pytest.raises(ServiceTitanError) as caught:
+        extract_load(replace(loading, client=Client(wrong)), load_catalog()["jpm.jobs"], ALL)
+    assert "secret" in str(caught.value)
+    assert "cs1.wrong" not in str(caught.value)
+    assert not (tmp_path / "x.duckdb").exists()
+    assert not [path for path in (tmp_path / ".staging").iterdir() if path.is_dir()]
+
+
+def test_an_unknown_tenant_says_so(sandbox: Sandbox, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from st_pipelines.servicetitan.http.client import Client
+
+    loading = job(sandbox, tmp_path / "x.duckdb")
+    wrong = replace(loading.client.connection, tenant_id="999")
+    with pytest.raises(ServiceTitanError, match="tenant"):
+        extract_load(replace(loading, client=Client(wrong)), load_catalog()["jpm.jobs"], ALL)
+
+
+def test_days_that_have_not_begun_are_refused(sandbox: Sandbox, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="2999-01-01 has not begun in America/New_York"):
+        extract_load(job(sandbox, tmp_path / "x.duckdb"), load_catalog()["jpm.jobs"],
+                     days("2999-01-01", "2999-01-01"))  # fmt: skip

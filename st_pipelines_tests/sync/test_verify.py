@@ -1,0 +1,242 @@
+"""`st-pipelines verify` against the sandbox: nothing after a load, and just what was changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from starlette.requests import Request
+from typer.testing import CliRunner
+
+from st_pipelines.catalog.registry import load_catalog
+from st_pipelines.cli.app import app
+from st_pipelines.sandbox.server import Sandbox
+from st_pipelines.sync.sync import extract_load
+from st_pipelines.sync.verify import Verified, verify_table
+from st_pipelines.windows import local_day
+from st_pipelines_tests.churn_reader import TIMEZONE, days, job
+from st_pipelines_tests.conftest import NOW
+
+CATALOG = load_catalog()
+WHOLE = days("2026-03-10", "2026-03-10", open_start=True)
+
+
+@pytest.fixture(scope="module")
+def small() -> Iterator[Sandbox]:
+    """A company of a few customers and weeks. Only read from it."""
+    with Sandbox(customers=30, history_days=40, now=NOW, requests_per_second=1e9) as running:
+        yield running
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Sandbox]:
+    """The same, to be changed."""
+    with Sandbox(customers=30, history_days=40, now=NOW, requests_per_second=1e9) as running:
+        yield running
+
+
+def load(sandbox: Sandbox, file: Path, *tables: str) -> None:
+    for table in tables:
+        endpoint = CATALOG[table]
+        extract_load(job(sandbox, file), endpoint, WHOLE if endpoint.partitioned else None)
+
+
+def verify(sandbox: Sandbox, file: Path, table: str, *, deep: bool = True) -> Verified:
+    return verify_table(job(sandbox, file), CATALOG[table], days=None, deep=deep)
+
+
+def tamper(file: Path, sql: str) -> None:
+    with duckdb.connect(str(file)) as connection:
+        connection.execute(sql)
+
+
+def rows_of(verified: Verified) -> list[tuple[Any, ...]]:
+    return [d.row for d in verified.differences]
+
+
+ALL_FORMS = (
+    "jpm.jobs", "accounting.ap_bills", "telecom.calls", "jpm.job_history", "settings.user_roles",
+    "payroll.locations_rates", "customer_interactions.technician_ratings",
+    "marketing_reputation.reviews", "pricebook.materials_costtypes",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("table", ALL_FORMS)
+def test_nothing_differs_after_a_load(small: Sandbox, tmp_path: Path, table: str) -> None:
+    file = tmp_path / "x.duckdb"
+    load(small, file, table)
+    verified = verify(small, file, table)
+    assert verified.same, verified
+    assert verified.rows_here == verified.rows_there > 0
+    assert not verified.changed_meanwhile
+
+
+def test_an_aggregate_by_day_is_compared_up_to_yesterday(tmp_path: Path) -> None:
+    file, table = tmp_path / "x.duckdb", "marketing_ads.performance_by_campaign"
+    now = datetime.now(timezone.utc)
+    today = local_day(now, TIMEZONE)
+    last_days = days(str(today - timedelta(days=2)), str(today))
+    with Sandbox(customers=30, history_days=40, now=now, requests_per_second=1e9) as sandbox:
+        extract_load(job(sandbox, file), CATALOG[table], last_days)
+        first = verify_table(job(sandbox, file), CATALOG[table], days=None, deep=False)
+        assert first.same
+        assert first.rows_here == first.rows_there > 0
+        tamper(file, f"DELETE FROM {table} WHERE _partition_date = '{today}'")
+        assert verify(sandbox, file, table).same, "today's figures are not final"
+        assert verify_table(job(sandbox, file), CATALOG[table], days=30, deep=False).same, "of 2"
+        tamper(file, f"DELETE FROM {table} WHERE _partition_date < '{today}'")
+        verified = verify_table(job(sandbox, file), CATALOG[table], days=2, deep=False)
+    missing = sum(int(str(d.there).split()[0]) for d in verified.differences)
+    assert missing == verified.rows_there == first.rows_there
+
+
+def test_it_finds_just_what_was_tampered_with(small: Sandbox, tmp_path: Path) -> None:
+    file = tmp_path / "x.duckdb"
+    load(small, file, "jpm.jobs")
+    ids = sorted(record["id"] for record in small.world.records("jpm.jobs"))
+    tamper(file, f"DELETE FROM jpm.jobs WHERE id = {ids[0]}")
+    tamper(file, f"UPDATE jpm.jobs SET _deleted_at = now() WHERE id = {ids[1]}")
+    tamper(file, f"UPDATE jpm.jobs SET summary = 'mine' WHERE id = {ids[2]}")
+    tamper(file, f"INSERT INTO jpm.jobs BY NAME SELECT * REPLACE (9 AS id) FROM jpm.jobs "
+                 f"WHERE id = {ids[3]}")  # fmt: skip
+    tamper(file, f"INSERT INTO jpm.jobs FROM jpm.jobs WHERE id = {ids[4]}")
+    # Another tenant's rows, and what is marked as deleted, are no rows of this source.
+    tamper(file, "INSERT INTO jpm.jobs BY NAME SELECT * REPLACE ('x' AS _tenant_id) FROM jpm.jobs")
+    tamper(file, f"INSERT INTO jpm.jobs BY NAME SELECT * REPLACE (8 AS id, now() AS _deleted_at) "
+                 f"FROM jpm.jobs WHERE id = {ids[3]}")  # fmt: skip
+    verified = verify(small, file, "jpm.jobs")
+    assert sorted(rows_of(verified), key=str) == sorted([
+        ("missing", str(ids[0]), None), ("missing", str(ids[1]), None), ("extra", "9", None),
+        ("duplicate", str(ids[4]), None), ("differs", str(ids[2]), "summary"),
+    ], key=str)  # fmt: skip
+    changed = next(d for d in verified.differences if d.kind == "differs")
+    served = {record["id"]: record for record in small.world.records("jpm.jobs")}
+    assert (changed.here, changed.there) == ("mine", served[ids[2]]["summary"])
+    keys = verify(small, file, "jpm.jobs", deep=False)
+    assert {d.kind for d in keys.differences} == {"missing", "extra", "duplicate"}
+
+
+def test_rows_without_a_key_are_compared_by_content_and_number(
+    small: Sandbox, tmp_path: Path
+) -> None:
+    file, table = tmp_path / "x.duckdb", "marketing_reputation.reviews"
+    load(small, file, table)
+    tamper(file, f"DELETE FROM {table} WHERE rowid = 0")
+    tamper(file, f"INSERT INTO {table} FROM {table} WHERE rowid = 1")
+    verified = verify(small, file, table)
+    assert sorted((d.kind, d.here, d.there) for d in verified.differences) == [
+        ("extra", "2 rows", "1 rows"), ("missing", "0 rows", "1 rows"),
+    ]  # fmt: skip
+
+
+def test_nested_values_and_unknown_fields_are_compared(own: Sandbox, tmp_path: Path) -> None:
+    file, table = tmp_path / "x.duckdb", "telecom.calls"
+    key = own.world.records(table)[0]["id"]
+    own.world.change(table, key, novel={"a": 1}, modifiedOn=NOW)
+    load(own, file, table)
+    assert verify(own, file, table).same
+    tamper(file, f"UPDATE {table} SET _extra = NULL WHERE id = {key}")
+    odd = "struct_update(lead_call, call_type := 'odd')"
+    tamper(file, f"UPDATE {table} SET lead_call = {odd} WHERE id <> {key}")
+    verified = verify(own, file, table)
+    assert ("differs", str(key), "_extra") in rows_of(verified)
+    assert {d.column for d in verified.differences} == {"_extra", "lead_call"}
+    assert verified.count("differs") == verified.rows_there
+
+
+def test_what_changed_since_the_last_load_is_told_as_such(own: Sandbox, tmp_path: Path) -> None:
+    file, table = tmp_path / "x.duckdb", "jpm.jobs"
+    load(own, file, table)
+    old, deleted = (record["id"] for record in own.world.records(table)[:2])
+    own.world.change(table, old, summary="new", modifiedOn=NOW + timedelta(days=2))
+    own.world.delete(table, deleted)
+    verified = verify(own, file, table, deep=False)
+    assert {(*d.row, d.newer) for d in verified.differences} == {
+        ("differs", str(old), "modified_on", True), ("extra", str(deleted), None, False),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("table", ["jpm.jobs", "jpm.job_cancel_reasons", "settings.user_roles"])
+def test_what_changes_while_it_is_verified_is_no_difference(
+    own: Sandbox, tmp_path: Path, table: str
+) -> None:
+    """By ids, by another reading of the window, and by another reading of everything."""
+    file = tmp_path / "x.duckdb"
+    load(own, file, table)
+    gone = own.world.records(table)[0]
+    own.world.delete(table, gone["id"])
+
+    asked: list[str] = []
+
+    def back_after_the_first_look(request: Request) -> None:
+        if "token" not in request.url.path:
+            asked.append(request.url.path)
+        if len(asked) == 2:
+            own.world.revive(table, gone["id"])
+
+    own.faults.append(back_after_the_first_look)
+    verified = verify(own, file, table, deep=False)
+    assert verified.same, verified.differences
+    assert verified.changed_meanwhile == 1
+    assert len(asked) > 1
+
+
+COMMAND = ["verify", "--environment", "sandbox"]
+
+
+@pytest.fixture
+def configured(small: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The environment `sandbox`, pointed at the small one. Returns its warehouse file."""
+    for name, value in small.environment("SERVICETITAN_SANDBOX_").items():
+        monkeypatch.setenv(name, value)
+    return tmp_path / "data" / "sandbox.duckdb"
+
+
+def test_the_command_prints_what_differs_and_exits_with_1(small: Sandbox, configured: Path) -> None:
+    load(small, configured, "settings.user_roles", "jpm.project_types")
+    select = ["--select", "settings.user_roles,jpm.project_*", "--select", "jpm.project_types"]
+    result = CliRunner().invoke(app, [*COMMAND, "--deep", *select, "--format", "json"])
+    told = {one["table"]: one for one in json.loads(result.stdout)}
+    assert result.exit_code == 1, "some of them were never loaded"
+    assert told["settings.user_roles"]["same"]
+    assert told["jpm.project_types"]["same"]
+    assert told["jpm.project_notes"]["problem"] == "there is no such table yet: load it first"
+    result = CliRunner(env={"COLUMNS": "80"}).invoke(app, [*COMMAND, *select])
+    assert result.stdout.count("there is no such table yet: load it first\n") == 1
+    assert "failed jpm.project_notes, jpm.project_statuses, jpm.project_sub" in result.stdout
+    one = ["--select", "settings.user_roles"]
+    assert CliRunner().invoke(app, [*COMMAND, *one]).exit_code == 0
+    tamper(configured, "UPDATE settings.user_roles SET name = 'odd' WHERE id = "
+                       "(SELECT min(id) FROM settings.user_roles)")  # fmt: skip
+    result = CliRunner().invoke(app, [*COMMAND, "--deep", *one])
+    assert result.exit_code == 1
+    assert "name is 'odd', there" in result.stdout
+    assert "1 of 1 table differ" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["verify"], "--environment"),
+        (["verify", "--environment", "sandbocks"], "unknown environment 'sandbocks'"),
+        ([*COMMAND, "--select", "jpm.job"], "did you mean jpm.jobs"),
+        ([*COMMAND, "--format", "xml"], "give one of table, json"),
+        (COMMAND, "sandbox.duckdb is not there yet"),
+    ],
+)
+def test_what_is_wrong_with_the_command_is_told(
+    configured: Path, arguments: list[str], message: str
+) -> None:
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code
+    assert message in f"{result.output} {result.exception}"
+
+
+def test_missing_settings_are_named() -> None:
+    result = CliRunner().invoke(app, COMMAND)
+    assert "SERVICETITAN_SANDBOX_CLIENT_ID" in str(result.exception)

@@ -1,0 +1,200 @@
+"""The read copy: complete, replaced as a whole, at most so often, and in nobody's way."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+import time
+
+import duckdb
+import pytest
+
+from st_pipelines.warehouse.errors import WarehouseBusy, WarehouseFull, WarehouseUnusable
+from st_pipelines.warehouse.store import read_copy as module
+from st_pipelines.warehouse.store.duckdb_file import Warehouse
+from st_pipelines.warehouse.store.read_copy import (
+    Published,
+    is_current,
+    publish,
+    publish_if_due,
+    read_copy,
+)
+from st_pipelines.warehouse.store.write_queue import Deadline, turn
+from st_pipelines_tests.warehouse.factories import Place, record
+
+HOUR = 3600.0
+
+
+def every(place: Place, seconds: float | None) -> Warehouse:
+    return Warehouse(uri=str(place.file), wait=20, publish_seconds=seconds)
+
+
+def rows(place: Place) -> list[tuple]:
+    with duckdb.connect(str(read_copy(place.warehouse)), read_only=True) as connection:
+        return connection.execute("SELECT id FROM abc.things ORDER BY id").fetchall()
+
+
+def files(place: Place) -> set[str]:
+    return {path.name for path in place.folder.rglob("*.duckdb*") if ".lock" not in path.name}
+
+
+def test_the_copy_is_what_was_loaded_and_is_made_once(place: Place) -> None:
+    place.load([record(id=1)])
+    made = publish(place.warehouse)
+    assert made
+    assert made.path == place.folder / "test_read.duckdb"
+    assert made.path.read_bytes() == place.file.read_bytes()
+    assert rows(place) == [(1,)]
+    assert publish(place.warehouse) is None
+    place.load([record(id=2)])
+    assert not is_current(place.warehouse)
+    assert publish(place.warehouse)
+    assert rows(place) == [(1,), (2,)]
+    assert files(place) == {"test.duckdb", "test_read.duckdb"}
+    assert list((place.folder / ".staging").iterdir()) == [place.folder / ".staging" / ".lock"]
+
+
+def test_it_is_made_where_the_kernel_cannot_copy(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(*_: object) -> int:
+        raise OSError(95, os.strerror(95))
+
+    monkeypatch.setattr(os, "copy_file_range", unsupported)
+    place.load([record(id=1)])
+    publish(place.warehouse)
+    assert read_copy(place.warehouse).read_bytes() == place.file.read_bytes()
+
+
+def test_a_reader_keeps_what_it_has_open_and_a_new_one_gets_the_new(place: Place) -> None:
+    place.load([record(id=1)])
+    publish(place.warehouse)
+    code = "SELECT count(*) FROM abc.things"
+    old = read_copy(place.warehouse).open("rb")  # as another process would keep it
+    before = old.read()
+    place.load([record(id=2)])
+    publish(place.warehouse)
+    old.seek(0)
+    assert old.read() == before
+    old.close()
+    with duckdb.connect(str(read_copy(place.warehouse)), read_only=True) as connection:
+        assert connection.execute(code).fetchall() == [(2,)]
+
+
+def test_readers_never_fail_while_it_is_replaced(place: Place) -> None:
+    place.load([record(id=0)])
+    publish(place.warehouse)
+    seen, failures, over = set(), [], threading.Event()
+
+    def read() -> None:
+        while not over.is_set():
+            try:
+                seen.add(len(rows(place)))
+            except duckdb.Error as error:
+                failures.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(1, 4):
+        place.load([record(id=number)])
+        publish(place.warehouse)
+    over.set()
+    reader.join()
+    assert not failures
+    assert len(seen) > 1
+
+
+def test_loads_go_on_while_the_copy_is_read(place: Place) -> None:
+    place.load([record(id=1)])
+    publish(place.warehouse)
+    with duckdb.connect(str(read_copy(place.warehouse)), read_only=True) as connection:
+        place.load([record(id=2)])
+        publish(place.warehouse)
+        assert connection.execute("SELECT count(*) FROM abc.things").fetchall() == [(1,)]
+
+
+def test_it_is_made_after_loads_but_not_more_often_than_asked_for(place: Place) -> None:
+    place.load([record(id=1)])
+    assert publish_if_due(every(place, None)) is None
+    assert not read_copy(place.warehouse).exists()
+    assert publish_if_due(every(place, HOUR))
+    place.load([record(id=2)])
+    assert publish_if_due(every(place, HOUR)) is None
+    assert rows(place) == [(1,)]
+    assert publish_if_due(every(place, 1e-6))
+    assert rows(place) == [(1,), (2,)]
+    assert publish_if_due(every(place, 1e-6)) is None, "nothing was loaded since"
+
+
+def test_of_several_only_one_publishes_and_the_loads_do_not_wait_for_it(place: Place) -> None:
+    place.load([record(id=1)])
+    with turn(read_copy(place.warehouse), Deadline(0), "publishing"):
+        assert publish_if_due(every(place, HOUR)) is None
+    made: list[Published | None] = []
+    threads = [
+        threading.Thread(target=lambda: made.append(publish(place.warehouse))) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [one is None for one in made].count(False) == 1
+
+
+def test_a_copy_that_somebody_wrote_to_is_replaced_with_its_log(place: Place) -> None:
+    place.load([record(id=1)])
+    publish(place.warehouse)
+    copy = read_copy(place.warehouse)
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o444
+    log = copy.with_name(copy.name + ".wal")
+    log.write_bytes(b"of another state")
+    place.load([record(id=2)])
+    publish(place.warehouse)
+    assert not log.exists()
+    assert rows(place) == [(1,), (2,)]
+
+
+def test_a_copy_that_cannot_be_made_leaves_the_old_one(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, os.strerror(28))
+
+    place.load([record(id=1)])
+    publish(place.warehouse)
+    place.load([record(id=2)])
+    monkeypatch.setattr(module, "_copy_bytes", full)
+    with pytest.raises(WarehouseFull, match="no space left"):
+        publish(place.warehouse)
+    assert rows(place) == [(1,)]
+    assert files(place) == {"test.duckdb", "test_read.duckdb"}
+
+
+def test_a_held_warehouse_is_waited_for_and_named(place: Place) -> None:
+    place.load([record(id=1)])
+    impatient = Warehouse(uri=str(place.file), wait=0)
+    with duckdb.connect(str(place.file)), pytest.raises(WarehouseBusy, match="in this process"):
+        publish(impatient)
+    with (
+        turn(place.file, Deadline(0), "jpm.jobs"),
+        pytest.raises(WarehouseBusy, match=r"jpm\.jobs"),
+    ):
+        publish(impatient)
+
+
+def test_without_a_warehouse_there_is_nothing_to_publish(place: Place) -> None:
+    with pytest.raises(WarehouseUnusable, match="does not exist yet"):
+        publish(place.warehouse)
+    assert not place.file.exists()
+
+
+def test_a_clock_that_was_set_back_does_not_stop_publishing(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.load([record(id=1)])
+    publish(place.warehouse)
+    place.load([record(id=2)])
+    yesterday = time.time() - 24 * HOUR
+    monkeypatch.setattr(time, "time", lambda: yesterday)
+    assert publish_if_due(every(place, HOUR))

@@ -1,0 +1,197 @@
+"""Writers of one warehouse: in the order of asking, bounded, and told who is in the way."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from st_pipelines.warehouse.errors import WarehouseBusy
+from st_pipelines.warehouse.store import write_queue as turns
+from st_pipelines.warehouse.store.duckdb_file import Warehouse
+from st_pipelines.warehouse.store.write_queue import Deadline, turn
+from st_pipelines_tests.crash_harness import until
+from st_pipelines_tests.warehouse.factories import Place, record
+
+HOLDER = """
+import sys
+from pathlib import Path
+from st_pipelines.warehouse.turns import Deadline, turn
+with turn(Path(sys.argv[1]), Deadline(5), "jpm.jobs, run 7"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+SHELL = """
+import duckdb, sys
+connection = duckdb.connect(sys.argv[1])
+print("held", flush=True)
+sys.stdin.read()
+"""
+PROBE = """
+import duckdb, sys
+try:
+    duckdb.connect(sys.argv[1])
+except duckdb.IOException:
+    sys.exit(3)
+"""
+
+
+@contextmanager
+def another(code: str, file: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that has something in its hands until the `with` ends."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    assert process.stdout
+    assert process.stdout.readline() == "held\n"
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def attach_at_once(place: Place) -> None:
+    impatient = Warehouse(uri=str(place.file), wait=0)
+    with duckdb.connect() as connection, impatient.attached(connection):
+        pass
+
+
+@pytest.fixture(params=["queue", "no locks here"])
+def with_and_without_a_queue(request: pytest.FixtureRequest, monkeypatch) -> str:
+    monkeypatch.setattr(turns, "_OFD_LOCKS", request.param == "queue")
+    return request.param
+
+
+def test_turns_come_in_the_order_of_asking(tmp_path: Path, monkeypatch) -> None:
+    """With a lock alone, of eight that ask again and again one gets it nearly every time."""
+    path, order, drawn = tmp_path / "x", [], []
+    draw = turns._drawn
+    monkeypatch.setattr(turns, "_drawn", lambda file: drawn.append(draw(file)) or drawn[-1])
+
+    def take(name: int) -> None:
+        with turn(path, Deadline(20), "a load"):
+            order.append(name)
+
+    threads = []
+    with turn(path, Deadline(0), "first"):
+        for name in range(6):
+            threads.append(threading.Thread(target=take, args=(name,)))
+            threads[-1].start()
+            until(lambda: len(drawn) == len(threads) + 1)
+    for thread in threads:
+        thread.join()
+    assert order == list(range(6))
+
+
+def test_two_never_have_it_at_once(tmp_path: Path, with_and_without_a_queue: str) -> None:
+    inside, most = [], []
+
+    def take() -> None:
+        for _ in range(5):
+            with turn(tmp_path / "x", Deadline(20), "a load"):
+                inside.append(1)
+                most.append(len(inside))
+                time.sleep(0.001)
+                inside.pop()
+
+    threads = [threading.Thread(target=take) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert max(most) == 1
+    assert len(most) == 30
+
+
+def test_who_has_the_turn_is_named_and_a_dead_one_has_it_no_more(tmp_path: Path) -> None:
+    path = tmp_path / "x.duckdb"
+    with another(HOLDER, path) as process:
+        told = re.escape(f"held by process {process.pid} (-c: jpm.jobs, run 7): wait")
+        with pytest.raises(WarehouseBusy, match=told), turn(path, Deadline(0), "another"):
+            pass
+        process.kill()
+        process.wait()
+        with turn(path, Deadline(0), "another"):
+            pass
+
+
+def test_the_foreign_holder_is_named_to_all_that_wait(place: Place) -> None:
+    """The first in the queue meets DuckDB's lock; the others only meet the first."""
+    place.load([record()])
+    waiting = threading.Thread(target=place.load, args=([record(id=2)],))
+    with another(SHELL, place.file) as shell:
+        waiting.start()
+        lock = place.file.with_name(place.file.name + ".lock")
+        until(lambda: f"process {shell.pid}" in lock.read_text())
+        told = rf"held by process \d+ \(.*abc\.things, run a run\), which .* waits: .*{shell.pid}"
+        with pytest.raises(WarehouseBusy, match=told):
+            attach_at_once(place)
+    waiting.join()
+    assert place.query("SELECT id FROM abc.things ORDER BY id") == [(1,), (2,)]
+
+
+def test_threads_of_a_process_wait_for_one_another(
+    place: Place, with_and_without_a_queue: str
+) -> None:
+    def load(number: int) -> None:
+        other = Place(place.folder, number=100 * number)
+        other.load([record(id=number)])
+
+    threads = [threading.Thread(target=load, args=(number,)) for number in range(1, 6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert place.query("SELECT count(*) FROM abc.things") == [(5,)]
+
+
+@pytest.mark.parametrize("look", ["check", "attach", "read"])
+def test_looking_at_a_file_does_not_release_it(place: Place, look: str) -> None:
+    """Closing a file drops the locks that the process has on it, whoever holds them there."""
+    place.load([record()])
+    impatient = Warehouse(uri=str(place.file), wait=0)
+    with duckdb.connect() as connection, place.warehouse.attached(connection):
+        if look == "check":
+            impatient.check()
+        elif look == "attach":
+            with pytest.raises(WarehouseBusy):
+                attach_at_once(place)
+        else:
+            with pytest.raises(WarehouseBusy), impatient.reading():
+                pass
+        assert subprocess.run([sys.executable, "-c", PROBE, str(place.file)]).returncode == 3
+
+
+def test_a_connection_of_the_user_in_this_process_keeps_its_lock(place: Place) -> None:
+    place.load([record()])
+    impatient = Warehouse(uri=str(place.file), wait=0)
+    with duckdb.connect(str(place.file)):
+        with pytest.raises(WarehouseBusy, match="open in this process"):
+            attach_at_once(place)
+        with pytest.raises(WarehouseBusy, match="open in this process"), impatient.reading():
+            pass
+        assert subprocess.run([sys.executable, "-c", PROBE, str(place.file)]).returncode == 3
+
+
+@pytest.mark.parametrize("holder", [HOLDER, SHELL])
+def test_a_long_wait_is_told_once(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, holder: str
+) -> None:
+    place.load([record()])
+    monkeypatch.setattr(turns, "SILENT", 0)
+    warehouse = Warehouse(uri=str(place.file), wait=0.3)
+    with another(holder, place.file) as process, pytest.raises(WarehouseBusy), warehouse.reading():
+        pass
+    [told] = [entry.getMessage() for entry in caplog.records if "Waiting" in entry.getMessage()]
+    assert told.startswith("Waiting for up to 0 s more: warehouse")
+    assert f"process {process.pid}" in told
