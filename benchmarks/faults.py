@@ -27,7 +27,7 @@ from st_pipelines.servicetitan.errors.errors import ServiceTitanError
 from st_pipelines.servicetitan.http.auth import TokenSource
 from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.http.retry import RetryPolicy
-from st_pipelines.sync.sync import Job, extract_load
+from st_pipelines.sync.sync import SyncContext, extract_load
 from st_pipelines.windows import Days
 from st_pipelines_tests.churn_reader import TIMEZONE, comparable, expected_rows, job
 
@@ -82,7 +82,7 @@ def _outcomes(
             yield _outcome(_job(sandbox, file), endpoint, file, wanted[endpoint.table])
 
 
-def _outcome(loading: Job, endpoint: Endpoint, file: Path, wanted: list[str]) -> str:
+def _outcome(loading: SyncContext, endpoint: Endpoint, file: Path, wanted: list[str]) -> str:
     try:
         extract_load(loading, endpoint, ALL if endpoint.partitioned else None)
     except ServiceTitanError as error:
@@ -94,7 +94,7 @@ def _outcome(loading: Job, endpoint: Endpoint, file: Path, wanted: list[str]) ->
     return "right" if rows is not None and comparable(rows) == wanted else "wrong"
 
 
-def _job(sandbox: Sandbox, file: Path) -> Job:
+def _job(sandbox: Sandbox, file: Path) -> SyncContext:
     """A job whose client has no token yet."""
     loading = job(sandbox, file, page_size=PAGE_SIZE, timeout=TIMEOUT)
     connection = loading.client.connection

@@ -76,7 +76,7 @@ class Requests:
         """While it lasts."""
         really = transport.send
 
-        def send(*arguments: Any, **options: Any) -> transport.Answer:
+        def send(*arguments: Any, **options: Any) -> transport.Response:
             self.number += 1
             time.sleep(self.latency)
             return really(*arguments, **options)

@@ -27,13 +27,13 @@ from rich.console import Console
 from rich.table import Table
 from server import Server
 
-from st_pipelines.servicetitan.reading.completeness import Course, Proof
-from st_pipelines.servicetitan.reading.envelope import Served
+from st_pipelines.servicetitan.reading.completeness import CompletenessProof, PagingStrategy
+from st_pipelines.servicetitan.reading.envelope import ParsedPage
 from st_pipelines.sync.sync import extract_load
 from st_pipelines.warehouse.staging.stage import Staging
 from st_pipelines.warehouse.store.duckdb_file import Warehouse
 from st_pipelines.warehouse.store.read_copy import publish
-from st_pipelines.warehouse.tables.load import Besides
+from st_pipelines.warehouse.tables.load import FollowUp
 from st_pipelines.warehouse.tables.load_facts import Facts
 
 WHOLE, DAY = "whole history", "one day again"
@@ -87,13 +87,13 @@ def without_all_but(case: Collection[str]) -> Iterator[None]:
     loading = "st_pipelines.warehouse.tables.load"
     off: dict[str, list[Any]] = {
         "proof": [
-            mock.patch.object(Proof, "course", _straight_on),
-            mock.patch.object(Proof, "accepts", return_value=True),
+            mock.patch.object(CompletenessProof, "choose_paging", _straight_on),
+            mock.patch.object(CompletenessProof, "is_complete", return_value=True),
         ],
         "drift": [mock.patch.object(Staging, "_count_if_fitting", _believed)],
         "deletes": [mock.patch("st_pipelines.sync.sync.followed_up", _nothing_besides)],
         "checks": [
-            mock.patch(f"{loading}.find_vanished", return_value=()),
+            mock.patch(f"{loading}.find_missing_fields", return_value=()),
             mock.patch(f"{loading}.count_facts", return_value=Facts()),
         ],
     }
@@ -104,8 +104,8 @@ def without_all_but(case: Collection[str]) -> Iterator[None]:
         yield
 
 
-def _straight_on(_: Proof, first: Served, rows: int) -> Course:
-    return Course.ASCENDING if first.has_more else Course.SINGLE
+def _straight_on(_: CompletenessProof, first: ParsedPage, rows: int) -> PagingStrategy:
+    return PagingStrategy.ASCENDING if first.has_more else PagingStrategy.SINGLE
 
 
 def _believed(_: Staging, records: bytes) -> int:
@@ -114,7 +114,7 @@ def _believed(_: Staging, records: bytes) -> int:
 
 @contextmanager
 def _nothing_besides(*_: Any, **__: Any) -> Any:
-    yield Besides()
+    yield FollowUp()
 
 
 def print_ratios(costs: Costs) -> None:

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.http.connection import Connection
-from st_pipelines.sync.sync import Job
+from st_pipelines.sync.sync import SyncContext
 from st_pipelines.warehouse.store.duckdb_file import Warehouse
 from st_pipelines.windows import Days, local_day
 
@@ -21,7 +21,7 @@ PATHS = tuple(load_catalog()[table].path for table in TABLES)
 _OF_THE_LOAD = "_loaded_at, _run_id, _partition_date"
 
 
-def job(warehouse: Warehouse, run_id: str = "benchmark", page_size: int = 5000) -> Job:
+def job(warehouse: Warehouse, run_id: str = "benchmark", page_size: int = 5000) -> SyncContext:
     """A job against the server that the environment points to."""
     connection = Connection(
         environment="sandbox",
@@ -33,7 +33,7 @@ def job(warehouse: Warehouse, run_id: str = "benchmark", page_size: int = 5000) 
         tenant_id=os.environ["SERVICETITAN_TENANT_ID"],
         page_size=page_size,
     )
-    return Job(
+    return SyncContext(
         client=Client(connection),
         warehouse=warehouse,
         timezone=os.environ["SERVICETITAN_TIMEZONE"],

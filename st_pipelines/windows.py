@@ -7,7 +7,31 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta, timezone
 from zoneinfo import ZoneInfo
 
-from st_pipelines.servicetitan.reading.window import Window
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """A half-open interval `[start, end)`.
+
+    Attributes:
+        start: aware; None is open to the left, so that no record is too old to be read.
+        end: aware. Close it at the moment of starting when it would lie in the future, so that
+            what is changed during the reading is the next window's.
+    """
+
+    start: datetime | None
+    end: datetime
+
+    def __post_init__(self) -> None:
+        """Refuse what would be a wrong question.
+
+        Raises:
+            ValueError: a bound is naive, or the window ends before it starts.
+        """
+        for bound in (self.start, self.end):
+            if bound is not None and bound.tzinfo is None:
+                raise ValueError(f"a window needs aware times, not {bound.isoformat()}")
+        if self.start is not None and self.start > self.end:
+            raise ValueError(f"a window must not end ({self.end}) before it starts ({self.start})")
 
 
 def utc_now() -> datetime:

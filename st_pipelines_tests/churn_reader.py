@@ -18,21 +18,23 @@ from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.http.connection import Connection
 from st_pipelines.servicetitan.http.retry import RetryPolicy
-from st_pipelines.sync.sync import Job
+from st_pipelines.sync.sync import SyncContext
 from st_pipelines.warehouse.store.duckdb_file import Warehouse
 from st_pipelines.windows import Days
 
 TIMEZONE = "America/New_York"
 
 
-def job(sandbox: Sandbox, file: Path, policy: RetryPolicy | None = None, **changes: Any) -> Job:
+def job(
+    sandbox: Sandbox, file: Path, policy: RetryPolicy | None = None, **changes: Any
+) -> SyncContext:
     connection = Connection(
         environment="sandbox", api_url=sandbox.url, auth_url=sandbox.url,
         client_id=sandbox.client_id, client_secret=SecretStr(sandbox.client_secret),
         app_key=SecretStr(sandbox.app_key), tenant_id=sandbox.tenant_id,
         requests_per_second=10_000, **changes,
     )  # fmt: skip
-    return Job(
+    return SyncContext(
         client=Client(connection, policy=policy), warehouse=Warehouse(uri=str(file), wait=5),
         timezone=TIMEZONE, run_id="test",
     )  # fmt: skip

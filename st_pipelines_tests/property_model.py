@@ -27,7 +27,7 @@ from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.servicetitan.errors.errors import ServiceTitanError
 from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.http.retry import NO_WAIT
-from st_pipelines.sync.sync import Job, extract_load, reconcile
+from st_pipelines.sync.sync import SyncContext, extract_load, reconcile
 from st_pipelines.windows import Days, local_day
 from st_pipelines_tests.churn_reader import (
     TIMEZONE,
@@ -86,7 +86,7 @@ class Life:
         shutil.rmtree(self.folder)
 
     @contextlib.contextmanager
-    def _job(self) -> Iterator[Job]:
+    def _job(self) -> Iterator[SyncContext]:
         made = job(self.sandbox, self.file, page_size=7)
         client = Client(made.client.connection, policy=NO_WAIT)
         try:
@@ -168,7 +168,7 @@ class Life:
         assert not {*codes} - {0, REFUSED, -signal.SIGKILL}, f"a loader broke: {codes}"
         self.outcomes.append(f"processes {codes}")
 
-    def _fork(self, work: Callable[[Job], object]) -> int:
+    def _fork(self, work: Callable[[SyncContext], object]) -> int:
         child = os.fork()
         if child:
             return child
@@ -184,7 +184,9 @@ class Life:
         finally:
             os._exit(code)
 
-    def _run(self, work: Callable[[Job], object], disturbances: Sequence[Disturbance]) -> None:
+    def _run(
+        self, work: Callable[[SyncContext], object], disturbances: Sequence[Disturbance]
+    ) -> None:
         self._disturb(disturbances)
         with self._job() as made:
             try:
@@ -198,7 +200,7 @@ class Life:
         self._requests = 0
         self._disturbances = dict(enumerate(disturbances, start=1))
 
-    def _extract(self, made: Job, first: int, length: int, open_start: bool) -> None:
+    def _extract(self, made: SyncContext, first: int, length: int, open_start: bool) -> None:
         if not self.endpoint.partitioned:
             extract_load(made, self.endpoint, None)
             return

@@ -17,7 +17,7 @@ from st_pipelines.config import project
 from st_pipelines.config.environments import EnvironmentName
 from st_pipelines.servicetitan.errors.errors import AuthenticationFailed, ServiceTitanError
 from st_pipelines.sync.session import command_job
-from st_pipelines.sync.sync import Job
+from st_pipelines.sync.sync import SyncContext
 from st_pipelines.sync.verify import Verified, verify_table
 from st_pipelines.warehouse.errors import MalformedRecords
 from st_pipelines.warehouse.tables.compare import Difference
@@ -58,7 +58,7 @@ def verify_tables(
             yield verified
 
 
-def _verified(job: Job, endpoint: Endpoint, days: int | None, deep: bool) -> Verified:
+def _verified(job: SyncContext, endpoint: Endpoint, days: int | None, deep: bool) -> Verified:
     try:
         return verify_table(job, endpoint, days=days, deep=deep)
     except AuthenticationFailed:

@@ -62,7 +62,7 @@ Zone = Annotated[str, AfterValidator(_known_zone)]
 StartDate = Annotated[date, BeforeValidator(_a_day), AfterValidator(_not_in_the_future)]
 
 
-def explained(error: ValidationError, prefix: str, origins: Mapping[str, str]) -> str:
+def format_validation_error(error: ValidationError, prefix: str, origins: Mapping[str, str]) -> str:
     """One line a wrong value; the value of a secret is never repeated."""
     lines = []
     for item in error.errors(include_url=False):

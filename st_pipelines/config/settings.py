@@ -24,7 +24,16 @@ from st_pipelines.config.environments import (
     setting_name,
 )
 from st_pipelines.config.errors import SettingsError
-from st_pipelines.config.rules import Cron, Secret, StartDate, TenantId, Text, Url, Zone, explained
+from st_pipelines.config.rules import (
+    Cron,
+    Secret,
+    StartDate,
+    TenantId,
+    Text,
+    Url,
+    Zone,
+    format_validation_error,
+)
 from st_pipelines.config.sources.base import Handed
 from st_pipelines.config.sources.places import Places, managers, near_sources, place_sources
 from st_pipelines.config.sources.resolve import Gathered, gather, sealed
@@ -202,7 +211,7 @@ def _places(prefix: str, given: Mapping[str, Any]) -> Places:
     try:
         places = Places(**gathered.values)
     except ValidationError as error:
-        raise SettingsError(explained(error, prefix, gathered.origins)) from None
+        raise SettingsError(format_validation_error(error, prefix, gathered.origins)) from None
     places._gathered = gathered
     return places
 
@@ -213,7 +222,7 @@ def _made(prefix: str, gathered: Gathered) -> EnvironmentSettings:
     try:
         settings = EnvironmentSettings(**gathered.values)
     except ValidationError as error:
-        raise SettingsError(explained(error, prefix, gathered.origins)) from None
+        raise SettingsError(format_validation_error(error, prefix, gathered.origins)) from None
     settings._gathered = gathered
     return settings
 

@@ -13,7 +13,7 @@ import dagster as dg
 from st_pipelines.catalog.model import Catalog, Endpoint
 from st_pipelines.config.settings import EnvironmentSettings
 from st_pipelines.defs.checks import check_results, check_specs
-from st_pipelines.defs.failures import explained
+from st_pipelines.defs.failures import as_dagster_failure
 from st_pipelines.defs.freshness import FRESHNESS
 from st_pipelines.defs.metadata import definition_metadata, description, report_metadata
 from st_pipelines.defs.partitions import daily_partitions, days_of
@@ -21,7 +21,7 @@ from st_pipelines.defs.resources import ServiceTitanResource, WarehouseResource
 from st_pipelines.windows import utc_now
 
 if TYPE_CHECKING:
-    from st_pipelines.sync.sync import Job, LoadReport
+    from st_pipelines.sync.sync import LoadReport, SyncContext
 
 OWNERS = ["team:data"]
 _Load: TypeAlias = Callable[..., dg.MaterializeResult]
@@ -71,7 +71,7 @@ def _daily_asset(
         if not (context.has_partition_key or context.has_partition_key_range):
             raise dg.Failure(_NO_DAYS.format(table=endpoint.table), allow_retries=False)
         days = days_of(partitions, context.partition_key_range)
-        with explained(context.retry_number):
+        with as_dagster_failure(context.retry_number):
             job = job_of(servicetitan, warehouse, partitions.timezone, context.run.run_id, clock)
             report = extract_load(job, endpoint, days)
         for key in context.partition_keys:
@@ -98,7 +98,7 @@ def _snapshot_asset(
     ) -> dg.MaterializeResult:
         from st_pipelines.sync.sync import extract_load
 
-        with explained(context.retry_number):
+        with as_dagster_failure(context.retry_number):
             job = job_of(servicetitan, warehouse, timezone, context.run.run_id, clock)
             report = extract_load(job, endpoint, None)
         return _result(context, report, warehouse)
@@ -140,11 +140,11 @@ def job_of(
     timezone: str,
     run_id: str,
     clock: Callable[[], datetime] = utc_now,
-) -> "Job":
+) -> "SyncContext":
     """What a run's resources make of a load. Raises SettingsError."""
-    from st_pipelines.sync.sync import Job
+    from st_pipelines.sync.sync import SyncContext
 
-    return Job(
+    return SyncContext(
         client=servicetitan.client,
         warehouse=warehouse.warehouse,
         timezone=timezone,

@@ -21,7 +21,7 @@ FIRST_DELAY = 30.0
 
 
 @contextmanager
-def explained(retry_number: int) -> Iterator[None]:
+def as_dagster_failure(retry_number: int) -> Iterator[None]:
     """Turns what is understood into a `dagster.Failure`; the rest passes as it is.
 
     What running again may change is retried, by a request of ours: with a `RetryPolicy` on the

@@ -12,7 +12,7 @@ from st_pipelines.catalog.model import Catalog, Endpoint
 from st_pipelines.catalog.selection import select
 from st_pipelines.config.settings import EnvironmentSettings
 from st_pipelines.defs.assets import asset_key, job_of
-from st_pipelines.defs.failures import explained
+from st_pipelines.defs.failures import as_dagster_failure
 from st_pipelines.defs.metadata import report_metadata
 from st_pipelines.defs.resources import ServiceTitanResource, WarehouseResource
 from st_pipelines.defs.run_state import ENVIRONMENT_TAG
@@ -99,7 +99,7 @@ def reconcile_job(
         from st_pipelines.sync.sync import reconcile
 
         endpoint = by_name[name]
-        with explained(context.retry_number):
+        with as_dagster_failure(context.retry_number):
             job = job_of(servicetitan, warehouse, settings.timezone, context.run.run_id)
             report = reconcile(job, endpoint)
         if report:

@@ -22,12 +22,12 @@ from st_pipelines.servicetitan.reading.lookup import look_up
 from st_pipelines.servicetitan.reading.page_source import Page
 from st_pipelines.servicetitan.reading.stats import ReadStats
 from st_pipelines.warehouse.staging.stage import Staging
-from st_pipelines.warehouse.staging.typed_rows import Load, TypedRows
+from st_pipelines.warehouse.staging.typed_rows import LoadSpec, TypedRows
 from st_pipelines.warehouse.store.duckdb_file import Warehouse
-from st_pipelines.warehouse.tables.load import Besides, Typed
-from st_pipelines.warehouse.tables.load_log import FeedPlace
+from st_pipelines.warehouse.tables.load import FollowUp, Typed
+from st_pipelines.warehouse.tables.load_log import ExportBookmark
 from st_pipelines.warehouse.tables.merge import CLOCKS_DIFFER
-from st_pipelines.warehouse.tables.table_state import Known, can_look_up, known
+from st_pipelines.warehouse.tables.table_state import TableState, can_look_up, read_table_state
 
 
 @contextmanager
@@ -35,11 +35,11 @@ def followed_up(
     client: Client,
     warehouse: Warehouse,
     listed: Typed,
-    load: Load,
+    load: LoadSpec,
     *,
     stats: ReadStats,
     whole_feed: bool = False,
-) -> Iterator[Besides]:
+) -> Iterator[FollowUp]:
     """Reads on after a complete reading.
 
     Args:
@@ -59,28 +59,28 @@ def followed_up(
     """
     endpoint = listed.staging.endpoint
     if endpoint.kind == "feed" or not (endpoint.export or can_look_up(endpoint)):
-        yield Besides()
+        yield FollowUp()
         return
-    before = known(listed.rows, warehouse, endpoint, load)
+    before = read_table_state(listed.rows, warehouse, endpoint, load)
     with ExitStack() as stack:
         fed, place, suspects = None, None, before.missing
-        if endpoint.export and (listed.staging.rows or before.place or whole_feed):
+        if endpoint.export and (listed.staging.rows or before.bookmark or whole_feed):
             feed = _Feed(client, listed, load, stack, stats)
-            place = feed.read(before.place, whole_feed)
+            place = feed.read(before.bookmark, whole_feed)
             fed = feed.typed
             if fed:
                 fed.finish()
             if fed and endpoint.has_active and not load.replaces:
                 suspects = tuple(sorted({*suspects, *_inactive(fed)}))
         gone = _ask_for(client, listed, suspects, before, stats)
-        yield Besides(fed=fed, place=place, gone=gone)
+        yield FollowUp(export_rows=fed, bookmark=place, gone=gone)
 
 
 class _Feed:
     """The export feed of an endpoint, from where it was left to its present end."""
 
     def __init__(
-        self, client: Client, listed: Typed, load: Load, stack: ExitStack, stats: ReadStats
+        self, client: Client, listed: Typed, load: LoadSpec, stack: ExitStack, stats: ReadStats
     ) -> None:
         self.typed: Typed | None = None
         self._client = client
@@ -89,7 +89,7 @@ class _Feed:
         self._stack = stack
         self._stats = stats
 
-    def read(self, place: FeedPlace | None, whole: bool) -> FeedPlace | None:
+    def read(self, place: ExportBookmark | None, whole: bool) -> ExportBookmark | None:
         """Stages all that is new; returns the place after it, to be noted with the rows."""
         now = self._load.loaded_at
         if whole and (place is None or place.since is not None):
@@ -104,7 +104,7 @@ class _Feed:
 
     def _read_from(
         self, start: datetime | str | None, *, since: datetime | None
-    ) -> FeedPlace | None:
+    ) -> ExportBookmark | None:
         stats = ReadStats()
         try:
             for page in read_feed(self._client, self._listed.staging.endpoint, start, stats=stats):
@@ -116,7 +116,7 @@ class _Feed:
             )
         if stats.continue_from is None:
             return None
-        return FeedPlace(
+        return ExportBookmark(
             since=since, continue_from=stats.continue_from, loaded_at=self._load.loaded_at
         )
 
@@ -145,7 +145,7 @@ def _inactive(fed: Typed) -> list[int]:
 
 
 def _ask_for(
-    client: Client, listed: Typed, ids: Sequence[int], before: Known, stats: ReadStats
+    client: Client, listed: Typed, ids: Sequence[int], before: TableState, stats: ReadStats
 ) -> frozenset[int]:
     """Adds the records that are still there to the listed ones; returns the ids of the others."""
     if not ids:
@@ -153,8 +153,8 @@ def _ask_for(
     # Without a record that is known to be there an empty answer would prove nothing.
     gone: set[int] = set()
     endpoint = listed.staging.endpoint
-    for answered in look_up(client, endpoint, ids, witness=before.witness, stats=stats):
-        gone |= answered.gone if before.witness is not None else frozenset()
+    for answered in look_up(client, endpoint, ids, control_id=before.control_id, stats=stats):
+        gone |= answered.gone if before.control_id is not None else frozenset()
         for records in answered.records:
             listed.add(records)
     listed.finish()

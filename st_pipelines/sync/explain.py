@@ -87,7 +87,7 @@ def failed(step: str, error: Exception) -> Finding:
 
 
 def _of_servicetitan(error: ServiceTitanError) -> Diagnosis:
-    if error.trouble is None:
+    if error.problem is None:
         where = f"{error.method} {error.url}: " if error.url else ""
         return Diagnosis(
             code=_code_of(error), text=f"{where}{_end(str(error.args[0]))}", hint=error.hint
@@ -98,7 +98,7 @@ def _of_servicetitan(error: ServiceTitanError) -> Diagnosis:
     url = error.url.partition("?")[0]
     where = f" ({error.method} {url}{said}{trace})" if url else ""
     return Diagnosis(
-        code=error.trouble.code, text=f"{error.trouble.title}{where}", hint=error.trouble.advice
+        code=error.problem.code, text=f"{error.problem.title}{where}", hint=error.problem.advice
     )
 
 

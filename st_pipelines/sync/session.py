@@ -11,13 +11,13 @@ from st_pipelines.config import project
 from st_pipelines.config.environments import EnvironmentName
 from st_pipelines.config.settings import load_settings
 from st_pipelines.servicetitan.http.client import Client
-from st_pipelines.sync.sync import Job
+from st_pipelines.sync.sync import SyncContext
 
 
 @contextmanager
 def command_job(
     environment: EnvironmentName, command: str, *, history: Collection[str] = ()
-) -> Iterator[Job]:
+) -> Iterator[SyncContext]:
     """A job, and its connections for as long as the context lasts.
 
     Args:
@@ -30,7 +30,7 @@ def command_job(
     """
     of = load_settings(environment)
     with closing(Client(connecting.connection(environment, of))) as client:
-        yield Job(
+        yield SyncContext(
             client=client,
             warehouse=project.warehouse(environment),
             timezone=of.timezone,

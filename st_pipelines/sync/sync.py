@@ -19,16 +19,17 @@ from datetime import date, datetime, timedelta
 from st_pipelines.catalog.model import Catalog, Endpoint
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.servicetitan.http.client import Client
-from st_pipelines.servicetitan.reading.read import ReadStats, Window, read
+from st_pipelines.servicetitan.reading.read import read
+from st_pipelines.servicetitan.reading.stats import ReadStats
 from st_pipelines.sync.deletions import followed_up
 from st_pipelines.warehouse.staging.stage import Drift, Staging
-from st_pipelines.warehouse.staging.typed_rows import Load
+from st_pipelines.warehouse.staging.typed_rows import LoadSpec
 from st_pipelines.warehouse.store.duckdb_file import Warehouse
 from st_pipelines.warehouse.tables.load import Loaded, Typed, load, staged
 from st_pipelines.warehouse.tables.load_facts import Facts
 from st_pipelines.warehouse.tables.merge import Counts
-from st_pipelines.warehouse.tables.vanished import Vanished
-from st_pipelines.windows import Days, local_day, utc_now
+from st_pipelines.warehouse.tables.vanished import MissingField
+from st_pipelines.windows import Days, Window, local_day, utc_now
 
 PAGES_IN_FLIGHT = 4
 """A page of 5,000 invoices has 17 MB; more of them at once are not faster."""
@@ -71,13 +72,13 @@ class LoadReport:
     added_columns: tuple[str, ...]
     preview: tuple[dict[str, object], ...]
     source_total: int | None = None
-    vanished: tuple[Vanished, ...] = ()
+    missing_fields: tuple[MissingField, ...] = ()
     facts: Facts = dataclasses.field(default_factory=Facts)
     notices: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Job:
+class SyncContext:
     """Everything about a load but its endpoint and days.
 
     Attributes:
@@ -98,7 +99,7 @@ class Job:
     history: Collection[str] = ()
     clock: Callable[[], datetime] = utc_now
 
-    def load_of(self, window: Window | None, now: datetime, day: date) -> Load:
+    def load_of(self, window: Window | None, now: datetime, day: date) -> LoadSpec:
         """What a load of this job is of.
 
         Args:
@@ -106,7 +107,7 @@ class Job:
             now: moment of the load, aware.
             day: of the rows without cursor.
         """
-        return Load(
+        return LoadSpec(
             environment=self.client.connection.environment,
             tenant_id=self.client.connection.tenant_id,
             window_start=window.start if window else None,
@@ -118,7 +119,7 @@ class Job:
         )
 
 
-def extract_load(job: Job, endpoint: Endpoint, days: Days | None) -> LoadReport:
+def extract_load(job: SyncContext, endpoint: Endpoint, days: Days | None) -> LoadReport:
     """Reads an endpoint completely and loads it in one transaction.
 
     Args:
@@ -142,7 +143,7 @@ def extract_load(job: Job, endpoint: Endpoint, days: Days | None) -> LoadReport:
     return _load_once(job, endpoint, window=None, day=None, replaces=True)
 
 
-def reconcile(job: Job, endpoint: Endpoint) -> LoadReport | None:
+def reconcile(job: SyncContext, endpoint: Endpoint) -> LoadReport | None:
     """Reads all that an endpoint has, and marks as deleted what the table has besides.
 
     A reading by days cannot see what is gone from the source, nor what changed there without
@@ -170,7 +171,7 @@ def reconcile(job: Job, endpoint: Endpoint) -> LoadReport | None:
     )
 
 
-def _load_days(job: Job, endpoint: Endpoint, days: Days) -> LoadReport:
+def _load_days(job: SyncContext, endpoint: Endpoint, days: Days) -> LoadReport:
     if endpoint.by_day:
         days = dataclasses.replace(days, open_start=False)
     window = days.window(job.clock())
@@ -182,7 +183,7 @@ def _load_days(job: Job, endpoint: Endpoint, days: Days) -> LoadReport:
 
 
 def _load_once(
-    job: Job, endpoint: Endpoint, window: Window | None, day: date | None, *, replaces: bool
+    job: SyncContext, endpoint: Endpoint, window: Window | None, day: date | None, *, replaces: bool
 ) -> LoadReport:
     started, now = time.monotonic(), job.clock()
     what = dataclasses.replace(
@@ -255,7 +256,7 @@ def _report(
         added_columns=loaded.added_columns,
         preview=loaded.preview,
         source_total=None if endpoint.explode else stats.total,  # which counts what holds the rows
-        vanished=loaded.vanished,
+        missing_fields=loaded.missing_fields,
         facts=loaded.facts,
     )
 
@@ -276,7 +277,7 @@ def _summed(reports: list[LoadReport]) -> LoadReport:
         preview=next((r.preview for r in reports if r.preview), ()),
         source_total=functools.reduce(_both, (report.source_total for report in reports)),
         vanished=tuple(
-            {gone.path: gone for report in reports for gone in report.vanished}.values()
+            {gone.path: gone for report in reports for gone in report.missing_fields}.values()
         ),
         facts=functools.reduce(operator.add, (report.facts for report in reports)),
         **{

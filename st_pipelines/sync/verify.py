@@ -19,12 +19,12 @@ import msgspec
 
 from st_pipelines.catalog.model import Endpoint, snake_case
 from st_pipelines.servicetitan.reading.lookup import look_up
-from st_pipelines.servicetitan.reading.read import ReadStats, Window
-from st_pipelines.sync.sync import Job, stage
+from st_pipelines.servicetitan.reading.stats import ReadStats
+from st_pipelines.sync.sync import SyncContext, stage
 from st_pipelines.warehouse.columns import EXTRA
 from st_pipelines.warehouse.errors import WarehouseUnusable
 from st_pipelines.warehouse.staging.stage import Staging
-from st_pipelines.warehouse.staging.typed_rows import Load, TypedRows
+from st_pipelines.warehouse.staging.typed_rows import LoadSpec, TypedRows
 from st_pipelines.warehouse.tables.compare import (
     Compared,
     Comparison,
@@ -36,7 +36,7 @@ from st_pipelines.warehouse.tables.load import Typed, staged
 from st_pipelines.warehouse.tables.row_scope import only_exported
 from st_pipelines.warehouse.tables.schema import has_table
 from st_pipelines.warehouse.tables.table_state import can_look_up
-from st_pipelines.windows import Days, local_day
+from st_pipelines.windows import Days, Window, local_day
 
 MOST_LOOKED_UP = 1000
 """Of more suspicious records another reading costs less than asking for them by their ids."""
@@ -85,7 +85,7 @@ class Verified:
         )
 
 
-def verify_table(job: Job, endpoint: Endpoint, *, days: int | None, deep: bool) -> Verified:
+def verify_table(job: SyncContext, endpoint: Endpoint, *, days: int | None, deep: bool) -> Verified:
     """Compares one table with the source.
 
     Args:
@@ -114,7 +114,7 @@ class _LoadedTable:
     first_day: date | None
 
 
-def _loaded(job: Job, endpoint: Endpoint, now: datetime) -> _LoadedTable | None:
+def _loaded(job: SyncContext, endpoint: Endpoint, now: datetime) -> _LoadedTable | None:
     """What is known of the table before anything is read; None where there is none."""
     if not job.warehouse.exists:
         raise WarehouseUnusable(
@@ -129,8 +129,8 @@ def _loaded(job: Job, endpoint: Endpoint, now: datetime) -> _LoadedTable | None:
 
 
 def _parts(
-    job: Job, endpoint: Endpoint, loaded: _LoadedTable, days: int | None, now: datetime
-) -> Iterator[tuple[Load, Window | None]]:
+    job: SyncContext, endpoint: Endpoint, loaded: _LoadedTable, days: int | None, now: datetime
+) -> Iterator[tuple[LoadSpec, Window | None]]:
     """What is read and compared at a time: all of it, but an aggregate by day each day alone."""
     today = local_day(now, job.timezone)
     if endpoint.by_day:
@@ -158,7 +158,13 @@ class _Part:
     """One reading, its comparison, and the second look."""
 
     def __init__(
-        self, job: Job, endpoint: Endpoint, load: Load, window: Window | None, *, deep: bool
+        self,
+        job: SyncContext,
+        endpoint: Endpoint,
+        load: LoadSpec,
+        window: Window | None,
+        *,
+        deep: bool,
     ) -> None:
         self._job = job
         self._endpoint = endpoint
@@ -201,7 +207,7 @@ class _Part:
             return False
         ids, answered = sorted(map(int, suspects)), set[int]()
         for answer in look_up(
-            self._job.client, self._endpoint, ids, witness=None, stats=self._stats
+            self._job.client, self._endpoint, ids, control_id=None, stats=self._stats
         ):
             answered |= answer.gone
             for records in answer.records:

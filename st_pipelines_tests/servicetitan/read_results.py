@@ -13,7 +13,7 @@ from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.reading.page_source import Page
 from st_pipelines.servicetitan.reading.read import read
 from st_pipelines.servicetitan.reading.stats import ReadStats
-from st_pipelines.servicetitan.reading.window import Window
+from st_pipelines.windows import Window
 
 ENDED = Window(
     start=datetime(2026, 1, 2, 5, tzinfo=timezone.utc),

@@ -17,7 +17,7 @@ from st_pipelines.servicetitan.errors.errors import (
 from st_pipelines.servicetitan.http.auth import TokenSource, token_source_for
 from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.http.retry import NO_WAIT
-from st_pipelines.servicetitan.http.token_claims import Claims, claims_of
+from st_pipelines.servicetitan.http.token_claims import TokenClaims, read_token_claims
 from st_pipelines.servicetitan.http.transport import new_session
 from st_pipelines.servicetitan.reading.stats import Usage
 from st_pipelines_tests.servicetitan.fake_server import CLIENT_SECRET, Canned
@@ -174,8 +174,10 @@ def test_a_token_answer_without_a_token_is_not_a_token(server):
 def test_a_token_tells_tenant_scopes_and_life_in_any_usual_spelling(
     payload, tenants, scopes, lifetime
 ):
-    claims = claims_of(SecretStr(jwt.encode(payload, "a key that nobody checks, long enough")))
-    assert claims == Claims(
+    claims = read_token_claims(
+        SecretStr(jwt.encode(payload, "a key that nobody checks, long enough"))
+    )
+    assert claims == TokenClaims(
         tenants=frozenset(tenants),
         scopes=None if scopes is None else frozenset(scopes),
         lifetime=lifetime,
@@ -184,4 +186,4 @@ def test_a_token_tells_tenant_scopes_and_life_in_any_usual_spelling(
 
 @pytest.mark.parametrize("token", ["opaque", "a.b.c", "", "eyJhbGciOiJIUzI1NiJ9.W10.x"])
 def test_claims_of_a_token_that_cannot_be_read_are_unknown(token):
-    assert claims_of(SecretStr(token)) is None
+    assert read_token_claims(SecretStr(token)) is None

@@ -22,7 +22,7 @@ from st_pipelines.servicetitan.errors.errors import (
 )
 from st_pipelines.servicetitan.http.cancellation import Cancellation, Cancelled
 from st_pipelines.servicetitan.http.rate_limit import RateLimiter
-from st_pipelines.servicetitan.http.retry import NO_WAIT, RetryPolicy, told_wait
+from st_pipelines.servicetitan.http.retry import NO_WAIT, RetryPolicy, retry_after
 from st_pipelines.servicetitan.reading.stats import Usage
 from st_pipelines_tests.servicetitan.fake_server import APP_KEY, Canned
 
@@ -223,7 +223,7 @@ def test_an_html_error_is_said_to_be_html(server):
     ],
 )
 def test_the_wait_is_read_from_header_then_text(headers, text, seconds):
-    assert told_wait(headers, text, datetime(2026, 1, 2, 5, tzinfo=timezone.utc)) == seconds
+    assert retry_after(headers, text, datetime(2026, 1, 2, 5, tzinfo=timezone.utc)) == seconds
 
 
 def test_a_429_makes_every_thread_of_the_tenant_wait_as_long_as_it_says(server):

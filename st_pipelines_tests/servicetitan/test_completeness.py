@@ -10,9 +10,13 @@ import msgspec
 import pytest
 
 from st_pipelines.servicetitan.errors.errors import ReadingMoved
-from st_pipelines.servicetitan.reading.chain import Chain
-from st_pipelines.servicetitan.reading.completeness import Course, Proof, Tally
-from st_pipelines.servicetitan.reading.envelope import Served
+from st_pipelines.servicetitan.reading.chain import Coverage
+from st_pipelines.servicetitan.reading.completeness import (
+    CompletenessProof,
+    PagingStrategy,
+    ReadingSummary,
+)
+from st_pipelines.servicetitan.reading.envelope import ParsedPage
 from st_pipelines.servicetitan.reading.stats import ReadStats
 from st_pipelines_tests.servicetitan.fake_server import Canned
 from st_pipelines_tests.servicetitan.read_results import ENDED, ids, not_ended
@@ -125,16 +129,18 @@ def test_records_that_enter_at_the_front_push_no_other_out_of_sight(server, endp
 
 def served(ids, total=20, has_more=True, ascending=True):
     rows = [msgspec.Raw(b'{"id":%d}' % one) for one in ids]
-    return Served(rows=rows, keys=list(ids), ascending=ascending, has_more=has_more, total=total)
+    return ParsedPage(
+        rows=rows, keys=list(ids), ascending=ascending, has_more=has_more, total=total
+    )
 
 
 def proven(proof, chain, first, last):
     """Whether a reading of two pages of 11 rows is accepted."""
-    tally = Tally(course=Course.OVERLAPPING)
+    tally = ReadingSummary(course=PagingStrategy.OVERLAPPING)
     for page in (chain.link(first, at_start=True), chain.link(last)):
         if page is not None:
             tally.add(page)
-    return proof.accepts(tally, chain, 11)
+    return proof.is_complete(tally, chain, 11)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +160,7 @@ def proven(proof, chain, first, last):
 def test_a_sorted_reading_is_accepted_only_under_all_of_its_conditions(
     endpoint, first, last, accepted
 ):
-    assert proven(Proof(endpoint()), Chain(by_id=True), first, last) is accepted
+    assert proven(CompletenessProof(endpoint()), Coverage(by_id=True), first, last) is accepted
 
 
 @pytest.mark.parametrize(
@@ -171,7 +177,10 @@ def test_a_sorted_reading_is_accepted_only_under_all_of_its_conditions(
 def test_an_unsorted_reading_is_accepted_only_under_all_of_its_conditions(
     endpoint, first, last, accepted
 ):
-    assert proven(Proof(endpoint(sort=None)), Chain(by_id=False), first, last) is accepted
+    assert (
+        proven(CompletenessProof(endpoint(sort=None)), Coverage(by_id=False), first, last)
+        is accepted
+    )
 
 
 def test_a_record_that_was_changed_does_not_link_two_pages_of_an_unsorted_list():
@@ -179,7 +188,7 @@ def test_a_record_that_was_changed_does_not_link_two_pages_of_an_unsorted_list()
     first, changed = served(range(20, 9, -1)), served(range(10, 0, -1), has_more=False)
     other = msgspec.Raw(b'{"id":10,"name":"new"}')
     changed = dataclasses.replace(changed, rows=[other, *changed.rows[1:]])
-    chain = Chain(by_id=False)
+    chain = Coverage(by_id=False)
     chain.link(first, at_start=True)
     assert chain.link(changed) is None
 

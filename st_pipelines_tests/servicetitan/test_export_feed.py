@@ -11,7 +11,7 @@ from st_pipelines.servicetitan.errors.errors import TokenRepeated, UnexpectedAns
 from st_pipelines.servicetitan.reading.export_feed import read_feed
 from st_pipelines.servicetitan.reading.read import read
 from st_pipelines.servicetitan.reading.stats import ReadStats
-from st_pipelines.servicetitan.reading.window import Window
+from st_pipelines.windows import Window
 from st_pipelines_tests.servicetitan.fake_server import Canned, Seen
 from st_pipelines_tests.servicetitan.read_results import ENDED, taken
 

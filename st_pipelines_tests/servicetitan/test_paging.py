@@ -18,7 +18,7 @@ from st_pipelines.servicetitan.errors.errors import (
 from st_pipelines.servicetitan.http.retry import RetryPolicy
 from st_pipelines.servicetitan.reading.read import count, read
 from st_pipelines.servicetitan.reading.stats import ReadStats
-from st_pipelines.servicetitan.reading.window import Window
+from st_pipelines.windows import Window
 from st_pipelines_tests.servicetitan.fake_server import Canned
 from st_pipelines_tests.servicetitan.read_results import ENDED, ids, taken
 

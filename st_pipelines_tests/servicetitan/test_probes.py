@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from st_pipelines.servicetitan.reading.probes import Look, look
+from st_pipelines.servicetitan.reading.probes import ChangeProbe, probe_for_changes
 from st_pipelines.servicetitan.reading.stats import ReadStats
 from st_pipelines_tests.servicetitan.fake_server import Canned, ScriptedServer
 
@@ -20,9 +20,9 @@ def page(*records: dict[str, Any], token: str, more: bool = False) -> Canned:
     return Canned(body={"data": list(records), "hasMore": more, "continueFrom": token})
 
 
-def ask(server: ScriptedServer, endpoint: Any, before: Look) -> tuple[Look, int]:
+def ask(server: ScriptedServer, endpoint: Any, before: ChangeProbe) -> tuple[ChangeProbe, int]:
     stats = ReadStats()
-    found = look(server.client(), endpoint, before, NOW, stats=stats)
+    found = probe_for_changes(server.client(), endpoint, before, NOW, stats=stats)
     return found, stats.requests
 
 
@@ -35,19 +35,19 @@ def test_a_list_is_asked_for_one_record_of_the_time_since(
     server: ScriptedServer, endpoint: Any
 ) -> None:
     server.fill(3)
-    found, requests = ask(server, endpoint(), Look(since=SINCE))
+    found, requests = ask(server, endpoint(), ChangeProbe(since=SINCE))
     assert (found.changed, requests) == (True, 1)
     query = server.seen[-1].query
     assert query["pageSize"] == "1"
     assert query["modifiedOnOrAfter"] == "2026-03-05T12:00:00Z"
     assert "includeTotal" not in query
     server.records = []
-    assert ask(server, endpoint(), Look(since=SINCE))[0].changed is False
+    assert ask(server, endpoint(), ChangeProbe(since=SINCE))[0].changed is False
 
 
 def test_of_several_variants_one_is_asked_in_turn(server: ScriptedServer, endpoint: Any) -> None:
     of = endpoint(variants=({"billType": "A"}, {"billType": "B"}))
-    before = Look(since=SINCE)
+    before = ChangeProbe(since=SINCE)
     for wanted in ("A", "B", "A"):
         before, requests = ask(server, of, before)
         assert (server.seen[-1].query["billType"], requests) == (wanted, 1)
@@ -60,7 +60,7 @@ def test_a_feed_is_read_to_its_end_once_and_then_from_its_token(
         [page({"id": 1, "modifiedOn": OLD}, token="t1", more=True), page(token="t2"),
          page(token="t2"), page({"id": 1, "modifiedOn": NEW}, token="t3"), page(token="t3")]
     )  # fmt: skip
-    found, requests = ask(server, feed, Look(since=SINCE))
+    found, requests = ask(server, feed, ChangeProbe(since=SINCE))
     assert (found.changed, requests, found.token) == (False, 2, "t2")
     assert server.seen[0].query["from"] == "2026-03-05"
     found, requests = ask(server, feed, found)
@@ -76,7 +76,7 @@ def test_a_record_without_a_time_is_a_change_when_it_comes_after_the_token(
 ) -> None:
     undated = {"id": 1, "modifiedOn": None}
     server.canned.extend([page(undated, token="t1"), page(undated, token="t2"), page(token="t2")])
-    found, _ = ask(server, feed, Look(since=SINCE))
+    found, _ = ask(server, feed, ChangeProbe(since=SINCE))
     assert found.changed is False, "it was there before"
     found, _ = ask(server, feed, found)
     assert found.changed is True
@@ -90,7 +90,7 @@ def test_a_token_that_is_no_longer_good_is_replaced_by_the_day(
     server.rule = lambda seen: (
         Canned(status=status) if seen.query["from"] == "stale" else page(token="t9")
     )
-    found, _ = ask(server, feed, Look(since=SINCE, token="stale"))
+    found, _ = ask(server, feed, ChangeProbe(since=SINCE, token="stale"))
     assert (found.changed, found.token) == (False, "t9")
     assert server.seen[-1].query["from"] == "2026-03-05"
 
@@ -103,4 +103,4 @@ def test_a_record_that_cannot_be_read_is_a_change(
     server.canned.append(
         Canned(body=b'{"hasMore":false,"continueFrom":"t1","data":[' + new + b"]}")
     )
-    assert ask(server, feed, Look(since=SINCE))[0].changed is True
+    assert ask(server, feed, ChangeProbe(since=SINCE))[0].changed is True

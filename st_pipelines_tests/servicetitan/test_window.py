@@ -6,7 +6,8 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from st_pipelines.servicetitan.reading.window import Window, timestamp
+from st_pipelines.servicetitan.reading.page_source import timestamp
+from st_pipelines.windows import Window
 from st_pipelines_tests.servicetitan.read_results import ENDED
 
 

@@ -30,10 +30,10 @@ ALL = days("2026-03-01", "2026-03-10", open_start=True)
 WAREHOUSE = "st_pipelines.warehouse"
 
 POINTS = [
-    Point(f"{WAREHOUSE}.staging:Staging.add", after=True, call=2),
-    Point(f"{WAREHOUSE}.connect:_attach"),
-    Point(f"{WAREHOUSE}.load:_merge", after=True),
-    Point(f"{WAREHOUSE}.books:write_entry", after=True),
+    Point(f"{WAREHOUSE}.staging.stage:Staging.add", after=True, call=2),
+    Point(f"{WAREHOUSE}.store.duckdb_file:_attach"),
+    Point(f"{WAREHOUSE}.tables.load:_merge", after=True),
+    Point(f"{WAREHOUSE}.tables.load_log:write_load_record", after=True),
 ]
 LIMITS = [10_000, 150_000, 250_000]
 WHILE_IT_IS_MADE = [Point("os:link"), Point("os:link", after=True)]
@@ -110,7 +110,7 @@ def test_a_load_that_is_killed_after_its_commit_is_there(
 @pytest.mark.parametrize(
     "point",
     [
-        Point(f"{WAREHOUSE}.publish:_copy_bytes", after=True),
+        Point(f"{WAREHOUSE}.store.read_copy:_copy_bytes", after=True),
         Point("os:replace", after=True),
     ],
     ids=str,

@@ -18,7 +18,7 @@ from st_pipelines.catalog.model import Endpoint
 from st_pipelines.catalog.registry import load_catalog, packaged_catalog
 from st_pipelines.sandbox import answers
 from st_pipelines.sandbox.server import Sandbox
-from st_pipelines.sync.sync import Job, LoadReport, extract_load, reconcile
+from st_pipelines.sync.sync import LoadReport, SyncContext, extract_load, reconcile
 from st_pipelines.warehouse.adopt.adopt import adopt
 from st_pipelines_tests.churn_reader import days, job, query
 
@@ -28,18 +28,18 @@ ALL = days("2026-03-01", "2026-03-10", open_start=True)
 
 
 @pytest.fixture
-def loading(own_sandbox: Sandbox, tmp_path: Path) -> Iterator[Job]:
+def loading(own_sandbox: Sandbox, tmp_path: Path) -> Iterator[SyncContext]:
     made = job(own_sandbox, tmp_path / "w.duckdb")
     yield made
     made.client.close()
 
 
-def rows(loading: Job, columns: str, where: str, table: str = "jpm.jobs") -> list[tuple]:
+def rows(loading: SyncContext, columns: str, where: str, table: str = "jpm.jobs") -> list[tuple]:
     sql = f"SELECT {columns} FROM {table} WHERE {where} ORDER BY ALL"
     return query(loading.warehouse.path, sql)
 
 
-def state(loading: Job, id_: int, table: str = "jpm.jobs") -> str:
+def state(loading: SyncContext, id_: int, table: str = "jpm.jobs") -> str:
     found = rows(loading, "_deleted_at IS NOT NULL", f"id = {id_}", table)
     return {(): "absent", (False,): "there", (True,): "deleted"}[found[0] if found else ()]
 
@@ -48,7 +48,7 @@ def some_ids(sandbox: Sandbox, table: str, number: int) -> list[int]:
     return [record["id"] for record in sandbox.world.records(table)][-number:]
 
 
-def load_and_deactivate(sandbox: Sandbox, loading: Job) -> int:
+def load_and_deactivate(sandbox: Sandbox, loading: SyncContext) -> int:
     """Loads all jobs; then one of them becomes inactive. Its id."""
     extract_load(loading, JOBS, ALL)
     (job_id,) = some_ids(sandbox, "jpm.jobs", 1)
@@ -62,7 +62,7 @@ def asked(sandbox: Sandbox, part: str) -> list[dict[str, str]]:
 
 
 def test_a_deleted_record_is_marked_when_its_window_is_loaded_again(
-    own_sandbox: Sandbox, loading: Job
+    own_sandbox: Sandbox, loading: SyncContext
 ) -> None:
     extract_load(loading, JOBS, ALL)
     gone, kept = some_ids(own_sandbox, "jpm.jobs", 2)
@@ -73,7 +73,7 @@ def test_a_deleted_record_is_marked_when_its_window_is_loaded_again(
     assert extract_load(loading, JOBS, ALL).counts.deleted == 0
 
 
-def test_a_record_that_comes_back_is_unmarked(own_sandbox: Sandbox, loading: Job) -> None:
+def test_a_record_that_comes_back_is_unmarked(own_sandbox: Sandbox, loading: SyncContext) -> None:
     extract_load(loading, JOBS, ALL)
     (back,) = some_ids(own_sandbox, "jpm.jobs", 1)
     own_sandbox.world.delete("jpm.jobs", back)
@@ -84,7 +84,7 @@ def test_a_record_that_comes_back_is_unmarked(own_sandbox: Sandbox, loading: Job
 
 
 def test_a_record_that_moved_on_is_loaded_in_its_present_version(
-    own_sandbox: Sandbox, loading: Job
+    own_sandbox: Sandbox, loading: SyncContext
 ) -> None:
     tags = load_catalog()["crm.customers"]
     extract_load(loading, tags, ALL)
@@ -99,7 +99,7 @@ def test_a_record_that_moved_on_is_loaded_in_its_present_version(
 
 
 def test_what_the_export_alone_calls_inactive_is_known_and_stays_known(
-    own_sandbox: Sandbox, loading: Job
+    own_sandbox: Sandbox, loading: SyncContext
 ) -> None:
     job_id = load_and_deactivate(own_sandbox, loading)
     extract_load(loading, JOBS, DAY)
@@ -111,7 +111,7 @@ def test_what_the_export_alone_calls_inactive_is_known_and_stays_known(
 
 
 def test_an_inactive_record_that_the_list_hides_is_marked(
-    own_sandbox: Sandbox, loading: Job
+    own_sandbox: Sandbox, loading: SyncContext
 ) -> None:
     job_id = load_and_deactivate(own_sandbox, loading)
     own_sandbox.faults.append(without(own_sandbox, {job_id}))
@@ -120,7 +120,7 @@ def test_an_inactive_record_that_the_list_hides_is_marked(
 
 
 def test_records_that_only_the_export_serves_are_kept_and_marked(
-    own_sandbox: Sandbox, loading: Job
+    own_sandbox: Sandbox, loading: SyncContext
 ) -> None:
     (job_id,) = some_ids(own_sandbox, "jpm.jobs", 1)
     own_sandbox.world.deactivate("jpm.jobs", job_id)
@@ -131,7 +131,7 @@ def test_records_that_only_the_export_serves_are_kept_and_marked(
     assert rows(loading, "active, _deleted_at IS NULL", f"id = {job_id}") == [(False, False)]
 
 
-def test_the_feed_goes_on_where_it_was_left(own_sandbox: Sandbox, loading: Job) -> None:
+def test_the_feed_goes_on_where_it_was_left(own_sandbox: Sandbox, loading: SyncContext) -> None:
     extract_load(loading, JOBS, ALL)
     first = asked(own_sandbox, "/export/jobs")
     (place,) = query(loading.warehouse.path, "SELECT continue_from, since FROM _st.feeds")
@@ -142,7 +142,7 @@ def test_the_feed_goes_on_where_it_was_left(own_sandbox: Sandbox, loading: Job) 
 
 
 def test_a_token_that_is_no_longer_good_is_replaced_by_a_date(
-    own_sandbox: Sandbox, loading: Job
+    own_sandbox: Sandbox, loading: SyncContext
 ) -> None:
     extract_load(loading, JOBS, ALL)
     refused: list[str] = []
@@ -160,7 +160,7 @@ def test_a_token_that_is_no_longer_good_is_replaced_by_a_date(
     assert asked(own_sandbox, "/export/jobs")[-1]["from"].startswith("20")
 
 
-def test_reconcile_reads_the_whole_feed_once(own_sandbox: Sandbox, loading: Job) -> None:
+def test_reconcile_reads_the_whole_feed_once(own_sandbox: Sandbox, loading: SyncContext) -> None:
     extract_load(loading, JOBS, ALL)
     assert rows(loading, "count(*)", "active IS NULL")[0][0] > 0
     reconcile(loading, JOBS)
@@ -178,7 +178,7 @@ def test_reconcile_reads_the_whole_feed_once(own_sandbox: Sandbox, loading: Job)
     "settings.user_roles", "payroll.locations_rates",
 ])  # fmt: skip
 def test_reconcile_marks_what_is_gone_where_nothing_else_can_tell(
-    own_sandbox: Sandbox, loading: Job, table: str
+    own_sandbox: Sandbox, loading: SyncContext, table: str
 ) -> None:
     endpoint = load_catalog()[table]
     load_it(loading, endpoint)
@@ -193,7 +193,9 @@ def test_reconcile_marks_what_is_gone_where_nothing_else_can_tell(
     assert (again.counts.deleted, again.counts.inserted, again.counts.updated) == (0, 0, 0)
 
 
-def test_reconcile_finds_a_change_that_moved_no_cursor(own_sandbox: Sandbox, loading: Job) -> None:
+def test_reconcile_finds_a_change_that_moved_no_cursor(
+    own_sandbox: Sandbox, loading: SyncContext
+) -> None:
     extract_load(loading, JOBS, ALL)
     record = own_sandbox.world.records("jpm.jobs")[0]
     own_sandbox.world.change("jpm.jobs", record["id"], summary="!", modifiedOn=record["modifiedOn"])
@@ -201,7 +203,7 @@ def test_reconcile_finds_a_change_that_moved_no_cursor(own_sandbox: Sandbox, loa
     assert rows(loading, "summary", f"id = {record['id']}") == [("!",)]
 
 
-def test_a_late_change_is_seen_by_the_look_back(own_sandbox: Sandbox, loading: Job) -> None:
+def test_a_late_change_is_seen_by_the_look_back(own_sandbox: Sandbox, loading: SyncContext) -> None:
     table = "memberships.memberships"
     extract_load(loading, load_catalog()[table], ALL)
     record = max(own_sandbox.world.records(table), key=lambda r: r["modifiedOn"])
@@ -213,7 +215,7 @@ def test_a_late_change_is_seen_by_the_look_back(own_sandbox: Sandbox, loading: J
 
 
 def test_a_server_that_ignores_ids_makes_nothing_deleted(
-    own_sandbox: Sandbox, loading: Job
+    own_sandbox: Sandbox, loading: SyncContext
 ) -> None:
     extract_load(loading, JOBS, ALL)
     gone = some_ids(own_sandbox, "jpm.jobs", 1)[0]
@@ -236,7 +238,7 @@ def test_a_server_that_ignores_ids_makes_nothing_deleted(
 
 
 def test_what_only_the_export_says_of_unknown_fields_is_kept_beside_the_lists(
-    own_sandbox: Sandbox, loading: Job
+    own_sandbox: Sandbox, loading: SyncContext
 ) -> None:
     extract_load(loading, JOBS, ALL)
     (job_id,) = some_ids(own_sandbox, "jpm.jobs", 1)
@@ -252,7 +254,7 @@ def test_what_only_the_export_says_of_unknown_fields_is_kept_beside_the_lists(
 
 
 def test_what_only_the_export_says_is_adopted_for_the_export(
-    own_sandbox: Sandbox, loading: Job, tmp_path: Path
+    own_sandbox: Sandbox, loading: SyncContext, tmp_path: Path
 ) -> None:
     extract_load(loading, JOBS, ALL)
     job_id, other = some_ids(own_sandbox, "jpm.jobs", 2)
@@ -302,7 +304,7 @@ def page_of(raws: list[bytes]) -> Any:
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 500])
 def test_a_token_that_is_no_longer_good_does_not_stop_loads(
-    own_sandbox: Sandbox, loading: Job, status: int
+    own_sandbox: Sandbox, loading: SyncContext, status: int
 ) -> None:
     extract_load(loading, JOBS, ALL)
     (place,) = query(loading.warehouse.path, "SELECT continue_from FROM _st.feeds")
@@ -319,7 +321,7 @@ def test_a_token_that_is_no_longer_good_does_not_stop_loads(
 
 
 def test_half_a_character_is_loaded_with_the_text_around_it(
-    own_sandbox: Sandbox, loading: Job
+    own_sandbox: Sandbox, loading: SyncContext
 ) -> None:
     (job_id,) = some_ids(own_sandbox, "jpm.jobs", 1)
 
@@ -340,7 +342,7 @@ def test_half_a_character_is_loaded_with_the_text_around_it(
 
 
 def test_a_record_that_changes_parts_while_both_are_read_is_not_marked(
-    own_sandbox: Sandbox, loading: Job
+    own_sandbox: Sandbox, loading: SyncContext
 ) -> None:
     bills = load_catalog()["accounting.ap_bills"]
     extract_load(loading, bills, ALL)
@@ -391,5 +393,5 @@ def add_to_export(sandbox: Sandbox, table: str, member: bytes) -> Callable[[Requ
     return answer
 
 
-def load_it(loading: Job, endpoint: Endpoint) -> LoadReport:
+def load_it(loading: SyncContext, endpoint: Endpoint) -> LoadReport:
     return extract_load(loading, endpoint, ALL if endpoint.partitioned else None)

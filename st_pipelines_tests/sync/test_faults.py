@@ -13,7 +13,7 @@ from st_pipelines.sandbox.kinds import KINDS, TOKEN
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.servicetitan.errors.errors import ServiceTitanError
 from st_pipelines.servicetitan.http.retry import RetryPolicy
-from st_pipelines.sync.sync import Job, extract_load
+from st_pipelines.sync.sync import SyncContext, extract_load
 from st_pipelines_tests.churn_reader import comparable, days, expected_rows, job
 from st_pipelines_tests.conftest import NOW
 
@@ -54,7 +54,7 @@ def faulty() -> Iterator[Sandbox]:
         yield running
 
 
-def loading(sandbox: Sandbox, file: Path, policy: RetryPolicy, timeout: float = 5) -> Job:
+def loading(sandbox: Sandbox, file: Path, policy: RetryPolicy, timeout: float = 5) -> SyncContext:
     return job(sandbox, file, policy, page_size=10, timeout=timeout)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.sandbox.server import Sandbox
-from st_pipelines.sync.sync import Job, extract_load, reconcile
+from st_pipelines.sync.sync import SyncContext, extract_load, reconcile
 from st_pipelines_tests.churn_reader import days, job, query
 
 CUSTOMERS = load_catalog()["crm.customers"]
@@ -19,13 +19,13 @@ ALL = days("2026-03-01", "2026-03-10", open_start=True)
 
 
 @pytest.fixture
-def loading(own_sandbox: Sandbox, tmp_path: Path) -> Iterator[Job]:
+def loading(own_sandbox: Sandbox, tmp_path: Path) -> Iterator[SyncContext]:
     made = job(own_sandbox, tmp_path / "w.duckdb")
     yield dataclasses.replace(made, history={"crm.customers", "settings.user_roles"})
     made.client.close()
 
 
-def versions(loading: Job, id_: int) -> list[tuple]:
+def versions(loading: SyncContext, id_: int) -> list[tuple]:
     return query(
         loading.warehouse.path,
         "SELECT name, valid_to IS NULL FROM history.crm_customers "
@@ -33,7 +33,9 @@ def versions(loading: Job, id_: int) -> list[tuple]:
     )
 
 
-def test_each_version_is_one_row_and_the_last_is_open(own_sandbox: Sandbox, loading: Job) -> None:
+def test_each_version_is_one_row_and_the_last_is_open(
+    own_sandbox: Sandbox, loading: SyncContext
+) -> None:
     world = own_sandbox.world
     id_ = world.records("crm.customers")[0]["id"]
     world.change("crm.customers", id_, name="One")
@@ -51,7 +53,7 @@ def test_each_version_is_one_row_and_the_last_is_open(own_sandbox: Sandbox, load
 
 
 def test_versions_of_a_row_follow_one_another_without_gap_or_overlap(
-    own_sandbox: Sandbox, loading: Job
+    own_sandbox: Sandbox, loading: SyncContext
 ) -> None:
     world = own_sandbox.world
     record = world.records("crm.customers")[0]
@@ -75,7 +77,7 @@ def test_versions_of_a_row_follow_one_another_without_gap_or_overlap(
 
 
 def test_a_deleted_row_has_no_open_version_until_it_comes_back(
-    own_sandbox: Sandbox, loading: Job
+    own_sandbox: Sandbox, loading: SyncContext
 ) -> None:
     world = own_sandbox.world
     id_ = world.records("crm.customers")[0]["id"]
@@ -91,7 +93,7 @@ def test_a_deleted_row_has_no_open_version_until_it_comes_back(
 
 
 def test_history_that_begins_later_begins_with_what_is_there(
-    own_sandbox: Sandbox, loading: Job
+    own_sandbox: Sandbox, loading: SyncContext
 ) -> None:
     extract_load(dataclasses.replace(loading, history=()), CUSTOMERS, ALL)
     extract_load(loading, CUSTOMERS, days("2026-03-10", "2026-03-10"))
@@ -102,7 +104,9 @@ def test_history_that_begins_later_begins_with_what_is_there(
     assert counts[0][0] == counts[0][1] > 0
 
 
-def test_a_table_without_time_has_versions_by_load(own_sandbox: Sandbox, loading: Job) -> None:
+def test_a_table_without_time_has_versions_by_load(
+    own_sandbox: Sandbox, loading: SyncContext
+) -> None:
     roles, world = load_catalog()["settings.user_roles"], own_sandbox.world
     extract_load(loading, roles, None)
     id_ = world.records("settings.user_roles")[0]["id"]
@@ -118,7 +122,7 @@ def test_a_table_without_time_has_versions_by_load(own_sandbox: Sandbox, loading
 
 
 def test_what_changed_while_no_history_was_kept_is_a_version_of_the_next_load(
-    own_sandbox: Sandbox, loading: Job
+    own_sandbox: Sandbox, loading: SyncContext
 ) -> None:
     world = own_sandbox.world
     id_ = world.records("crm.customers")[0]["id"]

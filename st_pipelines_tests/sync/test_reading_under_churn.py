@@ -25,7 +25,7 @@ from st_pipelines.servicetitan.errors.errors import ReadingMoved, ServiceTitanEr
 from st_pipelines.servicetitan.http.retry import NO_WAIT
 from st_pipelines.servicetitan.reading.read import read
 from st_pipelines.servicetitan.reading.stats import ReadStats
-from st_pipelines.servicetitan.reading.window import Window
+from st_pipelines.windows import Window
 from st_pipelines_tests.churn_reader import job
 from st_pipelines_tests.conftest import NOW
 from st_pipelines_tests.property_model import PLAYED

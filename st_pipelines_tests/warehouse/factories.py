@@ -22,7 +22,7 @@ from st_pipelines.catalog.model import (
     StructOf,
 )
 from st_pipelines.warehouse.staging.stage import Staging
-from st_pipelines.warehouse.staging.typed_rows import Load, TypedRows
+from st_pipelines.warehouse.staging.typed_rows import LoadSpec, TypedRows
 from st_pipelines.warehouse.store.duckdb_file import Warehouse
 from st_pipelines.warehouse.tables.load import Loaded, Typed, load
 
@@ -92,17 +92,17 @@ class Place:
     def warehouse(self) -> Warehouse:
         return Warehouse(uri=str(self.file), wait=5)
 
-    def what(self, **changes: Any) -> Load:
+    def what(self, **changes: Any) -> LoadSpec:
         facts: dict[str, Any] = {
             "environment": "sandbox", "tenant_id": "1", "window_start": None,
             "window_end": datetime(2027, 1, 1, tzinfo=timezone.utc), "timezone": self.timezone,
             "default_date": date(2026, 12, 31), "run_id": "a run",
             "loaded_at": datetime(2026, 6, 1, tzinfo=timezone.utc),
         }  # fmt: skip
-        return Load(**(facts | changes))
+        return LoadSpec(**(facts | changes))
 
     @contextmanager
-    def staged(self, of: Endpoint, what: Load) -> Iterator[tuple[Staging, TypedRows]]:
+    def staged(self, of: Endpoint, what: LoadSpec) -> Iterator[tuple[Staging, TypedRows]]:
         self.number += 1
         folder = self.folder / f"staging-{self.number}"
         with Staging(of, folder) as staging, TypedRows(of, what, folder) as typed:

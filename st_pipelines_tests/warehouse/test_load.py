@@ -171,7 +171,7 @@ def test_a_load_that_fails_leaves_rows_and_books_as_they_were(
     def full(*_: object) -> None:
         raise duckdb.IOException("Could not write: No space left on device")
 
-    monkeypatch.setattr("st_pipelines.warehouse.tables.load_log.write_entry", full)
+    monkeypatch.setattr("st_pipelines.warehouse.tables.load_log.write_load_record", full)
     with pytest.raises(WarehouseFull, match="no space left"):
         place.load([record(id=2)])
     assert place.query("SELECT count(*) FROM abc.things") == [(1,)]
@@ -189,7 +189,7 @@ def test_an_interrupt_while_duckdb_works_stays_an_interrupt(
             "SELECT count(*) FROM range(100000) a, range(100000) b WHERE a.range * b.range % 7 = 3"
         )
 
-    monkeypatch.setattr("st_pipelines.warehouse.tables.load_log.write_entry", work_for_long)
+    monkeypatch.setattr("st_pipelines.warehouse.tables.load_log.write_load_record", work_for_long)
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):

@@ -20,7 +20,7 @@ from st_pipelines.warehouse.store.read_copy import (
     publish_if_due,
     read_copy,
 )
-from st_pipelines.warehouse.store.write_queue import Deadline, turn
+from st_pipelines.warehouse.store.write_queue import Deadline, acquire
 from st_pipelines_tests.warehouse.factories import Place, record
 
 HOUR = 3600.0
@@ -129,7 +129,7 @@ def test_it_is_made_after_loads_but_not_more_often_than_asked_for(place: Place) 
 
 def test_of_several_only_one_publishes_and_the_loads_do_not_wait_for_it(place: Place) -> None:
     place.load([record(id=1)])
-    with turn(read_copy(place.warehouse), Deadline(0), "publishing"):
+    with acquire(read_copy(place.warehouse), Deadline(0), "publishing"):
         assert publish_if_due(every(place, HOUR)) is None
     made: list[Published | None] = []
     threads = [
@@ -177,7 +177,7 @@ def test_a_held_warehouse_is_waited_for_and_named(place: Place) -> None:
     with duckdb.connect(str(place.file)), pytest.raises(WarehouseBusy, match="in this process"):
         publish(impatient)
     with (
-        turn(place.file, Deadline(0), "jpm.jobs"),
+        acquire(place.file, Deadline(0), "jpm.jobs"),
         pytest.raises(WarehouseBusy, match=r"jpm\.jobs"),
     ):
         publish(impatient)

@@ -17,7 +17,7 @@ import pytest
 from st_pipelines.warehouse.errors import WarehouseBusy
 from st_pipelines.warehouse.store import write_queue as turns
 from st_pipelines.warehouse.store.duckdb_file import Warehouse
-from st_pipelines.warehouse.store.write_queue import Deadline, turn
+from st_pipelines.warehouse.store.write_queue import Deadline, acquire
 from st_pipelines_tests.crash_harness import until
 from st_pipelines_tests.warehouse.factories import Place, record
 
@@ -79,11 +79,11 @@ def test_turns_come_in_the_order_of_asking(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(turns, "_drawn", lambda file: drawn.append(draw(file)) or drawn[-1])
 
     def take(name: int) -> None:
-        with turn(path, Deadline(20), "a load"):
+        with acquire(path, Deadline(20), "a load"):
             order.append(name)
 
     threads = []
-    with turn(path, Deadline(0), "first"):
+    with acquire(path, Deadline(0), "first"):
         for name in range(6):
             threads.append(threading.Thread(target=take, args=(name,)))
             threads[-1].start()
@@ -98,7 +98,7 @@ def test_two_never_have_it_at_once(tmp_path: Path, with_and_without_a_queue: str
 
     def take() -> None:
         for _ in range(5):
-            with turn(tmp_path / "x", Deadline(20), "a load"):
+            with acquire(tmp_path / "x", Deadline(20), "a load"):
                 inside.append(1)
                 most.append(len(inside))
                 time.sleep(0.001)
@@ -117,11 +117,11 @@ def test_who_has_the_turn_is_named_and_a_dead_one_has_it_no_more(tmp_path: Path)
     path = tmp_path / "x.duckdb"
     with another(HOLDER, path) as process:
         told = re.escape(f"held by process {process.pid} (-c: jpm.jobs, run 7): wait")
-        with pytest.raises(WarehouseBusy, match=told), turn(path, Deadline(0), "another"):
+        with pytest.raises(WarehouseBusy, match=told), acquire(path, Deadline(0), "another"):
             pass
         process.kill()
         process.wait()
-        with turn(path, Deadline(0), "another"):
+        with acquire(path, Deadline(0), "another"):
             pass
 
 

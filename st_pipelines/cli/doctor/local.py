@@ -22,7 +22,7 @@ from st_pipelines.servicetitan.http.auth import try_client_secrets
 from st_pipelines.sync.explain import Finding, diagnosed, failed
 from st_pipelines.warehouse.errors import WarehouseBusy
 from st_pipelines.warehouse.store.duckdb_file import Warehouse
-from st_pipelines.warehouse.store.write_queue import Deadline, turn
+from st_pipelines.warehouse.store.write_queue import Deadline, acquire
 from st_pipelines.warehouse.tables.load_log import (
     loaded_from_the_beginning,
     refuse_other_environments,
@@ -171,7 +171,7 @@ def _busy(warehouse: Warehouse) -> Finding | None:
     """Who holds the file. A load of ours is no trouble: others queue behind it."""
     deadline = Deadline(0)
     try:
-        with turn(warehouse.path, deadline, "st-pipelines check") as held:
+        with acquire(warehouse.path, deadline, "st-pipelines check") as held:
             try:
                 with duckdb.connect() as own, warehouse.attachment(own, held, deadline):
                     return None

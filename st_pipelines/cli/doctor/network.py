@@ -19,11 +19,11 @@ from st_pipelines.servicetitan.errors.errors import (
     ServiceTitanError,
     Unreachable,
 )
-from st_pipelines.servicetitan.errors.problems import trouble
+from st_pipelines.servicetitan.errors.problems import build_problem
 from st_pipelines.servicetitan.http.auth import Token, TokenSource
 from st_pipelines.servicetitan.http.connection import Connection
-from st_pipelines.servicetitan.http.token_claims import Claims
-from st_pipelines.servicetitan.http.transport import Answer, Asked, Unsigned, send
+from st_pipelines.servicetitan.http.token_claims import TokenClaims
+from st_pipelines.servicetitan.http.transport import Request, Response, Unsigned, send
 from st_pipelines.sync.explain import Finding, failed
 
 CONNECTING = 10.0
@@ -43,12 +43,15 @@ def reach_api_host(subject: Subject) -> Iterator[Finding]:
 
 def _reach(subject: Subject, step: str, url: str) -> Finding:
     """Any answer but a proxy's will do: what ServiceTitan says at `/` is nobody's business."""
-    asked = Asked(method="GET", url=f"{url}/")
+    asked = Request(method="GET", url=f"{url}/")
     before = datetime.now(timezone.utc)
     answer = send(subject.session, asked, auth=Unsigned(), timeout=CONNECTING)
     if answer.status == 407:
         raise Unreachable(
-            "answered 407", method="GET", url=asked.shown_url, trouble=trouble("proxy-credentials")
+            "answered 407",
+            method="GET",
+            url=asked.shown_url,
+            problem=build_problem("proxy-credentials"),
         )
     _note_clock(subject, answer, before)
     proxy = select_proxy(url, get_environ_proxies(url))
@@ -56,7 +59,7 @@ def _reach(subject: Subject, step: str, url: str) -> Finding:
     return Finding(step=step, status="ok", text=f"{host_of(url)} answers{through}")
 
 
-def _note_clock(subject: Subject, answer: Answer, before: datetime) -> None:
+def _note_clock(subject: Subject, answer: Response, before: datetime) -> None:
     try:
         told = parsedate_to_datetime(answer.headers.get("Date", ""))
     except (TypeError, ValueError):
@@ -99,7 +102,7 @@ def get_token(subject: Subject) -> Iterator[Finding]:
     yield Finding(step="token", status="ok", text=_what_it_says(token, subject.claims))
 
 
-def _what_it_says(token: Token, claims: Claims | None) -> str:
+def _what_it_says(token: Token, claims: TokenClaims | None) -> str:
     """Life, tenant and scopes, as far as the token tells them."""
     if claims is None:
         return f"issued for {token.lifetime:,.0f} s; it tells neither tenant nor scopes"
@@ -110,11 +113,11 @@ def _what_it_says(token: Token, claims: Claims | None) -> str:
 
 
 def _explained_by_another(subject: Subject, error: AuthenticationFailed) -> ServiceTitanError:
-    if error.trouble is None or error.trouble.code != "credentials-refused":
+    if error.problem is None or error.problem.code != "credentials-refused":
         return error
     for other in ENVIRONMENTS:
         if (elsewhere := _at(subject, other)) and _issues(subject, elsewhere):
-            error.trouble = trouble(
+            error.problem = build_problem(
                 "wrong-environment", other=other, environment=subject.environment
             )
     return error

@@ -10,7 +10,7 @@ from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.cli.doctor.subject import Subject
 from st_pipelines.cli.scopes import excess, needed, writing
 from st_pipelines.servicetitan.errors.errors import PermissionDenied, ServiceTitanError, WrongPath
-from st_pipelines.servicetitan.errors.problems import ACCEPT, trouble
+from st_pipelines.servicetitan.errors.problems import ACCEPT, build_problem
 from st_pipelines.servicetitan.reading.probe import probe
 from st_pipelines.sync.explain import Finding, failed
 
@@ -54,10 +54,10 @@ def _refused_everywhere(
 ) -> ServiceTitanError:
     """What the refusals of several endpoints have in common: one alone stays what it is."""
     first, scopes = refusals[0], subject.claims.scopes if subject.claims else None
-    codes = {error.trouble.code if error.trouble else "" for error in refusals}
+    codes = {error.problem.code if error.problem else "" for error in refusals}
     other_scopes = codes == {"scope-missing"} and scopes
     if len(refusals) > 1 and codes <= _OF_ONE_SCOPE and not other_scopes:
-        first.trouble = trouble("app-not-connected")
+        first.problem = build_problem("app-not-connected")
     return first
 
 

@@ -17,7 +17,7 @@ from st_pipelines.servicetitan.http.auth import Token, TokenSource
 from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.http.connection import Connection
 from st_pipelines.servicetitan.http.retry import RetryPolicy
-from st_pipelines.servicetitan.http.token_claims import Claims, claims_of
+from st_pipelines.servicetitan.http.token_claims import TokenClaims, read_token_claims
 from st_pipelines.servicetitan.http.transport import new_session
 
 PATIENCE = RetryPolicy(attempts=3)
@@ -64,9 +64,9 @@ class Subject:
         return self.tokens.token(self.session, self.policy)
 
     @cached_property
-    def claims(self) -> Claims | None:
+    def claims(self) -> TokenClaims | None:
         """What the token says; None for an opaque one."""
-        return claims_of(self.token.value)
+        return read_token_claims(self.token.value)
 
     @cached_property
     def client(self) -> Client:

@@ -22,11 +22,11 @@ from st_pipelines.servicetitan.http.cancellation import Cancellation, Cancelled
 from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.http.connection import Connection
 from st_pipelines.servicetitan.http.retry import RetryPolicy
-from st_pipelines.servicetitan.reading.probes import Look, look
+from st_pipelines.servicetitan.reading.probes import ChangeProbe, probe_for_changes
 from st_pipelines.servicetitan.reading.stats import ReadStats
 
 if TYPE_CHECKING:
-    from st_pipelines.defs.sensors.changes import Place
+    from st_pipelines.defs.sensors.changes import PollState
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Answers:
         stats: what it cost.
     """
 
-    looks: dict[str, Look] = field(default_factory=dict)
+    looks: dict[str, ChangeProbe] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     stopped: str = ""
     stats: ReadStats = field(default_factory=ReadStats)
@@ -78,7 +78,7 @@ class Answers:
 def ask(
     connection: Connection,
     endpoints: list[Endpoint],
-    places: Mapping[str, Place],
+    places: Mapping[str, PollState],
     now: datetime,
     *,
     seconds: float = SECONDS,
@@ -99,12 +99,14 @@ def ask(
     connection = dataclasses.replace(connection, timeout=min(connection.timeout, _TIMEOUT))
     with closing(Client(connection, policy=_PATIENCE)) as client:
 
-        def one(endpoint: Endpoint) -> Look:
+        def one(endpoint: Endpoint) -> ChangeProbe:
             place = places[endpoint.table]
-            before = Look(since=place.since or now, token=place.token, round=place.round)
+            before = ChangeProbe(since=place.since or now, token=place.token, round=place.round)
             if place.since is None or place.tries:  # a load is owed, whatever came since
                 return dataclasses.replace(before, changed=True)
-            return look(client, endpoint, before, now, stats=answers.stats, cancelled=cancelled)
+            return probe_for_changes(
+                client, endpoint, before, now, stats=answers.stats, cancelled=cancelled
+            )
 
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="changes") as pool:
             flying = {pool.submit(one, endpoint): endpoint.table for endpoint in endpoints}
@@ -120,7 +122,7 @@ def ask(
     return answers
 
 
-def _note(answers: Answers, table: str, future: Future[Look]) -> None:
+def _note(answers: Answers, table: str, future: Future[ChangeProbe]) -> None:
     try:
         answers.looks[table] = future.result()
     except Cancelled:

@@ -29,7 +29,7 @@ _PAUSE, _LONGEST_PAUSE = timedelta(minutes=5), timedelta(hours=6)
 _MOST_LOADS = 100
 
 
-class Place(msgspec.Struct, omit_defaults=True):
+class PollState(msgspec.Struct, omit_defaults=True):
     """Of one endpoint: until when its changes are known, and where its feed was left.
 
     `since` is None before its first load, `seen` is the latest load that was looked at. `tries`
@@ -58,7 +58,7 @@ class Place(msgspec.Struct, omit_defaults=True):
 class _State(msgspec.Struct, omit_defaults=True):
     """Of all endpoints, and with which of them the next tick begins."""
 
-    places: dict[str, Place] = {}
+    places: dict[str, PollState] = {}
     begin: int = 0
 
 
@@ -113,7 +113,7 @@ def changes_sensor(
             )
         state = remembered(context, _State)
         for table in keys:
-            state.places.setdefault(table, Place())
+            state.places.setdefault(table, PollState())
         yesterday = (local_day(now, of.timezone) - timedelta(days=1)).isoformat()
         _catch_up(state, context.instance, keys, [yesterday, today])
         free = [
@@ -168,7 +168,7 @@ def _catch_up(
         place.seen = latest.storage_id
 
 
-def _is_due(place: Place, now: datetime) -> bool:
+def _is_due(place: PollState, now: datetime) -> bool:
     return place.until is None or place.until <= now
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-from st_pipelines.servicetitan.errors.problems import Trouble, trouble
+from st_pipelines.servicetitan.errors.problems import Problem, build_problem
 from st_pipelines.servicetitan.http.connection import Connection
-from st_pipelines.servicetitan.http.token_claims import Claims, claims_of
-from st_pipelines.servicetitan.http.transport import Asked
+from st_pipelines.servicetitan.http.token_claims import TokenClaims, read_token_claims
+from st_pipelines.servicetitan.http.transport import Request
 
 _NOT_FOUND = r"\b(not (be )?(found|registered)|does not exist|unknown)\b"
 _APP_UNKNOWN = re.compile(rf"\bapp(lication)?\b[^.;]*{_NOT_FOUND}", re.IGNORECASE)
@@ -30,7 +30,7 @@ def host_of(url: str) -> str:
     return urlsplit(url).netloc.rpartition("@")[2]
 
 
-def token_trouble(connection: Connection, status: int, text: str) -> Trouble:
+def token_trouble(connection: Connection, status: int, text: str) -> Problem:
     """Why no token came.
 
     Args:
@@ -42,25 +42,25 @@ def token_trouble(connection: Connection, status: int, text: str) -> Trouble:
     if status in (400, 401):
         return _refused_credentials(connection, text)
     if text.startswith(WEB_PAGE) and status < 500:
-        return trouble("no-token-host", host=host)
+        return build_problem("no-token-host", host=host)
     if _APP_UNKNOWN.search(text):
-        return trouble("app-unknown")
+        return build_problem("app-unknown")
     if status == 403:
-        return trouble("token-forbidden", host=host)
+        return build_problem("token-forbidden", host=host)
     if status == 404:
-        return trouble("no-token-host", host=host)
-    return _by_status(status, text) or trouble("no-token-host", host=host)
+        return build_problem("no-token-host", host=host)
+    return _by_status(status, text) or build_problem("no-token-host", host=host)
 
 
-def _refused_credentials(connection: Connection, text: str) -> Trouble:
+def _refused_credentials(connection: Connection, text: str) -> Problem:
     if _APP_UNKNOWN.search(text):
-        return trouble("app-unknown")
+        return build_problem("app-unknown")
     if _NO_GRANT.search(text):
-        return trouble("no-grant")
-    return trouble("credentials-refused", environment=connection.environment)
+        return build_problem("no-grant")
+    return build_problem("credentials-refused", environment=connection.environment)
 
 
-def data_trouble(asked: Asked, status: int, text: str, target: str = "") -> Trouble:
+def data_trouble(asked: Request, status: int, text: str, target: str = "") -> Problem:
     """Why no data came.
 
     Args:
@@ -71,50 +71,52 @@ def data_trouble(asked: Asked, status: int, text: str, target: str = "") -> Trou
     """
     host = host_of(asked.url)
     if 300 <= status < 400:
-        return trouble("redirected", host=host, target=target)
+        return build_problem("redirected", host=host, target=target)
     if found := _by_status(status, text):
         return found
     if status not in (401, 403, 404):
-        return trouble("bad-request")
-    claims = claims_of(asked.token)
+        return build_problem("bad-request")
+    claims = read_token_claims(asked.token)
     if claims and asked.tenant and claims.tenants and asked.tenant not in claims.tenants:
         named = ", ".join(sorted(claims.tenants))
-        return trouble("other-tenant", tenant=asked.tenant, tenants=named)
+        return build_problem("other-tenant", tenant=asked.tenant, tenants=named)
     if _APP_UNKNOWN.search(text):
-        return trouble("app-unknown")
+        return build_problem("app-unknown")
     if _APP_KEY.search(text):
-        return trouble("app-key-refused")
+        return build_problem("app-key-refused")
     if status == 401:
-        return trouble("token-refused")
+        return build_problem("token-refused")
     return _denied(asked, claims, text) if status == 403 else _not_found(claims)
 
 
-def _denied(asked: Asked, claims: Claims | None, text: str) -> Trouble:
+def _denied(asked: Request, claims: TokenClaims | None, text: str) -> Problem:
     scope = asked.scope or "of this endpoint"
     if asked.scope and claims and claims.scopes is not None:
         lacking = asked.scope not in claims.scopes
-        return trouble("scope-missing" if lacking else "scope-doubtful", scope=scope)
+        return build_problem("scope-missing" if lacking else "scope-doubtful", scope=scope)
     if text.startswith(WEB_PAGE):
-        return trouble("blocked", host=host_of(asked.url), scope=scope)
-    return trouble("scope-unknown", scope=scope)
+        return build_problem("blocked", host=host_of(asked.url), scope=scope)
+    return build_problem("scope-unknown", scope=scope)
 
 
-def _not_found(claims: Claims | None) -> Trouble:
+def _not_found(claims: TokenClaims | None) -> Problem:
     """404. A token that names the tenant clears the tenant id."""
     if claims and claims.tenants:
         known = "The token names this tenant, so look at the app key first. "
-        return trouble("not-found", known=known, candidates="APP_KEY, or the host in API_URL")
-    return trouble("not-found", known="", candidates="TENANT_ID, APP_KEY, the host in API_URL")
+        return build_problem("not-found", known=known, candidates="APP_KEY, or the host in API_URL")
+    return build_problem(
+        "not-found", known="", candidates="TENANT_ID, APP_KEY, the host in API_URL"
+    )
 
 
-def _by_status(status: int, text: str) -> Trouble | None:
+def _by_status(status: int, text: str) -> Problem | None:
     """What means the same at every host."""
     if status == 429:
-        return trouble("rate-limited")
+        return build_problem("rate-limited")
     if status == 407:
-        return trouble("proxy-credentials")
+        return build_problem("proxy-credentials")
     if status in (408, 409, 503) and MAINTENANCE.search(text):
-        return trouble("maintenance")
+        return build_problem("maintenance")
     if status >= 500 or status == 408:
-        return trouble("unavailable")
+        return build_problem("unavailable")
     return None

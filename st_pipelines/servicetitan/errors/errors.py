@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from st_pipelines.servicetitan.errors.problems import Trouble
+from st_pipelines.servicetitan.errors.problems import Problem
 
 
 class ServiceTitanError(Exception):
@@ -52,7 +52,7 @@ class ServiceTitanError(Exception):
         hint: str = "",
         detail: str = "",
         wait: float | None = None,
-        trouble: Trouble | None = None,
+        problem: Problem | None = None,
     ) -> None:
         """Keep the parts; `str` composes the message that a person reads.
 
@@ -72,8 +72,8 @@ class ServiceTitanError(Exception):
         self.url = url
         self.status = status
         self.trace_id = trace_id
-        self.hint = hint or (trouble.sentence if trouble else "")
-        self.trouble = trouble
+        self.hint = hint or (problem.sentence if problem else "")
+        self.problem = problem
         self.detail = detail
         self.wait = wait
         self.exhausted = False

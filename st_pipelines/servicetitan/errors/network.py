@@ -59,7 +59,7 @@ _NO_BUNDLE = "Could not find a suitable TLS CA certificate bundle"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reason:
+class NetworkProblem:
     """Why no answer came.
 
     Attributes:
@@ -73,7 +73,7 @@ class Reason:
     bad_certificate: bool = False
 
 
-def reason_of(error: BaseException) -> Reason:
+def find_network_problem(error: BaseException) -> NetworkProblem:
     """The reason, by the first of all wrapped exceptions that tells one."""
     causes = tuple(causes_of(error))
     code, text = "network", f"the request could not be made ({type(error).__name__})"
@@ -94,7 +94,7 @@ def reason_of(error: BaseException) -> Reason:
     certificates = [one for one in causes if isinstance(one, ssl.SSLCertVerificationError)]
     for certificate in certificates:
         code = _CERTIFICATES.get(certificate.verify_code, code)
-    return Reason(code=code, text=text, bad_certificate=bool(certificates))
+    return NetworkProblem(code=code, text=text, bad_certificate=bool(certificates))
 
 
 def causes_of(error: BaseException) -> Iterator[BaseException]:

@@ -16,7 +16,7 @@ ACCEPT = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trouble:
+class Problem:
     """One trouble, told apart from the others.
 
     Attributes:
@@ -35,7 +35,7 @@ class Trouble:
         return f"{self.title[:1].upper()}{self.title[1:]}. {self.advice}"
 
 
-def trouble(code: str, **facts: str) -> Trouble:
+def build_problem(code: str, **facts: str) -> Problem:
     """The trouble with that code.
 
     Args:
@@ -45,8 +45,8 @@ def trouble(code: str, **facts: str) -> Trouble:
     Raises:
         KeyError: there is no such code, or a fact is missing.
     """
-    title, advice = TROUBLES[code]
-    return Trouble(code=code, title=title.format(**facts), advice=advice.format(**facts))
+    title, advice = PROBLEMS[code]
+    return Problem(code=code, title=title.format(**facts), advice=advice.format(**facts))
 
 
 _NETWORK = {
@@ -241,5 +241,5 @@ _DATA = {
         "in a browser from this machine, and have the host allowed.",
     ),
 }  # fmt: skip
-TROUBLES = _NETWORK | _TOKEN | _DATA
+PROBLEMS = _NETWORK | _TOKEN | _DATA
 """Title and advice by code, with places for facts in braces."""

@@ -30,18 +30,18 @@ from st_pipelines.servicetitan.errors.errors import (
     UnexpectedAnswer,
     WrongPath,
 )
-from st_pipelines.servicetitan.errors.problems import trouble
+from st_pipelines.servicetitan.errors.problems import build_problem
 from st_pipelines.servicetitan.http.connection import Connection
 from st_pipelines.servicetitan.http.redact import redact_url, scrub, shorten
-from st_pipelines.servicetitan.http.retry import told_wait
-from st_pipelines.servicetitan.http.transport import Answer, Asked
+from st_pipelines.servicetitan.http.retry import retry_after
+from st_pipelines.servicetitan.http.transport import Request, Response
 
 _DATA = re.compile(rb'[{}\[\]"]')
 _TRACE_ID = re.compile(r"[\w|:.\-]{1,100}", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Said:
+class ErrorBody:
     """The readable part of an error body, without secrets.
 
     Attributes:
@@ -53,7 +53,7 @@ class Said:
     trace_id: str | None = None
 
 
-def said(asked: Asked, answer: Answer) -> Said:
+def read_error_body(asked: Request, answer: Response) -> ErrorBody:
     """Read an error body, whatever shape it has.
 
     Args:
@@ -69,7 +69,7 @@ def said(asked: Asked, answer: Answer) -> Said:
     except (ValueError, RecursionError):
         parsed = None
     if isinstance(parsed, dict):
-        return Said(
+        return ErrorBody(
             text=shorten(scrub(_problem(parsed), asked.secrets)),
             trace_id=_trace_id(asked, parsed.get("traceId")),
         )
@@ -77,12 +77,12 @@ def said(asked: Asked, answer: Answer) -> Said:
         title = re.search(r"<title[^>]*>(.*?)</title>", body, re.IGNORECASE | re.DOTALL)
         named = f" titled '{title[1].strip()}'" if title else ""
         text = f"{WEB_PAGE}{named} instead of JSON"
-        return Said(text=shorten(scrub(text, asked.secrets)))
-    return Said(text=shorten(scrub(body, asked.secrets)) if body else "an empty body")
+        return ErrorBody(text=shorten(scrub(text, asked.secrets)))
+    return ErrorBody(text=shorten(scrub(body, asked.secrets)) if body else "an empty body")
 
 
 def failure_of(
-    asked: Asked, answer: Answer, issuing: Connection | None = None
+    asked: Request, answer: Response, issuing: Connection | None = None
 ) -> ServiceTitanError | None:
     """The error that an answer stands for.
 
@@ -96,7 +96,7 @@ def failure_of(
     """
     if 200 <= answer.status < 300:
         return None
-    what = said(asked, answer)
+    what = read_error_body(asked, answer)
     kind = _kind(answer.status, what.text)
     if issuing is None:
         target = redact_url(scrub(answer.headers.get("Location", "nowhere"), asked.secrets))
@@ -109,13 +109,13 @@ def failure_of(
         url=asked.shown_url,
         status=answer.status,
         trace_id=what.trace_id,
-        trouble=told,
+        problem=told,
         detail=what.text,
         wait=wait_of(answer, what),
     )
 
 
-def unexpected(asked: Asked, answer: Answer, problem: str) -> UnexpectedAnswer:
+def unexpected(asked: Request, answer: Response, problem: str) -> UnexpectedAnswer:
     """The error for a 2xx that is not what was asked for.
 
     Args:
@@ -127,7 +127,7 @@ def unexpected(asked: Asked, answer: Answer, problem: str) -> UnexpectedAnswer:
         An error that is not raised yet. It quotes only a web page's title or a plain sentence, as
         a record may hold a customer's data, and what answers a token request a token.
     """
-    text = said(asked, answer).text
+    text = read_error_body(asked, answer).text
     page = text.startswith(WEB_PAGE)
     if not page and (asked.method == "POST" or _DATA.search(answer.body)):
         text = ""
@@ -137,15 +137,15 @@ def unexpected(asked: Asked, answer: Answer, problem: str) -> UnexpectedAnswer:
         url=asked.shown_url,
         status=answer.status,
         detail=text,
-        trouble=trouble("web-page", host=host_of(asked.url)) if page else None,
+        problem=build_problem("web-page", host=host_of(asked.url)) if page else None,
     )
 
 
-def wait_of(answer: Answer, what: Said) -> float | None:
+def wait_of(answer: Response, what: ErrorBody) -> float | None:
     """Seconds that a 429 or 503 says to wait, or None."""
     if answer.status not in (429, 503):
         return None
-    return told_wait(answer.headers, what.text, datetime.now(timezone.utc))
+    return retry_after(answer.headers, what.text, datetime.now(timezone.utc))
 
 
 def _kind(status: int, text: str) -> type[ServiceTitanError]:
@@ -184,6 +184,6 @@ def _joined(messages: object) -> str:
     return ", ".join(map(str, messages)) if isinstance(messages, list) else str(messages)
 
 
-def _trace_id(asked: Asked, value: object) -> str | None:
+def _trace_id(asked: Request, value: object) -> str | None:
     text = scrub(str(value), asked.secrets) if value else ""
     return text if _TRACE_ID.fullmatch(text) else None

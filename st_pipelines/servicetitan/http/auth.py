@@ -26,7 +26,7 @@ from st_pipelines.servicetitan.http.cancellation import Cancellation
 from st_pipelines.servicetitan.http.client_secrets import ClientSecrets, SecretState
 from st_pipelines.servicetitan.http.connection import Connection
 from st_pipelines.servicetitan.http.retry import RetryPolicy, run
-from st_pipelines.servicetitan.http.transport import Answer, Asked, Unsigned, new_session, send
+from st_pipelines.servicetitan.http.transport import Request, Response, Unsigned, new_session, send
 from st_pipelines.servicetitan.reading.stats import Usage
 
 _log = logging.getLogger(__name__)
@@ -213,7 +213,7 @@ def _request(
     usage: Usage,
     clock: Callable[[], float],
 ) -> Token:
-    asked = Asked(method="POST", url=connection.token_url, secrets=secrets)
+    asked = Request(method="POST", url=connection.token_url, secrets=secrets)
     asked_at = clock()
     usage.add(token_requests=1)
     answer = send(
@@ -234,7 +234,7 @@ def _request(
     return _read_token(asked, answer, asked_at)
 
 
-def _read_token(asked: Asked, answer: Answer, asked_at: float) -> Token:
+def _read_token(asked: Request, answer: Response, asked_at: float) -> Token:
     failure: ServiceTitanError
     try:
         parsed = msgspec.json.decode(answer.body, type=_TokenAnswer)
@@ -250,8 +250,8 @@ def _read_token(asked: Asked, answer: Answer, asked_at: float) -> Token:
     raise failure
 
 
-def _refused(connection: Connection, asked: Asked, answer: Answer) -> AuthenticationFailed:
-    what = answers.said(asked, answer)
+def _refused(connection: Connection, asked: Request, answer: Response) -> AuthenticationFailed:
+    what = answers.read_error_body(asked, answer)
     return AuthenticationFailed(
         f"no token, answered {answer.status}: {what.text}",
         method=asked.method,
@@ -259,7 +259,7 @@ def _refused(connection: Connection, asked: Asked, answer: Answer) -> Authentica
         status=answer.status,
         trace_id=what.trace_id,
         detail=what.text,
-        trouble=token_trouble(connection, answer.status, what.text),
+        problem=token_trouble(connection, answer.status, what.text),
     )
 
 

@@ -17,7 +17,7 @@ from st_pipelines.servicetitan.http.cancellation import Cancellation
 from st_pipelines.servicetitan.http.connection import Connection
 from st_pipelines.servicetitan.http.rate_limit import RateLimiter, limiter_for
 from st_pipelines.servicetitan.http.retry import RetryPolicy, run
-from st_pipelines.servicetitan.http.transport import Answer, Asked, Signature, new_session, send
+from st_pipelines.servicetitan.http.transport import Request, Response, Signature, new_session, send
 from st_pipelines.servicetitan.reading.stats import Usage
 
 _T = TypeVar("_T")
@@ -149,7 +149,7 @@ class Client:
 
     def _signed(
         self, url: str, scope: str, usage: Usage, cancelled: Cancellation | None
-    ) -> tuple[Asked, Answer]:
+    ) -> tuple[Request, Response]:
         """One exchange; a 401 renews the token and is replayed, once."""
         token = self._token(usage, cancelled)
         asked, answer = self._exchange(url, scope, token, usage, cancelled)
@@ -166,9 +166,9 @@ class Client:
         token: Token,
         usage: Usage,
         cancelled: Cancellation | None,
-    ) -> tuple[Asked, Answer]:
+    ) -> tuple[Request, Response]:
         secrets = (*self.connection.secrets, token.value)
-        asked = Asked(
+        asked = Request(
             method="GET",
             url=url,
             secrets=secrets,

@@ -88,7 +88,7 @@ def worth_retrying(error: BaseException) -> bool:
     return isinstance(error, RateLimited | ServiceUnavailable | UnexpectedAnswer)
 
 
-def told_wait(headers: Mapping[str, str], text: str, now: datetime) -> float | None:
+def retry_after(headers: Mapping[str, str], text: str, now: datetime) -> float | None:
     """Seconds that an answer says to wait.
 
     Looks at `Retry-After` (seconds, possibly fractional, or a date), then for the last "... 5

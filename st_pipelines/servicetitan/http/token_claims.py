@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 
 @dataclass(frozen=True, kw_only=True)
-class Claims:
+class TokenClaims:
     """The readable part of a token.
 
     Attributes:
@@ -29,7 +29,7 @@ class Claims:
     lifetime: int | None = None
 
 
-def claims_of(token: SecretStr | None) -> Claims | None:
+def read_token_claims(token: SecretStr | None) -> TokenClaims | None:
     """Read a token without checking its signature, which is ServiceTitan's business.
 
     Args:
@@ -47,7 +47,7 @@ def claims_of(token: SecretStr | None) -> Claims | None:
     except jwt.PyJWTError:
         return None
     scope = claims.get("scope", claims.get("scp"))
-    return Claims(
+    return TokenClaims(
         tenants=frozenset(_words(claims.get("tenant"))),
         scopes=None if scope is None else frozenset(_words(scope)),
         lifetime=_seconds(claims.get("nbf", claims.get("iat")), claims.get("exp")),

@@ -17,8 +17,8 @@ from requests.auth import AuthBase
 
 from st_pipelines import __version__
 from st_pipelines.servicetitan.errors.errors import Unreachable
-from st_pipelines.servicetitan.errors.network import causes_of, reason_of
-from st_pipelines.servicetitan.errors.problems import trouble
+from st_pipelines.servicetitan.errors.network import causes_of, find_network_problem
+from st_pipelines.servicetitan.errors.problems import build_problem
 from st_pipelines.servicetitan.http.cancellation import Cancellation, Cancelled
 from st_pipelines.servicetitan.http.exchange import BreakableAdapter, Exchange
 from st_pipelines.servicetitan.http.redact import redact_url
@@ -73,7 +73,7 @@ class Signature(Unsigned):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class Request:
     """What is asked, and what must not be shown of it.
 
     Attributes:
@@ -99,7 +99,7 @@ class Asked:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class Response:
     """A complete answer.
 
     Attributes:
@@ -129,13 +129,13 @@ def new_session() -> requests.Session:
 
 def send(
     session: requests.Session,
-    asked: Asked,
+    asked: Request,
     *,
     auth: AuthBase,
     timeout: float,
     form: Mapping[str, SecretStr | str] | None = None,
     cancelled: Cancellation | None = None,
-) -> Answer:
+) -> Response:
     """Make one exchange and read the whole body.
 
     Redirects are not followed: the app key would go along to wherever they lead.
@@ -173,12 +173,12 @@ def send(
 
 def _exchange(
     session: requests.Session,
-    asked: Asked,
+    asked: Request,
     auth: AuthBase,
     timeout: float,
     form: Mapping[str, SecretStr | str] | None,
     exchange: Exchange,
-) -> Answer:
+) -> Response:
     with session.request(
         asked.method,
         asked.url,
@@ -201,7 +201,7 @@ def _exchange(
             "%s %s answered %d, %d bytes",
             asked.method, asked.shown_url, response.status_code, len(body),
         )  # fmt: skip
-        return Answer(status=response.status_code, headers=response.headers, body=body)
+        return Response(status=response.status_code, headers=response.headers, body=body)
 
 
 def _until(cancelled: Cancellation | None, exchange: Exchange) -> AbstractContextManager[None]:
@@ -212,11 +212,11 @@ def _plain(value: SecretStr | str) -> str:
     return value.get_secret_value() if isinstance(value, SecretStr) else value
 
 
-def _unreachable(asked: Asked, error: Exception) -> Unreachable:
-    reason = reason_of(error)
-    told = trouble(reason.code, host=urlsplit(asked.shown_url).netloc)
+def _unreachable(asked: Request, error: Exception) -> Unreachable:
+    reason = find_network_problem(error)
+    told = build_problem(reason.code, host=urlsplit(asked.shown_url).netloc)
     failure = Unreachable(
-        reason.text, method=asked.method, url=asked.shown_url, hint=told.advice, trouble=told
+        reason.text, method=asked.method, url=asked.shown_url, hint=told.advice, problem=told
     )
     failure.smaller_may_help = any(isinstance(one, _TOO_MUCH) for one in causes_of(error))
     failure.retryable = not (reason.code in _FINAL or reason.bad_certificate)

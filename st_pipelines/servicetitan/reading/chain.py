@@ -5,10 +5,10 @@ The argument that uses it is in `proof`.
 
 from __future__ import annotations
 
-from st_pipelines.servicetitan.reading.envelope import Served
+from st_pipelines.servicetitan.reading.envelope import ParsedPage
 
 
-class Chain:
+class Coverage:
     """Covers a list from its beginning, answer by answer.
 
     Attributes:
@@ -35,7 +35,7 @@ class Chain:
         """Whether further answers can add nothing."""
         return self.complete or self.disordered
 
-    def link(self, served: Served, *, at_start: bool = False) -> Served | None:
+    def link(self, served: ParsedPage, *, at_start: bool = False) -> ParsedPage | None:
         """Add an answer, if it touches what is covered.
 
         Args:
@@ -61,7 +61,7 @@ class Chain:
         """Whether it has come to another place since `reach` was taken."""
         return self.reach() != reach
 
-    def touches(self, served: Served) -> bool:
+    def touches(self, served: ParsedPage) -> bool:
         """Whether no record that stays can lie between what is covered and an answer.
 
         An empty page behind the end tells nothing of what is between here and the end.
@@ -72,7 +72,7 @@ class Chain:
             )
         return not self._last.isdisjoint(served.contents())
 
-    def _extend(self, served: Served) -> list[bool]:
+    def _extend(self, served: ParsedPage) -> list[bool]:
         """Cover an answer; returns for each of its records whether it was not covered before."""
         if not self.by_id:
             contents, known = served.contents(), self._last

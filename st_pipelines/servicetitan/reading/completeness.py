@@ -47,8 +47,8 @@ from enum import Enum
 
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.servicetitan.errors.errors import ReadingMoved
-from st_pipelines.servicetitan.reading.chain import Chain
-from st_pipelines.servicetitan.reading.envelope import Served
+from st_pipelines.servicetitan.reading.chain import Coverage
+from st_pipelines.servicetitan.reading.envelope import ParsedPage
 from st_pipelines.servicetitan.reading.overlap import SMALLEST
 
 MOST_READINGS = 6
@@ -56,7 +56,7 @@ _MOST_OVERLAPPING = 3  # the others are for two that agree
 _DIGEST_BITS = (1 << 128) - 1
 
 
-class Course(Enum):
+class PagingStrategy(Enum):
     """How a reading goes through the pages."""
 
     SINGLE = "one page"
@@ -66,7 +66,7 @@ class Course(Enum):
 
 
 @dataclass(kw_only=True)
-class Tally:
+class ReadingSummary:
     """What one reading saw.
 
     Attributes:
@@ -77,14 +77,14 @@ class Tally:
         totals: `totalCount` of each page, in the order of the pages.
     """
 
-    course: Course
+    course: PagingStrategy
     keys: set[int] = field(default_factory=set)
     records: int = 0
     pages: int = 0
     totals: list[int | None] = field(default_factory=list)
     _digest: int = 0
 
-    def add(self, served: Served) -> None:
+    def add(self, served: ParsedPage) -> None:
         """Enter a page.
 
         Args:
@@ -129,7 +129,7 @@ class Tally:
         )
 
 
-class Proof:
+class CompletenessProof:
     """Decides how to read, and whether what was read is complete."""
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -150,7 +150,7 @@ class Proof:
         """Whether so many readings have failed that another is not worth its requests."""
         return len(self._story) >= MOST_READINGS
 
-    def course(self, first: Served, rows: int) -> Course:
+    def choose_paging(self, first: ParsedPage, rows: int) -> PagingStrategy:
         """How to go on after the first page.
 
         Args:
@@ -161,22 +161,22 @@ class Proof:
             The course that can prove the most for the fewest requests.
         """
         if not self._endpoint.paged or first.has_more is False:
-            return Course.SINGLE
+            return PagingStrategy.SINGLE
         if first.has_more is None:
-            return Course.UNTIL_REPEATED
+            return PagingStrategy.UNTIL_REPEATED
         countable = self._sorted or first.total is not None
         overlaps = self._overlaps and countable and rows >= SMALLEST and first.count > 0
-        return Course.OVERLAPPING if overlaps else Course.ASCENDING
+        return PagingStrategy.OVERLAPPING if overlaps else PagingStrategy.ASCENDING
 
-    def chain(self, first: Served) -> Chain:
+    def chain(self, first: ParsedPage) -> Coverage:
         """What links the pages of a reading that overlaps.
 
         Args:
             first: the first page of this reading.
         """
-        return Chain(by_id=self._sorted and first.ascending is True)
+        return Coverage(by_id=self._sorted and first.ascending is True)
 
-    def accepts(self, tally: Tally, chain: Chain, rows: int) -> bool:
+    def is_complete(self, tally: ReadingSummary, chain: Coverage, rows: int) -> bool:
         """Whether a reading is complete.
 
         Args:
@@ -189,11 +189,11 @@ class Proof:
         """
         if tally.pages and (self._by_itself(tally, chain, rows) or self._agrees(tally)):
             return True
-        if tally.course is Course.OVERLAPPING:
+        if tally.course is PagingStrategy.OVERLAPPING:
             self._learn(tally, chain)
             self._previous = None
         else:
-            self._previous = None if tally.course is Course.SINGLE else tally.fingerprint
+            self._previous = None if tally.course is PagingStrategy.SINGLE else tally.fingerprint
         self._story.append(str(tally))
         return False
 
@@ -206,28 +206,28 @@ class Proof:
             " distinct records stay fewer than the total, the catalogue's key is not a key.",
         )
 
-    def _by_itself(self, tally: Tally, chain: Chain, rows: int) -> bool:
+    def _by_itself(self, tally: ReadingSummary, chain: Coverage, rows: int) -> bool:
         total, distinct = tally.total, len(tally.keys)
-        if tally.course is Course.SINGLE:
+        if tally.course is PagingStrategy.SINGLE:
             return total is None or total == tally.records
-        if tally.course is Course.UNTIL_REPEATED:
+        if tally.course is PagingStrategy.UNTIL_REPEATED:
             # A full page may be a part: then the next one was empty because records moved up.
             return tally.pages == 1 and tally.records < rows and total in (None, tally.records)
-        if tally.course is Course.ASCENDING or not chain.complete:
+        if tally.course is PagingStrategy.ASCENDING or not chain.complete:
             return False
         if chain.by_id:
             return distinct >= min(tally.told, default=0)
         return tally.steady and distinct == total
 
-    def _agrees(self, tally: Tally) -> bool:
-        if tally.course is Course.OVERLAPPING:
+    def _agrees(self, tally: ReadingSummary) -> bool:
+        if tally.course is PagingStrategy.OVERLAPPING:
             return False  # what it left out as known already would be missing here
         # Where there is no key, equal records may be two; then only their number can be checked.
         count = tally.records if self._keyless else len(tally.keys)
         fits = tally.total is None or (tally.steady and count == tally.total)
         return fits and tally.fingerprint == self._previous
 
-    def _learn(self, tally: Tally, chain: Chain) -> None:
+    def _learn(self, tally: ReadingSummary, chain: Coverage) -> None:
         """What a reading that could not be proven tells about how to do the next."""
         if chain.disordered:
             self._sorted = False

@@ -24,7 +24,7 @@ _KeyPart = int | float | str | bool | None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Served:
+class ParsedPage:
     """One answer, opened.
 
     Attributes:
@@ -57,7 +57,7 @@ class Served:
         """A hash of each record as a whole."""
         return _whole_records(self.rows)
 
-    def only(self, wanted: list[bool]) -> Served:
+    def only(self, wanted: list[bool]) -> ParsedPage:
         """The same answer with some of its records.
 
         Args:
@@ -89,7 +89,7 @@ _decode_envelope = msgspec.json.Decoder(_Envelope, strict=False).decode
 _decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
-def opener(endpoint: Endpoint, *, first: bool = True) -> Callable[[bytes], Served]:
+def opener(endpoint: Endpoint, *, first: bool = True) -> Callable[[bytes], ParsedPage]:
     """The function that opens the answers of an endpoint.
 
     Args:
@@ -109,17 +109,17 @@ def opener(endpoint: Endpoint, *, first: bool = True) -> Callable[[bytes], Serve
     return functools.partial(_open_object, key=key, demanding=demanding)
 
 
-def _open_array(body: bytes, *, key: tuple[str, ...]) -> Served:
+def _open_array(body: bytes, *, key: tuple[str, ...]) -> ParsedPage:
     try:
         rows, readable = _decoded(_decode_array, body)
     except msgspec.DecodeError as error:
         raise ValueError(f"the records are not an array ({error})") from None
     keys, ascending = _keys(rows, key)
     rows = _as_served(rows, readable, body)
-    return Served(rows=rows, keys=keys, ascending=ascending, has_more=None, total=None)
+    return ParsedPage(rows=rows, keys=keys, ascending=ascending, has_more=None, total=None)
 
 
-def _open_object(body: bytes, *, key: tuple[str, ...], demanding: bool) -> Served:
+def _open_object(body: bytes, *, key: tuple[str, ...], demanding: bool) -> ParsedPage:
     try:
         envelope, readable = _decoded(_decode_envelope, body)
     except msgspec.DecodeError as error:
@@ -132,7 +132,7 @@ def _open_object(body: bytes, *, key: tuple[str, ...], demanding: bool) -> Serve
     token = envelope.continue_from
     if demanding and says_nothing and not keys:
         raise ValueError("it holds neither records nor hasMore nor totalCount")
-    return Served(
+    return ParsedPage(
         rows=_as_served(rows, readable, body),
         keys=keys,
         ascending=ascending,

@@ -22,7 +22,7 @@ from st_pipelines.servicetitan.errors.errors import (
 )
 from st_pipelines.servicetitan.http.cancellation import Cancellation
 from st_pipelines.servicetitan.http.client import Client
-from st_pipelines.servicetitan.reading.envelope import Served, opener
+from st_pipelines.servicetitan.reading.envelope import ParsedPage, opener
 from st_pipelines.servicetitan.reading.page_source import Page
 from st_pipelines.servicetitan.reading.stats import ReadStats
 
@@ -93,7 +93,7 @@ def _fetch_next(
     stats: ReadStats,
     seen: set[bytes],
     cancelled: Cancellation | None,
-) -> Served:
+) -> ParsedPage:
     """The page at a place; one that leads back to a known place is asked for again."""
     served = _fetch(client, endpoint, place, stats, cancelled)
     for _ in range(_MORE_LOOKS):
@@ -109,7 +109,7 @@ def _fetch(
     place: str | None,
     stats: ReadStats,
     cancelled: Cancellation | None,
-) -> Served:
+) -> ParsedPage:
     export = endpoint.export
     params = dict(export.params if export else endpoint.params)
     # Without it a change is served only 15 minutes later; with it some come twice (vendor).
@@ -118,7 +118,7 @@ def _fetch(
         params["from"] = place
     open_body = opener(endpoint)
 
-    def open_export(body: bytes) -> Served:
+    def open_export(body: bytes) -> ParsedPage:
         served = open_body(body)
         if served.has_more is None:
             raise ValueError("it does not say whether more follow")
@@ -130,7 +130,7 @@ def _fetch(
     )
 
 
-def _stands_still(served: Served, place: str | None) -> bool:
+def _stands_still(served: ParsedPage, place: str | None) -> bool:
     """An empty page that leads to itself, also when asked again: all there is has been read.
 
     What comes later is read from the same token.
@@ -138,7 +138,7 @@ def _stands_still(served: Served, place: str | None) -> bool:
     return place is not None and not served.count and served.continue_from == place
 
 
-def _next_place(endpoint: Endpoint, served: Served, seen: set[bytes], empty: int) -> str:
+def _next_place(endpoint: Endpoint, served: ParsedPage, seen: set[bytes], empty: int) -> str:
     token = served.continue_from
     if not token:
         raise UnexpectedAnswer(

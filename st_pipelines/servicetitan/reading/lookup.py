@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.servicetitan.http.cancellation import Cancellation
 from st_pipelines.servicetitan.http.client import Client
-from st_pipelines.servicetitan.reading.envelope import Served, opener
+from st_pipelines.servicetitan.reading.envelope import ParsedPage, opener
 from st_pipelines.servicetitan.reading.paging import in_order
 from st_pipelines.servicetitan.reading.stats import ReadStats
 
@@ -36,7 +36,7 @@ def look_up(
     endpoint: Endpoint,
     ids: Sequence[int],
     *,
-    witness: int | None,
+    control_id: int | None,
     stats: ReadStats,
     concurrency: int = 4,
 ) -> Iterator[Answered]:
@@ -61,17 +61,17 @@ def look_up(
     Raises:
         ServiceTitanError: after the retries that may help.
     """
-    own = MOST_IDS - (witness is not None)
+    own = MOST_IDS - (control_id is not None)
     lots = [ids[at : at + own] for at in range(0, len(ids), own)]
     variants = endpoint.variants or ({},)
 
     def ask(number: int, cancelled: Cancellation) -> Answered:
-        asked = {*lots[number], *([] if witness is None else [witness])}
+        asked = {*lots[number], *([] if control_id is None else [control_id])}
         served = [_ask(client, endpoint, asked, v, stats, cancelled) for v in variants]
         found = set(itertools.chain.from_iterable(answer.keys for answer in served))
         trusted = (
             found <= asked
-            and (witness is None or witness in found)
+            and (control_id is None or control_id in found)
             and all(_is_all(endpoint, answer) for answer in served)
         )
         return Answered(
@@ -83,7 +83,7 @@ def look_up(
         yield from answers
 
 
-def _is_all(endpoint: Endpoint, answer: Served) -> bool:
+def _is_all(endpoint: Endpoint, answer: ParsedPage) -> bool:
     """Whether nothing follows: a server may put fewer into a page than it was asked for."""
     if answer.has_more is None and endpoint.paged:
         return answer.total == answer.count
@@ -97,7 +97,7 @@ def _ask(
     variant: Mapping[str, str],
     stats: ReadStats,
     cancelled: Cancellation,
-) -> Served:
+) -> ParsedPage:
     params = {**endpoint.params, **variant, "ids": ",".join(map(str, sorted(ids)))}
     if endpoint.paged:
         params |= {"page": str(endpoint.first_page), "pageSize": str(MOST_IDS)}

@@ -17,7 +17,7 @@ SMALLEST = 7
 
 
 @dataclass(frozen=True, kw_only=True)
-class Slice:
+class PageRange:
     """A page by its place in the list.
 
     Attributes:
@@ -44,7 +44,7 @@ def overlap_of(limit: int) -> int:
     return max(1, min(50, limit // 20))
 
 
-def after(end: int, limit: int, overlap: int) -> Slice | None:
+def after(end: int, limit: int, overlap: int) -> PageRange | None:
     """The page that reaches farthest among those that begin early enough.
 
     Args:
@@ -57,12 +57,12 @@ def after(end: int, limit: int, overlap: int) -> Slice | None:
     """
     begin = max(0, end - overlap)
     sizes = range(limit, max(limit - _SIZES_TRIED, 1), -1)
-    found = (Slice(index=begin // size, size=size) for size in sizes)
+    found = (PageRange(index=begin // size, size=size) for size in sizes)
     far = sorted((one for one in found if one.stop > end), key=lambda one: -one.stop)
     return next((one for one in far if _spanned(one.stop, sizes)), far[0] if far else None)
 
 
-def plan(first: Slice, total: int, limit: int) -> Iterator[Slice]:
+def plan(first: PageRange, total: int, limit: int) -> Iterator[PageRange]:
     """The pages after the first one, up to a total.
 
     Args:

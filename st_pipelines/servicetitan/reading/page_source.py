@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 
 import msgspec
 
-from st_pipelines.catalog.model import Endpoint
+from st_pipelines.catalog.model import DateFilter, Endpoint
 from st_pipelines.servicetitan.errors.errors import (
     BadRequest,
     ServiceTitanError,
@@ -18,14 +19,15 @@ from st_pipelines.servicetitan.errors.errors import (
 )
 from st_pipelines.servicetitan.http.cancellation import Cancellation
 from st_pipelines.servicetitan.http.client import Client
-from st_pipelines.servicetitan.reading.envelope import Served, array_of, opener
-from st_pipelines.servicetitan.reading.overlap import Slice
+from st_pipelines.servicetitan.reading.envelope import ParsedPage, array_of, opener
+from st_pipelines.servicetitan.reading.overlap import PageRange
 from st_pipelines.servicetitan.reading.stats import ReadStats
-from st_pipelines.servicetitan.reading.window import Window, date_params
+from st_pipelines.windows import Window
 
 # Below this a page is no longer what the server chokes on; 50 is the API's own default.
 SMALLEST_PAGE = 50
 _MORE_LOOKS = 2
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _AFTER_THE_END = (400, 404)
 _PAGE_SIZE_REFUSED = re.compile(r"page[ _-]?size", re.IGNORECASE)
 
@@ -92,7 +94,7 @@ class PageSource:
         if endpoint.includes_total:
             self._params["includeTotal"] = "true"
 
-    def fetch(self, number: int, cancelled: Cancellation | None = None) -> Served:
+    def fetch(self, number: int, cancelled: Cancellation | None = None) -> ParsedPage:
         """One page of `page_size`.
 
         Args:
@@ -107,7 +109,7 @@ class PageSource:
         """
         return self._ask_until_filled(number, self.page_size, cancelled)
 
-    def fetch_slice(self, place: Slice, cancelled: Cancellation | None = None) -> Served:
+    def fetch_slice(self, place: PageRange, cancelled: Cancellation | None = None) -> ParsedPage:
         """One page of another size.
 
         Args:
@@ -122,7 +124,7 @@ class PageSource:
         """
         return self._ask_until_filled(self.first_number + place.index, place.size, cancelled)
 
-    def rows_of(self, first: Served) -> int:
+    def rows_of(self, first: ParsedPage) -> int:
         """How many rows the server puts into a page, which may be fewer than were asked for.
 
         Args:
@@ -138,7 +140,7 @@ class PageSource:
         """Whether there is a record at all, from a request for one row."""
         return self._ask(self.first_number, 1, cancelled).count > 0
 
-    def last_number(self, first: Served) -> int:
+    def last_number(self, first: ParsedPage) -> int:
         """The number of the last page, as far as the first page tells.
 
         Args:
@@ -185,7 +187,7 @@ class PageSource:
 
     def _ask_until_filled(
         self, number: int, page_size: int, cancelled: Cancellation | None
-    ) -> Served:
+    ) -> ParsedPage:
         """A page without records that says more follow is asked for again: it may be a slip.
 
         How a page after the last is answered is not documented. Where it is refused instead of
@@ -201,7 +203,9 @@ class PageSource:
             if not self._first_served or number == self.first_number or not _may_be_end(error):
                 raise
             self.refusal = error
-            return Served(rows=[], keys=[], ascending=True, has_more=False, total=self._stats.total)
+            return ParsedPage(
+                rows=[], keys=[], ascending=True, has_more=False, total=self._stats.total
+            )
         self._first_served = self._first_served or number == self.first_number
         return served
 
@@ -212,7 +216,7 @@ class PageSource:
         except BadRequest:
             raise error from None
 
-    def _ask(self, number: int, page_size: int, cancelled: Cancellation | None) -> Served:
+    def _ask(self, number: int, page_size: int, cancelled: Cancellation | None) -> ParsedPage:
         params = dict(self._params)
         if self.endpoint.paged:
             params |= {"page": str(number), "pageSize": str(page_size)}
@@ -233,3 +237,29 @@ class PageSource:
 def _may_be_end(error: ServiceTitanError) -> bool:
     """Whether an answer to a later page may stand for "there is none"."""
     return error.status in _AFTER_THE_END and not _PAGE_SIZE_REFUSED.search(error.detail)
+
+
+def timestamp(moment: datetime) -> str:
+    """`2026-01-02T05:00:00Z`, with microseconds only where there are any.
+
+    Always with Z: one client found that "+00:00" is not accepted everywhere.
+    """
+    return moment.astimezone(timezone.utc).replace(tzinfo=None).isoformat() + "Z"
+
+
+def date_params(date_filter: DateFilter, window: Window | None) -> dict[str, str]:
+    """The query parameters that bound a list to a window.
+
+    Args:
+        date_filter: the endpoint's.
+        window: an open start is left out, or sent as 1970 where the endpoint insists on one.
+            None is open to both sides.
+
+    Returns:
+        Up to two parameters.
+    """
+    start = window.start if window else None
+    if start is None and date_filter.required:
+        start = _EPOCH
+    lower = {date_filter.lower: timestamp(start)} if start else {}
+    return lower | ({date_filter.upper: timestamp(window.end)} if window else {})

@@ -9,12 +9,12 @@ from contextlib import closing
 from typing import TypeAlias, TypeVar
 
 from st_pipelines.servicetitan.http.cancellation import Cancellation
-from st_pipelines.servicetitan.reading.chain import Chain
-from st_pipelines.servicetitan.reading.envelope import Served
-from st_pipelines.servicetitan.reading.overlap import Slice, after, overlap_of, plan
+from st_pipelines.servicetitan.reading.chain import Coverage
+from st_pipelines.servicetitan.reading.envelope import ParsedPage
+from st_pipelines.servicetitan.reading.overlap import PageRange, after, overlap_of, plan
 from st_pipelines.servicetitan.reading.page_source import PageSource
 
-Pages: TypeAlias = Generator[Served, None, None]
+Pages: TypeAlias = Generator[ParsedPage, None, None]
 _K = TypeVar("_K")
 _T = TypeVar("_T")
 
@@ -24,7 +24,7 @@ _MOST_IDLE = 8
 MOST_BARREN_PAGES = 5
 
 
-def ascending(source: PageSource, first: Served, concurrency: int) -> Pages:
+def ascending(source: PageSource, first: ParsedPage, concurrency: int) -> Pages:
     """All pages from the first to the one without `hasMore`, several at a time.
 
     A short page is not the end, and neither is an empty one.
@@ -61,7 +61,7 @@ def ascending(source: PageSource, first: Served, concurrency: int) -> Pages:
                 )
 
 
-def overlapping(source: PageSource, first: Served, chain: Chain, concurrency: int) -> Pages:
+def overlapping(source: PageSource, first: ParsedPage, chain: Coverage, concurrency: int) -> Pages:
     """All pages, each beginning before the one before it ended.
 
     Where an answer does not touch what is known, because records left meanwhile, the gap is
@@ -78,7 +78,7 @@ def overlapping(source: PageSource, first: Served, chain: Chain, concurrency: in
     """
     yield chain.link(first, at_start=True) or first
     limit, end = source.rows_of(first), first.count
-    planned = list(plan(Slice(index=0, size=limit), first.total or 0, limit))
+    planned = list(plan(PageRange(index=0, size=limit), first.total or 0, limit))
     with closing(in_order(source.fetch_slice, planned, concurrency)) as pages:
         for place, served in zip(planned, pages, strict=True):
             part = chain.link(served)
@@ -94,7 +94,7 @@ def overlapping(source: PageSource, first: Served, chain: Chain, concurrency: in
 
 
 def _walk(
-    source: PageSource, chain: Chain, end: int, limit: int, until: Served | None = None
+    source: PageSource, chain: Coverage, end: int, limit: int, until: ParsedPage | None = None
 ) -> Pages:
     """Pages from `end` on, one after the other; after one that does not touch, from before it.
 
@@ -117,7 +117,7 @@ def _walk(
         farthest = max(farthest, end)
 
 
-def until_repeated(source: PageSource, first: Served) -> Pages:
+def until_repeated(source: PageSource, first: ParsedPage) -> Pages:
     """All pages of an endpoint that does not tell `hasMore`.
 
     Args:
@@ -170,7 +170,7 @@ def in_order(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _following(source: PageSource, first: Served, concurrency: int) -> Pages:
+def _following(source: PageSource, first: ParsedPage, concurrency: int) -> Pages:
     """Pages 2, 3, ...: concurrently as far as they are known to exist, then one by one."""
     if not first.has_more:
         return

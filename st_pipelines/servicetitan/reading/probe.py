@@ -6,7 +6,8 @@ from datetime import datetime, timedelta, timezone
 
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.servicetitan.http.client import Client
-from st_pipelines.servicetitan.reading.window import Window, date_params
+from st_pipelines.servicetitan.reading.page_source import date_params
+from st_pipelines.windows import Window
 
 _HOUR = timedelta(hours=1)
 

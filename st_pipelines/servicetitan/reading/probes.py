@@ -17,14 +17,14 @@ from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.reading.export_feed import MAY_BE_STALE, read_feed
 from st_pipelines.servicetitan.reading.page_source import PageSource
 from st_pipelines.servicetitan.reading.stats import ReadStats
-from st_pipelines.servicetitan.reading.window import Window
+from st_pipelines.windows import Window
 
 _MOST_PAGES = 5
 """Of a feed, in one look; so many are a change whatever they hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class ChangeProbe:
     """What to ask of an endpoint, and what came of it.
 
     Attributes:
@@ -41,15 +41,15 @@ class Look:
     changed: bool | None = None
 
 
-def look(
+def probe_for_changes(
     client: Client,
     endpoint: Endpoint,
-    before: Look,
+    before: ChangeProbe,
     now: datetime,
     *,
     stats: ReadStats,
     cancelled: Cancellation | None = None,
-) -> Look:
+) -> ChangeProbe:
     """Asks whether an endpoint has changed.
 
     A list is asked for one record of the time since. A feed is read on from where the last look
@@ -83,10 +83,10 @@ def look(
 def _look_at_feed(
     client: Client,
     endpoint: Endpoint,
-    before: Look,
+    before: ChangeProbe,
     stats: ReadStats,
     cancelled: Cancellation | None,
-) -> Look:
+) -> ChangeProbe:
     read_on = functools.partial(_read_on, client, endpoint, before, stats, cancelled)
     try:
         return read_on(before.token or before.since)
@@ -99,11 +99,11 @@ def _look_at_feed(
 def _read_on(
     client: Client,
     endpoint: Endpoint,
-    before: Look,
+    before: ChangeProbe,
     stats: ReadStats,
     cancelled: Cancellation | None,
     start: str | datetime,
-) -> Look:
+) -> ChangeProbe:
     changed, reading = False, ReadStats()
     pages = read_feed(client, endpoint, start, stats=reading, cancelled=cancelled)
     try:
@@ -123,7 +123,7 @@ def _read_on(
     return dataclasses.replace(before, token=token, round=before.round + 1, changed=changed)
 
 
-def _any_since(records: bytes, endpoint: Endpoint, before: Look) -> bool:
+def _any_since(records: bytes, endpoint: Endpoint, before: ChangeProbe) -> bool:
     """Whether a record is not older. One without a time is new if it comes after a token."""
     path = (endpoint.cursor or "").split(".")
     try:

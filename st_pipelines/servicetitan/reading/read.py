@@ -12,14 +12,18 @@ from contextlib import closing
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.servicetitan.errors.errors import BadRequest, ServiceUnavailable, Unreachable
 from st_pipelines.servicetitan.http.client import Client
-from st_pipelines.servicetitan.reading.chain import Chain
-from st_pipelines.servicetitan.reading.completeness import Course, Proof, Tally
-from st_pipelines.servicetitan.reading.envelope import Served
+from st_pipelines.servicetitan.reading.chain import Coverage
+from st_pipelines.servicetitan.reading.completeness import (
+    CompletenessProof,
+    PagingStrategy,
+    ReadingSummary,
+)
+from st_pipelines.servicetitan.reading.envelope import ParsedPage
 from st_pipelines.servicetitan.reading.export_feed import read_feed
 from st_pipelines.servicetitan.reading.page_source import Page, PageSource
 from st_pipelines.servicetitan.reading.paging import Pages, ascending, overlapping, until_repeated
 from st_pipelines.servicetitan.reading.stats import ReadStats
-from st_pipelines.servicetitan.reading.window import Window
+from st_pipelines.windows import Window
 
 __all__ = ["Page", "ReadStats", "Window", "count", "read"]
 
@@ -54,7 +58,7 @@ def read(
         yield from read_feed(client, endpoint, window.start if window else None, stats=stats)
         return
     source = PageSource(client, endpoint, window, stats)
-    proof = Proof(endpoint)
+    proof = CompletenessProof(endpoint)
     while not proof.given_up:
         stats.readings += 1
         stats.page_size = source.page_size if endpoint.paged else 0
@@ -91,31 +95,31 @@ def count(client: Client, endpoint: Endpoint, window: Window | None) -> int | No
 
 
 def _read_once(
-    source: PageSource, proof: Proof, stats: ReadStats, concurrency: int
+    source: PageSource, proof: CompletenessProof, stats: ReadStats, concurrency: int
 ) -> Generator[Page, None, bool]:
     """Go through the pages once; returns whether that is proven to be everything."""
     first = source.fetch(source.first_number)
     if first.has_more and not source.endpoint.paged:
         raise source.misbehaves("more follow, but this endpoint has no pages to ask for")
-    course = proof.course(first, source.rows_of(first))
-    tally, chain = Tally(course=course), proof.chain(first)
+    course = proof.choose_paging(first, source.rows_of(first))
+    tally, chain = ReadingSummary(course=course), proof.chain(first)
     reading, stats.records = stats.readings, 0
     with closing(_pages(course, source, first, chain, concurrency)) as pages:
         for served in pages:
             tally.add(served)
             stats.records += served.count
             yield Page(reading=reading, rows=served.rows)
-    return proof.accepts(tally, chain, source.page_size)
+    return proof.is_complete(tally, chain, source.page_size)
 
 
 def _pages(
-    course: Course, source: PageSource, first: Served, chain: Chain, concurrency: int
+    course: PagingStrategy, source: PageSource, first: ParsedPage, chain: Coverage, concurrency: int
 ) -> Pages:
-    if course is Course.SINGLE:
+    if course is PagingStrategy.SINGLE:
         yield first
-    elif course is Course.OVERLAPPING:
+    elif course is PagingStrategy.OVERLAPPING:
         yield from overlapping(source, first, chain, concurrency)
-    elif course is Course.UNTIL_REPEATED:
+    elif course is PagingStrategy.UNTIL_REPEATED:
         yield from until_repeated(source, first)
     else:
         yield from ascending(source, first, concurrency)

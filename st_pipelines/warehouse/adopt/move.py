@@ -24,7 +24,7 @@ from st_pipelines.warehouse.columns import EXTRA, EXTRA_MEMBER, quote
 from st_pipelines.warehouse.errors import WarehouseBusy
 from st_pipelines.warehouse.staging import json_path as paths
 from st_pipelines.warehouse.staging.conform import decode_exactly, encode_exactly
-from st_pipelines.warehouse.staging.typed_rows import Load
+from st_pipelines.warehouse.staging.typed_rows import LoadSpec
 from st_pipelines.warehouse.store.duckdb_file import Warehouse, commit
 from st_pipelines.warehouse.tables import load_log as books
 from st_pipelines.warehouse.tables.load import staged
@@ -33,7 +33,7 @@ from st_pipelines.warehouse.tables.schema import ensure_columns, qualified
 _ROW = Field("\x7fnumber of the row in its table", Scalar("BIGINT"))
 """A name that no API would serve."""
 
-_NOT_WRITTEN = Load(
+_NOT_WRITTEN = LoadSpec(
     environment="", tenant_id="", window_start=None, window_end=None, timezone="UTC",
     default_date=date.min, loaded_at=datetime.min.replace(tzinfo=timezone.utc), run_id="",
 )  # fmt: skip
@@ -70,7 +70,7 @@ def move(
             moved.finish()
             connection.execute("BEGIN")
             ensure_columns(connection, endpoint, endpoint.api, endpoint.name, {})
-            books.ensure_books(connection, catalog)
+            books.ensure_load_log(connection, catalog)
             _write(connection, endpoint, part)
             commit(connection)
         return moved.staging.rows

@@ -31,7 +31,7 @@ _LONGEST_NAME = 80
 _BEFORE_A_NUMBER = (b":", b",", b"[", b'"', b" ", b"\n", b"\t", b"\r")
 
 
-class Exactness:
+class PrecisionCheck:
     """Whether numbers of a page may not survive their column.
 
     A decimal may have 10 places. Numbers in JSON columns, and with DuckDB 1 all decimals, pass

@@ -35,7 +35,7 @@ from st_pipelines.warehouse.staging.conform import (
     exact_number,
     is_date,
 )
-from st_pipelines.warehouse.staging.precision import Exactness
+from st_pipelines.warehouse.staging.precision import PrecisionCheck
 
 _BETWEEN = re.compile(r"[ \t\r\n]*([\[,])[ \t\r\n]*")
 _SPLIT = msgspec.json.Decoder(list[msgspec.Raw])
@@ -80,7 +80,7 @@ class Staging:
         self.files: list[Path] = []
         self._rows: list[int] = []
         self._decode = _decoder(endpoint.row_fields).decode
-        self._may_be_inexact = Exactness(endpoint.row_fields).may_be_inexact
+        self._may_be_inexact = PrecisionCheck(endpoint.row_fields).may_be_inexact
 
     def __enter__(self) -> Staging:
         self.folder.mkdir(parents=True, mode=0o700)

@@ -38,7 +38,7 @@ _REFUSED = (duckdb.ConversionException, duckdb.InvalidInputException)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Load:
+class LoadSpec:
     """What a load is of.
 
     Attributes:
@@ -81,7 +81,7 @@ class TypedRows:
     def __init__(
         self,
         endpoint: Endpoint,
-        load: Load,
+        load: LoadSpec,
         folder: Path,
         *,
         name: str = "staged",

@@ -36,7 +36,7 @@ from st_pipelines.warehouse.errors import (
 )
 from st_pipelines.warehouse.store import integrity as soundness
 from st_pipelines.warehouse.store.scratch import staging_folder
-from st_pipelines.warehouse.store.write_queue import Deadline, Turn, pause, turn
+from st_pipelines.warehouse.store.write_queue import Deadline, WriteLock, acquire, pause
 
 ALIAS = "warehouse"
 _Opened = TypeVar("_Opened")
@@ -132,14 +132,14 @@ class Warehouse:
         self.check()
         deadline = Deadline(self.wait)
         with (
-            turn(self.path, deadline, purpose) as held,
+            acquire(self.path, deadline, purpose) as held,
             self.attachment(connection, held, deadline),
         ):
             yield
 
     @contextlib.contextmanager
     def attachment(
-        self, connection: duckdb.DuckDBPyConnection, held: Turn, deadline: Deadline
+        self, connection: duckdb.DuckDBPyConnection, held: WriteLock, deadline: Deadline
     ) -> Iterator[None]:
         """As `attached`, for the one whose turn it is already."""
         _retried(lambda: _attach(connection, self.path), held, deadline)
@@ -149,7 +149,7 @@ class Warehouse:
             with contextlib.suppress(duckdb.Error):
                 connection.execute("ROLLBACK")
             if isinstance(error, duckdb.Error):
-                raise explained(error, self.path) from error
+                raise translate_duckdb_error(error, self.path) from error
             raise
         finally:
             # a commit that cannot be moved into the file stays in the log beside it
@@ -160,7 +160,7 @@ class Warehouse:
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A read-only connection to the file; waits as loads do. Raises WarehouseError."""
         deadline = Deadline(self.wait)
-        with turn(self.path, deadline, "a query") as held:
+        with acquire(self.path, deadline, "a query") as held:
             connection = _retried(lambda: _opened_to_read(self.path), held, deadline)
         with connection:
             connection.execute("SET TimeZone = 'UTC'")
@@ -181,7 +181,7 @@ def commit(connection: duckdb.DuckDBPyConnection) -> None:
             raise
 
 
-def _retried(open_: Callable[[], _Opened], held: Turn, deadline: Deadline) -> _Opened:
+def _retried(open_: Callable[[], _Opened], held: WriteLock, deadline: Deadline) -> _Opened:
     """What opens the file, until DuckDB's lock is free: not all that hold it wait for turns."""
     while True:
         try:
@@ -208,7 +208,7 @@ def _attach(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
             connection.execute(f"SET checkpoint_threshold = '{_LONGEST_LOG}'")
             connection.execute(f"ATTACH {literal(str(path))} AS {quote(ALIAS)}")
         except duckdb.Error as error:
-            raise explained(error, path) from None
+            raise translate_duckdb_error(error, path) from None
 
 
 def _make(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
@@ -242,10 +242,10 @@ def _opened_to_read(path: Path) -> duckdb.DuckDBPyConnection:
         try:
             return duckdb.connect(str(path), read_only=True)
         except duckdb.Error as error:
-            raise explained(error, path) from None
+            raise translate_duckdb_error(error, path) from None
 
 
-def explained(error: Exception, path: Path) -> Exception:
+def translate_duckdb_error(error: Exception, path: Path) -> Exception:
     """DuckDB's error as one that says what to do; others as they are."""
     text = str(error)
     if held := _HELD.search(text):
@@ -275,4 +275,4 @@ def _is_full(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in FULL
 
 
-__all__ = ["ALIAS", "Warehouse", "WarehouseError", "explained"]
+__all__ = ["ALIAS", "Warehouse", "WarehouseError", "translate_duckdb_error"]

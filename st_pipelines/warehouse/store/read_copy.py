@@ -25,10 +25,15 @@ import duckdb
 
 from st_pipelines.warehouse.columns import literal
 from st_pipelines.warehouse.errors import WarehouseBusy, WarehouseUnusable
-from st_pipelines.warehouse.store.duckdb_file import ALIAS, Warehouse, explained, sync_folder
+from st_pipelines.warehouse.store.duckdb_file import (
+    ALIAS,
+    Warehouse,
+    sync_folder,
+    translate_duckdb_error,
+)
 from st_pipelines.warehouse.store.memory import in_memory
 from st_pipelines.warehouse.store.scratch import staging_folder
-from st_pipelines.warehouse.store.write_queue import Deadline, turn
+from st_pipelines.warehouse.store.write_queue import Deadline, acquire
 
 _CHUNK = 1 << 30
 _NOT_BY_THE_KERNEL = {errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM}
@@ -71,7 +76,7 @@ def publish(warehouse: Warehouse) -> Published | None:
         WarehouseFull: no space for the copy; the old one stays.
     """
     _require(warehouse)
-    with turn(read_copy(warehouse), Deadline(warehouse.wait), "publishing"):
+    with acquire(read_copy(warehouse), Deadline(warehouse.wait), "publishing"):
         return None if is_current(warehouse) else _replace(warehouse)
 
 
@@ -88,7 +93,7 @@ def publish_if_due(warehouse: Warehouse) -> Published | None:
         return None
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(turn(read_copy(warehouse), Deadline(0), "publishing"))
+            stack.enter_context(acquire(read_copy(warehouse), Deadline(0), "publishing"))
         except WarehouseBusy:
             return None
         if not _is_due(warehouse, warehouse.publish_seconds) or is_current(warehouse):
@@ -131,7 +136,7 @@ def _replace(warehouse: Warehouse) -> Published:
             target.with_name(target.name + ".wal").unlink(missing_ok=True)  # written all the same
             os.replace(new, target)
     except OSError as error:
-        raise explained(error, target) from error
+        raise translate_duckdb_error(error, target) from error
     sync_folder(target.parent)
     size, seconds = target.stat().st_size, time.monotonic() - started
     return Published(path=target, bytes=size, seconds=seconds, held_seconds=held)
@@ -142,7 +147,7 @@ def _copy(warehouse: Warehouse, new: Path) -> float:
     deadline = Deadline(warehouse.wait)
     with new.open("xb") as target:
         with (
-            turn(warehouse.path, deadline, "publishing") as held,
+            acquire(warehouse.path, deadline, "publishing") as held,
             in_memory(new.parent) as connection,
             contextlib.ExitStack() as after_detaching,
         ):
@@ -177,4 +182,4 @@ def _require_readable(copy: Path) -> None:
             connection.execute("SELECT count(*) FROM duckdb_tables()").fetchall()
             connection.execute("DETACH made")
     except duckdb.Error as error:
-        raise explained(error, copy) from error
+        raise translate_duckdb_error(error, copy) from error

@@ -71,7 +71,7 @@ class Deadline:
             _log.warning("Waiting for up to %.0f s more: %s", self.left, obstacle())
 
 
-class Turn:
+class WriteLock:
     """The right to write, as long as the `with` of `turn` lasts."""
 
     def __init__(self, file: int | None, purpose: str) -> None:
@@ -88,7 +88,7 @@ class Turn:
 
 
 @contextlib.contextmanager
-def turn(path: Path, deadline: Deadline, purpose: str) -> Iterator[Turn]:
+def acquire(path: Path, deadline: Deadline, purpose: str) -> Iterator[WriteLock]:
     """Waits for this thread's turn to write, in the order of asking.
 
     Args:
@@ -104,10 +104,10 @@ def turn(path: Path, deadline: Deadline, purpose: str) -> Iterator[Turn]:
         number = _drawn(file) if file is not None else None
         if file is None or number is None:
             with _turn_among_threads(path, deadline):
-                yield Turn(None, purpose)
+                yield WriteLock(None, purpose)
             return
         _wait(file, number, path, deadline)
-        yield Turn(file, purpose)
+        yield WriteLock(file, purpose)
     finally:
         if file is not None:
             os.close(file)

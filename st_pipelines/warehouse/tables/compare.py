@@ -15,7 +15,7 @@ import duckdb
 from st_pipelines.catalog.model import Endpoint, Field, Scalar
 from st_pipelines.warehouse.columns import EXTRA, literal, quote, table_type
 from st_pipelines.warehouse.sql import one
-from st_pipelines.warehouse.staging.typed_rows import Load
+from st_pipelines.warehouse.staging.typed_rows import LoadSpec
 from st_pipelines.warehouse.store.duckdb_file import ALIAS
 from st_pipelines.warehouse.tables.row_scope import (
     key_columns,
@@ -78,7 +78,7 @@ class Comparison:
         self,
         connection: duckdb.DuckDBPyConnection,
         endpoint: Endpoint,
-        load: Load,
+        load: LoadSpec,
         *,
         columns: Sequence[str],
         last_load: datetime | None,
@@ -243,7 +243,7 @@ class _Column:
 
 
 def last_load(
-    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, load: Load
+    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, load: LoadSpec
 ) -> datetime | None:
     """Up to when the table was loaded at the latest, UTC; None where the books tell of no load."""
     return one(
@@ -254,7 +254,7 @@ def last_load(
     )[0]
 
 
-def first_day(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, load: Load) -> Any:
+def first_day(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, load: LoadSpec) -> Any:
     """The first `_partition_date` that the table has for the tenant; None where it is empty."""
     return one(
         connection,

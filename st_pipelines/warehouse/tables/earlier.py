@@ -7,7 +7,7 @@ from datetime import timedelta
 import duckdb
 
 from st_pipelines.catalog.model import Endpoint
-from st_pipelines.warehouse.staging.typed_rows import Load
+from st_pipelines.warehouse.staging.typed_rows import LoadSpec
 from st_pipelines.warehouse.store.duckdb_file import ALIAS
 
 FRESH = timedelta(hours=36)
@@ -20,7 +20,7 @@ _WHOSE = "environment = $environment AND api = $api AND endpoint = $name AND ten
 
 
 def rows_before(
-    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, load: Load
+    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, load: LoadSpec
 ) -> int | None:
     """Live rows of the table after the load before this one; None where that is not noted."""
     row = connection.execute(
@@ -32,7 +32,7 @@ def rows_before(
 
 
 def usual_rows(
-    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, load: Load
+    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, load: LoadSpec
 ) -> float | None:
     """Median of what comparable windows held: as long, of the same weekday, and as fresh.
 
@@ -62,7 +62,7 @@ def usual_rows(
     return rows if windows >= FEWEST_WINDOWS else None
 
 
-def _whose(endpoint: Endpoint, load: Load) -> dict[str, object]:
+def _whose(endpoint: Endpoint, load: LoadSpec) -> dict[str, object]:
     return {
         "environment": load.environment,
         "api": endpoint.api,

@@ -27,7 +27,7 @@ from st_pipelines.warehouse.tables.row_scope import lacks_key, table_cursor
 from st_pipelines.warehouse.tables.schema import qualified
 
 
-def merge_fed(
+def merge_export_rows(
     connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, export: Export, whose: Whose
 ) -> Counts:
     """Merges the table `fed` of rows of the export."""

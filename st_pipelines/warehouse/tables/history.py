@@ -13,7 +13,7 @@ import duckdb
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.warehouse.columns import EXTRA, OWN_COLUMNS, literal, quote
 from st_pipelines.warehouse.sql import changed, one
-from st_pipelines.warehouse.staging.typed_rows import Load
+from st_pipelines.warehouse.staging.typed_rows import LoadSpec
 from st_pipelines.warehouse.store.duckdb_file import ALIAS
 from st_pipelines.warehouse.tables.row_scope import lacks_key, same_key, table_cursor
 from st_pipelines.warehouse.tables.schema import ensure_columns, qualified
@@ -25,7 +25,9 @@ _OWN_COLUMNS = {name: type_ for name, type_ in OWN_COLUMNS.items() if name != "_
 }
 
 
-def record_versions(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, load: Load) -> None:
+def record_versions(
+    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, load: LoadSpec
+) -> None:
     """Adds the versions that this load made, and closes those that it ended.
 
     The first time, every row that is in the table is a version.
@@ -67,7 +69,7 @@ def _insertion(endpoint: Endpoint, history: str, valid_from: str) -> str:
 
 
 def _find_touched(
-    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, load: Load, history: str
+    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, load: LoadSpec, history: str
 ) -> int:
     """Fills `touched` with the rows that were written or marked since their open version was.
 
@@ -85,7 +87,7 @@ def _find_touched(
 
 
 def _find_new_versions(
-    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, load: Load, history: str
+    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, load: LoadSpec, history: str
 ) -> None:
     """Fills `versions` with the touched rows that differ from their open version."""
     content = [quote(f.column) for f in endpoint.row_fields] + [quote(EXTRA)]

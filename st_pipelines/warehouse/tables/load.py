@@ -26,14 +26,14 @@ from st_pipelines.warehouse.columns import quote
 from st_pipelines.warehouse.errors import MalformedRecords
 from st_pipelines.warehouse.sql import changed, one
 from st_pipelines.warehouse.staging.stage import Staging
-from st_pipelines.warehouse.staging.typed_rows import Load, Refused, TypedRows
-from st_pipelines.warehouse.store.duckdb_file import Warehouse, commit, explained
+from st_pipelines.warehouse.staging.typed_rows import LoadSpec, Refused, TypedRows
+from st_pipelines.warehouse.store.duckdb_file import Warehouse, commit, translate_duckdb_error
 from st_pipelines.warehouse.store.scratch import staging_folder
 from st_pipelines.warehouse.tables import load_log as books
-from st_pipelines.warehouse.tables.fed import merge_fed
+from st_pipelines.warehouse.tables.fed import merge_export_rows
 from st_pipelines.warehouse.tables.history import record_versions
 from st_pipelines.warehouse.tables.load_facts import Facts, count_facts
-from st_pipelines.warehouse.tables.load_log import FeedPlace
+from st_pipelines.warehouse.tables.load_log import ExportBookmark
 from st_pipelines.warehouse.tables.merge import (
     Counts,
     Whose,
@@ -44,11 +44,11 @@ from st_pipelines.warehouse.tables.merge import (
 )
 from st_pipelines.warehouse.tables.row_scope import key_columns, lacks_key, scope, table_cursor
 from st_pipelines.warehouse.tables.schema import ensure_table, qualified
-from st_pipelines.warehouse.tables.vanished import Vanished, find_vanished
+from st_pipelines.warehouse.tables.vanished import MissingField, find_missing_fields
 
 
 @dataclass(frozen=True, kw_only=True)
-class Besides:
+class FollowUp:
     """What a load brings besides the records of its reading.
 
     Attributes:
@@ -57,8 +57,8 @@ class Besides:
         gone: ids that ServiceTitan no longer serves.
     """
 
-    fed: Typed | None = None
-    place: FeedPlace | None = None
+    export_rows: Typed | None = None
+    bookmark: ExportBookmark | None = None
     gone: frozenset[int] = frozenset()
 
 
@@ -83,7 +83,7 @@ class Loaded:
     table_rows: int = 0
     added_columns: tuple[str, ...] = ()
     preview: tuple[dict[str, Any], ...] = ()
-    vanished: tuple[Vanished, ...] = ()
+    missing_fields: tuple[MissingField, ...] = ()
     facts: Facts = field(default_factory=Facts)
 
 
@@ -128,7 +128,7 @@ class Typed:
 
 @contextmanager
 def staged(
-    warehouse: Warehouse, endpoint: Endpoint, load: Load, *, name: str | None = None
+    warehouse: Warehouse, endpoint: Endpoint, load: LoadSpec, *, name: str | None = None
 ) -> Iterator[Typed]:
     """A place for records beside the warehouse, which is removed on leaving.
 
@@ -152,11 +152,11 @@ def staged(
 def load(
     listed: Typed,
     warehouse: Warehouse,
-    load: Load,
+    load: LoadSpec,
     *,
     catalog: Catalog,
     entry: dict[str, Any],
-    besides: Besides | None = None,
+    besides: FollowUp | None = None,
 ) -> Loaded:
     """Loads the records of a complete reading.
 
@@ -171,21 +171,25 @@ def load(
     Raises:
         WarehouseError: it could not be written; then nothing was.
     """
-    besides = besides or Besides()
+    besides = besides or FollowUp()
     purpose = f"{listed.staging.endpoint.table}, run {load.run_id}"
     connection, endpoint = listed.rows.connection, listed.staging.endpoint
     with _understood(listed.staging), warehouse.attached(connection, purpose):
         books.refuse_other_environments(connection, load.environment)
         connection.execute("BEGIN")
         loaded = _merge(connection, endpoint, load, besides)
-        books.ensure_books(connection, catalog)
-        rows_read = listed.staging.rows + (besides.fed.staging.rows if besides.fed else 0)
+        books.ensure_load_log(connection, catalog)
+        rows_read = listed.staging.rows + (
+            besides.export_rows.staging.rows if besides.export_rows else 0
+        )
         loaded = replace(loaded, facts=count_facts(connection, endpoint, load))
         entry = {**entry, "table_rows": loaded.table_rows}
         line = _entry(endpoint, rows_read, load, loaded.counts, entry)
-        books.write_entry(connection, line)
-        if besides.place:
-            books.write_place(connection, endpoint, load.environment, load.tenant_id, besides.place)
+        books.write_load_record(connection, line)
+        if besides.bookmark:
+            books.write_bookmark(
+                connection, endpoint, load.environment, load.tenant_id, besides.bookmark
+            )
         commit(connection)
     return loaded
 
@@ -195,7 +199,7 @@ def _understood(staging: Staging) -> Iterator[None]:
     try:
         yield
     except duckdb.Error as error:
-        raise explained(error, staging.folder) from error
+        raise translate_duckdb_error(error, staging.folder) from error
     except RuntimeError as error:
         if str(error) != "Query interrupted":
             raise
@@ -243,10 +247,10 @@ def _drop_older_versions(typed: TypedRows, endpoint: Endpoint) -> None:
 
 
 def _merge(
-    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, load: Load, besides: Besides
+    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, load: LoadSpec, besides: FollowUp
 ) -> Loaded:
     added = ensure_table(connection, endpoint)
-    vanished = find_vanished(connection, endpoint, load)
+    vanished = find_missing_fields(connection, endpoint, load)
     table = qualified(endpoint)
     whose = Whose(tenant_id=load.tenant_id, loaded_at=load.loaded_at)
     if endpoint.key:
@@ -255,9 +259,9 @@ def _merge(
         read = scope(endpoint, load) if load.replaces else None
         among = scope(endpoint, load) if endpoint.by_day else "true"  # days may have equal rows
         counts = merge_keyless(connection, endpoint, whose, scope=read, among=among)
-    fed = besides.fed is not None
+    fed = besides.export_rows is not None
     if fed and endpoint.export:
-        counts += merge_fed(connection, endpoint, endpoint.export, whose)
+        counts += merge_export_rows(connection, endpoint, endpoint.export, whose)
     if endpoint.key and load.replaces:
         counts += Counts(deleted=mark_missing(connection, endpoint, whose, fed=fed))
     counts += Counts(deleted=mark_gone(connection, endpoint, whose, besides.gone))
@@ -273,12 +277,12 @@ def _merge(
         table_rows=_count(connection, table, load),
         added_columns=tuple(added),
         preview=_preview(connection, endpoint),
-        vanished=vanished,
+        missing_fields=vanished,
     )
 
 
 def _by_date(
-    connection: duckdb.DuckDBPyConnection, table: str, load: Load, *, days: str | None = None
+    connection: duckdb.DuckDBPyConnection, table: str, load: LoadSpec, *, days: str | None = None
 ) -> dict[date, int]:
     only = f"AND _partition_date IN ({days})" if days else ""
     rows = connection.execute(
@@ -289,7 +293,7 @@ def _by_date(
     return dict(rows)
 
 
-def _count(connection: duckdb.DuckDBPyConnection, table: str, load: Load) -> int:
+def _count(connection: duckdb.DuckDBPyConnection, table: str, load: LoadSpec) -> int:
     return connection.execute(
         f"SELECT count(*) FROM {table} WHERE _tenant_id = ? AND _deleted_at IS NULL",
         [load.tenant_id],
@@ -312,9 +316,9 @@ def _is_plain(field_: Field) -> bool:
 
 
 def _entry(
-    endpoint: Endpoint, rows_read: int, load: Load, counts: Counts, reading: dict[str, Any]
-) -> books.LoadEntry:
-    return books.LoadEntry(
+    endpoint: Endpoint, rows_read: int, load: LoadSpec, counts: Counts, reading: dict[str, Any]
+) -> books.LoadRecord:
+    return books.LoadRecord(
         environment=load.environment,
         api=endpoint.api,
         endpoint=endpoint.name,

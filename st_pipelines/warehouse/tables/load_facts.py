@@ -15,7 +15,7 @@ import duckdb
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.warehouse.sql import one
 from st_pipelines.warehouse.staging.local_day import local_day
-from st_pipelines.warehouse.staging.typed_rows import Load
+from st_pipelines.warehouse.staging.typed_rows import LoadSpec
 from st_pipelines.warehouse.tables.earlier import rows_before, usual_rows
 from st_pipelines.warehouse.tables.row_scope import (
     key_columns,
@@ -71,7 +71,7 @@ class Facts:
         )
 
 
-def count_facts(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, load: Load) -> Facts:
+def count_facts(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, load: LoadSpec) -> Facts:
     """Counts what the checks need. Ask after the merge, before the books get the load's line.
 
     Args:
@@ -101,7 +101,7 @@ class _Asked:
     """The questions, each one query."""
 
     def __init__(
-        self, connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, load: Load
+        self, connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, load: LoadSpec
     ) -> None:
         self._connection = connection
         self._endpoint = endpoint

@@ -63,7 +63,7 @@ _ENDPOINTS = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LoadEntry:
+class LoadRecord:
     """One line of `_st.loads`. Times are UTC; `window_start` is None where the window is open.
 
     `table_rows` are those that the table then held for the tenant, deleted ones left out.
@@ -89,7 +89,7 @@ class LoadEntry:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FeedPlace:
+class ExportBookmark:
     """How far the export feed of an endpoint has been read for a tenant.
 
     Attributes:
@@ -103,7 +103,7 @@ class FeedPlace:
     loaded_at: datetime
 
 
-def ensure_books(connection: duckdb.DuckDBPyConnection, catalog: Catalog) -> None:
+def ensure_load_log(connection: duckdb.DuckDBPyConnection, catalog: Catalog) -> None:
     """Creates `_st`, and fills `_st.endpoints` where it is not of this catalogue."""
     edition = _edition(catalog)
     if _present_edition(connection) == edition:
@@ -163,7 +163,7 @@ def refuse_other_environments(
         )
 
 
-def write_entry(connection: duckdb.DuckDBPyConnection, entry: LoadEntry) -> None:
+def write_load_record(connection: duckdb.DuckDBPyConnection, entry: LoadRecord) -> None:
     """Adds a line to `_st.loads`."""
     connection.execute(
         f"INSERT INTO {ALIAS}._st.loads VALUES ({_marks(_LOADS)})",
@@ -195,9 +195,9 @@ def _has_loads(connection: duckdb.DuckDBPyConnection) -> bool:
     return connection.execute(there).fetchone() is not None
 
 
-def read_place(
+def read_bookmark(
     connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, environment: str, tenant_id: str
-) -> FeedPlace | None:
+) -> ExportBookmark | None:
     """The place that `write_place` noted last; None before the first."""
     if not has_table(connection, "_st", "feeds"):
         return None
@@ -205,15 +205,15 @@ def read_place(
         f"SELECT since, continue_from, loaded_at FROM {ALIAS}._st.feeds WHERE {_WHOSE}",
         [environment, endpoint.api, endpoint.name, tenant_id],
     ).fetchone()
-    return FeedPlace(since=row[0], continue_from=row[1], loaded_at=row[2]) if row else None
+    return ExportBookmark(since=row[0], continue_from=row[1], loaded_at=row[2]) if row else None
 
 
-def write_place(
+def write_bookmark(
     connection: duckdb.DuckDBPyConnection,
     endpoint: Endpoint,
     environment: str,
     tenant_id: str,
-    place: FeedPlace,
+    place: ExportBookmark,
 ) -> None:
     """Notes a place in `_st.feeds`, in the transaction of the rows up to it."""
     whose = [environment, endpoint.api, endpoint.name, tenant_id]

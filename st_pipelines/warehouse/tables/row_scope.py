@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from st_pipelines.catalog.model import Endpoint, snake_case
 from st_pipelines.warehouse.columns import literal, quote
-from st_pipelines.warehouse.staging.typed_rows import Load
+from st_pipelines.warehouse.staging.typed_rows import LoadSpec
 
 
 def table_cursor(endpoint: Endpoint, alias: str = "") -> str:
@@ -15,7 +15,7 @@ def table_cursor(endpoint: Endpoint, alias: str = "") -> str:
     return ".".join([alias, *parts] if alias else parts)
 
 
-def scope(endpoint: Endpoint, load: Load) -> str:
+def scope(endpoint: Endpoint, load: LoadSpec) -> str:
     """SQL on `t`: the row belongs to what was read. A reading without a window is of everything."""
     if load.window_end is None:
         return "true"

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 from st_pipelines.catalog.model import Endpoint, Scalar
 from st_pipelines.warehouse.columns import quote
-from st_pipelines.warehouse.staging.typed_rows import Load, TypedRows
+from st_pipelines.warehouse.staging.typed_rows import LoadSpec, TypedRows
 from st_pipelines.warehouse.store.duckdb_file import Warehouse
-from st_pipelines.warehouse.tables.load_log import FeedPlace, read_place
+from st_pipelines.warehouse.tables.load_log import ExportBookmark, read_bookmark
 from st_pipelines.warehouse.tables.row_scope import scope
 from st_pipelines.warehouse.tables.schema import has_table, qualified
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
+class TableState:
     """What the warehouse holds of an endpoint.
 
     Attributes:
@@ -24,9 +24,9 @@ class Known:
             has outside the window, which may be gone too.
     """
 
-    place: FeedPlace | None = None
+    bookmark: ExportBookmark | None = None
     missing: tuple[int, ...] = ()
-    witness: int | None = None
+    control_id: int | None = None
 
 
 def can_look_up(endpoint: Endpoint) -> bool:
@@ -36,7 +36,9 @@ def can_look_up(endpoint: Endpoint) -> bool:
     )
 
 
-def known(typed: TypedRows, warehouse: Warehouse, endpoint: Endpoint, load: Load) -> Known:
+def read_table_state(
+    typed: TypedRows, warehouse: Warehouse, endpoint: Endpoint, load: LoadSpec
+) -> TableState:
     """Compares the rows that have been read with the table, for a few milliseconds.
 
     Args:
@@ -53,12 +55,12 @@ def known(typed: TypedRows, warehouse: Warehouse, endpoint: Endpoint, load: Load
     if can_look_up(endpoint):
         witness = connection.execute(f"SELECT max(id) FROM {typed.name}").fetchall()[0][0]
     if not warehouse.exists:
-        return Known(witness=witness)
+        return TableState(control_id=witness)
     with warehouse.attached(connection, f"a look at {endpoint.table}"):
         if not has_table(connection, endpoint.api, endpoint.name):
-            return Known(witness=witness)
+            return TableState(control_id=witness)
         place = (
-            read_place(connection, endpoint, load.environment, load.tenant_id)
+            read_bookmark(connection, endpoint, load.environment, load.tenant_id)
             if endpoint.export
             else None
         )
@@ -68,11 +70,11 @@ def known(typed: TypedRows, warehouse: Warehouse, endpoint: Endpoint, load: Load
         missing = _missing(typed, endpoint, load) if wanted else ()
         if witness is None and can_look_up(endpoint):
             witness = _other_witness(endpoint, typed, load, missing)
-    return Known(place=place, missing=missing, witness=witness)
+    return TableState(bookmark=place, missing=missing, control_id=witness)
 
 
 def _other_witness(
-    endpoint: Endpoint, typed: TypedRows, load: Load, missing: tuple[int, ...]
+    endpoint: Endpoint, typed: TypedRows, load: LoadSpec, missing: tuple[int, ...]
 ) -> int | None:
     return typed.connection.execute(
         f"SELECT max(id) FROM {qualified(endpoint)} WHERE _tenant_id = ? AND _deleted_at IS NULL "
@@ -81,7 +83,7 @@ def _other_witness(
     ).fetchall()[0][0]
 
 
-def _missing(typed: TypedRows, endpoint: Endpoint, load: Load) -> tuple[int, ...]:
+def _missing(typed: TypedRows, endpoint: Endpoint, load: LoadSpec) -> tuple[int, ...]:
     key = quote("id")
     rows = typed.connection.execute(
         f"SELECT {key} FROM {qualified(endpoint)} t "

@@ -11,7 +11,7 @@ import duckdb
 from st_pipelines.catalog.model import Endpoint, Field, StructOf
 from st_pipelines.warehouse.columns import quote
 from st_pipelines.warehouse.sql import one
-from st_pipelines.warehouse.staging.typed_rows import Load
+from st_pipelines.warehouse.staging.typed_rows import LoadSpec
 from st_pipelines.warehouse.tables.row_scope import only_exported
 from st_pipelines.warehouse.tables.schema import qualified
 
@@ -20,7 +20,7 @@ VALUES_MISSED = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Vanished:
+class MissingField:
     """A field without any value in a load.
 
     Attributes:
@@ -34,9 +34,9 @@ class Vanished:
     rows: int
 
 
-def find_vanished(
-    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, load: Load
-) -> tuple[Vanished, ...]:
+def find_missing_fields(
+    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, load: LoadSpec
+) -> tuple[MissingField, ...]:
     """Compares `staged` with the table. Ask before the merge: it takes the old values away."""
     if one(connection, "SELECT count(*) FROM staged")[0] < VALUES_MISSED:
         return ()
@@ -47,7 +47,7 @@ def find_vanished(
     before, values = _filled(connection, qualified(endpoint), empty, live, [load.tenant_id])
     gone = {p: n / before for p, n in values.items() if n and n / before * rows >= VALUES_MISSED}
     return tuple(
-        Vanished(path=path, share=share, rows=rows)
+        MissingField(path=path, share=share, rows=rows)
         for path, share in gone.items()
         if not any(path.startswith(f"{other}.") for other in gone)
     )

@@ -20,7 +20,7 @@ from st_pipelines.cli import scopes
 from st_pipelines.cli.app import app
 from st_pipelines.cli.doctor import steps
 from st_pipelines.definitions import build_definitions
-from st_pipelines.servicetitan.errors.problems import TROUBLES
+from st_pipelines.servicetitan.errors.problems import PROBLEMS
 from st_pipelines_tests.cli.doctor.check_runner import found, troubles
 from st_pipelines_tests.cli.doctor.conftest import Portal
 from st_pipelines_tests.servicetitan.fake_server import ScriptedServer
@@ -138,7 +138,7 @@ def test_a_failing_asset_says_what_the_check_says(portal: Portal, defect: str, s
 
 def test_the_guide_lists_every_trouble_by_code_and_title() -> None:
     guide = (Path(__file__).parents[3] / "docs" / "setup.md").read_text(encoding="utf-8")
-    for code, (title, _) in TROUBLES.items():
+    for code, (title, _) in PROBLEMS.items():
         assert f"`{code}`" in guide
         shown = re.sub(r"\{(\w+)\}", lambda place: place[1].upper(), title)
         assert shown in guide, code

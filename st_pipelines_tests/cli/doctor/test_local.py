@@ -20,7 +20,7 @@ from st_pipelines.cli.doctor.subject import Subject
 from st_pipelines.sync.explain import Finding
 from st_pipelines.sync.session import command_job
 from st_pipelines.sync.sync import extract_load
-from st_pipelines.warehouse.store.write_queue import Deadline, turn
+from st_pipelines.warehouse.store.write_queue import Deadline, acquire
 from st_pipelines.windows import Days
 from st_pipelines_tests.cli.doctor.check_runner import found, troubles
 from st_pipelines_tests.cli.doctor.conftest import Portal
@@ -267,7 +267,7 @@ def test_a_warehouse_that_another_program_holds(warehouse: Path) -> None:
 
 
 def test_a_warehouse_that_a_load_is_writing_is_a_warning(warehouse: Path) -> None:
-    with turn(Path("data/production.duckdb"), Deadline(0), "jpm.jobs, run 1a2b"):
+    with acquire(Path("data/production.duckdb"), Deadline(0), "jpm.jobs, run 1a2b"):
         [line] = warehouse_lines()
     assert line.startswith("⚠  warehouse: data/production.duckdb is held by process ")
     assert line.endswith(": jpm.jobs, run 1a2b): wait for its load")
