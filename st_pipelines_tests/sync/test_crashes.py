@@ -183,7 +183,7 @@ def test_a_merge_that_cannot_be_moved_into_the_file_stays_in_the_log(
     assert_continues(sandbox, file)
 
 
-ON_A_FULL_DISK = "from st_pipelines_tests import test_crashes as t; t.on_a_full_disk()"
+ON_A_FULL_DISK = "from st_pipelines_tests.sync import test_crashes as t; t.on_a_full_disk()"
 FULL_DISK = """
 mount -t tmpfs -o size=4m none {folder} || exit 77
 {python} -c "$SCRIPT" '{server}' {folder}
