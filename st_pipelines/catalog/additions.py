@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias, get_args
 
-from st_pipelines.catalog.files import type_from_json, type_to_json
+from st_pipelines.catalog.files import replace_files, type_from_json, type_to_json
 from st_pipelines.catalog.model import (
     Catalog,
     DataType,
@@ -33,7 +33,6 @@ from st_pipelines.catalog.model import (
     StructOf,
 )
 from st_pipelines.catalog.naming import column_conflict
-from st_pipelines.catalog.replacing import replace_files
 
 Additions: TypeAlias = Mapping[str, StructOf]
 """Table to the fields that are added to it."""

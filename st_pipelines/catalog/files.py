@@ -6,6 +6,8 @@ A type is written as DuckDB's name (`"BIGINT"`), a list as `["BIGINT"]`, a struc
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,6 @@ from st_pipelines.catalog.model import (
     Scalar,
     StructOf,
 )
-from st_pipelines.catalog.replacing import replace_files
 
 LEFT_OUT = "left_out.json"
 """The file that every catalogue has."""
@@ -202,3 +203,40 @@ def _read_left_out(file: Path) -> tuple[LeftOut, ...]:
 
 def _dump(value: Any) -> str:
     return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+
+
+def replace_files(folder: Path, texts: Mapping[str, str]) -> None:
+    """Writes files into a folder, in order; none is replaced before all are on the disk.
+
+    Args:
+        folder: is made where it is not there.
+        texts: by the file's name.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written: dict[str, Path] = {}
+    try:
+        for name, text in texts.items():
+            descriptor, beside = tempfile.mkstemp(dir=folder, prefix=f".{name}.")
+            written[name] = Path(beside)
+            _fill(descriptor, text)
+            written[name].chmod(_mode(folder / name))
+        for name, beside in written.items():
+            os.replace(beside, folder / name)
+    except BaseException:
+        for beside in written.values():
+            beside.unlink(missing_ok=True)
+        raise
+
+
+def _fill(descriptor: int, text: str) -> None:
+    with open(descriptor, "w", encoding="utf-8") as beside:
+        beside.write(text)
+        beside.flush()
+        os.fsync(beside.fileno())
+
+
+def _mode(file: Path) -> int:
+    return file.stat().st_mode & 0o777 if file.exists() else 0o644
