@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
+import fnmatch
+from collections.abc import Iterable
 from functools import cache, lru_cache
 from pathlib import Path
 
 from st_pipelines.catalog import additions, files
-from st_pipelines.catalog.model import Catalog
-from st_pipelines.config import project
+from st_pipelines.catalog.model import Catalog, Endpoint
 
 DATA = Path(__file__).with_name("data")
 
@@ -24,6 +26,8 @@ def load_catalog() -> Catalog:
     Raises:
         ValueError: the additions file is malformed or does not fit the catalogue.
     """
+    from st_pipelines.config import project
+
     file = project.additions_file()
     try:
         stamp = file.stat()
@@ -35,3 +39,29 @@ def load_catalog() -> Catalog:
 @lru_cache(maxsize=4)
 def _extended(file: Path, version: tuple[int, ...]) -> Catalog:
     return additions.extended(packaged_catalog(), additions.read(file), file)
+
+
+def select(catalog: Catalog, patterns: Iterable[str]) -> list[Endpoint]:
+    """The endpoints whose table matches one of the patterns, in the catalogue's order.
+
+    Args:
+        catalog: to choose from.
+        patterns: tables, tables with `*`, or APIs; several may be joined by commas. None is all.
+
+    Raises:
+        ValueError: a pattern matches no table.
+    """
+    patterns = list(patterns)
+    wanted = [part.strip() for pattern in patterns for part in pattern.split(",") if part.strip()]
+    if patterns and not wanted:
+        raise ValueError("the selection is empty: name tables, or leave it out for all of them")
+    tables = [endpoint.table for endpoint in catalog]
+    chosen: set[str] = set()
+    for pattern in wanted:
+        found = fnmatch.filter(tables, f"{pattern}.*" if pattern in catalog.apis else pattern)
+        if not found:
+            near = difflib.get_close_matches(pattern, tables, n=3)
+            hint = f"did you mean {' or '.join(near)}?" if near else "see st-pipelines endpoints"
+            raise ValueError(f"no table {pattern!r}: {hint}")
+        chosen.update(found)
+    return [e for e in catalog if not wanted or e.table in chosen]

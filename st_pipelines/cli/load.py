@@ -14,8 +14,7 @@ from dagster._core.errors import DagsterHomeNotSetError, DagsterInvariantViolati
 from dagster._core.events import RunFailureReason
 from rich.console import Console
 
-from st_pipelines.catalog.registry import load_catalog
-from st_pipelines.catalog.selection import select
+from st_pipelines.catalog.registry import load_catalog, select
 from st_pipelines.cli.dagster_sqlite import make_events_cheap
 from st_pipelines.cli.processes import terminated_as_interrupted
 from st_pipelines.cli.progress import ApiOutcome, Progress, print_outcomes, progress_logger

@@ -74,7 +74,7 @@ def scopes(
 ) -> None:
     """The least scopes to tick in the developer portal; with --environment, what its token has."""
     from st_pipelines.catalog.registry import load_catalog
-    from st_pipelines.catalog.selection import select as selected
+    from st_pipelines.catalog.registry import select as selected
     from st_pipelines.cli import scopes as mapping
 
     one_of(format, "table", "json", "text")

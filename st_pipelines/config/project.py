@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from st_pipelines.catalog.model import Catalog, Endpoint
-from st_pipelines.catalog.selection import select
+from st_pipelines.catalog.registry import select
 from st_pipelines.config.environments import (
     ENVIRONMENTS,
     EnvironmentName,

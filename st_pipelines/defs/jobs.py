@@ -9,7 +9,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import (
 from pydantic import Field
 
 from st_pipelines.catalog.model import Catalog, Endpoint
-from st_pipelines.catalog.selection import select
+from st_pipelines.catalog.registry import select
 from st_pipelines.config.settings import EnvironmentSettings
 from st_pipelines.defs.assets import asset_key, job_of
 from st_pipelines.defs.failures import as_dagster_failure

@@ -16,8 +16,7 @@ import duckdb
 import pytest
 import requests
 
-from st_pipelines.catalog.registry import load_catalog
-from st_pipelines.catalog.selection import select
+from st_pipelines.catalog.registry import load_catalog, select
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines_tests.churn_reader import (
     comparable,

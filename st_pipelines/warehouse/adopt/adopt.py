@@ -15,7 +15,7 @@ import duckdb
 
 from st_pipelines.catalog import additions
 from st_pipelines.catalog.model import Catalog, Endpoint, StructOf
-from st_pipelines.catalog.selection import select as chosen
+from st_pipelines.catalog.registry import select as chosen
 from st_pipelines.warehouse.adopt.move import move
 from st_pipelines.warehouse.adopt.plan import Finding, Plan, observe, plan
 from st_pipelines.warehouse.errors import WarehouseUnusable

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from st_pipelines.catalog.registry import load_catalog
-from st_pipelines.catalog.selection import select
+from st_pipelines.catalog.registry import load_catalog, select
 from st_pipelines.cli.doctor import steps
 from st_pipelines.cli.doctor.report import line_of
 from st_pipelines.cli.doctor.subject import Subject

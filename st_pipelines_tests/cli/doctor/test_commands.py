@@ -14,8 +14,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from st_pipelines.catalog.registry import load_catalog
-from st_pipelines.catalog.selection import select
+from st_pipelines.catalog.registry import load_catalog, select
 from st_pipelines.cli import scopes
 from st_pipelines.cli.app import app
 from st_pipelines.cli.doctor import steps

@@ -11,8 +11,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from st_pipelines.catalog.registry import load_catalog
-from st_pipelines.catalog.selection import select
+from st_pipelines.catalog.registry import load_catalog, select
 from st_pipelines.cli.doctor import local
 from st_pipelines.cli.doctor.plausibility import doubts
 from st_pipelines.cli.doctor.report import line_of
