@@ -125,9 +125,9 @@ def load_and_die_committed(
     load(server, file, table, days, None)
 
 
-def stage_and_wait(file: Path, name: str) -> None:
+def stage_and_wait(parent: Path, name: str) -> None:
     """Has a staging folder until it is killed."""
-    with staging_folder(file, name):
+    with staging_folder(parent, name):
         signal.pause()
 
 

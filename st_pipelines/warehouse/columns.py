@@ -1,14 +1,21 @@
-"""Catalogue types as DuckDB types, and the expressions from a staged column to a table's column.
+"""SQL that the whole package shares: types, column expressions, quoting, single results.
 
-Fields are staged under the names the API serves and land under their snake_case names, nested
-members too: `remap_struct` renames without rebuilding, for a sixth of what reading costs.
+The catalog's types become DuckDB types, and a staged field becomes a table's column. Fields are
+staged under the names the API serves and land under their snake_case names, nested members too:
+`remap_struct` renames without rebuilding, for a sixth of what reading costs.
+
+Definitions import this module, so it must not import DuckDB.
 """
 
 from __future__ import annotations
 
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
 from st_pipelines.catalog.model import DataType, Endpoint, Field, ListOf, Scalar, StructOf
+
+if TYPE_CHECKING:
+    import duckdb
 
 DECIMAL = "DECIMAL(38,10)"
 """28 digits before the point and 10 behind it: costs arrive with 10 decimals (facts, 7.3)."""
@@ -41,6 +48,19 @@ def quote(identifier: str) -> str:
 def literal(text: str) -> str:
     """A string for SQL, where binding is not possible (file names in a view, struct keys)."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def fetch_row(connection: duckdb.DuckDBPyConnection, sql: str, values: list | None = None) -> Any:
+    """Returns the only row of a query."""
+    return connection.execute(sql, values or []).fetchall()[0]
+
+
+def count_changes(
+    connection: duckdb.DuckDBPyConnection, sql: str, values: list | None = None
+) -> int:
+    """Runs an INSERT, UPDATE or DELETE and returns the number of rows it changed."""
+    row = connection.execute(sql, values or []).fetchone()
+    return int(row[0]) if row else 0
 
 
 def table_type(type_: DataType) -> str:

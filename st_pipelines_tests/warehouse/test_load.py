@@ -17,7 +17,7 @@ from st_pipelines.catalog.model import Endpoint, Field, ListOf, Scalar, ScalarNa
 from st_pipelines.warehouse.errors import WarehouseBusy, WarehouseFull, WarehouseUnusable
 from st_pipelines.warehouse.staging.typed_rows import TypedRows
 from st_pipelines.warehouse.store.duckdb_file import Warehouse
-from st_pipelines.warehouse.store.memory import limit_memory
+from st_pipelines.warehouse.store.scratch import limit_memory
 from st_pipelines.warehouse.tables.load import Typed, load
 from st_pipelines_tests.warehouse.factories import (
     ENTRY,

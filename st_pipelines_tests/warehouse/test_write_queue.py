@@ -24,8 +24,8 @@ from st_pipelines_tests.warehouse.factories import Place, record
 HOLDER = """
 import sys
 from pathlib import Path
-from st_pipelines.warehouse.turns import Deadline, turn
-with turn(Path(sys.argv[1]), Deadline(5), "jpm.jobs, run 7"):
+from st_pipelines.warehouse.store.write_queue import Deadline, acquire
+with acquire(Path(sys.argv[1]), Deadline(5), "jpm.jobs, run 7"):
     print("held", flush=True)
     sys.stdin.read()
 """

@@ -26,7 +26,7 @@ from st_pipelines.warehouse.columns import (
     staged_type,
 )
 from st_pipelines.warehouse.staging.local_day import local_day
-from st_pipelines.warehouse.store.memory import InMemory, limit_memory, usual_memory
+from st_pipelines.warehouse.store.scratch import InMemory, default_memory_limit, limit_memory
 
 MEMORY = "400MB"
 """For rows while they are typed; the others wait in the staging folder. A merge is not limited: it
@@ -181,7 +181,7 @@ class TypedRows:
             with self._lock:
                 if self._waiting:
                     self._running = self._thread.submit(self._type_waiting)
-        limit_memory(self.connection, usual_memory())
+        limit_memory(self.connection, default_memory_limit())
 
     @property
     def rows(self) -> int:
@@ -202,7 +202,7 @@ class TypedRows:
             try:
                 self.connection.execute(sql, self._values())
             except _NO_ROOM:  # a page needs more, or the disk of the folder is full
-                limit_memory(self.connection, usual_memory())
+                limit_memory(self.connection, default_memory_limit())
                 self.connection.execute(sql, self._values())
 
     def _values(self) -> dict[str, Any]:

@@ -213,7 +213,7 @@ def _attach(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
 
 def _make(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
     """An empty database, there at once or not at all: a half made one could not be opened."""
-    with staging_folder(path, path.name) as new:
+    with staging_folder(path.parent, path.name) as new:
         connection.execute(f"ATTACH {literal(str(new))} AS made")
         connection.execute("DETACH made")
         try:

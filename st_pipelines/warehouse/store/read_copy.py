@@ -31,8 +31,7 @@ from st_pipelines.warehouse.store.duckdb_file import (
     sync_folder,
     translate_duckdb_error,
 )
-from st_pipelines.warehouse.store.memory import in_memory
-from st_pipelines.warehouse.store.scratch import staging_folder
+from st_pipelines.warehouse.store.scratch import in_memory, staging_folder
 from st_pipelines.warehouse.store.write_queue import Deadline, acquire
 
 _CHUNK = 1 << 30
@@ -129,7 +128,7 @@ def _require(warehouse: Warehouse) -> None:
 def _replace(warehouse: Warehouse) -> Published:
     started, target = time.monotonic(), read_copy(warehouse)
     try:
-        with staging_folder(warehouse.path, target.name) as new:
+        with staging_folder(warehouse.path.parent, target.name) as new:
             held = _copy(warehouse, new)
             _require_readable(new)
             new.chmod(0o444)  # whoever opens it to write is told so

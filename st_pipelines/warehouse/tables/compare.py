@@ -13,8 +13,7 @@ from typing import Any, Literal, TypeAlias
 import duckdb
 
 from st_pipelines.catalog.model import Endpoint, Field, Scalar
-from st_pipelines.warehouse.columns import EXTRA, literal, quote, table_type
-from st_pipelines.warehouse.sql import one
+from st_pipelines.warehouse.columns import EXTRA, fetch_row, literal, quote, table_type
 from st_pipelines.warehouse.staging.typed_rows import LoadSpec
 from st_pipelines.warehouse.store.duckdb_file import ALIAS
 from st_pipelines.warehouse.tables.row_scope import (
@@ -127,7 +126,7 @@ class Comparison:
             rows_here=self._ask(
                 f"SELECT count(*) FROM {self._table} t WHERE {_LIVE} AND ({self._scope})"
             )[0][0],
-            rows_there=one(self._connection, f"SELECT count(*) FROM ({self._there})")[0],
+            rows_there=fetch_row(self._connection, f"SELECT count(*) FROM ({self._there})")[0],
             differences=tuple(differences),
         )
 
@@ -246,7 +245,7 @@ def last_load(
     connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, load: LoadSpec
 ) -> datetime | None:
     """Up to when the table was loaded at the latest, UTC; None where the books tell of no load."""
-    return one(
+    return fetch_row(
         connection,
         f"SELECT max(coalesce(window_end, loaded_at)) FROM {ALIAS}._st.loads "
         "WHERE environment = ? AND api = ? AND endpoint = ? AND tenant_id = ?",
@@ -256,7 +255,7 @@ def last_load(
 
 def first_day(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, load: LoadSpec) -> Any:
     """The first `_partition_date` that the table has for the tenant; None where it is empty."""
-    return one(
+    return fetch_row(
         connection,
         f"SELECT min(_partition_date) FROM {qualified(endpoint)} WHERE _tenant_id = ?",
         [load.tenant_id],

@@ -10,8 +10,7 @@ from __future__ import annotations
 import duckdb
 
 from st_pipelines.catalog.model import Endpoint, Export, snake_case
-from st_pipelines.warehouse.columns import EXTRA, quote
-from st_pipelines.warehouse.sql import changed, one
+from st_pipelines.warehouse.columns import EXTRA, count_changes, fetch_row, quote
 from st_pipelines.warehouse.tables.extra import joined, list_part
 from st_pipelines.warehouse.tables.merge import (
     MARKED_SINCE,
@@ -34,11 +33,11 @@ def merge_export_rows(
     table, missing = qualified(endpoint), lacks_key(endpoint)
     theirs, ours = table_cursor(endpoint, "s"), table_cursor(endpoint, "t")
     newer, same = _values_of_a_newer_row(endpoint, export), _values_of_the_same_row(export)
-    before = one(connection, f"SELECT count(*) FROM {table}")[0]
-    fed, without_key = one(
+    before = fetch_row(connection, f"SELECT count(*) FROM {table}")[0]
+    fed, without_key = fetch_row(
         connection, f"SELECT count(*), count(*) FILTER (WHERE {missing}) FROM fed"
     )
-    touched = changed(
+    touched = count_changes(
         connection,
         f"MERGE INTO {table} t USING (SELECT * FROM fed WHERE NOT ({missing})) s "
         f"ON {same_record(endpoint)} "
@@ -48,7 +47,7 @@ def merge_export_rows(
         f"THEN UPDATE SET {_assignments(same)} "
         f"WHEN NOT MATCHED THEN {insert(endpoint, {quote(EXTRA): joined('NULL', 's._extra')})}",
     )
-    inserted = one(connection, f"SELECT count(*) FROM {table}")[0] - before
+    inserted = fetch_row(connection, f"SELECT count(*) FROM {table}")[0] - before
     counts = Counts(
         inserted=inserted, updated=touched - inserted, unchanged=fed - without_key - touched
     )

@@ -11,8 +11,14 @@ from __future__ import annotations
 import duckdb
 
 from st_pipelines.catalog.model import Endpoint
-from st_pipelines.warehouse.columns import EXTRA, OWN_COLUMNS, literal, quote
-from st_pipelines.warehouse.sql import changed, one
+from st_pipelines.warehouse.columns import (
+    EXTRA,
+    OWN_COLUMNS,
+    count_changes,
+    fetch_row,
+    literal,
+    quote,
+)
 from st_pipelines.warehouse.staging.typed_rows import LoadSpec
 from st_pipelines.warehouse.store.duckdb_file import ALIAS
 from st_pipelines.warehouse.tables.row_scope import lacks_key, same_key, table_cursor
@@ -36,7 +42,7 @@ def record_versions(
     history = f"{ALIAS}.{SCHEMA}.{quote(endpoint.flat_name)}"
     tenant = [load.tenant_id]
     match = f"h._tenant_id = t._tenant_id AND {same_key(endpoint, 'h', 't')}"
-    if not one(connection, f"SELECT count(*) FROM {history} WHERE _tenant_id = ?", tenant)[0]:
+    if not fetch_row(connection, f"SELECT count(*) FROM {history} WHERE _tenant_id = ?", tenant)[0]:
         first = f"coalesce({table_cursor(endpoint, 't')}, {_time(load.loaded_at)})"
         there = f"t._tenant_id = ? AND t._deleted_at IS NULL AND NOT ({lacks_key(endpoint, 't')})"
         connection.execute(_insertion(endpoint, history, first) + f" WHERE {there}", tenant)
@@ -75,7 +81,7 @@ def _find_touched(
 
     After a time without history these are all that changed meanwhile. Returns how many.
     """
-    return changed(
+    return count_changes(
         connection,
         "CREATE OR REPLACE TEMP TABLE touched AS SELECT t.rowid AS row "
         f"FROM {qualified(endpoint)} t LEFT JOIN {history} AND h.valid_to IS NULL "

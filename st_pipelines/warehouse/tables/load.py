@@ -22,9 +22,8 @@ import duckdb
 import msgspec
 
 from st_pipelines.catalog.model import Catalog, Endpoint, Field, StructOf
-from st_pipelines.warehouse.columns import quote
+from st_pipelines.warehouse.columns import count_changes, fetch_row, quote
 from st_pipelines.warehouse.errors import MalformedRecords
-from st_pipelines.warehouse.sql import changed, one
 from st_pipelines.warehouse.staging.stage import Staging
 from st_pipelines.warehouse.staging.typed_rows import LoadSpec, Refused, TypedRows
 from st_pipelines.warehouse.store.duckdb_file import Warehouse, commit, translate_duckdb_error
@@ -142,7 +141,7 @@ def staged(
         OSError: it cannot be made.
     """
     with (
-        staging_folder(warehouse.path, name or endpoint.table) as folder,
+        staging_folder(warehouse.path.parent, name or endpoint.table) as folder,
         Staging(endpoint, folder) as staging,
         TypedRows(endpoint, load, folder) as rows,
     ):
@@ -231,14 +230,14 @@ def _drop_older_versions(typed: TypedRows, endpoint: Endpoint) -> None:
     """Keeps the latest of several records with one key."""
     keys = ", ".join(key_columns(endpoint))
     missing, connection = lacks_key(endpoint), typed.connection
-    rows, distinct = one(
+    rows, distinct = fetch_row(
         connection,
         f"SELECT count(*), count(DISTINCT ({keys})) FROM {typed.name} WHERE NOT ({missing})",
     )
     if rows == distinct:
         return
     order = f"{table_cursor(endpoint)} DESC NULLS LAST, rowid DESC"
-    typed.dropped += changed(
+    typed.dropped += count_changes(
         connection,
         f"DELETE FROM {typed.name} WHERE rowid IN (SELECT rowid FROM {typed.name} "
         f"WHERE NOT ({missing}) "

@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 
 from st_pipelines.catalog.model import Endpoint
-from st_pipelines.warehouse.sql import one
+from st_pipelines.warehouse.columns import fetch_row
 from st_pipelines.warehouse.staging.local_day import local_day
 from st_pipelines.warehouse.staging.typed_rows import LoadSpec
 from st_pipelines.warehouse.tables.earlier import rows_before, usual_rows
@@ -91,7 +91,7 @@ def count_facts(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, load:
         examples=tuple(_spelled(row) for row in duplicates[:EXAMPLES] + misplaced[:EXAMPLES]),
         rows_before=rows_before(connection, endpoint, load),
         usual_rows=usual_rows(connection, endpoint, load),
-        distinct_read=one(connection, "SELECT count(*) FROM staged")[0],
+        distinct_read=fetch_row(connection, "SELECT count(*) FROM staged")[0],
         lost=lost,
         not_read=not_read,
     )
@@ -149,7 +149,7 @@ class _Asked:
 
     def by_key(self, in_scope: int) -> tuple[int, int]:
         """Records that were read and are not there, and live rows in scope that were not read."""
-        read = one(
+        read = fetch_row(
             self._connection,
             f"SELECT count(*) FROM staged t WHERE NOT ({self._lacking})",
         )[0]
@@ -163,7 +163,7 @@ class _Asked:
 
     def by_number(self, in_scope: int) -> tuple[int, int]:
         """The same where only the whole record identifies a row, and a reading replaces all."""
-        read = one(self._connection, f"SELECT count(*) FROM staged t WHERE {self._scope}")[0]
+        read = fetch_row(self._connection, f"SELECT count(*) FROM staged t WHERE {self._scope}")[0]
         return max(0, read - in_scope), max(0, in_scope - read)
 
     def _missing(self) -> int:

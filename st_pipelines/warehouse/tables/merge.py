@@ -9,8 +9,15 @@ from datetime import datetime, timedelta
 import duckdb
 
 from st_pipelines.catalog.model import Endpoint, snake_case
-from st_pipelines.warehouse.columns import EXTRA, OWN_COLUMNS, literal, quote, table_type
-from st_pipelines.warehouse.sql import changed, one
+from st_pipelines.warehouse.columns import (
+    EXTRA,
+    OWN_COLUMNS,
+    count_changes,
+    fetch_row,
+    literal,
+    quote,
+    table_type,
+)
 from st_pipelines.warehouse.tables.extra import export_part, joined
 from st_pipelines.warehouse.tables.row_scope import lacks_key, same_key, table_cursor
 from st_pipelines.warehouse.tables.schema import qualified
@@ -69,14 +76,16 @@ def merge_keyed(
     """
     missing = lacks_key(endpoint)
     values = _values_of_a_listed_row(endpoint)
-    staged, without_key = one(
+    staged, without_key = fetch_row(
         connection, f"SELECT count(*), count(*) FILTER (WHERE {missing}) FROM staged"
     )
     table = qualified(endpoint)
-    before = one(connection, f"SELECT count(*) FROM {table}")[0]
+    before = fetch_row(connection, f"SELECT count(*) FROM {table}")[0]
     if not before and not without_key:  # MERGE would hold all rows in memory
-        return Counts(inserted=changed(connection, f"INSERT INTO {table} BY NAME FROM staged"))
-    touched = changed(
+        return Counts(
+            inserted=count_changes(connection, f"INSERT INTO {table} BY NAME FROM staged")
+        )
+    touched = count_changes(
         connection,
         f"MERGE INTO {table} t USING (SELECT * FROM staged WHERE NOT ({missing})) s "
         f"ON {same_record(endpoint)} "
@@ -85,7 +94,7 @@ def merge_keyed(
         + ", ".join(f"{column} = {value}" for column, value in values.items())
         + f" WHEN NOT MATCHED THEN {insert(endpoint)}",
     )
-    inserted = one(connection, f"SELECT count(*) FROM {table}")[0] - before
+    inserted = fetch_row(connection, f"SELECT count(*) FROM {table}")[0] - before
     updated = touched - inserted
     counts = Counts(
         inserted=inserted, updated=updated, unchanged=staged - without_key - updated - inserted
@@ -117,7 +126,7 @@ def mark_missing(
     )
     if endpoint.has_active:
         changed_since += " AND s.active IS NOT FALSE"
-    return changed(
+    return count_changes(
         connection,
         f"UPDATE {qualified(endpoint)} t SET _deleted_at = ? "
         "WHERE t._tenant_id = ? AND t._deleted_at IS NULL AND t._loaded_at <= ? "
@@ -134,7 +143,7 @@ def mark_gone(
     """Marks rows as deleted whose ids ServiceTitan no longer serves; returns how many."""
     if not ids:
         return 0
-    return changed(
+    return count_changes(
         connection,
         f"UPDATE {qualified(endpoint)} SET _deleted_at = ? WHERE _tenant_id = ? "
         "AND _deleted_at IS NULL AND _loaded_at <= ? AND id IN (SELECT unnest(?::BIGINT[]))",
@@ -201,9 +210,9 @@ def merge_keyless(
     """
     table = qualified(endpoint)
     content = _content(endpoint)
-    staged = one(connection, f"SELECT count(*) FROM {rows} WHERE {source}")[0]
+    staged = fetch_row(connection, f"SELECT count(*) FROM {rows} WHERE {source}")[0]
     later = f"SELECT count(*) FROM {table} t WHERE _tenant_id = ? AND ({among}) AND _loaded_at > ?"
-    if endpoint.by_day and one(connection, later, [whose.tenant_id, whose.loaded_at])[0]:
+    if endpoint.by_day and fetch_row(connection, later, [whose.tenant_id, whose.loaded_at])[0]:
         return Counts(unchanged=staged)  # the day was worked out anew since this reading began
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE present AS SELECT t.rowid AS row, {content} AS content, "
@@ -220,11 +229,11 @@ def merge_keyless(
         f"WHERE {source}"
     )
     matched = "SELECT p.row FROM present p JOIN arrived a USING (content, nth)"
-    revived = changed(
+    revived = count_changes(
         connection,
         f"UPDATE {table} SET _deleted_at = NULL WHERE rowid IN ({matched} WHERE p.gone)",
     )
-    inserted = changed(
+    inserted = count_changes(
         connection,
         f"INSERT INTO {table} BY NAME SELECT s.* FROM {rows} s JOIN arrived a ON a.row = s.rowid "
         "ANTI JOIN present p ON p.content = a.content AND p.nth = a.nth",
@@ -234,10 +243,10 @@ def merge_keyless(
         f"AND rowid NOT IN ({matched})"
     )
     if endpoint.by_day:  # a day's aggregate that was worked out anew is no record that went away
-        deleted = changed(connection, f"DELETE FROM {table} WHERE {missing}")
+        deleted = count_changes(connection, f"DELETE FROM {table} WHERE {missing}")
     else:
         mark = f"UPDATE {table} SET _deleted_at = ? WHERE {missing}"
-        deleted = changed(connection, mark, [whose.loaded_at])
+        deleted = count_changes(connection, mark, [whose.loaded_at])
     return Counts(
         inserted=inserted, updated=revived, unchanged=staged - inserted - revived, deleted=deleted
     )

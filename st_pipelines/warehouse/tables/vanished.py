@@ -9,8 +9,7 @@ from typing import Any
 import duckdb
 
 from st_pipelines.catalog.model import Endpoint, Field, StructOf
-from st_pipelines.warehouse.columns import quote
-from st_pipelines.warehouse.sql import one
+from st_pipelines.warehouse.columns import fetch_row, quote
 from st_pipelines.warehouse.staging.typed_rows import LoadSpec
 from st_pipelines.warehouse.tables.row_scope import only_exported
 from st_pipelines.warehouse.tables.schema import qualified
@@ -38,7 +37,7 @@ def find_missing_fields(
     connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, load: LoadSpec
 ) -> tuple[MissingField, ...]:
     """Compares `staged` with the table. Ask before the merge: it takes the old values away."""
-    if one(connection, "SELECT count(*) FROM staged")[0] < VALUES_MISSED:
+    if fetch_row(connection, "SELECT count(*) FROM staged")[0] < VALUES_MISSED:
         return ()
     fields = dict(_paths(endpoint))
     rows, values = _filled(connection, "staged", fields, "true", [])
