@@ -266,7 +266,7 @@ def catalog_build(
     output: Annotated[Path | None, typer.Option(help="Where to; the package's own data.")] = None,
 ) -> None:
     """Build the catalogue from OpenAPI documents and print what changed."""
-    from st_pipelines.catalog.build.rebuild import rebuild
+    from st_pipelines.catalog.build.build import rebuild
     from st_pipelines.catalog.registry import DATA
 
     for line in rebuild(folder, output or DATA):

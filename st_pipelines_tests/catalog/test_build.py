@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from st_pipelines.catalog import files
-from st_pipelines.catalog.build.rebuild import rebuild
+from st_pipelines.catalog.build.build import rebuild
 from st_pipelines_tests.catalog.documents import PAGED, document, operation, record
 from st_pipelines_tests.command_line import run
 

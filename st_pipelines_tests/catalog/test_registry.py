@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from st_pipelines.catalog import files
-from st_pipelines.catalog.build import changes
-from st_pipelines.catalog.build.build import build_catalog
+from st_pipelines.catalog.build.build import build_catalog, describe_changes
 from st_pipelines.catalog.build.curated import load_curated
 from st_pipelines.catalog.model import Field, ListOf, Scalar, StructOf, snake_case
 from st_pipelines.catalog.registry import DATA, load_catalog
@@ -266,14 +265,14 @@ def test_newer_documents_are_reported_change_by_change(tmp_path: Path) -> None:
     record["properties"]["inner"] = {"type": "object", "properties": {"count": ID}}
     record["properties"]["name"] = {"type": "integer"}
     after = build(tmp_path, {"things": operation(record, query=PAGED), "new": operation(record)})
-    assert list(changes.between(before, after)) == [
+    assert list(describe_changes(before, after)) == [
         "+ abc.new (snapshot, 3 columns) from /abc/v2/tenant/{tenant}/new",
         "- abc.old is no longer in the documents; its table in a warehouse stays",
         "+ abc.things: column inner.count BIGINT",
         "~ abc.things: column name VARCHAR -> BIGINT",
         "2 endpoints from 1 APIs; 0 operations left out; 2 GET operations in all",
     ]
-    assert list(changes.between(after, after))[:-1] == []
+    assert list(describe_changes(after, after))[:-1] == []
 
 
 @pytest.mark.parametrize(

@@ -7,30 +7,54 @@ other GET operation is left out with a reason, so that all of them are accounted
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from st_pipelines.catalog.build.curated import CURATED, Curated, load_curated
-from st_pipelines.catalog.build.editions import outdated, without_repetition
-from st_pipelines.catalog.build.endpoints import derived
+from st_pipelines.catalog import files
+from st_pipelines.catalog.build.curated import Curated, load_curated
+from st_pipelines.catalog.build.endpoints import (
+    derive_endpoints,
+    drop_repeated,
+    find_outdated,
+    table_name_conflict,
+)
 from st_pipelines.catalog.build.fit import KNOWN_REQUIRED, Fitted, fitted
 from st_pipelines.catalog.build.openapi import Operation, operations, read_documents
+from st_pipelines.catalog.files import type_to_json
 from st_pipelines.catalog.model import (
     Catalog,
     DataType,
     Endpoint,
-    Export,
-    Field,
     LeftOut,
     ListOf,
-    Scalar,
     StructOf,
 )
-from st_pipelines.catalog.naming import with_columns
 
 _COLLECTIONS = ("page", "export", "array", "data")
+
+
+def rebuild(documents: Path, folder: Path) -> list[str]:
+    """Writes the catalogue of some documents into a folder, whole or not at all.
+
+    Args:
+        documents: folder of OpenAPI documents.
+        folder: empty, not there yet, or with a catalogue, which is replaced.
+
+    Returns:
+        Lines that tell what changed, and which curated facts do not fit the documents.
+
+    Raises:
+        ValueError: a document cannot be used, or the folder holds something else.
+        OSError: the files cannot be written.
+    """
+    files.catalogue_files(folder)
+    before = files.read(folder)
+    misfits: list[str] = []
+    built = build_catalog(documents, tell=misfits.append)
+    files.write(built, folder)
+    return [*describe_changes(before, built), *misfits]
 
 
 def build_catalog(
@@ -49,9 +73,9 @@ def build_catalog(
         ValueError: a file is no OpenAPI 3 document, or two operations would share a table.
     """
     curated = curated or load_curated()
-    found = without_repetition(_operations(folder, curated))
+    found = drop_repeated(_operations(folder, curated))
     reasons = {o.path: reason for o in found if (reason := _reason_to_leave_out(o, curated))}
-    reasons |= outdated(o for o in found if o.path not in reasons)
+    reasons |= find_outdated(o for o in found if o.path not in reasons)
     fits = _fits([o for o in found if o.path not in reasons], curated)
     for line in (*_misfits(fits), *_unmet(curated, fits, found)):
         tell(line)
@@ -127,44 +151,13 @@ def _fits(kept: list[Operation], curated: Curated) -> dict[str, Fitted]:
     """By table, each endpoint with the curated facts that fit."""
     by_path = {operation.path: operation for operation in kept}
     found: dict[str, Fitted] = {}
-    for endpoint in _endpoints(kept, curated):
+    for endpoint in derive_endpoints(kept, curated):
         for part in _split(endpoint, curated):
             if part.table in found:
-                raise ValueError(_both_named(part, found[part.table].endpoint))
+                raise ValueError(table_name_conflict(part, found[part.table].endpoint))
             facts = curated.facts(part.table)
             found[part.table] = fitted(part, facts, by_path[part.path])
     return found
-
-
-def _both_named(one: Endpoint, other: Endpoint) -> str:
-    return (
-        f"{one.path} and {other.path} would both be the table {one.table}: "
-        f"give one a name, or leave one out, in {CURATED}"
-    )
-
-
-def _endpoints(kept: Iterable[Operation], curated: Curated) -> Iterator[Endpoint]:
-    """Lists, each with its export folded in, then the exports that have no list."""
-    lists: list[Endpoint] = []
-    exports: dict[str, Endpoint] = {}
-    for endpoint in (derived(operation, curated) for operation in kept):
-        if endpoint.envelope != "export":
-            lists.append(endpoint)
-        elif endpoint.table in exports:
-            raise ValueError(_both_named(endpoint, exports[endpoint.table]))
-        else:
-            exports[endpoint.table] = endpoint
-    for endpoint in lists:
-        export = exports.get(endpoint.table)
-        if export:
-            with contextlib.suppress(_Conflict):
-                endpoint = _folded(endpoint, export)
-                del exports[endpoint.table]
-        yield endpoint
-    tables = {endpoint.table for endpoint in lists}
-    for table, export in exports.items():
-        name = f"{export.name}_export" if table in tables else export.name
-        yield dataclasses.replace(export, name=name)
 
 
 def _split(endpoint: Endpoint, curated: Curated) -> Iterator[Endpoint]:
@@ -173,59 +166,78 @@ def _split(endpoint: Endpoint, curated: Curated) -> Iterator[Endpoint]:
         yield dataclasses.replace(endpoint, name=name, params={**endpoint.params, **params})
 
 
-def _folded(endpoint: Endpoint, export: Endpoint) -> Endpoint:
-    """The list with what its export adds.
-
-    Raises:
-        _Conflict: a field has one type here and another there, or the key or the cursor would
-            have no type of its own.
-    """
-    columns = with_columns(_union(endpoint.columns, export.columns))
-    fixed = {*endpoint.key, endpoint.cursor}
-    if {f for f in endpoint.columns if f.name in fixed} - set(columns):
-        raise _Conflict
-    kept = {column.name for column in columns}
-    adds = tuple(name for name in _names_missing(export, endpoint) if name in kept)
-    lacks = _names_missing(endpoint, export)
-    return dataclasses.replace(
-        endpoint,
-        columns=columns,
-        export=Export(path=export.path, params=export.params, adds=adds, lacks=lacks),
+def describe_changes(before: Catalog, after: Catalog) -> Iterator[str]:
+    """Lines such as `+ jpm.jobs.hold_reasons VARCHAR`; then a line that counts the endpoints."""
+    for table in sorted({*before.endpoints, *after.endpoints}):
+        old, new = before.endpoints.get(table), after.endpoints.get(table)
+        if old is None and new is not None:
+            yield f"+ {table} ({new.kind}, {len(new.row_fields)} columns) from {new.path}"
+        elif new is None and old is not None:
+            yield f"- {table} is no longer in the documents; its table in a warehouse stays"
+        elif old is not None and new is not None:
+            yield from _of_endpoint(old, new)
+    yield from _of_left_out(before, after)
+    total = len(after) + sum(e.export is not None for e in after) + len(after.left_out)
+    yield (
+        (
+            f"{len(after)} endpoints from {len(after.apis)} APIs; "
+            f"{len(after.left_out)} operations left out; {_count(after)} GET operations in all"
+        )
+        if total
+        else "no endpoints"
     )
 
 
-def _names_missing(one: Endpoint, other: Endpoint) -> tuple[str, ...]:
-    """Names of the fields that one has and the other has not."""
-    names = {column.name for column in other.columns}
-    return tuple(column.name for column in one.columns if column.name not in names)
+def _count(catalog: Catalog) -> int:
+    """GET operations that the catalogue accounts for."""
+    paths = {e.path for e in catalog} | {e.export.path for e in catalog if e.export}
+    return len(paths) + len(catalog.left_out)
 
 
-def _union(left: tuple[Field, ...], right: tuple[Field, ...]) -> tuple[Field, ...]:
-    """All fields of both, in the order of the left.
-
-    Raises:
-        _Conflict: a field has one type here and another there.
-    """
-    other = {field.name: field for field in right}
-    united = [
-        Field(field.name, _united(field.type, other.pop(field.name, field).type)) for field in left
-    ]
-    return (*united, *other.values())
-
-
-def _united(left: DataType, right: DataType) -> DataType:
-    """The type that holds what either holds; JSON holds everything."""
-    match left, right:
-        case _ if left == right:
-            return left
-        case (Scalar("JSON"), _) | (_, Scalar("JSON")):
-            return Scalar("JSON")
-        case StructOf(these), StructOf(those):
-            return StructOf(with_columns(_union(these, those)))
-        case ListOf(this), ListOf(that):
-            return ListOf(_united(this, that))
-    raise _Conflict
+def _of_endpoint(old: Endpoint, new: Endpoint) -> Iterator[str]:
+    for field in dataclasses.fields(Endpoint):
+        if field.name == "columns":
+            continue
+        this, that = getattr(old, field.name), getattr(new, field.name)
+        if this != that:
+            yield f"~ {new.table}: {field.name} {_shown(this)} -> {_shown(that)}"
+    this, that = _leaves(old), _leaves(new)
+    for path in sorted({*this, *that}):
+        if path not in this:
+            yield f"+ {new.table}: column {path} {that[path]}"
+        elif path not in that:
+            yield f"- {new.table}: column {path} is no longer in the documents"
+        elif this[path] != that[path]:
+            yield f"~ {new.table}: column {path} {this[path]} -> {that[path]}"
 
 
-class _Conflict(Exception):
-    """List and export serve different things under one name."""
+def _of_left_out(before: Catalog, after: Catalog) -> Iterator[str]:
+    old = {entry.path: entry.reason for entry in before.left_out}
+    new = {entry.path: entry.reason for entry in after.left_out}
+    for path in sorted({*old, *new}):
+        if path not in old:
+            yield f"+ left out {path}: {new[path]}"
+        elif path not in new:
+            yield f"- no longer left out: {path}"
+
+
+def _leaves(endpoint: Endpoint) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for field in endpoint.columns:
+        _collect(field.name, field.type, found)
+    return found
+
+
+def _collect(path: str, type_: DataType, found: dict[str, str]) -> None:
+    match type_:
+        case StructOf(fields):
+            for field in fields:
+                _collect(f"{path}.{field.name}", field.type, found)
+        case ListOf(item):
+            _collect(f"{path}[]", item, found)
+        case _:
+            found[path] = str(type_to_json(type_))
+
+
+def _shown(value: Any) -> str:
+    return "none" if value in (None, (), {}) else str(value)

@@ -1,14 +1,31 @@
-"""From one GET operation to an endpoint, before the curated file is asked."""
+"""From GET operations to endpoints: one per collection, before curated facts replace derived ones.
+
+A list and its export are one endpoint with the union of their columns, unless a column has
+another type in each.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from st_pipelines.catalog.build.curated import Curated
+from st_pipelines.catalog.build.curated import CURATED, Curated
 from st_pipelines.catalog.build.openapi import Operation
-from st_pipelines.catalog.model import DataType, DateFilter, Endpoint, Field, Kind, Scalar
+from st_pipelines.catalog.model import (
+    DataType,
+    DateFilter,
+    Endpoint,
+    Export,
+    Field,
+    Kind,
+    ListOf,
+    Scalar,
+    StructOf,
+)
+from st_pipelines.catalog.naming import with_columns
 
 TIMES = (Scalar("TIMESTAMPTZ"), Scalar("DATE"))
 """Types of a cursor."""
@@ -16,7 +33,73 @@ TIMES = (Scalar("TIMESTAMPTZ"), Scalar("DATE"))
 _MOST = 5000
 
 
-def derived(operation: Operation, curated: Curated) -> Endpoint:
+def drop_repeated(found: Iterable[tuple[str, Operation]]) -> list[Operation]:
+    """The operations, each path once.
+
+    Args:
+        found: file name and operation.
+
+    Raises:
+        ValueError: a path is described twice, and not in the same way.
+    """
+    known: dict[str, tuple[str, Operation]] = {}
+    for file, operation in found:
+        before, same = known.setdefault(operation.path, (file, operation))
+        if same != operation:
+            raise ValueError(
+                f"{before} and {file} describe {operation.path} in different ways: "
+                "remove the older document from the folder"
+            )
+    return [operation for _, operation in known.values()]
+
+
+def find_outdated(found: Iterable[Operation]) -> dict[str, str]:
+    """Path to the reason, for each operation that has a later version beside it."""
+    versions: dict[str, list[Operation]] = {}
+    for operation in found:
+        versions.setdefault(operation.unversioned, []).append(operation)
+    return {
+        older.path: f"older version of {newest.path}"
+        for alike in versions.values()
+        for newest in (max(alike, key=lambda one: one.version),)
+        for older in alike
+        if older is not newest
+    }
+
+
+def derive_endpoints(kept: Iterable[Operation], curated: Curated) -> Iterator[Endpoint]:
+    """Lists, each with its export folded in, then the exports that have no list."""
+    lists: list[Endpoint] = []
+    exports: dict[str, Endpoint] = {}
+    for endpoint in (_derive_endpoint(operation, curated) for operation in kept):
+        if endpoint.envelope != "export":
+            lists.append(endpoint)
+        elif endpoint.table in exports:
+            raise ValueError(table_name_conflict(endpoint, exports[endpoint.table]))
+        else:
+            exports[endpoint.table] = endpoint
+    for endpoint in lists:
+        export = exports.get(endpoint.table)
+        if export:
+            with contextlib.suppress(_Conflict):
+                endpoint = _folded(endpoint, export)
+                del exports[endpoint.table]
+        yield endpoint
+    tables = {endpoint.table for endpoint in lists}
+    for table, export in exports.items():
+        name = f"{export.name}_export" if table in tables else export.name
+        yield dataclasses.replace(export, name=name)
+
+
+def table_name_conflict(one: Endpoint, other: Endpoint) -> str:
+    """The message for two operations that would share a table."""
+    return (
+        f"{one.path} and {other.path} would both be the table {one.table}: "
+        f"give one a name, or leave one out, in {CURATED}"
+    )
+
+
+def _derive_endpoint(operation: Operation, curated: Curated) -> Endpoint:
     """The endpoint of a collection.
 
     Args:
@@ -118,3 +201,61 @@ def _limit(query: Mapping[str, Mapping[str, Any]], name: str, bound: str) -> int
     """A bound of a parameter; None where the document gives no number for it."""
     value = query.get(name, {}).get("schema", {}).get(bound)
     return int(value) if isinstance(value, int | float) else None
+
+
+def _folded(endpoint: Endpoint, export: Endpoint) -> Endpoint:
+    """The list with what its export adds.
+
+    Raises:
+        _Conflict: a field has one type here and another there, or the key or the cursor would
+            have no type of its own.
+    """
+    columns = with_columns(_union(endpoint.columns, export.columns))
+    fixed = {*endpoint.key, endpoint.cursor}
+    if {f for f in endpoint.columns if f.name in fixed} - set(columns):
+        raise _Conflict
+    kept = {column.name for column in columns}
+    adds = tuple(name for name in _names_missing(export, endpoint) if name in kept)
+    lacks = _names_missing(endpoint, export)
+    return dataclasses.replace(
+        endpoint,
+        columns=columns,
+        export=Export(path=export.path, params=export.params, adds=adds, lacks=lacks),
+    )
+
+
+def _names_missing(one: Endpoint, other: Endpoint) -> tuple[str, ...]:
+    """Names of the fields that one has and the other has not."""
+    names = {column.name for column in other.columns}
+    return tuple(column.name for column in one.columns if column.name not in names)
+
+
+def _union(left: tuple[Field, ...], right: tuple[Field, ...]) -> tuple[Field, ...]:
+    """All fields of both, in the order of the left.
+
+    Raises:
+        _Conflict: a field has one type here and another there.
+    """
+    other = {field.name: field for field in right}
+    united = [
+        Field(field.name, _united(field.type, other.pop(field.name, field).type)) for field in left
+    ]
+    return (*united, *other.values())
+
+
+def _united(left: DataType, right: DataType) -> DataType:
+    """The type that holds what either holds; JSON holds everything."""
+    match left, right:
+        case _ if left == right:
+            return left
+        case (Scalar("JSON"), _) | (_, Scalar("JSON")):
+            return Scalar("JSON")
+        case StructOf(these), StructOf(those):
+            return StructOf(with_columns(_union(these, those)))
+        case ListOf(this), ListOf(that):
+            return ListOf(_united(this, that))
+    raise _Conflict
+
+
+class _Conflict(Exception):
+    """List and export serve different things under one name."""
