@@ -63,6 +63,7 @@ def reconcile_tables(
 
 
 def _add(table: Table, report: LoadReport) -> None:
-    counts = report.counts
-    numbers = (report.rows_read, counts.inserted, counts.updated, counts.deleted, report.requests)
+    loaded, counts = report.loaded, report.loaded.counts
+    changes = (counts.inserted, counts.updated, counts.deleted)
+    numbers = (loaded.rows_read, *changes, report.read.requests)
     table.add_row(report.endpoint.table, *(f"{n:,}" for n in numbers))

@@ -75,7 +75,7 @@ def _daily_asset(
             job = job_of(servicetitan, warehouse, partitions.timezone, context.run.run_id, clock)
             report = extract_load(job, endpoint, days)
         for key in context.partition_keys:
-            rows = report.rows_by_date.get(date.fromisoformat(key), 0)
+            rows = report.loaded.table_rows_by_date.get(date.fromisoformat(key), 0)
             context.add_asset_metadata({"dagster/partition_row_count": rows}, partition_key=key)
         return _result(context, report, warehouse)
 
@@ -167,8 +167,8 @@ def _result(
 
 def _notes(report: "LoadReport") -> Iterator[str]:
     yield from report.notices
-    if report.readings > 1:
-        yield f"records moved while they were read: read {report.readings} times until complete"
+    if (readings := report.read.readings) > 1:
+        yield f"records moved while they were read: read {readings} times until complete"
     for path, count in report.drift.counts.most_common(20):
         example = report.drift.examples.get(path)
         yield f"{path} differs from the catalogue in {count} records, kept in _extra: {example}"

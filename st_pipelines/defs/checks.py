@@ -118,7 +118,7 @@ def _schema_drift(report: LoadReport) -> dg.AssetCheckResult:
 
 
 def _key_unique(report: LoadReport) -> Verdict:
-    facts = report.facts
+    facts = report.loaded.facts
     if facts.duplicate_keys:
         some = f"{facts.duplicate_keys:,} keys have more than one row{_some(facts.examples)}"
         return Verdict(text=some, passed=False, error=True)
@@ -126,7 +126,7 @@ def _key_unique(report: LoadReport) -> Verdict:
 
 
 def _key_not_null(report: LoadReport) -> Verdict:
-    lacking = report.facts.without_key
+    lacking = report.loaded.facts.without_key
     if lacking:
         text = f"{lacking:,} rows lack {' or '.join(report.endpoint.key)}"
         return Verdict(text=text, passed=False, error=True)
@@ -134,7 +134,7 @@ def _key_not_null(report: LoadReport) -> Verdict:
 
 
 def _in_partition(report: LoadReport) -> Verdict:
-    facts = report.facts
+    facts = report.loaded.facts
     if facts.misplaced:
         text = (
             f"{facts.misplaced:,} rows are not in the local day of their {report.endpoint.cursor}"
@@ -146,10 +146,10 @@ def _in_partition(report: LoadReport) -> Verdict:
 
 
 def _row_count(report: LoadReport) -> Verdict:
-    facts, total = report.facts, report.source_total
-    told = f"{report.rows_read:,} read, {facts.distinct_read:,} distinct"
+    facts, total = report.loaded.facts, report.source_total
+    told = f"{report.loaded.rows_read:,} read, {facts.distinct_read:,} distinct"
     told += "" if total is None else f", {total:,} told by ServiceTitan"
-    if total is not None and report.rows_read < total:
+    if total is not None and report.loaded.rows_read < total:
         return Verdict(text=f"{told}: some are missing", passed=False, error=True)
     if facts.lost:
         text = f"{told}: {facts.lost:,} of them are not in the table"
@@ -165,12 +165,12 @@ def _row_count(report: LoadReport) -> Verdict:
 
 
 def _no_sudden_drop(report: LoadReport) -> Verdict:
-    facts, now = report.facts, report.table_rows
+    facts, now, read = report.loaded.facts, report.loaded.table_rows, report.loaded.rows_read
     before, usual = facts.rows_before, facts.usual_rows
     if before is not None and before - now >= max(FEW_ROWS, DROP_OF_A_TABLE * before):
         return Verdict(text=f"the table had {before:,} rows and has {now:,}", passed=False)
-    if usual is not None and usual - report.rows_read >= max(FEW_ROWS, DROP_OF_A_WINDOW * usual):
-        text = f"{report.rows_read:,} records read, where such a window has {usual:,.0f}"
+    if usual is not None and usual - read >= max(FEW_ROWS, DROP_OF_A_WINDOW * usual):
+        text = f"{read:,} records read, where such a window has {usual:,.0f}"
         return Verdict(text=text, passed=False)
     return Verdict(text="the table had " + ("no load before" if before is None else f"{before:,}"))
 

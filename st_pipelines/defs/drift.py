@@ -71,7 +71,7 @@ def drifted(report: LoadReport) -> list[Drifted]:
             found="nothing",
             expected=f"{gone.share:.0%} of the rows had a value before",
         )
-        for gone in report.missing_fields
+        for gone in report.loaded.missing_fields
     ]
 
 

@@ -63,33 +63,33 @@ def description(endpoint: Endpoint) -> str:
 
 def report_metadata(report: LoadReport) -> dict[str, Any]:
     """Of a materialisation, whatever its partitions."""
-    counts = report.counts
+    counts = report.loaded.counts
     facts: dict[str, Any] = {
-        "rows_read": report.rows_read,
+        "rows_read": report.loaded.rows_read,
         "rows_inserted": counts.inserted,
         "rows_updated": counts.updated,
         "rows_unchanged": counts.unchanged,
         "rows_deleted": counts.deleted,
-        "rows_in_table": report.table_rows,
-        "requests": report.requests,
-        "bytes": report.bytes,
+        "rows_in_table": report.loaded.table_rows,
+        "requests": report.read.requests,
+        "bytes": report.read.bytes,
         "seconds": round(report.seconds, 3),
     }
     if not report.endpoint.partitioned:
-        facts["dagster/row_count"] = report.table_rows
+        facts["dagster/row_count"] = report.loaded.table_rows
     if report.source_total is not None:
         facts["rows_at_servicetitan"] = report.source_total
     if report.window:
         start = report.window.start.isoformat() if report.window.start else "the beginning"
         facts["window"] = f"{start} to {report.window.end.isoformat()}"
         facts[WINDOW_END] = dg.MetadataValue.timestamp(report.window.end)
-    if report.readings > 1:
-        facts["readings"] = report.readings
+    if report.read.readings > 1:
+        facts["readings"] = report.read.readings
     if report.notices:
         facts["credentials"] = "\n".join(report.notices)
     if report.drift.counts:
         facts["drift"] = dg.MetadataValue.json(_drift(report))
-    if report.preview:
+    if report.loaded.preview:
         facts["preview"] = dg.MetadataValue.md(_preview(report))
     return facts
 
@@ -104,7 +104,7 @@ def _drift(report: LoadReport) -> dict[str, Any]:
 def _preview(report: LoadReport) -> str:
     import pandas as pd  # half a second, which loading the definitions need not pay
 
-    return pd.DataFrame(list(report.preview)).to_markdown(index=False)
+    return pd.DataFrame(list(report.loaded.preview)).to_markdown(index=False)
 
 
 def _column_schema(endpoint: Endpoint) -> dg.TableSchema:

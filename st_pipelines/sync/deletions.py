@@ -111,9 +111,7 @@ class _Feed:
                 if page.count:
                     self._stage(page)
         finally:
-            self._stats.add(
-                requests=stats.requests, received=stats.bytes, token_requests=stats.token_requests
-            )
+            self._stats.add_usage(stats)
         if stats.continue_from is None:
             return None
         return ExportBookmark(

@@ -4,7 +4,7 @@ Usable without Dagster, in a REPL or a script:
 
     >>> job = Job(client=client, warehouse=warehouse, timezone="America/New_York", run_id="me")
     >>> report = extract_load(job, load_catalog()["jpm.jobs"], days)
-    >>> report.counts.inserted
+    >>> report.loaded.counts.inserted
 """
 
 from __future__ import annotations
@@ -22,13 +22,10 @@ from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.reading.read import read
 from st_pipelines.servicetitan.reading.stats import ReadStats
 from st_pipelines.sync.deletions import followed_up
-from st_pipelines.warehouse.staging.stage import Drift, Staging
+from st_pipelines.warehouse.staging.stage import Drift
 from st_pipelines.warehouse.staging.typed_rows import LoadSpec
 from st_pipelines.warehouse.store.duckdb_file import Warehouse
 from st_pipelines.warehouse.tables.load import Loaded, Typed, load, staged
-from st_pipelines.warehouse.tables.load_facts import Facts
-from st_pipelines.warehouse.tables.merge import Counts
-from st_pipelines.warehouse.tables.vanished import MissingField
 from st_pipelines.windows import Days, Window, local_day, utc_now
 
 PAGES_IN_FLIGHT = 4
@@ -40,41 +37,42 @@ class LoadReport:
     """What one load did and cost.
 
     Attributes:
-        endpoint: of the catalogue.
-        window: what was read, UTC; None for a snapshot.
-        rows_read: records that the reading gave.
-        counts: rows by outcome.
-        rows_by_date: rows that the table now holds, for each local day that was touched.
-        table_rows: rows that the table now holds for the tenant.
-        requests, token_requests, bytes, seconds: what it cost.
-        readings: how often the records had to be read from the start, 1 when nothing moved.
-        drift: where records differed from the catalogue.
-        added_columns: columns that the table did not have before.
-        preview: a few rows.
-        source_total: `totalCount` of the reading; None where ServiceTitan does not tell it.
-        vanished: fields of which the table had values and this load has none.
-        facts: what the checks need, counted in the load's transaction.
+        endpoint: the endpoint that was loaded.
+        window: what was read, UTC; None for a reading of everything.
+        seconds: from the first request to the end of the transaction.
+        read: requests, bytes, and how the reading went; lookups and the export feed included.
+        loaded: what changed in the table.
+        drift: where records differed from the catalog.
         notices: what a person should do about the credentials, such as delete a rotated secret.
     """
 
     endpoint: Endpoint
     window: Window | None
-    rows_read: int
-    counts: Counts
-    rows_by_date: dict[date, int]
-    table_rows: int
-    requests: int
-    token_requests: int
-    bytes: int
     seconds: float
-    readings: int
-    drift: Drift
-    added_columns: tuple[str, ...]
-    preview: tuple[dict[str, object], ...]
-    source_total: int | None = None
-    missing_fields: tuple[MissingField, ...] = ()
-    facts: Facts = dataclasses.field(default_factory=Facts)
+    read: ReadStats
+    loaded: Loaded
+    drift: Drift = dataclasses.field(default_factory=Drift)
     notices: tuple[str, ...] = ()
+
+    @property
+    def source_total(self) -> int | None:
+        """`totalCount` of the reading; None where ServiceTitan does not count the rows."""
+        return None if self.endpoint.explode else self.read.total
+
+    def __add__(self, later: LoadReport) -> LoadReport:
+        """The reports of consecutive days as one."""
+        window = later.window
+        if self.window and later.window:
+            window = Window(start=self.window.start, end=later.window.end)
+        return LoadReport(
+            endpoint=self.endpoint,
+            window=window,
+            seconds=self.seconds + later.seconds,
+            read=self.read + later.read,
+            loaded=self.loaded + later.loaded,
+            drift=self.drift + later.drift,
+            notices=later.notices,
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -136,8 +134,8 @@ def extract_load(job: SyncContext, endpoint: Endpoint, days: Days | None) -> Loa
         raise ValueError(f"{endpoint.table} is loaded by days: name them")
     job.warehouse.check()
     if endpoint.by_day and days is not None and days.first != days.last:
-        reports = [_load_days(job, endpoint, day) for day in days]
-        return _summed(reports)
+        reports = (_load_days(job, endpoint, day) for day in days)
+        return functools.reduce(operator.add, reports)
     if endpoint.partitioned and days is not None:
         return _load_days(job, endpoint, days)
     return _load_once(job, endpoint, window=None, day=None, replaces=True)
@@ -203,9 +201,15 @@ def _load_once(
             loaded = load(
                 listed, job.warehouse, what, catalog=job.catalog, entry=entry, besides=besides
             )
-        seconds = time.monotonic() - started
-        report = _report(endpoint, window, listed.staging, stats, loaded, seconds)
-        return dataclasses.replace(report, notices=job.client.notices)
+        return LoadReport(
+            endpoint=endpoint,
+            window=window,
+            seconds=time.monotonic() - started,
+            read=stats,
+            loaded=loaded,
+            drift=listed.staging.drift,
+            notices=job.client.notices,
+        )
 
 
 def stage(client: Client, window: Window | None, listed: Typed) -> ReadStats:
@@ -215,77 +219,14 @@ def stage(client: Client, window: Window | None, listed: Typed) -> ReadStats:
         ServiceTitanError: it could not be read, or not be proven complete.
         MalformedRecords: what came is no list of records.
     """
-    endpoint, total = listed.staging.endpoint, ReadStats(total=0)
+    endpoint, parts = listed.staging.endpoint, list[ReadStats]()
     for variant in endpoint.variants or ({},):
         part = dataclasses.replace(endpoint, params={**endpoint.params, **variant})
         before, reading, stats = listed.staging.mark(), 1, ReadStats()
+        parts.append(stats)
         for page in read(client, part, window, stats=stats, concurrency=PAGES_IN_FLIGHT):
             if page.reading > reading:
                 reading = page.reading
                 listed.return_to(before)
             listed.add(page.records, page.rows)
-        total.add(
-            requests=stats.requests, received=stats.bytes, token_requests=stats.token_requests
-        )
-        total.readings = max(total.readings, stats.readings)
-        total.total = _both(total.total, stats.total)
-    return total
-
-
-def _report(
-    endpoint: Endpoint,
-    window: Window | None,
-    staging: Staging,
-    stats: ReadStats,
-    loaded: Loaded,
-    seconds: float,
-) -> LoadReport:
-    return LoadReport(
-        endpoint=endpoint,
-        window=window,
-        rows_read=staging.rows,
-        counts=loaded.counts,
-        rows_by_date=loaded.table_rows_by_date,
-        table_rows=loaded.table_rows,
-        requests=stats.requests,
-        token_requests=stats.token_requests,
-        bytes=stats.bytes,
-        seconds=seconds,
-        readings=stats.readings,
-        drift=staging.drift,
-        added_columns=loaded.added_columns,
-        preview=loaded.preview,
-        source_total=None if endpoint.explode else stats.total,  # which counts what holds the rows
-        missing_fields=loaded.missing_fields,
-        facts=loaded.facts,
-    )
-
-
-def _summed(reports: list[LoadReport]) -> LoadReport:
-    """The reports of consecutive days as one."""
-    last, drift = reports[-1], Drift()
-    for report in reports:
-        drift.counts.update(report.drift.counts)
-        drift.examples = {**report.drift.examples, **drift.examples}
-    windows = [report.window for report in reports if report.window]
-    return dataclasses.replace(
-        last,
-        window=Window(start=windows[0].start, end=windows[-1].end),
-        rows_by_date={day: n for report in reports for day, n in report.rows_by_date.items()},
-        counts=sum((report.counts for report in reports), Counts()),
-        drift=drift,
-        preview=next((r.preview for r in reports if r.preview), ()),
-        source_total=functools.reduce(_both, (report.source_total for report in reports)),
-        vanished=tuple(
-            {gone.path: gone for report in reports for gone in report.missing_fields}.values()
-        ),
-        facts=functools.reduce(operator.add, (report.facts for report in reports)),
-        **{
-            name: sum(getattr(report, name) for report in reports)
-            for name in ("rows_read", "requests", "token_requests", "bytes", "seconds")
-        },
-    )
-
-
-def _both(one: int | None, other: int | None) -> int | None:
-    return None if one is None or other is None else one + other
+    return functools.reduce(operator.add, parts)

@@ -16,11 +16,10 @@ from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.definitions import build_definitions
 from st_pipelines.defs.checks import ROWS, SCHEMA_DRIFT, check_results, rules_of
 from st_pipelines.sandbox.server import Sandbox
+from st_pipelines.servicetitan.reading.stats import ReadStats
 from st_pipelines.sync.sync import LoadReport, extract_load
-from st_pipelines.warehouse.staging.stage import Drift
 from st_pipelines.warehouse.tables.load import Loaded
 from st_pipelines.warehouse.tables.load_facts import count_facts
-from st_pipelines.warehouse.tables.merge import Counts
 from st_pipelines_tests.churn_reader import days, job
 from st_pipelines_tests.conftest import NOW
 from st_pipelines_tests.warehouse.factories import Place, endpoint, record
@@ -36,9 +35,8 @@ FORMS = (
 
 
 REPORT = LoadReport(
-    endpoint=endpoint(), window=None, rows_read=0, counts=Counts(), rows_by_date={},
-    table_rows=0, requests=1, token_requests=0, bytes=0, seconds=0, readings=1, drift=Drift(),
-    added_columns=(), preview=(),
+    endpoint=endpoint(), window=None, seconds=0, read=ReadStats(requests=1, readings=1),
+    loaded=Loaded(),
 )  # fmt: skip
 
 
@@ -101,10 +99,10 @@ def test_all_checks_pass_on_a_load_and_on_the_same_load_again(
     range_ = days("2026-03-07", "2026-03-10") if CATALOG[table].by_day else WHOLE
     for _ in range(2):
         report = load(small, tmp_path / "x.duckdb", table, range_)
-        assert report.rows_read > 0
+        assert report.loaded.rows_read > 0
         for result in results(report):
             assert result.passed, result.description
-    assert report.facts.rows_before == report.table_rows
+    assert report.loaded.facts.rows_before == report.loaded.table_rows
 
 
 OUTSIDE = "_partition_date < '2026-03-10'"
@@ -130,7 +128,7 @@ def test_a_rule_fails_on_what_was_tampered_with(small: Sandbox, tmp_path: Path, 
     # a row that should not be there would be looked up and marked where there are ids to ask for
     table = "payroll.jobs_timesheets" if rule == "row_count" else "jpm.appointments"
     file = tmp_path / "x.duckdb"
-    loaded = load(small, file, table).table_rows
+    loaded = load(small, file, table).loaded.table_rows
     with duckdb.connect(str(file)) as connection:
         [(id_,)] = connection.execute(f"SELECT min(id) FROM {table} WHERE {OUTSIDE}").fetchall()
     sql, told, certain = TAMPERINGS[rule]
@@ -174,12 +172,14 @@ TWO = b'{"id":2,"modifiedOn":"2026-01-02T03:04:05Z"}'
 
 def test_fewer_than_servicetitan_tells_of_is_an_error(small: Sandbox, tmp_path: Path) -> None:
     report = load(small, tmp_path / "x.duckdb", "jpm.jobs")
-    assert report.source_total == report.rows_read
-    lacking = dataclasses.replace(report, source_total=report.rows_read + 1)
+    assert report.source_total == report.loaded.rows_read
+    total = ReadStats(total=report.loaded.rows_read + 1)
+    lacking = dataclasses.replace(report, read=total)
     result, _ = results(lacking)
     assert not result.passed
     assert result.severity == dg.AssetCheckSeverity.ERROR
-    lost = dataclasses.replace(report, facts=dataclasses.replace(report.facts, lost=2))
+    facts = dataclasses.replace(report.loaded.facts, lost=2)
+    lost = dataclasses.replace(report, loaded=dataclasses.replace(report.loaded, facts=facts))
     assert "2 of them are not in the table" in str(results(lost)[0].description)
 
 
@@ -197,9 +197,8 @@ def test_a_window_is_compared_with_those_of_its_weekday(
         monday = start - timedelta(weeks=weeks)
         loaded = load_window(place, monday, monday + day, held)
     assert loaded.facts.usual_rows == 115
-    report = dataclasses.replace(
-        REPORT, facts=loaded.facts, rows_read=rows, table_rows=loaded.table_rows
-    )
+    assert loaded.rows_read == rows
+    report = dataclasses.replace(REPORT, loaded=loaded)
     result, _ = results(report)
     assert result.passed == passes
     if not passes:

@@ -69,8 +69,8 @@ def test_a_deleted_record_is_marked_when_its_window_is_loaded_again(
     own_sandbox.world.delete("jpm.jobs", gone)
     report = extract_load(loading, JOBS, ALL)
     assert (state(loading, gone), state(loading, kept)) == ("deleted", "there")
-    assert report.counts.deleted == 1
-    assert extract_load(loading, JOBS, ALL).counts.deleted == 0
+    assert report.loaded.counts.deleted == 1
+    assert extract_load(loading, JOBS, ALL).loaded.counts.deleted == 0
 
 
 def test_a_record_that_comes_back_is_unmarked(own_sandbox: Sandbox, loading: SyncContext) -> None:
@@ -95,7 +95,7 @@ def test_a_record_that_moved_on_is_loaded_in_its_present_version(
     report = extract_load(loading, tags, before)
     found = rows(loading, "name, _partition_date::VARCHAR", f"id = {moved}", "crm.customers")
     assert found == [("Moved on", "2026-03-13")]
-    assert (report.counts.updated, report.counts.deleted) == (1, 0)
+    assert (report.loaded.counts.updated, report.loaded.counts.deleted) == (1, 0)
 
 
 def test_what_the_export_alone_calls_inactive_is_known_and_stays_known(
@@ -107,7 +107,8 @@ def test_what_the_export_alone_calls_inactive_is_known_and_stays_known(
     assert state(loading, job_id) == "there", "the list serves it still"
     again = extract_load(loading, JOBS, ALL)
     assert rows(loading, "active", f"id = {job_id}") == [(False,)]
-    assert (again.counts.inserted, again.counts.updated, again.counts.deleted) == (0, 0, 0)
+    counts = again.loaded.counts
+    assert (counts.inserted, counts.updated, counts.deleted) == (0, 0, 0)
 
 
 def test_an_inactive_record_that_the_list_hides_is_marked(
@@ -186,11 +187,12 @@ def test_reconcile_marks_what_is_gone_where_nothing_else_can_tell(
     own_sandbox.world.delete(table, held.keys[-1])
     report = reconcile(loading, endpoint)
     assert report is not None
-    assert report.counts.deleted == 1
+    assert report.loaded.counts.deleted == 1
     assert rows(loading, "count(*)", "_deleted_at IS NULL", table) == [(len(held.keys) - 1,)]
     again = reconcile(loading, endpoint)
     assert again is not None
-    assert (again.counts.deleted, again.counts.inserted, again.counts.updated) == (0, 0, 0)
+    counts = again.loaded.counts
+    assert (counts.deleted, counts.inserted, counts.updated) == (0, 0, 0)
 
 
 def test_reconcile_finds_a_change_that_moved_no_cursor(
@@ -228,13 +230,13 @@ def test_a_server_that_ignores_ids_makes_nothing_deleted(
         return page_of(some)
 
     own_sandbox.faults.append(ignore_ids)
-    assert extract_load(loading, JOBS, ALL).counts.deleted == 0
+    assert extract_load(loading, JOBS, ALL).loaded.counts.deleted == 0
     own_sandbox.faults[:] = [lambda r: page_of([]) if "ids" in r.query_params else None]
-    assert extract_load(loading, JOBS, ALL).counts.deleted == 0, "the witness is missing too"
+    assert extract_load(loading, JOBS, ALL).loaded.counts.deleted == 0, "the witness is missing too"
     own_sandbox.faults[:] = [lambda r: page_of([]) if r.url.path.endswith("/jobs") else None]
-    assert extract_load(loading, JOBS, ALL).counts.deleted == 0, "nothing is served at all"
+    assert extract_load(loading, JOBS, ALL).loaded.counts.deleted == 0, "nothing is served at all"
     own_sandbox.faults.clear()
-    assert extract_load(loading, JOBS, ALL).counts.deleted == 1
+    assert extract_load(loading, JOBS, ALL).loaded.counts.deleted == 1
 
 
 def test_what_only_the_export_says_of_unknown_fields_is_kept_beside_the_lists(
@@ -364,7 +366,7 @@ def test_a_record_that_changes_parts_while_both_are_read_is_not_marked(
         "there", "deleted",
     )  # fmt: skip
     assert report is not None
-    assert report.counts.deleted == 1
+    assert report.loaded.counts.deleted == 1
 
 
 def without(sandbox: Sandbox, hidden: set[int]) -> Callable[[Request], Any]:

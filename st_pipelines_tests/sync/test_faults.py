@@ -123,8 +123,8 @@ def test_a_token_that_ends_in_the_middle_of_a_run_is_renewed(faulty, tmp_path):
     )
     faulty.faults.clear()
     faulty.play({})
-    assert report.token_requests == 1
-    assert report.counts.inserted == len(faulty.world.records("crm.customers"))
+    assert report.read.token_requests == 1
+    assert report.loaded.counts.inserted == len(faulty.world.records("crm.customers"))
 
 
 @pytest.mark.parametrize("kind", ["500", "html", "truncated", "reset", "429", "not-json"])
@@ -133,7 +133,7 @@ def test_a_fault_of_a_token_request_is_survived(faulty, tmp_path, kind):
     with Sandbox(customers=10, now=NOW, faults={f"{TOKEN}{kind}": 0.7}, seed=1) as sandbox:
         loads = loading(sandbox, tmp_path / "x.duckdb", PATIENT)
         report = extract_load(loads, load_catalog()["crm.customers"], ALL)
-        assert report.token_requests > 1
+        assert report.read.token_requests > 1
 
 
 @pytest.mark.parametrize("kind", ["401", "503", "html"])

@@ -90,8 +90,9 @@ def test_loading_all_of_it_again_changes_no_row(
     for table in SOME:
         endpoint = load_catalog()[table]
         report = extract_load(loading, endpoint, ALL if endpoint.partitioned else None)
-        assert (report.counts.inserted, report.counts.updated, report.counts.deleted) == (0, 0, 0)
-        assert report.counts.unchanged == report.rows_read > 0
+        counts = report.loaded.counts
+        assert (counts.inserted, counts.updated, counts.deleted) == (0, 0, 0)
+        assert counts.unchanged == report.loaded.rows_read > 0
 
 
 def test_days_loaded_one_by_one_in_any_order_give_the_table_that_a_range_gives(
@@ -114,7 +115,8 @@ def test_a_day_holds_the_records_of_that_local_day_alone(sandbox: Sandbox, tmp_p
     in_it = [
         r for r in served(sandbox, endpoint) if "2026-03-08T05" <= r["modifiedOn"] < "2026-03-09T04"
     ]
-    assert report.rows_by_date.get(date(2026, 3, 8), 0) == len(in_it) == report.rows_read
+    loaded = report.loaded
+    assert loaded.table_rows_by_date.get(date(2026, 3, 8), 0) == len(in_it) == loaded.rows_read
 
 
 def test_money_adds_up_to_the_cent(filled: Path, sandbox: Sandbox) -> None:
@@ -132,8 +134,8 @@ def test_changed_and_new_records_arrive_in_the_newest_day(
     key = served(own_sandbox, endpoint)[0]["id"]
     own_sandbox.world.change("crm.customers", key, name="Neu & Söhne")
     second = extract_load(loading, endpoint, days("2026-03-11", "2026-03-11"))
-    assert second.counts.updated >= 1
-    assert second.rows_read < first.rows_read / 2
+    assert second.loaded.counts.updated >= 1
+    assert second.loaded.rows_read < first.loaded.rows_read / 2
     names = query(tmp_path / "x.duckdb", f"SELECT name FROM crm.customers WHERE id = {key}")
     assert names == [("Neu & Söhne",)]
 
@@ -147,8 +149,8 @@ def test_an_endpoint_without_rows_takes_at_most_two_requests(
     sandbox: Sandbox, shared_file: Path, endpoint: Endpoint
 ) -> None:
     report = extract_load(job(sandbox, shared_file), endpoint, days("2001-01-01", "2001-01-01"))
-    assert report.rows_read == 0
-    assert report.requests <= 2
+    assert report.loaded.rows_read == 0
+    assert report.read.requests <= 2
 
 
 def test_a_wrong_secret_loads_nothing_and_says_what_to_do(sandbox: Sandbox, tmp_path: Path) -> None:

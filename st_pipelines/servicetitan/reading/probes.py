@@ -114,11 +114,7 @@ def _read_on(
                 break  # the next look goes on from here
     finally:
         pages.close()
-        stats.add(
-            requests=reading.requests,
-            received=reading.bytes,
-            token_requests=reading.token_requests,
-        )
+        stats.add_usage(reading)
     token = reading.continue_from or before.token
     return dataclasses.replace(before, token=token, round=before.round + 1, changed=changed)
 

@@ -34,6 +34,10 @@ class Usage:
             self.bytes += received
             self.token_requests += token_requests
 
+    def add_usage(self, other: Usage) -> None:
+        """Add another's counters, from any thread."""
+        self.add(requests=other.requests, received=other.bytes, token_requests=other.token_requests)
+
 
 @dataclass(kw_only=True)
 class ReadStats(Usage):
@@ -52,3 +56,17 @@ class ReadStats(Usage):
     total: int | None = None
     page_size: int = 0
     continue_from: str | None = field(default=None, repr=False)
+
+    def __add__(self, later: ReadStats) -> ReadStats:
+        """Return the stats of two reads as one; `total` only if both have one."""
+        totals = (self.total, later.total)
+        return ReadStats(
+            requests=self.requests + later.requests,
+            bytes=self.bytes + later.bytes,
+            token_requests=self.token_requests + later.token_requests,
+            readings=max(self.readings, later.readings),
+            records=self.records + later.records,
+            total=None if None in totals else sum(total for total in totals if total is not None),
+            page_size=later.page_size,
+            continue_from=later.continue_from,
+        )

@@ -60,6 +60,10 @@ class Drift:
             if name not in self.examples:
                 self.examples[name] = encode_exactly(value).decode(errors="replace")[:80]
 
+    def __add__(self, later: Drift) -> Drift:
+        """The differences of two loads, with the earlier one's example of each."""
+        return Drift(self.counts + later.counts, {**later.examples, **self.examples})
+
 
 class Staging:
     """The files of one load, in a folder of its own that only the user can read.

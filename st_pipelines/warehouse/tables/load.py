@@ -66,6 +66,7 @@ class Loaded:
     """What a load did.
 
     Attributes:
+        rows_read: records of the reading, those of the export feed left out.
         counts: rows by outcome.
         rows_by_date: rows of this load by `_partition_date`.
         table_rows_by_date: rows that the table now holds, for those days.
@@ -76,7 +77,8 @@ class Loaded:
         facts: what the checks need.
     """
 
-    counts: Counts
+    rows_read: int = 0
+    counts: Counts = field(default_factory=Counts)
     rows_by_date: dict[date, int] = field(default_factory=dict)
     table_rows_by_date: dict[date, int] = field(default_factory=dict)
     table_rows: int = 0
@@ -84,6 +86,25 @@ class Loaded:
     preview: tuple[dict[str, Any], ...] = ()
     missing_fields: tuple[MissingField, ...] = ()
     facts: Facts = field(default_factory=Facts)
+
+    def __add__(self, later: Loaded) -> Loaded:
+        """Of two loads one after the other: the state of the table is the later one's."""
+        dates = {*self.rows_by_date, *later.rows_by_date}
+        return Loaded(
+            rows_read=self.rows_read + later.rows_read,
+            counts=self.counts + later.counts,
+            rows_by_date={
+                day: self.rows_by_date.get(day, 0) + later.rows_by_date.get(day, 0) for day in dates
+            },
+            table_rows_by_date={**self.table_rows_by_date, **later.table_rows_by_date},
+            table_rows=later.table_rows,
+            added_columns=self.added_columns + later.added_columns,
+            preview=self.preview or later.preview,
+            missing_fields=tuple(
+                {field.path: field for field in self.missing_fields + later.missing_fields}.values()
+            ),
+            facts=self.facts + later.facts,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +202,11 @@ def load(
         rows_read = listed.staging.rows + (
             besides.export_rows.staging.rows if besides.export_rows else 0
         )
-        loaded = replace(loaded, facts=count_facts(connection, endpoint, load))
+        loaded = replace(
+            loaded,
+            rows_read=listed.staging.rows,
+            facts=count_facts(connection, endpoint, load),
+        )
         entry = {**entry, "table_rows": loaded.table_rows}
         line = _entry(endpoint, rows_read, load, loaded.counts, entry)
         books.write_load_record(connection, line)

@@ -254,7 +254,7 @@ def test_a_secret_is_exchanged_while_a_run_goes_on(
     before = extract_load(job, load_catalog()["jpm.job_types"], days)
     assert before.notices == ()
     report = extract_load(job, load_catalog()["jpm.jobs"], days)
-    assert report.rows_read == len(own_sandbox.world.records("jpm.jobs")) > 20
+    assert report.loaded.rows_read == len(own_sandbox.world.records("jpm.jobs")) > 20
     (notice,) = report.notices
     assert notice.startswith("ServiceTitan refuses the value that SERVICETITAN_CLIENT_SECRET (")
     assert keeper.title in notice
