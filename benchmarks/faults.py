@@ -41,7 +41,7 @@ TOKEN_FAULTS = tuple(f"{TOKEN}{kind}" for kind in ("401", "500", "429", "html", 
 SHARES = (0.01, 0.05, 0.2)
 OUTCOMES = ("right", "failed", "wrong")
 # As many attempts as by default; only the waits are short.
-POLICY = RetryPolicy(backoff=0.01, max_backoff=0.05, max_told_wait=0.05)
+POLICY = RetryPolicy(backoff=0.01, max_backoff=0.05, max_retry_after_seconds=0.05)
 PAGE_SIZE, EXPORT_BATCH, TIMEOUT = 12, 10, 0.5
 
 

@@ -14,6 +14,8 @@ from st_pipelines.servicetitan.http.redact import HIDDEN
 Status: TypeAlias = Literal["ok", "warning", "failed", "skipped"]
 _ASKED = "Where there is no .env yet, st-pipelines init asks for them and writes it."
 _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")
+# Codes outlive class names: scripts and alert rules match on them.
+_CODES = {"UnexpectedResponse": "unexpected-answer"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,4 +113,5 @@ def _end(text: str) -> str:
 
 
 def _code_of(error: Exception) -> str:
-    return _WORDS.sub("-", type(error).__name__).lower()
+    name = type(error).__name__
+    return _CODES.get(name) or _WORDS.sub("-", name).lower()

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from st_pipelines.servicetitan.errors.errors import (
     AuthenticationFailed,
     ServiceUnavailable,
-    UnexpectedAnswer,
+    UnexpectedResponse,
 )
 from st_pipelines.servicetitan.http.auth import TokenSource, token_source_for
 from st_pipelines.servicetitan.http.client import Client
@@ -153,7 +153,7 @@ def test_a_token_endpoint_that_stays_down_is_not_asked_by_two_loops_of_retries(s
 
 def test_a_token_answer_without_a_token_is_not_a_token(server):
     server.canned_tokens += [Canned(body={"token": "x"})] * 100
-    with pytest.raises(UnexpectedAnswer, match="no access_token"):
+    with pytest.raises(UnexpectedResponse, match="no access_token"):
         fetch(source(server))
 
 

@@ -16,7 +16,7 @@ from st_pipelines.servicetitan.errors.errors import (
     RateLimited,
     ServiceTitanError,
     ServiceUnavailable,
-    UnexpectedAnswer,
+    UnexpectedResponse,
     Unreachable,
     WrongPath,
 )
@@ -87,9 +87,9 @@ def test_what_would_fail_again_is_asked_once(server, canned, error):
         (Canned(status=504), ServiceUnavailable),
         (Canned(status=408), ServiceUnavailable),
         (Canned(status=409, body=MAINTENANCE), ServiceUnavailable),
-        (Canned(body="<!DOCTYPE html><html><title>Sign in</title>"), UnexpectedAnswer),
-        (Canned(body=b'{"data": [{"id": 1'), UnexpectedAnswer),
-        (Canned(status=204), UnexpectedAnswer),
+        (Canned(body="<!DOCTYPE html><html><title>Sign in</title>"), UnexpectedResponse),
+        (Canned(body=b'{"data": [{"id": 1'), UnexpectedResponse),
+        (Canned(status=204), UnexpectedResponse),
         (Canned(fault="reset"), Unreachable),
         (Canned(body=b'{"data": []}', fault="truncated"), Unreachable),
         (Canned(body=b"no gzip", headers={"Content-Encoding": "gzip"}), Unreachable),
@@ -252,7 +252,7 @@ def test_waits_grow_up_to_a_limit_and_differ_between_threads():
 
 def test_a_told_wait_is_not_longer_than_the_policy_bears():
     error = ServiceTitanError("x", wait=4000.0)
-    assert RetryPolicy(max_told_wait=300).wait(error, 1) == 300
+    assert RetryPolicy(max_retry_after_seconds=300).wait(error, 1) == 300
 
 
 def test_a_told_wait_that_did_not_help_grows():

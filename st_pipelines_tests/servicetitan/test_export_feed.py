@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from st_pipelines.catalog.model import Export
-from st_pipelines.servicetitan.errors.errors import TokenRepeated, UnexpectedAnswer
+from st_pipelines.servicetitan.errors.errors import TokenRepeated, UnexpectedResponse
 from st_pipelines.servicetitan.reading.export_feed import read_feed
 from st_pipelines.servicetitan.reading.read import read
 from st_pipelines.servicetitan.reading.stats import ReadStats
@@ -116,13 +116,13 @@ def test_a_last_page_may_repeat_its_token(server, feed):
 @pytest.mark.parametrize("token", [None, ""])
 def test_more_to_follow_without_a_token_is_an_error(server, feed, token):
     server.rule = chained(start=([1], token, True))
-    with pytest.raises(UnexpectedAnswer, match="no continueFrom"):
+    with pytest.raises(UnexpectedResponse, match="no continueFrom"):
         list(read_feed(server.client(), feed, None, stats=ReadStats()))
 
 
 def test_a_feed_that_does_not_say_whether_more_follow_is_an_error(server, feed):
     server.rule = chained(start=([1], "t1", None))
-    with pytest.raises(UnexpectedAnswer, match="does not say"):
+    with pytest.raises(UnexpectedResponse, match="does not say"):
         list(read_feed(server.client(), feed, None, stats=ReadStats()))
 
 

@@ -12,7 +12,7 @@ from st_pipelines.servicetitan.errors.errors import (
     BadRequest,
     ReadingMoved,
     ServiceUnavailable,
-    UnexpectedAnswer,
+    UnexpectedResponse,
     Unreachable,
 )
 from st_pipelines.servicetitan.http.retry import RetryPolicy
@@ -123,14 +123,14 @@ def test_null_data_counts_as_an_empty_page(server, endpoint):
 def test_has_more_for_ever_with_the_same_page_ends_in_a_clear_error(server, endpoint):
     server.fill(10)
     server.honours_page = False
-    with pytest.raises(UnexpectedAnswer, match="hasMore is still true"):
+    with pytest.raises(UnexpectedResponse, match="hasMore is still true"):
         ids(server.client(page_size=5), endpoint())
     assert len(server.seen) < 20
 
 
 def test_has_more_for_ever_with_empty_pages_ends_in_a_clear_error(server, endpoint):
     server.rule = lambda seen: Canned(body={"hasMore": True, "data": []})
-    with pytest.raises(UnexpectedAnswer, match="no new record"):
+    with pytest.raises(UnexpectedResponse, match="no new record"):
         ids(server.client(), endpoint())
     assert len(server.seen) < 20
 
@@ -138,7 +138,7 @@ def test_has_more_for_ever_with_empty_pages_ends_in_a_clear_error(server, endpoi
 def test_a_page_that_forgets_has_more_is_not_taken_for_the_last(server, endpoint):
     server.fill(30)
     server.rule = lambda seen: Canned(body={"data": [{"id": 11}]}) if seen.page == 2 else None
-    with pytest.raises(UnexpectedAnswer, match="page 2 does not say"):
+    with pytest.raises(UnexpectedResponse, match="page 2 does not say"):
         ids(server.client(page_size=10), endpoint())
 
 
@@ -164,7 +164,7 @@ def test_an_endpoint_without_pages_is_asked_once_and_not_for_a_page(server, endp
 
 def test_an_endpoint_without_pages_that_says_more_follow_is_not_accepted(server, endpoint):
     server.fill(60)
-    with pytest.raises(UnexpectedAnswer, match="no pages to ask for"):
+    with pytest.raises(UnexpectedResponse, match="no pages to ask for"):
         ids(server.client(), endpoint(paged=False))
 
 
@@ -327,7 +327,7 @@ def test_no_more_pages_are_fetched_ahead_than_the_concurrency_allows(server, end
 
 def test_records_that_are_no_objects_are_not_data(server, endpoint):
     server.rule = lambda seen: Canned(body={"hasMore": False, "data": [1, 2]})
-    with pytest.raises(UnexpectedAnswer, match="not the expected"):
+    with pytest.raises(UnexpectedResponse, match="not the expected"):
         ids(server.client(), endpoint())
 
 
@@ -348,7 +348,7 @@ def test_count_is_unknown_where_the_endpoint_does_not_tell(server, endpoint):
 )
 def test_a_body_that_says_nothing_is_no_empty_list(server, endpoint, body, problem):
     server.rule = lambda seen: Canned(body=body)
-    with pytest.raises(UnexpectedAnswer, match=problem):
+    with pytest.raises(UnexpectedResponse, match=problem):
         ids(server.client(), endpoint())
 
 
@@ -356,7 +356,7 @@ def test_null_is_no_empty_list_where_nothing_says_that_it_is_all(server, endpoin
     """A snapshot without rows would mark everything deleted."""
     server.rule = lambda seen: Canned(body={"data": None})
     facts = endpoint(envelope="data", paged=False, kind="snapshot", date_filter=None)
-    with pytest.raises(UnexpectedAnswer, match="null in the place of records"):
+    with pytest.raises(UnexpectedResponse, match="null in the place of records"):
         ids(server.client(), facts, None)
 
 

@@ -19,8 +19,8 @@ from st_pipelines_tests.conftest import NOW
 
 TABLES = ("crm.customers", "jpm.job_notes")
 ALL = days("2026-03-01", "2026-03-10", open_start=True)
-PATIENT = RetryPolicy(attempts=12, backoff=0, max_backoff=0, max_told_wait=0)
-HASTY = RetryPolicy(attempts=2, backoff=0, max_backoff=0, max_told_wait=0)
+PATIENT = RetryPolicy(attempts=12, backoff=0, max_backoff=0, max_retry_after_seconds=0)
+HASTY = RetryPolicy(attempts=2, backoff=0, max_backoff=0, max_retry_after_seconds=0)
 FEEDS_ONLY = {"repeated-token"}
 SAID = {
     "401": "answered 401",

@@ -35,7 +35,7 @@ SECONDS = 40.0
 
 _TIMEOUT = 15.0
 _AT_ONCE = 8
-_PATIENCE = RetryPolicy(attempts=2, backoff=0.5, max_told_wait=5)
+_PATIENCE = RetryPolicy(attempts=2, backoff=0.5, max_retry_after_seconds=5)
 _GENERAL = (AuthenticationFailed, RateLimited)
 _MOST_FAILED = 16
 """So many failures without one answer are no longer the trouble of one API."""

@@ -8,7 +8,7 @@
       RateLimited            wait; lower the requests a second; see what else uses the app
       ServiceUnavailable     wait; ServiceTitan is down, in maintenance or overloaded
       Unreachable            look at DNS, proxy, firewall, TLS; or wait
-      UnexpectedAnswer       wait; if it stays, the API has changed
+      UnexpectedResponse       wait; if it stays, the API has changed
       ReadingMoved           run again at a quieter time: completeness could not be proven
       TokenRepeated          an export feed does not advance; report it to ServiceTitan
 
@@ -127,7 +127,7 @@ class Unreachable(ServiceTitanError):
     retryable: bool = True
 
 
-class UnexpectedAnswer(ServiceTitanError):
+class UnexpectedResponse(ServiceTitanError):
     """An answer that is not the expected JSON, or a paging that cannot be right."""
 
     permanent = False

@@ -27,7 +27,7 @@ from st_pipelines.servicetitan.errors.errors import (
     RateLimited,
     ServiceTitanError,
     ServiceUnavailable,
-    UnexpectedAnswer,
+    UnexpectedResponse,
     WrongPath,
 )
 from st_pipelines.servicetitan.errors.problems import build_problem
@@ -115,7 +115,7 @@ def failure_of(
     )
 
 
-def unexpected(asked: Request, answer: Response, problem: str) -> UnexpectedAnswer:
+def unexpected(asked: Request, answer: Response, problem: str) -> UnexpectedResponse:
     """The error for a 2xx that is not what was asked for.
 
     Args:
@@ -131,7 +131,7 @@ def unexpected(asked: Request, answer: Response, problem: str) -> UnexpectedAnsw
     page = text.startswith(WEB_PAGE)
     if not page and (asked.method == "POST" or _DATA.search(answer.body)):
         text = ""
-    return UnexpectedAnswer(
+    return UnexpectedResponse(
         f"answered {answer.status}, but {problem}{text and ': '}{text}",
         method=asked.method,
         url=asked.shown_url,

@@ -20,7 +20,7 @@ from st_pipelines.servicetitan.errors.errors import (
     RateLimited,
     ServiceTitanError,
     ServiceUnavailable,
-    UnexpectedAnswer,
+    UnexpectedResponse,
     Unreachable,
 )
 from st_pipelines.servicetitan.http.cancellation import Cancellation, Cancelled
@@ -40,14 +40,14 @@ class RetryPolicy:
             ServiceTitan's 500s and 429s last.
         backoff: seconds before the second attempt; doubled for each further one.
         max_backoff: seconds, the longest wait of our own choosing.
-        max_told_wait: seconds, the longest wait that a 429 or 503 may impose.
+        max_retry_after_seconds: seconds, the longest wait that a 429 or 503 may impose.
         sleep: waits that many seconds.
     """
 
     attempts: int = 6
     backoff: float = 1.0
     max_backoff: float = 30.0
-    max_told_wait: float = 300.0
+    max_retry_after_seconds: float = 300.0
     sleep: Callable[[float], None] = time.sleep
 
     def wait(self, error: BaseException | None, attempt: int) -> float:
@@ -67,10 +67,10 @@ class RetryPolicy:
         told = getattr(error, "wait", None)
         if told is None:
             return own
-        return min(told if attempt == 1 else max(told, own), self.max_told_wait)
+        return min(told if attempt == 1 else max(told, own), self.max_retry_after_seconds)
 
 
-NO_WAIT = RetryPolicy(backoff=0, max_backoff=0, max_told_wait=0)
+NO_WAIT = RetryPolicy(backoff=0, max_backoff=0, max_retry_after_seconds=0)
 """Repeats without waiting, for tests."""
 
 
@@ -85,7 +85,7 @@ def worth_retrying(error: BaseException) -> bool:
         return False
     if isinstance(error, Unreachable):
         return error.retryable
-    return isinstance(error, RateLimited | ServiceUnavailable | UnexpectedAnswer)
+    return isinstance(error, RateLimited | ServiceUnavailable | UnexpectedResponse)
 
 
 def retry_after(headers: Mapping[str, str], text: str, now: datetime) -> float | None:

@@ -17,7 +17,7 @@ from st_pipelines.servicetitan.errors.errors import (
     PermissionDenied,
     ServiceUnavailable,
     TokenRepeated,
-    UnexpectedAnswer,
+    UnexpectedResponse,
     WrongPath,
 )
 from st_pipelines.servicetitan.http.cancellation import Cancellation
@@ -36,7 +36,7 @@ MAY_BE_STALE = (
     PermissionDenied,
     ServiceUnavailable,
     TokenRepeated,
-    UnexpectedAnswer,
+    UnexpectedResponse,
     WrongPath,
 )
 """How long a token is good for, and how a stale one is answered, is not documented. After any of
@@ -68,7 +68,7 @@ def read_feed(
 
     Raises:
         TokenRepeated: a token comes twice while more is said to follow, or the feed does not end.
-        UnexpectedAnswer: more is said to follow, but no token came.
+        UnexpectedResponse: more is said to follow, but no token came.
         ServiceTitanError: after the retries that may help.
     """
     stats.readings, stats.page_size = 1, 0
@@ -141,7 +141,7 @@ def _stands_still(served: ParsedPage, place: str | None) -> bool:
 def _next_place(endpoint: Endpoint, served: ParsedPage, seen: set[bytes], empty: int) -> str:
     token = served.continue_from
     if not token:
-        raise UnexpectedAnswer(
+        raise UnexpectedResponse(
             f"{endpoint.table}: the feed says that more follow, but gives no continueFrom"
         )
     if _digest(token) in seen:

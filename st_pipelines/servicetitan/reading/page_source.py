@@ -13,7 +13,7 @@ from st_pipelines.servicetitan.errors.errors import (
     BadRequest,
     ServiceTitanError,
     ServiceUnavailable,
-    UnexpectedAnswer,
+    UnexpectedResponse,
     Unreachable,
     WrongPath,
 )
@@ -181,9 +181,9 @@ class PageSource:
         if refused:
             self._client.page_limits[self.endpoint.path] = self.page_size
 
-    def misbehaves(self, problem: str) -> UnexpectedAnswer:
+    def misbehaves(self, problem: str) -> UnexpectedResponse:
         """The error for paging that cannot be right; not raised yet."""
-        return UnexpectedAnswer(f"{self.endpoint.table} ({self.endpoint.path}): {problem}")
+        return UnexpectedResponse(f"{self.endpoint.table} ({self.endpoint.path}): {problem}")
 
     def _ask_until_filled(
         self, number: int, page_size: int, cancelled: Cancellation | None

@@ -38,7 +38,7 @@ def ascending(source: PageSource, first: ParsedPage, concurrency: int) -> Pages:
         Pages in the order of their numbers.
 
     Raises:
-        UnexpectedAnswer: `hasMore` stays true although nothing new comes.
+        UnexpectedResponse: `hasMore` stays true although nothing new comes.
     """
     yield first
     before, barren, number = set(first.keys), 0, source.first_number
