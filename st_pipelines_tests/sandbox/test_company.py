@@ -272,7 +272,7 @@ def test_a_company_that_starts_again_on_the_same_day_differs_by_what_happened_si
 
 _DIGEST = """
 import hashlib, datetime
-from st_pipelines.catalog.loader import load_catalog
+from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.sandbox.world import World
 now = datetime.datetime(2026, 3, 10, tzinfo=datetime.timezone.utc)
 world = World(catalog=load_catalog(), customers=20, history_days=30, now=now)
