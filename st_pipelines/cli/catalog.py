@@ -1,30 +1,110 @@
-"""The catalogue for people (a table in the terminal) and for programs (JSON)."""
+"""`st-pipelines endpoints` and `st-pipelines catalog`: list, build and extend the catalog."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
+from rich.console import Console, RenderableType
+from rich.markup import escape
 from rich.table import Table
 
-from st_pipelines.catalog.files import type_to_json
 from st_pipelines.catalog.model import Catalog, Endpoint
-from st_pipelines.cli.output import counted
-from st_pipelines.warehouse.columns import columns_of
+from st_pipelines.cli.options import Environment, Format, Select, require_format
+from st_pipelines.cli.output import counted, show
+from st_pipelines.config.environments import environment_name
+
+if TYPE_CHECKING:
+    from st_pipelines.warehouse.adopt.adopt import Adoption
+    from st_pipelines.warehouse.adopt.plan import Finding
+
+app = typer.Typer(no_args_is_help=True, help="The list of endpoints.")
 
 
-def as_json(catalog: Catalog, api: str | None = None) -> str:
-    """A JSON array, one object an endpoint."""
-    return json.dumps([_facts(e) for e in catalog if api in (None, e.api)], indent=1)
+def endpoints(
+    api: Annotated[str | None, typer.Option(help="Only this API, such as jpm.")] = None,
+    format: Format = "table",
+) -> None:
+    """List every endpoint: asset, table, path, kind, cursor, key, scope, columns."""
+    from st_pipelines.catalog.registry import load_catalog
+
+    catalog = load_catalog()
+    if api is not None and api not in catalog.apis:
+        raise ValueError(f"no API {api!r}: name one of {', '.join(catalog.apis)}")
+    require_format(format, "table", "json")
+    selected = [endpoint for endpoint in catalog if api in (None, endpoint.api)]
+    if format == "json":
+        typer.echo(json.dumps([_endpoint_facts(endpoint) for endpoint in selected], indent=1))
+    else:
+        show(Console(), _endpoint_table(selected))
 
 
-def as_table(catalog: Catalog, api: str | None = None) -> Table:
-    """A line an endpoint; of the columns only their number."""
-    listed = [e for e in catalog if api in (None, e.api)]
-    table = Table(title=counted(len(listed), "endpoint"), title_justify="left")
+@app.command()
+def build(
+    folder: Annotated[Path, typer.Argument(help="Folder of OpenAPI documents, *.json.")],
+    output: Annotated[Path | None, typer.Option(help="Where to; the package's own data.")] = None,
+) -> None:
+    """Build the catalogue from OpenAPI documents and print what changed."""
+    from st_pipelines.catalog.build.build import rebuild
+    from st_pipelines.catalog.registry import DATA
+
+    for line in rebuild(folder, output or DATA):
+        typer.echo(line)
+
+
+@app.command()
+def left_out(format: Format = "table") -> None:
+    """List the GET operations that have no table, with the reason."""
+    from st_pipelines.catalog.registry import load_catalog
+
+    require_format(format, "table", "json")
+    catalog = load_catalog()
+    if format == "json":
+        operations = [
+            {"api": operation.api, "path": operation.path, "reason": operation.reason}
+            for operation in catalog.left_out
+        ]
+        typer.echo(json.dumps(operations, indent=1))
+    else:
+        show(Console(), _left_out_table(catalog))
+
+
+@app.command()
+def adopt(
+    environment: Environment,
+    select: Select = None,
+    widen: Annotated[
+        bool, typer.Option("--widen", help="Also change the type of columns that held not all.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be.")] = False,
+) -> None:
+    """Make columns of what loads kept in _extra, and move the values into them."""
+    from st_pipelines.catalog.registry import packaged_catalog
+    from st_pipelines.config import project
+    from st_pipelines.warehouse.adopt import adopt as adopting
+
+    file = project.additions_file()
+    adoption = adopting.adopt(
+        project.warehouse(environment_name(environment)),
+        packaged_catalog(),
+        file,
+        select=select or (),
+        widen=widen,
+        dry_run=dry_run,
+    )
+    console = Console()
+    for part in _describe_adoption(adoption, file, dry_run):
+        console.print(part, highlight=False)
+
+
+def _endpoint_table(endpoints: Sequence[Endpoint]) -> Table:
+    table = Table(title=counted(len(endpoints), "endpoint"), title_justify="left")
     for heading in ("table", "asset", "kind", "cursor", "key", "columns", "scope", "path"):
         table.add_column(heading, no_wrap=True)
-    for endpoint in listed:
+    for endpoint in endpoints:
         table.add_row(
             endpoint.table,
             f"<environment>/{endpoint.api}/{endpoint.name}",
@@ -38,24 +118,10 @@ def as_table(catalog: Catalog, api: str | None = None) -> Table:
     return table
 
 
-def left_out_as_json(catalog: Catalog) -> str:
-    """A JSON array, one object an operation."""
-    return json.dumps(
-        [{"api": o.api, "path": o.path, "reason": o.reason} for o in catalog.left_out], indent=1
-    )
+def _endpoint_facts(endpoint: Endpoint) -> dict[str, Any]:
+    from st_pipelines.catalog.files import type_to_json
+    from st_pipelines.warehouse.columns import columns_of
 
-
-def left_out_as_table(catalog: Catalog) -> Table:
-    """A line an operation."""
-    table = Table(title=f"{len(catalog.left_out)} operations left out", title_justify="left")
-    table.add_column("path", no_wrap=True)
-    table.add_column("reason")
-    for operation in catalog.left_out:
-        table.add_row(operation.path, operation.reason)
-    return table
-
-
-def _facts(endpoint: Endpoint) -> dict[str, Any]:
     types = columns_of(endpoint)
     return {
         "asset_key": ["<environment>", endpoint.api, endpoint.name],
@@ -94,3 +160,46 @@ def _filters(endpoint: Endpoint) -> dict[str, Any]:
         "date": {"lower": bounds.lower, "upper": bounds.upper} if bounds else None,
         "ids": endpoint.ids,
     }
+
+
+def _left_out_table(catalog: Catalog) -> Table:
+    table = Table(title=f"{len(catalog.left_out)} operations left out", title_justify="left")
+    table.add_column("path", no_wrap=True)
+    table.add_column("reason")
+    for operation in catalog.left_out:
+        table.add_row(operation.path, operation.reason)
+    return table
+
+
+def _describe_adoption(adoption: Adoption, file: Path, dry_run: bool) -> Iterator[RenderableType]:
+    adopted = [finding for finding in adoption.findings if finding.type is not None]
+    left = [finding for finding in adoption.findings if finding.type is None]
+    if not adoption.findings:
+        yield "Nothing to adopt: no table keeps anything in _extra."
+    if adopted:
+        yield _finding_table("would be adopted" if dry_run else "adopted", "type", adopted)
+    if left:
+        yield _finding_table("stay in _extra", "why", left)
+    for entry in adoption.superfluous:
+        yield escape(f"{file} has {entry}, which the package knows by now: remove it there.")
+    if dry_run:
+        yield "Nothing was changed."
+    elif adopted:
+        yield escape(
+            f"{adoption.rows:,} rows were written, {file} names the fields. "
+            "Reload the code locations of a running Dagster, so that it loads with them too."
+        )
+
+
+def _finding_table(title: str, heading: str, findings: Sequence[Finding]) -> Table:
+    from st_pipelines.warehouse.columns import table_type
+
+    table = Table(title=f"{len(findings)} {title}", title_justify="left")
+    for name in ("table", "path", heading, "rows", "example"):
+        table.add_column(name, overflow="fold", justify="right" if name == "rows" else "left")
+    for finding in findings:
+        type_or_reason = table_type(finding.type) if finding.type else finding.reason
+        rows = f"{finding.rows:,}"
+        cells = (finding.table, finding.path, type_or_reason, rows, finding.example)
+        table.add_row(*map(escape, cells))
+    return table

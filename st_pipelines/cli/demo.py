@@ -1,7 +1,7 @@
-"""`st-pipelines demo`: the main job on this machine, from an empty folder to a filled warehouse.
+"""`st-pipelines demo`: fills a warehouse from a simulated ServiceTitan on this machine.
 
-A sandbox runs in a process of its own; the assets are the same that production has, materialised
-by Dagster as single-run ranges, one run an API. Everything lies beside the warehouse file.
+A sandbox runs in a process of its own. The assets are those of production, materialized by Dagster
+as single-run ranges, one run per API. Everything the demo writes is next to the warehouse file.
 """
 
 from __future__ import annotations
@@ -11,35 +11,69 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, timezone
+from decimal import Decimal
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-import dagster as dg
+import typer
 from rich.console import Console
+from rich.table import Table
 
-from st_pipelines.cli.dagster_sqlite import make_events_cheap
-from st_pipelines.cli.demo_report import print_summary
-from st_pipelines.cli.load import materialize
+from st_pipelines.cli.options import Customers, Seed
 from st_pipelines.cli.processes import child, free_port, terminated_as_interrupted
-from st_pipelines.cli.progress import progress_logger
-from st_pipelines.definitions import build_definitions
-from st_pipelines.defs.run_state import range_tags
-from st_pipelines.warehouse.store.duckdb_file import Warehouse
 from st_pipelines.windows import local_day
 
+if TYPE_CHECKING:
+    from st_pipelines.cli.progress import ApiOutcome
+    from st_pipelines.warehouse.store.duckdb_file import Warehouse
+
 TIMEZONE = "America/New_York"
+FIRST_QUERY = """\
+SELECT strftime(j.completed_on, '%Y-%m') AS month, b.name AS business_unit,
+       count(DISTINCT j.id) AS jobs, count(DISTINCT c.id) AS customers,
+       sum(i.total)::DECIMAL(18,2) AS invoiced
+FROM jpm.jobs j
+JOIN crm.customers c ON c.id = j.customer_id
+JOIN settings.business_units b ON b.id = j.business_unit_id
+JOIN accounting.invoices i ON i.id = j.invoice_id
+WHERE j.job_status = 'Completed'
+GROUP BY ALL ORDER BY month DESC, invoiced DESC LIMIT 5"""
 
 _DAGSTER_YAML = "telemetry:\n  enabled: false\nnux:\n  enabled: false\n"
 
 
+def demo(
+    warehouse: Annotated[Path, typer.Option(help="DuckDB file to fill.")] = Path(
+        "data/sandbox.duckdb"
+    ),
+    days: Annotated[int, typer.Option(min=1, max=3650, help="Days that get a partition.")] = 30,
+    seed: Seed = 7,
+    customers: Customers = 2000,
+    ui: Annotated[bool, typer.Option("--ui", help="Open the Dagster UI at the end.")] = False,
+    load: Annotated[bool, typer.Option(help="Load before; --no-load only opens the UI.")] = True,
+    port: Annotated[int, typer.Option(help="Port of the UI.")] = 3000,
+) -> None:
+    """Fill a DuckDB file from a ServiceTitan on this machine, without credentials."""
+    if not (load or ui):
+        raise ValueError("--no-load leaves nothing to do: add --ui, which opens the UI")
+    with Demo(warehouse=warehouse, days=days, seed=seed, customers=customers) as running:
+        failed = running.load() if load else 0
+        if ui:
+            running.open_ui(port)
+    if failed:
+        raise typer.Exit(1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Company:
-    """What makes the sandbox's company.
+    """The parameters of the sandbox's company.
 
-    It is kept beside the warehouse, so that a second demo finds the same company at the same
-    moment and changes nothing.
+    They are kept next to the warehouse, so that a second demo simulates the same company at the
+    same time and changes nothing.
     """
 
     seed: int
@@ -47,12 +81,12 @@ class Company:
     now: str
 
     @classmethod
-    def of(cls, file: Path, seed: int, customers: int) -> Company:
-        """The one that was kept, if it is of this seed and size; else a new one of now."""
+    def load_or_create(cls, file: Path, seed: int, customers: int) -> Company:
+        """Reads the saved company if it has this seed and size; otherwise saves a new one."""
         if file.exists():
-            kept = cls(**json.loads(file.read_text()))
-            if (kept.seed, kept.customers) == (seed, customers):
-                return kept
+            saved = cls(**json.loads(file.read_text()))
+            if (saved.seed, saved.customers) == (seed, customers):
+                return saved
         now = datetime.now(timezone.utc).replace(microsecond=0).isoformat()
         company = cls(seed=seed, customers=customers, now=now)
         file.write_text(json.dumps(asdict(company)))
@@ -60,10 +94,11 @@ class Company:
 
 
 class Demo:
-    """A sandbox and a Dagster instance for as long as the `with` lasts."""
+    """A running sandbox, and the settings that point Dagster at it."""
 
     def __init__(self, *, warehouse: Path, days: int, seed: int, customers: int) -> None:
-        """Nothing is started or written yet."""
+        from st_pipelines.warehouse.store.duckdb_file import Warehouse
+
         self.warehouse = Warehouse(uri=str(warehouse.resolve()), wait=20)
         self.console = Console()
         self._days = days
@@ -72,14 +107,14 @@ class Demo:
         self._stack = ExitStack()
 
     def __enter__(self) -> Demo:
-        """Starts the sandbox. Raises WarehouseError, before that, where it could not write."""
+        """Starts the sandbox. Raises WarehouseError first if the file cannot be written."""
         self.warehouse.check()
         with self._stack:
             self._stack.enter_context(terminated_as_interrupted())
             home = self.warehouse.path.parent / f".{self.warehouse.path.stem}"
             home.mkdir(exist_ok=True, mode=0o700)
             (home / "dagster.yaml").write_text(_DAGSTER_YAML)
-            company = Company.of(home / "company.json", self._seed, self._customers)
+            company = Company.load_or_create(home / "company.json", self._seed, self._customers)
             self.console.print(
                 f"Starting a ServiceTitan on this machine ({self._customers} customers)"
             )
@@ -88,21 +123,29 @@ class Demo:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stops all that was started."""
+        """Stops every process that was started."""
         self._stack.close()
 
     def load(self) -> int:
-        """Materialises every asset for all days; prints progress and a summary.
+        """Materializes every asset for all days; prints progress and a summary.
 
         Returns:
             Number of assets that failed.
         """
+        import dagster as dg
+
+        from st_pipelines.cli.dagster_sqlite import make_events_cheap
+        from st_pipelines.cli.progress import materialize, progress_logger
+        from st_pipelines.definitions import build_definitions
+        from st_pipelines.defs.run_state import range_tags
+
         definitions = build_definitions("sandbox", loggers={"console": progress_logger})
         job = definitions.resolve_implicit_global_asset_job_def()
         make_events_cheap()
+        tags = range_tags(self._first.isoformat(), self._last.isoformat())
         with dg.DagsterInstance.get() as instance:
             keys = definitions.resolve_all_asset_keys()
-            outcomes = materialize(self.console, instance, job, keys, tags=self._range_tags())
+            outcomes = materialize(self.console, instance, job, keys, tags=tags)
         print_summary(self.console, outcomes, self.warehouse, self._ui_command())
         return sum(len(outcome.failures) for outcome in outcomes)
 
@@ -117,6 +160,7 @@ class Demo:
         process.wait()
 
     def _start_sandbox(self, company: Company) -> str:
+        """Returns the URL of the sandbox, with its credentials set in the environment."""
         command = [sys.executable, "-m", "st_pipelines.cli.app", "sandbox", "--until-input-ends"]
         command += ["--seed", str(company.seed), "--customers", str(company.customers)]
         command += ["--now", company.now]
@@ -135,7 +179,7 @@ class Demo:
         return url
 
     def _set_environment(self, home: Path, company: Company, url: str) -> None:
-        """What the code location of the sandbox reads, here and in the UI's processes."""
+        """Sets what the code location `sandbox` reads, here and in the UI's processes."""
         self._last = local_day(datetime.fromisoformat(company.now), TIMEZONE)
         self._first = self._last - timedelta(days=self._days - 1)
         os.environ.update(
@@ -150,11 +194,46 @@ class Demo:
             }
         )
 
-    def _range_tags(self) -> dict[str, str]:
-        return range_tags(self._first.isoformat(), self._last.isoformat())
-
     def _ui_command(self) -> str:
         options = ["--ui", "--no-load", "--warehouse", os.path.relpath(self.warehouse.path)]
         options += ["--days", str(self._days), "--seed", str(self._seed)]
         options += ["--customers", str(self._customers)]
         return shlex.join(["st-pipelines", "demo", *options])
+
+
+def print_summary(
+    console: Console, outcomes: Sequence[ApiOutcome], warehouse: Warehouse, ui_command: str
+) -> None:
+    """Prints a row per API, the failures, and the commands to try next."""
+    from st_pipelines.cli.progress import print_outcomes
+
+    print_outcomes(console, outcomes)
+    path = os.path.relpath(warehouse.path)
+    opening = f"import duckdb; db = duckdb.connect('{path}', read_only=True)"
+    console.print(f"\nOpen {path} in Python, then db.sql('...'):", highlight=False)
+    quoted = shlex.quote(opening) if set(path) & set("\"'$`\\!") else f'"{opening}"'
+    console.print(f"  python -i -c {quoted}\n", highlight=False, soft_wrap=True)
+    console.print("A first query:\n")
+    console.print(FIRST_QUERY, highlight=False, soft_wrap=True)
+    console.print(_run_query(warehouse, FIRST_QUERY))
+    console.print("\nOpen the Dagster UI on it:")
+    console.print(f"  {ui_command}", highlight=False, soft_wrap=True)
+
+
+def _run_query(warehouse: Warehouse, query: str) -> Table | str:
+    """Returns the rows as a table, or why there are none."""
+    if not warehouse.path.exists():
+        return "(nothing was loaded)"
+    with warehouse.reading() as connection:
+        try:
+            result = connection.execute(query)
+        except Exception as error:  # a table is missing because its load failed: print why, go on
+            return f"(not possible: {error})"
+        names, rows = [column[0] for column in result.description or ()], result.fetchall()
+    table = Table()
+    for index, name in enumerate(names):
+        numeric = all(isinstance(row[index], int | float | Decimal) for row in rows)
+        table.add_column(name, justify="right" if numeric else "left")
+    for row in rows:
+        table.add_row(*[str(value) for value in row])
+    return table

@@ -1,41 +1,62 @@
-"""`st-pipelines load`: a range of days from the command line, as Dagster's runs.
+"""`st-pipelines load`: loads a range of days, as Dagster's runs in this process.
 
-One run an API, in this process. Dagster's instance learns of every partition, so that the UI shows
-the runs, and the sensor `gaps` asks for nothing of it again.
+There is one run per API. Dagster's instance records every partition, so the UI shows the runs and
+the sensor `gaps` does not request these days again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from datetime import date
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Annotated
 
-import dagster as dg
-from dagster._core.errors import DagsterHomeNotSetError, DagsterInvariantViolationError
-from dagster._core.events import RunFailureReason
+import typer
 from rich.console import Console
 
-from st_pipelines.catalog.registry import load_catalog, select
-from st_pipelines.cli.dagster_sqlite import make_events_cheap
-from st_pipelines.cli.processes import terminated_as_interrupted
-from st_pipelines.cli.progress import ApiOutcome, Progress, print_outcomes, progress_logger
-from st_pipelines.config import connection as connecting
-from st_pipelines.config import project
-from st_pipelines.config.environments import EnvironmentName, setting_name
+from st_pipelines.cli.options import Environment, Select
+from st_pipelines.config.environments import EnvironmentName, environment_name, setting_name
 from st_pipelines.config.errors import SettingsError
-from st_pipelines.config.settings import EnvironmentSettings, load_settings
-from st_pipelines.definitions import build_definitions
-from st_pipelines.defs.assets import asset_key
-from st_pipelines.defs.run_state import ENVIRONMENT_TAG, range_tags
-from st_pipelines.servicetitan.http.auth import token_source_for
-from st_pipelines.servicetitan.http.retry import RetryPolicy
-from st_pipelines.servicetitan.http.transport import new_session
 from st_pipelines.windows import local_day, utc_now
 
+if TYPE_CHECKING:
+    import dagster as dg
+
+    from st_pipelines.config.settings import EnvironmentSettings
+
 TENANT_TAG = "st_pipelines/tenant"
-"""Of every run of `load`: Dagster's own names are the same for all tenants."""
+"""On every run of `load`, because Dagster's asset keys are the same for all tenants."""
 
 
 def load(
+    environment: Environment,
+    select: Select = None,
+    first: Annotated[
+        datetime | None,
+        typer.Option(
+            "--from",
+            metavar="YYYY-MM-DD",
+            formats=["%Y-%m-%d"],
+            help="First day; the start date if not given.",
+        ),
+    ] = None,
+    last: Annotated[
+        datetime | None,
+        typer.Option("--to", metavar="YYYY-MM-DD", formats=["%Y-%m-%d"], help="Last day; today."),
+    ] = None,
+) -> None:
+    """Load a range of days, by default the whole history; runs and days are Dagster's."""
+    failed = load_range(
+        environment_name(environment),
+        select or [],
+        Console(),
+        first=first and first.date(),
+        last=last and last.date(),
+    )
+    if failed:
+        raise typer.Exit(1)
+
+
+def load_range(
     environment: EnvironmentName,
     patterns: Sequence[str],
     console: Console,
@@ -43,106 +64,82 @@ def load(
     first: date | None = None,
     last: date | None = None,
 ) -> int:
-    """Materialises tables for a range of days; prints progress and a summary.
+    """Materializes tables for a range of days; prints progress and a summary.
 
     Args:
-        environment: its settings say from where and where to.
-        patterns: see `selection.select`; of the tables that the environment has.
-        console: to print to.
-        first: the start date if None; with it comes everything older.
+        patterns: select among the tables of the environment.
+        first: the start date if None; its partition includes everything older.
         last: today if None.
 
     Returns:
         Number of tables that failed.
 
     Raises:
-        SettingsError: a setting is missing or wrong, or Dagster has no home.
-        ValueError: a pattern matches no table, or the range is none.
-        ServiceTitanError: no token could be got.
+        SettingsError: a setting is missing or wrong, or DAGSTER_HOME is.
+        ValueError: a pattern matches no table, or the range is empty or out of bounds.
+        ServiceTitanError: no token was issued.
         WarehouseError: the warehouse cannot be written.
-        KeyboardInterrupt: Ctrl-C, or SIGTERM; what was loaded stays.
+        KeyboardInterrupt: Ctrl-C, SIGTERM or SIGHUP; what was loaded stays.
     """
-    of = load_settings(environment)
-    chosen = select(project.selected(environment, of, load_catalog()), patterns)
-    days = _range(environment, of, first, last)
+    from st_pipelines.catalog import registry
+    from st_pipelines.cli import dagster_sqlite, processes, progress
+    from st_pipelines.config import connection as connecting
+    from st_pipelines.config import project
+    from st_pipelines.config.settings import load_settings
+    from st_pipelines.definitions import build_definitions
+    from st_pipelines.defs import assets, run_state
+    from st_pipelines.servicetitan.http.auth import token_source_for
+    from st_pipelines.servicetitan.http.retry import RetryPolicy
+    from st_pipelines.servicetitan.http.transport import new_session
+
+    settings = load_settings(environment)
+    available = project.selected(environment, settings, registry.load_catalog())
+    endpoints = registry.select(available, patterns)
+    days = _resolve_range(environment, settings, first, last)
     project.warehouse(environment).check()
-    connection = connecting.connection(environment, of)
-    make_events_cheap(durable=True)
-    definitions = build_definitions(environment, loggers={"console": progress_logger})
+    connection = connecting.connection(environment, settings)
+    dagster_sqlite.make_events_cheap(durable=True)
+    definitions = build_definitions(environment, loggers={"console": progress.progress_logger})
     job = definitions.resolve_implicit_global_asset_job_def()
-    keys = [asset_key(environment, endpoint) for endpoint in chosen]
-    whose = {ENVIRONMENT_TAG: environment, TENANT_TAG: connection.tenant_id}
-    tags = {**range_tags(*days), **whose}
-    with terminated_as_interrupted(), _home_of(environment, connection.tenant_id) as instance:
-        token_source_for(connection).token(new_session(), RetryPolicy())  # or each table would fail
-        outcomes = materialize(console, instance, job, keys, tags=tags)
-    print_outcomes(console, outcomes)
+    keys = [assets.asset_key(environment, endpoint) for endpoint in endpoints]
+    tags = {run_state.ENVIRONMENT_TAG: environment, TENANT_TAG: connection.tenant_id}
+    tags |= run_state.range_tags(*days)
+    with (
+        processes.terminated_as_interrupted(),
+        _open_instance(environment, connection.tenant_id) as instance,
+    ):
+        # Without a token every table would fail.
+        token_source_for(connection).token(new_session(), RetryPolicy())
+        outcomes = progress.materialize(console, instance, job, keys, tags=tags)
+    progress.print_outcomes(console, outcomes)
     return sum(len(outcome.failures) for outcome in outcomes)
 
 
-def materialize(
-    console: Console,
-    instance: dg.DagsterInstance,
-    job: dg.JobDefinition,
-    keys: Collection[dg.AssetKey],
-    *,
-    tags: Mapping[str, str],
-) -> list[ApiOutcome]:
-    """Runs a job once for the assets of each API, with a bar.
-
-    Args:
-        console: to draw on.
-        instance: where the runs are noted.
-        job: of definitions with `progress_logger` as the logger `console`.
-        keys: assets of one environment.
-        tags: of each run, such as `unfinished.range_tags`.
-
-    Raises:
-        KeyboardInterrupt: Ctrl-C.
-    """
-    by_api: dict[str, list[dg.AssetKey]] = {}
-    for key in keys:
-        by_api.setdefault(key.path[1], []).append(key)
-    outcomes = []
-    with Progress(console, by_api) as progress:
-        for api, of_api in sorted(by_api.items()):
-            with progress.of(api, len(of_api)):
-                result = job.execute_in_process(
-                    instance=instance,
-                    asset_selection=of_api,
-                    tags=dict(tags),
-                    run_config={"loggers": {"console": {}}},
-                    raise_on_error=False,
-                )
-                if _was_interrupted(result):
-                    left = ",".join(one for one in sorted(by_api) if one >= api)
-                    console.print(
-                        "Interrupted. What was loaded stays, and is not doubled by loading again; "
-                        f"what is left is of {left}",
-                        soft_wrap=True,
-                    )
-                    raise KeyboardInterrupt
-            outcomes.append(ApiOutcome.of(api, result))
-    return outcomes
-
-
-def _range(
-    environment: EnvironmentName, of: EnvironmentSettings, first: date | None, last: date | None
+def _resolve_range(
+    environment: EnvironmentName,
+    settings: EnvironmentSettings,
+    first: date | None,
+    last: date | None,
 ) -> tuple[str, str]:
-    today = local_day(utc_now(), of.timezone)
-    first, last = first or of.start_date, last or today
-    if first < of.start_date:
+    today = local_day(utc_now(), settings.timezone)
+    first, last = first or settings.start_date, last or today
+    if first < settings.start_date:
         raise ValueError(
-            f"{first} is before the start date: its partition, {of.start_date}, has all that is "
-            f"older; leave --from out, or set {setting_name(environment, 'start_date')}"
+            f"{first} is before the start date: its partition, {settings.start_date}, has all that "
+            f"is older; leave --from out, or set {setting_name(environment, 'start_date')}"
         )
     if last > today or first > last:
         raise ValueError(f"{first} to {last} is no range of days up to today, {today}")
     return first.isoformat(), last.isoformat()
 
 
-def _home_of(environment: str, tenant_id: str) -> dg.DagsterInstance:
-    """Dagster's instance, in which no other tenant's days are noted."""
+def _open_instance(environment: EnvironmentName, tenant_id: str) -> dg.DagsterInstance:
+    """Opens Dagster's instance. Refuses one that has runs of another tenant."""
+    import dagster as dg
+    from dagster._core.errors import DagsterHomeNotSetError, DagsterInvariantViolationError
+
+    from st_pipelines.defs.run_state import ENVIRONMENT_TAG
+
     try:
         instance = dg.DagsterInstance.get()
     except DagsterHomeNotSetError:
@@ -150,8 +147,8 @@ def _home_of(environment: str, tenant_id: str) -> dg.DagsterInstance:
     except DagsterInvariantViolationError:
         problem = "DAGSTER_HOME is not the absolute path of a folder that is there"
     else:
-        noted = instance.get_runs(dg.RunsFilter(tags={ENVIRONMENT_TAG: environment}), limit=100)
-        others = {run.tags[TENANT_TAG] for run in noted if TENANT_TAG in run.tags} - {tenant_id}
+        runs = instance.get_runs(dg.RunsFilter(tags={ENVIRONMENT_TAG: environment}), limit=100)
+        others = {run.tags[TENANT_TAG] for run in runs if TENANT_TAG in run.tags} - {tenant_id}
         if not others:
             return instance
         instance.dispose()
@@ -162,13 +159,4 @@ def _home_of(environment: str, tenant_id: str) -> dg.DagsterInstance:
     raise SettingsError(
         f"{problem}: name a folder there in which Dagster keeps what was loaded, the same for "
         "dagster dev (docs/setup.md, step 8)"
-    )
-
-
-def _was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
-    """Whether Ctrl-C ended the run; Dagster catches it and only marks the run as failed."""
-    return any(
-        event.is_job_failure
-        and event.job_failure_data.failure_reason == RunFailureReason.UNEXPECTED_TERMINATION
-        for event in result.all_events
     )

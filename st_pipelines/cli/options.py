@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ Environment = Annotated[str, typer.Option(help="production or integration.")]
 Select = Annotated[
     list[str] | None, typer.Option(help="Only these tables: jpm.jobs, jpm.* or jpm.")
 ]
+Format = Annotated[str, typer.Option(help="table or json.")]
+Customers = Annotated[int, typer.Option(min=1, help="Size of the company in the sandbox.")]
+Seed = Annotated[int, typer.Option(help="The same seed makes the same company.")]
 
 
-def one_of(value: str, *choices: str) -> None:
-    """Raises ValueError for a `--format` that there is not."""
+def require_format(value: str, *choices: str) -> None:
+    """Raises ValueError if `--format` is not one of the choices."""
     if value not in choices:
         raise ValueError(f"--format {value!r}: give one of {', '.join(choices)}")

@@ -1,15 +1,19 @@
-"""Loads that a person watches: a bar while they go on, a table at the end."""
+"""Runs Dagster's jobs in this process, with a progress bar and a table of outcomes.
+
+`load` and `demo` use it.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import dagster as dg
 import rich.progress
+from dagster._core.events import RunFailureReason
 from rich.console import Console
 from rich.table import Table
 
@@ -18,13 +22,12 @@ from st_pipelines.cli.output import counted, show_failures
 
 @dataclass(frozen=True, kw_only=True)
 class ApiOutcome:
-    """What one run did.
+    """What one run, which loads the assets of one API, did.
 
     Attributes:
-        api: whose assets it materialised.
-        endpoints: how many.
-        rows, requests, seconds: added up over the assets that succeeded.
-        failures: table to message.
+        endpoints: number of assets that started.
+        rows, requests, seconds: sums over the assets that succeeded.
+        failures: message by table.
     """
 
     api: str
@@ -35,20 +38,23 @@ class ApiOutcome:
     failures: dict[str, str]
 
     @classmethod
-    def of(cls, api: str, result: dg.ExecuteInProcessResult) -> ApiOutcome:
-        """From the events of the run."""
-        done: dict[str, Mapping[str, Any]] = {}
+    def from_run(cls, api: str, result: dg.ExecuteInProcessResult) -> ApiOutcome:
+        """Reads the events of a run."""
+        metadata_by_step: dict[str, Mapping[str, Any]] = {}
         failures: dict[str, str] = {}
         steps = set()
         for event in result.all_events:
             if event.step_key and event.is_step_start:
                 steps.add(event.step_key)
             if event.is_step_failure:
-                failures[_table_of(event)] = _message(event)
+                failures[_table_of(event)] = _failure_message(event)
             if event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
                 materialization = event.step_materialization_data.materialization
-                done[str(event.step_key)] = materialization.metadata
-        values = [{name: metadata.value for name, metadata in m.items()} for m in done.values()]
+                metadata_by_step[str(event.step_key)] = materialization.metadata
+        values = [
+            {name: entry.value for name, entry in metadata.items()}
+            for metadata in metadata_by_step.values()
+        ]
         return cls(
             api=api,
             endpoints=len(steps),
@@ -59,16 +65,68 @@ class ApiOutcome:
         )
 
 
-class Progress:
-    """A bar over the assets, moved by the events of the running step.
+def materialize(
+    console: Console,
+    instance: dg.DagsterInstance,
+    job: dg.JobDefinition,
+    keys: Collection[dg.AssetKey],
+    *,
+    tags: Mapping[str, str],
+) -> list[ApiOutcome]:
+    """Runs a job once for the assets of each API, with a progress bar.
 
-    Dagster's own console log would print some thousand lines instead.
+    Args:
+        job: of definitions that have `progress_logger` as the logger `console`.
+        keys: assets of one environment.
+        tags: of each run, such as `run_state.range_tags`.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C.
+    """
+    keys_by_api: dict[str, list[dg.AssetKey]] = {}
+    for key in keys:
+        keys_by_api.setdefault(key.path[1], []).append(key)
+    outcomes = []
+    with Progress(console, len(keys)) as progress:
+        for api, api_keys in sorted(keys_by_api.items()):
+            with progress.api_run(api, len(api_keys)):
+                result = job.execute_in_process(
+                    instance=instance,
+                    asset_selection=api_keys,
+                    tags=dict(tags),
+                    run_config={"loggers": {"console": {}}},
+                    raise_on_error=False,
+                )
+                if _was_interrupted(result):
+                    left = ",".join(other for other in sorted(keys_by_api) if other >= api)
+                    console.print(
+                        "Interrupted. What was loaded stays, and is not doubled by loading again; "
+                        f"what is left is of {left}",
+                        soft_wrap=True,
+                    )
+                    raise KeyboardInterrupt
+            outcomes.append(ApiOutcome.from_run(api, result))
+    return outcomes
+
+
+def _was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
+    """Whether Ctrl-C ended the run. Dagster catches it and only marks the run as failed."""
+    return any(
+        event.is_job_failure
+        and event.job_failure_data.failure_reason == RunFailureReason.UNEXPECTED_TERMINATION
+        for event in result.all_events
+    )
+
+
+class Progress:
+    """A progress bar over the assets, driven by the events of the running step.
+
+    Dagster's own console logger would print thousands of lines instead.
     """
 
     _current: ClassVar[Progress | None] = None
 
-    def __init__(self, console: Console, by_api: Mapping[str, Sequence[object]]) -> None:
-        """Args: where to draw, and the assets of each API."""
+    def __init__(self, console: Console, assets: int) -> None:
         self._bar = rich.progress.Progress(
             rich.progress.SpinnerColumn(),
             rich.progress.TextColumn("{task.description}", table_column=None),
@@ -77,24 +135,24 @@ class Progress:
             rich.progress.TimeElapsedColumn(),
             console=console,
         )
-        self._task = self._bar.add_task("", total=sum(len(keys) for keys in by_api.values()))
+        self._task = self._bar.add_task("", total=assets)
         self._done = 0
         self._steps = 0
 
     def __enter__(self) -> Progress:
-        """Starts to draw."""
+        """Starts drawing."""
         Progress._current = self
         self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stops to draw."""
+        """Stops drawing."""
         self._bar.stop()
         Progress._current = None
 
     @contextmanager
-    def of(self, api: str, assets: int) -> Iterator[None]:
-        """For the time of an API's run; a line tells when it is done."""
+    def api_run(self, api: str, assets: int) -> Iterator[None]:
+        """Shows the API whose run goes on; without a terminal, prints a line once it is done."""
         self._steps = 0
         self._bar.update(self._task, description=api)
         yield
@@ -103,8 +161,8 @@ class Progress:
         if not self._bar.console.is_terminal:
             self._bar.console.print(f"{api}: {counted(assets, 'endpoint')}")
 
-    def saw(self, event: dg.DagsterEvent) -> None:
-        """Moves with the steps."""
+    def advance(self, event: dg.DagsterEvent) -> None:
+        """Moves the bar when a step starts or ends."""
         if event.is_step_start:
             self._bar.update(self._task, description=_table_of(event))
         elif event.is_step_success or event.is_step_failure:
@@ -114,8 +172,8 @@ class Progress:
 
 @dg.logger
 def progress_logger(_context: dg.InitLoggerContext) -> logging.Logger:
-    """In place of Dagster's console logger: moves the bar."""
-    logger = logging.Logger("demo")
+    """Replaces Dagster's console logger: moves the progress bar instead of printing."""
+    logger = logging.Logger("progress")
     logger.addHandler(_EventHandler())
     return logger
 
@@ -125,24 +183,25 @@ class _EventHandler(logging.Handler):
         event = getattr(record, "dagster_event", None)
         progress = Progress._current
         if progress is not None and isinstance(event, dg.DagsterEvent):
-            progress.saw(event)
+            progress.advance(event)
 
 
 def print_outcomes(console: Console, outcomes: Sequence[ApiOutcome]) -> None:
-    """A line an API, and what failed."""
-    console.print(_table(outcomes))
-    show_failures(console, {k: v for outcome in outcomes for k, v in outcome.failures.items()})
+    """Prints a row per API, then the failures."""
+    console.print(_as_table(outcomes))
+    failures = {table: text for outcome in outcomes for table, text in outcome.failures.items()}
+    show_failures(console, failures)
 
 
-def _table(outcomes: Sequence[ApiOutcome]) -> Table:
+def _as_table(outcomes: Sequence[ApiOutcome]) -> Table:
     table = Table(show_footer=True)
     table.add_column("api", "total")
     for heading, total in (
-        ("endpoints", sum(o.endpoints for o in outcomes)),
-        ("rows in tables", sum(o.rows for o in outcomes)),
-        ("requests", sum(o.requests for o in outcomes)),
-        ("seconds", round(sum(o.seconds for o in outcomes), 1)),
-        ("failed", sum(len(o.failures) for o in outcomes)),
+        ("endpoints", sum(outcome.endpoints for outcome in outcomes)),
+        ("rows in tables", sum(outcome.rows for outcome in outcomes)),
+        ("requests", sum(outcome.requests for outcome in outcomes)),
+        ("seconds", round(sum(outcome.seconds for outcome in outcomes), 1)),
+        ("failed", sum(len(outcome.failures) for outcome in outcomes)),
     ):
         table.add_column(heading, f"{total:,}", justify="right")
     for outcome in outcomes:
@@ -158,11 +217,11 @@ def _table(outcomes: Sequence[ApiOutcome]) -> Table:
 
 
 def _table_of(event: dg.DagsterEvent) -> str:
-    """The table that a step loads: `production__jpm__jobs` is `jpm.jobs`."""
+    """Returns the table that a step loads: `jpm.jobs` for `production__jpm__jobs`."""
     return str(event.step_key).split("__", 1)[-1].replace("__", ".")
 
 
-def _message(event: dg.DagsterEvent) -> str:
+def _failure_message(event: dg.DagsterEvent) -> str:
     failure = event.step_failure_data
     if failure.user_failure_data and failure.user_failure_data.description:
         return failure.user_failure_data.description

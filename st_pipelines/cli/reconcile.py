@@ -1,69 +1,80 @@
-"""`st-pipelines reconcile`: whole tables, one after the other, with what became of each."""
+"""`st-pipelines reconcile`: reads whole tables and marks the rows ServiceTitan deleted."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
-from st_pipelines.catalog.registry import load_catalog
+from st_pipelines.cli.options import Environment, Select
 from st_pipelines.cli.output import counted, show, show_failures
-from st_pipelines.config import project
-from st_pipelines.config.environments import EnvironmentName
+from st_pipelines.config.environments import EnvironmentName, environment_name
 from st_pipelines.servicetitan.errors.errors import AuthenticationFailed, ServiceTitanError
-from st_pipelines.sync.session import command_job
-from st_pipelines.sync.sync import LoadReport, reconcile
 from st_pipelines.warehouse.errors import MalformedRecords, WarehouseError
+
+if TYPE_CHECKING:
+    from st_pipelines.sync.sync import LoadReport
+
+
+def reconcile(environment: Environment, select: Select = None) -> None:
+    """Read whole tables and mark what ServiceTitan no longer has."""
+    if reconcile_tables(environment_name(environment), select or [], Console()):
+        raise typer.Exit(1)
 
 
 def reconcile_tables(
     environment: EnvironmentName, patterns: Sequence[str], console: Console
 ) -> int:
-    """Reconciles the chosen tables and prints a line for each; returns how many failed.
-
-    Args:
-        environment: its settings say from where and where to.
-        patterns: see `selection.select`.
-        console: to print to.
+    """Reconciles the selected tables and prints a row for each; returns how many failed.
 
     Raises:
         SettingsError: a setting is missing or wrong.
         ValueError: a pattern matches no table.
         AuthenticationFailed: the credentials are refused.
     """
+    from st_pipelines.catalog.registry import load_catalog
+    from st_pipelines.config import project
+    from st_pipelines.sync import sync
+    from st_pipelines.sync.session import command_job
+
     catalog = load_catalog()
-    chosen = project.chosen(environment, catalog, patterns)
-    table = Table("table", "read", "new", "changed", "marked deleted", "requests")
-    table.columns[0].no_wrap = True
-    for column in table.columns[1:]:
-        column.justify = "right"
-    failed: dict[str, str] = {}
+    endpoints = project.chosen(environment, catalog, patterns)
+    reports: list[LoadReport] = []
+    failures: dict[str, str] = {}
     aggregates = 0
-    with command_job(environment, "reconcile", history=project.history(catalog)) as job:
-        for endpoint in chosen:
+    with command_job(environment, "reconcile", history=project.history(catalog)) as context:
+        for endpoint in endpoints:
             with console.status(f"reading {endpoint.table}"):
                 try:
-                    report = reconcile(job, endpoint)
+                    report = sync.reconcile(context, endpoint)
                 except AuthenticationFailed:
-                    raise  # the next would fail alike
+                    raise  # every further table would fail the same way
                 except (ServiceTitanError, WarehouseError, MalformedRecords) as error:
-                    failed[endpoint.table] = str(error)
+                    failures[endpoint.table] = str(error)
                     continue
             if report is None:
                 aggregates += 1
             else:
-                _add(table, report)
-    if table.row_count:
-        show(console, table)
+                reports.append(report)
+    if reports:
+        show(console, _as_table(reports))
     if aggregates:
         console.print(f"left out {counted(aggregates, 'aggregate')} by day: nothing can be gone")
-    show_failures(console, failed)
-    return len(failed)
+    show_failures(console, failures)
+    return len(failures)
 
 
-def _add(table: Table, report: LoadReport) -> None:
-    loaded, counts = report.loaded, report.loaded.counts
-    changes = (counts.inserted, counts.updated, counts.deleted)
-    numbers = (loaded.rows_read, *changes, report.read.requests)
-    table.add_row(report.endpoint.table, *(f"{n:,}" for n in numbers))
+def _as_table(reports: Sequence[LoadReport]) -> Table:
+    table = Table("table", "read", "new", "changed", "marked deleted", "requests")
+    table.columns[0].no_wrap = True
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for report in reports:
+        counts = report.loaded.counts
+        changes = (counts.inserted, counts.updated, counts.deleted)
+        numbers = (report.loaded.rows_read, *changes, report.read.requests)
+        table.add_row(report.endpoint.table, *(f"{number:,}" for number in numbers))
+    return table

@@ -1,97 +1,153 @@
-"""The least scopes of a selection, and how a token's compare with them."""
+"""`st-pipelines scopes`: the scopes a selection needs, compared with those a token has."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
+import typer
+from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from st_pipelines.catalog.model import Endpoint
-from st_pipelines.cli.output import counted
+from st_pipelines.cli.options import Select, require_format
+from st_pipelines.cli.output import counted, show
+from st_pipelines.config.environments import EnvironmentName, environment_name
+
+
+def scopes(
+    environment: Annotated[
+        str | None, typer.Option(help="Compare with the token of this environment.")
+    ] = None,
+    select: Select = None,
+    format: Annotated[str, typer.Option(help="table, json or text (a scope a line).")] = "table",
+) -> None:
+    """The least scopes to tick in the developer portal; with --environment, what its token has."""
+    from st_pipelines.catalog import registry
+    from st_pipelines.cli.doctor.subject import select_endpoints
+
+    require_format(format, "table", "json", "text")
+    comparison = None
+    if environment is None:
+        endpoints = registry.select(registry.load_catalog(), select or [])
+    else:
+        name = environment_name(environment)
+        endpoints = select_endpoints(name, select or [])
+        comparison = _compare_with_token(name, endpoints)
+    if format == "text":
+        typer.echo(as_text(endpoints))
+    elif format == "json":
+        typer.echo(as_json(endpoints, comparison))
+    else:
+        console = Console()
+        show(console, as_table(endpoints, comparison))
+        for line in difference_lines(comparison):
+            console.print(escape(line), highlight=False, soft_wrap=True)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compared:
-    """A token's scopes beside those that are needed.
+class ScopeComparison:
+    """The scopes of a token compared with those a selection needs.
 
     Attributes:
-        missing: needed and not there.
-        surplus: there and not needed, those that write first.
+        missing: needed, but not granted.
+        surplus: granted, but not needed; scopes that allow writing come first.
     """
 
     missing: tuple[str, ...]
     surplus: tuple[str, ...]
 
 
-def needed(endpoints: Iterable[Endpoint]) -> list[str]:
-    """The scopes that reading the endpoints needs, lists and exports alike, each once."""
+def required_scopes(endpoints: Iterable[Endpoint]) -> list[str]:
+    """Returns the scopes that reading the endpoints needs, for lists and exports, each once."""
     return list(dict.fromkeys(endpoint.scope for endpoint in endpoints))
 
 
-def writing(scope: str) -> bool:
-    """Whether a scope allows changes; one of unknown form is taken to."""
+def allows_writing(scope: str) -> bool:
+    """Whether a scope allows changes. A scope of unknown form is assumed to."""
     return not scope.endswith(":r")
 
 
-def excess(granted: Collection[str], wanted: Collection[str]) -> list[str]:
-    """The scopes that are granted and not wanted, those that write first."""
-    return sorted(set(granted) - set(wanted), key=lambda scope: (not writing(scope), scope))
+def surplus_scopes(granted: Collection[str], required: Collection[str]) -> list[str]:
+    """Returns the scopes that are granted but not required, those that allow writing first."""
+    surplus = set(granted) - set(required)
+    return sorted(surplus, key=lambda scope: (not allows_writing(scope), scope))
 
 
-def compared(granted: Collection[str], endpoints: Iterable[Endpoint]) -> Compared:
-    """A token's scopes against a selection."""
-    wanted = needed(endpoints)
-    missing = tuple(scope for scope in wanted if scope not in granted)
-    return Compared(missing=missing, surplus=tuple(excess(granted, wanted)))
+def compare_scopes(granted: Collection[str], endpoints: Iterable[Endpoint]) -> ScopeComparison:
+    """Compares the scopes of a token with a selection."""
+    required = required_scopes(endpoints)
+    missing = tuple(scope for scope in required if scope not in granted)
+    return ScopeComparison(missing=missing, surplus=tuple(surplus_scopes(granted, required)))
 
 
-def by_api(endpoints: Iterable[Endpoint]) -> dict[str, dict[str, list[str]]]:
-    """Tables by scope by API, as the developer portal groups scopes."""
-    found: dict[str, dict[str, list[str]]] = {}
+def group_by_api(endpoints: Iterable[Endpoint]) -> dict[str, dict[str, list[str]]]:
+    """Returns tables by scope by API, grouped as the developer portal groups scopes."""
+    groups: dict[str, dict[str, list[str]]] = {}
     for endpoint in endpoints:
-        found.setdefault(endpoint.api, {}).setdefault(endpoint.scope, []).append(endpoint.table)
-    return found
+        groups.setdefault(endpoint.api, {}).setdefault(endpoint.scope, []).append(endpoint.table)
+    return groups
 
 
-def differences(against: Compared | None) -> list[str]:
-    """A line for what the token lacks, and one for what it has besides."""
-    if against is None:
+def difference_lines(comparison: ScopeComparison | None) -> list[str]:
+    """Returns a line for missing scopes, and lines for surplus ones, in the order to act on."""
+    if comparison is None:
         return []
     lines = []
-    if against.missing:
-        lines.append(f"missing, tick: {', '.join(against.missing)}")
-    write = [scope for scope in against.surplus if writing(scope)]
+    if comparison.missing:
+        lines.append(f"missing, tick: {', '.join(comparison.missing)}")
+    write = [scope for scope in comparison.surplus if allows_writing(scope)]
     if write:
         lines.append(f"not needed, and may change data, untick first: {', '.join(write)}")
-    if read := [scope for scope in against.surplus if not writing(scope)]:
+    if read := [scope for scope in comparison.surplus if not allows_writing(scope)]:
         lines.append(f"not needed, untick: {', '.join(read)}")
     return lines or ["the token has these scopes and no others"]
 
 
 def as_text(endpoints: Iterable[Endpoint]) -> str:
-    """One scope a line."""
-    return "\n".join(needed(endpoints))
+    """One scope per line."""
+    return "\n".join(required_scopes(endpoints))
 
 
-def as_json(endpoints: Collection[Endpoint], against: Compared | None) -> str:
-    """Scopes with their tables by API; with a token also what is missing and what is more."""
-    told: dict[str, object] = {"scopes": by_api(endpoints)}
-    if against is not None:
-        told |= {"missing": against.missing, "surplus": against.surplus}
-    return json.dumps(told, indent=1)
+def as_json(endpoints: Collection[Endpoint], comparison: ScopeComparison | None) -> str:
+    """Tables by scope by API; with a token also the missing and surplus scopes."""
+    content: dict[str, object] = {"scopes": group_by_api(endpoints)}
+    if comparison is not None:
+        content |= {"missing": comparison.missing, "surplus": comparison.surplus}
+    return json.dumps(content, indent=1)
 
 
-def as_table(endpoints: Collection[Endpoint], against: Compared | None) -> Table:
-    """A line a scope, in the order of the APIs; with a token also whether it has it."""
-    title = counted(len(needed(endpoints)), "scope")
+def as_table(endpoints: Collection[Endpoint], comparison: ScopeComparison | None) -> Table:
+    """A row per scope, in the order of the APIs; with a token also whether it has the scope."""
+    title = counted(len(required_scopes(endpoints)), "scope")
     table = Table(title=f"{title} to tick", title_justify="left")
-    for heading in ("scope", "API", *(("token",) if against else ()), "tables"):
+    for heading in ("scope", "API", *(("token",) if comparison else ()), "tables"):
         table.add_column(heading, no_wrap=heading != "tables")
-    for api, scopes in by_api(endpoints).items():
-        for scope, tables in scopes.items():
-            token = () if against is None else ("missing" if scope in against.missing else "✅",)
-            table.add_row(scope, api, *token, ", ".join(tables))
+    for api, scopes_of_api in group_by_api(endpoints).items():
+        for scope, tables in scopes_of_api.items():
+            status = ()
+            if comparison is not None:
+                status = ("missing" if scope in comparison.missing else "✅",)
+            table.add_row(scope, api, *status, ", ".join(tables))
         table.add_section()
     return table
+
+
+def _compare_with_token(
+    environment: EnvironmentName, endpoints: Sequence[Endpoint]
+) -> ScopeComparison | None:
+    """Fetches a token. Returns None, and says so, if the token does not list its scopes."""
+    from st_pipelines.cli.doctor.subject import Subject
+
+    subject = Subject(environment=environment, endpoints=endpoints)
+    try:
+        granted = subject.claims.scopes if subject.claims else None
+    finally:
+        subject.close()
+    if granted is None:
+        typer.echo("the token does not tell its scopes", err=True)
+        return None
+    return compare_scopes(granted, endpoints)

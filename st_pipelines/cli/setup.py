@@ -1,21 +1,29 @@
-"""The commands that lead from no credentials to a working set-up: `init`, `scopes`, `check`."""
+"""`st-pipelines init`: asks for an environment's credentials and writes them to `.env`.
+
+`dotenv` writes the file; `doctor.plausibility` judges the values.
+"""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
-from st_pipelines.catalog.model import Endpoint
-from st_pipelines.cli import output as tables
-from st_pipelines.cli.options import Environment, Select, one_of
+from st_pipelines.cli.doctor.plausibility import NAMES, Doubt, doubts
+from st_pipelines.cli.options import Environment
 from st_pipelines.config.environments import EnvironmentName, environment_name, setting_name
 from st_pipelines.config.errors import SettingsError
+
+_HIDDEN = ("client_secret", "app_key")
+_PROMPTS = {
+    "client_id": "begins with cid.",
+    "client_secret": "begins with cs, is not shown while you type",
+    "app_key": "begins with ak1., is not shown while you type",
+    "tenant_id": "a number",
+    "timezone": "your company's, such as America/New_York",
+}
+"""Fields `init` asks for unless an option gives them, with what the prompt says of each."""
 
 
 def init(
@@ -37,13 +45,11 @@ def init(
     ] = False,
 ) -> None:
     """Ask for the credentials of an environment and write them to .env, for you alone to read."""
-    from st_pipelines.cli import dotenv as dotenv_file
-    from st_pipelines.cli import questions
-    from st_pipelines.config.settings import EnvironmentSettings
+    from st_pipelines.cli import dotenv
 
-    named = environment_name(environment)
-    dotenv_file.refuse_if_taken(named, append=append)
-    given = {
+    name = environment_name(environment)
+    dotenv.refuse_if_taken(name, append=append)
+    options = {
         "client_id": client_id,
         "client_secret": client_secret,
         "app_key": app_key,
@@ -53,119 +59,80 @@ def init(
         "api_url": api_url,
         "auth_url": auth_url,
     }
-    values = questions.answered(named, given)
-    for line in dotenv_file.write(named, values, append=append):
+    for line in dotenv.write(name, collect_values(name, options), append=append):
         typer.echo(line)
     if start_date is None:
-        field = EnvironmentSettings.model_fields["start_date"]
-        typer.echo(
-            f"Days begin at {field.default}, with all that is older; "
-            f"{setting_name(named, 'start_date')} in .env names another."
-        )
-    typer.echo(f"Next: st-pipelines check --environment {named}")
+        typer.echo(_default_start_date(name))
+    typer.echo(f"Next: st-pipelines check --environment {name}")
 
 
-def scopes(
-    environment: Annotated[
-        str | None, typer.Option(help="Compare with the token of this environment.")
-    ] = None,
-    select: Select = None,
-    format: Annotated[str, typer.Option(help="table, json or text (a scope a line).")] = "table",
-) -> None:
-    """The least scopes to tick in the developer portal; with --environment, what its token has."""
-    from st_pipelines.catalog.registry import load_catalog
-    from st_pipelines.catalog.registry import select as selected
-    from st_pipelines.cli import scopes as mapping
+def collect_values(
+    environment: EnvironmentName, options: Mapping[str, str | None]
+) -> dict[str, str]:
+    """Returns the values to write: the options that were given, and answers to prompts.
 
-    one_of(format, "table", "json", "text")
-    against = None
-    if environment is None:
-        endpoints = selected(load_catalog(), select or [])
-    else:
-        endpoints = _chosen(environment_name(environment), select or [])
-        granted = _granted(environment, endpoints)
-        against = None if granted is None else mapping.compared(granted, endpoints)
-        if against is None:
-            typer.echo("the token does not tell its scopes", err=True)
-    if format == "text":
-        typer.echo(mapping.as_text(endpoints))
-    elif format == "json":
-        typer.echo(mapping.as_json(endpoints, against))
-    else:
-        console = Console()
-        tables.show(console, mapping.as_table(endpoints, against))
-        for line in mapping.differences(against):
-            console.print(escape(line), highlight=False, soft_wrap=True)
+    Args:
+        options: value by field; None if the option was not given.
+
+    Raises:
+        SettingsError: the value of an option cannot be right.
+    """
+    from st_pipelines.config.sources.values import cleaned
+
+    values = {field: cleaned(value)[0] for field, value in options.items() if value is not None}
+    for field, value in values.items():
+        if objection := find_objection(environment, field, value):
+            raise SettingsError(objection)
+    for field, hint in _PROMPTS.items():
+        if field not in values:
+            values[field] = _prompt(environment, field, hint)
+    values = {field: values[field] for field in options if values.get(field)}
+    for doubt in doubts(values):
+        typer.echo(f"Note: {setting_name(environment, doubt.field)} {_describe(doubt)}", err=True)
+    return values
 
 
-def check(
-    environment: Environment,
-    select: Select = None,
-    deep: Annotated[
-        bool, typer.Option("--deep", help="Also ask each selected endpoint for one record.")
-    ] = False,
-    show: Annotated[
-        bool, typer.Option("--show", help="Also list each setting, its value and its source.")
-    ] = False,
-    format: Annotated[str, typer.Option(help="table (a line a finding) or json.")] = "table",
-) -> None:
-    """Look at everything a load needs, and say what to mend; exit code 0 if all is well."""
-    from st_pipelines.cli.doctor import report, settings_report, steps
-    from st_pipelines.cli.doctor.subject import Subject
+def find_objection(environment: EnvironmentName, field: str, value: str) -> str:
+    """Says why a value cannot be right, without repeating it; "" if it may be right."""
+    from st_pipelines.config.settings import load_settings
+    from st_pipelines.sync.explain import diagnosed
 
-    one_of(format, "table", "json")
-    named, console = environment_name(environment), Console(emoji=False)
-    with _warnings_not_logged():
-        endpoints = _chosen(named, select or [])
-    subject = Subject(environment=named, endpoints=endpoints, deep=deep)
-    findings = []
-    with _warnings_not_logged():
-        shown = settings_report.shown(named) if show else None
-        if shown and format == "table":
-            tables.show(console, report.as_table(shown))
-        for finding in steps.check(subject):
-            findings.append(finding)
-            if format == "table":
-                console.print(escape(report.line_of(finding)), highlight=False, soft_wrap=True)
-        subject.close()
-    if format == "json":
-        typer.echo(report.as_json(environment, findings, shown))
-    else:
-        typer.echo(report.summary(environment, findings))
-    if not report.all_well(findings):
-        raise typer.Exit(1)
-
-
-@contextmanager
-def _warnings_not_logged() -> Iterator[None]:
-    """What would be logged is a line of the check."""
-    logger = logging.getLogger("st_pipelines")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
+    name = setting_name(environment, field)
+    if not value and field in _PROMPTS:
+        return f"{name} must not be empty"
+    for doubt in doubts({field: value}):
+        if doubt.sure:
+            return f"{name} {_describe(doubt)}"
+    if field in NAMES:
+        return ""
     try:
-        yield
-    finally:
-        logger.setLevel(before)
+        load_settings(environment, **{field: value})
+    except SettingsError as error:
+        return diagnosed(error).text
+    return ""
 
 
-def _chosen(environment: EnvironmentName, patterns: list[str]) -> list[Endpoint]:
-    """The selection; everything where the environment's own cannot be read, as a step tells."""
-    from st_pipelines.catalog.registry import load_catalog
-    from st_pipelines.config import project
+def _prompt(environment: EnvironmentName, field: str, hint: str) -> str:
+    from st_pipelines.config.sources.values import cleaned
 
-    catalog = load_catalog()
-    try:
-        return project.chosen(environment, catalog, patterns)
-    except SettingsError:
-        return list(catalog)
+    label = f"{NAMES.get(field, 'time zone').capitalize()} ({hint})"
+    while True:
+        answer = cleaned(typer.prompt(label, hide_input=field in _HIDDEN))[0]
+        objection = find_objection(environment, field, answer)
+        if not objection:
+            return answer
+        typer.echo(objection, err=True)
 
 
-def _granted(environment: str, endpoints: list) -> frozenset[str] | None:
-    """The scopes of a token of the environment; None where it does not tell them."""
-    from st_pipelines.cli.doctor.subject import Subject
+def _describe(doubt: Doubt) -> str:
+    return f"{doubt.text}. {doubt.hint}"
 
-    subject = Subject(environment=environment_name(environment), endpoints=endpoints)
-    try:
-        return subject.claims.scopes if subject.claims else None
-    finally:
-        subject.close()
+
+def _default_start_date(environment: EnvironmentName) -> str:
+    from st_pipelines.config.settings import EnvironmentSettings
+
+    default = EnvironmentSettings.model_fields["start_date"].default
+    return (
+        f"Days begin at {default}, with all that is older; "
+        f"{setting_name(environment, 'start_date')} in .env names another."
+    )

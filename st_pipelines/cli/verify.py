@@ -1,29 +1,34 @@
-"""`st-pipelines verify`: one table after the other, and what differs, for people or as JSON."""
+"""`st-pipelines verify`: compares tables with ServiceTitan and prints the differences.
+
+`sync.verify` does the comparing.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
 from st_pipelines.catalog.model import Endpoint
-from st_pipelines.catalog.registry import load_catalog
+from st_pipelines.cli.options import Environment, Format, Select, require_format
 from st_pipelines.cli.output import counted, show, show_failures
-from st_pipelines.config import project
-from st_pipelines.config.environments import EnvironmentName
+from st_pipelines.config.environments import EnvironmentName, environment_name
 from st_pipelines.servicetitan.errors.errors import AuthenticationFailed, ServiceTitanError
-from st_pipelines.sync.session import command_job
-from st_pipelines.sync.sync import SyncContext
-from st_pipelines.sync.verify import Verified, verify_table
 from st_pipelines.warehouse.errors import MalformedRecords
-from st_pipelines.warehouse.tables.compare import Difference
 
-MOST_SHOWN = 20
-"""Differences of one table that are printed; JSON has all."""
+if TYPE_CHECKING:
+    from st_pipelines.sync.sync import SyncContext
+    from st_pipelines.sync.verify import Verified
+    from st_pipelines.warehouse.tables.compare import Difference
+
+MAX_PRINTED = 20
+"""Differences printed per table; `--format json` has all of them."""
 
 _KINDS = {
     "missing": "missing here",
@@ -33,16 +38,32 @@ _KINDS = {
 }
 
 
+def verify(
+    environment: Environment,
+    select: Select = None,
+    days: Annotated[int | None, typer.Option(min=1, help="Only the last so many days.")] = None,
+    deep: Annotated[bool, typer.Option("--deep", help="Compare the values too.")] = False,
+    format: Format = "table",
+) -> None:
+    """Compare tables with ServiceTitan and print what differs; exit code 1 if anything does."""
+    require_format(format, "table", "json")
+    name = environment_name(environment)
+    results = list(verify_tables(name, select or [], days=days, deep=deep))
+    if format == "json":
+        typer.echo(json.dumps([_as_json(result) for result in results], indent=1))
+    else:
+        _print_results(Console(), results)
+    if not all(result.same for result in results):
+        raise typer.Exit(1)
+
+
 def verify_tables(
     environment: EnvironmentName, patterns: Sequence[str], *, days: int | None, deep: bool
 ) -> Iterator[Verified]:
-    """Compares the chosen tables, each when the one before has been taken.
+    """Compares the selected tables; yields each result before the next table is read.
 
     Args:
-        environment: its settings say with what.
-        patterns: see `selection.select`.
-        days: see `verify.verify_table`.
-        deep: see there.
+        days: see `sync.verify.verify_table`; `deep` likewise.
 
     Raises:
         SettingsError: a setting is missing or wrong.
@@ -50,86 +71,93 @@ def verify_tables(
         AuthenticationFailed: the credentials are refused.
         WarehouseError: there is no warehouse yet, or another process holds it.
     """
-    chosen, progress = project.chosen(environment, load_catalog(), patterns), Console(stderr=True)
-    with command_job(environment, "verify") as job:
-        for number, endpoint in enumerate(chosen, start=1):
-            with progress.status(f"{number} of {len(chosen)}: reading {endpoint.table}"):
-                verified = _verified(job, endpoint, days, deep)
-            yield verified
+    from st_pipelines.catalog.registry import load_catalog
+    from st_pipelines.config import project
+    from st_pipelines.sync.session import command_job
+
+    endpoints = project.chosen(environment, load_catalog(), patterns)
+    progress = Console(stderr=True)
+    with command_job(environment, "verify") as context:
+        for number, endpoint in enumerate(endpoints, start=1):
+            with progress.status(f"{number} of {len(endpoints)}: reading {endpoint.table}"):
+                result = _verify_table(context, endpoint, days, deep)
+            yield result
 
 
-def _verified(job: SyncContext, endpoint: Endpoint, days: int | None, deep: bool) -> Verified:
+def _verify_table(
+    context: SyncContext, endpoint: Endpoint, days: int | None, deep: bool
+) -> Verified:
+    from st_pipelines.sync.verify import Verified, verify_table
+
     try:
-        return verify_table(job, endpoint, days=days, deep=deep)
+        return verify_table(context, endpoint, days=days, deep=deep)
     except AuthenticationFailed:
-        raise  # the next would fail alike
+        raise  # every further table would fail the same way
     except (ServiceTitanError, MalformedRecords) as error:
         return Verified(table=endpoint.table, problem=str(error))
 
 
-def as_json(results: Sequence[Verified]) -> str:
-    """An array, one object a table, with all differences."""
-    return json.dumps([_facts(result) for result in results], indent=1)
+def _as_json(result: Verified) -> dict[str, object]:
+    return {
+        "table": result.table,
+        "same": result.same,
+        "rows_here": result.rows_here,
+        "rows_there": result.rows_there,
+        **{kind: result.count(kind) for kind in _KINDS},
+        "changed_meanwhile": result.changed_meanwhile,
+        "requests": result.requests,
+        "problem": result.problem or None,
+        "differences": [dataclasses.asdict(difference) for difference in result.differences],
+    }
 
 
-def print_table(console: Console, results: Sequence[Verified]) -> None:
-    """A line a table, then what differs, then one line on the whole."""
+def _print_results(console: Console, results: Sequence[Verified]) -> None:
+    """Prints a row per table, a line per difference, and a summary."""
+    compared = [result for result in results if not result.problem]
+    if compared:
+        show(console, _as_table(compared))
+    show_failures(console, {result.table: result.problem for result in results if result.problem})
+    for result in results:
+        for line in _difference_lines(result):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+    wrong, tables = sum(not result.same for result in results), counted(len(results), "table")
+    console.print(
+        f"{wrong} of {tables} differ or could not be compared"
+        if wrong
+        else f"{tables} as ServiceTitan has {'it' if len(results) == 1 else 'them'}"
+    )
+
+
+def _as_table(results: Sequence[Verified]) -> Table:
     table = Table(box=SIMPLE, pad_edge=False, collapse_padding=True)
     table.add_column("table", no_wrap=True)
     for heading in ("here", "there", *_KINDS, "changed meanwhile", "requests"):
         table.add_column(heading, justify="right")
-    for one in results:
-        if not one.problem:
-            counts = [one.rows_here, one.rows_there, *map(one.count, _KINDS)]
-            counts += [one.changed_meanwhile, one.requests]
-            table.add_row(
-                one.table, *(f"{n:,}" if n or at < 2 else "" for at, n in enumerate(counts))
-            )
-    if table.row_count:
-        show(console, table)
-    show_failures(console, {one.table: one.problem for one in results if one.problem})
-    for one in results:
-        for line in _lines(one):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
-    wrong, all_ = sum(not one.same for one in results), counted(len(results), "table")
-    console.print(
-        f"{wrong} of {all_} differ or could not be compared"
-        if wrong
-        else f"{all_} as ServiceTitan has {'it' if len(results) == 1 else 'them'}"
-    )
+    for result in results:
+        rows = [f"{result.rows_here:,}", f"{result.rows_there:,}"]
+        counts = [*map(result.count, _KINDS), result.changed_meanwhile, result.requests]
+        table.add_row(result.table, *rows, *(f"{count:,}" if count else "" for count in counts))
+    return table
 
 
-def _lines(verified: Verified) -> Iterator[str]:
-    for difference in verified.differences[:MOST_SHOWN]:
-        yield f"{verified.table} {difference.key}: {_told(difference)}"
-    if (more := len(verified.differences) - MOST_SHOWN) > 0:
-        yield f"{verified.table}: {more:,} more, see --format json"
+def _difference_lines(result: Verified) -> Iterator[str]:
+    for difference in result.differences[:MAX_PRINTED]:
+        yield f"{result.table} {difference.key}: {_describe(difference)}"
+    if (more := len(result.differences) - MAX_PRINTED) > 0:
+        yield f"{result.table}: {more:,} more, see --format json"
 
 
-def _told(difference: Difference) -> str:
-    told = _KINDS[difference.kind]
+def _describe(difference: Difference) -> str:
+    text = _KINDS[difference.kind]
     if difference.kind == "differs":
-        told = f"{difference.column} is {_short(difference.here)}, there {_short(difference.there)}"
+        here, there = _shorten(difference.here), _shorten(difference.there)
+        text = f"{difference.column} is {here}, there {there}"
     elif difference.here is not None:
-        told += f" ({difference.here}, there {difference.there})"
-    return told + (", changed there since the last load" if difference.newer else "")
+        text += f" ({difference.here}, there {difference.there})"
+    return text + (", changed there since the last load" if difference.newer else "")
 
 
-def _short(value: str | None) -> str:
+def _shorten(value: str | None) -> str:
     if value is None:
         return "NULL"
     return repr(value if len(value) <= 60 else value[:59] + "…")
-
-
-def _facts(one: Verified) -> dict[str, object]:
-    return {
-        "table": one.table,
-        "same": one.same,
-        "rows_here": one.rows_here,
-        "rows_there": one.rows_there,
-        **{kind: one.count(kind) for kind in _KINDS},
-        "changed_meanwhile": one.changed_meanwhile,
-        "requests": one.requests,
-        "problem": one.problem or None,
-        "differences": [dataclasses.asdict(difference) for difference in one.differences],
-    }

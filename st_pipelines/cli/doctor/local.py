@@ -5,19 +5,26 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
 from urllib.parse import urlsplit
 
 import duckdb
 
 from st_pipelines.catalog.registry import load_catalog
-from st_pipelines.cli.doctor import settings_report
 from st_pipelines.cli.doctor.plausibility import NAMES, doubts
 from st_pipelines.cli.doctor.subject import Subject
 from st_pipelines.cli.output import counted
 from st_pipelines.config import project
 from st_pipelines.config.environments import ENVIRONMENTS, EnvironmentName
 from st_pipelines.config.errors import SettingsError
-from st_pipelines.config.settings import complete, load_settings
+from st_pipelines.config.settings import (
+    EnvironmentSettings,
+    complete,
+    load_settings,
+    setting_and_source,
+)
+from st_pipelines.config.sources.values import CLIENT_SECRETS
 from st_pipelines.servicetitan.http.auth import try_client_secrets
 from st_pipelines.sync.explain import Finding, diagnosed, failed
 from st_pipelines.warehouse.errors import WarehouseBusy
@@ -30,6 +37,24 @@ from st_pipelines.warehouse.tables.load_log import (
 
 ROOM = 2_000_000_000
 """Bytes that should be free, besides as many as the warehouse has."""
+MAX_SECRET_AGE_DAYS = 90
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecretAge:
+    """The age of a client secret.
+
+    Attributes:
+        name: of the setting and its source.
+        created: when this version was created, aware.
+        days: whole days since then.
+        warning: what to do; empty up to `MAX_SECRET_AGE_DAYS`.
+    """
+
+    name: str
+    created: datetime
+    days: int
+    warning: str = ""
 
 
 def look_at_settings(subject: Subject) -> Iterator[Finding]:
@@ -49,7 +74,7 @@ def look_at_settings(subject: Subject) -> Iterator[Finding]:
 def look_at_secrets(subject: Subject) -> Iterator[Finding]:
     """Where they are kept, how old they are, and whether one is being exchanged."""
     completed = complete(subject.environment, subject.settings)
-    ages = settings_report.secret_ages(subject.environment, completed)
+    ages = read_secret_ages(subject.environment, completed)
     told = [*completed.gathered.warnings, *subject.client.notices]
     told += _second_secret(subject)
     told += [age.warning for age in ages if age.warning]
@@ -58,6 +83,33 @@ def look_at_secrets(subject: Subject) -> Iterator[Finding]:
     if not told:
         old = ", ".join(f"{age.name} is {age.days} days old" for age in ages)
         yield Finding(step="secrets", status="ok", text=old or "nothing to mend")
+
+
+def read_secret_ages(
+    environment: EnvironmentName, settings: EnvironmentSettings, *, now: datetime | None = None
+) -> tuple[SecretAge, ...]:
+    """Returns the age of each client secret whose manager records it.
+
+    Args:
+        settings: from `settings.complete`, so that the managers were read.
+        now: aware; the real time if None.
+    """
+    return tuple(_secret_ages(environment, settings, now or datetime.now(timezone.utc)))
+
+
+def _secret_ages(
+    environment: EnvironmentName, settings: EnvironmentSettings, now: datetime
+) -> Iterator[SecretAge]:
+    for field in CLIENT_SECRETS:  # the app key is not rotated
+        created = settings.gathered.created.get(field)
+        if created is None:
+            continue
+        name = setting_and_source(environment, settings, field)
+        days = (now - created).days
+        warning = ""
+        if days > MAX_SECRET_AGE_DAYS:
+            warning = f"{name} is {days} days old: exchange it (docs/secrets.md)"
+        yield SecretAge(name=name, created=created, days=days, warning=warning)
 
 
 def _second_secret(subject: Subject) -> list[str]:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.cli.doctor.subject import Subject
-from st_pipelines.cli.scopes import excess, needed, writing
+from st_pipelines.cli.scopes import allows_writing, required_scopes, surplus_scopes
 from st_pipelines.servicetitan.errors.errors import PermissionDenied, ServiceTitanError, WrongPath
 from st_pipelines.servicetitan.errors.problems import ACCEPT, build_problem
 from st_pipelines.servicetitan.reading.probe import probe
@@ -71,7 +71,7 @@ def compare_scopes(subject: Subject) -> Iterator[Finding]:
             hint="The step 'endpoints' does." if subject.deep else "--deep asks each endpoint.",
         )  # fmt: skip
         return
-    wanted = needed(subject.endpoints)
+    wanted = required_scopes(subject.endpoints)
     missing = [scope for scope in wanted if scope not in granted]
     if missing:
         yield Finding(
@@ -85,7 +85,7 @@ def compare_scopes(subject: Subject) -> Iterator[Finding]:
         number = len(wanted)
         text = f"the token has all {number} of the selection" if number > 1 else "the token has it"
         yield Finding(step="scopes", status="ok", text=text)
-    if surplus := [scope for scope in excess(granted, wanted) if writing(scope)]:
+    if surplus := [scope for scope in surplus_scopes(granted, wanted) if allows_writing(scope)]:
         yield Finding(
             step="scopes", status="warning", code="scopes-that-write", items=tuple(surplus),
             text=f"the token may also change data: {_listed(surplus)}",
@@ -111,7 +111,7 @@ def ask_each(subject: Subject) -> Iterator[Finding]:
 
 
 def _all_denied(denied: Sequence[Endpoint], number: int) -> Finding:
-    scopes = needed(denied)
+    scopes = required_scopes(denied)
     return Finding(
         step="endpoints", status="failed", code="scopes-denied", items=tuple(scopes),
         text=f"{len(denied)} of {number} are refused; their scopes are {_listed(scopes)}",

@@ -1,58 +1,150 @@
-"""The findings of a check, for people a line each and for programs as JSON."""
+"""Reports what a check found and the settings it used, for people and as JSON."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
-from st_pipelines.cli.doctor.settings_report import Shown
+from st_pipelines.config.environments import EnvironmentName, hosts
+from st_pipelines.config.errors import SettingsError
+from st_pipelines.config.settings import (
+    EnvironmentSettings,
+    complete,
+    load_settings,
+    setting_and_source,
+)
+from st_pipelines.config.sources.places import Places
 from st_pipelines.sync.explain import Finding, Status
 
 _SIGNS: dict[Status, str] = {"ok": "✅", "warning": "⚠ ", "failed": "❌", "skipped": "➖"}
+_DERIVED = ("api_url", "auth_url")
 
 
-def line_of(finding: Finding) -> str:
-    """Sign, step, what is so and what to do."""
+@dataclass(frozen=True, kw_only=True)
+class ReportedSetting:
+    """One setting, safe to print.
+
+    Attributes:
+        name: such as `SERVICETITAN_CLIENT_ID`.
+        value: masked if it is a secret; empty if it is not set.
+        source: such as "environment variable", ".env" or "default"; "not set" if it has neither
+            a value nor a default.
+    """
+
+    name: str
+    value: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettingsReport:
+    """The settings of one environment.
+
+    Attributes:
+        settings: in the order of their declaration; those that name a further source, such as
+            `SERVICETITAN_VAULT_URL`, only if they are set.
+        warnings: what to correct, without values.
+        problem: why a secrets manager could not be read; its settings are then missing.
+    """
+
+    settings: tuple[ReportedSetting, ...]
+    warnings: tuple[str, ...] = ()
+    problem: str = ""
+
+
+def read_settings(
+    environment: EnvironmentName, *, ask_managers: bool = True, **overrides: Any
+) -> SettingsReport:
+    """Reads the settings with the source of each; secrets are masked.
+
+    Args:
+        ask_managers: also read the configured secrets managers, over the network.
+        **overrides: as for `load_settings`.
+
+    Raises:
+        SettingsError: a setting on this machine is wrong. What a manager says is in `problem`.
+    """
+    settings, problem = load_settings(environment, **overrides), ""
+    if ask_managers:
+        try:
+            settings = complete(environment, settings)
+        except SettingsError as error:
+            problem = str(error)
+    origins = settings.places.gathered.origins
+    rows = (
+        *(_report(environment, settings, name) for name in EnvironmentSettings.model_fields),
+        *(
+            _report(environment, settings.places, name)
+            for name in Places.model_fields
+            if name in origins
+        ),
+    )
+    return SettingsReport(settings=rows, warnings=settings.gathered.warnings, problem=problem)
+
+
+def _report(
+    environment: EnvironmentName, settings: EnvironmentSettings | Places, field: str
+) -> ReportedSetting:
+    name = setting_and_source(environment, EnvironmentSettings(), field)
+    value = getattr(settings, field) or _default(environment, field)
+    source = settings.gathered.origins.get(field, "default" if value else "not set")
+    return ReportedSetting(name=name, value="" if value is None else str(value), source=source)
+
+
+def _default(environment: EnvironmentName, field: str) -> str | None:
+    if field not in _DERIVED:
+        return None
+    api_url, auth_url = hosts(environment)
+    return api_url if field == "api_url" else auth_url
+
+
+def settings_table(report: SettingsReport) -> Table:
+    """A row per setting: its name, its value, masked if it is a secret, and its source."""
+    table = Table("setting", "value", "source")
+    table.columns[0].no_wrap = True
+    for setting in report.settings:
+        table.add_row(escape(setting.name), escape(setting.value), escape(setting.source))
+    return table
+
+
+def as_line(finding: Finding) -> str:
+    """Sign, step, what was found, and what to do."""
     hint = f". {finding.hint}" if finding.hint else ""
     text = finding.text.removeprefix(f"{finding.step} ")
     return f"{_SIGNS[finding.status]} {finding.step}: {text}{hint}"
 
 
-def all_well(findings: Sequence[Finding]) -> bool:
-    """Whether nothing failed or had to be skipped."""
+def as_json(
+    environment: str, findings: Sequence[Finding], settings: SettingsReport | None = None
+) -> str:
+    """An object with the environment, whether the check passed, the findings and the settings."""
+    content: dict[str, object] = {
+        "environment": environment,
+        "well": passed(findings),
+        "findings": [dataclasses.asdict(finding) for finding in findings],
+    }
+    if settings:
+        content["settings"] = [dataclasses.asdict(setting) for setting in settings.settings]
+    return json.dumps(content, indent=1, ensure_ascii=False)
+
+
+def passed(findings: Sequence[Finding]) -> bool:
+    """Whether no step failed or was skipped."""
     return not any(finding.status in ("failed", "skipped") for finding in findings)
 
 
-def as_json(environment: str, findings: Sequence[Finding], shown: Shown | None = None) -> str:
-    """An object with the environment, whether all is well, the findings, and the settings."""
-    told = [dataclasses.asdict(finding) for finding in findings]
-    settings = {"settings": [dataclasses.asdict(one) for one in shown.settings]} if shown else {}
-    return json.dumps(
-        {"environment": environment, "well": all_well(findings), "findings": told} | settings,
-        indent=1,
-        ensure_ascii=False,
-    )
-
-
-def as_table(shown: Shown) -> Table:
-    """Each setting with its value, masked where it is a secret, and its source."""
-    table = Table("setting", "value", "source")
-    table.columns[0].no_wrap = True
-    for one in shown.settings:
-        table.add_row(escape(one.name), escape(one.value), escape(one.source))
-    return table
-
-
 def summary(environment: str, findings: Sequence[Finding]) -> str:
-    """The last line."""
-    number = sum(finding.status == "failed" for finding in findings)
-    if number:
-        return f"{environment}: {number} to mend; docs/setup.md explains each"
-    if not all_well(findings):
+    """The last line of the check."""
+    failures = sum(finding.status == "failed" for finding in findings)
+    if failures:
+        return f"{environment}: {failures} to mend; docs/setup.md explains each"
+    if not passed(findings):
         return f"{environment}: not all steps could be taken"
     warnings = sum(finding.status == "warning" for finding in findings)
     return f"{environment}: all is well" + (f", {warnings} to look at" if warnings else "")

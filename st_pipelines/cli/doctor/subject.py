@@ -10,8 +10,11 @@ from functools import cached_property
 import requests
 
 from st_pipelines.catalog.model import Endpoint
+from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.config import connection as connecting
+from st_pipelines.config import project
 from st_pipelines.config.environments import EnvironmentName, setting_name
+from st_pipelines.config.errors import SettingsError
 from st_pipelines.config.settings import EnvironmentSettings, load_settings
 from st_pipelines.servicetitan.http.auth import Token, TokenSource
 from st_pipelines.servicetitan.http.client import Client
@@ -80,3 +83,18 @@ class Subject:
     def close(self) -> None:
         """Close its connections."""
         self.session.close()
+
+
+def select_endpoints(environment: EnvironmentName, patterns: Sequence[str]) -> list[Endpoint]:
+    """Selects endpoints of an environment. Selects all if its own selection cannot be read.
+
+    The step `settings` reports why it cannot.
+
+    Raises:
+        ValueError: a pattern matches no table.
+    """
+    catalog = load_catalog()
+    try:
+        return project.chosen(environment, catalog, patterns)
+    except SettingsError:
+        return list(catalog)

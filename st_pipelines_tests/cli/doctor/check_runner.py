@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from st_pipelines.catalog.registry import load_catalog, select
 from st_pipelines.cli.doctor import steps
-from st_pipelines.cli.doctor.report import line_of
+from st_pipelines.cli.doctor.report import as_line
 from st_pipelines.cli.doctor.subject import Subject
 from st_pipelines.config.environments import EnvironmentName
 from st_pipelines.servicetitan.http.retry import NO_WAIT
@@ -39,4 +39,4 @@ def troubles(
 ) -> list[str]:  # fmt: skip
     """The lines of what is wrong; what is skipped for it is left out."""
     findings = found(environment=environment, selection=selection, deep=deep)
-    return [line_of(f) for f in findings if f.status in ("failed", "warning")]
+    return [as_line(f) for f in findings if f.status in ("failed", "warning")]

@@ -88,14 +88,14 @@ def test_scopes_are_grouped_by_api_and_compared_with_the_token(portal: Portal) -
 def test_the_differences_are_told_with_those_that_write_first() -> None:
     chosen = select(load_catalog(), ["jpm.jobs", "crm.leads"])
     granted = ["tn.jpm.jobs:r", "tn.acc.invoices:r", "tn.crm.leads:w", "tn.odd"]
-    assert scopes.differences(scopes.compared(granted, chosen)) == [
+    assert scopes.difference_lines(scopes.compare_scopes(granted, chosen)) == [
         "missing, tick: tn.crm.leads:r",
         "not needed, and may change data, untick first: tn.crm.leads:w, tn.odd",
         "not needed, untick: tn.acc.invoices:r",
     ]
-    assert scopes.differences(scopes.compared(["tn.jpm.jobs:r", "tn.crm.leads:r"], chosen)) == [
-        "the token has these scopes and no others"
-    ]
+    assert scopes.difference_lines(
+        scopes.compare_scopes(["tn.jpm.jobs:r", "tn.crm.leads:r"], chosen)
+    ) == ["the token has these scopes and no others"]
 
 
 def test_a_table_of_scopes_marks_what_the_token_lacks(portal: Portal) -> None:

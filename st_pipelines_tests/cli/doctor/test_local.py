@@ -14,7 +14,7 @@ import pytest
 from st_pipelines.catalog.registry import load_catalog, select
 from st_pipelines.cli.doctor import local
 from st_pipelines.cli.doctor.plausibility import doubts
-from st_pipelines.cli.doctor.report import line_of
+from st_pipelines.cli.doctor.report import as_line
 from st_pipelines.cli.doctor.subject import Subject
 from st_pipelines.sync.explain import Finding
 from st_pipelines.sync.session import command_job
@@ -46,7 +46,7 @@ def settings_lines(monkeypatch: pytest.MonkeyPatch, **changes: str) -> list[str]
 
 
 def lines(findings: list[Finding]) -> list[str]:
-    return [line_of(finding) for finding in findings]
+    return [as_line(finding) for finding in findings]
 
 
 def test_settings_that_are_not_there() -> None:
@@ -212,7 +212,7 @@ def test_a_warehouse_that_is_free(warehouse: Path) -> None:
 def test_tables_that_hold_a_few_days_only_are_named(portal: Portal) -> None:
     portal()
     tables = ["crm.customers", "jpm.jobs", "settings.user_roles", "marketing_ads.performance*"]
-    said = [line_of(f) for f in found(selection=tables) if f.step == "history"]
+    said = [as_line(f) for f in found(selection=tables) if f.step == "history"]
     assert said == ["✅ history: nothing is loaded yet: st-pipelines load --environment production"]
     days = Days(first=date(2026, 3, 9), last=date(2026, 3, 10), timezone="UTC")
     with command_job("production", "test") as job:
@@ -224,7 +224,7 @@ def test_tables_that_hold_a_few_days_only_are_named(portal: Portal) -> None:
         ]
         for table in ("jpm.jobs", "crm.customers"):
             extract_load(job, load_catalog()[table], dataclasses.replace(days, open_start=True))
-    said = [line_of(f) for f in found(selection=tables) if f.step == "history"]
+    said = [as_line(f) for f in found(selection=tables) if f.step == "history"]
     assert said == ["✅ history: 2 tables loaded from the beginning"]
 
 

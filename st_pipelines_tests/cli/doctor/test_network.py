@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from requests import Response
 from requests.adapters import HTTPAdapter
 
-from st_pipelines.cli.doctor.report import line_of
+from st_pipelines.cli.doctor.report import as_line
 from st_pipelines.cli.doctor.steps import check
 from st_pipelines.cli.doctor.subject import Subject
 from st_pipelines.servicetitan.errors.errors import Unreachable
@@ -191,7 +191,7 @@ def test_an_authority_of_ones_own_is_accepted(
     host = serve(tls=_context(trusted(monkeypatch, tmp_path)))
     monkeypatch.setenv("SERVICETITAN_API_URL", f"https://{host}")
     [finding] = [finding for finding in found() if finding.step == "api host"]
-    assert line_of(finding) == f"✅ api host: {host} answers"
+    assert as_line(finding) == f"✅ api host: {host} answers"
 
 
 def test_a_certificate_for_another_name(
@@ -272,7 +272,7 @@ def test_a_request_that_fails_for_another_reason(portal: Portal) -> None:
     sandbox = portal()
     subject = Subject(environment="production", endpoints=[], policy=NO_WAIT)
     subject.session.mount("http://", _NoRequests())
-    lines = [line_of(finding) for finding in check(subject, QUICK) if finding.status == "failed"]
+    lines = [as_line(finding) for finding in check(subject, QUICK) if finding.status == "failed"]
     host = sandbox.url.removeprefix("http://")
     assert lines == [
         f"❌ {step}: the request to {host} fails (GET {sandbox.url}/). Check proxy, firewall and "
@@ -326,7 +326,7 @@ def test_a_proxy_is_named_without_its_password(
     sandbox, proxy = portal(), serve()
     monkeypatch.setenv("HTTP_PROXY", f"http://user:hidden@{proxy}")
     host = sandbox.url.removeprefix("http://")
-    assert line_of(found()[1]) == f"✅ auth host: {host} answers, through the proxy {proxy}"
+    assert as_line(found()[1]) == f"✅ auth host: {host} answers, through the proxy {proxy}"
 
 
 def test_a_host_that_needs_no_proxy_is_asked_without(

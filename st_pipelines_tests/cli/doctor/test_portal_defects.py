@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from st_pipelines.cli.doctor.report import line_of
+from st_pipelines.cli.doctor.report import as_line
 from st_pipelines.sandbox.access import Credentials
 from st_pipelines.sandbox.portal import read_defects
 from st_pipelines.sandbox.server import Sandbox
@@ -23,7 +23,7 @@ REFUSED = (
 
 def test_a_good_set_up_is_all_green(portal: Portal) -> None:
     url = portal().url.removeprefix("http://")
-    assert [line_of(finding) for finding in found(deep=True)][:-3] == [
+    assert [as_line(finding) for finding in found(deep=True)][:-3] == [
         f"✅ settings: complete, for tenant 1000000001 at {url}",
         f"✅ auth host: {url} answers",
         f"✅ api host: {url} answers",
@@ -34,7 +34,7 @@ def test_a_good_set_up_is_all_green(portal: Portal) -> None:
         "✅ scopes: the token has all 3 of the selection",
         "✅ endpoints: each of 3 can be read",
     ]
-    assert line_of(found()[-1]) == "✅ time zone: America/New_York"
+    assert as_line(found()[-1]) == "✅ time zone: America/New_York"
 
 
 def test_a_scope_that_is_not_ticked(portal: Portal) -> None:
@@ -77,7 +77,7 @@ def test_scopes_of_an_opaque_token_are_found_by_asking(portal: Portal) -> None:
     assert troubles() == [
         "⚠  scopes: unknown, for the token does not tell them. --deep asks each endpoint."
     ]
-    assert line_of(found()[4]) == "✅ token: issued for 900 s; it tells neither tenant nor scopes"
+    assert as_line(found()[4]) == "✅ token: issued for 900 s; it tells neither tenant nor scopes"
     del sandbox
     portal("opaque-token", "scope-missing:tn.jpm.jobs:r", "scope-missing:tn.crm.customers:r")
     assert troubles(deep=True)[1:] == [
@@ -280,7 +280,7 @@ def test_one_endpoint_that_is_refused_is_not_the_apps_trouble(
 ) -> None:
     server.rule = lambda seen: Canned(status=status) if "customers" in seen.path else None
     [access] = [finding for finding in found() if finding.step == "access"]
-    assert line_of(access) == (
+    assert as_line(access) == (
         "✅ access: tenant 4711 and the app key are accepted (jpm.jobs can be read)"
     )
 
@@ -303,12 +303,12 @@ def test_a_token_with_few_scopes(
 
 def test_a_failed_step_skips_what_depends_on_it_and_nothing_else(portal: Portal) -> None:
     portal("secret-rotated")
-    assert [line_of(f) for f in found() if f.status == "skipped"] == [
+    assert [as_line(f) for f in found() if f.status == "skipped"] == [
         "➖ secrets: skipped: it needs token",
         "➖ access: skipped: it needs token",
         "➖ scopes: skipped: it needs token",
     ]
-    assert "➖ endpoints: skipped: it needs access" in map(line_of, found(deep=True))
+    assert "➖ endpoints: skipped: it needs access" in map(as_line, found(deep=True))
 
 
 @pytest.mark.parametrize(("text", "told"), [

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from st_pipelines.cli.doctor.settings_report import shown
+from st_pipelines.cli.doctor.report import read_settings
 from st_pipelines.config import settings as settings_module
 from st_pipelines.config.connection import connection, require_complete
 from st_pipelines.config.errors import SettingsError
@@ -279,7 +279,7 @@ def test_every_setting_is_shown_with_its_source_and_no_secret(
     monkeypatch.setenv("SERVICETITAN_CONFIG_FILE", str(config_file(tmp_path)))
     monkeypatch.setenv("SERVICETITAN_CLIENT_SECRET_NEXT", "cs2.MARKED")
     monkeypatch.setenv("SERVICETITAN_VAULT_TOKEN", "'hvs.MARKED'")
-    report = shown("production", timezone="America/Chicago")
+    report = read_settings("production", timezone="America/Chicago")
     rows = {row.name: (row.value, row.source) for row in report.settings}
     file = f"config file {tmp_path / 'servicepytan.json'}"
     assert rows["SERVICETITAN_CLIENT_ID"] == ("cid.abc", file)
@@ -307,7 +307,7 @@ def test_a_manager_that_fails_leaves_the_other_settings_to_be_shown(
 ) -> None:
     monkeypatch.setenv("SERVICETITAN_CLIENT_ID", "cid.abc")
     monkeypatch.setenv("SERVICETITAN_VAULT_URL", "http://127.0.0.1:1")
-    report = shown("production")
+    report = read_settings("production")
     assert "set SERVICETITAN_VAULT_PATH too" in report.problem
     assert report.settings[0].value == "cid.abc"
-    assert shown("production", ask_managers=False).problem == ""
+    assert read_settings("production", ask_managers=False).problem == ""

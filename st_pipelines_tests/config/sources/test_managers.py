@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from st_pipelines.catalog.registry import load_catalog
-from st_pipelines.cli.doctor.settings_report import secret_ages
+from st_pipelines.cli.doctor.local import read_secret_ages
 from st_pipelines.config.connection import connection
 from st_pipelines.config.errors import SettingsError, SourceUnavailable
 from st_pipelines.config.settings import complete, load_settings
@@ -265,10 +265,10 @@ def test_a_secret_is_exchanged_while_a_run_goes_on(
 def test_a_manager_tells_how_old_the_secret_is(keeper: Keeper) -> None:
     keeper.put(CREDENTIALS)
     settings = complete("production", load_settings("production"))
-    (young,) = secret_ages("production", settings)
+    (young,) = read_secret_ages("production", settings)
     assert (young.days, young.warning) == (0, "")
     later = datetime.now(timezone.utc) + timedelta(days=91)
-    (old,) = secret_ages("production", settings, now=later)
+    (old,) = read_secret_ages("production", settings, now=later)
     assert old.warning == f"{old.name} is 91 days old: exchange it (docs/secrets.md)"
     assert keeper.title in old.name
 

@@ -1,0 +1,94 @@
+"""`st-pipelines sandbox`: serves a simulated ServiceTitan on this machine."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import threading
+from datetime import datetime
+from typing import Annotated
+
+import typer
+
+from st_pipelines.cli.options import Customers, Seed
+from st_pipelines.sandbox.kinds import DEFECTS, KINDS
+
+Faults = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KIND:PROBABILITY",
+        help="Answer some requests wrongly, such as 503:0.05; repeatable. Kinds: "
+        + ", ".join(KINDS)
+        + "; and for token requests token-500 and so on.",
+    ),
+]
+Defects = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KIND[:VALUE]",
+        help="Set the app up wrongly; repeatable. Kinds: " + ", ".join(DEFECTS) + ".",
+    ),
+]
+
+
+def sandbox(
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 0,
+    seed: Seed = 7,
+    customers: Customers = 2000,
+    now: Annotated[str | None, typer.Option(help="Its time at the start, ISO 8601.")] = None,
+    fault: Faults = None,
+    churn: Annotated[
+        float, typer.Option(help="Probability of a data request to find records moved, 0 to 1.")
+    ] = 0,
+    defect: Defects = None,
+    until_input_ends: Annotated[
+        bool, typer.Option("--until-input-ends", hidden=True, help="Stop with the caller.")
+    ] = False,
+) -> None:
+    """Run a ServiceTitan on this machine, until Ctrl-C.
+
+    With --fault it answers some requests wrongly, by seed and number of the request.
+
+    With --churn it creates, changes, ties, deactivates and deletes records while they are read.
+
+    With --defect the app is set up wrongly, for practising docs/setup.md.
+    """
+    from st_pipelines.sandbox.faults import read_faults
+    from st_pipelines.sandbox.server import serve
+
+    start = _parse_now(now) if now else None
+    if until_input_ends:
+        threading.Thread(target=_stop_when_input_ends, daemon=True).start()
+    faults = read_faults(fault or ())
+    try:
+        serve(
+            port=port,
+            seed=seed,
+            customers=customers,
+            now=start,
+            faults=faults,
+            churn=churn,
+            defects=defect or (),
+        )
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise ValueError(f"--port {port} is taken: name another one, or 0 for a free one") from None
+
+
+def _parse_now(text: str) -> datetime:
+    try:
+        now = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"--now {text!r}: give a time such as 2026-03-10T09:00+00:00") from None
+    if now.tzinfo is None:
+        raise ValueError(f"--now {text}: add the offset from UTC, such as {text}+00:00")
+    return now
+
+
+def _stop_when_input_ends() -> None:
+    """Ends this process once its standard input closes, which happens however the caller ends."""
+    sys.stdin.read()
+    os.kill(os.getpid(), signal.SIGTERM)
