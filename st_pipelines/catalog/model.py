@@ -171,6 +171,21 @@ class Endpoint:
         return (*around, *members.item.fields)
 
     @property
+    def has_key(self) -> bool:
+        """Whether fields identify a row. Without a key, only the whole row does."""
+        return bool(self.key)
+
+    @property
+    def record_key(self) -> tuple[str, ...]:
+        """Names of the fields that identify a record as served, before `explode`; may be empty."""
+        return () if self.explode else self.key
+
+    @property
+    def is_feed(self) -> bool:
+        """Whether only the export feed serves the collection: there is no list to compare with."""
+        return self.kind == "feed"
+
+    @property
     def has_active(self) -> bool:
         """Whether records tell, in the list or in the export, that they are inactive."""
         return any(f == Field("active", Scalar("BOOLEAN")) for f in self.row_fields)

@@ -113,7 +113,7 @@ class Api:
             self._register(endpoint)
 
     def _register(self, endpoint: Endpoint) -> None:
-        if endpoint.kind == "feed":
+        if endpoint.is_feed:
             self._feeds[endpoint.path] = endpoint
             return
         self._lists.setdefault(endpoint.path, []).append(endpoint)

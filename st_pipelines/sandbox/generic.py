@@ -71,7 +71,7 @@ def generic_story(endpoint: Endpoint, company: Company) -> Story:
     """A story that tells only what must hold: the key, the time that places a row, the variant."""
     cursor = endpoint.cursor if endpoint.cursor and "." not in endpoint.cursor else None
     placed = cursor if cursor not in (None, "createdOn", "modifiedOn") else None
-    label = None if endpoint.key or cursor else _first_text(endpoint)
+    label = None if endpoint.has_key or cursor else _first_text(endpoint)
     keys = [name for name in endpoint.key if len(endpoint.key) > 1 and _is_number(endpoint, name)]
 
     def fields(item: Item, look: Look) -> Fields:
@@ -112,7 +112,7 @@ class References:
         self._found: dict[str, dict[str, str]] = {}
         self._tables: dict[str, list[Endpoint]] = {}
         for endpoint in catalog:
-            if endpoint.table not in told and endpoint.key == ("id",) and endpoint.kind != "feed":
+            if endpoint.table not in told and endpoint.key == ("id",) and not endpoint.is_feed:
                 self._tables.setdefault(reference_name(endpoint.name), []).append(endpoint)
 
     def pick(self, endpoint: Endpoint, rng: random.Random) -> Picks:

@@ -76,6 +76,14 @@ def test_the_packaged_catalogue_holds_what_people_use() -> None:
         assert catalog[feed].kind == "feed"
 
 
+def test_an_endpoint_says_what_identifies_its_rows_and_records() -> None:
+    catalog = load_catalog()
+    jobs, history = catalog["jpm.jobs"], catalog["jpm.job_history"]
+    assert (jobs.has_key, jobs.record_key, jobs.is_feed) == (True, ("id",), False)
+    assert (history.has_key, history.record_key, history.is_feed) == (True, (), True)
+    assert not catalog["marketing_reputation.reviews"].has_key
+
+
 def test_money_that_arrives_as_text_is_decimal_at_every_depth() -> None:
     invoices = load_catalog()["accounting.invoices"]
     assert invoices.column("total").type == Scalar("DECIMAL")
