@@ -17,9 +17,8 @@ from typing import Any
 import dagster as dg
 
 from st_pipelines.catalog.model import Catalog
-from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.config.environments import ENVIRONMENTS, EnvironmentName
-from st_pipelines.config.project import selected
+from st_pipelines.config.project import load_catalog, selected
 from st_pipelines.config.settings import EnvironmentSettings, load_settings
 from st_pipelines.defs.assets import build_assets
 from st_pipelines.defs.jobs import (

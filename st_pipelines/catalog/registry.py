@@ -20,20 +20,22 @@ def packaged_catalog() -> Catalog:
     return files.read(DATA)
 
 
-def load_catalog() -> Catalog:
-    """All endpoints with the additions, read once a process and version of the additions file.
+def load_catalog(additions_file: Path | None = None) -> Catalog:
+    """Returns all endpoints, with the user's additions if the file exists.
+
+    The result is cached per process and version of the file. `config.project.load_catalog` passes
+    the file that the user configured.
 
     Raises:
         ValueError: the additions file is malformed or does not fit the catalogue.
     """
-    from st_pipelines.config import project
-
-    file = project.additions_file()
+    if additions_file is None:
+        return packaged_catalog()
     try:
-        stamp = file.stat()
+        stamp = additions_file.stat()
     except FileNotFoundError:
         return packaged_catalog()
-    return _extended(file.absolute(), (stamp.st_mtime_ns, stamp.st_size, stamp.st_ino))
+    return _extended(additions_file.absolute(), (stamp.st_mtime_ns, stamp.st_size, stamp.st_ino))
 
 
 @lru_cache(maxsize=4)

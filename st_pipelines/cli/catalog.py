@@ -29,7 +29,7 @@ def endpoints(
     format: Format = "table",
 ) -> None:
     """List every endpoint: asset, table, path, kind, cursor, key, scope, columns."""
-    from st_pipelines.catalog.registry import load_catalog
+    from st_pipelines.config.project import load_catalog
 
     catalog = load_catalog()
     if api is not None and api not in catalog.apis:
@@ -58,7 +58,7 @@ def build(
 @app.command()
 def left_out(format: Format = "table") -> None:
     """List the GET operations that have no table, with the reason."""
-    from st_pipelines.catalog.registry import load_catalog
+    from st_pipelines.config.project import load_catalog
 
     require_format(format, "table", "json")
     catalog = load_catalog()

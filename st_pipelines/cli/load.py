@@ -93,7 +93,7 @@ def load_range(
     from st_pipelines.servicetitan.http.transport import new_session
 
     settings = load_settings(environment)
-    available = project.selected(environment, settings, registry.load_catalog())
+    available = project.selected(environment, settings, project.load_catalog())
     endpoints = registry.select(available, patterns)
     days = _resolve_range(environment, settings, first, last)
     project.warehouse(environment).check()

@@ -35,8 +35,8 @@ def reconcile_tables(
         ValueError: a pattern matches no table.
         AuthenticationFailed: the credentials are refused.
     """
-    from st_pipelines.catalog.registry import load_catalog
     from st_pipelines.config import project
+    from st_pipelines.config.project import load_catalog
     from st_pipelines.sync import sync
     from st_pipelines.sync.session import command_job
 

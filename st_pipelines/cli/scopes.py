@@ -28,11 +28,12 @@ def scopes(
     """The least scopes to tick in the developer portal; with --environment, what its token has."""
     from st_pipelines.catalog import registry
     from st_pipelines.cli.doctor.subject import select_endpoints
+    from st_pipelines.config import project
 
     require_format(format, "table", "json", "text")
     comparison = None
     if environment is None:
-        endpoints = registry.select(registry.load_catalog(), select or [])
+        endpoints = registry.select(project.load_catalog(), select or [])
     else:
         name = environment_name(environment)
         endpoints = select_endpoints(name, select or [])

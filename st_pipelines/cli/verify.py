@@ -71,8 +71,8 @@ def verify_tables(
         AuthenticationFailed: the credentials are refused.
         WarehouseError: there is no warehouse yet, or another process holds it.
     """
-    from st_pipelines.catalog.registry import load_catalog
     from st_pipelines.config import project
+    from st_pipelines.config.project import load_catalog
     from st_pipelines.sync.session import command_job
 
     endpoints = project.chosen(environment, load_catalog(), patterns)

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from st_pipelines.catalog import registry
 from st_pipelines.catalog.model import Catalog, Endpoint
 from st_pipelines.catalog.registry import select
 from st_pipelines.config.environments import (
@@ -21,7 +22,6 @@ from st_pipelines.config.environments import (
 )
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.config.settings import EnvironmentSettings, dotenv, load_settings
-from st_pipelines.defs.sensors.webhook import Webhook
 
 if TYPE_CHECKING:
     from st_pipelines.warehouse.store.duckdb_file import Warehouse
@@ -126,8 +126,8 @@ def _select(setting: str, catalog: Catalog, patterns: str) -> list[Endpoint]:
         raise SettingsError(f"{setting}: {error}") from None
 
 
-def webhook() -> Webhook | None:
-    """Where failures are told: `ST_ALERT_WEBHOOK`. None where it is not set.
+def alert_webhook_url() -> SecretStr | None:
+    """Returns `ST_ALERT_WEBHOOK`, the URL that receives alerts, or None if it is not set.
 
     Raises:
         SettingsError: it is no http or https URL.
@@ -138,7 +138,7 @@ def webhook() -> Webhook | None:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise SettingsError("ST_ALERT_WEBHOOK is no URL: give it as https://host/path")
-    return Webhook(url=SecretStr(url))
+    return SecretStr(url)
 
 
 def ui_url() -> str:
@@ -163,3 +163,12 @@ def chosen(
 def additions_file() -> Path:
     """The user's additions to the catalogue: `ST_CATALOG`, or `st_catalog.json` here."""
     return Path(_value("ST_CATALOG", "st_catalog.json"))
+
+
+def load_catalog() -> Catalog:
+    """Returns the packaged catalog with the user's additions.
+
+    Raises:
+        ValueError: the additions file is malformed or does not fit the catalog.
+    """
+    return registry.load_catalog(additions_file())

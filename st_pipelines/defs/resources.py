@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import PrivateAttr
 
-from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.config import connection as connecting
 from st_pipelines.config import project
 from st_pipelines.config.environments import EnvironmentName
 from st_pipelines.config.errors import SettingsError
+from st_pipelines.config.project import load_catalog
 from st_pipelines.config.settings import EnvironmentSettings, load_settings
 from st_pipelines.config.sources.values import SECRET_FIELDS
 from st_pipelines.warehouse.errors import WarehouseError

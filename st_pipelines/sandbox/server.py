@@ -224,6 +224,7 @@ def serve(
     *, port: int = 0, seed: int = 7, customers: int = 2000, now: datetime | None = None,
     tenants: int = 1, requests_per_second: float = 60.0, gzip_level: int = 0,
     faults: Mapping[str, float] | None = None, churn: float = 0, defects: Iterable[str] = (),
+    catalog: Catalog | None = None,
 ) -> None:  # fmt: skip
     """Serve until Ctrl-C. Prints the address and the settings to export.
 
@@ -232,7 +233,7 @@ def serve(
     sandbox = Sandbox(
         port=port, seed=seed, customers=customers, now=now, tenants=tenants, live=now is None,
         requests_per_second=requests_per_second, gzip_level=gzip_level, faults=faults, churn=churn,
-        defects=defects,
+        defects=defects, catalog=catalog,
     )  # fmt: skip
     print(sandbox.url, flush=True)
     for name, value in sandbox.environment().items():

@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection
 from datetime import date, datetime, timedelta
 
 from st_pipelines.catalog.model import Catalog, Endpoint
-from st_pipelines.catalog.registry import load_catalog
+from st_pipelines.config.project import load_catalog
 from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.reading.read import read
 from st_pipelines.servicetitan.reading.stats import ReadStats

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from st_pipelines.catalog import additions
 from st_pipelines.catalog.model import Endpoint, Field, ListOf, Scalar, StructOf
-from st_pipelines.catalog.registry import load_catalog, packaged_catalog
+from st_pipelines.catalog.registry import packaged_catalog
+from st_pipelines.config.project import load_catalog
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.sync.sync import extract_load
 from st_pipelines.warehouse.adopt import adopt as adopting

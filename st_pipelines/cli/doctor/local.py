@@ -11,13 +11,13 @@ from urllib.parse import urlsplit
 
 import duckdb
 
-from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.cli.doctor.plausibility import NAMES, doubts
 from st_pipelines.cli.doctor.subject import Subject
 from st_pipelines.cli.output import counted
 from st_pipelines.config import project
 from st_pipelines.config.environments import ENVIRONMENTS, EnvironmentName
 from st_pipelines.config.errors import SettingsError
+from st_pipelines.config.project import load_catalog
 from st_pipelines.config.settings import (
     EnvironmentSettings,
     complete,
@@ -63,7 +63,7 @@ def look_at_settings(subject: Subject) -> Iterator[Finding]:
     found = [*_implausible(subject), *_of_another(subject)]
     yield from found
     project.history(load_catalog())
-    project.webhook()
+    project.alert_webhook_url()
     if not any(finding.status == "failed" for finding in found):
         text = (
             f"complete, for tenant {connection.tenant_id} at {urlsplit(connection.api_url).netloc}"

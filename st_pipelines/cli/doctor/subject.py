@@ -10,11 +10,11 @@ from functools import cached_property
 import requests
 
 from st_pipelines.catalog.model import Endpoint
-from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.config import connection as connecting
 from st_pipelines.config import project
 from st_pipelines.config.environments import EnvironmentName, setting_name
 from st_pipelines.config.errors import SettingsError
+from st_pipelines.config.project import load_catalog
 from st_pipelines.config.settings import EnvironmentSettings, load_settings
 from st_pipelines.servicetitan.http.auth import Token, TokenSource
 from st_pipelines.servicetitan.http.client import Client

@@ -88,10 +88,10 @@ def alerts_sensor(
     )
     def alerts(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         try:
-            webhook = project.webhook()
+            url = project.alert_webhook_url()
         except SettingsError as error:
             return dg.SkipReason(str(error))
-        if webhook is None:
+        if url is None:
             return dg.SkipReason("ST_ALERT_WEBHOOK is not set: failures show in the UI alone")
         now, state = clock(), remembered(context, _State)
         texts = [
@@ -100,7 +100,7 @@ def alerts_sensor(
             *_failing(context, environment, state),
         ]
         state.waiting += [_Message(text, since=now, due=now) for text in texts]
-        told = _deliver(webhook, state, now, context.log.warning)
+        told = _deliver(Webhook(url=url), state, now, context.log.warning)
         remember(context, state)
         return dg.SkipReason(told)
 
