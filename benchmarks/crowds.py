@@ -31,8 +31,7 @@ from server import Server
 
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.sync.sync import extract_load
-from st_pipelines.warehouse.store.duckdb_file import Warehouse
-from st_pipelines.warehouse.store.read_copy import publish, publish_if_due, read_copy
+from st_pipelines.warehouse.store.duckdb_file import DuckDBFile
 
 _OLDEST = 300  # days; what is older is there before
 QUESTION = (
@@ -50,16 +49,16 @@ def main() -> int:
         os.environ.update(server.environment)
         server.prepare(PATHS)
         file, alone = Path(folder) / "crowd" / "x.duckdb", Path(folder) / "alone" / "x.duckdb"
-        load_all(Warehouse(uri=str(alone)))
-        load_all(Warehouse(uri=str(file)), days_ago=_OLDEST)
-        publish(Warehouse(uri=str(file)))
+        load_all(DuckDBFile(uri=str(alone)))
+        load_all(DuckDBFile(uri=str(file)), days_ago=_OLDEST)
+        DuckDBFile(uri=str(file)).publish()
         told = crowd(options, file)
-        load_all(Warehouse(uri=str(file)))
+        load_all(DuckDBFile(uri=str(file)))
         different = {t: n for t, n in differences(file, alone).items() if n}
     return report(told, different)
 
 
-def load_all(warehouse: Warehouse, days_ago: int = 0) -> None:
+def load_all(warehouse: DuckDBFile, days_ago: int = 0) -> None:
     for table in TABLES:
         extract_load(job(warehouse), load_catalog()[table], history(days_ago=days_ago))
 
@@ -89,7 +88,7 @@ def write(options: argparse.Namespace) -> None:
         endpoint = load_catalog()[rng.choice(TABLES)]
         try:
             extract_load(loading, endpoint, history(days_ago=rng.randrange(_OLDEST)))
-            if made := publish_if_due(warehouse):
+            if made := warehouse.publish_if_due():
                 copies.append(made.seconds)
         except Exception as error:  # whatever it is, it is what this program looks for
             failures.append(f"{type(error).__name__}: {error}")
@@ -106,16 +105,16 @@ class _Waits:
     def __init__(self) -> None:
         self.seconds: list[float] = []
 
-    def warehouse(self, file: str, publish_seconds: float) -> Warehouse:
+    def warehouse(self, file: str, publish_seconds: float) -> DuckDBFile:
         seconds = self.seconds
 
-        class Timed(Warehouse):
+        class Timed(DuckDBFile):
             @contextlib.contextmanager
-            def attached(
+            def attach(
                 self, connection: duckdb.DuckDBPyConnection, purpose: str = "a load"
             ) -> Iterator[None]:
                 started = time.monotonic()
-                with super().attached(connection, purpose):
+                with super().attach(connection, purpose):
                     seconds.append(time.monotonic() - started)
                     yield
 
@@ -125,7 +124,7 @@ class _Waits:
 def read(options: argparse.Namespace) -> None:
     """Opens the copy and asks it a few times, until the time is over."""
     rng, waits, failures, states = random.Random(options.seed), [], [], set()
-    copy, end = read_copy(Warehouse(uri=options.file)), time.monotonic() + options.seconds
+    copy, end = DuckDBFile(uri=options.file).read_copy.path, time.monotonic() + options.seconds
     while time.monotonic() < end:
         answers = set()
         started = time.monotonic()

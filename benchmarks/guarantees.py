@@ -31,8 +31,7 @@ from st_pipelines.servicetitan.reading.completeness import CompletenessProof, Pa
 from st_pipelines.servicetitan.reading.envelope import ParsedPage
 from st_pipelines.sync.sync import extract_load
 from st_pipelines.warehouse.staging.stage import Staging
-from st_pipelines.warehouse.store.duckdb_file import Warehouse
-from st_pipelines.warehouse.store.read_copy import publish
+from st_pipelines.warehouse.store.duckdb_file import DuckDBFile
 from st_pipelines.warehouse.tables.load import FollowUp
 from st_pipelines.warehouse.tables.load_facts import Facts
 
@@ -67,7 +66,7 @@ def main() -> None:
 
 def load_all(file: Path, case: Collection[str]) -> dict[str, Cost]:
     """What it costs to load all tables whole, and then one day again."""
-    bare = job(Warehouse(uri=str(file)))
+    bare = job(DuckDBFile(uri=str(file)))
     loading = dataclasses.replace(bare, history=TABLES if "history" in case else ())
     today, costs = history(), {}
     for what, open_start in ((WHOLE, True), (DAY, False)):
@@ -76,7 +75,7 @@ def load_all(file: Path, case: Collection[str]) -> dict[str, Cost]:
         for table in TABLES:
             extract_load(loading, loading.catalog[table], days)
         if "publish" in case:
-            publish(loading.warehouse)
+            loading.warehouse.publish()
         costs[what] = (time.monotonic() - started, time.process_time() - cpu)
     return costs
 

@@ -29,9 +29,8 @@ from server import Server
 
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.sync.sync import extract_load
-from st_pipelines.warehouse.store import duckdb_file as connect
-from st_pipelines.warehouse.store.duckdb_file import Warehouse
-from st_pipelines.warehouse.store.read_copy import publish, read_copy
+from st_pipelines.warehouse.store import attachment
+from st_pipelines.warehouse.store.duckdb_file import DuckDBFile
 
 KINDS = ("first", "merging", "publishing")
 _OLDER = (
@@ -63,22 +62,22 @@ def main() -> int:
 
 def work(kind: str, file: Path) -> None:
     """What is killed. Says when it begins, and when it attaches a warehouse."""
-    attach: Callable[..., None] = connect._attach
+    attach: Callable[..., None] = attachment._attach
 
     def telling(*arguments: object) -> None:
         print("attaching", flush=True)
         attach(*arguments)
 
-    connect._attach = telling
-    warehouse = Warehouse(uri=str(file))
+    attachment._attach = telling
+    warehouse = DuckDBFile(uri=str(file))
     print("begin", flush=True)
     load(warehouse, TABLES[:1] if kind == "publishing" else TABLES)
     if kind == "publishing":
-        publish(warehouse)
+        warehouse.publish()
     print("end", flush=True)
 
 
-def load(warehouse: Warehouse, tables: tuple[str, ...] = TABLES, days_ago: int = 0) -> None:
+def load(warehouse: DuckDBFile, tables: tuple[str, ...] = TABLES, days_ago: int = 0) -> None:
     loading = job(warehouse, page_size=500)
     for table in tables:
         extract_load(loading, load_catalog()[table], history(days_ago=days_ago))
@@ -101,16 +100,16 @@ class Trial:
         self._folder, self._rng, self._number = folder, rng, 0
         self._complete = folder / "complete" / "x.duckdb"
         self._partial = folder / "partial" / "x.duckdb"
-        load(Warehouse(uri=str(self._complete)))
+        load(DuckDBFile(uri=str(self._complete)))
         self._prepare_partial()
         with duckdb.connect(str(self._complete), read_only=True) as connection:
             self.rows = sum(_one(connection, f"SELECT count(*) FROM {t}") for t in TABLES)
         self._timings = {kind: self._timed(kind) for kind in KINDS}
 
     def _prepare_partial(self) -> None:
-        warehouse = Warehouse(uri=str(self._partial))
+        warehouse = DuckDBFile(uri=str(self._partial))
         load(warehouse, days_ago=120)
-        with duckdb.connect() as connection, warehouse.attached(connection):
+        with duckdb.connect() as connection, warehouse.attach(connection):
             for table in TABLES:
                 connection.execute(_OLDER.format(table=table))
 
@@ -122,8 +121,8 @@ class Trial:
         if kind != "first":
             shutil.copyfile(self._partial, file)
         if kind == "publishing":
-            load(Warehouse(uri=str(file)), TABLES[1:])
-            publish(Warehouse(uri=str(file)))
+            load(DuckDBFile(uri=str(file)), TABLES[1:])
+            DuckDBFile(uri=str(file)).publish()
         return file
 
     def _timed(self, kind: str) -> tuple[float, int, float]:
@@ -143,7 +142,7 @@ class Trial:
         name = f"{kind} killed {moment}"
         try:
             self._look(kind, file, name)
-            load(Warehouse(uri=str(file), wait=20))
+            load(DuckDBFile(uri=str(file), wait_seconds=20))
         except Exception as error:  # whatever it is, it is what this program looks for
             self.problems.append(f"{name}: {type(error).__name__}: {error}")
             return
@@ -183,11 +182,11 @@ class Trial:
             self.seen[f"{kind}: no file yet"] += 1
             return
         started = time.monotonic()
-        with Warehouse(uri=str(file), wait=20).reading() as connection:
+        with DuckDBFile(uri=str(file), wait_seconds=20).read_only() as connection:
             self.longest_opening = max(self.longest_opening, time.monotonic() - started)
             done = sum(self._is_loaded(connection, table, name) for table in TABLES)
         self.seen[f"{kind}: {done} of 3 tables complete"] += 1
-        copy = read_copy(Warehouse(uri=str(file)))
+        copy = DuckDBFile(uri=str(file)).read_copy.path
         if copy.exists():
             with duckdb.connect(str(copy), read_only=True) as connection:
                 for table in TABLES:

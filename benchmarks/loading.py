@@ -13,7 +13,7 @@ from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.http.connection import Connection
 from st_pipelines.sync.sync import SyncContext
-from st_pipelines.warehouse.store.duckdb_file import Warehouse
+from st_pipelines.warehouse.store.duckdb_file import DuckDBFile
 from st_pipelines.windows import Days, local_day
 
 TABLES = ("crm.customers", "jpm.jobs", "accounting.invoices")
@@ -21,7 +21,7 @@ PATHS = tuple(load_catalog()[table].path for table in TABLES)
 _OF_THE_LOAD = "_loaded_at, _run_id, _partition_date"
 
 
-def job(warehouse: Warehouse, run_id: str = "benchmark", page_size: int = 5000) -> SyncContext:
+def job(warehouse: DuckDBFile, run_id: str = "benchmark", page_size: int = 5000) -> SyncContext:
     """A job against the server that the environment points to."""
     connection = Connection(
         environment="sandbox",

@@ -20,8 +20,7 @@ import duckdb
 from rich.console import Console
 from rich.table import Table
 
-from st_pipelines.warehouse.store.duckdb_file import Warehouse
-from st_pipelines.warehouse.store.read_copy import publish, read_copy
+from st_pipelines.warehouse.store.duckdb_file import DuckDBFile
 
 _BLOCK = 256 * 1024
 _ROWS_A_MEGABYTE = 52_000
@@ -33,11 +32,16 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3, help="of each; medians are shown")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        warehouse = Warehouse(uri=str(Path(folder) / "x.duckdb"))
+        warehouse = DuckDBFile(uri=str(Path(folder) / "x.duckdb"))
         fill(warehouse, options.megabytes * _ROWS_A_MEGABYTE)
-        ways = {"bytes": copy_bytes, "blocks": blocks, "database": database, "publish": publish}
+        ways = {
+            "bytes": copy_bytes,
+            "blocks": blocks,
+            "database": database,
+            "publish": DuckDBFile.publish,
+        }
         seconds: dict[str, list[float]] = {name: [] for name in ways}
-        publish(warehouse)
+        warehouse.publish()
         for number in range(options.runs):
             change(warehouse, number)
             for name, way in ways.items():
@@ -45,26 +49,26 @@ def main() -> None:
         report(seconds, warehouse.path.stat().st_size)
 
 
-def fill(warehouse: Warehouse, rows: int) -> None:
-    with duckdb.connect() as connection, warehouse.attached(connection):
+def fill(warehouse: DuckDBFile, rows: int) -> None:
+    with duckdb.connect() as connection, warehouse.attach(connection):
         connection.execute(
             "CREATE TABLE warehouse.t AS SELECT range AS id, hash(range) AS a, "
             f"hash(range + 1)::VARCHAR AS b FROM range({rows})"
         )
 
 
-def change(warehouse: Warehouse, number: int) -> None:
-    with duckdb.connect() as connection, warehouse.attached(connection):
+def change(warehouse: DuckDBFile, number: int) -> None:
+    with duckdb.connect() as connection, warehouse.attach(connection):
         connection.execute(f"UPDATE warehouse.t SET a = a + 1 WHERE id % 100 = {number}")
 
 
-def timed(way: Callable[[Warehouse], object], warehouse: Warehouse) -> float:
+def timed(way: Callable[[DuckDBFile], object], warehouse: DuckDBFile) -> float:
     started = time.monotonic()
     way(warehouse)
     return time.monotonic() - started
 
 
-def copy_bytes(warehouse: Warehouse) -> None:
+def copy_bytes(warehouse: DuckDBFile) -> None:
     new = warehouse.path.with_name("bytes.duckdb")
     with warehouse.path.open("rb") as source, new.open("wb") as target:
         while os.copy_file_range(source.fileno(), target.fileno(), 1 << 30):
@@ -73,8 +77,8 @@ def copy_bytes(warehouse: Warehouse) -> None:
     new.unlink()
 
 
-def blocks(warehouse: Warehouse) -> None:
-    last, new = read_copy(warehouse), warehouse.path.with_name("blocks.duckdb")
+def blocks(warehouse: DuckDBFile) -> None:
+    last, new = warehouse.read_copy.path, warehouse.path.with_name("blocks.duckdb")
     shutil.copyfile(last, new)
     with warehouse.path.open("rb") as source, last.open("rb") as before, new.open("r+b") as target:
         while block := source.read(_BLOCK):
@@ -87,9 +91,9 @@ def blocks(warehouse: Warehouse) -> None:
     new.unlink()
 
 
-def database(warehouse: Warehouse) -> None:
+def database(warehouse: DuckDBFile) -> None:
     new = warehouse.path.with_name("database.duckdb")
-    with duckdb.connect() as connection, warehouse.attached(connection):
+    with duckdb.connect() as connection, warehouse.attach(connection):
         connection.execute(f"ATTACH '{new}' AS made")
         connection.execute("COPY FROM DATABASE warehouse TO made")
         connection.execute("DETACH made")

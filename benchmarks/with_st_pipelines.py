@@ -7,11 +7,11 @@ import sys
 from loading import TABLES, history, job
 
 from st_pipelines.sync.sync import extract_load
-from st_pipelines.warehouse.store.duckdb_file import Warehouse
+from st_pipelines.warehouse.store.duckdb_file import DuckDBFile
 
 
 def main(file: str) -> None:
-    loading = job(Warehouse(uri=file))
+    loading = job(DuckDBFile(uri=file))
     for table in TABLES:
         extract_load(loading, loading.catalog[table], history())
 

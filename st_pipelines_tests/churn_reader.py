@@ -19,7 +19,7 @@ from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.http.connection import Connection
 from st_pipelines.servicetitan.http.retry import RetryPolicy
 from st_pipelines.sync.sync import SyncContext
-from st_pipelines.warehouse.store.duckdb_file import Warehouse
+from st_pipelines.warehouse.store.duckdb_file import DuckDBFile
 from st_pipelines.windows import Days
 
 TIMEZONE = "America/New_York"
@@ -35,7 +35,8 @@ def job(
         requests_per_second=10_000, **changes,
     )  # fmt: skip
     return SyncContext(
-        client=Client(connection, policy=policy), warehouse=Warehouse(uri=str(file), wait=5),
+        client=Client(connection, policy=policy),
+        warehouse=DuckDBFile(uri=str(file), wait_seconds=5),
         timezone=TIMEZONE, run_id="test",
     )  # fmt: skip
 

@@ -24,9 +24,7 @@ from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.sync.sync import extract_load
 from st_pipelines.warehouse.errors import WarehouseFull
-from st_pipelines.warehouse.store import duckdb_file as connect
-from st_pipelines.warehouse.store.duckdb_file import Warehouse
-from st_pipelines.warehouse.store.read_copy import publish
+from st_pipelines.warehouse.store import attachment, duckdb_file
 from st_pipelines.warehouse.store.scratch import staging_folder
 from st_pipelines.windows import Days
 from st_pipelines_tests.churn_reader import job
@@ -77,7 +75,7 @@ def load_and_publish(
     loading = job(server, file, page_size=PAGE_SIZE)
     extract_load(loading, load_catalog()[table], days)
     arm(point)
-    publish(loading.warehouse)
+    loading.warehouse.publish()
 
 
 def arm(point: Point | None) -> None:
@@ -108,20 +106,20 @@ def die() -> None:
 
 @contextmanager
 def _dying_before_the_detaching(*arguments: Any) -> Any:
-    with _attachment(*arguments):
+    with _attach_file(*arguments):
         yield
         die()
 
 
-_attachment = Warehouse.attachment
+_attach_file = duckdb_file.attach_file
 
 
 def load_and_die_committed(
     server: Any, file: Path, table: str, days: Days | None, longest_log: str
 ) -> None:
     """Dies between COMMIT and DETACH: with a long log, the load is in that alone."""
-    connect._LONGEST_LOG = longest_log
-    setattr(Warehouse, "attachment", _dying_before_the_detaching)  # noqa: B010
+    attachment._CHECKPOINT_THRESHOLD = longest_log
+    duckdb_file.attach_file = _dying_before_the_detaching
     load(server, file, table, days, None)
 
 

@@ -29,7 +29,7 @@ from st_pipelines.windows import local_day
 
 if TYPE_CHECKING:
     from st_pipelines.cli.progress import ApiOutcome
-    from st_pipelines.warehouse.store.duckdb_file import Warehouse
+    from st_pipelines.warehouse.store.base import Store
 
 TIMEZONE = "America/New_York"
 FIRST_QUERY = """\
@@ -97,9 +97,10 @@ class Demo:
     """A running sandbox, and the settings that point Dagster at it."""
 
     def __init__(self, *, warehouse: Path, days: int, seed: int, customers: int) -> None:
-        from st_pipelines.warehouse.store.duckdb_file import Warehouse
+        from st_pipelines.warehouse.store.base import open_store
 
-        self.warehouse = Warehouse(uri=str(warehouse.resolve()), wait=20)
+        self.file = warehouse.resolve()
+        self.warehouse = open_store(str(self.file), wait_seconds=20)
         self.console = Console()
         self._days = days
         self._seed = seed
@@ -111,7 +112,7 @@ class Demo:
         self.warehouse.check()
         with self._stack:
             self._stack.enter_context(terminated_as_interrupted())
-            home = self.warehouse.path.parent / f".{self.warehouse.path.stem}"
+            home = self.file.parent / f".{self.file.stem}"
             home.mkdir(exist_ok=True, mode=0o700)
             (home / "dagster.yaml").write_text(_DAGSTER_YAML)
             company = Company.load_or_create(home / "company.json", self._seed, self._customers)
@@ -186,7 +187,7 @@ class Demo:
             {
                 "DAGSTER_HOME": str(home),
                 "DAGSTER_DISABLE_TELEMETRY": "yes",
-                "ST_SANDBOX_WAREHOUSE": str(self.warehouse.path),
+                "ST_SANDBOX_WAREHOUSE": str(self.file),
                 "SERVICETITAN_SANDBOX_TIMEZONE": TIMEZONE,
                 "SERVICETITAN_SANDBOX_START_DATE": self._first.isoformat(),
                 "SERVICETITAN_SANDBOX_API_URL": url,
@@ -195,20 +196,20 @@ class Demo:
         )
 
     def _ui_command(self) -> str:
-        options = ["--ui", "--no-load", "--warehouse", os.path.relpath(self.warehouse.path)]
+        options = ["--ui", "--no-load", "--warehouse", os.path.relpath(self.file)]
         options += ["--days", str(self._days), "--seed", str(self._seed)]
         options += ["--customers", str(self._customers)]
         return shlex.join(["st-pipelines", "demo", *options])
 
 
 def print_summary(
-    console: Console, outcomes: Sequence[ApiOutcome], warehouse: Warehouse, ui_command: str
+    console: Console, outcomes: Sequence[ApiOutcome], warehouse: Store, ui_command: str
 ) -> None:
     """Prints a row per API, the failures, and the commands to try next."""
     from st_pipelines.cli.progress import print_outcomes
 
     print_outcomes(console, outcomes)
-    path = os.path.relpath(warehouse.path)
+    path = os.path.relpath(warehouse.name)
     opening = f"import duckdb; db = duckdb.connect('{path}', read_only=True)"
     console.print(f"\nOpen {path} in Python, then db.sql('...'):", highlight=False)
     quoted = shlex.quote(opening) if set(path) & set("\"'$`\\!") else f'"{opening}"'
@@ -220,11 +221,11 @@ def print_summary(
     console.print(f"  {ui_command}", highlight=False, soft_wrap=True)
 
 
-def _run_query(warehouse: Warehouse, query: str) -> Table | str:
+def _run_query(warehouse: Store, query: str) -> Table | str:
     """Returns the rows as a table, or why there are none."""
-    if not warehouse.path.exists():
+    if not warehouse.exists:
         return "(nothing was loaded)"
-    with warehouse.reading() as connection:
+    with warehouse.read_only() as connection:
         try:
             result = connection.execute(query)
         except Exception as error:  # a table is missing because its load failed: print why, go on

@@ -11,12 +11,11 @@ from st_pipelines.config.environments import environment_name
 def publish(environment: Environment) -> None:
     """Replace the read copy of a warehouse, `<name>_read.duckdb`, by its present state."""
     from st_pipelines.config import project
-    from st_pipelines.warehouse.store import read_copy
 
     warehouse = project.warehouse(environment_name(environment))
-    published = read_copy.publish(warehouse)
+    published = warehouse.publish()
     if published is None:
-        typer.echo(f"{read_copy.read_copy(warehouse)} is up to date")
+        typer.echo(f"{warehouse.read_location} is up to date")
     else:
         megabytes = published.bytes / 1e6
-        typer.echo(f"{published.path}: {megabytes:,.1f} MB in {published.seconds:.1f} s")
+        typer.echo(f"{published.location}: {megabytes:,.1f} MB in {published.seconds:.1f} s")

@@ -24,10 +24,10 @@ from st_pipelines.config.errors import SettingsError
 from st_pipelines.config.settings import EnvironmentSettings, dotenv, load_settings
 
 if TYPE_CHECKING:
-    from st_pipelines.warehouse.store.duckdb_file import Warehouse
+    from st_pipelines.warehouse.store.base import Store
 
 
-def warehouse(environment: EnvironmentName) -> Warehouse:
+def warehouse(environment: EnvironmentName) -> Store:
     """The environment's warehouse: `ST_WAREHOUSE_DIR` (default `data`) / `<environment>.duckdb`.
 
     `ST_PRODUCTION_WAREHOUSE` and the like name another file. `ST_PUBLISH_SECONDS` has a read copy
@@ -37,7 +37,7 @@ def warehouse(environment: EnvironmentName) -> Warehouse:
         SettingsError: a value is wrong, two environments have one file, or there is no such
             environment.
     """
-    from st_pipelines.warehouse.store.duckdb_file import Warehouse  # loads DuckDB
+    from st_pipelines.warehouse.store.base import open_store
 
     environment_name(environment)
     values = _values()
@@ -48,8 +48,8 @@ def warehouse(environment: EnvironmentName) -> Warehouse:
                 f"{environment} and {other} have the same warehouse file {file}: give each its own"
                 f" by ST_{environment.upper()}_WAREHOUSE and ST_{other.upper()}_WAREHOUSE"
             )
-    return Warehouse(
-        uri=file, publish_seconds=_publish_seconds(_value("ST_PUBLISH_SECONDS", values=values))
+    return open_store(
+        file, publish_seconds=_publish_seconds(_value("ST_PUBLISH_SECONDS", values=values))
     )
 
 

@@ -5,7 +5,6 @@ Both are imported when they are asked for: the definitions load without DuckDB a
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from st_pipelines.servicetitan.http.client import Client
-    from st_pipelines.warehouse.store.duckdb_file import Warehouse
+    from st_pipelines.warehouse.store.base import Store
 
 
 class ServiceTitanResource(dg.ConfigurableResource):
@@ -123,10 +122,16 @@ class WarehouseResource(dg.ConfigurableResource):
     _copy_is_behind: bool = PrivateAttr(default=False)
 
     @property
-    def warehouse(self) -> Warehouse:
+    def warehouse(self) -> Store:
         """Where tables land."""
+        from st_pipelines.warehouse.store.base import open_store
+
         found = project.warehouse(self.environment)  # pyright: ignore[reportArgumentType]
-        return dataclasses.replace(found, uri=self.uri or found.uri, wait=self.wait_seconds)
+        return open_store(
+            self.uri or found.uri,
+            wait_seconds=self.wait_seconds,
+            publish_seconds=found.publish_seconds,
+        )
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[WarehouseResource]:
@@ -134,22 +139,18 @@ class WarehouseResource(dg.ConfigurableResource):
 
         Else the last loads of a night would not be read before those of the next.
         """
-        from st_pipelines.warehouse.store.read_copy import publish
-
         yield self
         if self._copy_is_behind:
             with _only_logged(context.log):
-                publish(self.warehouse)
+                self.warehouse.publish()
 
     def publish_if_due(self, log: dg.DagsterLogManager) -> None:
         """After a load: replaces the read copy, if publishing is on and the last is old enough."""
-        from st_pipelines.warehouse.store.read_copy import publish_if_due
-
         with _only_logged(log):
             warehouse = self.warehouse
             if warehouse.publish_seconds is not None:
                 self._copy_is_behind = True
-                self._copy_is_behind = publish_if_due(warehouse) is None
+                self._copy_is_behind = warehouse.publish_if_due() is None
 
     @property
     def history(self) -> frozenset[str]:
@@ -162,7 +163,7 @@ class WarehouseResource(dg.ConfigurableResource):
         Raises:
             WarehouseError: the file is missing, foreign, or held by another process.
         """
-        with self.warehouse.reading() as connection:
+        with self.warehouse.read_only() as connection:
             return connection.execute(sql).df()
 
 

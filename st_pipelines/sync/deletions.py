@@ -23,7 +23,7 @@ from st_pipelines.servicetitan.reading.page_source import Page
 from st_pipelines.servicetitan.reading.stats import ReadStats
 from st_pipelines.warehouse.staging.stage import Staging
 from st_pipelines.warehouse.staging.typed_rows import LoadSpec, TypedRows
-from st_pipelines.warehouse.store.duckdb_file import Warehouse
+from st_pipelines.warehouse.store.base import Store
 from st_pipelines.warehouse.tables.load import FollowUp, Typed
 from st_pipelines.warehouse.tables.load_log import ExportBookmark
 from st_pipelines.warehouse.tables.merge import CLOCKS_DIFFER
@@ -33,7 +33,7 @@ from st_pipelines.warehouse.tables.table_state import TableState, can_look_up, r
 @contextmanager
 def followed_up(
     client: Client,
-    warehouse: Warehouse,
+    warehouse: Store,
     listed: Typed,
     load: LoadSpec,
     *,

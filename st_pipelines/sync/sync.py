@@ -24,7 +24,7 @@ from st_pipelines.servicetitan.reading.stats import ReadStats
 from st_pipelines.sync.deletions import followed_up
 from st_pipelines.warehouse.staging.stage import Drift
 from st_pipelines.warehouse.staging.typed_rows import LoadSpec
-from st_pipelines.warehouse.store.duckdb_file import Warehouse
+from st_pipelines.warehouse.store.base import Store
 from st_pipelines.warehouse.tables.load import Loaded, Typed, load, staged
 from st_pipelines.windows import Days, Window, local_day, utc_now
 
@@ -90,7 +90,7 @@ class SyncContext:
     """
 
     client: Client
-    warehouse: Warehouse
+    warehouse: Store
     timezone: str
     run_id: str
     catalog: Catalog = dataclasses.field(default_factory=load_catalog)

@@ -118,10 +118,10 @@ def _loaded(job: SyncContext, endpoint: Endpoint, now: datetime) -> _LoadedTable
     """What is known of the table before anything is read; None where there is none."""
     if not job.warehouse.exists:
         raise WarehouseUnusable(
-            f"warehouse {job.warehouse.path} is not there yet: load something into it first, or "
+            f"warehouse {job.warehouse.name} is not there yet: load something into it first, or "
             "set ST_WAREHOUSE_DIR to the folder that it is in"
         )
-    with duckdb.connect() as connection, job.warehouse.attached(connection, "verify"):
+    with duckdb.connect() as connection, job.warehouse.attach(connection, "verify"):
         if not has_table(connection, endpoint.api, endpoint.name):
             return None
         load = job.load_of(None, now, now.date())
@@ -231,7 +231,7 @@ class _Part:
         self, typed: TypedRows, columns: Sequence[str], among: set[str] | None = None
     ) -> Compared:
         connection, endpoint, load = typed.connection, self._endpoint, self._load
-        with self._job.warehouse.attached(connection, "verify"):
+        with self._job.warehouse.attach(connection, "verify"):
             until = last_load(connection, endpoint, load)
             comparison = Comparison(connection, endpoint, load, columns=columns, last_load=until)
             return comparison.run(among)

@@ -276,8 +276,8 @@ def test_the_read_copy_follows_the_loads_of_a_run(
     """Within the run it is made once an hour, so here after the first load; and at the end."""
     monkeypatch.setenv("ST_PUBLISH_SECONDS", "3600")
     made: list[int] = []
-    replace = publish._replace
-    monkeypatch.setattr(publish, "_replace", lambda w: made.append(1) or replace(w))
+    replace = publish.ReadCopy._replace
+    monkeypatch.setattr(publish.ReadCopy, "_replace", lambda w: made.append(1) or replace(w))
     tables = ("settings.user_roles", "settings.tag_types", "settings.business_units")
     assert materialize(instance, *tables, partitions=(FIRST, LAST)).success
     assert len(made) == 2

@@ -161,7 +161,7 @@ def test_a_row_that_was_read_and_is_not_in_the_table_is_found(place: Place) -> N
     with place.staged(of, what) as (staging, typed):
         typed.add(staging.add(b"[" + b",".join([ONE, TWO]) + b"]"))
         typed.finish()
-        with place.warehouse.attached(typed.connection):
+        with place.warehouse.attach(typed.connection):
             facts = count_facts(typed.connection, of, what)
     assert (facts.lost, facts.not_read, facts.distinct_read) == (1, 0, 2)
 

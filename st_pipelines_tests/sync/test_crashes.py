@@ -18,8 +18,7 @@ from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.sync.sync import extract_load
 from st_pipelines.warehouse.errors import WarehouseFull
-from st_pipelines.warehouse.store.duckdb_file import Warehouse
-from st_pipelines.warehouse.store.read_copy import is_current, publish, read_copy
+from st_pipelines.warehouse.store.duckdb_file import DuckDBFile
 from st_pipelines_tests import crash_harness as dying
 from st_pipelines_tests.churn_reader import comparable, days, expected_rows, job, table_rows
 from st_pipelines_tests.crash_harness import Point, Server, killed
@@ -31,7 +30,7 @@ WAREHOUSE = "st_pipelines.warehouse"
 
 POINTS = [
     Point(f"{WAREHOUSE}.staging.stage:Staging.add", after=True, call=2),
-    Point(f"{WAREHOUSE}.store.duckdb_file:_attach"),
+    Point(f"{WAREHOUSE}.store.attachment:_attach"),
     Point(f"{WAREHOUSE}.tables.load:_merge", after=True),
     Point(f"{WAREHOUSE}.tables.load_log:write_load_record", after=True),
 ]
@@ -43,7 +42,7 @@ def whole_and_in_the_books(file: Path) -> int:
     """Rows of the table, which are as many as the books say, each once."""
     if not file.exists():
         return 0
-    with Warehouse(uri=str(file), wait=5).reading() as connection:
+    with DuckDBFile(uri=str(file), wait_seconds=5).read_only() as connection:
         tables = connection.execute("SELECT count(*) FROM duckdb_tables()").fetchall()[0][0]
         if not tables:
             return 0
@@ -102,8 +101,8 @@ def test_a_load_that_is_killed_after_its_commit_is_there(
     assert killed(dying.load_and_die_committed, Server.of(sandbox), file, TABLE, ALL, longest_log)
     assert file.with_name(file.name + ".wal").exists() == (longest_log == "1GB")
     assert whole_and_in_the_books(file) == len(expected_rows(sandbox, load_catalog()[TABLE]))
-    assert publish(Warehouse(uri=str(file)))
-    assert whole_and_in_the_books(read_copy(Warehouse(uri=str(file))))
+    assert DuckDBFile(uri=str(file)).publish()
+    assert whole_and_in_the_books(DuckDBFile(uri=str(file)).read_copy.path)
     assert_continues(sandbox, file)
 
 
@@ -118,11 +117,16 @@ def test_a_load_that_is_killed_after_its_commit_is_there(
 def test_publishing_that_is_killed_leaves_a_whole_copy_or_none(
     sandbox: Sandbox, tmp_path: Path, point: Point
 ) -> None:
-    file, warehouse = tmp_path / "x.duckdb", Warehouse(uri=str(tmp_path / "x.duckdb"), wait=5)
+    file, warehouse = (
+        tmp_path / "x.duckdb",
+        DuckDBFile(uri=str(tmp_path / "x.duckdb"), wait_seconds=5),
+    )
     assert killed(dying.load_and_publish, Server.of(sandbox), file, TABLE, ALL, point)
-    assert bool(whole_and_in_the_books(read_copy(warehouse))) == (point.function == "os:replace")
-    assert bool(publish(warehouse)) == (point.function != "os:replace")
-    assert is_current(warehouse)
+    assert bool(whole_and_in_the_books(warehouse.read_copy.path)) == (
+        point.function == "os:replace"
+    )
+    assert bool(warehouse.publish()) == (point.function != "os:replace")
+    assert warehouse.read_copy.is_current
     assert_continues(sandbox, file)
 
 

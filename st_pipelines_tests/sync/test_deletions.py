@@ -36,7 +36,7 @@ def loading(own_sandbox: Sandbox, tmp_path: Path) -> Iterator[SyncContext]:
 
 def rows(loading: SyncContext, columns: str, where: str, table: str = "jpm.jobs") -> list[tuple]:
     sql = f"SELECT {columns} FROM {table} WHERE {where} ORDER BY ALL"
-    return query(loading.warehouse.path, sql)
+    return query(loading.warehouse.name, sql)
 
 
 def state(loading: SyncContext, id_: int, table: str = "jpm.jobs") -> str:
@@ -135,7 +135,7 @@ def test_records_that_only_the_export_serves_are_kept_and_marked(
 def test_the_feed_goes_on_where_it_was_left(own_sandbox: Sandbox, loading: SyncContext) -> None:
     extract_load(loading, JOBS, ALL)
     first = asked(own_sandbox, "/export/jobs")
-    (place,) = query(loading.warehouse.path, "SELECT continue_from, since FROM _st.feeds")
+    (place,) = query(loading.warehouse.name, "SELECT continue_from, since FROM _st.feeds")
     extract_load(loading, JOBS, DAY)
     second = asked(own_sandbox, "/export/jobs")[len(first) :]
     assert [q["from"] for q in second] == [place[0]]
@@ -171,7 +171,7 @@ def test_reconcile_reads_the_whole_feed_once(own_sandbox: Sandbox, loading: Sync
     again = asked(own_sandbox, "/export/jobs")[len(whole) :]
     assert "from" not in whole[-1] or not whole[-1]["from"].startswith("20")
     assert all(q.get("from") for q in again)
-    assert query(loading.warehouse.path, "SELECT since FROM _st.feeds") == [(None,)]
+    assert query(loading.warehouse.name, "SELECT since FROM _st.feeds") == [(None,)]
 
 
 @pytest.mark.parametrize("table", [
@@ -309,7 +309,7 @@ def test_a_token_that_is_no_longer_good_does_not_stop_loads(
     own_sandbox: Sandbox, loading: SyncContext, status: int
 ) -> None:
     extract_load(loading, JOBS, ALL)
-    (place,) = query(loading.warehouse.path, "SELECT continue_from FROM _st.feeds")
+    (place,) = query(loading.warehouse.name, "SELECT continue_from FROM _st.feeds")
     own_sandbox.faults.append(
         lambda request: (
             answers.json_response(b"{}", status)

@@ -27,7 +27,7 @@ def loading(own_sandbox: Sandbox, tmp_path: Path) -> Iterator[SyncContext]:
 
 def versions(loading: SyncContext, id_: int) -> list[tuple]:
     return query(
-        loading.warehouse.path,
+        loading.warehouse.name,
         "SELECT name, valid_to IS NULL FROM history.crm_customers "
         f"WHERE id = {id_} ORDER BY valid_from",
     )
@@ -47,7 +47,7 @@ def test_each_version_is_one_row_and_the_last_is_open(
     extract_load(loading, CUSTOMERS, ALL)
     assert versions(loading, id_) == [("One", False), ("Two", False), ("Three", True)]
     total = len(world.records("crm.customers"))
-    assert query(loading.warehouse.path, "SELECT count(*) FROM history.crm_customers") == [
+    assert query(loading.warehouse.name, "SELECT count(*) FROM history.crm_customers") == [
         (total + 2,)
     ]
 
@@ -66,7 +66,7 @@ def test_versions_of_a_row_follow_one_another_without_gap_or_overlap(
     world.change("crm.customers", record["id"], name="Still", modifiedOn=moved)
     extract_load(loading, CUSTOMERS, ALL)
     found = query(
-        loading.warehouse.path,
+        loading.warehouse.name,
         "SELECT valid_from, valid_to, lead(valid_from) OVER (ORDER BY valid_from), modified_on "
         f"FROM history.crm_customers WHERE id = {record['id']} ORDER BY valid_from",
     )
@@ -98,7 +98,7 @@ def test_history_that_begins_later_begins_with_what_is_there(
     extract_load(dataclasses.replace(loading, history=()), CUSTOMERS, ALL)
     extract_load(loading, CUSTOMERS, days("2026-03-10", "2026-03-10"))
     counts = query(
-        loading.warehouse.path,
+        loading.warehouse.name,
         "SELECT (SELECT count(*) FROM history.crm_customers), (SELECT count(*) FROM crm.customers)",
     )
     assert counts[0][0] == counts[0][1] > 0
@@ -114,7 +114,7 @@ def test_a_table_without_time_has_versions_by_load(
     extract_load(loading, roles, None)
     extract_load(loading, roles, None)
     found = query(
-        loading.warehouse.path,
+        loading.warehouse.name,
         f"SELECT count(*), min(valid_to) = max(valid_from) FROM history.settings_user_roles "
         f"WHERE id = {id_}",
     )

@@ -23,7 +23,7 @@ from st_pipelines.catalog.model import (
 )
 from st_pipelines.warehouse.staging.stage import Staging
 from st_pipelines.warehouse.staging.typed_rows import LoadSpec, TypedRows
-from st_pipelines.warehouse.store.duckdb_file import Warehouse
+from st_pipelines.warehouse.store.duckdb_file import DuckDBFile
 from st_pipelines.warehouse.tables.load import Loaded, Typed, load
 
 FIELDS = (
@@ -89,8 +89,8 @@ class Place:
         return self.folder / "test.duckdb"
 
     @property
-    def warehouse(self) -> Warehouse:
-        return Warehouse(uri=str(self.file), wait=5)
+    def warehouse(self) -> DuckDBFile:
+        return DuckDBFile(uri=str(self.file), wait_seconds=5)
 
     def what(self, **changes: Any) -> LoadSpec:
         facts: dict[str, Any] = {

@@ -14,7 +14,6 @@ import pytest
 
 from st_pipelines.warehouse.errors import WarehouseError, WarehouseUnusable
 from st_pipelines.warehouse.store import integrity as soundness
-from st_pipelines.warehouse.store.read_copy import publish
 from st_pipelines_tests.warehouse.factories import Place, record
 
 TWO_COMMITS = """
@@ -70,16 +69,16 @@ def assert_refused(place: Place, match: str) -> None:
     before = {path: path.read_bytes() for path in (place.file, log(place)) if path.exists()}
     with pytest.raises(WarehouseError, match=match):
         place.load([record(id=2)])
-    with pytest.raises(WarehouseError, match=match), place.warehouse.reading():
+    with pytest.raises(WarehouseError, match=match), place.warehouse.read_only():
         pass
     with pytest.raises(WarehouseError, match=match):
-        publish(place.warehouse)
+        place.warehouse.publish()
     for path, content in before.items():
         assert path.read_bytes() == content, path
 
 
 def test_the_loads_in_a_log_are_there_for_the_next(own: Place) -> None:
-    with own.warehouse.reading() as connection:
+    with own.warehouse.read_only() as connection:
         assert connection.execute("SELECT count(*) FROM abc.things").fetchall() == [(1001,)]
     own.load([record(id=2)])
     assert own.query("SELECT count(*) FROM abc.things") == [(1002,)]
@@ -106,7 +105,7 @@ def test_a_length_in_the_log_that_is_damaged_is_named(own: Place) -> None:
 
 def test_an_entry_of_the_log_that_is_damaged_is_named(own: Place) -> None:
     flip(log(own), end_of_head(own) + 18)
-    assert_refused(own, r"is damaged, and left as it is .*WAL")
+    assert_refused(own, r"is damaged, and left unchanged .*WAL")
 
 
 @pytest.mark.parametrize("cut", [3, 20, 700, "half", -1])

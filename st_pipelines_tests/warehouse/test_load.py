@@ -16,7 +16,8 @@ import pytest
 from st_pipelines.catalog.model import Endpoint, Field, ListOf, Scalar, ScalarName, StructOf
 from st_pipelines.warehouse.errors import WarehouseBusy, WarehouseFull, WarehouseUnusable
 from st_pipelines.warehouse.staging.typed_rows import TypedRows
-from st_pipelines.warehouse.store.duckdb_file import Warehouse
+from st_pipelines.warehouse.store.base import open_store
+from st_pipelines.warehouse.store.duckdb_file import DuckDBFile
 from st_pipelines.warehouse.store.scratch import limit_memory
 from st_pipelines.warehouse.tables.load import Typed, load
 from st_pipelines_tests.warehouse.factories import (
@@ -219,12 +220,12 @@ def test_a_file_that_another_process_holds_is_waited_for_and_its_holder_named(
 ) -> None:
     outcome(place, record())
     process = hold(place.file, read_only=read_only)
-    impatient = Warehouse(uri=str(place.file), wait=0)
+    impatient = DuckDBFile(uri=str(place.file), wait_seconds=0)
     try:
         with (
             duckdb.connect() as connection,
             pytest.raises(WarehouseBusy, match=rf"held by process {process.pid} \("),
-            impatient.attached(connection),
+            impatient.attach(connection),
         ):
             pass
     finally:
@@ -263,8 +264,8 @@ def test_a_read_only_folder_is_named_with_the_setting(place: Place) -> None:
 
 def test_a_warehouse_of_an_unknown_kind_is_refused() -> None:
     with pytest.raises(WarehouseUnusable, match="ducklake: is not supported"):
-        Warehouse(uri="ducklake:postgres:db").check()
-    assert Warehouse(uri="duckdb:/tmp/x.duckdb").path == Path("/tmp/x.duckdb")
+        open_store("ducklake:postgres:db")
+    assert DuckDBFile(uri="duckdb:/tmp/x.duckdb").path == Path("/tmp/x.duckdb")
 
 
 def test_pages_that_arrive_after_a_refused_one_are_not_lost(place: Place) -> None:

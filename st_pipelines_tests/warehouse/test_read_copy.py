@@ -12,26 +12,20 @@ import pytest
 
 from st_pipelines.warehouse.errors import WarehouseBusy, WarehouseFull, WarehouseUnusable
 from st_pipelines.warehouse.store import read_copy as module
-from st_pipelines.warehouse.store.duckdb_file import Warehouse
-from st_pipelines.warehouse.store.read_copy import (
-    Published,
-    is_current,
-    publish,
-    publish_if_due,
-    read_copy,
-)
+from st_pipelines.warehouse.store.base import Published
+from st_pipelines.warehouse.store.duckdb_file import DuckDBFile
 from st_pipelines.warehouse.store.write_queue import Deadline, acquire
 from st_pipelines_tests.warehouse.factories import Place, record
 
 HOUR = 3600.0
 
 
-def every(place: Place, seconds: float | None) -> Warehouse:
-    return Warehouse(uri=str(place.file), wait=20, publish_seconds=seconds)
+def every(place: Place, seconds: float | None) -> DuckDBFile:
+    return DuckDBFile(uri=str(place.file), wait_seconds=20, publish_seconds=seconds)
 
 
 def rows(place: Place) -> list[tuple]:
-    with duckdb.connect(str(read_copy(place.warehouse)), read_only=True) as connection:
+    with duckdb.connect(str(place.warehouse.read_copy.path), read_only=True) as connection:
         return connection.execute("SELECT id FROM abc.things ORDER BY id").fetchall()
 
 
@@ -41,15 +35,15 @@ def files(place: Place) -> set[str]:
 
 def test_the_copy_is_what_was_loaded_and_is_made_once(place: Place) -> None:
     place.load([record(id=1)])
-    made = publish(place.warehouse)
+    made = place.warehouse.publish()
     assert made
-    assert made.path == place.folder / "test_read.duckdb"
-    assert made.path.read_bytes() == place.file.read_bytes()
+    assert made.location == str(place.folder / "test_read.duckdb")
+    assert place.warehouse.read_copy.path.read_bytes() == place.file.read_bytes()
     assert rows(place) == [(1,)]
-    assert publish(place.warehouse) is None
+    assert place.warehouse.publish() is None
     place.load([record(id=2)])
-    assert not is_current(place.warehouse)
-    assert publish(place.warehouse)
+    assert not place.warehouse.read_copy.is_current
+    assert place.warehouse.publish()
     assert rows(place) == [(1,), (2,)]
     assert files(place) == {"test.duckdb", "test_read.duckdb"}
     assert list((place.folder / ".staging").iterdir()) == [place.folder / ".staging" / ".lock"]
@@ -63,28 +57,28 @@ def test_it_is_made_where_the_kernel_cannot_copy(
 
     monkeypatch.setattr(os, "copy_file_range", unsupported)
     place.load([record(id=1)])
-    publish(place.warehouse)
-    assert read_copy(place.warehouse).read_bytes() == place.file.read_bytes()
+    place.warehouse.publish()
+    assert place.warehouse.read_copy.path.read_bytes() == place.file.read_bytes()
 
 
 def test_a_reader_keeps_what_it_has_open_and_a_new_one_gets_the_new(place: Place) -> None:
     place.load([record(id=1)])
-    publish(place.warehouse)
+    place.warehouse.publish()
     code = "SELECT count(*) FROM abc.things"
-    old = read_copy(place.warehouse).open("rb")  # as another process would keep it
+    old = place.warehouse.read_copy.path.open("rb")  # as another process would keep it
     before = old.read()
     place.load([record(id=2)])
-    publish(place.warehouse)
+    place.warehouse.publish()
     old.seek(0)
     assert old.read() == before
     old.close()
-    with duckdb.connect(str(read_copy(place.warehouse)), read_only=True) as connection:
+    with duckdb.connect(str(place.warehouse.read_copy.path), read_only=True) as connection:
         assert connection.execute(code).fetchall() == [(2,)]
 
 
 def test_readers_never_fail_while_it_is_replaced(place: Place) -> None:
     place.load([record(id=0)])
-    publish(place.warehouse)
+    place.warehouse.publish()
     seen, failures, over = set(), [], threading.Event()
 
     def read() -> None:
@@ -98,7 +92,7 @@ def test_readers_never_fail_while_it_is_replaced(place: Place) -> None:
     reader.start()
     for number in range(1, 4):
         place.load([record(id=number)])
-        publish(place.warehouse)
+        place.warehouse.publish()
     over.set()
     reader.join()
     assert not failures
@@ -107,33 +101,33 @@ def test_readers_never_fail_while_it_is_replaced(place: Place) -> None:
 
 def test_loads_go_on_while_the_copy_is_read(place: Place) -> None:
     place.load([record(id=1)])
-    publish(place.warehouse)
-    with duckdb.connect(str(read_copy(place.warehouse)), read_only=True) as connection:
+    place.warehouse.publish()
+    with duckdb.connect(str(place.warehouse.read_copy.path), read_only=True) as connection:
         place.load([record(id=2)])
-        publish(place.warehouse)
+        place.warehouse.publish()
         assert connection.execute("SELECT count(*) FROM abc.things").fetchall() == [(1,)]
 
 
 def test_it_is_made_after_loads_but_not_more_often_than_asked_for(place: Place) -> None:
     place.load([record(id=1)])
-    assert publish_if_due(every(place, None)) is None
-    assert not read_copy(place.warehouse).exists()
-    assert publish_if_due(every(place, HOUR))
+    assert every(place, None).publish_if_due() is None
+    assert not place.warehouse.read_copy.path.exists()
+    assert every(place, HOUR).publish_if_due()
     place.load([record(id=2)])
-    assert publish_if_due(every(place, HOUR)) is None
+    assert every(place, HOUR).publish_if_due() is None
     assert rows(place) == [(1,)]
-    assert publish_if_due(every(place, 1e-6))
+    assert every(place, 1e-6).publish_if_due()
     assert rows(place) == [(1,), (2,)]
-    assert publish_if_due(every(place, 1e-6)) is None, "nothing was loaded since"
+    assert every(place, 1e-6).publish_if_due() is None, "nothing was loaded since"
 
 
 def test_of_several_only_one_publishes_and_the_loads_do_not_wait_for_it(place: Place) -> None:
     place.load([record(id=1)])
-    with acquire(read_copy(place.warehouse), Deadline(0), "publishing"):
-        assert publish_if_due(every(place, HOUR)) is None
+    with acquire(place.warehouse.read_copy.path, Deadline(0), "publishing"):
+        assert every(place, HOUR).publish_if_due() is None
     made: list[Published | None] = []
     threads = [
-        threading.Thread(target=lambda: made.append(publish(place.warehouse))) for _ in range(4)
+        threading.Thread(target=lambda: made.append(place.warehouse.publish())) for _ in range(4)
     ]
     for thread in threads:
         thread.start()
@@ -144,13 +138,13 @@ def test_of_several_only_one_publishes_and_the_loads_do_not_wait_for_it(place: P
 
 def test_a_copy_that_somebody_wrote_to_is_replaced_with_its_log(place: Place) -> None:
     place.load([record(id=1)])
-    publish(place.warehouse)
-    copy = read_copy(place.warehouse)
+    place.warehouse.publish()
+    copy = place.warehouse.read_copy.path
     assert stat.S_IMODE(copy.stat().st_mode) == 0o444
     log = copy.with_name(copy.name + ".wal")
     log.write_bytes(b"of another state")
     place.load([record(id=2)])
-    publish(place.warehouse)
+    place.warehouse.publish()
     assert not log.exists()
     assert rows(place) == [(1,), (2,)]
 
@@ -162,30 +156,30 @@ def test_a_copy_that_cannot_be_made_leaves_the_old_one(
         raise OSError(28, os.strerror(28))
 
     place.load([record(id=1)])
-    publish(place.warehouse)
+    place.warehouse.publish()
     place.load([record(id=2)])
     monkeypatch.setattr(module, "_copy_bytes", full)
     with pytest.raises(WarehouseFull, match="no space left"):
-        publish(place.warehouse)
+        place.warehouse.publish()
     assert rows(place) == [(1,)]
     assert files(place) == {"test.duckdb", "test_read.duckdb"}
 
 
 def test_a_held_warehouse_is_waited_for_and_named(place: Place) -> None:
     place.load([record(id=1)])
-    impatient = Warehouse(uri=str(place.file), wait=0)
+    impatient = DuckDBFile(uri=str(place.file), wait_seconds=0)
     with duckdb.connect(str(place.file)), pytest.raises(WarehouseBusy, match="in this process"):
-        publish(impatient)
+        impatient.publish()
     with (
         acquire(place.file, Deadline(0), "jpm.jobs"),
         pytest.raises(WarehouseBusy, match=r"jpm\.jobs"),
     ):
-        publish(impatient)
+        impatient.publish()
 
 
 def test_without_a_warehouse_there_is_nothing_to_publish(place: Place) -> None:
     with pytest.raises(WarehouseUnusable, match="does not exist yet"):
-        publish(place.warehouse)
+        place.warehouse.publish()
     assert not place.file.exists()
 
 
@@ -193,8 +187,8 @@ def test_a_clock_that_was_set_back_does_not_stop_publishing(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place.load([record(id=1)])
-    publish(place.warehouse)
+    place.warehouse.publish()
     place.load([record(id=2)])
     yesterday = time.time() - 24 * HOUR
     monkeypatch.setattr(time, "time", lambda: yesterday)
-    assert publish_if_due(every(place, HOUR))
+    assert every(place, HOUR).publish_if_due()

@@ -15,8 +15,8 @@ import duckdb
 import pytest
 
 from st_pipelines.warehouse.errors import WarehouseBusy
-from st_pipelines.warehouse.store import write_queue as turns
-from st_pipelines.warehouse.store.duckdb_file import Warehouse
+from st_pipelines.warehouse.store import write_queue
+from st_pipelines.warehouse.store.duckdb_file import DuckDBFile
 from st_pipelines.warehouse.store.write_queue import Deadline, acquire
 from st_pipelines_tests.crash_harness import until
 from st_pipelines_tests.warehouse.factories import Place, record
@@ -61,22 +61,24 @@ def another(code: str, file: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def attach_at_once(place: Place) -> None:
-    impatient = Warehouse(uri=str(place.file), wait=0)
-    with duckdb.connect() as connection, impatient.attached(connection):
+    impatient = DuckDBFile(uri=str(place.file), wait_seconds=0)
+    with duckdb.connect() as connection, impatient.attach(connection):
         pass
 
 
 @pytest.fixture(params=["queue", "no locks here"])
 def with_and_without_a_queue(request: pytest.FixtureRequest, monkeypatch) -> str:
-    monkeypatch.setattr(turns, "_OFD_LOCKS", request.param == "queue")
+    monkeypatch.setattr(write_queue, "_OFD_LOCKS", request.param == "queue")
     return request.param
 
 
 def test_turns_come_in_the_order_of_asking(tmp_path: Path, monkeypatch) -> None:
     """With a lock alone, of eight that ask again and again one gets it nearly every time."""
     path, order, drawn = tmp_path / "x", [], []
-    draw = turns._drawn
-    monkeypatch.setattr(turns, "_drawn", lambda file: drawn.append(draw(file)) or drawn[-1])
+    draw = write_queue._draw_number
+    monkeypatch.setattr(
+        write_queue, "_draw_number", lambda file: drawn.append(draw(file)) or drawn[-1]
+    )
 
     def take(name: int) -> None:
         with acquire(path, Deadline(20), "a load"):
@@ -159,26 +161,26 @@ def test_threads_of_a_process_wait_for_one_another(
 def test_looking_at_a_file_does_not_release_it(place: Place, look: str) -> None:
     """Closing a file drops the locks that the process has on it, whoever holds them there."""
     place.load([record()])
-    impatient = Warehouse(uri=str(place.file), wait=0)
-    with duckdb.connect() as connection, place.warehouse.attached(connection):
+    impatient = DuckDBFile(uri=str(place.file), wait_seconds=0)
+    with duckdb.connect() as connection, place.warehouse.attach(connection):
         if look == "check":
             impatient.check()
         elif look == "attach":
             with pytest.raises(WarehouseBusy):
                 attach_at_once(place)
         else:
-            with pytest.raises(WarehouseBusy), impatient.reading():
+            with pytest.raises(WarehouseBusy), impatient.read_only():
                 pass
         assert subprocess.run([sys.executable, "-c", PROBE, str(place.file)]).returncode == 3
 
 
 def test_a_connection_of_the_user_in_this_process_keeps_its_lock(place: Place) -> None:
     place.load([record()])
-    impatient = Warehouse(uri=str(place.file), wait=0)
+    impatient = DuckDBFile(uri=str(place.file), wait_seconds=0)
     with duckdb.connect(str(place.file)):
         with pytest.raises(WarehouseBusy, match="open in this process"):
             attach_at_once(place)
-        with pytest.raises(WarehouseBusy, match="open in this process"), impatient.reading():
+        with pytest.raises(WarehouseBusy, match="open in this process"), impatient.read_only():
             pass
         assert subprocess.run([sys.executable, "-c", PROBE, str(place.file)]).returncode == 3
 
@@ -188,9 +190,13 @@ def test_a_long_wait_is_told_once(
     place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, holder: str
 ) -> None:
     place.load([record()])
-    monkeypatch.setattr(turns, "SILENT", 0)
-    warehouse = Warehouse(uri=str(place.file), wait=0.3)
-    with another(holder, place.file) as process, pytest.raises(WarehouseBusy), warehouse.reading():
+    monkeypatch.setattr(write_queue, "QUIET_SECONDS", 0)
+    warehouse = DuckDBFile(uri=str(place.file), wait_seconds=0.3)
+    with (
+        another(holder, place.file) as process,
+        pytest.raises(WarehouseBusy),
+        warehouse.read_only(),
+    ):
         pass
     [told] = [entry.getMessage() for entry in caplog.records if "Waiting" in entry.getMessage()]
     assert told.startswith("Waiting for up to 0 s more: warehouse")

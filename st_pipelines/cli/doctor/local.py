@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,8 +27,7 @@ from st_pipelines.config.sources.values import CLIENT_SECRETS
 from st_pipelines.servicetitan.http.auth import try_client_secrets
 from st_pipelines.sync.explain import Finding, diagnosed, failed
 from st_pipelines.warehouse.errors import WarehouseBusy
-from st_pipelines.warehouse.store.duckdb_file import Warehouse
-from st_pipelines.warehouse.store.write_queue import Deadline, acquire
+from st_pipelines.warehouse.store.base import Store, open_store
 from st_pipelines.warehouse.tables.load_log import (
     loaded_from_the_beginning,
     refuse_other_environments,
@@ -166,37 +164,37 @@ def _shared(subject: Subject, other: EnvironmentName) -> list[str]:
 
 def look_at_warehouse(subject: Subject, room: int = ROOM) -> Iterator[Finding]:
     """Can be written, nobody holds it, and there is room on the disk."""
-    warehouse = dataclasses.replace(project.warehouse(subject.environment), wait=0)
+    warehouse = open_store(project.warehouse(subject.environment).uri, wait_seconds=0)
     warehouse.check()
-    size = warehouse.path.stat().st_size if warehouse.exists else 0
+    size = warehouse.size_bytes
     state = "does not exist yet, a load makes it"
     if warehouse.exists:
         state = f"{size / 1e9:,.1f} GB, can be written"
         if (busy := _busy(warehouse)) is not None:
             yield busy
             return
-    free = shutil.disk_usage(warehouse.path.parent).free
+    free = shutil.disk_usage(warehouse.scratch_folder).free
     if free < size + room:
         yield Finding(
             step="warehouse", status="warning", code="disk-space",
-            text=f"{warehouse.path}: {free / 1e9:,.1f} GB are free on its disk",
+            text=f"{warehouse.name}: {free / 1e9:,.1f} GB are free on its disk",
             hint="A load needs room for what it stages, a read copy as much as the warehouse has: "
             "make room, or set ST_WAREHOUSE_DIR to another disk.",
         )  # fmt: skip
     else:
-        text = f"{warehouse.path}: {state}; {free / 1e9:,.0f} GB are free"
+        text = f"{warehouse.name}: {state}; {free / 1e9:,.0f} GB are free"
         yield Finding(step="warehouse", status="ok", text=text)
 
 
 def look_at_history(subject: Subject) -> Iterator[Finding]:
     """Whether the tables were loaded from their beginning, or hold a few days only."""
-    warehouse = dataclasses.replace(project.warehouse(subject.environment), wait=0)
+    warehouse = open_store(project.warehouse(subject.environment).uri, wait_seconds=0)
     wanted = [e.table for e in subject.endpoints if e.partitioned and not e.by_day]
     command = f"st-pipelines load --environment {subject.environment}"
     loaded: dict[str, bool] = {}
     if warehouse.exists:
         try:
-            with warehouse.reading() as connection:
+            with warehouse.read_only() as connection:
                 refuse_other_environments(connection, subject.environment, schema="_st")
                 loaded = loaded_from_the_beginning(connection, subject.connection.tenant_id)
         except WarehouseBusy:
@@ -219,17 +217,14 @@ def look_at_history(subject: Subject) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _busy(warehouse: Warehouse) -> Finding | None:
+def _busy(warehouse: Store) -> Finding | None:
     """Who holds the file. A load of ours is no trouble: others queue behind it."""
-    deadline = Deadline(0)
     try:
-        with acquire(warehouse.path, deadline, "st-pipelines check") as held:
-            try:
-                with duckdb.connect() as own, warehouse.attachment(own, held, deadline):
-                    return None
-            except WarehouseBusy as error:
-                return failed("warehouse", error)
+        with duckdb.connect() as own, warehouse.attach(own, "st-pipelines check"):
+            return None
     except WarehouseBusy as error:
+        if not error.queued:
+            return failed("warehouse", error)
         told = diagnosed(error)
         return Finding(step="warehouse", status="warning", code="warehouse-in-use", text=told.text)
 

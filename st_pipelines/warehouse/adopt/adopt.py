@@ -19,7 +19,7 @@ from st_pipelines.catalog.registry import select as chosen
 from st_pipelines.warehouse.adopt.move import move
 from st_pipelines.warehouse.adopt.plan import Finding, Plan, observe, plan
 from st_pipelines.warehouse.errors import WarehouseUnusable
-from st_pipelines.warehouse.store.duckdb_file import ALIAS, Warehouse
+from st_pipelines.warehouse.store.base import ALIAS, Store
 from st_pipelines.warehouse.tables import history
 from st_pipelines.warehouse.tables.schema import qualified
 
@@ -40,7 +40,7 @@ class Adoption:
 
 
 def adopt(
-    warehouse: Warehouse,
+    warehouse: Store,
     packaged: Catalog,
     file: Path,
     *,
@@ -62,9 +62,10 @@ def adopt(
         WarehouseError: there is no warehouse, or it cannot be read or written.
         ValueError: the additions are malformed, or `select` names no table.
     """
-    if not warehouse.path.exists():
+    if not warehouse.exists:
+        warehouse.check()
         raise WarehouseUnusable(
-            f"warehouse {warehouse.path} does not exist: load into it first, or set "
+            f"warehouse {warehouse.name} does not exist: load into it first, or set "
             "ST_WAREHOUSE_DIR to the folder where it is"
         )
     before = additions.read(file)
@@ -83,10 +84,10 @@ def adopt(
     )
 
 
-def _plans(warehouse: Warehouse, endpoints: list[Endpoint], widen: bool) -> list[Plan]:
+def _plans(warehouse: Store, endpoints: list[Endpoint], widen: bool) -> list[Plan]:
     """A plan for each table whose `_extra` holds anything."""
     plans = []
-    with duckdb.connect() as connection, warehouse.attached(connection):
+    with duckdb.connect() as connection, warehouse.attach(connection):
         present = _tables(connection)
         for endpoint in endpoints:
             tables = [qualified(one) for one in _with_history(endpoint) if one.table in present]
@@ -118,9 +119,9 @@ def _merged(before: additions.Additions, plans: list[Plan]) -> dict[str, StructO
     return after
 
 
-def _move_all(warehouse: Warehouse, plans: list[Plan], catalog: Catalog) -> int:
+def _move_all(warehouse: Store, plans: list[Plan], catalog: Catalog) -> int:
     rows = 0
-    with duckdb.connect() as connection, warehouse.attached(connection):
+    with duckdb.connect() as connection, warehouse.attach(connection):
         present = _tables(connection)
     for one in plans:
         for endpoint in _with_history(one.endpoint):

@@ -25,7 +25,7 @@ from st_pipelines.warehouse.errors import WarehouseBusy
 from st_pipelines.warehouse.staging import json_path as paths
 from st_pipelines.warehouse.staging.conform import decode_exactly, encode_exactly
 from st_pipelines.warehouse.staging.typed_rows import LoadSpec
-from st_pipelines.warehouse.store.duckdb_file import Warehouse, commit
+from st_pipelines.warehouse.store.base import Store
 from st_pipelines.warehouse.tables import load_log as books
 from st_pipelines.warehouse.tables.load import staged
 from st_pipelines.warehouse.tables.schema import ensure_columns, qualified
@@ -39,9 +39,7 @@ _NOT_WRITTEN = LoadSpec(
 )  # fmt: skip
 
 
-def move(
-    warehouse: Warehouse, endpoint: Endpoint, columns: frozenset[str], catalog: Catalog
-) -> int:
+def move(warehouse: Store, endpoint: Endpoint, columns: frozenset[str], catalog: Catalog) -> int:
     """Moves what fits from `_extra` into some columns, in one transaction.
 
     Args:
@@ -56,12 +54,12 @@ def move(
     Raises:
         WarehouseError: it could not be written; then nothing was.
     """
-    with duckdb.connect() as probe, warehouse.attached(probe):
+    with duckdb.connect() as probe, warehouse.attach(probe):
         present = _types(probe, endpoint)
     part = _part(endpoint, columns, present)
     with staged(warehouse, part, _NOT_WRITTEN, name=f"adopt-{endpoint.table}") as moved:
         connection = moved.rows.connection
-        with warehouse.attached(connection):
+        with warehouse.attach(connection):
             if str(_types(connection, endpoint)) != str(present):
                 raise WarehouseBusy(f"{endpoint.table} has just been changed: adopt once more")
             for page in _pages(connection, endpoint, part, present):
@@ -72,7 +70,7 @@ def move(
             ensure_columns(connection, endpoint, endpoint.api, endpoint.name, {})
             books.ensure_load_log(connection, catalog)
             _write(connection, endpoint, part)
-            commit(connection)
+            warehouse.commit(connection)
         return moved.staging.rows
 
 

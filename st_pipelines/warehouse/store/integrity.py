@@ -17,7 +17,7 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
-from st_pipelines.warehouse.errors import WarehouseUnusable
+from st_pipelines.warehouse.errors import WarehouseUnusable, restore_advice
 
 try:
     import fcntl
@@ -55,16 +55,9 @@ def check(path: Path) -> None:
     if _is_damaged(log) and not _is_held(path) and _is_damaged(log):  # it may just have been in use
         raise WarehouseUnusable(
             f"the log {log} of the warehouse is damaged; it may hold a committed load, so it is "
-            f"left as it is: {advice(path)}; or move the log away and load the last days again"
+            f"left unchanged: {restore_advice(path)}; or move the log away and load the last days "
+            "again"
         )
-
-
-def advice(path: Path) -> str:
-    """What helps with a damaged file."""
-    return (
-        "restore file and log from a backup, or put the read copy "
-        f"(`{path.stem}_read{path.suffix}`, if you publish) in their place, and load the days since"
-    )
 
 
 def is_open_here(path: Path) -> bool:

@@ -1,13 +1,13 @@
-"""A copy of the warehouse to read from: `<name>_read.duckdb` beside it, replaced as a whole.
+"""Publishes a copy of the warehouse for readers: `<name>_read.duckdb` beside it.
 
-DuckDB lets nobody read a file that another process writes, and a reader keeps every writer out. So
-those who read (notebooks, BI tools) open the copy, for as long as they like: one that is replaced
-goes on existing for those who have it open.
+DuckDB lets no process read a file that another one writes, and a reader blocks every writer.
+Readers (notebooks, BI tools) therefore open the copy, for as long as they like. The copy is
+replaced as a whole; readers who have the old one open keep it.
 
-The file is copied byte by byte while its lock is held and its log is empty, by the kernel alone
-(`copy_file_range`, which shares the blocks where the file system can). Against that `COPY FROM
-DATABASE` takes a multiple of the time, and a copy of changed blocks alone saves nothing: it has to
-compare all of them, and must not touch the old copy, which others read. See benchmarks/README.md.
+The file is copied byte by byte while its lock is held and its log is empty, in the kernel
+(`copy_file_range`, which shares blocks where the file system can). `COPY FROM DATABASE` takes
+several times as long. Copying only changed blocks saves nothing: it has to compare all of them,
+and may not touch the old copy, which others read. See benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -24,161 +24,151 @@ from typing import BinaryIO
 import duckdb
 
 from st_pipelines.warehouse.columns import literal
-from st_pipelines.warehouse.errors import WarehouseBusy, WarehouseUnusable
-from st_pipelines.warehouse.store.duckdb_file import (
-    ALIAS,
-    Warehouse,
-    sync_folder,
-    translate_duckdb_error,
-)
+from st_pipelines.warehouse.errors import WarehouseBusy, translate_duckdb_error
+from st_pipelines.warehouse.store.attachment import attach_file, sync_folder
+from st_pipelines.warehouse.store.base import ALIAS, Published
 from st_pipelines.warehouse.store.scratch import in_memory, staging_folder
 from st_pipelines.warehouse.store.write_queue import Deadline, acquire
 
-_CHUNK = 1 << 30
-_NOT_BY_THE_KERNEL = {errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM}
+_CHUNK_BYTES = 1 << 30
+_KERNEL_COPY_UNSUPPORTED = {
+    errno.EXDEV,
+    errno.ENOSYS,
+    errno.EOPNOTSUPP,
+    errno.EINVAL,
+    errno.EPERM,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Published:
-    """A read copy that was made.
+class ReadCopy:
+    """The read copy of a warehouse file.
 
     Attributes:
-        path: the copy.
-        bytes: its size.
-        seconds: from the first to the last step.
-        held_seconds: of these, how long loads had to wait.
+        source: the warehouse file.
+        wait_seconds: how long to wait for writers and other publishers.
     """
 
-    path: Path
-    bytes: int
-    seconds: float
-    held_seconds: float
+    source: Path
+    wait_seconds: float
 
+    @property
+    def path(self) -> Path:
+        """The copy's path, such as `data/production_read.duckdb`, whether it exists or not."""
+        return self.source.with_name(f"{self.source.stem}_read{self.source.suffix}")
 
-def read_copy(warehouse: Warehouse) -> Path:
-    """Where the copy is or would be: `data/production_read.duckdb`."""
-    path = warehouse.path
-    return path.with_name(f"{path.stem}_read{path.suffix}")
-
-
-def publish(warehouse: Warehouse) -> Published | None:
-    """Makes the read copy anew, unless it is the warehouse's present state already.
-
-    Of several that ask at once one copies; the others wait for it, and find it done.
-
-    Returns:
-        What was made; None if the copy was up to date.
-
-    Raises:
-        WarehouseBusy: a writer or another publisher was in the way for all of `warehouse.wait`.
-        WarehouseUnusable: there is no warehouse yet, or it is damaged.
-        WarehouseFull: no space for the copy; the old one stays.
-    """
-    _require(warehouse)
-    with acquire(read_copy(warehouse), Deadline(warehouse.wait), "publishing"):
-        return None if is_current(warehouse) else _replace(warehouse)
-
-
-def publish_if_due(warehouse: Warehouse) -> Published | None:
-    """After a load: makes the copy anew if `publish_seconds` have passed since the last.
-
-    Returns:
-        What was made; None if publishing is off, not due, or being done by another.
-
-    Raises:
-        WarehouseError: as `publish`.
-    """
-    if warehouse.publish_seconds is None or not _is_due(warehouse, warehouse.publish_seconds):
-        return None
-    with contextlib.ExitStack() as stack:
+    @property
+    def is_current(self) -> bool:
+        """Whether the copy has the warehouse's present state, by size and modification time."""
+        log = self.source.with_name(self.source.name + ".wal")
         try:
-            stack.enter_context(acquire(read_copy(warehouse), Deadline(0), "publishing"))
-        except WarehouseBusy:
+            copy, source = self.path.stat(), self.source.stat()
+        except FileNotFoundError:
+            return False
+        same = (copy.st_size, copy.st_mtime_ns) == (source.st_size, source.st_mtime_ns)
+        return same and not (log.exists() and log.stat().st_size)
+
+    def publish(self) -> Published | None:
+        """Replaces the copy unless it is current.
+
+        Of several concurrent callers one copies; the others wait and find the copy current.
+
+        Returns:
+            None if the copy was current.
+
+        Raises:
+            WarehouseBusy: a writer or publisher held its lock for all of `wait_seconds`.
+            WarehouseUnusable: the warehouse is damaged.
+            WarehouseFull: there is no space for the copy; the old one stays.
+        """
+        with acquire(self.path, Deadline(self.wait_seconds), "publishing"):
+            return None if self.is_current else self._replace()
+
+    def publish_if_older_than(self, seconds: float) -> Published | None:
+        """Replaces the copy if its age is at least `seconds` and nobody else is publishing.
+
+        Returns:
+            None if the copy is not due, is current, or is being replaced by another process.
+
+        Raises:
+            WarehouseError: as `publish`.
+        """
+        if not self._is_due(seconds):
             return None
-        if not _is_due(warehouse, warehouse.publish_seconds) or is_current(warehouse):
-            return None
-        return _replace(warehouse)
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(acquire(self.path, Deadline(0), "publishing"))
+            except WarehouseBusy:
+                return None
+            if not self._is_due(seconds) or self.is_current:
+                return None
+            return self._replace()
 
+    def _is_due(self, seconds: float) -> bool:
+        try:
+            published_at = self.path.stat().st_ctime  # mtime is the warehouse's
+        except FileNotFoundError:
+            return True
+        return not 0 <= time.time() - published_at < seconds
 
-def is_current(warehouse: Warehouse) -> bool:
-    """Whether the copy has all that is in the warehouse; told by their sizes and times."""
-    log = warehouse.path.with_name(warehouse.path.name + ".wal")
-    try:
-        copied, present = read_copy(warehouse).stat(), warehouse.path.stat()
-    except FileNotFoundError:
-        return False
-    same = (copied.st_size, copied.st_mtime_ns) == (present.st_size, present.st_mtime_ns)
-    return same and not (log.exists() and log.stat().st_size)
+    def _replace(self) -> Published:
+        start, target = time.monotonic(), self.path
+        try:
+            with staging_folder(target.parent, target.name) as new:
+                held_seconds = self._copy_to(new)
+                _check_readable(new)
+                new.chmod(0o444)  # opening the copy for writing fails with a clear error
+                # a process that wrote to the old copy all the same may have left a log
+                target.with_name(target.name + ".wal").unlink(missing_ok=True)
+                os.replace(new, target)
+        except OSError as error:
+            raise translate_duckdb_error(error, target) from error
+        sync_folder(target.parent)
+        return Published(
+            location=str(target),
+            bytes=target.stat().st_size,
+            seconds=time.monotonic() - start,
+            held_seconds=held_seconds,
+        )
 
-
-def _is_due(warehouse: Warehouse, seconds: float) -> bool:
-    try:
-        made = read_copy(warehouse).stat().st_ctime  # mtime is the warehouse's
-    except FileNotFoundError:
-        return True
-    return not 0 <= time.time() - made < seconds
-
-
-def _require(warehouse: Warehouse) -> None:
-    if not warehouse.path.exists():
-        warehouse.check()
-        raise WarehouseUnusable(f"warehouse {warehouse.path} does not exist yet: load something")
-
-
-def _replace(warehouse: Warehouse) -> Published:
-    started, target = time.monotonic(), read_copy(warehouse)
-    try:
-        with staging_folder(warehouse.path.parent, target.name) as new:
-            held = _copy(warehouse, new)
-            _require_readable(new)
-            new.chmod(0o444)  # whoever opens it to write is told so
-            target.with_name(target.name + ".wal").unlink(missing_ok=True)  # written all the same
-            os.replace(new, target)
-    except OSError as error:
-        raise translate_duckdb_error(error, target) from error
-    sync_folder(target.parent)
-    size, seconds = target.stat().st_size, time.monotonic() - started
-    return Published(path=target, bytes=size, seconds=seconds, held_seconds=held)
-
-
-def _copy(warehouse: Warehouse, new: Path) -> float:
-    """Copies the file when all commits are in it, and its time. Returns how long it was locked."""
-    deadline = Deadline(warehouse.wait)
-    with new.open("xb") as target:
-        with (
-            acquire(warehouse.path, deadline, "publishing") as held,
-            in_memory(new.parent) as connection,
-            contextlib.ExitStack() as after_detaching,
-        ):
-            with warehouse.attachment(connection, held, deadline):
-                started = time.monotonic()
-                connection.execute(f"CHECKPOINT {ALIAS}")
-                # not closed before: a process that closes a file loses its locks on it
-                source = after_detaching.enter_context(warehouse.path.open("rb"))
-                _copy_bytes(source, target)
-                copied = os.fstat(source.fileno())
-            seconds = time.monotonic() - started
-        os.fsync(target.fileno())
-    os.utime(new, ns=(copied.st_atime_ns, copied.st_mtime_ns))
-    return seconds
+    def _copy_to(self, new: Path) -> float:
+        """Copies the checkpointed file and its mtime. Returns how long it held the lock."""
+        deadline = Deadline(self.wait_seconds)
+        with new.open("xb") as target:
+            with (
+                acquire(self.source, deadline, "publishing") as lock,
+                in_memory(new.parent) as connection,
+                contextlib.ExitStack() as after_detaching,
+            ):
+                with attach_file(connection, self.source, lock, deadline):
+                    start = time.monotonic()
+                    connection.execute(f"CHECKPOINT {ALIAS}")
+                    # closed only after DETACH: a process that closes a file loses its locks on it
+                    source = after_detaching.enter_context(self.source.open("rb"))
+                    _copy_bytes(source, target)
+                    copied = os.fstat(source.fileno())
+                held_seconds = time.monotonic() - start
+            os.fsync(target.fileno())
+        os.utime(new, ns=(copied.st_atime_ns, copied.st_mtime_ns))
+        return held_seconds
 
 
 def _copy_bytes(source: BinaryIO, target: BinaryIO) -> None:
     try:
-        while os.copy_file_range(source.fileno(), target.fileno(), _CHUNK):
+        while os.copy_file_range(source.fileno(), target.fileno(), _CHUNK_BYTES):
             pass
     except (AttributeError, OSError) as error:  # not on macOS, and not on every file system
-        if isinstance(error, OSError) and error.errno not in _NOT_BY_THE_KERNEL:
+        if isinstance(error, OSError) and error.errno not in _KERNEL_COPY_UNSUPPORTED:
             raise
         shutil.copyfileobj(source, target, 1 << 20)
         target.flush()
 
 
-def _require_readable(copy: Path) -> None:
+def _check_readable(copy: Path) -> None:
     try:
         with in_memory(copy.parent) as connection:
-            connection.execute(f"ATTACH {literal(str(copy))} AS made (READ_ONLY)")
+            connection.execute(f"ATTACH {literal(str(copy))} AS published (READ_ONLY)")
             connection.execute("SELECT count(*) FROM duckdb_tables()").fetchall()
-            connection.execute("DETACH made")
+            connection.execute("DETACH published")
     except duckdb.Error as error:
         raise translate_duckdb_error(error, copy) from error

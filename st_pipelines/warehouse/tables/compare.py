@@ -15,7 +15,7 @@ import duckdb
 from st_pipelines.catalog.model import Endpoint, Field, Scalar
 from st_pipelines.warehouse.columns import EXTRA, fetch_row, literal, quote, table_type
 from st_pipelines.warehouse.staging.typed_rows import LoadSpec
-from st_pipelines.warehouse.store.duckdb_file import ALIAS
+from st_pipelines.warehouse.store.base import ALIAS
 from st_pipelines.warehouse.tables.row_scope import (
     key_columns,
     lacks_key,

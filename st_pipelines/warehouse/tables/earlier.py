@@ -8,7 +8,7 @@ import duckdb
 
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.warehouse.staging.typed_rows import LoadSpec
-from st_pipelines.warehouse.store.duckdb_file import ALIAS
+from st_pipelines.warehouse.store.base import ALIAS
 
 FRESH = timedelta(hours=36)
 """A window that is read later has lost records to later days, so its count compares to nothing."""

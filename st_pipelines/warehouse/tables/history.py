@@ -20,7 +20,7 @@ from st_pipelines.warehouse.columns import (
     quote,
 )
 from st_pipelines.warehouse.staging.typed_rows import LoadSpec
-from st_pipelines.warehouse.store.duckdb_file import ALIAS
+from st_pipelines.warehouse.store.base import ALIAS
 from st_pipelines.warehouse.tables.row_scope import lacks_key, same_key, table_cursor
 from st_pipelines.warehouse.tables.schema import ensure_columns, qualified
 

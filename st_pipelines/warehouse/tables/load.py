@@ -23,10 +23,10 @@ import msgspec
 
 from st_pipelines.catalog.model import Catalog, Endpoint, Field, StructOf
 from st_pipelines.warehouse.columns import count_changes, fetch_row, quote
-from st_pipelines.warehouse.errors import MalformedRecords
+from st_pipelines.warehouse.errors import MalformedRecords, translate_duckdb_error
 from st_pipelines.warehouse.staging.stage import Staging
 from st_pipelines.warehouse.staging.typed_rows import LoadSpec, Refused, TypedRows
-from st_pipelines.warehouse.store.duckdb_file import Warehouse, commit, translate_duckdb_error
+from st_pipelines.warehouse.store.base import Store
 from st_pipelines.warehouse.store.scratch import staging_folder
 from st_pipelines.warehouse.tables import load_log as books
 from st_pipelines.warehouse.tables.fed import merge_export_rows
@@ -148,7 +148,7 @@ class Typed:
 
 @contextmanager
 def staged(
-    warehouse: Warehouse, endpoint: Endpoint, load: LoadSpec, *, name: str | None = None
+    warehouse: Store, endpoint: Endpoint, load: LoadSpec, *, name: str | None = None
 ) -> Iterator[Typed]:
     """A place for records beside the warehouse, which is removed on leaving.
 
@@ -162,7 +162,7 @@ def staged(
         OSError: it cannot be made.
     """
     with (
-        staging_folder(warehouse.path.parent, name or endpoint.table) as folder,
+        staging_folder(warehouse.scratch_folder, name or endpoint.table) as folder,
         Staging(endpoint, folder) as staging,
         TypedRows(endpoint, load, folder) as rows,
     ):
@@ -171,7 +171,7 @@ def staged(
 
 def load(
     listed: Typed,
-    warehouse: Warehouse,
+    warehouse: Store,
     load: LoadSpec,
     *,
     catalog: Catalog,
@@ -194,7 +194,7 @@ def load(
     besides = besides or FollowUp()
     purpose = f"{listed.staging.endpoint.table}, run {load.run_id}"
     connection, endpoint = listed.rows.connection, listed.staging.endpoint
-    with _understood(listed.staging), warehouse.attached(connection, purpose):
+    with _understood(listed.staging), warehouse.attach(connection, purpose):
         books.refuse_other_environments(connection, load.environment)
         connection.execute("BEGIN")
         loaded = _merge(connection, endpoint, load, besides)
@@ -214,7 +214,7 @@ def load(
             books.write_bookmark(
                 connection, endpoint, load.environment, load.tenant_id, besides.bookmark
             )
-        commit(connection)
+        warehouse.commit(connection)
     return loaded
 
 

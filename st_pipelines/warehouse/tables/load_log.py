@@ -17,7 +17,7 @@ import duckdb
 from st_pipelines.catalog.model import Catalog, Endpoint
 from st_pipelines.warehouse.columns import columns_of, literal, quote
 from st_pipelines.warehouse.errors import WarehouseUnusable
-from st_pipelines.warehouse.store.duckdb_file import ALIAS
+from st_pipelines.warehouse.store.base import ALIAS
 from st_pipelines.warehouse.tables.schema import has_table
 
 _LOADS = {
@@ -177,7 +177,7 @@ def loaded_from_the_beginning(
     """The tables that were loaded, and whether any load had a window without a start.
 
     Args:
-        connection: to the warehouse itself, such as `Warehouse.reading` gives.
+        connection: to the warehouse itself, such as `Store.read_only` gives.
         tenant_id: whose loads.
     """
     if not _has_loads(connection):

@@ -10,7 +10,7 @@ import duckdb
 
 from st_pipelines.catalog.model import DataType, Endpoint, ListOf, StructOf
 from st_pipelines.warehouse.columns import DECIMAL, OWN_COLUMNS, quote, table_type
-from st_pipelines.warehouse.store.duckdb_file import ALIAS
+from st_pipelines.warehouse.store.base import ALIAS
 
 _WIDENED = {
     DECIMAL: ("BIGINT",),

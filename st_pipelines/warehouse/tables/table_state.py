@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from st_pipelines.catalog.model import Endpoint, Scalar
 from st_pipelines.warehouse.columns import quote
 from st_pipelines.warehouse.staging.typed_rows import LoadSpec, TypedRows
-from st_pipelines.warehouse.store.duckdb_file import Warehouse
+from st_pipelines.warehouse.store.base import Store
 from st_pipelines.warehouse.tables.load_log import ExportBookmark, read_bookmark
 from st_pipelines.warehouse.tables.row_scope import scope
 from st_pipelines.warehouse.tables.schema import has_table, qualified
@@ -37,7 +37,7 @@ def can_look_up(endpoint: Endpoint) -> bool:
 
 
 def read_table_state(
-    typed: TypedRows, warehouse: Warehouse, endpoint: Endpoint, load: LoadSpec
+    typed: TypedRows, warehouse: Store, endpoint: Endpoint, load: LoadSpec
 ) -> TableState:
     """Compares the rows that have been read with the table, for a few milliseconds.
 
@@ -56,7 +56,7 @@ def read_table_state(
         witness = connection.execute(f"SELECT max(id) FROM {typed.name}").fetchall()[0][0]
     if not warehouse.exists:
         return TableState(control_id=witness)
-    with warehouse.attached(connection, f"a look at {endpoint.table}"):
+    with warehouse.attach(connection, f"a look at {endpoint.table}"):
         if not has_table(connection, endpoint.api, endpoint.name):
             return TableState(control_id=witness)
         place = (

@@ -278,8 +278,8 @@ def test_a_warehouse_in_a_place_that_is_no_folder(
     (tmp_path / "notes").write_text("text")
     monkeypatch.setenv("ST_WAREHOUSE_DIR", "notes")
     assert [t for t in troubles() if "warehouse" in t] == [
-        "❌ warehouse: notes/production.duckdb: its folder cannot be made (File exists): "
-        "set ST_WAREHOUSE_DIR to a folder that you can write"
+        "❌ warehouse: notes/production.duckdb: its folder cannot be created (File exists): "
+        "set ST_WAREHOUSE_DIR to a folder that you can write to"
     ]
 
 

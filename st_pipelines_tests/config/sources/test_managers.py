@@ -23,7 +23,7 @@ from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.http.retry import NO_WAIT
 from st_pipelines.sync.sync import SyncContext, extract_load
-from st_pipelines.warehouse.store.duckdb_file import Warehouse
+from st_pipelines.warehouse.store.duckdb_file import DuckDBFile
 from st_pipelines.windows import Days
 from st_pipelines_tests.config.sources.conftest import KEEPERS
 from st_pipelines_tests.config.sources.managers import Aws, Azure, Keeper, Mounted, Vault
@@ -246,7 +246,7 @@ def test_a_secret_is_exchanged_while_a_run_goes_on(
 
     own_sandbox.faults.append(exchanged)
     client = Client(connection("production", load_settings("production")), policy=NO_WAIT)
-    warehouse = Warehouse(uri=str(tmp_path / "w.duckdb"))
+    warehouse = DuckDBFile(uri=str(tmp_path / "w.duckdb"))
     job = SyncContext(
         client=client, warehouse=warehouse, timezone="UTC", run_id="r", clock=lambda: NOW
     )  # fmt: skip
