@@ -10,13 +10,13 @@ import msgspec
 import pytest
 
 from st_pipelines.servicetitan.errors.errors import ReadingMoved
-from st_pipelines.servicetitan.reading.chain import Coverage
 from st_pipelines.servicetitan.reading.completeness import (
     CompletenessProof,
     PagingStrategy,
     ReadingSummary,
 )
 from st_pipelines.servicetitan.reading.envelope import ParsedPage
+from st_pipelines.servicetitan.reading.overlap import Coverage
 from st_pipelines.servicetitan.reading.stats import ReadStats
 from st_pipelines_tests.servicetitan.fake_server import Canned
 from st_pipelines_tests.servicetitan.read_results import ENDED, ids, not_ended

@@ -11,7 +11,7 @@ from st_pipelines.cli.scopes import allows_writing, required_scopes, surplus_sco
 from st_pipelines.config.project import load_catalog
 from st_pipelines.servicetitan.errors.errors import PermissionDenied, ServiceTitanError, WrongPath
 from st_pipelines.servicetitan.errors.problems import ACCEPT, build_problem
-from st_pipelines.servicetitan.reading.probe import probe
+from st_pipelines.servicetitan.reading.probes import probe
 from st_pipelines.sync.explain import Finding, failed
 
 TRIES = 3

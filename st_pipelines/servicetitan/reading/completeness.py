@@ -47,9 +47,8 @@ from enum import Enum
 
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.servicetitan.errors.errors import ReadingMoved
-from st_pipelines.servicetitan.reading.chain import Coverage
 from st_pipelines.servicetitan.reading.envelope import ParsedPage
-from st_pipelines.servicetitan.reading.overlap import SMALLEST
+from st_pipelines.servicetitan.reading.overlap import SMALLEST, Coverage
 
 MOST_READINGS = 6
 _MOST_OVERLAPPING = 3  # the others are for two that agree

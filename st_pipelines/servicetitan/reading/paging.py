@@ -9,9 +9,8 @@ from contextlib import closing
 from typing import TypeAlias, TypeVar
 
 from st_pipelines.servicetitan.http.cancellation import Cancellation
-from st_pipelines.servicetitan.reading.chain import Coverage
 from st_pipelines.servicetitan.reading.envelope import ParsedPage
-from st_pipelines.servicetitan.reading.overlap import PageRange, after, overlap_of, plan
+from st_pipelines.servicetitan.reading.overlap import Coverage, PageRange, after, overlap_of, plan
 from st_pipelines.servicetitan.reading.page_source import PageSource
 
 Pages: TypeAlias = Generator[ParsedPage, None, None]

@@ -1,11 +1,11 @@
-"""Has anything changed since? One small request, in place of reading the endpoint."""
+"""Small requests in place of reading an endpoint: may it be read, and has it changed?"""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import msgspec
@@ -15,10 +15,11 @@ from st_pipelines.catalog.model import Endpoint
 from st_pipelines.servicetitan.http.cancellation import Cancellation
 from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.reading.export_feed import MAY_BE_STALE, read_feed
-from st_pipelines.servicetitan.reading.page_source import PageSource
+from st_pipelines.servicetitan.reading.page_source import PageSource, date_params
 from st_pipelines.servicetitan.reading.stats import ReadStats
 from st_pipelines.windows import Window
 
+_HOUR = timedelta(hours=1)
 _MOST_PAGES = 5
 """Of a feed, in one look; so many are a change whatever they hold."""
 
@@ -146,3 +147,28 @@ def _time(record: Any, path: list[str]) -> datetime | None:
     except msgspec.ValidationError:
         return None
     return time if time.tzinfo else None
+
+
+def probe(client: Client, endpoint: Endpoint) -> None:
+    """Ask for one record of the last hour; what comes is not looked at.
+
+    Args:
+        client: asks.
+        endpoint: list or feed.
+
+    Raises:
+        ServiceTitanError: one of its subclasses, as a load would get it.
+    """
+    now = datetime.now(timezone.utc).replace(microsecond=0)
+    params = dict(endpoint.params)
+    if endpoint.kind == "feed":
+        params["from"] = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    else:
+        params |= endpoint.variants[0] if endpoint.variants else {}
+        if endpoint.date_filter is not None:
+            params |= date_params(endpoint.date_filter, Window(start=now - _HOUR, end=now))
+        if endpoint.paged:
+            params |= {"page": str(endpoint.first_page), "pageSize": "1"}
+        if endpoint.includes_total:
+            params["includeTotal"] = "true"
+    client.get(endpoint.path, params, scope=endpoint.scope)
