@@ -21,9 +21,9 @@ from st_pipelines.servicetitan.errors.errors import (
     WrongPath,
 )
 from st_pipelines.servicetitan.http.cancellation import Cancellation, Cancelled
+from st_pipelines.servicetitan.http.messages import Usage
 from st_pipelines.servicetitan.http.rate_limit import RateLimiter
 from st_pipelines.servicetitan.http.retry import NO_WAIT, RetryPolicy, retry_after
-from st_pipelines.servicetitan.reading.stats import Usage
 from st_pipelines_tests.servicetitan.fake_server import APP_KEY, Canned
 
 MAINTENANCE = {"title": "The service is suspended for maintenance. Please try again later."}

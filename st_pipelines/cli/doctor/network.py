@@ -13,7 +13,6 @@ from st_pipelines.cli.doctor.subject import Subject
 from st_pipelines.config.environments import ENVIRONMENTS, EnvironmentName, hosts
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.config.settings import load_settings
-from st_pipelines.servicetitan.errors.diagnosis import host_of
 from st_pipelines.servicetitan.errors.errors import (
     AuthenticationFailed,
     ServiceTitanError,
@@ -22,8 +21,10 @@ from st_pipelines.servicetitan.errors.errors import (
 from st_pipelines.servicetitan.errors.problems import build_problem
 from st_pipelines.servicetitan.http.auth import Token, TokenSource
 from st_pipelines.servicetitan.http.connection import Connection
+from st_pipelines.servicetitan.http.diagnosis import host_of
+from st_pipelines.servicetitan.http.messages import Request, Response
 from st_pipelines.servicetitan.http.token_claims import TokenClaims
-from st_pipelines.servicetitan.http.transport import Request, Response, Unsigned, send
+from st_pipelines.servicetitan.http.transport import Unsigned, send
 from st_pipelines.sync.explain import Finding, failed
 
 CONNECTING = 10.0

@@ -19,15 +19,15 @@ import msgspec
 import requests
 from pydantic import SecretStr
 
-from st_pipelines.servicetitan.errors import responses as answers
-from st_pipelines.servicetitan.errors.diagnosis import token_trouble
 from st_pipelines.servicetitan.errors.errors import AuthenticationFailed, ServiceTitanError
+from st_pipelines.servicetitan.http import responses as answers
 from st_pipelines.servicetitan.http.cancellation import Cancellation
 from st_pipelines.servicetitan.http.client_secrets import ClientSecrets, SecretState
 from st_pipelines.servicetitan.http.connection import Connection
+from st_pipelines.servicetitan.http.diagnosis import token_trouble
+from st_pipelines.servicetitan.http.messages import Request, Response, Usage
 from st_pipelines.servicetitan.http.retry import RetryPolicy, run
-from st_pipelines.servicetitan.http.transport import Request, Response, Unsigned, new_session, send
-from st_pipelines.servicetitan.reading.stats import Usage
+from st_pipelines.servicetitan.http.transport import Unsigned, new_session, send
 
 _log = logging.getLogger(__name__)
 

@@ -10,15 +10,15 @@ import msgspec
 import requests
 
 from st_pipelines import json_text as surrogates
-from st_pipelines.servicetitan.errors import responses as answers
 from st_pipelines.servicetitan.errors.errors import RateLimited, ServiceTitanError
+from st_pipelines.servicetitan.http import responses as answers
 from st_pipelines.servicetitan.http.auth import Token, TokenSource, token_source_for
 from st_pipelines.servicetitan.http.cancellation import Cancellation
 from st_pipelines.servicetitan.http.connection import Connection
+from st_pipelines.servicetitan.http.messages import Request, Response, Usage
 from st_pipelines.servicetitan.http.rate_limit import RateLimiter, limiter_for
 from st_pipelines.servicetitan.http.retry import RetryPolicy, run
-from st_pipelines.servicetitan.http.transport import Request, Response, Signature, new_session, send
-from st_pipelines.servicetitan.reading.stats import Usage
+from st_pipelines.servicetitan.http.transport import Signature, new_session, send
 
 _T = TypeVar("_T")
 

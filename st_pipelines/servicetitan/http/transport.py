@@ -6,7 +6,6 @@ import codecs
 import logging
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
 from urllib.parse import urlsplit
 
@@ -21,7 +20,7 @@ from st_pipelines.servicetitan.errors.network import causes_of, find_network_pro
 from st_pipelines.servicetitan.errors.problems import build_problem
 from st_pipelines.servicetitan.http.cancellation import Cancellation, Cancelled
 from st_pipelines.servicetitan.http.exchange import BreakableAdapter, Exchange
-from st_pipelines.servicetitan.http.redact import redact_url
+from st_pipelines.servicetitan.http.messages import Request, Response
 
 _log = logging.getLogger(__name__)
 # More than any sensible concurrency: a full pool throws connections away after each request.
@@ -70,47 +69,6 @@ class Signature(Unsigned):
         request.headers["Authorization"] = f"Bearer {self._token.get_secret_value()}"
         request.headers["ST-App-Key"] = self._app_key.get_secret_value()
         return request
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What is asked, and what must not be shown of it.
-
-    Attributes:
-        method: HTTP method.
-        url: with its query.
-        secrets: whatever an answer might echo.
-        scope: the OAuth scope that it needs, where known.
-        tenant: id of the tenant that is asked for.
-        token: what it is signed with; its claims may tell why it is refused.
-    """
-
-    method: str
-    url: str = field(repr=False)
-    secrets: tuple[SecretStr, ...] = ()
-    scope: str = ""
-    tenant: str = ""
-    token: SecretStr | None = None
-
-    @property
-    def shown_url(self) -> str:
-        """The URL without secrets."""
-        return redact_url(self.url)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Response:
-    """A complete answer.
-
-    Attributes:
-        status: HTTP status.
-        headers: looked up without regard to case.
-        body: decompressed, without a byte order mark.
-    """
-
-    status: int
-    headers: Mapping[str, str] = field(repr=False)
-    body: bytes = field(repr=False)
 
 
 def new_session() -> requests.Session:

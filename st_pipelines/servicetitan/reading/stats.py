@@ -2,41 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass, field
 
-
-@dataclass(kw_only=True)
-class Usage:
-    """Counts what was sent and received.
-
-    Attributes:
-        requests: data requests sent, retries included.
-        bytes: size of the bodies received, after decompression.
-        token_requests: requests to the token endpoint, retries included.
-    """
-
-    requests: int = 0
-    bytes: int = 0
-    token_requests: int = 0
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
-
-    def add(self, *, requests: int = 0, received: int = 0, token_requests: int = 0) -> None:
-        """Add to the counters, from any thread.
-
-        Args:
-            requests: data requests.
-            received: bytes.
-            token_requests: requests to the token endpoint.
-        """
-        with self._lock:
-            self.requests += requests
-            self.bytes += received
-            self.token_requests += token_requests
-
-    def add_usage(self, other: Usage) -> None:
-        """Add another's counters, from any thread."""
-        self.add(requests=other.requests, received=other.bytes, token_requests=other.token_requests)
+from st_pipelines.servicetitan.http.messages import Usage
 
 
 @dataclass(kw_only=True)

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 from st_pipelines.servicetitan.errors.problems import Problem, build_problem
 from st_pipelines.servicetitan.http.connection import Connection
+from st_pipelines.servicetitan.http.messages import Request
 from st_pipelines.servicetitan.http.token_claims import TokenClaims, read_token_claims
-from st_pipelines.servicetitan.http.transport import Request
 
 _NOT_FOUND = r"\b(not (be )?(found|registered)|does not exist|unknown)\b"
 _APP_UNKNOWN = re.compile(rf"\bapp(lication)?\b[^.;]*{_NOT_FOUND}", re.IGNORECASE)

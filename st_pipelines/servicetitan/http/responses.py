@@ -13,13 +13,6 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from st_pipelines.servicetitan.errors.diagnosis import (
-    MAINTENANCE,
-    WEB_PAGE,
-    data_trouble,
-    host_of,
-    token_trouble,
-)
 from st_pipelines.servicetitan.errors.errors import (
     AuthenticationFailed,
     BadRequest,
@@ -32,9 +25,16 @@ from st_pipelines.servicetitan.errors.errors import (
 )
 from st_pipelines.servicetitan.errors.problems import build_problem
 from st_pipelines.servicetitan.http.connection import Connection
+from st_pipelines.servicetitan.http.diagnosis import (
+    MAINTENANCE,
+    WEB_PAGE,
+    data_trouble,
+    host_of,
+    token_trouble,
+)
+from st_pipelines.servicetitan.http.messages import Request, Response
 from st_pipelines.servicetitan.http.redact import redact_url, scrub, shorten
 from st_pipelines.servicetitan.http.retry import retry_after
-from st_pipelines.servicetitan.http.transport import Request, Response
 
 _DATA = re.compile(rb'[{}\[\]"]')
 _TRACE_ID = re.compile(r"[\w|:.\-]{1,100}", re.ASCII)
