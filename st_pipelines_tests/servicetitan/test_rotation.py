@@ -9,8 +9,12 @@ import pytest
 from pydantic import SecretStr
 
 from st_pipelines.servicetitan.errors.errors import AuthenticationFailed, ServiceUnavailable
-from st_pipelines.servicetitan.http.auth import TokenSource, token_source_for, try_client_secrets
-from st_pipelines.servicetitan.http.client_secrets import SecretState
+from st_pipelines.servicetitan.http.auth import (
+    SecretState,
+    TokenSource,
+    token_source_for,
+    try_client_secrets,
+)
 from st_pipelines.servicetitan.http.retry import NO_WAIT
 from st_pipelines.servicetitan.http.transport import new_session
 from st_pipelines_tests.servicetitan.fake_server import CLIENT_SECRET, Canned, ScriptedServer

@@ -19,11 +19,12 @@ from st_pipelines.servicetitan.errors.errors import (
     Unreachable,
 )
 from st_pipelines.servicetitan.errors.problems import build_problem
-from st_pipelines.servicetitan.http.auth import Token, TokenSource
+from st_pipelines.servicetitan.http.auth import TokenSource
 from st_pipelines.servicetitan.http.connection import Connection
 from st_pipelines.servicetitan.http.diagnosis import host_of
 from st_pipelines.servicetitan.http.messages import Request, Response
 from st_pipelines.servicetitan.http.token_claims import TokenClaims
+from st_pipelines.servicetitan.http.token_request import Token
 from st_pipelines.servicetitan.http.transport import Unsigned, send
 from st_pipelines.sync.explain import Finding, failed
 

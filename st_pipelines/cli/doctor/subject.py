@@ -16,11 +16,12 @@ from st_pipelines.config.environments import EnvironmentName, setting_name
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.config.project import load_catalog
 from st_pipelines.config.settings import EnvironmentSettings, load_settings
-from st_pipelines.servicetitan.http.auth import Token, TokenSource
+from st_pipelines.servicetitan.http.auth import TokenSource
 from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.http.connection import Connection
 from st_pipelines.servicetitan.http.retry import RetryPolicy
 from st_pipelines.servicetitan.http.token_claims import TokenClaims, read_token_claims
+from st_pipelines.servicetitan.http.token_request import Token
 from st_pipelines.servicetitan.http.transport import new_session
 
 PATIENCE = RetryPolicy(attempts=3)

@@ -2,6 +2,10 @@
 
 The vendor throttles requests with new access tokens and asks to cache them; a token lives 900 s.
 Tokens are kept in memory only.
+
+ServiceTitan lets an app have two active client secrets, so that one may be rotated while loads go
+on. A second may be configured, which is tried where the first is refused; and where both are, the
+place that they came from is asked once more.
 """
 
 from __future__ import annotations
@@ -10,52 +14,126 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
-import msgspec
 import requests
 from pydantic import SecretStr
 
-from st_pipelines.servicetitan.errors.errors import AuthenticationFailed, ServiceTitanError
-from st_pipelines.servicetitan.http import responses as answers
+from st_pipelines.servicetitan.errors.errors import AuthenticationFailed
 from st_pipelines.servicetitan.http.cancellation import Cancellation
-from st_pipelines.servicetitan.http.client_secrets import ClientSecrets, SecretState
 from st_pipelines.servicetitan.http.connection import Connection
-from st_pipelines.servicetitan.http.diagnosis import token_trouble
-from st_pipelines.servicetitan.http.messages import Request, Response, Usage
+from st_pipelines.servicetitan.http.messages import Usage
 from st_pipelines.servicetitan.http.retry import RetryPolicy, run
-from st_pipelines.servicetitan.http.transport import Unsigned, new_session, send
+from st_pipelines.servicetitan.http.token_request import Token, request_token
+from st_pipelines.servicetitan.http.transport import new_session
 
 _log = logging.getLogger(__name__)
 
-# Renewed so long before the end: requests that are under way must still arrive with it.
-_MARGIN = 60.0
-_MARGIN_SHARE = 0.1
-# What the vendor documents, for an answer that does not say.
-_LIFETIME = 900.0
+# Every asset of a run fails alike with a refused secret; not each shall ask the manager.
+_PAUSE = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Token:
-    """An access token.
+class SecretState:
+    """What ServiceTitan said of one client secret.
 
     Attributes:
-        value: sent as the bearer.
-        renew_at: on the source's clock; from then on another is fetched.
-        lifetime: seconds for which it was issued.
+        name: of the setting and its source.
+        accepted: a token was issued.
+        said: why not, without secrets; empty where it was.
     """
 
-    value: SecretStr
-    renew_at: float
-    lifetime: float = _LIFETIME
+    name: str
+    accepted: bool
+    said: str = ""
 
 
-class _TokenAnswer(msgspec.Struct):
-    access_token: str
-    expires_in: Any = None
+class ClientSecrets:
+    """The client secrets of a connection in the order of trying. Not for several threads at once.
+
+    Attributes:
+        notice: what a person should do about the rotation; empty while the first is accepted.
+    """
+
+    def __init__(self, connection: Connection, clock: Callable[[], float]) -> None:
+        """Begin with those of the connection.
+
+        Args:
+            connection: whose secrets.
+            clock: seconds, never going back.
+        """
+        self.notice = ""
+        self._connection = connection
+        self._clock = clock
+        self._asked_at: float | None = None
+        pair = (connection.client_secret, connection.client_secret_next)
+        self._first, self._next = pair
+        self._order = [secret for secret in pair if secret]
+        self._fresh: list[SecretStr] = []
+
+    @property
+    def all(self) -> tuple[SecretStr, ...]:
+        """Those that were sent or will be, for `redact.scrub`."""
+        return (*self._order, *self._fresh)
+
+    def candidates(self) -> Iterator[SecretStr]:
+        """Each secret that is worth trying; what comes from asking anew is asked for last.
+
+        Raises:
+            Exception: whatever `Connection.secrets_anew` raises.
+        """
+        yield from tuple(self._order)
+        yield from self._anew()
+
+    def accept(self, secret: SecretStr) -> bool:
+        """Send this one from now on.
+
+        Args:
+            secret: a candidate for which a token was issued.
+
+        Returns:
+            Whether it is another than before, so that `notice` is new.
+        """
+        if secret == self._order[0]:
+            return False
+        if secret not in self._order:
+            self._order = list(self._fresh)
+        self._order.remove(secret)
+        self._order.insert(0, secret)
+        self._asked_at = None
+        self.notice = self._advice(secret)
+        return True
+
+    def refused(self) -> str:
+        """What to add to the hint when all are refused."""
+        if self._next is None:
+            return ""
+        return f"{' and '.join(self._connection.secret_names)} are both refused. "
+
+    def _anew(self) -> Iterator[SecretStr]:
+        ask, now = self._connection.secrets_anew, self._clock()
+        if ask is None or (self._asked_at is not None and now < self._asked_at + _PAUSE):
+            return
+        self._fresh = list(ask())
+        self._asked_at = now  # only now: while its source is out of reach, each load says so
+        yield from (secret for secret in self._fresh if secret not in self._order)
+
+    def _advice(self, secret: SecretStr) -> str:
+        first, following = self._connection.secret_names
+        if secret == self._next:
+            return (
+                f"ServiceTitan refuses {first} and accepts {following}: move the value of the "
+                "latter to the former, delete the old value there, and the old secret in the "
+                "developer portal if it is still listed"
+            )
+        if secret == self._first:
+            return f"ServiceTitan accepts {first} again and refuses {following}: delete the latter"
+        return (
+            f"ServiceTitan refuses the value that {first} had at the start; its new value was read "
+            "and is accepted: the old secret may be deleted in the developer portal"
+        )
 
 
 class TokenSource:
@@ -150,7 +228,7 @@ class TokenSource:
 
     def _request(self, session: requests.Session, usage: Usage, secret: SecretStr) -> Token:
         secrets = (*self._connection.secrets, *self._secrets.all)
-        return _request(self._connection, secret, secrets, session, usage, self._clock)
+        return request_token(self._connection, secret, secrets, session, usage, self._clock)
 
 
 def try_client_secrets(
@@ -174,7 +252,7 @@ def try_client_secrets(
         if secret is None:
             continue
         try:
-            _request(connection, secret, connection.secrets, used, Usage(), time.monotonic)
+            request_token(connection, secret, connection.secrets, used, Usage(), time.monotonic)
         except AuthenticationFailed as failure:
             states.append(SecretState(name=name, accepted=False, said=failure.detail))
         else:
@@ -203,69 +281,3 @@ def token_source_for(connection: Connection) -> TokenSource:
 
 _sources: dict[tuple[str, str, str, bytes], TokenSource] = {}
 _sources_lock = threading.Lock()
-
-
-def _request(
-    connection: Connection,
-    secret: SecretStr,
-    secrets: tuple[SecretStr, ...],
-    session: requests.Session,
-    usage: Usage,
-    clock: Callable[[], float],
-) -> Token:
-    asked = Request(method="POST", url=connection.token_url, secrets=secrets)
-    asked_at = clock()
-    usage.add(token_requests=1)
-    answer = send(
-        session,
-        asked,
-        auth=Unsigned(),
-        timeout=connection.timeout,
-        form={
-            "grant_type": "client_credentials",
-            "client_id": connection.client_id,
-            "client_secret": secret,
-        },
-    )
-    if answer.status in (400, 401, 403):
-        raise _refused(connection, asked, answer)
-    if failure := answers.failure_of(asked, answer, connection):
-        raise failure
-    return _read_token(asked, answer, asked_at)
-
-
-def _read_token(asked: Request, answer: Response, asked_at: float) -> Token:
-    failure: ServiceTitanError
-    try:
-        parsed = msgspec.json.decode(answer.body, type=_TokenAnswer)
-        lifetime = _seconds(parsed.expires_in)
-        margin = min(_MARGIN, lifetime * _MARGIN_SHARE)
-        return Token(
-            value=SecretStr(parsed.access_token),
-            renew_at=asked_at + lifetime - margin,
-            lifetime=lifetime,
-        )
-    except ValueError:
-        failure = answers.unexpected(asked, answer, "no access_token came")
-    raise failure
-
-
-def _refused(connection: Connection, asked: Request, answer: Response) -> AuthenticationFailed:
-    what = answers.read_error_body(asked, answer)
-    return AuthenticationFailed(
-        f"no token, answered {answer.status}: {what.text}",
-        method=asked.method,
-        url=asked.shown_url,
-        status=answer.status,
-        trace_id=what.trace_id,
-        detail=what.text,
-        problem=token_trouble(connection, answer.status, what.text),
-    )
-
-
-def _seconds(expires_in: Any) -> float:
-    """The lifetime as served; the documented one where it cannot be read."""
-    try:
-        return _LIFETIME if isinstance(expires_in, bool) else float(expires_in)
-    except (TypeError, ValueError):
-        return _LIFETIME
