@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.catalog.registry import load_catalog
-from st_pipelines.sandbox.kinds import KINDS, TOKEN
+from st_pipelines.sandbox.fault_kinds import KINDS, TOKEN
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.servicetitan.errors.errors import ServiceTitanError
 from st_pipelines.servicetitan.http.auth import TokenSource

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from st_pipelines.cli.options import Customers, Seed
-from st_pipelines.sandbox.kinds import DEFECTS, KINDS
+from st_pipelines.sandbox.fault_kinds import DEFECTS, KINDS
 
 Faults = Annotated[
     list[str] | None,

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from st_pipelines.catalog.model import Catalog, Endpoint
-from st_pipelines.sandbox import answers, feed, records
+from st_pipelines.sandbox import feed, records, responses
 from st_pipelines.sandbox.access import Credentials, Gate, RateLimit, Refused
 from st_pipelines.sandbox.churn import Churn
 from st_pipelines.sandbox.faults import Faults
@@ -133,13 +133,13 @@ class Api:
     async def _token(self, request: Request) -> Response:
         kind = request.headers.get("content-type", "")
         if not kind.startswith("application/x-www-form-urlencoded"):
-            return answers.json_response({"error": "invalid_request"}, 400)
+            return responses.json_response({"error": "invalid_request"}, 400)
         form = dict(parse_qsl((await request.body()).decode()))
         try:
             issued = self.gate.issue(form, request.headers.get("authorization", ""))
         except Refused as refused:
-            return answers.json_response({"error": refused.message}, refused.status)
-        return answers.json_response(issued, headers={"Cache-Control": "no-store"})
+            return responses.json_response({"error": refused.message}, refused.status)
+        return responses.json_response(issued, headers={"Cache-Control": "no-store"})
 
     async def data(self, request: Request) -> Response:
         """Any other request."""
@@ -152,7 +152,7 @@ class Api:
         response = self._fault(request) or self._answer(request, template, tenant, query)
         if play is None:
             accepted = request.headers.get("accept-encoding", "")
-            response = answers.packed(response, accepted, self._manners.gzip_level)
+            response = responses.packed(response, accepted, self._manners.gzip_level)
         else:
             response = play(request, response)
         self._date(response)
@@ -172,21 +172,21 @@ class Api:
     ) -> Response:
         known = template in self._feeds or template in self._lists
         if request.method != "GET" or not known or tenant not in self.worlds:
-            return answers.gateway(404, answers.NO_OPERATION)
+            return responses.gateway(404, responses.NO_OPERATION)
         headers = request.headers
         try:
             scopes = self.gate.check(
                 headers.get("authorization", ""), headers.get("st-app-key", ""), tenant
             )
         except Refused as refused:
-            return answers.gateway(refused.status, refused.message or answers.NO_OPERATION)
+            return responses.gateway(refused.status, refused.message or responses.NO_OPERATION)
         wait = self.limit.wait(tenant)
         if wait > 0:
-            return answers.too_many(wait)
+            return responses.too_many(wait)
         try:
             return self._serve(template, tenant, query, scopes)
         except BadRequest as error:
-            return answers.bad_request(error)
+            return responses.bad_request(error)
 
     def _serve(
         self, template: str, tenant: str, query: Mapping[str, str], scopes: frozenset[str]
@@ -204,11 +204,11 @@ class Api:
             if of_feed:
                 batch = self._manners.export_batch
                 table = world.table(endpoint.table)
-                return answers.json_response(feed.answer(table, query, world.now_ticks, batch))
+                return responses.json_response(feed.answer(table, query, world.now_ticks, batch))
             raws = _aggregate(world, endpoint, query) if endpoint.by_day else _list(
                 world, endpoint, query
             )  # fmt: skip
-            return answers.json_response(answers.listed(endpoint, query, raws, tenant))
+            return responses.json_response(responses.listed(endpoint, query, raws, tenant))
 
     @staticmethod
     def _choose(endpoints: list[Endpoint], query: Mapping[str, str]) -> Endpoint:

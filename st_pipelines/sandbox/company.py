@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from datetime import timedelta
 from itertools import count
 
-from st_pipelines.sandbox import pools, ticks
-from st_pipelines.sandbox.items import (
+from st_pipelines.sandbox import sample_text, ticks
+from st_pipelines.sandbox.entities import (
     Call,
     Customer,
     Estimate,
@@ -27,7 +27,7 @@ from st_pipelines.sandbox.items import (
     Staff,
     Visit,
 )  # fmt: skip
-from st_pipelines.sandbox.setup import Setup
+from st_pipelines.sandbox.master_data import Setup
 
 SEASON = (1.15, 1.05, 0.9, 0.8, 0.9, 1.2, 1.45, 1.3, 0.9, 0.8, 0.9, 1.1)
 """Demand by month: peaks in the heat and in the cold."""
@@ -108,16 +108,16 @@ class Company:
 
     def _add_customer(self, rng: random.Random, created: int) -> None:
         commercial = rng.random() < 0.12
-        name = pools.person(rng)
+        name = sample_text.person(rng)
         if commercial:
-            name = f"{rng.choice(pools.LAST)} {rng.choice(pools.FIRMS)}"
-        city, state, zip_code = rng.choice(pools.CITIES)
+            name = f"{rng.choice(sample_text.LAST)} {rng.choice(sample_text.FIRMS)}"
+        city, state, zip_code = rng.choice(sample_text.CITIES)
         edited = created + rng.randrange(ticks.DAY, 1400 * ticks.DAY)
         gone = edited + rng.randrange(900 * ticks.DAY) if rng.random() < 0.06 else 0
         customer = Customer(
             id=next(self._ids["customer"]), moments=_ordered(created, edited, gone), gone=gone,
             name=name, commercial=commercial, city=city, state=state, zip=zip_code,
-            street=f"{rng.randrange(1, 1999)} {rng.choice(pools.STREETS)}",
+            street=f"{rng.randrange(1, 1999)} {rng.choice(sample_text.STREETS)}",
             draw=rng.getrandbits(24),
         )  # fmt: skip
         self.customers.append(customer)
@@ -230,7 +230,7 @@ class Company:
         call = Call(
             id=next(self._ids["call"]), moments=(created, ended), gone=0, location=location,
             seconds=seconds, agent=rng.choice(self.setup.office), draw=rng.getrandbits(24),
-            campaign=rng.choice(self.setup.campaigns), phone=pools.phone(rng),
+            campaign=rng.choice(self.setup.campaigns), phone=sample_text.phone(rng),
         )  # fmt: skip
         self.calls.append(call)
         return call

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from st_pipelines.sandbox import answers, ticks
+from st_pipelines.sandbox import responses, ticks
 from st_pipelines.sandbox.api import Log
 from st_pipelines.sandbox.world import World
 
@@ -44,7 +44,7 @@ class Control:
             for world in self._worlds.values():
                 world.set_now(_target(world, body))
         except (KeyError, ValueError) as error:
-            return answers.json_response({"error": str(error)}, 400)
+            return responses.json_response({"error": str(error)}, 400)
         return self._state()
 
     async def change(self, request: Request) -> Response:
@@ -53,8 +53,8 @@ class Control:
         try:
             key = self._change(body)
         except (KeyError, ValueError) as error:
-            return answers.json_response({"error": str(error)}, 400)
-        return answers.json_response({"id": key})
+            return responses.json_response({"error": str(error)}, 400)
+        return responses.json_response({"id": key})
 
     def _change(self, body: dict[str, Any]) -> Any:
         world = self._worlds[body.get("tenant") or next(iter(self._worlds))]
@@ -76,7 +76,7 @@ class Control:
             tenant: {"now": world.now.isoformat(), "records": world.counts()}
             for tenant, world in self._worlds.items()
         }
-        return answers.json_response({"tenants": tenants, "requests": dict(self._log.counts)})
+        return responses.json_response({"tenants": tenants, "requests": dict(self._log.counts)})
 
 
 def _target(world: World, body: dict[str, Any]) -> datetime:

@@ -15,9 +15,9 @@ from typing import Any, TypeAlias
 from starlette.requests import Request
 from starlette.responses import Response
 
-from st_pipelines.sandbox import answers
-from st_pipelines.sandbox.kinds import KINDS, TOKEN
-from st_pipelines.sandbox.wire import Dripping, Hanging, Reset, Slow
+from st_pipelines.sandbox import responses
+from st_pipelines.sandbox.connection_faults import Dripping, Hanging, Reset, Slow
+from st_pipelines.sandbox.fault_kinds import KINDS, TOKEN
 
 Play: TypeAlias = Callable[[Request, Response], Response]
 """Turns the true answer into another, or gives it back where the fault does not apply."""
@@ -35,8 +35,8 @@ def _failure(status: int, title: str) -> Play:
 
 def _problem(status: int, title: str, headers: Mapping[str, str] | None = None) -> Play:
     """An error of the API."""
-    return lambda request, true: answers.json_response(
-        answers.problem(status, title), status, headers
+    return lambda request, true: responses.json_response(
+        responses.problem(status, title), status, headers
     )
 
 
@@ -57,7 +57,7 @@ def _envelope(change: Callable[[Request, dict[str, Any]], dict[str, Any] | None]
     def play(request: Request, true: Response) -> Response:
         envelope = json.loads(bytes(true.body)) if true.status_code == 200 else None
         changed = change(request, envelope) if isinstance(envelope, dict) else None
-        return true if changed is None else answers.json_response(changed)
+        return true if changed is None else responses.json_response(changed)
 
     return play
 
@@ -125,7 +125,7 @@ _ANYWHERE: dict[str, Play] = {
     "500": _failure(500, "Internal Server Error"),
     "502": _failure(502, "Bad Gateway"),
     "503": _failure(503, "Service Unavailable"),
-    "401": lambda request, true: answers.gateway(401, "The access token has expired."),
+    "401": lambda request, true: responses.gateway(401, "The access token has expired."),
     "409": _problem(409, _MAINTENANCE),
     "429": _problem(
         429, "Rate limit is exceeded. Try again in 1 seconds.", {"Retry-After": "1"}

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from st_pipelines.catalog.model import DataType, Endpoint, Field, ListOf, Scalar, StructOf
-from st_pipelines.sandbox import pools, ticks
+from st_pipelines.sandbox import sample_text, ticks
 
 VARIANTS = 48
 """How many different fillings an endpoint has. Rows share them, so that a page is cheap to make."""
@@ -65,7 +65,7 @@ class Filler:
             "DECIMAL": self._decimal,
             "DOUBLE": lambda name: round(self.rng.uniform(0, 90), 6),
             "BOOLEAN": lambda name: self.rng.random() < 0.4,
-            "VARCHAR": lambda name: pools.text(name, self.rng),
+            "VARCHAR": lambda name: sample_text.text(name, self.rng),
             "TIMESTAMPTZ": lambda name: ticks.iso(self._moment()),
             "DATE": lambda name: ticks.naive_date(self._moment()),
             "JSON": self._json,

@@ -9,10 +9,10 @@ from typing import Any
 from zlib import crc32
 
 from st_pipelines.catalog.model import Catalog, DataType, Endpoint, ListOf, Scalar, StructOf
-from st_pipelines.sandbox import pools, ticks
+from st_pipelines.sandbox import sample_text, ticks
 from st_pipelines.sandbox.company import Company
+from st_pipelines.sandbox.entities import Item
 from st_pipelines.sandbox.filler import Picks
-from st_pipelines.sandbox.items import Item
 from st_pipelines.sandbox.stories.story import Fields, Look, Story
 
 ROLES = ("createdBy", "modifiedBy", "updatedBy", "assignedTo", "assignedBy", "reportedBy", "soldBy",
@@ -80,7 +80,9 @@ def generic_story(endpoint: Endpoint, company: Company) -> Story:
             told[placed] = ticks.iso(item.moments[0])
         if label:
             # Two records without a key that are alike would be one.
-            told[label] = f"{pools.CHANNELS[item.draw % len(pools.CHANNELS)]} {item.draw}"
+            told[label] = (
+                f"{sample_text.CHANNELS[item.draw % len(sample_text.CHANNELS)]} {item.draw}"
+            )
         if endpoint.variants:
             told.update(endpoint.variants[item.draw % len(endpoint.variants)])
         return told
@@ -189,4 +191,4 @@ def reference_name(collection: str) -> str:
 
 def text_key(table: str, number: int, seed: int) -> str:
     """A guid for a table whose `id` is text."""
-    return pools.guid(random.Random(f"{seed}:{table}:{number}"))
+    return sample_text.guid(random.Random(f"{seed}:{table}:{number}"))

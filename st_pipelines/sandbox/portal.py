@@ -13,7 +13,7 @@ from email.utils import format_datetime
 from typing import TypeAlias
 
 from st_pipelines.sandbox.access import Credentials
-from st_pipelines.sandbox.kinds import DEFECTS
+from st_pipelines.sandbox.fault_kinds import DEFECTS
 
 OTHER_TENANT = "1000009999"
 OTHER_APP_KEY = "ak1.sandbox.of-another-app"
@@ -77,7 +77,7 @@ def read_defects(texts: Iterable[str], known: Credentials) -> Portal:
     """The portal with defects, from texts such as `scope-missing:tn.jpm.jobs:r`.
 
     Args:
-        texts: a kind of `kinds.DEFECTS`, some with a value after a colon.
+        texts: a kind of `fault_kinds.DEFECTS`, some with a value after a colon.
         known: the first tenant's, which the remedies name.
 
     Raises:

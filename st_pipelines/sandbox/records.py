@@ -9,8 +9,8 @@ import msgspec
 
 from st_pipelines.catalog.model import Endpoint, Field, ListOf, StructOf
 from st_pipelines.sandbox import ticks
+from st_pipelines.sandbox.entities import Item
 from st_pipelines.sandbox.filler import VARIANTS, Filler
-from st_pipelines.sandbox.items import Item
 from st_pipelines.sandbox.stories.story import Fields, Look, Story
 
 EXPORT_ONLY_ACTIVE = frozenset({

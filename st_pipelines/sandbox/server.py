@@ -19,11 +19,11 @@ from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.sandbox.access import APP_KEY, Credentials
 from st_pipelines.sandbox.api import Api, Fault, Manners, Seen
 from st_pipelines.sandbox.churn import Churn
+from st_pipelines.sandbox.connection_faults import Protocol
 from st_pipelines.sandbox.control import Control
 from st_pipelines.sandbox.faults import Faults
 from st_pipelines.sandbox.portal import read_defects
-from st_pipelines.sandbox.prompt import PromptServer
-from st_pipelines.sandbox.wire import Protocol
+from st_pipelines.sandbox.quick_shutdown import PromptServer
 from st_pipelines.sandbox.world import World
 
 HOST = "127.0.0.1"
@@ -46,9 +46,9 @@ class Sandbox:
         tenants: how many there are. They share the app key, and have credentials of their own.
         scopes: what the app may read; everything if None.
         requests_per_second, token_seconds, export_batch, gzip_level, live, clock: see `Manners`.
-        faults: probabilities by kind, see `kinds.KINDS`.
+        faults: probabilities by kind, see `fault_kinds.KINDS`.
         churn: probability of a data request to find that records have moved, see `churn.Churn`.
-        defects: of the app's set-up, see `kinds.DEFECTS`.
+        defects: of the app's set-up, see `fault_kinds.DEFECTS`.
 
     Raises:
         ValueError: there is no such fault or defect, or a probability is not from 0 to 1.

@@ -12,8 +12,8 @@ import msgspec
 from st_pipelines.catalog.model import Endpoint, Scalar
 from st_pipelines.sandbox import records, ticks
 from st_pipelines.sandbox.company import Company
+from st_pipelines.sandbox.entities import Item
 from st_pipelines.sandbox.generic import text_key
-from st_pipelines.sandbox.items import Item
 from st_pipelines.sandbox.records import Members, Writer
 from st_pipelines.sandbox.stories.story import Story
 

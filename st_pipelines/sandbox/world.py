@@ -18,12 +18,12 @@ from st_pipelines.sandbox.company import Company
 from st_pipelines.sandbox.filler import Filler
 from st_pipelines.sandbox.generic import References, generic_story
 from st_pipelines.sandbox.records import Writer
-from st_pipelines.sandbox.stories import customers, money, office, work
+from st_pipelines.sandbox.stories import billing, customers, jobs, master_data
 from st_pipelines.sandbox.stories.story import Story
 from st_pipelines.sandbox.table import Key, Table
 
 STORIES: dict[str, Story] = {
-    **customers.STORIES, **work.STORIES, **money.STORIES, **office.STORIES
+    **customers.STORIES, **jobs.STORIES, **billing.STORIES, **master_data.STORIES
 }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from st_pipelines.cli.app import app
 from st_pipelines.config.errors import SettingsError
-from st_pipelines.sandbox import answers
+from st_pipelines.sandbox import responses
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.servicetitan.errors.errors import AuthenticationFailed
 from st_pipelines_tests.churn_reader import query
@@ -51,7 +51,7 @@ def loaded_days(key: dg.AssetKey = JOBS) -> list[str]:
 
 
 def refused(part: str, status: int) -> Callable[[Request], Response | None]:
-    return lambda asked: answers.json_response(b"{}", status) if part in asked.url.path else None
+    return lambda asked: responses.json_response(b"{}", status) if part in asked.url.path else None
 
 
 def test_the_whole_history_is_loaded_and_dagster_knows_each_day(

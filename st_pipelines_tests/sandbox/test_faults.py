@@ -14,8 +14,8 @@ import requests
 from typer.testing import CliRunner
 
 from st_pipelines.cli.app import app
+from st_pipelines.sandbox.fault_kinds import KINDS
 from st_pipelines.sandbox.faults import Faults, read_faults
-from st_pipelines.sandbox.kinds import KINDS
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines_tests.sandbox.client import Client
 from st_pipelines_tests.sandbox.conftest import NO_LIMIT, NOW

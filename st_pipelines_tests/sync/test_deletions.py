@@ -16,7 +16,7 @@ from starlette.requests import Request
 from st_pipelines.catalog.additions import extended, read
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.catalog.registry import load_catalog, packaged_catalog
-from st_pipelines.sandbox import answers
+from st_pipelines.sandbox import responses
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.sync.sync import LoadReport, SyncContext, extract_load, reconcile
 from st_pipelines.warehouse.adopt.adopt import adopt
@@ -152,7 +152,7 @@ def test_a_token_that_is_no_longer_good_is_replaced_by_a_date(
         text = request.query_params.get("from", "")
         if "/export/" in request.url.path and not text.startswith("20"):
             refused.append(text)
-            return answers.json_response({"title": "The continuation token is not valid."}, 400)
+            return responses.json_response({"title": "The continuation token is not valid."}, 400)
         return None
 
     own_sandbox.faults.append(refuse_tokens)
@@ -301,7 +301,7 @@ def page_of(raws: list[bytes]) -> Any:
     body = b'{"page":1,"pageSize":50,"hasMore":false,"totalCount":%d,"data":[%b]}' % (
         len(raws), b",".join(raws),
     )  # fmt: skip
-    return answers.json_response(body)
+    return responses.json_response(body)
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 500])
@@ -312,7 +312,7 @@ def test_a_token_that_is_no_longer_good_does_not_stop_loads(
     (place,) = query(loading.warehouse.name, "SELECT continue_from FROM _st.feeds")
     own_sandbox.faults.append(
         lambda request: (
-            answers.json_response(b"{}", status)
+            responses.json_response(b"{}", status)
             if request.query_params.get("from") == place[0]
             else None
         )
@@ -390,7 +390,7 @@ def add_to_export(sandbox: Sandbox, table: str, member: bytes) -> Callable[[Requ
             return None
         raws = [raw[:-1] + b"," + member + b"}" for raw in sandbox.world.export_raw(table)]
         body = b'{"hasMore":false,"continueFrom":"x","data":[%b]}' % b",".join(raws)
-        return answers.json_response(body)
+        return responses.json_response(body)
 
     return answer
 

@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from st_pipelines.catalog.registry import load_catalog
-from st_pipelines.sandbox.kinds import KINDS, TOKEN
+from st_pipelines.sandbox.fault_kinds import KINDS, TOKEN
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.servicetitan.errors.errors import ServiceTitanError
 from st_pipelines.servicetitan.http.retry import RetryPolicy

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from st_pipelines.cli.app import app, main
 from st_pipelines.definitions import build_definitions
-from st_pipelines.sandbox import answers
+from st_pipelines.sandbox import responses
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines_tests.churn_reader import query
 
@@ -49,7 +49,7 @@ def test_the_command_fills_and_marks_and_says_so(own_sandbox: Sandbox, configure
 
 def test_what_failed_is_told_once_and_whole(own_sandbox: Sandbox, configured: Path) -> None:
     own_sandbox.faults.append(
-        lambda request: answers.json_response(b"{}", 403) if "/jpm/" in request.url.path else None
+        lambda request: responses.json_response(b"{}", 403) if "/jpm/" in request.url.path else None
     )
     command = [
         "reconcile",

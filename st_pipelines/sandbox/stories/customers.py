@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from st_pipelines.sandbox import pools, ticks
+from st_pipelines.sandbox import sample_text, ticks
 from st_pipelines.sandbox.company import Company
+from st_pipelines.sandbox.entities import Call, Customer, Location, Membership
 from st_pipelines.sandbox.filler import money
-from st_pipelines.sandbox.items import Call, Customer, Location, Membership
 from st_pipelines.sandbox.stories.story import Fields, Look, Story
 
 FREQUENCIES = ("Monthly", "Annual", "OneTime")
@@ -62,7 +62,7 @@ def _contact(name: str, draw: int) -> Fields:
     mail = draw % 3 == 0
     return {
         "type": "Email" if mail else "MobilePhone",
-        "value": pools.email(name) if mail else number,
+        "value": sample_text.email(name) if mail else number,
         "memo": None if draw % 5 else "Büro",
         "phoneSettings": None if mail else {"phoneNumber": number, "doNotText": draw % 2 == 0},
     }

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from st_pipelines.sandbox.company import Company
-from st_pipelines.sandbox.items import Item
+from st_pipelines.sandbox.entities import Item
 
 Fields = dict[str, Any]
 

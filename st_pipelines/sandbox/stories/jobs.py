@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from st_pipelines.sandbox import pools, ticks
+from st_pipelines.sandbox import sample_text, ticks
 from st_pipelines.sandbox.company import Company
+from st_pipelines.sandbox.entities import Job, Note, OfJob, Visit
 from st_pipelines.sandbox.filler import money
-from st_pipelines.sandbox.items import Job, Note, OfJob, Visit
 from st_pipelines.sandbox.stories.story import Fields, Look, Story
 
 
@@ -39,7 +39,7 @@ def _job(job: Job, look: Look) -> Fields:
         "invoiceId": job.invoice_id,
         # Jobs of nothing are normal (facts 7.19).
         "total": money(job.total if done else 0),
-        "summary": pools.NOTES[job.draw % len(pools.NOTES)],
+        "summary": sample_text.NOTES[job.draw % len(sample_text.NOTES)],
     }
 
 
@@ -96,7 +96,7 @@ def _time_sheet(visit: Visit, look: Look) -> Fields:
 def _note(note: Note, look: Look) -> Fields:
     return {
         "jobId": note.job.id,
-        "text": pools.NOTES[note.draw // 3 % len(pools.NOTES)],
+        "text": sample_text.NOTES[note.draw // 3 % len(sample_text.NOTES)],
         "isPinned": note.draw % 10 == 0,
         "createdById": note.job.taken_by.id,
     }

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from st_pipelines.sandbox import pools
+from st_pipelines.sandbox import sample_text
 from st_pipelines.sandbox.company import Company
+from st_pipelines.sandbox.entities import Named, Sku, Staff
 from st_pipelines.sandbox.filler import money
-from st_pipelines.sandbox.items import Named, Sku, Staff
-from st_pipelines.sandbox.setup import Setup
+from st_pipelines.sandbox.master_data import Setup
 from st_pipelines.sandbox.stories.story import Fields, Look, Story
 
 
@@ -27,15 +27,18 @@ def _person(person: Staff, look: Look) -> Fields:
         "name": person.name,
         "firstName": first,
         "lastName": last,
-        "email": pools.email(person.name),
-        "loginName": pools.email(person.name).split("@")[0],
+        "email": sample_text.email(person.name),
+        "loginName": sample_text.email(person.name).split("@")[0],
         "businessUnitId": person.unit.id,
         "hourlyRate": money(2200 + person.draw % 3000),
     }
 
 
 def _employee(person: Staff, look: Look) -> Fields:
-    return {**_person(person, look), "role": pools.ROLES[person.draw % len(pools.ROLES)]}
+    return {
+        **_person(person, look),
+        "role": sample_text.ROLES[person.draw % len(sample_text.ROLES)],
+    }
 
 
 def _technician(person: Staff, look: Look) -> Fields:

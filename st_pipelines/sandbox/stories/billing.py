@@ -6,8 +6,8 @@ from typing import Any
 
 from st_pipelines.sandbox import ticks
 from st_pipelines.sandbox.company import Company
+from st_pipelines.sandbox.entities import Estimate, Invoice, Item, Job, Line, Payment
 from st_pipelines.sandbox.filler import money, money_text
-from st_pipelines.sandbox.items import Estimate, Invoice, Item, Job, Line, Payment
 from st_pipelines.sandbox.stories.story import Fields, Look, Story
 
 

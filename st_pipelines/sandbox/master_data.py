@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from st_pipelines.sandbox import pools, ticks
-from st_pipelines.sandbox.items import Named, Sku, Staff
+from st_pipelines.sandbox import sample_text, ticks
+from st_pipelines.sandbox.entities import Named, Sku, Staff
 
 
 class Setup:
@@ -16,19 +16,21 @@ class Setup:
         self._rng = random.Random(seed * 7919)
         self._start = start
         self.units = tuple(Named(**self._life(1_000_000, n, 0), name=f"{trade} Residential")
-                           for n, trade in enumerate(pools.TRADES))  # fmt: skip
-        self.tags = self._named(1_100_000, [f"Tag {word}" for word in pools.SKUS + pools.WORDS * 2])
-        self.campaigns = self._named(
-            1_200_000, [f"{c} {t}" for c in pools.CHANNELS for t in pools.TRADES[:3]]
+                           for n, trade in enumerate(sample_text.TRADES))  # fmt: skip
+        self.tags = self._named(
+            1_100_000, [f"Tag {word}" for word in sample_text.SKUS + sample_text.WORDS * 2]
         )
-        self.job_types = self._staffed(1_300_000, list(pools.JOB_TYPES), 0.02)
+        self.campaigns = self._named(
+            1_200_000, [f"{c} {t}" for c in sample_text.CHANNELS for t in sample_text.TRADES[:3]]
+        )
+        self.job_types = self._staffed(1_300_000, list(sample_text.JOB_TYPES), 0.02)
         self.office = self._staffed(1_400_000, self._people(max(6, customers // 250)), 0.15)
         technicians = self._people(max(12, customers // 120))
         self.technicians = self._staffed(1_500_000, technicians, 0.15)
         self.crews = {
             unit.id: [t for t in self.technicians if t.unit is unit] for unit in self.units
         }
-        self.categories = self._named(1_600_000, [f"{t} Parts" for t in pools.TRADES] * 4)
+        self.categories = self._named(1_600_000, [f"{t} Parts" for t in sample_text.TRADES] * 4)
         self.services = self._skus(1_700_000, "Service", 120)
         self.materials = self._skus(1_800_000, "Material", 150)
         self.equipment = self._skus(1_900_000, "Equipment", 50)
@@ -47,7 +49,7 @@ class Setup:
         }
 
     def _people(self, number: int) -> list[str]:
-        return [pools.person(self._rng) for _ in range(number)]
+        return [sample_text.person(self._rng) for _ in range(number)]
 
     def _named(self, base: int, names: list[str]) -> tuple[Named, ...]:
         return tuple(Named(**self._life(base, n, 0.08), name=name) for n, name in enumerate(names))
@@ -63,7 +65,7 @@ class Setup:
         return tuple(
             Sku(
                 **self._life(base, n, 0.05), kind=kind, code=f"{kind[0]}{1000 + n}",
-                name=f"{rng.choice(pools.TRADES)} {rng.choice(pools.SKUS)} {n}",
+                name=f"{rng.choice(sample_text.TRADES)} {rng.choice(sample_text.SKUS)} {n}",
                 cents=rng.randrange(900, 95_000), category=rng.choice(self.categories),
             )
             for n in range(number)
