@@ -51,7 +51,7 @@ class Drifted:
 
 def drifted(report: LoadReport) -> list[Drifted]:
     """What differed, the most frequent first; then the fields that have stopped coming."""
-    from st_pipelines.warehouse.adopt.plan import type_at
+    from st_pipelines.warehouse.staging.json_path import find_type
 
     examples = report.drift.examples
     differing = [
@@ -59,7 +59,7 @@ def drifted(report: LoadReport) -> list[Drifted]:
             path=path,
             records=count,
             found=_TYPES.get(examples.get(path, "")[:1], "number"),
-            expected=_expected(type_at(StructOf(report.endpoint.row_fields), path)),
+            expected=_expected(find_type(StructOf(report.endpoint.row_fields), path)),
             example=examples.get(path, ""),
         )
         for path, count in report.drift.counts.most_common()

@@ -28,7 +28,7 @@ from st_pipelines.warehouse.adopt import adopt as adopting
 from st_pipelines.warehouse.adopt.adopt import Adoption, adopt
 from st_pipelines.warehouse.adopt.plan import Finding
 from st_pipelines.warehouse.errors import WarehouseUnusable
-from st_pipelines.warehouse.staging import json_path as paths
+from st_pipelines.warehouse.staging import json_path
 from st_pipelines_tests.churn_reader import days, job
 from st_pipelines_tests.warehouse.factories import FIELDS, Place, catalog_of, endpoint, record
 from st_pipelines_tests.warehouse.test_drift import mutated, mutations, read, text_of
@@ -140,8 +140,8 @@ def test_adopting_twice_changes_nothing(things: Adopting) -> None:
     again = things.adopt()
     assert (things.rows("rowid, *"), things.file.read_bytes(), again.rows) == (before, text, 0)
     assert {one.path: one.reason for one in again.findings} == {
-        "none": "nothing but null or empty so far",
-        "total": "no DECIMAL; --widen makes the column VARCHAR",
+        "none": "only null or empty so far",
+        "total": "not a DECIMAL; --widen makes the column VARCHAR",
     }
 
 
@@ -202,7 +202,7 @@ def test_what_can_have_no_column_stays_and_the_reason_is_told(
 ) -> None:
     things.load(record(id=1, **{name: 1}))
     done = things.adopt()
-    assert finding(done, paths.spelled((name,))).reason == reason
+    assert finding(done, json_path.format_steps((name,))).reason == reason
     assert things.rows("name, _extra IS NULL") == [("Müller", False)]
 
 
@@ -290,7 +290,7 @@ def test_an_adoption_that_was_cut_off_is_finished_by_the_next(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(adopting, "move", cut)
+        patch.setattr(adopting, "move_values", cut)
         with pytest.raises(KeyboardInterrupt):
             things.adopt()
     assert things.rows() == before

@@ -20,7 +20,7 @@ from st_pipelines.catalog.model import DataType, Endpoint, Field, ListOf, Struct
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.warehouse.errors import MalformedRecords
-from st_pipelines.warehouse.staging import json_path as paths
+from st_pipelines.warehouse.staging import json_path
 from st_pipelines_tests.churn_reader import served
 from st_pipelines_tests.warehouse.factories import Place, endpoint, record
 
@@ -132,7 +132,7 @@ class Accounts:
     """Compares a served record with its row, and takes from `_extra` what it accounts for."""
 
     def __init__(self, extra: dict[str, Any]) -> None:
-        self.extra = {paths.steps(path): value for path, value in extra.items()}
+        self.extra = {json_path.parse_steps(path): value for path, value in extra.items()}
         assert len(self.extra) == len(extra)
 
     def struct(self, value: dict, row: dict | None, fields: tuple[Field, ...], at: tuple) -> None:
@@ -282,7 +282,7 @@ def test_a_record_that_drifted_can_be_put_together_again(
 
 @given(st.lists(NAMES | st.integers(0, 99), max_size=5))
 def test_a_path_is_read_as_it_was_meant(steps: list[str | int]) -> None:
-    assert paths.steps(paths.spelled(tuple(steps))) == tuple(steps)
+    assert json_path.parse_steps(json_path.format_steps(tuple(steps))) == tuple(steps)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
-"""What was seen becomes part of the catalogue: fields out of `_extra`, without asking the API.
+"""Adopts drift: fields that loads kept in `_extra` become columns, without new API requests.
 
-First the additions file is written, then the tables follow, each in a transaction. Where that is
-cut off, the next call finds values in `_extra` whose columns the catalogue knows, and moves them.
+The additions file is written first; the tables follow, each in a transaction of its own. If that
+is interrupted, the next adoption finds values in `_extra` that known columns take, and moves them.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import duckdb
 
 from st_pipelines.catalog import additions
 from st_pipelines.catalog.model import Catalog, Endpoint, StructOf
-from st_pipelines.catalog.registry import select as chosen
-from st_pipelines.warehouse.adopt.move import move
-from st_pipelines.warehouse.adopt.plan import Finding, Plan, observe, plan
+from st_pipelines.catalog.registry import select as select_endpoints
+from st_pipelines.warehouse.adopt.inference import read_path_values
+from st_pipelines.warehouse.adopt.move import move_values
+from st_pipelines.warehouse.adopt.plan import Finding, Plan, build_plan
 from st_pipelines.warehouse.errors import WarehouseUnusable
 from st_pipelines.warehouse.store.base import ALIAS, Store
 from st_pipelines.warehouse.tables import history
@@ -26,12 +27,12 @@ from st_pipelines.warehouse.tables.schema import qualified
 
 @dataclass(frozen=True, kw_only=True)
 class Adoption:
-    """What an adoption did, or would do.
+    """The result of an adoption, or of its dry run.
 
     Attributes:
         findings: every path that `_extra` held, by table.
-        rows: that were written, history included.
-        superfluous: entries of the additions file that the packaged catalogue has itself.
+        rows: rows written, history included.
+        superfluous: entries of the additions file that the packaged catalog has now.
     """
 
     findings: tuple[Finding, ...]
@@ -40,7 +41,7 @@ class Adoption:
 
 
 def adopt(
-    warehouse: Store,
+    store: Store,
     packaged: Catalog,
     file: Path,
     *,
@@ -48,35 +49,34 @@ def adopt(
     widen: bool = False,
     dry_run: bool = False,
 ) -> Adoption:
-    """Adopts what the `_extra` columns of a warehouse hold.
+    """Adopts the fields in the `_extra` columns of a warehouse.
 
     Args:
-        warehouse: whose tables to look at.
-        packaged: the catalogue without additions.
-        file: the additions, read and written.
-        select: tables, `jpm.jobs`, `jpm.*` or `jpm`; all if empty.
-        widen: also change the type of known columns whose values did not fit, without loss.
-        dry_run: change nothing.
+        packaged: the catalog without additions.
+        file: the additions file, read and written.
+        select: tables as `jpm.jobs`, `jpm.*` or `jpm`; all if empty.
+        widen: also change the type of known columns whose values did not fit, where lossless.
+        dry_run: only find out what would change.
 
     Raises:
-        WarehouseError: there is no warehouse, or it cannot be read or written.
+        WarehouseError: the warehouse does not exist, or cannot be read or written.
         ValueError: the additions are malformed, or `select` names no table.
     """
-    if not warehouse.exists:
-        warehouse.check()
+    if not store.exists:
+        store.check()
         raise WarehouseUnusable(
-            f"warehouse {warehouse.name} does not exist: load into it first, or set "
+            f"warehouse {store.name} does not exist: load into it first, or set "
             "ST_WAREHOUSE_DIR to the folder where it is"
         )
     before = additions.read(file)
     catalog = additions.extended(packaged, before, file)
-    plans = _plans(warehouse, chosen(catalog, select), widen)
+    plans = _build_plans(store, select_endpoints(catalog, select), widen)
     rows = 0
     if not dry_run:
-        after = _merged(before, plans)
+        after = _merge_additions(before, plans)
         if after != before:
             additions.write(file, after)
-        rows = _move_all(warehouse, plans, additions.extended(packaged, after, file))
+        rows = _move_all(store, plans, additions.extended(packaged, after, file))
     return Adoption(
         findings=tuple(finding for plan in plans for finding in plan.findings),
         rows=rows,
@@ -84,19 +84,19 @@ def adopt(
     )
 
 
-def _plans(warehouse: Store, endpoints: list[Endpoint], widen: bool) -> list[Plan]:
-    """A plan for each table whose `_extra` holds anything."""
+def _build_plans(store: Store, endpoints: list[Endpoint], widen: bool) -> list[Plan]:
+    """Returns a plan for each table whose `_extra` holds anything."""
     plans = []
-    with duckdb.connect() as connection, warehouse.attach(connection):
-        present = _tables(connection)
+    with duckdb.connect() as connection, store.attach(connection):
+        existing = _read_table_names(connection)
         for endpoint in endpoints:
-            tables = [qualified(one) for one in _with_history(endpoint) if one.table in present]
-            if observed := observe(connection, tables, endpoint):
-                plans.append(plan(endpoint, observed, widen=widen))
+            tables = [qualified(e) for e in _with_history(endpoint) if e.table in existing]
+            if values := read_path_values(connection, tables, endpoint):
+                plans.append(build_plan(endpoint, values, widen=widen))
     return plans
 
 
-def _tables(connection: duckdb.DuckDBPyConnection) -> set[str]:
+def _read_table_names(connection: duckdb.DuckDBPyConnection) -> set[str]:
     rows = connection.execute(
         "SELECT schema_name || '.' || table_name FROM duckdb_tables() WHERE database_name = ?",
         [ALIAS],
@@ -105,26 +105,26 @@ def _tables(connection: duckdb.DuckDBPyConnection) -> set[str]:
 
 
 def _with_history(endpoint: Endpoint) -> tuple[Endpoint, Endpoint]:
-    """The endpoint, and the same as if its history were its table."""
+    """Returns the endpoint, and a copy whose table is the endpoint's history table."""
     return endpoint, dataclasses.replace(endpoint, api=history.SCHEMA, name=endpoint.flat_name)
 
 
-def _merged(before: additions.Additions, plans: list[Plan]) -> dict[str, StructOf]:
+def _merge_additions(before: additions.Additions, plans: list[Plan]) -> dict[str, StructOf]:
     after = dict(before)
-    for one in plans:
-        if one.added.fields:
-            united = additions.united(after.get(one.endpoint.table, StructOf(())), one.added)
+    for plan in plans:
+        if plan.added.fields:
+            united = additions.united(after.get(plan.endpoint.table, StructOf(())), plan.added)
             assert isinstance(united, StructOf)
-            after[one.endpoint.table] = united
+            after[plan.endpoint.table] = united
     return after
 
 
-def _move_all(warehouse: Store, plans: list[Plan], catalog: Catalog) -> int:
+def _move_all(store: Store, plans: list[Plan], catalog: Catalog) -> int:
     rows = 0
-    with duckdb.connect() as connection, warehouse.attach(connection):
-        present = _tables(connection)
-    for one in plans:
-        for endpoint in _with_history(one.endpoint):
-            if one.columns and endpoint.table in present:
-                rows += move(warehouse, endpoint, one.columns, catalog)
+    with duckdb.connect() as connection, store.attach(connection):
+        existing = _read_table_names(connection)
+    for plan in plans:
+        for endpoint in _with_history(plan.endpoint):
+            if plan.columns and endpoint.table in existing:
+                rows += move_values(store, endpoint, plan.columns, catalog)
     return rows

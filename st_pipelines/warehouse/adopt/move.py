@@ -1,9 +1,10 @@
-"""Values out of `_extra` into their columns, by loading their rows once more.
+"""Moves values from `_extra` into their columns, by loading their rows once more.
 
-A row's columns are taken back to the JSON they came from, the values are put back at their paths,
-and the result goes the way of every load, `Staging` and `TypedRows`, with the catalogue that now
-knows them. So there is one place that says what lands where. Only the columns concerned and
-`_extra` are written; `_loaded_at`, `_run_id`, `_partition_date` and `_deleted_at` stay.
+A row's columns are converted back to the JSON they came from, the values are put back at their
+paths, and the record takes the way of every load, through `Staging` and `TypedRows`, with the
+catalog that now knows the fields. One place thus decides which value lands where. Only these
+columns and `_extra` are written; `_loaded_at`, `_run_id`, `_partition_date` and `_deleted_at`
+stay.
 """
 
 from __future__ import annotations
@@ -16,121 +17,150 @@ from typing import Any
 
 import duckdb
 
-from st_pipelines.catalog.model import Catalog, Endpoint, Field, Scalar, StructOf
-from st_pipelines.warehouse.adopt.infer import fits
-from st_pipelines.warehouse.adopt.plan import ROWS_AT_A_TIME, by_source, takes_export, type_at
-from st_pipelines.warehouse.adopt.served import as_served, carried, with_members_of
+from st_pipelines.catalog.model import (
+    Catalog,
+    DataType,
+    Endpoint,
+    Field,
+    ListOf,
+    Scalar,
+    ScalarName,
+    StructOf,
+)
+from st_pipelines.warehouse.adopt.inference import (
+    BATCH_ROWS,
+    fits,
+    is_filled_by_export,
+    split_by_source,
+)
 from st_pipelines.warehouse.columns import EXTRA, EXTRA_MEMBER, quote
 from st_pipelines.warehouse.errors import WarehouseBusy
-from st_pipelines.warehouse.staging import json_path as paths
+from st_pipelines.warehouse.staging import json_path
 from st_pipelines.warehouse.staging.conform import decode_exactly, encode_exactly
 from st_pipelines.warehouse.staging.typed_rows import LoadSpec
 from st_pipelines.warehouse.store.base import Store
-from st_pipelines.warehouse.tables import load_log as books
+from st_pipelines.warehouse.tables import load_log
 from st_pipelines.warehouse.tables.load import staged
 from st_pipelines.warehouse.tables.schema import ensure_columns, qualified
 
-_ROW = Field("\x7fnumber of the row in its table", Scalar("BIGINT"))
-"""A name that no API would serve."""
+_ROW_NUMBER = Field("\x7fnumber of the row in its table", Scalar("BIGINT"))
+"""The row's `rowid`, under a name that no API would serve."""
 
-_NOT_WRITTEN = LoadSpec(
-    environment="", tenant_id="", window_start=None, window_end=None, timezone="UTC",
-    default_date=date.min, loaded_at=datetime.min.replace(tzinfo=timezone.utc), run_id="",
-)  # fmt: skip
+_UNUSED_SPEC = LoadSpec(
+    environment="",
+    tenant_id="",
+    window_start=None,
+    window_end=None,
+    timezone="UTC",
+    default_date=date.min,
+    loaded_at=datetime.min.replace(tzinfo=timezone.utc),
+    run_id="",
+)
+"""Fills the staged rows' own columns, which are not written."""
+
+_READ_AS_IS = ("BIGINT", "DOUBLE", "BOOLEAN", "VARCHAR")
+_SCALAR_NAMES: dict[str, ScalarName] = {"TIMESTAMP WITH TIME ZONE": "TIMESTAMPTZ"}
 
 
-def move(warehouse: Store, endpoint: Endpoint, columns: frozenset[str], catalog: Catalog) -> int:
+def move_values(store: Store, endpoint: Endpoint, columns: frozenset[str], catalog: Catalog) -> int:
     """Moves what fits from `_extra` into some columns, in one transaction.
 
     Args:
-        warehouse: with the table.
-        endpoint: whose table, with the fields that the columns shall have.
-        columns: served names of the columns to move to.
-        catalog: for `_st.endpoints`.
+        store: the warehouse with the table.
+        endpoint: the table's endpoint, with the fields that the columns become.
+        columns: served names of the columns to move values to.
+        catalog: written to `_st.endpoints`.
 
     Returns:
-        Rows that were written.
+        The number of rows written.
 
     Raises:
-        WarehouseError: it could not be written; then nothing was.
+        WarehouseError: the rows could not be written; the table is unchanged.
     """
-    with duckdb.connect() as probe, warehouse.attach(probe):
-        present = _types(probe, endpoint)
-    part = _part(endpoint, columns, present)
-    with staged(warehouse, part, _NOT_WRITTEN, name=f"adopt-{endpoint.table}") as moved:
-        connection = moved.rows.connection
-        with warehouse.attach(connection):
-            if str(_types(connection, endpoint)) != str(present):
-                raise WarehouseBusy(f"{endpoint.table} has just been changed: adopt once more")
-            for page in _pages(connection, endpoint, part, present):
-                moved.staging.add(page)
-            moved.rows.add(moved.staging.files)
-            moved.finish()
+    with duckdb.connect() as probe, store.attach(probe):
+        types = _read_column_types(probe, endpoint)
+    part = _select_columns(endpoint, columns, types)
+    with staged(store, part, _UNUSED_SPEC, name=f"adopt-{endpoint.table}") as records:
+        connection = records.rows.connection
+        with store.attach(connection):
+            if str(_read_column_types(connection, endpoint)) != str(types):
+                raise WarehouseBusy(f"{endpoint.table} was changed meanwhile: adopt again")
+            for page in _read_pages(connection, endpoint, part, types):
+                records.staging.add(page)
+            records.rows.add(records.staging.files)
+            records.finish()
             connection.execute("BEGIN")
             ensure_columns(connection, endpoint, endpoint.api, endpoint.name, {})
-            books.ensure_load_log(connection, catalog)
-            _write(connection, endpoint, part)
-            warehouse.commit(connection)
-        return moved.staging.rows
+            load_log.ensure_load_log(connection, catalog)
+            _update_rows(connection, endpoint, part)
+            store.commit(connection)
+        return records.staging.rows
 
 
-def _types(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> dict[str, Any]:
+def _read_column_types(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> dict[str, Any]:
     relation = connection.sql(f"FROM {qualified(endpoint)} LIMIT 0")
     return dict(zip(relation.columns, relation.types, strict=True))
 
 
-def _part(endpoint: Endpoint, columns: frozenset[str], present: Mapping[str, Any]) -> Endpoint:
-    """The endpoint with these columns alone, and the number of the row."""
+def _select_columns(
+    endpoint: Endpoint, columns: frozenset[str], types: Mapping[str, Any]
+) -> Endpoint:
+    """Returns the endpoint with these columns only, and the row number."""
     fields = [
-        Field(f.name, with_members_of(f.type, present[f.column]) if f.column in present else f.type)
+        Field(f.name, _add_table_members(f.type, types[f.column]) if f.column in types else f.type)
         for f in endpoint.row_fields
         if f.name in columns
     ]
     return dataclasses.replace(
-        endpoint, columns=(*fields, _ROW), key=(), cursor=None, explode=None, kind="snapshot"
+        endpoint, columns=(*fields, _ROW_NUMBER), key=(), cursor=None, explode=None, kind="snapshot"
     )
 
 
-def _pages(
+def _read_pages(
     connection: duckdb.DuckDBPyConnection,
     endpoint: Endpoint,
     part: Endpoint,
-    present: Mapping[str, Any],
+    types: Mapping[str, Any],
 ) -> Iterable[bytes]:
-    """The rows that have something to move, as pages of JSON."""
-    fields = [field for field in part.columns if field.column in present]
-    selected = [f"CAST({quote(f.column)} AS {carried(present[f.column])})" for f in fields]
-    reading = connection.execute(
+    """Yields the rows that have values to move, as pages of JSON records."""
+    fields = [field for field in part.columns if field.column in types]
+    selected = [f"CAST({quote(f.column)} AS {_readable_type(types[f.column])})" for f in fields]
+    result = connection.execute(
         f"SELECT {', '.join(['rowid', EXTRA, *selected])} FROM {qualified(endpoint)} "
         f"WHERE {EXTRA} IS NOT NULL ORDER BY rowid"
     )
-    move = _Mover(endpoint, StructOf(part.columns))
-    while rows := reading.fetchmany(ROWS_AT_A_TIME):
+    restorer = _Restorer(endpoint, StructOf(part.columns))
+    while rows := result.fetchmany(BATCH_ROWS):
         page = []
-        for number, extra, *values in rows:
+        for row_number, extra, *values in rows:
             record = {
-                f.name: as_served(value, present[f.column], f.type)
+                f.name: _as_served(value, types[f.column], f.type)
                 for f, value in zip(fields, values, strict=True)
             }
-            if move(record, decode_exactly(extra)):
-                page.append({**record, _ROW.name: number})
+            if restorer.restore(record, decode_exactly(extra)):
+                page.append({**record, _ROW_NUMBER.name: row_number})
         if page:
             yield encode_exactly(page)
 
 
-class _Mover:
+class _Restorer:
     """Puts values of `_extra` back into records."""
 
     def __init__(self, endpoint: Endpoint, root: StructOf) -> None:
-        self._of_export = functools.partial(takes_export, endpoint)
-        self._type = functools.lru_cache(maxsize=65536)(functools.partial(type_at, root))
+        self._is_filled_by_export = functools.partial(is_filled_by_export, endpoint)
+        find_type = functools.partial(json_path.find_type, root)
+        self._find_type = functools.lru_cache(maxsize=65536)(find_type)
 
-    def __call__(self, record: dict[str, Any], extra: dict[str, Any]) -> bool:
-        """Whether there was any for this record; the others ride along in it."""
-        listed, exported = by_source(extra)
+    def restore(self, record: dict[str, Any], extra: dict[str, Any]) -> bool:
+        """Moves what fits into the record, and what is left into its `EXTRA_MEMBER`.
+
+        Returns:
+            Whether anything moved.
+        """
+        listed, exported = split_by_source(extra)
         left = self._move(record, listed)
-        if of_export := self._move(record, exported, self._of_export):
-            left[paths.OF_EXPORT] = of_export
+        if left_of_export := self._move(record, exported, self._is_filled_by_export):
+            left[json_path.OF_EXPORT] = left_of_export
         if left:
             record[EXTRA_MEMBER] = encode_exactly(left).decode()
         return left != extra
@@ -139,45 +169,116 @@ class _Mover:
         self,
         record: dict[str, Any],
         values: dict[str, Any],
-        meant: Callable[[str], bool] = lambda path: True,
+        is_wanted: Callable[[str], bool] = lambda path: True,
     ) -> dict[str, Any]:
-        """Puts what fits into the record; returns what is left."""
+        """Moves what fits into the record. Returns the rest."""
         left = dict(values)
         for path in sorted(values, key=len):
-            type_ = self._type(path) if meant(path) else None
+            type_ = self._find_type(path) if is_wanted(path) else None
             if type_ is not None and fits(values[path], type_) and _put(record, path, values[path]):
                 del left[path]
         return left
 
 
 def _put(record: dict[str, Any], path: str, value: Any) -> bool:
-    """Sets the value at its path, if the record has such a place."""
-    *outer, last = paths.steps(path)
-    holder: Any = record
+    """Sets the value at its path. Returns whether the record has that path."""
+    *outer, last = json_path.parse_steps(path)
+    parent: Any = record
     for step in outer:
-        holder = _at(holder, step)
-    match holder, last:
+        parent = _get(parent, step)
+    match parent, last:
         case dict(), str():
-            holder[last] = value
-        case list(), int() if last < len(holder):
-            holder[last] = value
+            parent[last] = value
+        case list(), int() if last < len(parent):
+            parent[last] = value
         case _:
             return False
     return True
 
 
-def _at(holder: Any, step: paths.Step) -> Any:
-    match holder, step:
+def _get(parent: Any, step: json_path.Step) -> Any:
+    match parent, step:
         case dict(), str():
-            return holder.get(step)
-        case list(), int() if step < len(holder):
-            return holder[step]
+            return parent.get(step)
+        case list(), int() if step < len(parent):
+            return parent[step]
     return None
 
 
-def _write(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, part: Endpoint) -> None:
-    names = [quote(field.column) for field in part.columns if field != _ROW] + [EXTRA]
+def _update_rows(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, part: Endpoint) -> None:
+    names = [quote(field.column) for field in part.columns if field != _ROW_NUMBER] + [EXTRA]
     connection.execute(
         f"UPDATE {qualified(endpoint)} t SET {', '.join(f'{n} = s.{n}' for n in names)} "
-        f"FROM staged s WHERE t.rowid = s.{quote(_ROW.column)}"
+        f"FROM staged s WHERE t.rowid = s.{quote(_ROW_NUMBER.column)}"
     )
+
+
+def _readable_type(type_: Any) -> str:
+    """Returns the SQL type to cast a column to so that Python gets its values losslessly.
+
+    Args:
+        type_: DuckDB's type object of the column.
+    """
+    if type_.id == "struct":
+        members = (f"{quote(name)} {_readable_type(member)}" for name, member in type_.children)
+        return f"STRUCT({', '.join(members)})"
+    if type_.id == "list":
+        return _readable_type(type_.children[0][1]) + "[]"
+    return str(type_) if str(type_) in _READ_AS_IS else "VARCHAR"
+
+
+def _as_served(value: Any, column_type: Any, type_: DataType) -> Any:
+    """Converts a column's value back to JSON. NULL members are left out.
+
+    Args:
+        value: of the column, cast to `_readable_type(column_type)`; decimals and times are text.
+        column_type: DuckDB's type object of the column.
+        type_: the catalog's type, from `_add_table_members`.
+    """
+    if value is None:
+        return None
+    if isinstance(type_, StructOf) and column_type.id == "struct":
+        types = dict(column_type.children)
+        fields = {field.column: field for field in type_.fields}
+        return {
+            fields[name].name: _as_served(member, types[name], fields[name].type)
+            for name, member in value.items()
+            if member is not None
+        }
+    if isinstance(type_, ListOf) and column_type.id == "list":
+        return [_as_served(item, column_type.children[0][1], type_.item) for item in value]
+    if str(column_type) == "JSON":
+        return decode_exactly(value)
+    if str(column_type) == "TIMESTAMP WITH TIME ZONE":
+        return value.replace(" ", "T", 1).removesuffix("+00") + "Z"
+    return value
+
+
+def _add_table_members(type_: DataType, column_type: Any) -> DataType:
+    """Returns the catalog's type with the members that only the table still has.
+
+    A table never shrinks, so it may hold members of an earlier catalog. They keep the names of
+    their columns.
+    """
+    if isinstance(type_, ListOf) and column_type.id == "list":
+        return ListOf(_add_table_members(type_.item, column_type.children[0][1]))
+    if isinstance(type_, StructOf) and column_type.id == "struct":
+        types = dict(column_type.children)
+        fields = []
+        for field in type_.fields:
+            member = types.pop(field.column, None)
+            merged = field.type if member is None else _add_table_members(field.type, member)
+            fields.append(Field(field.name, merged))
+        fields += [Field(name, _to_catalog_type(member)) for name, member in types.items()]
+        return StructOf(tuple(fields))
+    return type_
+
+
+def _to_catalog_type(column_type: Any) -> DataType:
+    if column_type.id == "struct":
+        children = column_type.children
+        return StructOf(tuple(Field(name, _to_catalog_type(member)) for name, member in children))
+    if column_type.id == "list":
+        return ListOf(_to_catalog_type(column_type.children[0][1]))
+    name = str(column_type)
+    return Scalar("DECIMAL" if name.startswith("DECIMAL") else _SCALAR_NAMES.get(name, name))  # pyright: ignore[reportArgumentType]

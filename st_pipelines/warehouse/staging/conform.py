@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from st_pipelines.catalog.model import DataType, Field, ListOf, Scalar, ScalarName, StructOf
-from st_pipelines.warehouse.staging import json_path as paths
+from st_pipelines.warehouse.staging import json_path
 
 _LARGEST_DECIMAL = Decimal(10) ** 28
 _DECIMAL_STEP = Decimal(1).scaleb(-10)
@@ -86,7 +86,7 @@ def _struct(
     types = {f.name: f.type for f in fields}
     fitted: dict[str, Any] = {}
     for name, member in value.items():
-        where = paths.member(path, name)
+        where = json_path.append_member(path, name)
         if name in types:
             fitted[name] = _value(member, types[name], where, extra)
         else:
@@ -101,7 +101,9 @@ def _value(value: Any, type_: DataType, path: str, extra: dict[str, Any]) -> Any
         case StructOf(fields) if isinstance(value, dict):
             return _struct(value, fields, path, extra)
         case ListOf(item) if isinstance(value, list):
-            return [_value(v, item, paths.item(path, i), extra) for i, v in enumerate(value)]
+            return [
+                _value(v, item, json_path.append_item(path, i), extra) for i, v in enumerate(value)
+            ]
         case Scalar(name):
             try:
                 return _SCALARS[name](value)

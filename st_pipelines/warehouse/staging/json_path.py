@@ -1,9 +1,9 @@
-"""Paths in `_extra`: where in a record a value stood, as text that can be read in one way only.
+"""JSON paths in `_extra`: where in a record a value was, as text with exactly one meaning.
 
-`items[0].sku` is the member `sku` of the first member of `items`. A name that would not be clear
-so is written as a JSON string in brackets: `customer["a.b"]`, `["items[0]"]`. What is said of the
-record as a whole stands in round brackets, which no plain name begins with; `(export)` is an
-object of what the export alone said, by path.
+`items[0].sku` is the member `sku` of the first item of `items`. A name that would be ambiguous is
+a JSON string in brackets: `customer["a.b"]`, `["items[0]"]`. Statements about the record as a whole
+are in parentheses, which no plain name begins with; `(export)` is an object, from path to value,
+of what only the export contained.
 """
 
 from __future__ import annotations
@@ -14,91 +14,115 @@ import re
 from typing import TypeAlias
 
 from st_pipelines.catalog.additions import OF_EXPORT
+from st_pipelines.catalog.model import DataType, ListOf, StructOf
 
 Step: TypeAlias = str | int | None
 """A member's name, an item's index, or None for any item."""
 
 INVALID_TEXT = "(invalid text)"
-"""The record as served, byte by byte as Latin-1, where it is no UTF-8."""
+"""The record as served, byte by byte as Latin-1, if it is not valid UTF-8."""
 
 LONE_SURROGATES = "(lone surrogates)"
-"""The record as served, where an escape such as `\\ud800` is half a character."""
+"""The record as served, if an escape such as `\\ud800` is half a character."""
 
-OF_THE_RECORD = (INVALID_TEXT, LONE_SURROGATES, OF_EXPORT)
+RECORD_PATHS = (INVALID_TEXT, LONE_SURROGATES, OF_EXPORT)
+"""The paths that do not lead to one value of the record."""
 
-_PLAIN = re.compile(r'[^.\[\]"\\(\x00-\x1f][^.\[\]"\\\x00-\x1f]*')
+_PLAIN_NAME = re.compile(r'[^.\[\]"\\(\x00-\x1f][^.\[\]"\\\x00-\x1f]*')
 _STEP = re.compile(
     r'\.?(?P<plain>[^.\[\]"\\\x00-\x1f]+)|\[(?P<index>\d*)\]|\[(?P<quoted>"(?:[^"\\]|\\.)*")\]'
 )
 
 
-def member(path: str, name: str) -> str:
-    """The path of an object's member; `path` is empty for the record itself."""
-    spelled = _spelled(name)
-    return path + spelled if not path or spelled[0] == "[" else f"{path}.{spelled}"
+def append_member(path: str, name: str) -> str:
+    """Returns the path of an object's member; `path` is empty for the record itself."""
+    step = _format_name(name)
+    return path + step if not path or step[0] == "[" else f"{path}.{step}"
 
 
-def item(path: str, index: int) -> str:
-    """The path of an array's item."""
+def append_item(path: str, index: int) -> str:
+    """Returns the path of an array's item."""
     return f"{path}[{index}]"
 
 
 @functools.lru_cache(maxsize=65536)
-def steps(path: str) -> tuple[Step, ...]:
-    """The inverse of `member` and `item`. Raises ValueError for what neither has made."""
-    found: list[Step] = []
+def parse_steps(path: str) -> tuple[Step, ...]:
+    """Splits a path into its steps. Raises ValueError for text that is not a path."""
+    steps: list[Step] = []
     position = 0
     while position < len(path):
         match = _STEP.match(path, position)
-        if match is None or (match[0][0] == ".") != (bool(found) and match["plain"] is not None):
-            raise ValueError(f"{path!r} is no path of a record")
+        if match is None or (match[0][0] == ".") != (bool(steps) and match["plain"] is not None):
+            raise ValueError(f"{path!r} is not a path in a record")
         if match["index"] is not None:
-            found.append(int(match["index"]) if match["index"] else None)
+            steps.append(int(match["index"]) if match["index"] else None)
         else:
-            found.append(match["plain"] or json.loads(match["quoted"]))
+            steps.append(match["plain"] or json.loads(match["quoted"]))
         position = match.end()
-    return tuple(found)
+    return tuple(steps)
 
 
-def spelled(path: tuple[Step, ...]) -> str:
-    """The text of a path; `[]` for any item."""
-    text = ""
-    for step in path:
+def format_steps(steps: tuple[Step, ...]) -> str:
+    """Returns the path of the steps; `[]` stands for any item."""
+    path = ""
+    for step in steps:
         match step:
             case str():
-                text = member(text, step)
+                path = append_member(path, step)
             case int():
-                text = item(text, step)
+                path = append_item(path, step)
             case None:
-                text += "[]"
-    return text
+                path += "[]"
+    return path
 
 
-def exported(path: str) -> str:
-    """The path of what the export alone said at a path."""
+def to_export(path: str) -> str:
+    """Returns the path that says the export alone had a value at `path`."""
     return OF_EXPORT + (path if path.startswith("[") else f".{path}")
 
 
-def inside_export(path: str) -> str | None:
-    """The inverse of `exported`; None for the path of something else."""
+def from_export(path: str) -> str | None:
+    """Inverts `to_export`; None for any other path."""
     if path == OF_EXPORT or not path.startswith(OF_EXPORT):
         return None
     return path.removeprefix(OF_EXPORT).removeprefix(".")
 
 
 @functools.lru_cache(maxsize=65536)
-def of_any_item(path: str) -> str:
-    """The path without indices: `items[].sku`. Raises ValueError like `steps`."""
-    if path in OF_THE_RECORD or "[" not in path:
+def without_indices(path: str) -> str:
+    """Returns the path with `[]` for every index: `items[].sku`. Raises ValueError."""
+    if path in RECORD_PATHS or "[" not in path:
         return path
-    return spelled(any_item(steps(path)))
+    return format_steps(tuple(s if isinstance(s, str) else None for s in parse_steps(path)))
 
 
-def any_item(path: tuple[Step, ...]) -> tuple[Step, ...]:
-    """The steps with None in the place of every index."""
-    return tuple(step if isinstance(step, str) else None for step in path)
+def is_value_path(path: str) -> bool:
+    """Whether the path leads to a value of the record, as this version writes paths."""
+    try:
+        parse_steps(path)
+    except ValueError:
+        return False
+    return path not in RECORD_PATHS
+
+
+def find_type(root: StructOf, path: str) -> DataType | None:
+    """Returns the catalog's type at a path with or without indices; None for unknown fields."""
+    return find_type_at_steps(root, parse_steps(path)) if is_value_path(path) else None
+
+
+def find_type_at_steps(type_: DataType | None, steps: tuple[Step, ...]) -> DataType | None:
+    """Returns the type that the steps lead to from a type; None if they lead nowhere."""
+    for step in steps:
+        match step, type_:
+            case str(), StructOf(fields):
+                type_ = next((field.type for field in fields if field.name == step), None)
+            case None | int(), ListOf(item):
+                type_ = item
+            case _:
+                return None
+    return type_
 
 
 @functools.lru_cache(maxsize=4096)
-def _spelled(name: str) -> str:
-    return name if _PLAIN.fullmatch(name) else f"[{json.dumps(name, ensure_ascii=False)}]"
+def _format_name(name: str) -> str:
+    return name if _PLAIN_NAME.fullmatch(name) else f"[{json.dumps(name, ensure_ascii=False)}]"

@@ -26,7 +26,7 @@ from st_pipelines.catalog.additions import OF_EXPORT
 from st_pipelines.catalog.model import DataType, Endpoint, Field, ListOf, Scalar, StructOf
 from st_pipelines.warehouse.columns import EXTRA_MEMBER
 from st_pipelines.warehouse.errors import FULL, MalformedRecords, WarehouseFull
-from st_pipelines.warehouse.staging import json_path as paths
+from st_pipelines.warehouse.staging import json_path
 from st_pipelines.warehouse.staging.conform import (
     conform,
     decode_exactly,
@@ -55,7 +55,7 @@ class Drift:
     def add(self, extra: dict[str, Any]) -> None:
         """Counts what a record could not place."""
         for path, value in extra.items():
-            name = paths.of_any_item(path)
+            name = json_path.without_indices(path)
             self.counts[name] += 1
             if name not in self.examples:
                 self.examples[name] = encode_exactly(value).decode(errors="replace")[:80]
@@ -283,11 +283,11 @@ def _decoded(text: bytes) -> tuple[Any, dict[str, Any]]:
     try:
         readable = text.decode()
     except UnicodeDecodeError:
-        extra[paths.INVALID_TEXT] = text.decode("latin-1")
+        extra[json_path.INVALID_TEXT] = text.decode("latin-1")
         readable = text.decode(errors="replace")
     whole = surrogates.replaced(readable.encode()).decode()
     if whole != readable and not extra:
-        extra[paths.LONE_SURROGATES] = readable
+        extra[json_path.LONE_SURROGATES] = readable
     try:
         return decode_exactly(whole), extra
     except (msgspec.DecodeError, RecursionError) as error:
@@ -331,7 +331,9 @@ def _exploded(records: bytes, endpoint: Endpoint, drift: Drift) -> bytes:
             raise MalformedRecords(f"{endpoint.table}: a record is no object")
         name = str(endpoint.explode)
         if name not in record:
-            unknown = {paths.member("", k): v for k, v in record.items() if k not in known}
+            unknown = {
+                json_path.append_member("", k): v for k, v in record.items() if k not in known
+            }
             drift.add(unknown)
         members = record.pop(name, None)
         if extra:
