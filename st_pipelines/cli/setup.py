@@ -77,7 +77,7 @@ def collect_values(
     Raises:
         SettingsError: the value of an option cannot be right.
     """
-    from st_pipelines.config.sources.values import cleaned
+    from st_pipelines.config.sources.base import cleaned
 
     values = {field: cleaned(value)[0] for field, value in options.items() if value is not None}
     for field, value in values.items():
@@ -113,7 +113,7 @@ def find_objection(environment: EnvironmentName, field: str, value: str) -> str:
 
 
 def _prompt(environment: EnvironmentName, field: str, hint: str) -> str:
-    from st_pipelines.config.sources.values import cleaned
+    from st_pipelines.config.sources.base import cleaned
 
     label = f"{NAMES.get(field, 'time zone').capitalize()} ({hint})"
     while True:

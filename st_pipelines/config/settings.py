@@ -24,7 +24,10 @@ from st_pipelines.config.environments import (
     setting_name,
 )
 from st_pipelines.config.errors import SettingsError
-from st_pipelines.config.rules import (
+from st_pipelines.config.sources.base import Handed
+from st_pipelines.config.sources.places import Places, managers, near_sources, place_sources
+from st_pipelines.config.sources.resolve import Gathered, gather, sealed
+from st_pipelines.config.validators import (
     Cron,
     Secret,
     StartDate,
@@ -34,9 +37,6 @@ from st_pipelines.config.rules import (
     Zone,
     format_validation_error,
 )
-from st_pipelines.config.sources.base import Handed
-from st_pipelines.config.sources.places import Places, managers, near_sources, place_sources
-from st_pipelines.config.sources.resolve import Gathered, gather, sealed
 
 _REQUIRED = ("client_id", "client_secret", "app_key", "tenant_id")
 # What only the connection needs; the rest makes Dagster's definitions, which load without network.

@@ -18,7 +18,7 @@ from st_pipelines.config.environments import EnvironmentName
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.config.project import load_catalog
 from st_pipelines.config.settings import EnvironmentSettings, load_settings
-from st_pipelines.config.sources.values import SECRET_FIELDS
+from st_pipelines.config.sources.base import SECRET_FIELDS
 from st_pipelines.warehouse.errors import WarehouseError
 
 if TYPE_CHECKING:

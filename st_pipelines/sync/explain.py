@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from st_pipelines.config.errors import NotConfigured, SettingsError, WrongHost
-from st_pipelines.config.sources.values import CREDENTIAL
+from st_pipelines.config.sources.base import CREDENTIAL
 from st_pipelines.servicetitan.errors.errors import ServiceTitanError
 from st_pipelines.servicetitan.http.redact import HIDDEN
 

@@ -23,7 +23,7 @@ from st_pipelines.config.settings import (
     load_settings,
     setting_and_source,
 )
-from st_pipelines.config.sources.values import CLIENT_SECRETS
+from st_pipelines.config.sources.base import CLIENT_SECRETS
 from st_pipelines.servicetitan.http.auth import try_client_secrets
 from st_pipelines.sync.explain import Finding, diagnosed, failed
 from st_pipelines.warehouse.errors import WarehouseBusy

@@ -13,7 +13,7 @@ from st_pipelines.config.sources.base import Handed, Source
 from st_pipelines.config.sources.files import ConfigFile, Folder
 from st_pipelines.config.sources.local import Arguments, DotEnv, Variables
 from st_pipelines.config.sources.resolve import Gathered
-from st_pipelines.config.sources.urls import https_or_loopback
+from st_pipelines.config.validators import https_or_loopback
 
 
 def _url(value: str | None) -> str | None:

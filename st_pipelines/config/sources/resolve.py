@@ -9,8 +9,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from st_pipelines.config.sources.base import Source
-from st_pipelines.config.sources.values import SECRET_FIELDS, cleaned
+from st_pipelines.config.sources.base import SECRET_FIELDS, Source, cleaned
 
 
 @dataclass(frozen=True, kw_only=True)

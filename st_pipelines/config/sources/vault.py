@@ -12,10 +12,8 @@ from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 
 from st_pipelines.config.errors import SettingsError, SourceUnavailable
-from st_pipelines.config.sources.base import Reading, Source
-from st_pipelines.config.sources.files import read_text
+from st_pipelines.config.sources.base import Reading, Source, fields_of, near_misses, read_text
 from st_pipelines.config.sources.places import Places
-from st_pipelines.config.sources.values import fields_of, near_misses
 from st_pipelines.config.sources.vendor import quiet, vendor
 
 _SECONDS = 10

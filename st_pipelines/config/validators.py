@@ -4,13 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date, datetime, timezone
+from ipaddress import ip_address
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationError
 
-from st_pipelines.config.sources.urls import https_or_loopback
-from st_pipelines.config.sources.values import CREDENTIAL, SECRET_FIELDS
+from st_pipelines.config.sources.base import CREDENTIAL, SECRET_FIELDS
+
+
+def https_or_loopback(url: str) -> str:
+    """The URL without a trailing slash, or "".
+
+    Raises:
+        ValueError: it is no https URL, nor one of this machine, or it carries more than a host.
+    """
+    if not url:
+        return url
+    parts = urlsplit(url)
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("give the host alone, without user, query or fragment")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{url!r} is no URL: give it as https://host")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        raise ValueError(
+            f"{url!r} is not https; http is accepted for this machine (127.0.0.1) only"
+        )
+    return url.rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _digits(text: str | None) -> str | None:
