@@ -10,8 +10,7 @@ from pydantic import AfterValidator, PrivateAttr, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from st_pipelines.config.sources.base import Handed, Source
-from st_pipelines.config.sources.files import ConfigFile, Folder
-from st_pipelines.config.sources.local import Arguments, DotEnv, Variables
+from st_pipelines.config.sources.local import Arguments, ConfigFile, DotEnv, Folder, Variables
 from st_pipelines.config.sources.resolve import Gathered
 from st_pipelines.config.validators import https_or_loopback
 
