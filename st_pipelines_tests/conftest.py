@@ -13,14 +13,12 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from st_pipelines.cli.dagster_sqlite import make_events_cheap
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.http.retry import NO_WAIT
 from st_pipelines_tests.daemon import TABLES, Daemon, at, one_event_log
 
 os.environ["DAGSTER_DISABLE_TELEMETRY"] = "yes"
-make_events_cheap()
 
 NOW = datetime(2026, 3, 10, 15, 30, tzinfo=timezone.utc)
 

@@ -1,10 +1,16 @@
-"""Dagster's SQLite files without an SQLAlchemy engine for each of thousands of connections."""
+"""Makes Dagster's SQLite storage cheap while `demo` and `load` run.
+
+Dagster creates an SQLAlchemy engine for each of thousands of connections, and each engine compiles
+every statement anew. Dagster has no setting for it, so this module patches its storages. Everything
+else in this package runs on Dagster's storage as it is.
+"""
 
 from __future__ import annotations
 
 import importlib
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from sqlalchemy import event
@@ -18,39 +24,44 @@ _STORAGES = (
 )
 
 
-def make_events_cheap(*, durable: bool = False) -> None:
-    """Makes Dagster's events in SQLite cheap for the rest of this process.
+@contextmanager
+def cheap_events(*, durable: bool) -> Iterator[None]:
+    """Uses one engine per SQLite file of Dagster until the block ends.
 
-    Two things cost most of an event: an engine made for its connection, which compiles every
-    statement anew, and the commit that waits for the disk. Now a file has one engine, and no
-    commit waits. The history of runs is the only thing at stake, and only if the power fails.
-
-    Dagster has no setting for the first. Where a release of it makes its engines elsewhere,
-    nothing is shared and all else is as before.
+    A Dagster release that creates its engines elsewhere gets none of this, and works as usual.
 
     Args:
-        durable: commits do wait.
+        durable: commits wait for the disk. Otherwise a power failure may lose the run history.
     """
-    if not (durable or event.contains(Engine, "connect", _without_waiting_for_the_disk)):
-        event.listen(Engine, "connect", _without_waiting_for_the_disk)
-    for name in _STORAGES:
-        module = importlib.import_module(name)
-        create = getattr(module, "create_engine", None)
-        if create is not None and not hasattr(create, "shared"):
-            vars(module)["create_engine"] = _one_a_file(create)
+    with ExitStack() as stack:
+        if not durable:
+            event.listen(Engine, "connect", _disable_sync)
+            stack.callback(event.remove, Engine, "connect", _disable_sync)
+        for name in _STORAGES:
+            module = importlib.import_module(name)
+            if (create_engine := getattr(module, "create_engine", None)) is not None:
+                engines: dict[str, Engine] = {}
+                stack.callback(_dispose, engines)
+                stack.callback(setattr, module, "create_engine", create_engine)
+                vars(module)["create_engine"] = _share_engines(create_engine, engines)
+        yield
 
 
-def _one_a_file(create_engine: Callable[..., Engine]) -> Callable[..., Engine]:
-    made: dict[str, Engine] = {}
-
+def _share_engines(
+    create_engine: Callable[..., Engine], engines: dict[str, Engine]
+) -> Callable[..., Engine]:
     def shared(url: str, **options: Any) -> Engine:
         key = repr((url, options))
-        return made.get(key) or made.setdefault(key, create_engine(url, **options))
+        return engines.get(key) or engines.setdefault(key, create_engine(url, **options))
 
-    vars(shared)["shared"] = made
     return shared
 
 
-def _without_waiting_for_the_disk(connection: Any, _record: object) -> None:
+def _dispose(engines: dict[str, Engine]) -> None:
+    for engine in engines.values():
+        engine.dispose()
+
+
+def _disable_sync(connection: Any, _record: object) -> None:
     if isinstance(connection, sqlite3.Connection):
         connection.execute("PRAGMA synchronous = OFF")

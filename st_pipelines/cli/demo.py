@@ -135,16 +135,15 @@ class Demo:
         """
         import dagster as dg
 
-        from st_pipelines.cli.dagster_sqlite import make_events_cheap
+        from st_pipelines.cli.dagster_sqlite import cheap_events
         from st_pipelines.cli.progress import materialize, progress_logger
         from st_pipelines.definitions import build_definitions
         from st_pipelines.defs.run_state import range_tags
 
         definitions = build_definitions("sandbox", loggers={"console": progress_logger})
         job = definitions.resolve_implicit_global_asset_job_def()
-        make_events_cheap()
         tags = range_tags(self._first.isoformat(), self._last.isoformat())
-        with dg.DagsterInstance.get() as instance:
+        with cheap_events(durable=False), dg.DagsterInstance.get() as instance:
             keys = definitions.resolve_all_asset_keys()
             outcomes = materialize(self.console, instance, job, keys, tags=tags)
         print_summary(self.console, outcomes, self.warehouse, self._ui_command())

@@ -98,7 +98,6 @@ def load_range(
     days = _resolve_range(environment, settings, first, last)
     project.warehouse(environment).check()
     connection = connecting.connection(environment, settings)
-    dagster_sqlite.make_events_cheap(durable=True)
     definitions = build_definitions(environment, loggers={"console": progress.progress_logger})
     job = definitions.resolve_implicit_global_asset_job_def()
     keys = [assets.asset_key(environment, endpoint) for endpoint in endpoints]
@@ -106,6 +105,7 @@ def load_range(
     tags |= run_state.range_tags(*days)
     with (
         processes.terminated_as_interrupted(),
+        dagster_sqlite.cheap_events(durable=True),
         _open_instance(environment, connection.tenant_id) as instance,
     ):
         # Without a token every table would fail.
