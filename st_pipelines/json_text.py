@@ -16,7 +16,7 @@ _ESCAPE = re.compile(
 """An escape of JSON; a pair of surrogates together."""
 
 
-def replaced(text: bytes) -> bytes:
+def replace_lone_surrogates(text: bytes) -> bytes:
     """JSON with U+FFFD in the place of each half character, of the same length.
 
     Args:

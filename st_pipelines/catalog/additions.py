@@ -32,12 +32,12 @@ from st_pipelines.catalog.model import (
     ScalarName,
     StructOf,
 )
-from st_pipelines.catalog.naming import column_conflict
+from st_pipelines.catalog.naming import find_column_conflict
 
 Additions: TypeAlias = Mapping[str, StructOf]
 """Table to the fields that are added to it."""
 
-OF_EXPORT = "(export)"
+EXPORT_ONLY = "(export)"
 """Stands for what only the export of a collection serves."""
 
 _TYPES = get_args(ScalarName)
@@ -76,7 +76,7 @@ def write(file: Path, additions: Additions) -> None:
     replace_files(file.parent, {file.name: text})
 
 
-def extended(catalog: Catalog, additions: Additions, file: Path) -> Catalog:
+def extend_catalog(catalog: Catalog, additions: Additions, file: Path) -> Catalog:
     """The catalogue with the additions in it.
 
     Args:
@@ -94,16 +94,16 @@ def extended(catalog: Catalog, additions: Additions, file: Path) -> Catalog:
             hint = f"did you mean {near[0]}?" if near else "st-pipelines endpoints lists them"
             raise ValueError(f"{file}: there is no table {table!r}: {hint}")
         try:
-            endpoints[table] = with_fields(endpoints[table], added)
+            endpoints[table] = add_fields(endpoints[table], added)
         except ValueError as error:
             raise ValueError(f"{file}: {error}") from None
     return Catalog(endpoints, catalog.left_out)
 
 
-def with_fields(endpoint: Endpoint, added: StructOf) -> Endpoint:
+def add_fields(endpoint: Endpoint, added: StructOf) -> Endpoint:
     """The endpoint with more fields. Raises ValueError where one cannot have a column."""
     listed, exported = _by_source(added)
-    columns = united(StructOf(endpoint.columns), StructOf((*listed, *exported)))
+    columns = merge_types(StructOf(endpoint.columns), StructOf((*listed, *exported)))
     assert isinstance(columns, StructOf)
     grown = dataclasses.replace(
         endpoint, columns=columns.fields, export=_with_fields(endpoint, listed, exported)
@@ -118,8 +118,8 @@ def with_fields(endpoint: Endpoint, added: StructOf) -> Endpoint:
 
 def _by_source(added: StructOf) -> tuple[tuple[Field, ...], tuple[Field, ...]]:
     """Fields of the list, and fields of the export alone."""
-    listed = tuple(field for field in added.fields if field.name != OF_EXPORT)
-    types = [field.type for field in added.fields if field.name == OF_EXPORT]
+    listed = tuple(field for field in added.fields if field.name != EXPORT_ONLY)
+    types = [field.type for field in added.fields if field.name == EXPORT_ONLY]
     return listed, types[0].fields if types and isinstance(types[0], StructOf) else ()
 
 
@@ -129,28 +129,28 @@ def _with_fields(
     """The export with what it alone serves. What the list is known to serve is not among it."""
     if endpoint.export is None:
         if exported:
-            raise ValueError(f"{endpoint.table}: it has no export for the fields of {OF_EXPORT}")
+            raise ValueError(f"{endpoint.table}: it has no export for the fields of {EXPORT_ONLY}")
         return None
     known = {field.name for field in (*endpoint.row_fields, *listed)}
     more = tuple(field.name for field in exported if field.name not in known)
     return dataclasses.replace(endpoint.export, adds=(*endpoint.export.adds, *more))
 
 
-def united(known: DataType, added: DataType) -> DataType:
+def merge_types(known: DataType, added: DataType) -> DataType:
     """Objects with the members of both; of two types that differ otherwise, the added one."""
     if isinstance(known, StructOf) and isinstance(added, StructOf):
         members = {field.name: field for field in known.fields}
         for field in added.fields:
             before = members.get(field.name)
-            type_ = united(before.type, field.type) if before else field.type
+            type_ = merge_types(before.type, field.type) if before else field.type
             members[field.name] = Field(field.name, type_)
         return StructOf(tuple(members.values()))
     if isinstance(known, ListOf) and isinstance(added, ListOf):
-        return ListOf(united(known.item, added.item))
+        return ListOf(merge_types(known.item, added.item))
     return added
 
 
-def superfluous(catalog: Catalog, additions: Additions) -> list[str]:
+def find_redundant(catalog: Catalog, additions: Additions) -> list[str]:
     """Fields of the file that the packaged catalogue has just so: `jpm.jobs: customer.name`."""
     return [
         f"{table}: {path}"
@@ -208,7 +208,7 @@ def _type_at(fields: tuple[Field, ...], path: list[str]) -> DataType | None:
 
 def _check_columns(fields: tuple[Field, ...], place: str) -> None:
     for number, field in enumerate(fields):
-        if conflict := column_conflict(field.name, fields[:number]):
+        if conflict := find_column_conflict(field.name, fields[:number]):
             raise ValueError(f"{place}: {field.name!r} cannot be adopted: {conflict}")
         type_ = field.type
         while isinstance(type_, ListOf):

@@ -72,7 +72,7 @@ def write(catalog: Catalog, folder: Path) -> None:
         ValueError: the folder holds something else than a catalogue; nothing was written.
         OSError: it cannot be written.
     """
-    files, before = render(catalog), catalogue_files(folder)
+    files, before = render(catalog), list_catalog_files(folder)
     # First the file by which the folder is known as a catalogue's, however this ends.
     replace_files(folder, {LEFT_OUT: files.pop(LEFT_OUT), **files})
     for name in before:
@@ -80,7 +80,7 @@ def write(catalog: Catalog, folder: Path) -> None:
             (folder / name).unlink()
 
 
-def catalogue_files(folder: Path) -> list[str]:
+def list_catalog_files(folder: Path) -> list[str]:
     """Names of the files of a folder's catalogue; none where it is empty or not there.
 
     Raises:

@@ -11,7 +11,7 @@ _UNDECODABLE = re.compile(r'["\\\x00-\x1f]')
 """What msgspec takes in no name of a field."""
 
 
-def column_conflict(name: str, siblings: tuple[Field, ...]) -> str | None:
+def find_column_conflict(name: str, siblings: tuple[Field, ...]) -> str | None:
     """Why a field can have no column beside its siblings; None if it can."""
     if not snake_case(name):
         return "its name has no letter or digit for a column"
@@ -26,7 +26,7 @@ def column_conflict(name: str, siblings: tuple[Field, ...]) -> str | None:
     return None
 
 
-def with_columns(fields: Iterable[Field]) -> tuple[Field, ...]:
+def drop_conflicting(fields: Iterable[Field]) -> tuple[Field, ...]:
     """The fields that can have columns, of those for one column the first; else `_extra` has them.
 
     Args:
@@ -34,6 +34,6 @@ def with_columns(fields: Iterable[Field]) -> tuple[Field, ...]:
     """
     kept: tuple[Field, ...] = ()
     for field in fields:
-        if column_conflict(field.name, kept) is None:
+        if find_column_conflict(field.name, kept) is None:
             kept = (*kept, field)
     return kept

@@ -40,7 +40,7 @@ def load_catalog(additions_file: Path | None = None) -> Catalog:
 
 @lru_cache(maxsize=4)
 def _extended(file: Path, version: tuple[int, ...]) -> Catalog:
-    return additions.extended(packaged_catalog(), additions.read(file), file)
+    return additions.extend_catalog(packaged_catalog(), additions.read(file), file)
 
 
 def select(catalog: Catalog, patterns: Iterable[str]) -> list[Endpoint]:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
-from st_pipelines.catalog.additions import extended, read
+from st_pipelines.catalog.additions import extend_catalog, read
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.catalog.registry import load_catalog, packaged_catalog
 from st_pipelines.sandbox import responses
@@ -273,7 +273,7 @@ def test_what_only_the_export_says_is_adopted_for_the_export(
     assert "column would be that of" in told["JobNumber"]
     assert json.loads(file.read_text())["jpm.jobs"]["(export)"] == {"onlyExported": "DECIMAL"}
 
-    catalog = extended(packaged_catalog(), read(file), file)
+    catalog = extend_catalog(packaged_catalog(), read(file), file)
     jobs = catalog["jpm.jobs"]
     assert jobs.export
     assert "onlyExported" in jobs.export.adds

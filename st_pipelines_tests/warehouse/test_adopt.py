@@ -52,7 +52,7 @@ class Adopting:
     @property
     def adopted(self) -> Endpoint:
         read = additions.read(self.file)
-        return additions.extended(catalog_of(self.of), read, self.file)[self.of.table]
+        return additions.extend_catalog(catalog_of(self.of), read, self.file)[self.of.table]
 
     def load(self, *records: dict[str, Any], of: Endpoint | None = None, **changes: Any) -> None:
         self.place.load(records, of or self.of, **changes)

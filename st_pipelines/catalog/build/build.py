@@ -49,7 +49,7 @@ def rebuild(documents: Path, folder: Path) -> list[str]:
         ValueError: a document cannot be used, or the folder holds something else.
         OSError: the files cannot be written.
     """
-    files.catalogue_files(folder)
+    files.list_catalog_files(folder)
     before = files.read(folder)
     misfits: list[str] = []
     built = build_catalog(documents, tell=misfits.append)

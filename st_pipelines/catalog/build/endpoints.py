@@ -25,7 +25,7 @@ from st_pipelines.catalog.model import (
     Scalar,
     StructOf,
 )
-from st_pipelines.catalog.naming import with_columns
+from st_pipelines.catalog.naming import drop_conflicting
 
 TIMES = (Scalar("TIMESTAMPTZ"), Scalar("DATE"))
 """Types of a cursor."""
@@ -210,7 +210,7 @@ def _folded(endpoint: Endpoint, export: Endpoint) -> Endpoint:
         _Conflict: a field has one type here and another there, or the key or the cursor would
             have no type of its own.
     """
-    columns = with_columns(_union(endpoint.columns, export.columns))
+    columns = drop_conflicting(_union(endpoint.columns, export.columns))
     fixed = {*endpoint.key, endpoint.cursor}
     if {f for f in endpoint.columns if f.name in fixed} - set(columns):
         raise _Conflict
@@ -251,7 +251,7 @@ def _united(left: DataType, right: DataType) -> DataType:
         case (Scalar("JSON"), _) | (_, Scalar("JSON")):
             return Scalar("JSON")
         case StructOf(these), StructOf(those):
-            return StructOf(with_columns(_union(these, those)))
+            return StructOf(drop_conflicting(_union(these, those)))
         case ListOf(this), ListOf(that):
             return ListOf(_united(this, that))
     raise _Conflict

@@ -22,7 +22,7 @@ from st_pipelines.catalog.model import (
     Scalar,
     StructOf,
 )
-from st_pipelines.catalog.naming import with_columns
+from st_pipelines.catalog.naming import drop_conflicting
 
 KNOWN_REQUIRED = frozenset({"page", "pageSize", "includeTotal", "activeOnly"})
 """Query parameters that every request carries where an operation requires them."""
@@ -97,7 +97,7 @@ def _not_loadable(endpoint: Endpoint, operation: Operation) -> str | None:
     filled |= {filters.lower, filters.upper} if filters else set()
     if missing := sorted(operation.required - filled):
         return f"needs the query parameter {', '.join(missing)}"
-    if len(with_columns(endpoint.row_fields)) < len(endpoint.row_fields):
+    if len(drop_conflicting(endpoint.row_fields)) < len(endpoint.row_fields):
         return "two of its fields would have one column"
     return _key(endpoint, operation) or _time_of(endpoint)
 

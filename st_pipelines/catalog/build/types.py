@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from st_pipelines.catalog.model import DataType, Field, ListOf, Scalar, ScalarName, StructOf
-from st_pipelines.catalog.naming import with_columns
+from st_pipelines.catalog.naming import drop_conflicting
 
 JSON = Scalar("JSON")
 
@@ -150,7 +150,7 @@ def _merged(
     structs = [part for part in parts if isinstance(part, StructOf)]
     if not structs or len(structs) < len(parts):
         return JSON
-    return StructOf(with_columns({f.name: f for part in structs for f in part.fields}.values()))
+    return StructOf(drop_conflicting({f.name: f for part in structs for f in part.fields}.values()))
 
 
 def _plain(
@@ -177,7 +177,7 @@ def _object(
     document: Mapping[str, Any], schema: Mapping[str, Any], within: tuple[str, ...]
 ) -> DataType:
     members = schema.get("properties") or {}
-    fields = with_columns(
+    fields = drop_conflicting(
         Field(name, _member(document, member, within)) for name, member in members.items()
     )
     return StructOf(fields) if fields else JSON

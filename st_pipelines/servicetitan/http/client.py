@@ -205,7 +205,7 @@ class Client:
 
 def _require_json(body: bytes) -> bytes:
     try:
-        msgspec.json.decode(surrogates.replaced(body), type=msgspec.Raw)
+        msgspec.json.decode(surrogates.replace_lone_surrogates(body), type=msgspec.Raw)
     except msgspec.DecodeError:
         raise ValueError("the body is not JSON") from None
     return body

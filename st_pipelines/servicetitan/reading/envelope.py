@@ -147,7 +147,7 @@ def _decoded(decode: Callable[[bytes], _T], body: bytes) -> tuple[_T, bytes]:
     try:
         return decode(body), body
     except msgspec.DecodeError:
-        readable = surrogates.replaced(body)
+        readable = surrogates.replace_lone_surrogates(body)
         if readable is body:
             raise
     return decode(readable), readable

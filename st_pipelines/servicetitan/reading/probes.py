@@ -124,7 +124,7 @@ def _any_since(records: bytes, endpoint: Endpoint, before: ChangeProbe) -> bool:
     """Whether a record is not older. One without a time is new if it comes after a token."""
     path = (endpoint.cursor or "").split(".")
     try:
-        found = msgspec.json.decode(surrogates.replaced(records))
+        found = msgspec.json.decode(surrogates.replace_lone_surrogates(records))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return True  # a load makes more of it
     if endpoint.explode is not None:

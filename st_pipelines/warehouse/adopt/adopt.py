@@ -69,18 +69,18 @@ def adopt(
             "ST_WAREHOUSE_DIR to the folder where it is"
         )
     before = additions.read(file)
-    catalog = additions.extended(packaged, before, file)
+    catalog = additions.extend_catalog(packaged, before, file)
     plans = _build_plans(store, select_endpoints(catalog, select), widen)
     rows = 0
     if not dry_run:
         after = _merge_additions(before, plans)
         if after != before:
             additions.write(file, after)
-        rows = _move_all(store, plans, additions.extended(packaged, after, file))
+        rows = _move_all(store, plans, additions.extend_catalog(packaged, after, file))
     return Adoption(
         findings=tuple(finding for plan in plans for finding in plan.findings),
         rows=rows,
-        superfluous=tuple(additions.superfluous(packaged, before)),
+        superfluous=tuple(additions.find_redundant(packaged, before)),
     )
 
 
@@ -113,7 +113,7 @@ def _merge_additions(before: additions.Additions, plans: list[Plan]) -> dict[str
     after = dict(before)
     for plan in plans:
         if plan.added.fields:
-            united = additions.united(after.get(plan.endpoint.table, StructOf(())), plan.added)
+            united = additions.merge_types(after.get(plan.endpoint.table, StructOf(())), plan.added)
             assert isinstance(united, StructOf)
             after[plan.endpoint.table] = united
     return after

@@ -22,7 +22,7 @@ from st_pipelines.catalog.model import (
     ScalarName,
     StructOf,
 )
-from st_pipelines.catalog.naming import column_conflict
+from st_pipelines.catalog.naming import find_column_conflict
 from st_pipelines.warehouse.columns import EXTRA
 from st_pipelines.warehouse.staging import json_path
 from st_pipelines.warehouse.staging.conform import (
@@ -120,7 +120,7 @@ class Shape:
             return Scalar("JSON")
         fields: list[Field] = []
         for name in sorted(self.members):
-            if column_conflict(name, tuple(fields)):
+            if find_column_conflict(name, tuple(fields)):
                 return Scalar("JSON")
             type_ = self.members[name].infer_type()
             if type_ is not None:
@@ -171,8 +171,8 @@ def read_path_values(
 
 def split_by_source(extra: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Splits `_extra` into the list's values, and the export's where the list says otherwise."""
-    listed = {path: value for path, value in extra.items() if path != json_path.OF_EXPORT}
-    exported = extra.get(json_path.OF_EXPORT, {}).items()
+    listed = {path: value for path, value in extra.items() if path != json_path.EXPORT_ONLY}
+    exported = extra.get(json_path.EXPORT_ONLY, {}).items()
     return listed, {path: value for path, value in exported if listed.get(path) != value}
 
 

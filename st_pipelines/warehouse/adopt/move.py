@@ -160,7 +160,7 @@ class _Restorer:
         listed, exported = split_by_source(extra)
         left = self._move(record, listed)
         if left_of_export := self._move(record, exported, self._is_filled_by_export):
-            left[json_path.OF_EXPORT] = left_of_export
+            left[json_path.EXPORT_ONLY] = left_of_export
         if left:
             record[EXTRA_MEMBER] = encode_exactly(left).decode()
         return left != extra

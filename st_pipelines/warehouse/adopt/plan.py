@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from st_pipelines.catalog.additions import united, with_fields
+from st_pipelines.catalog.additions import add_fields, merge_types
 from st_pipelines.catalog.model import DataType, Endpoint, Field, ListOf, Scalar, StructOf
-from st_pipelines.catalog.naming import column_conflict
+from st_pipelines.catalog.naming import find_column_conflict
 from st_pipelines.warehouse.adopt.inference import PathValues, is_filled_by_export
 from st_pipelines.warehouse.staging import json_path
 from st_pipelines.warehouse.staging.json_path import Step
@@ -71,7 +71,7 @@ def build_plan(endpoint: Endpoint, values: Mapping[str, PathValues], *, widen: b
     added, findings = StructOf(()), []
     for path in sorted(values, key=lambda path: (len(path), path)):
         seen = values[path]
-        type_, reason = _decide(with_fields(endpoint, added), path, seen, widen)
+        type_, reason = _decide(add_fields(endpoint, added), path, seen, widen)
         if type_ is not None and type_ != seen.known:
             try:
                 added = _add_field(endpoint, added, path, type_)
@@ -88,7 +88,7 @@ def build_plan(endpoint: Endpoint, values: Mapping[str, PathValues], *, widen: b
                 reason=reason,
             )
         )
-    return Plan(endpoint=with_fields(endpoint, added), added=added, findings=tuple(findings))
+    return Plan(endpoint=add_fields(endpoint, added), added=added, findings=tuple(findings))
 
 
 def _decide(
@@ -110,7 +110,7 @@ def _decide(
     parent = json_path.find_type_at_steps(StructOf(endpoint.row_fields), tuple(outer))
     if not isinstance(parent, StructOf) or not isinstance(name, str):
         return None, "it is inside a column that is not an object"
-    if conflict := column_conflict(name, parent.fields):
+    if conflict := find_column_conflict(name, parent.fields):
         return None, conflict
     type_ = seen.shape.infer_type()
     return type_, "" if type_ else "only null or empty so far"
@@ -141,9 +141,9 @@ def _outermost_name(path: str) -> str:
 
 def _add_field(endpoint: Endpoint, added: StructOf, path: str, type_: DataType) -> StructOf:
     """Returns `added` with the type at its path. Raises ValueError if the endpoint refuses it."""
-    extended = united(added, _nest(_find_steps_in_record(endpoint, path), type_))
+    extended = merge_types(added, _nest(_find_steps_in_record(endpoint, path), type_))
     assert isinstance(extended, StructOf)
-    with_fields(endpoint, extended)
+    add_fields(endpoint, extended)
     return extended
 
 
@@ -151,7 +151,7 @@ def _find_steps_in_record(endpoint: Endpoint, path: str) -> tuple[Step, ...]:
     """Returns the steps in a record as served, where a row may be a member of an array."""
     exported = json_path.from_export(path)
     if exported is not None:
-        return json_path.OF_EXPORT, *json_path.parse_steps(exported)
+        return json_path.EXPORT_ONLY, *json_path.parse_steps(exported)
     steps = json_path.parse_steps(path)
     if endpoint.explode is None:
         return steps

@@ -13,7 +13,7 @@ import json
 import re
 from typing import TypeAlias
 
-from st_pipelines.catalog.additions import OF_EXPORT
+from st_pipelines.catalog.additions import EXPORT_ONLY
 from st_pipelines.catalog.model import DataType, ListOf, StructOf
 
 Step: TypeAlias = str | int | None
@@ -25,7 +25,7 @@ INVALID_TEXT = "(invalid text)"
 LONE_SURROGATES = "(lone surrogates)"
 """The record as served, if an escape such as `\\ud800` is half a character."""
 
-RECORD_PATHS = (INVALID_TEXT, LONE_SURROGATES, OF_EXPORT)
+RECORD_PATHS = (INVALID_TEXT, LONE_SURROGATES, EXPORT_ONLY)
 """The paths that do not lead to one value of the record."""
 
 _PLAIN_NAME = re.compile(r'[^.\[\]"\\(\x00-\x1f][^.\[\]"\\\x00-\x1f]*')
@@ -78,14 +78,14 @@ def format_steps(steps: tuple[Step, ...]) -> str:
 
 def to_export(path: str) -> str:
     """Returns the path that says the export alone had a value at `path`."""
-    return OF_EXPORT + (path if path.startswith("[") else f".{path}")
+    return EXPORT_ONLY + (path if path.startswith("[") else f".{path}")
 
 
 def from_export(path: str) -> str | None:
     """Inverts `to_export`; None for any other path."""
-    if path == OF_EXPORT or not path.startswith(OF_EXPORT):
+    if path == EXPORT_ONLY or not path.startswith(EXPORT_ONLY):
         return None
-    return path.removeprefix(OF_EXPORT).removeprefix(".")
+    return path.removeprefix(EXPORT_ONLY).removeprefix(".")
 
 
 @functools.lru_cache(maxsize=65536)

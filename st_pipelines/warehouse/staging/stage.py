@@ -22,7 +22,7 @@ from typing import Annotated, Any
 import msgspec
 
 from st_pipelines import json_text as surrogates
-from st_pipelines.catalog.additions import OF_EXPORT
+from st_pipelines.catalog.additions import EXPORT_ONLY
 from st_pipelines.catalog.model import DataType, Endpoint, Field, ListOf, Scalar, StructOf
 from st_pipelines.warehouse.columns import EXTRA_MEMBER
 from st_pipelines.warehouse.errors import FULL, MalformedRecords, WarehouseFull
@@ -185,7 +185,7 @@ class Staging:
         if extra:
             self.drift.add(extra)
             # Equal ones are the same text, and that of the export is the last, as `extra` has it.
-            in_order = dict(sorted(extra.items(), key=lambda one: (one[0] == OF_EXPORT, one[0])))
+            in_order = dict(sorted(extra.items(), key=lambda one: (one[0] == EXPORT_ONLY, one[0])))
             conformed.record[EXTRA_MEMBER] = encode_exactly(in_order).decode()
         return encode(conformed.record)
 
@@ -256,7 +256,7 @@ def _raw_records(records: bytes) -> Iterator[bytes]:
     try:
         yield from map(bytes, msgspec.json.decode(records, type=list[msgspec.Raw]))
     except (msgspec.MsgspecError, RecursionError) as error:
-        if surrogates.replaced(records) is records:
+        if surrogates.replace_lone_surrogates(records) is records:
             raise MalformedRecords(f"no array of records: {error}") from None
         yield from _raw_records_with_surrogates(records)
 
@@ -285,7 +285,7 @@ def _decoded(text: bytes) -> tuple[Any, dict[str, Any]]:
     except UnicodeDecodeError:
         extra[json_path.INVALID_TEXT] = text.decode("latin-1")
         readable = text.decode(errors="replace")
-    whole = surrogates.replaced(readable.encode()).decode()
+    whole = surrogates.replace_lone_surrogates(readable.encode()).decode()
     if whole != readable and not extra:
         extra[json_path.LONE_SURROGATES] = readable
     try:

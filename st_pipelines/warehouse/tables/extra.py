@@ -7,9 +7,9 @@ more digits than a parser keeps.
 
 from __future__ import annotations
 
-from st_pipelines.catalog.additions import OF_EXPORT
+from st_pipelines.catalog.additions import EXPORT_ONLY
 
-_MEMBER = f'"{OF_EXPORT}":'
+_MEMBER = f'"{EXPORT_ONLY}":'
 # Within a string of JSON its quotes would be escaped, so that this cannot be found by mistake.
 _MARK = f"'{_MEMBER}'"
 
