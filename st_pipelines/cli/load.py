@@ -90,7 +90,7 @@ def load_range(
     from st_pipelines.defs import assets, run_state
     from st_pipelines.servicetitan.http.auth import token_source_for
     from st_pipelines.servicetitan.http.retry import RetryPolicy
-    from st_pipelines.servicetitan.http.transport import new_session
+    from st_pipelines.servicetitan.http.transport import new_http_session
 
     settings = load_settings(environment)
     available = project.selected(environment, settings, project.load_catalog())
@@ -109,7 +109,7 @@ def load_range(
         _open_instance(environment, connection.tenant_id) as instance,
     ):
         # Without a token every table would fail.
-        token_source_for(connection).token(new_session(), RetryPolicy())
+        token_source_for(connection).token(new_http_session(), RetryPolicy())
         outcomes = progress.materialize(console, instance, job, keys, tags=tags)
     progress.print_outcomes(console, outcomes)
     return sum(len(outcome.failures) for outcome in outcomes)

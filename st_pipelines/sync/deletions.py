@@ -107,7 +107,9 @@ class _Feed:
     ) -> ExportBookmark | None:
         stats = ReadStats()
         try:
-            for page in read_feed(self._client, self._listed.staging.endpoint, start, stats=stats):
+            for page in read_feed(
+                self._client.session(stats), self._listed.staging.endpoint, start
+            ):
                 if page.count:
                     self._stage(page)
         finally:
@@ -151,7 +153,7 @@ def _ask_for(
     # Without a record that is known to be there an empty answer would prove nothing.
     gone: set[int] = set()
     endpoint = listed.staging.endpoint
-    for answered in look_up(client, endpoint, ids, control_id=before.control_id, stats=stats):
+    for answered in look_up(client.session(stats), endpoint, ids, control_id=before.control_id):
         gone |= answered.gone if before.control_id is not None else frozenset()
         for records in answered.records:
             listed.add(records)

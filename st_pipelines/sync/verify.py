@@ -207,7 +207,7 @@ class _Part:
             return False
         ids, answered = sorted(map(int, suspects)), set[int]()
         for answer in look_up(
-            self._job.client, self._endpoint, ids, control_id=None, stats=self._stats
+            self._job.client.session(self._stats), self._endpoint, ids, control_id=None
         ):
             answered |= answer.gone
             for records in answer.records:

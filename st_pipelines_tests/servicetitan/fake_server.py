@@ -17,10 +17,12 @@ from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 from pydantic import SecretStr
 
-from st_pipelines.servicetitan.http.client import Client
+from st_pipelines.servicetitan.http.cancellation import Cancellation
+from st_pipelines.servicetitan.http.client import Client, Session
 from st_pipelines.servicetitan.http.connection import Connection
 from st_pipelines.servicetitan.http.rate_limit import RateLimiter
 from st_pipelines.servicetitan.http.retry import NO_WAIT, RetryPolicy
+from st_pipelines.servicetitan.reading.stats import ReadStats
 
 _numbers = itertools.count(1)
 CLIENT_SECRET = "cs2.secret/of+the tests"
@@ -35,6 +37,8 @@ class Seen:
     query: dict[str, str]
     headers: dict[str, str] = field(repr=False)
     raw_query: str = ""
+    method: str = "GET"
+    body: bytes = b""
 
     @property
     def page(self) -> int:
@@ -122,6 +126,11 @@ class ScriptedServer:
         limiter = limiter or RateLimiter(100_000)
         return Client(self.connection(**changes), policy=policy, limiter=limiter)
 
+    def session(
+        self, usage: ReadStats | None = None, cancelled: Cancellation | None = None, **changes: Any
+    ) -> Session[ReadStats]:
+        return self.client(**changes).session(usage or ReadStats(), cancelled)
+
     def fill(self, count: int) -> None:
         self.records = [{"id": number, "name": f"n{number}"} for number in range(1, count + 1)]
 
@@ -181,18 +190,26 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if not self.path.startswith("/connect/token"):
+            self.respond(body)
+            return
         with self.owner.lock:
-            canned = self.owner.token(dict(parse_qsl(body, keep_blank_values=True)))
+            canned = self.owner.token(dict(parse_qsl(body.decode(), keep_blank_values=True)))
         self.serve(canned)
 
     def do_GET(self) -> None:
+        self.respond(b"")
+
+    def respond(self, body: bytes) -> None:
         parts = urlsplit(self.path)
         seen = Seen(
             path=parts.path,
             query={name: values[-1] for name, values in parse_qs(parts.query).items()},
             headers={name.lower(): value for name, value in self.headers.items()},
             raw_query=parts.query,
+            method=self.command,
+            body=body,
         )
         with self.owner.lock:
             canned = self.owner.answer(seen)

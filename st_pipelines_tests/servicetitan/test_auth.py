@@ -19,7 +19,7 @@ from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.http.messages import Usage
 from st_pipelines.servicetitan.http.retry import NO_WAIT
 from st_pipelines.servicetitan.http.token_claims import TokenClaims, read_token_claims
-from st_pipelines.servicetitan.http.transport import new_session
+from st_pipelines.servicetitan.http.transport import new_http_session
 from st_pipelines_tests.servicetitan.fake_server import CLIENT_SECRET, Canned
 
 
@@ -36,7 +36,7 @@ def source(server, clock=None, **changes):
 
 
 def fetch(source, usage=None):
-    return source.token(new_session(), NO_WAIT, usage=usage)
+    return source.token(new_http_session(), NO_WAIT, usage=usage)
 
 
 def test_the_credentials_are_sent_as_a_form(server):
@@ -106,7 +106,7 @@ def test_a_token_is_renewed_a_minute_or_a_tenth_of_its_life_before_its_end(
 def test_clients_with_the_same_credentials_share_their_token(server):
     one = server.connection()
     for connection in (one, server.connection(tenant_id="4712")):
-        Client(connection, policy=NO_WAIT).get("/anything")
+        Client(connection, policy=NO_WAIT).session(Usage()).get("/anything")
     assert len(server.forms) == 1
     assert token_source_for(one) is token_source_for(server.connection())
 
@@ -147,7 +147,7 @@ def test_a_failing_token_endpoint_is_asked_again(server):
 def test_a_token_endpoint_that_stays_down_is_not_asked_by_two_loops_of_retries(server):
     server.canned_tokens += [Canned(status=503)] * 100
     with pytest.raises(ServiceUnavailable):
-        server.client().get("/anything")
+        server.session().get("/anything")
     assert len(server.forms) == NO_WAIT.attempts
 
 

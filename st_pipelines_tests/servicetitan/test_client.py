@@ -24,6 +24,7 @@ from st_pipelines.servicetitan.http.cancellation import Cancellation, Cancelled
 from st_pipelines.servicetitan.http.messages import Usage
 from st_pipelines.servicetitan.http.rate_limit import RateLimiter
 from st_pipelines.servicetitan.http.retry import NO_WAIT, RetryPolicy, retry_after
+from st_pipelines.servicetitan.reading.stats import ReadStats
 from st_pipelines_tests.servicetitan.fake_server import APP_KEY, Canned
 
 MAINTENANCE = {"title": "The service is suspended for maintenance. Please try again later."}
@@ -31,7 +32,7 @@ PATH = "/jpm/v2/tenant/{tenant}/jobs"
 
 
 def test_a_request_is_signed_and_says_who_asks(server):
-    server.client().get(PATH, {"sort": "+Id", "name": "a b&c"})
+    server.session().get(PATH, {"sort": "+Id", "name": "a b&c"})
     (seen,) = server.seen
     assert seen.headers["authorization"] == f"Bearer {server.tokens[0]}"
     assert seen.headers["st-app-key"] == APP_KEY
@@ -42,8 +43,8 @@ def test_a_request_is_signed_and_says_who_asks(server):
 
 def test_a_compressed_answer_is_unpacked(server):
     server.zip = True
-    usage = Usage()
-    body = server.client().get(PATH, usage=usage)
+    usage = ReadStats()
+    body = server.session(usage).get(PATH)
     assert json.loads(body)["data"] == []
     assert usage.bytes == len(body)
 
@@ -52,7 +53,7 @@ def test_credentials_in_a_netrc_file_do_not_replace_the_token(server, tmp_path, 
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login someone password else\n")
     monkeypatch.setenv("NETRC", str(netrc))
-    server.client().get(PATH)
+    server.session().get(PATH)
     assert server.seen[0].headers["authorization"].startswith("Bearer ")
 
 
@@ -70,7 +71,7 @@ def test_credentials_in_a_netrc_file_do_not_replace_the_token(server, tmp_path, 
 def test_what_would_fail_again_is_asked_once(server, canned, error):
     server.rule = lambda seen: canned
     with pytest.raises(error) as caught:
-        server.client().get(PATH)
+        server.session().get(PATH)
     assert len(server.seen) == 1
     assert caught.value.permanent
     assert caught.value.status == canned.status
@@ -98,11 +99,11 @@ def test_what_would_fail_again_is_asked_once(server, canned, error):
 def test_what_may_pass_is_asked_again(server, canned, error):
     client = server.client()
     server.canned += [canned] * 2
-    client.get(PATH)
+    client.session(Usage()).get(PATH)
     assert len(server.seen) == 3
     server.canned += [canned] * 100
     with pytest.raises(error) as caught:
-        client.get(PATH)
+        client.session(Usage()).get(PATH)
     assert len(server.seen) == 3 + NO_WAIT.attempts
     assert not caught.value.permanent
 
@@ -110,35 +111,35 @@ def test_what_may_pass_is_asked_again(server, canned, error):
 @pytest.mark.parametrize("fault", ["hang", "hanging body"])
 def test_an_answer_that_hangs_is_given_up_and_asked_for_again(server, fault):
     server.canned.append(Canned(body=b'{"data": []}', fault=fault))
-    server.client(timeout=0.2).get(PATH)
+    server.session(timeout=0.2).get(PATH)
     assert len(server.seen) == 2
 
 
 def test_a_refused_connection_says_so(server):
     server.close()
     with pytest.raises(Unreachable, match="connection was refused"):
-        server.client().get(PATH)
+        server.session().get(PATH)
 
 
 def test_a_host_that_does_not_exist_says_so(server):
     client = server.client(api_url="http://no-such-host.invalid")
     with pytest.raises(Unreachable, match=r"does not resolve|refused|proxy"):
-        client.get(PATH)
+        client.session(Usage()).get(PATH)
 
 
 def test_a_401_in_mid_run_renews_the_token_once_and_replays(server):
     client = server.client()
-    client.get(PATH)
+    client.session(Usage()).get(PATH)
     server.revoked.update(server.tokens)
     usage = Usage()
-    client.get(PATH, usage=usage)
+    client.session(usage).get(PATH)
     assert (usage.requests, usage.token_requests) == (2, 1)
 
 
 def test_a_401_with_a_fresh_token_is_final(server):
     server.rule = lambda seen: Canned(status=401)
     with pytest.raises(AuthenticationFailed) as caught:
-        server.client().get(PATH)
+        server.session().get(PATH)
     assert len(server.seen) == 2
     assert caught.value.permanent
     assert "same environment" in caught.value.hint
@@ -154,7 +155,7 @@ def test_a_retry_after_the_token_has_ended_is_signed_with_a_new_one(server):
         return None
 
     server.rule = ends_meanwhile
-    client.get(PATH)
+    client.session(Usage()).get(PATH)
     assert server.seen[-1].headers["authorization"] == f"Bearer {server.tokens[1]}"
 
 
@@ -163,14 +164,14 @@ def test_a_redirect_is_not_followed_with_credentials(server):
         status=307, headers={"Location": f"{server.url}/elsewhere?token=abc"}
     )
     with pytest.raises(WrongPath, match=r"redirects to http://127.*elsewhere\?token=\*\*\*"):
-        server.client().get(PATH)
+        server.session().get(PATH)
     assert [seen.path for seen in server.seen] == ["/jpm/v2/tenant/4711/jobs"]
 
 
 def test_a_403_names_the_scope_to_tick(server):
     server.rule = lambda seen: Canned(status=403)
     with pytest.raises(PermissionDenied, match=r"Tick the scope tn\.jpm.jobs:r"):
-        server.client().fetch(PATH, {}, lambda body: body, scope="tn.jpm.jobs:r")
+        server.session().fetch(PATH, {}, lambda body: body, scope="tn.jpm.jobs:r")
 
 
 def test_a_message_tells_request_status_problem_trace_and_hint_in_this_order(server):
@@ -181,7 +182,7 @@ def test_a_message_tells_request_status_problem_trace_and_hint_in_this_order(ser
     }
     server.rule = lambda seen: Canned(status=400, body=problem)
     with pytest.raises(BadRequest) as caught:
-        server.client().get(PATH, {"page": "2", "name": "Miller"})
+        server.session().get(PATH, {"page": "2", "name": "Miller"})
     assert str(caught.value) == (
         f"GET {server.url}/jpm/v2/tenant/4711/jobs?page=2&name=***: answered 400: One or more"
         " validation errors; pageSize: too large, odd (traceId 00-4bf9-01)."
@@ -194,7 +195,7 @@ def test_an_html_error_is_said_to_be_html(server):
     page = "<html><head><title>Service\n Unavailable</title></head>" + "<p>x" * 5000
     server.rule = lambda seen: Canned(status=503, body=page)
     with pytest.raises(ServiceUnavailable, match="an HTML page titled 'Service Unavailable'") as e:
-        server.client().get(PATH)
+        server.session().get(PATH)
     assert len(str(e.value)) < 500
 
 
@@ -238,7 +239,7 @@ def test_a_429_makes_every_thread_of_the_tenant_wait_as_long_as_it_says(server):
     moments = []
     title = {"title": "Rate limit is exceeded. Try again in 12 seconds."}
     server.canned.append(Canned(status=429, body=title))
-    server.client(policy=RetryPolicy(sleep=sleep), limiter=limiter).get(PATH)
+    server.session(policy=RetryPolicy(sleep=sleep), limiter=limiter).get(PATH)
     assert naps == [12]
     assert moments == [12]
 
@@ -268,7 +269,7 @@ def test_a_byte_order_mark_is_no_part_of_a_body(server):
     server.canned_tokens.append(Canned(body=b'\xef\xbb\xbf{"access_token":"opaque-with-mark"}'))
     server.tokens.append("opaque-with-mark")
     server.rule = lambda seen: Canned(body=b'\xef\xbb\xbf{"data":[]}')
-    assert server.client().get(PATH) == b'{"data":[]}'
+    assert server.session().get(PATH) == b'{"data":[]}'
 
 
 def test_nobody_waits_for_a_retry_that_nobody_wants(server):
@@ -281,9 +282,7 @@ def test_nobody_waits_for_a_retry_that_nobody_wants(server):
 
     server.canned.append(Canned(status=503, headers={"Retry-After": "60"}))
     with pytest.raises(Cancelled):
-        server.client(policy=RetryPolicy(sleep=sleep)).fetch(
-            PATH, {}, lambda body: body, cancelled=cancelled
-        )
+        server.session(cancelled=cancelled, policy=RetryPolicy(sleep=sleep)).fetch(PATH, {}, bytes)
     assert sum(naps) < 1
     assert len(server.seen) == 1
 
@@ -292,13 +291,13 @@ def test_an_answer_that_drips_is_broken_off_however_often_a_byte_comes(server):
     server.rule = lambda seen: Canned(body=b"{" + b" " * 100, fault="drip")
     begun = monotonic()
     with pytest.raises(Unreachable, match="no answer in time"):
-        server.client(policy=RetryPolicy(attempts=1), timeout=0.1).get("/anything")
+        server.session(policy=RetryPolicy(attempts=1), timeout=0.1).get("/anything")
     assert monotonic() - begun < 2
 
 
 def test_an_answer_that_is_slow_but_comes_is_taken(server):
     server.rule = lambda seen: Canned(body=b"{" + b" " * 8 + b"}", fault="drip")
-    assert server.client(timeout=0.3).get("/anything").startswith(b"{")
+    assert server.session(timeout=0.3).get("/anything").startswith(b"{")
 
 
 def test_setting_a_cancellation_breaks_off_an_exchange_that_hangs(server):
@@ -307,14 +306,14 @@ def test_setting_a_cancellation_breaks_off_an_exchange_that_hangs(server):
     threading.Timer(0.1, cancelled.set).start()
     begun = monotonic()
     with pytest.raises(Cancelled):
-        client.fetch("/anything", {}, bytes, cancelled=cancelled)
+        client.session(Usage(), cancelled).fetch("/anything", {}, bytes)
     assert monotonic() - begun < client.connection.timeout / 2
 
 
 def test_nothing_is_asked_under_a_cancellation_that_is_set(server):
     client, cancelled = server.client(), Cancellation()
-    client.get("/anything")
+    client.session(Usage()).get("/anything")
     cancelled.set()
     with pytest.raises(Cancelled):
-        client.fetch("/other", {}, bytes, cancelled=cancelled)
+        client.session(Usage(), cancelled).fetch("/other", {}, bytes)
     assert [seen.path for seen in server.seen] == ["/anything"]

@@ -134,13 +134,13 @@ def served(ids, total=20, has_more=True, ascending=True):
     )
 
 
-def proven(proof, chain, first, last):
+def proven(proof, coverage, first, last):
     """Whether a reading of two pages of 11 rows is accepted."""
-    tally = ReadingSummary(course=PagingStrategy.OVERLAPPING)
-    for page in (chain.link(first, at_start=True), chain.link(last)):
+    summary = ReadingSummary(paging=PagingStrategy.OVERLAPPING)
+    for page in (coverage.link(first, at_start=True), coverage.link(last)):
         if page is not None:
-            tally.add(page)
-    return proof.is_complete(tally, chain, 11)
+            summary.add(page)
+    return proof.is_complete(summary, coverage, 11)
 
 
 @pytest.mark.parametrize(
@@ -188,9 +188,9 @@ def test_a_record_that_was_changed_does_not_link_two_pages_of_an_unsorted_list()
     first, changed = served(range(20, 9, -1)), served(range(10, 0, -1), has_more=False)
     other = msgspec.Raw(b'{"id":10,"name":"new"}')
     changed = dataclasses.replace(changed, rows=[other, *changed.rows[1:]])
-    chain = Coverage(by_id=False)
-    chain.link(first, at_start=True)
-    assert chain.link(changed) is None
+    coverage = Coverage(by_id=False)
+    coverage.link(first, at_start=True)
+    assert coverage.link(changed) is None
 
 
 def test_a_sort_that_the_server_ignores_is_not_relied_upon(server, endpoint):

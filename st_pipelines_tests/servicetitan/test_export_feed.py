@@ -54,20 +54,20 @@ def test_a_start_is_sent_as_its_utc_date(server, feed):
     server.rule = chained(start=([], "t1", False))
     phoenix = timezone(timedelta(hours=-7))
     start = datetime(2026, 1, 1, 20, tzinfo=phoenix)
-    list(read_feed(server.client(), feed, start, stats=ReadStats()))
+    list(read_feed(server.session(), feed, start))
     assert server.seen[0].query["from"] == "2026-01-02"
 
 
 def test_a_feed_goes_on_from_a_stored_token(server, feed):
     server.rule = chained(start=([1], "t1", True), t1=([2], "t2", False))
-    records = taken(read_feed(server.client(), feed, "t1", stats=ReadStats()))
+    records = taken(read_feed(server.session(), feed, "t1"))
     assert [record["id"] for record in records] == [2]
 
 
 def test_the_export_of_a_list_is_read_with_the_exports_own_path_and_parameters(server, endpoint):
     server.rule = chained(start=([1], "t1", False))
     export = Export(path="/jpm/v2/tenant/{tenant}/export/jobs", params={"active": "Any"})
-    list(read_feed(server.client(), endpoint(export=export), None, stats=ReadStats()))
+    list(read_feed(server.session(), endpoint(export=export), None))
     assert server.seen[0].path == "/jpm/v2/tenant/4711/export/jobs"
     assert server.seen[0].query["active"] == "Any"
 
@@ -76,14 +76,14 @@ def test_the_export_of_a_list_is_read_with_the_exports_own_path_and_parameters(s
 def test_a_token_that_comes_again_while_more_is_said_to_follow_is_an_error(server, feed, circle):
     server.rule = chained(start=([1], "t1", True), t1=([2], "t2", True), t2=([3], circle, True))
     with pytest.raises(TokenRepeated):
-        list(read_feed(server.client(), feed, None, stats=ReadStats()))
+        list(read_feed(server.session(), feed, None))
     assert len(server.seen) == 7, "it is looked at five times: it may be a slip"
 
 
 def test_a_stored_token_that_leads_to_itself_is_an_error(server, feed):
     server.rule = chained(start=([1], "t1", True))
     with pytest.raises(TokenRepeated):
-        list(read_feed(server.client(), feed, "t1", stats=ReadStats()))
+        list(read_feed(server.session(), feed, "t1"))
     assert len(server.seen) == 5
 
 
@@ -91,7 +91,7 @@ def test_a_stored_token_that_leads_to_itself_is_an_error(server, feed):
 def test_an_empty_page_that_leads_to_itself_is_the_end(server, feed, start):
     server.rule = chained(start=([1], "t1", True), t1=([], "t1", True))
     stats = ReadStats()
-    records = taken(read_feed(server.client(), feed, start, stats=stats))
+    records = taken(read_feed(server.session(stats), feed, start))
     assert [record["id"] for record in records] == ([] if start else [1])
     assert stats.continue_from == "t1"
     assert len([seen for seen in server.seen if seen.query.get("from") == "t1"]) == 5
@@ -101,7 +101,7 @@ def test_a_token_that_is_repeated_once_by_mistake_loses_nothing(server, feed):
     server.rule = chained(start=([1], "t1", True), t1=([2], "t2", True), t2=([3], "t3", False))
     slip = Canned(body={"hasMore": True, "continueFrom": "t1", "data": [{"id": 2}]})
     server.canned.extend([server.rule(Seen(path="", query={}, headers={})), slip])
-    records = taken(read_feed(server.client(), feed, None, stats=ReadStats()))
+    records = taken(read_feed(server.session(), feed, None))
     assert [record["id"] for record in records] == [1, 2, 3]
 
 
@@ -109,7 +109,7 @@ def test_a_last_page_may_repeat_its_token(server, feed):
     """No new data: the same place again, and nothing to follow."""
     server.rule = chained(start=([], "t1", False))
     stats = ReadStats()
-    list(read_feed(server.client(), feed, "t1", stats=stats))
+    list(read_feed(server.session(stats), feed, "t1"))
     assert stats.continue_from == "t1"
 
 
@@ -117,13 +117,13 @@ def test_a_last_page_may_repeat_its_token(server, feed):
 def test_more_to_follow_without_a_token_is_an_error(server, feed, token):
     server.rule = chained(start=([1], token, True))
     with pytest.raises(UnexpectedResponse, match="no continueFrom"):
-        list(read_feed(server.client(), feed, None, stats=ReadStats()))
+        list(read_feed(server.session(), feed, None))
 
 
 def test_a_feed_that_does_not_say_whether_more_follow_is_an_error(server, feed):
     server.rule = chained(start=([1], "t1", None))
     with pytest.raises(UnexpectedResponse, match="does not say"):
-        list(read_feed(server.client(), feed, None, stats=ReadStats()))
+        list(read_feed(server.session(), feed, None))
 
 
 def test_new_tokens_without_rows_do_not_go_on_for_ever(server, feed):
@@ -131,5 +131,5 @@ def test_new_tokens_without_rows_do_not_go_on_for_ever(server, feed):
         body={"hasMore": True, "continueFrom": f"t{len(server.seen)}", "data": []}
     )
     with pytest.raises(TokenRepeated, match="empty pages"):
-        list(read_feed(server.client(), feed, None, stats=ReadStats()))
+        list(read_feed(server.session(), feed, None))
     assert len(server.seen) == 100

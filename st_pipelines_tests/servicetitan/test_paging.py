@@ -270,7 +270,7 @@ def test_the_page_size_is_never_halved_below_fifty(server, endpoint):
 
 def test_a_refused_connection_is_no_reason_for_smaller_pages(server, endpoint):
     client = server.client()
-    client.get("/anything")
+    client.session(ReadStats()).get("/anything")
     server.rule = lambda seen: Canned(fault="reset")
     with pytest.raises(Unreachable):
         ids(client, endpoint())
@@ -320,7 +320,7 @@ def test_no_more_pages_are_fetched_ahead_than_the_concurrency_allows(server, end
     pages = read(client, endpoint(), ENDED, stats=ReadStats(), concurrency=3)
     assert [next(pages).count, next(pages).count] == [10, 8]
     for _ in range(40):  # time enough for the threads to run ahead
-        client.get("/other")
+        client.session(ReadStats()).get("/other")
     pages.close()
     assert len([seen for seen in server.seen if seen.path != "/other"]) <= 1 + 3
 

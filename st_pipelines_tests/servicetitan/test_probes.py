@@ -22,7 +22,7 @@ def page(*records: dict[str, Any], token: str, more: bool = False) -> Canned:
 
 def ask(server: ScriptedServer, endpoint: Any, before: ChangeProbe) -> tuple[ChangeProbe, int]:
     stats = ReadStats()
-    found = probe_for_changes(server.client(), endpoint, before, NOW, stats=stats)
+    found = probe_for_changes(server.session(stats), endpoint, before, NOW)
     return found, stats.requests
 
 

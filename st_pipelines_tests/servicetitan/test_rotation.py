@@ -16,7 +16,7 @@ from st_pipelines.servicetitan.http.auth import (
     try_client_secrets,
 )
 from st_pipelines.servicetitan.http.retry import NO_WAIT
-from st_pipelines.servicetitan.http.transport import new_session
+from st_pipelines.servicetitan.http.transport import new_http_session
 from st_pipelines_tests.servicetitan.fake_server import CLIENT_SECRET, Canned, ScriptedServer
 
 NEXT = "cs2.the next secret"
@@ -65,7 +65,7 @@ def portal(server: ScriptedServer) -> Portal:
 
 
 def renew(source: TokenSource) -> None:
-    source.invalidate(source.token(new_session(), NO_WAIT))
+    source.invalidate(source.token(new_http_session(), NO_WAIT))
 
 
 def test_the_next_secret_is_not_sent_while_the_first_is_accepted(portal: Portal) -> None:

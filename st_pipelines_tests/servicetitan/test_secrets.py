@@ -17,7 +17,7 @@ from st_pipelines.servicetitan.http.auth import TokenSource
 from st_pipelines.servicetitan.http.messages import Usage
 from st_pipelines.servicetitan.http.redact import redact_url, scrub
 from st_pipelines.servicetitan.http.retry import NO_WAIT
-from st_pipelines.servicetitan.http.transport import new_session
+from st_pipelines.servicetitan.http.transport import new_http_session
 from st_pipelines.servicetitan.reading.export_feed import read_feed
 from st_pipelines.servicetitan.reading.stats import ReadStats
 from st_pipelines_tests.servicetitan.fake_server import APP_KEY, CLIENT_SECRET, Canned
@@ -81,11 +81,11 @@ def echo(server):
 def test_no_failure_shows_a_secret(server, endpoint, rule, caplog):
     caplog.set_level(logging.DEBUG, logger="st_pipelines")
     client = server.client(timeout=0.1)
-    client.get(PATH)
+    client.session(Usage()).get(PATH)
     server.rule = rule(server)
     feed = endpoint(kind="feed", envelope="export")
     with pytest.raises(ServiceTitanError) as caught:
-        list(read_feed(client, feed, PLACE, stats=ReadStats()))
+        list(read_feed(client.session(ReadStats()), feed, PLACE))
     shown = everything_shown(caught.value) + caplog.text
     assert [secret for secret in secrets(server) if secret in shown] == []
     assert PLACE not in repr(vars(caught.value)) + str(caught.value) + caplog.text
@@ -93,7 +93,7 @@ def test_no_failure_shows_a_secret(server, endpoint, rule, caplog):
 
 def test_the_debug_log_of_urllib3_shows_no_place_of_a_feed(server, caplog):
     caplog.set_level(logging.DEBUG, logger="urllib3")
-    server.client().get(PATH, {"from": PLACE, "pageSize": "5"})
+    server.session().get(PATH, {"from": PLACE, "pageSize": "5"})
     assert "jobs?from=***&pageSize=5" in caplog.text
     assert PLACE not in caplog.text
 
@@ -101,15 +101,15 @@ def test_the_debug_log_of_urllib3_shows_no_place_of_a_feed(server, caplog):
 def test_a_refused_secret_is_not_shown(server):
     server.canned_tokens.append(Canned(status=400, body=f"invalid_client {CLIENT_SECRET}"))
     with pytest.raises(ServiceTitanError) as caught:
-        server.client().get(PATH)
+        server.session().get(PATH)
     assert CLIENT_SECRET not in everything_shown(caught.value)
 
 
 def test_an_app_key_that_no_header_can_hold_is_not_shown_and_not_retried(server):
-    usage = Usage()
+    usage = ReadStats()
     key = "ak1.key-with-a\nline-break"
     with pytest.raises(ServiceTitanError, match="line break") as caught:
-        server.client(app_key=SecretStr(key)).get(PATH, usage=usage)
+        server.session(usage, app_key=SecretStr(key)).get(PATH)
     shown = everything_shown(caught.value)
     assert key not in shown
     assert repr(key)[1:-1] not in shown
@@ -121,13 +121,13 @@ def test_no_exception_of_the_http_library_hangs_on_an_error(server):
     client = server.client()
     server.rule = lambda seen: Canned(fault="reset")
     with pytest.raises(ServiceTitanError) as caught:
-        client.get(PATH)
+        client.session(Usage()).get(PATH)
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
 
 
 def test_the_repr_of_a_connection_or_token_shows_no_secret(server):
-    token = TokenSource(server.connection()).token(new_session(), NO_WAIT)
+    token = TokenSource(server.connection()).token(new_http_session(), NO_WAIT)
     shown = repr(server.connection()) + repr(token) + repr(ReadStats(continue_from=PLACE))
     assert PLACE not in shown
     assert [secret for secret in secrets(server) if secret in shown] == []
@@ -136,7 +136,7 @@ def test_the_repr_of_a_connection_or_token_shows_no_secret(server):
 def test_an_error_survives_being_pickled(server):
     server.rule = lambda seen: Canned(status=403)
     with pytest.raises(ServiceTitanError) as caught:
-        server.client().get(PATH)
+        server.session().get(PATH)
     again = pickle.loads(pickle.dumps(caught.value))
     assert str(again) == str(caught.value)
     assert again.status == 403
@@ -199,7 +199,7 @@ def test_scrubbing_leaves_no_secret_in_any_spelling(text):
 def test_an_odd_answer_to_a_token_request_is_not_quoted(server, body):
     server.canned_tokens.extend([Canned(body=body)] * 9)
     with pytest.raises(ServiceTitanError, match="no access_token came") as caught:
-        server.client().get(PATH)
+        server.session().get(PATH)
     assert "opaque-and-secret" not in everything_shown(caught.value)
 
 
@@ -214,4 +214,4 @@ def test_a_body_with_records_is_not_quoted(server, endpoint, before):
 def test_a_sentence_in_the_place_of_records_is_quoted(server):
     server.rule = lambda seen: Canned(body=b"The service is being upgraded.")
     with pytest.raises(ServiceTitanError, match="is being upgraded"):
-        server.client().get(PATH)
+        server.session().get(PATH)

@@ -114,7 +114,7 @@ def _second_secret(subject: Subject) -> list[str]:
     """Whether the rotation may go on; where the first is refused, the token's notice says it."""
     if subject.connection.client_secret_next is None or subject.client.notices:
         return []
-    first, following = try_client_secrets(subject.connection, session=subject.session)
+    first, following = try_client_secrets(subject.connection, http=subject.session)
     if not following.accepted:
         return [
             f"ServiceTitan accepts {first.name} and refuses {following.name} ({following.said}): "

@@ -11,7 +11,8 @@ from st_pipelines.cli.scopes import allows_writing, required_scopes, surplus_sco
 from st_pipelines.config.project import load_catalog
 from st_pipelines.servicetitan.errors.errors import PermissionDenied, ServiceTitanError, WrongPath
 from st_pipelines.servicetitan.errors.problems import ACCEPT, build_problem
-from st_pipelines.servicetitan.reading.probes import probe
+from st_pipelines.servicetitan.http.messages import Usage
+from st_pipelines.servicetitan.reading.probes import probe_access
 from st_pipelines.sync.explain import Finding, failed
 
 TRIES = 3
@@ -27,7 +28,7 @@ def make_a_call(subject: Subject) -> Iterator[Finding]:
     refusals: list[ServiceTitanError] = []
     for endpoint in _askable(subject)[:TRIES]:
         try:
-            probe(subject.client, endpoint)
+            probe_access(subject.client.session(Usage()), endpoint)
         except (PermissionDenied, WrongPath) as error:
             refusals.append(error)
         else:
@@ -122,7 +123,7 @@ def _all_denied(denied: Sequence[Endpoint], number: int) -> Finding:
 
 def _answer(subject: Subject, endpoint: Endpoint) -> ServiceTitanError | None:
     try:
-        probe(subject.client, endpoint)
+        probe_access(subject.client.session(Usage()), endpoint)
     except ServiceTitanError as error:
         return error
     return None

@@ -22,7 +22,7 @@ from st_pipelines.servicetitan.http.connection import Connection
 from st_pipelines.servicetitan.http.retry import RetryPolicy
 from st_pipelines.servicetitan.http.token_claims import TokenClaims, read_token_claims
 from st_pipelines.servicetitan.http.token_request import Token
-from st_pipelines.servicetitan.http.transport import new_session
+from st_pipelines.servicetitan.http.transport import new_http_session
 
 PATIENCE = RetryPolicy(attempts=3)
 """A check is to say what is so now, and soon."""
@@ -45,7 +45,7 @@ class Subject:
     deep: bool = False
     policy: RetryPolicy = PATIENCE
     skew: timedelta | None = None
-    session: requests.Session = field(default_factory=new_session)
+    session: requests.Session = field(default_factory=new_http_session)
 
     @cached_property
     def settings(self) -> EnvironmentSettings:
@@ -75,7 +75,7 @@ class Subject:
     @cached_property
     def client(self) -> Client:
         """For data requests."""
-        return Client(self.connection, policy=self.policy, session=self.session, tokens=self.tokens)
+        return Client(self.connection, policy=self.policy, http=self.session, tokens=self.tokens)
 
     def setting(self, field: str) -> str:
         """The name under which a field is set, such as `SERVICETITAN_CLIENT_ID`."""

@@ -105,7 +105,7 @@ def ask(
             if place.since is None or place.tries:  # a load is owed, whatever came since
                 return dataclasses.replace(before, changed=True)
             return probe_for_changes(
-                client, endpoint, before, now, stats=answers.stats, cancelled=cancelled
+                client.session(answers.stats, cancelled), endpoint, before, now
             )
 
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="changes") as pool:

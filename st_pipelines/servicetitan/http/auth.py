@@ -27,7 +27,7 @@ from st_pipelines.servicetitan.http.connection import Connection
 from st_pipelines.servicetitan.http.messages import Usage
 from st_pipelines.servicetitan.http.retry import RetryPolicy, run
 from st_pipelines.servicetitan.http.token_request import Token, request_token
-from st_pipelines.servicetitan.http.transport import new_session
+from st_pipelines.servicetitan.http.transport import new_http_session
 
 _log = logging.getLogger(__name__)
 
@@ -164,7 +164,7 @@ class TokenSource:
 
     def token(
         self,
-        session: requests.Session,
+        http: requests.Session,
         policy: RetryPolicy,
         *,
         usage: Usage | None = None,
@@ -175,7 +175,7 @@ class TokenSource:
         Threads that come meanwhile wait for the one that fetches it.
 
         Args:
-            session: sends the request.
+            http: sends the request.
             policy: for 429, 5xx and network errors of the token endpoint.
             usage: counts the requests.
             cancelled: ends the waits between retries.
@@ -191,7 +191,7 @@ class TokenSource:
         with self._lock:
             if self._token is None or self._clock() >= self._token.renew_at:
                 self._token = None
-                self._token = self._fetch(session, policy, usage or Usage(), cancelled)
+                self._token = self._fetch(http, policy, usage or Usage(), cancelled)
             return self._token
 
     def invalidate(self, token: Token) -> None:
@@ -206,14 +206,14 @@ class TokenSource:
 
     def _fetch(
         self,
-        session: requests.Session,
+        http: requests.Session,
         policy: RetryPolicy,
         usage: Usage,
         cancelled: Cancellation | None,
     ) -> Token:
         refusal: AuthenticationFailed | None = None
         for secret in self._secrets.candidates():
-            attempt = partial(self._request, session, usage, secret)
+            attempt = partial(self._request, http, usage, secret)
             try:
                 token = run(policy, attempt, cancelled=cancelled)
             except AuthenticationFailed as failure:
@@ -226,13 +226,13 @@ class TokenSource:
         refusal.hint = self._secrets.refused() + refusal.hint
         raise refusal
 
-    def _request(self, session: requests.Session, usage: Usage, secret: SecretStr) -> Token:
+    def _request(self, http: requests.Session, usage: Usage, secret: SecretStr) -> Token:
         secrets = (*self._connection.secrets, *self._secrets.all)
-        return request_token(self._connection, secret, secrets, session, usage, self._clock)
+        return request_token(self._connection, secret, secrets, http, usage, self._clock)
 
 
 def try_client_secrets(
-    connection: Connection, *, session: requests.Session | None = None
+    connection: Connection, *, http: requests.Session | None = None
 ) -> tuple[SecretState, ...]:
     """Which of the configured client secrets ServiceTitan accepts, by a token request for each.
 
@@ -246,7 +246,7 @@ def try_client_secrets(
     Raises:
         ServiceTitanError: the token endpoint could not be used.
     """
-    states, used = [], session or new_session()
+    states, used = [], http or new_http_session()
     pair = (connection.client_secret, connection.client_secret_next)
     for name, secret in zip(connection.secret_names, pair, strict=True):
         if secret is None:

@@ -1,35 +1,47 @@
-"""Asks ServiceTitan: signed, within the limit, repeated where that may help."""
+"""Sends requests to ServiceTitan: signed, rate limited, and retried where that may help.
+
+A `Client` belongs to one tenant; a `Session` of it adds who counts the requests and who may cancel
+them. What the records in a response mean is the business of `reading`.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from functools import partial
+from typing import Generic, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
 import requests
 
-from st_pipelines import json_text as surrogates
+from st_pipelines import json_text
 from st_pipelines.servicetitan.errors.errors import RateLimited, ServiceTitanError
-from st_pipelines.servicetitan.http import responses as answers
-from st_pipelines.servicetitan.http.auth import Token, TokenSource, token_source_for
+from st_pipelines.servicetitan.http import responses
+from st_pipelines.servicetitan.http.auth import TokenSource, token_source_for
 from st_pipelines.servicetitan.http.cancellation import Cancellation
 from st_pipelines.servicetitan.http.connection import Connection
 from st_pipelines.servicetitan.http.messages import Request, Response, Usage
 from st_pipelines.servicetitan.http.rate_limit import RateLimiter, limiter_for
 from st_pipelines.servicetitan.http.retry import RetryPolicy, run
-from st_pipelines.servicetitan.http.transport import Signature, new_session, send
+from st_pipelines.servicetitan.http.transport import Signature, new_http_session, send
 
 _T = TypeVar("_T")
+_U = TypeVar("_U", bound=Usage)
+_U_co = TypeVar("_U_co", bound=Usage, covariant=True)
 
 
 class Client:
     """Reads from one tenant. Threads can share it.
 
     Attributes:
-        connection: where and as whom.
-        page_limits: by path, the page sizes that ServiceTitan turned out to accept where it
-            refused a larger one; which lists refuse 5,000 is documented only in part.
+        connection: hosts, credentials and tenant.
+        policy: how requests are retried.
+        http: the pooled connections.
+        limiter: keeps the requests below ServiceTitan's limit.
+        tokens: issues the access tokens.
+        page_limits: by path, the page size that ServiceTitan accepted after it refused a larger
+            one. Which lists refuse 5,000 is only partly documented.
     """
 
     def __init__(
@@ -37,60 +49,62 @@ class Client:
         connection: Connection,
         *,
         policy: RetryPolicy | None = None,
-        session: requests.Session | None = None,
+        http: requests.Session | None = None,
         limiter: RateLimiter | None = None,
         tokens: TokenSource | None = None,
     ) -> None:
-        """Prepare; nothing is sent yet.
+        """Send nothing yet.
 
         Args:
-            connection: where and as whom.
-            policy: how often and how patiently to repeat.
-            session: for a certificate authority or proxy of one's own.
-            limiter: instead of the one that this process has for the tenant and app.
-            tokens: instead of the source that this process has for the credentials.
+            http: replaces the default one, e.g. for a certificate authority or proxy.
+            limiter: replaces the one that this process shares for the tenant and app.
+            tokens: replaces the source that this process shares for the credentials.
         """
         self.connection = connection
-        self.page_limits: dict[str, int] = {}
-        self._policy = policy or RetryPolicy()
-        self._session = session or new_session()
-        self._limiter = limiter or limiter_for(
+        self.policy = policy or RetryPolicy()
+        self.http = http or new_http_session()
+        self.limiter = limiter or limiter_for(
             connection.tenant_id, connection.app_key, connection.requests_per_second
         )
-        self._tokens = tokens or token_source_for(connection)
+        self.tokens = tokens or token_source_for(connection)
+        self.page_limits: dict[str, int] = {}
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """What a person should do about the credentials, found out while they were used."""
-        return (self._tokens.notice,) if self._tokens.notice else ()
+        """Advice about the credentials that their use has turned up, such as a rotated secret."""
+        return (self.tokens.notice,) if self.tokens.notice else ()
+
+    def session(self, usage: _U, cancelled: Cancellation | None = None) -> Session[_U]:
+        """Requests that are counted in `usage` and end when `cancelled` is set."""
+        return Session(self, usage, cancelled)
 
     def close(self) -> None:
         """Close the pooled connections; a later request opens new ones."""
-        self._session.close()
+        self.http.close()
 
-    def get(
-        self,
-        path: str,
-        params: Mapping[str, str] | None = None,
-        *,
-        scope: str = "",
-        usage: Usage | None = None,
-    ) -> bytes:
-        """The body of one answer.
+    def pause_after_429(self, error: ServiceTitanError, wait: float) -> None:
+        """Hold back every thread, as a 429 counts against the tenant and not the request."""
+        if isinstance(error, RateLimited):
+            self.limiter.pause_until(self.limiter.clock() + wait)
 
-        Args:
-            path: below the host, e.g. "/jpm/v2/tenant/{tenant}/jobs"; `{tenant}` is filled in.
-            params: query parameters, not encoded yet: "+Id" arrives as "+Id".
-            scope: the OAuth scope that the path needs, for the message of a 403.
-            usage: counts requests and bytes.
 
-        Returns:
-            JSON, decompressed.
+class Session(Generic[_U_co]):
+    """Sends the requests of one task. Threads can share it.
 
-        Raises:
-            ServiceTitanError: one of its subclasses, after the retries that may help.
-        """
-        return self.fetch(path, params or {}, _require_json, scope=scope, usage=usage)
+    Attributes:
+        client: whose connections, tokens and limits are used.
+        usage: counts requests and bytes.
+        cancelled: when set, ends waits and retries, and breaks off the request in flight.
+    """
+
+    def __init__(self, client: Client, usage: _U_co, cancelled: Cancellation | None = None) -> None:
+        self.client = client
+        self.usage = usage
+        self.cancelled = cancelled
+
+    def get(self, path: str, params: Mapping[str, str] | None = None, *, scope: str = "") -> bytes:
+        """Return the body of a response, which is JSON. Arguments and errors as for `fetch`."""
+        return self.fetch(path, params or {}, _require_json, scope=scope)
 
     def fetch(
         self,
@@ -99,113 +113,80 @@ class Client:
         parse: Callable[[bytes], _T],
         *,
         scope: str = "",
-        usage: Usage | None = None,
-        cancelled: Cancellation | None = None,
+        method: str = "GET",
+        body: bytes | None = None,
     ) -> _T:
-        """One answer, parsed; a body that does not parse is asked for again.
+        """Send one request and parse its response; a body that does not parse is retried.
 
         Args:
-            path: as for `get`.
-            params: as for `get`.
-            parse: turns the body into a value; raises ValueError with words of its own (which
-                must not quote records) if the body is not what was expected.
+            path: below the host, e.g. "/jpm/v2/tenant/{tenant}/jobs"; `{tenant}` is filled in.
+            params: query parameters, not encoded yet: "+Id" arrives as "+Id".
+            parse: raises ValueError if the body is not what was expected. Its message must not
+                quote records.
             scope: the OAuth scope that the path needs, for the message of a 403.
-            usage: counts requests and bytes.
-            cancelled: ends waits and retries.
-
-        Returns:
-            What `parse` returns.
+            method: GET, or POST where ServiceTitan reads by POST. Both are retried alike.
+            body: JSON.
 
         Raises:
-            ServiceTitanError: one of its subclasses, after the retries that may help.
+            ServiceTitanError: one of its subclasses, after the retries.
             Cancelled: `cancelled` was set.
         """
-        url = self._url(path, params)
-        counted = usage or Usage()
+        connection = self.client.connection
+        filled = path.replace("{tenant}", quote(connection.tenant_id, safe=""))
+        url = f"{connection.api_url.rstrip('/')}{filled}"
+        if params:
+            # `quote`, not the default `quote_plus`: "+Id" has to arrive as %2BId, a space as %20.
+            url = f"{url}?{urlencode(params, quote_via=quote)}"
+        request = Request(
+            method=method, url=url, scope=scope, tenant=connection.tenant_id, body=body
+        )
         return run(
-            self._policy,
-            lambda: self._attempt(url, parse, scope, counted, cancelled),
-            cancelled=cancelled,
-            before_wait=self._pause_everyone,
+            self.client.policy,
+            partial(self._attempt, request, parse),
+            cancelled=self.cancelled,
+            before_wait=self.client.pause_after_429,
         )
 
-    def _attempt(
-        self,
-        url: str,
-        parse: Callable[[bytes], _T],
-        scope: str,
-        usage: Usage,
-        cancelled: Cancellation | None,
-    ) -> _T:
-        asked, answer = self._signed(url, scope, usage, cancelled)
-        if failure := answers.failure_of(asked, answer):
+    def _attempt(self, request: Request, parse: Callable[[bytes], _T]) -> _T:
+        signed, response = self._send(request)
+        if failure := responses.failure_of(signed, response):
             raise failure
         try:
-            return parse(answer.body)
-        except ValueError as problem:
-            failure = answers.unexpected(asked, answer, str(problem))
+            return parse(response.body)
+        except ValueError as error:
+            failure = responses.unexpected(signed, response, str(error))
         # Raised out here so that no chained exception quotes the body.
         raise failure
 
-    def _signed(
-        self, url: str, scope: str, usage: Usage, cancelled: Cancellation | None
-    ) -> tuple[Request, Response]:
-        """One exchange; a 401 renews the token and is replayed, once."""
-        token = self._token(usage, cancelled)
-        asked, answer = self._exchange(url, scope, token, usage, cancelled)
-        if answer.status == 401:
-            self._tokens.invalidate(token)
-            token = self._token(usage, cancelled)
-            asked, answer = self._exchange(url, scope, token, usage, cancelled)
-        return asked, answer
-
-    def _exchange(
-        self,
-        url: str,
-        scope: str,
-        token: Token,
-        usage: Usage,
-        cancelled: Cancellation | None,
-    ) -> tuple[Request, Response]:
-        secrets = (*self.connection.secrets, token.value)
-        asked = Request(
-            method="GET",
-            url=url,
-            secrets=secrets,
-            scope=scope,
-            tenant=self.connection.tenant_id,
-            token=token.value,
-        )
-        self._limiter.acquire(cancelled)
-        usage.add(requests=1)
-        answer = send(
-            self._session,
-            asked,
-            auth=Signature(token.value, self.connection.app_key),
-            timeout=self.connection.timeout,
-            cancelled=cancelled,
-        )
-        usage.add(received=len(answer.body))
-        return asked, answer
-
-    def _token(self, usage: Usage, cancelled: Cancellation | None) -> Token:
-        return self._tokens.token(self._session, self._policy, usage=usage, cancelled=cancelled)
-
-    def _pause_everyone(self, error: ServiceTitanError, wait: float) -> None:
-        # A 429 counts against the tenant, whichever thread happened to get it.
-        if isinstance(error, RateLimited):
-            self._limiter.pause_until(self._limiter.clock() + wait)
-
-    def _url(self, path: str, params: Mapping[str, str]) -> str:
-        filled = path.replace("{tenant}", quote(self.connection.tenant_id, safe=""))
-        url = f"{self.connection.api_url.rstrip('/')}{filled}"
-        # `quote`, not the default `quote_plus`: "+Id" has to arrive as %2BId, a space as %20.
-        return f"{url}?{urlencode(params, quote_via=quote)}" if params else url
+    def _send(self, request: Request) -> tuple[Request, Response]:
+        """Sign and send a request; after a 401 once more, with a new token."""
+        client, connection = self.client, self.client.connection
+        replayed = False
+        while True:
+            token = client.tokens.token(
+                client.http, client.policy, usage=self.usage, cancelled=self.cancelled
+            )
+            secrets = (*connection.secrets, token.value)
+            signed = dataclasses.replace(request, secrets=secrets, token=token.value)
+            client.limiter.acquire(self.cancelled)
+            self.usage.add(requests=1)
+            response = send(
+                client.http,
+                signed,
+                auth=Signature(token.value, connection.app_key),
+                timeout=connection.timeout,
+                cancelled=self.cancelled,
+            )
+            self.usage.add(received=len(response.body))
+            if response.status != 401 or replayed:
+                return signed, response
+            client.tokens.invalidate(token)
+            replayed = True
 
 
 def _require_json(body: bytes) -> bytes:
     try:
-        msgspec.json.decode(surrogates.replace_lone_surrogates(body), type=msgspec.Raw)
+        msgspec.json.decode(json_text.replace_lone_surrogates(body), type=msgspec.Raw)
     except msgspec.DecodeError:
         raise ValueError("the body is not JSON") from None
     return body

@@ -22,7 +22,7 @@ _NO_GRANT = re.compile(r"unauthorized_client|invalid_scope|invalid_grant|unsuppo
 # "The service is suspended for maintenance. Please try again later." (seen with status 409)
 MAINTENANCE = re.compile(r"maintenance|suspended|try again", re.IGNORECASE)
 WEB_PAGE = "an HTML page"
-"""How `answers.said` begins where the body is one."""
+"""How `responses.said` begins where the body is one."""
 
 
 def host_of(url: str) -> str:
@@ -30,12 +30,12 @@ def host_of(url: str) -> str:
     return urlsplit(url).netloc.rpartition("@")[2]
 
 
-def token_trouble(connection: Connection, status: int, text: str) -> Problem:
+def token_problem(connection: Connection, status: int, text: str) -> Problem:
     """Why no token came.
 
     Args:
         connection: whose credentials were refused.
-        status: of the answer.
+        status: of the response.
         text: what it says.
     """
     host = host_of(connection.auth_url)
@@ -60,42 +60,42 @@ def _refused_credentials(connection: Connection, text: str) -> Problem:
     return build_problem("credentials-refused", environment=connection.environment)
 
 
-def data_trouble(asked: Request, status: int, text: str, target: str = "") -> Problem:
+def data_problem(request: Request, status: int, text: str, target: str = "") -> Problem:
     """Why no data came.
 
     Args:
-        asked: names scope, tenant and token.
-        status: of the answer, not 2xx.
+        request: names scope, tenant and token.
+        status: of the response, not 2xx.
         text: what it says.
         target: where a redirect leads, redacted.
     """
-    host = host_of(asked.url)
+    host = host_of(request.url)
     if 300 <= status < 400:
         return build_problem("redirected", host=host, target=target)
     if found := _by_status(status, text):
         return found
     if status not in (401, 403, 404):
         return build_problem("bad-request")
-    claims = read_token_claims(asked.token)
-    if claims and asked.tenant and claims.tenants and asked.tenant not in claims.tenants:
+    claims = read_token_claims(request.token)
+    if claims and request.tenant and claims.tenants and request.tenant not in claims.tenants:
         named = ", ".join(sorted(claims.tenants))
-        return build_problem("other-tenant", tenant=asked.tenant, tenants=named)
+        return build_problem("other-tenant", tenant=request.tenant, tenants=named)
     if _APP_UNKNOWN.search(text):
         return build_problem("app-unknown")
     if _APP_KEY.search(text):
         return build_problem("app-key-refused")
     if status == 401:
         return build_problem("token-refused")
-    return _denied(asked, claims, text) if status == 403 else _not_found(claims)
+    return _denied(request, claims, text) if status == 403 else _not_found(claims)
 
 
-def _denied(asked: Request, claims: TokenClaims | None, text: str) -> Problem:
-    scope = asked.scope or "of this endpoint"
-    if asked.scope and claims and claims.scopes is not None:
-        lacking = asked.scope not in claims.scopes
+def _denied(request: Request, claims: TokenClaims | None, text: str) -> Problem:
+    scope = request.scope or "of this endpoint"
+    if request.scope and claims and claims.scopes is not None:
+        lacking = request.scope not in claims.scopes
         return build_problem("scope-missing" if lacking else "scope-doubtful", scope=scope)
     if text.startswith(WEB_PAGE):
-        return build_problem("blocked", host=host_of(asked.url), scope=scope)
+        return build_problem("blocked", host=host_of(request.url), scope=scope)
     return build_problem("scope-unknown", scope=scope)
 
 

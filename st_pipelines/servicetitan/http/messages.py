@@ -13,19 +13,23 @@ from st_pipelines.servicetitan.http.redact import redact_url
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What is asked, and what must not be shown of it.
+    """A request, and what must not be shown of it.
 
     Attributes:
         method: HTTP method.
         url: with its query.
-        secrets: whatever an answer might echo.
+        body: JSON, for what ServiceTitan reads by POST.
+        form: sent form-encoded, for a token request.
+        secrets: whatever a response might echo.
         scope: the OAuth scope that it needs, where known.
-        tenant: id of the tenant that is asked for.
-        token: what it is signed with; its claims may tell why it is refused.
+        tenant: id of the tenant whose data is requested.
+        token: signs it; its claims may tell why it is refused.
     """
 
     method: str
     url: str = field(repr=False)
+    body: bytes | None = field(default=None, repr=False)
+    form: Mapping[str, SecretStr | str] | None = field(default=None, repr=False)
     secrets: tuple[SecretStr, ...] = ()
     scope: str = ""
     tenant: str = ""

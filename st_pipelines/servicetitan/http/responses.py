@@ -28,9 +28,9 @@ from st_pipelines.servicetitan.http.connection import Connection
 from st_pipelines.servicetitan.http.diagnosis import (
     MAINTENANCE,
     WEB_PAGE,
-    data_trouble,
+    data_problem,
     host_of,
-    token_trouble,
+    token_problem,
 )
 from st_pipelines.servicetitan.http.messages import Request, Response
 from st_pipelines.servicetitan.http.redact import redact_url, scrub, shorten
@@ -53,99 +53,99 @@ class ErrorBody:
     trace_id: str | None = None
 
 
-def read_error_body(asked: Request, answer: Response) -> ErrorBody:
+def read_error_body(request: Request, response: Response) -> ErrorBody:
     """Read an error body, whatever shape it has.
 
     Args:
-        asked: names the secrets that the body might echo.
-        answer: with any body.
+        request: names the secrets that the body might echo.
+        response: with any body.
 
     Returns:
         Its text, scrubbed before it is shortened.
     """
-    body = answer.body.decode(errors="replace").strip()
+    body = response.body.decode(errors="replace").strip()
     try:
         parsed = json.loads(body)
     except (ValueError, RecursionError):
         parsed = None
     if isinstance(parsed, dict):
         return ErrorBody(
-            text=shorten(scrub(_problem(parsed), asked.secrets)),
-            trace_id=_trace_id(asked, parsed.get("traceId")),
+            text=shorten(scrub(_problem(parsed), request.secrets)),
+            trace_id=_trace_id(request, parsed.get("traceId")),
         )
     if body[:100].lstrip("\ufeff \r\n\t").startswith("<"):
         title = re.search(r"<title[^>]*>(.*?)</title>", body, re.IGNORECASE | re.DOTALL)
         named = f" titled '{title[1].strip()}'" if title else ""
         text = f"{WEB_PAGE}{named} instead of JSON"
-        return ErrorBody(text=shorten(scrub(text, asked.secrets)))
-    return ErrorBody(text=shorten(scrub(body, asked.secrets)) if body else "an empty body")
+        return ErrorBody(text=shorten(scrub(text, request.secrets)))
+    return ErrorBody(text=shorten(scrub(body, request.secrets)) if body else "an empty body")
 
 
 def failure_of(
-    asked: Request, answer: Response, issuing: Connection | None = None
+    request: Request, response: Response, issuing: Connection | None = None
 ) -> ServiceTitanError | None:
     """The error that an answer stands for.
 
     Args:
-        asked: the request.
-        answer: its answer.
+        request: the request.
+        response: its response.
         issuing: for a token request, whose credentials it was made with.
 
     Returns:
         None for a 2xx, else an error that is not raised yet.
     """
-    if 200 <= answer.status < 300:
+    if 200 <= response.status < 300:
         return None
-    what = read_error_body(asked, answer)
-    kind = _kind(answer.status, what.text)
+    what = read_error_body(request, response)
+    kind = _kind(response.status, what.text)
     if issuing is None:
-        target = redact_url(scrub(answer.headers.get("Location", "nowhere"), asked.secrets))
-        told = data_trouble(asked, answer.status, what.text, target)
+        target = redact_url(scrub(response.headers.get("Location", "nowhere"), request.secrets))
+        told = data_problem(request, response.status, what.text, target)
     else:
-        told = token_trouble(issuing, answer.status, what.text)
+        told = token_problem(issuing, response.status, what.text)
     return kind(
-        f"answered {answer.status}: {what.text}",
-        method=asked.method,
-        url=asked.shown_url,
-        status=answer.status,
+        f"answered {response.status}: {what.text}",
+        method=request.method,
+        url=request.shown_url,
+        status=response.status,
         trace_id=what.trace_id,
         problem=told,
         detail=what.text,
-        wait=wait_of(answer, what),
+        wait=wait_of(response, what),
     )
 
 
-def unexpected(asked: Request, answer: Response, problem: str) -> UnexpectedResponse:
+def unexpected(request: Request, response: Response, problem: str) -> UnexpectedResponse:
     """The error for a 2xx that is not what was asked for.
 
     Args:
-        asked: the request.
-        answer: its answer.
+        request: the request.
+        response: its response.
         problem: what is wrong with it, in words of our own.
 
     Returns:
         An error that is not raised yet. It quotes only a web page's title or a plain sentence, as
         a record may hold a customer's data, and what answers a token request a token.
     """
-    text = read_error_body(asked, answer).text
+    text = read_error_body(request, response).text
     page = text.startswith(WEB_PAGE)
-    if not page and (asked.method == "POST" or _DATA.search(answer.body)):
+    if not page and (request.form is not None or _DATA.search(response.body)):
         text = ""
     return UnexpectedResponse(
-        f"answered {answer.status}, but {problem}{text and ': '}{text}",
-        method=asked.method,
-        url=asked.shown_url,
-        status=answer.status,
+        f"answered {response.status}, but {problem}{text and ': '}{text}",
+        method=request.method,
+        url=request.shown_url,
+        status=response.status,
         detail=text,
-        problem=build_problem("web-page", host=host_of(asked.url)) if page else None,
+        problem=build_problem("web-page", host=host_of(request.url)) if page else None,
     )
 
 
-def wait_of(answer: Response, what: ErrorBody) -> float | None:
+def wait_of(response: Response, what: ErrorBody) -> float | None:
     """Seconds that a 429 or 503 says to wait, or None."""
-    if answer.status not in (429, 503):
+    if response.status not in (429, 503):
         return None
-    return retry_after(answer.headers, what.text, datetime.now(timezone.utc))
+    return retry_after(response.headers, what.text, datetime.now(timezone.utc))
 
 
 def _kind(status: int, text: str) -> type[ServiceTitanError]:
@@ -184,6 +184,6 @@ def _joined(messages: object) -> str:
     return ", ".join(map(str, messages)) if isinstance(messages, list) else str(messages)
 
 
-def _trace_id(asked: Request, value: object) -> str | None:
-    text = scrub(str(value), asked.secrets) if value else ""
+def _trace_id(request: Request, value: object) -> str | None:
+    text = scrub(str(value), request.secrets) if value else ""
     return text if _TRACE_ID.fullmatch(text) else None

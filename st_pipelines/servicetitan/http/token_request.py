@@ -11,9 +11,9 @@ import requests
 from pydantic import SecretStr
 
 from st_pipelines.servicetitan.errors.errors import AuthenticationFailed, ServiceTitanError
-from st_pipelines.servicetitan.http import responses as answers
+from st_pipelines.servicetitan.http import responses
 from st_pipelines.servicetitan.http.connection import Connection
-from st_pipelines.servicetitan.http.diagnosis import token_trouble
+from st_pipelines.servicetitan.http.diagnosis import token_problem
 from st_pipelines.servicetitan.http.messages import Request, Response, Usage
 from st_pipelines.servicetitan.http.transport import Unsigned, send
 
@@ -48,58 +48,57 @@ def request_token(
     connection: Connection,
     secret: SecretStr,
     secrets: tuple[SecretStr, ...],
-    session: requests.Session,
+    http: requests.Session,
     usage: Usage,
     clock: Callable[[], float],
 ) -> Token:
     """Request a token with one client secret; raises a `ServiceTitanError` where none is issued."""
-    asked = Request(method="POST", url=connection.token_url, secrets=secrets)
-    asked_at = clock()
-    usage.add(token_requests=1)
-    answer = send(
-        session,
-        asked,
-        auth=Unsigned(),
-        timeout=connection.timeout,
+    request = Request(
+        method="POST",
+        url=connection.token_url,
         form={
             "grant_type": "client_credentials",
             "client_id": connection.client_id,
             "client_secret": secret,
         },
+        secrets=secrets,
     )
-    if answer.status in (400, 401, 403):
-        raise _refused(connection, asked, answer)
-    if failure := answers.failure_of(asked, answer, connection):
+    requested_at = clock()
+    usage.add(token_requests=1)
+    response = send(http, request, auth=Unsigned(), timeout=connection.timeout)
+    if response.status in (400, 401, 403):
+        raise _refused(connection, request, response)
+    if failure := responses.failure_of(request, response, connection):
         raise failure
-    return _read_token(asked, answer, asked_at)
+    return _read_token(request, response, requested_at)
 
 
-def _read_token(asked: Request, answer: Response, asked_at: float) -> Token:
+def _read_token(request: Request, response: Response, requested_at: float) -> Token:
     failure: ServiceTitanError
     try:
-        parsed = msgspec.json.decode(answer.body, type=_TokenAnswer)
+        parsed = msgspec.json.decode(response.body, type=_TokenAnswer)
         lifetime = _seconds(parsed.expires_in)
         margin = min(_MARGIN, lifetime * _MARGIN_SHARE)
         return Token(
             value=SecretStr(parsed.access_token),
-            renew_at=asked_at + lifetime - margin,
+            renew_at=requested_at + lifetime - margin,
             lifetime=lifetime,
         )
     except ValueError:
-        failure = answers.unexpected(asked, answer, "no access_token came")
+        failure = responses.unexpected(request, response, "no access_token came")
     raise failure
 
 
-def _refused(connection: Connection, asked: Request, answer: Response) -> AuthenticationFailed:
-    what = answers.read_error_body(asked, answer)
+def _refused(connection: Connection, request: Request, response: Response) -> AuthenticationFailed:
+    what = responses.read_error_body(request, response)
     return AuthenticationFailed(
-        f"no token, answered {answer.status}: {what.text}",
-        method=asked.method,
-        url=asked.shown_url,
-        status=answer.status,
+        f"no token, answered {response.status}: {what.text}",
+        method=request.method,
+        url=request.shown_url,
+        status=response.status,
         trace_id=what.trace_id,
         detail=what.text,
-        problem=token_trouble(connection, answer.status, what.text),
+        problem=token_problem(connection, response.status, what.text),
     )
 
 

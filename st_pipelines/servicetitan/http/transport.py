@@ -47,6 +47,7 @@ _HEADERS = {
     "Accept": "application/json",
     "Accept-Encoding": "gzip, deflate",
 }
+_JSON_BODY = {"Content-Type": "application/json"}
 _TOO_MUCH = (
     requests.exceptions.ReadTimeout,
     requests.exceptions.ChunkedEncodingError,
@@ -84,7 +85,7 @@ class Signature(Unsigned):
         return request
 
 
-def new_session() -> requests.Session:
+def new_http_session() -> requests.Session:
     """A session that threads can share: pooled, without cookies, with proxies from the environment.
 
     Returns:
@@ -99,12 +100,11 @@ def new_session() -> requests.Session:
 
 
 def send(
-    session: requests.Session,
-    asked: Request,
+    http: requests.Session,
+    request: Request,
     *,
     auth: AuthBase,
     timeout: float,
-    form: Mapping[str, SecretStr | str] | None = None,
     cancelled: Cancellation | None = None,
 ) -> Response:
     """Make one exchange and read the whole body.
@@ -112,17 +112,16 @@ def send(
     Redirects are not followed: the app key would go along to wherever they lead.
 
     Args:
-        session: shared by threads.
-        asked: method and URL.
+        http: shared by threads.
+        request: method and URL.
         auth: signs the request.
         timeout: seconds without a byte; an answer that keeps dripping is broken off after three
-            times as long. (The latter needs a session of `new_session`; others are looked at
+            times as long. (The latter needs a session of `new_http_session`; others are looked at
             between two chunks only.)
-        form: sent form-encoded.
         cancelled: breaks the exchange off when it is set.
 
     Returns:
-        The answer, whatever its status.
+        The response, whatever its status.
 
     Raises:
         Unreachable: no complete answer came.
@@ -132,10 +131,10 @@ def send(
     exchange = Exchange(_TIMEOUTS_IN_ALL * timeout)
     try:
         with _until(cancelled, exchange), exchange:
-            return _exchange(session, asked, auth, timeout, form, exchange)
+            return _exchange(http, request, auth, timeout, exchange)
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
         late = requests.exceptions.ReadTimeout() if exchange.broken else error
-        failure = _unreachable(asked, late)
+        failure = _unreachable(request, late)
     if cancelled is not None and cancelled.is_set():
         raise Cancelled
     # Raised out here, or the exception above, which holds the headers, would be its __context__.
@@ -143,18 +142,17 @@ def send(
 
 
 def _exchange(
-    session: requests.Session,
-    asked: Request,
+    http: requests.Session,
+    request: Request,
     auth: AuthBase,
     timeout: float,
-    form: Mapping[str, SecretStr | str] | None,
     exchange: Exchange,
 ) -> Response:
-    with session.request(
-        asked.method,
-        asked.url,
-        headers=_HEADERS,
-        data=form and {name: _plain(value) for name, value in form.items()},
+    with http.request(
+        request.method,
+        request.url,
+        headers=_HEADERS if request.body is None else _HEADERS | _JSON_BODY,
+        data=request.body or _plain_form(request.form),
         auth=auth,
         timeout=(min(timeout, _CONNECT_TIMEOUT), timeout),
         allow_redirects=False,
@@ -170,7 +168,7 @@ def _exchange(
         body = b"".join(chunks).removeprefix(codecs.BOM_UTF8)
         _log.debug(
             "%s %s answered %d, %d bytes",
-            asked.method, asked.shown_url, response.status_code, len(body),
+            request.method, request.shown_url, response.status_code, len(body),
         )  # fmt: skip
         return Response(status=response.status_code, headers=response.headers, body=body)
 
@@ -179,15 +177,18 @@ def _until(cancelled: Cancellation | None, exchange: Exchange) -> AbstractContex
     return nullcontext() if cancelled is None else cancelled.breaking(exchange.break_off)
 
 
-def _plain(value: SecretStr | str) -> str:
-    return value.get_secret_value() if isinstance(value, SecretStr) else value
+def _plain_form(form: Mapping[str, SecretStr | str] | None) -> dict[str, str]:
+    return {
+        name: value.get_secret_value() if isinstance(value, SecretStr) else value
+        for name, value in (form or {}).items()
+    }
 
 
-def _unreachable(asked: Request, error: Exception) -> Unreachable:
+def _unreachable(request: Request, error: Exception) -> Unreachable:
     reason = find_network_problem(error)
-    told = build_problem(reason.code, host=urlsplit(asked.shown_url).netloc)
+    told = build_problem(reason.code, host=urlsplit(request.shown_url).netloc)
     failure = Unreachable(
-        reason.text, method=asked.method, url=asked.shown_url, hint=told.advice, problem=told
+        reason.text, method=request.method, url=request.shown_url, hint=told.advice, problem=told
     )
     failure.smaller_may_help = any(isinstance(one, _TOO_MUCH) for one in causes_of(error))
     failure.retryable = not (reason.code in _FINAL or reason.bad_certificate)
@@ -195,10 +196,10 @@ def _unreachable(asked: Request, error: Exception) -> Unreachable:
 
 
 class Exchange:
-    """One request and its answer, with an end at the latest. A context manager.
+    """One request and its response, with an end at the latest. A context manager.
 
     Attributes:
-        broken: it was broken off, so that what was read is not the whole answer.
+        broken: it was broken off, so that what was read is not the whole response.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -246,7 +247,7 @@ class Exchange:
 
 
 class _Watched:
-    """Shows its socket to the exchange of this thread, before waiting for the answer.
+    """Shows its socket to the exchange of this thread, before waiting for the response.
 
     Attributes:
         debuglevel: what `http.client` prints at any other holds the headers and the form.

@@ -2,7 +2,7 @@
 
 Lists are served by page number and move while they are read. A record that leaves moves all
 that come after it up by one place; the one that crosses a page border towards a page that was
-read already is never served. The count at the end does not notice: of 2,000 records 48 leave,
+read already is never page. The count at the end does not notice: of 2,000 records 48 leave,
 1,952 rows arrive, the final `totalCount` is 1,952, and other rows than the 48 are missing.
 
 *One page.* An answer without `hasMore` is one state of the list; if its `totalCount` is the
@@ -69,32 +69,32 @@ class ReadingSummary:
     """What one reading saw.
 
     Attributes:
-        course: how it went.
+        paging: how it went.
         keys: distinct ones.
         records: all records, duplicates included.
         pages: how many.
         totals: `totalCount` of each page, in the order of the pages.
     """
 
-    course: PagingStrategy
+    paging: PagingStrategy
     keys: set[int] = field(default_factory=set)
     records: int = 0
     pages: int = 0
     totals: list[int | None] = field(default_factory=list)
     _digest: int = 0
 
-    def add(self, served: ParsedPage) -> None:
+    def add(self, page: ParsedPage) -> None:
         """Enter a page.
 
         Args:
             served: the next page of this reading.
         """
-        self.keys.update(served.keys)
-        self.records += served.count
+        self.keys.update(page.keys)
+        self.records += page.count
         self.pages += 1
-        self.totals.append(served.total)
+        self.totals.append(page.total)
         # A sum does not depend on the order. `hash` of a tuple, as that of an integer is itself.
-        self._digest = (self._digest + sum(map(hash, zip(served.keys)))) & _DIGEST_BITS
+        self._digest = (self._digest + sum(map(hash, zip(page.keys)))) & _DIGEST_BITS
 
     @property
     def told(self) -> list[int]:
@@ -123,7 +123,7 @@ class ReadingSummary:
         if told and min(told) != max(told):
             totals = f"totals from {told[0]} to {told[-1]}"
         return (
-            f"{self.course.value}, {self.pages} pages, {self.records} records,"
+            f"{self.paging.value}, {self.pages} pages, {self.records} records,"
             f" {len(self.keys)} distinct, {totals}"
         )
 
@@ -157,7 +157,7 @@ class CompletenessProof:
             rows: that the server puts into a page.
 
         Returns:
-            The course that can prove the most for the fewest requests.
+            The paging that can prove the most for the fewest requests.
         """
         if not self._endpoint.paged or first.has_more is False:
             return PagingStrategy.SINGLE
@@ -167,7 +167,7 @@ class CompletenessProof:
         overlaps = self._overlaps and countable and rows >= SMALLEST and first.count > 0
         return PagingStrategy.OVERLAPPING if overlaps else PagingStrategy.ASCENDING
 
-    def chain(self, first: ParsedPage) -> Coverage:
+    def start_coverage(self, first: ParsedPage) -> Coverage:
         """What links the pages of a reading that overlaps.
 
         Args:
@@ -175,25 +175,27 @@ class CompletenessProof:
         """
         return Coverage(by_id=self._sorted and first.ascending is True)
 
-    def is_complete(self, tally: ReadingSummary, chain: Coverage, rows: int) -> bool:
+    def is_complete(self, summary: ReadingSummary, coverage: Coverage, rows: int) -> bool:
         """Whether a reading is complete.
 
         Args:
-            tally: the reading, after its last page.
-            chain: of its pages, if they overlap.
+            summary: the reading, after its last page.
+            coverage: of its pages, if they overlap.
             rows: that were asked for in a page.
 
         Returns:
             True if it is; False means that another reading is needed.
         """
-        if tally.pages and (self._by_itself(tally, chain, rows) or self._agrees(tally)):
+        if summary.pages and (self._by_itself(summary, coverage, rows) or self._agrees(summary)):
             return True
-        if tally.course is PagingStrategy.OVERLAPPING:
-            self._learn(tally, chain)
+        if summary.paging is PagingStrategy.OVERLAPPING:
+            self._learn(summary, coverage)
             self._previous = None
         else:
-            self._previous = None if tally.course is PagingStrategy.SINGLE else tally.fingerprint
-        self._story.append(str(tally))
+            self._previous = (
+                None if summary.paging is PagingStrategy.SINGLE else summary.fingerprint
+            )
+        self._story.append(str(summary))
         return False
 
     def moved(self) -> ReadingMoved:
@@ -205,31 +207,33 @@ class CompletenessProof:
             " distinct records stay fewer than the total, the catalogue's key is not a key.",
         )
 
-    def _by_itself(self, tally: ReadingSummary, chain: Coverage, rows: int) -> bool:
-        total, distinct = tally.total, len(tally.keys)
-        if tally.course is PagingStrategy.SINGLE:
-            return total is None or total == tally.records
-        if tally.course is PagingStrategy.UNTIL_REPEATED:
+    def _by_itself(self, summary: ReadingSummary, coverage: Coverage, rows: int) -> bool:
+        total, distinct = summary.total, len(summary.keys)
+        if summary.paging is PagingStrategy.SINGLE:
+            return total is None or total == summary.records
+        if summary.paging is PagingStrategy.UNTIL_REPEATED:
             # A full page may be a part: then the next one was empty because records moved up.
-            return tally.pages == 1 and tally.records < rows and total in (None, tally.records)
-        if tally.course is PagingStrategy.ASCENDING or not chain.complete:
+            return (
+                summary.pages == 1 and summary.records < rows and total in (None, summary.records)
+            )
+        if summary.paging is PagingStrategy.ASCENDING or not coverage.complete:
             return False
-        if chain.by_id:
-            return distinct >= min(tally.told, default=0)
-        return tally.steady and distinct == total
+        if coverage.by_id:
+            return distinct >= min(summary.told, default=0)
+        return summary.steady and distinct == total
 
-    def _agrees(self, tally: ReadingSummary) -> bool:
-        if tally.course is PagingStrategy.OVERLAPPING:
+    def _agrees(self, summary: ReadingSummary) -> bool:
+        if summary.paging is PagingStrategy.OVERLAPPING:
             return False  # what it left out as known already would be missing here
         # Where there is no key, equal records may be two; then only their number can be checked.
-        count = tally.records if self._keyless else len(tally.keys)
-        fits = tally.total is None or (tally.steady and count == tally.total)
-        return fits and tally.fingerprint == self._previous
+        count = summary.records if self._keyless else len(summary.keys)
+        fits = summary.total is None or (summary.steady and count == summary.total)
+        return fits and summary.fingerprint == self._previous
 
-    def _learn(self, tally: ReadingSummary, chain: Coverage) -> None:
+    def _learn(self, summary: ReadingSummary, coverage: Coverage) -> None:
         """What a reading that could not be proven tells about how to do the next."""
-        if chain.disordered:
+        if coverage.disordered:
             self._sorted = False
-        elif tally.steady or len(self._story) >= _MOST_OVERLAPPING - 1:
+        elif summary.steady or len(self._story) >= _MOST_OVERLAPPING - 1:
             # Nothing was seen to move, so that the order itself is not to be relied upon.
             self._overlaps = False

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import msgspec
 
-from st_pipelines import json_text as surrogates
+from st_pipelines import json_text
 from st_pipelines.catalog.model import Endpoint
 
 _T = TypeVar("_T")
@@ -147,7 +147,7 @@ def _decoded(decode: Callable[[bytes], _T], body: bytes) -> tuple[_T, bytes]:
     try:
         return decode(body), body
     except msgspec.DecodeError:
-        readable = surrogates.replace_lone_surrogates(body)
+        readable = json_text.replace_lone_surrogates(body)
         if readable is body:
             raise
     return decode(readable), readable

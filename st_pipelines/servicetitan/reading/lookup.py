@@ -1,4 +1,4 @@
-"""Asks for single records by `ids`: are they still there?"""
+"""Reads single records by `ids`, to find out which of them still exist."""
 
 from __future__ import annotations
 
@@ -8,22 +8,20 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from st_pipelines.catalog.model import Endpoint
-from st_pipelines.servicetitan.http.cancellation import Cancellation
-from st_pipelines.servicetitan.http.client import Client
+from st_pipelines.servicetitan.http.client import Session
+from st_pipelines.servicetitan.http.messages import Usage
 from st_pipelines.servicetitan.reading.envelope import ParsedPage, opener
 from st_pipelines.servicetitan.reading.paging import in_order
-from st_pipelines.servicetitan.reading.stats import ReadStats
 
-MOST_IDS = 50
-"""The vendor's maximum in one request."""
+MAX_IDS = 50  # per request, the vendor's maximum
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answered:
-    """What came of some ids.
+class LookupResult:
+    """The outcome for a batch of ids.
 
     Attributes:
-        records: JSON arrays of those that are still there, as served.
+        records: JSON arrays of the records that still exist, as served.
         gone: ids that ServiceTitan no longer serves.
     """
 
@@ -32,80 +30,65 @@ class Answered:
 
 
 def look_up(
-    client: Client,
+    session: Session[Usage],
     endpoint: Endpoint,
     ids: Sequence[int],
     *,
     control_id: int | None,
-    stats: ReadStats,
     concurrency: int = 4,
-) -> Iterator[Answered]:
-    """Looks for records by their ids, inactive ones included.
+) -> Iterator[LookupResult]:
+    """Look up records by their ids, inactive ones included.
 
-    An id counts as gone only if its answer can be trusted: it held no record that was not asked
-    for (a server that ignores `ids` would serve some), it said that no more follow, and it held the
-    witness.
+    An id counts as gone only if the response can be trusted: it held no record that was not
+    requested (a server that ignores `ids` would serve some), it said that no more follow, and it
+    held the control record.
 
     Args:
-        client: asks.
         endpoint: one that takes `ids`.
         ids: any number.
-        witness: id of a record that was served a moment ago, asked for along with each lot; None
-            where there is none.
-        stats: counts the requests.
+        control_id: id of a record that was served a moment ago, requested along with each batch;
+            None where there is none.
         concurrency: requests in flight.
 
     Yields:
-        What came of each lot of ids.
+        One result per batch of ids.
 
     Raises:
-        ServiceTitanError: after the retries that may help.
+        ServiceTitanError: after the retries.
     """
-    own = MOST_IDS - (control_id is not None)
-    lots = [ids[at : at + own] for at in range(0, len(ids), own)]
+    size = MAX_IDS - (control_id is not None)
+    batches = [ids[at : at + size] for at in range(0, len(ids), size)]
     variants = endpoint.variants or ({},)
 
-    def ask(number: int, cancelled: Cancellation) -> Answered:
-        asked = {*lots[number], *([] if control_id is None else [control_id])}
-        served = [_ask(client, endpoint, asked, v, stats, cancelled) for v in variants]
-        found = set(itertools.chain.from_iterable(answer.keys for answer in served))
+    def look_up_batch(batch: Sequence[int], worker: Session[Usage]) -> LookupResult:
+        requested = {*batch, *([] if control_id is None else [control_id])}
+        pages = [_fetch(worker, endpoint, requested, variant) for variant in variants]
+        found = set(itertools.chain.from_iterable(page.keys for page in pages))
         trusted = (
-            found <= asked
+            found <= requested
             and (control_id is None or control_id in found)
-            and all(_is_all(endpoint, answer) for answer in served)
+            and all(_is_last(endpoint, page) for page in pages)
         )
-        return Answered(
-            records=tuple(answer.records for answer in served if answer.count),
-            gone=frozenset(asked - found) if trusted else frozenset(),
+        return LookupResult(
+            records=tuple(page.records for page in pages if page.count),
+            gone=frozenset(requested - found) if trusted else frozenset(),
         )
 
-    with closing(in_order(ask, range(len(lots)), concurrency)) as answers:
-        yield from answers
+    with closing(in_order(look_up_batch, batches, session, concurrency)) as results:
+        yield from results
 
 
-def _is_all(endpoint: Endpoint, answer: ParsedPage) -> bool:
-    """Whether nothing follows: a server may put fewer into a page than it was asked for."""
-    if answer.has_more is None and endpoint.paged:
-        return answer.total == answer.count
-    return not answer.has_more
+def _is_last(endpoint: Endpoint, page: ParsedPage) -> bool:
+    """Whether nothing follows: a server may put fewer records into a page than requested."""
+    if page.has_more is None and endpoint.paged:
+        return page.total == page.count
+    return not page.has_more
 
 
-def _ask(
-    client: Client,
-    endpoint: Endpoint,
-    ids: set[int],
-    variant: Mapping[str, str],
-    stats: ReadStats,
-    cancelled: Cancellation,
+def _fetch(
+    session: Session[Usage], endpoint: Endpoint, ids: set[int], variant: Mapping[str, str]
 ) -> ParsedPage:
     params = {**endpoint.params, **variant, "ids": ",".join(map(str, sorted(ids)))}
     if endpoint.paged:
-        params |= {"page": str(endpoint.first_page), "pageSize": str(MOST_IDS)}
-    return client.fetch(
-        endpoint.path,
-        params,
-        opener(endpoint),
-        scope=endpoint.scope,
-        usage=stats,
-        cancelled=cancelled,
-    )
+        params |= {"page": str(endpoint.first_page), "pageSize": str(MAX_IDS)}
+    return session.fetch(endpoint.path, params, opener(endpoint), scope=endpoint.scope)

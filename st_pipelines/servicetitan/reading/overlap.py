@@ -117,7 +117,7 @@ class Coverage:
         """Whether further answers can add nothing."""
         return self.complete or self.disordered
 
-    def link(self, served: ParsedPage, *, at_start: bool = False) -> ParsedPage | None:
+    def link(self, page: ParsedPage, *, at_start: bool = False) -> ParsedPage | None:
         """Add an answer, if it touches what is covered.
 
         Args:
@@ -127,13 +127,13 @@ class Coverage:
         Returns:
             The answer without the records that are covered already; None if it does not touch.
         """
-        self.disordered = self.disordered or (self.by_id and served.ascending is not True)
-        if self.disordered or not (at_start or self.touches(served)):
+        self.disordered = self.disordered or (self.by_id and page.ascending is not True)
+        if self.disordered or not (at_start or self.touches(page)):
             return None
-        new = self._extend(served)
+        new = self._extend(page)
         # Once an answer that is linked was the end, a record that stays is covered for good.
-        self.complete = self.complete or served.has_more is False
-        return served if all(new) else served.only(new)
+        self.complete = self.complete or page.has_more is False
+        return page if all(new) else page.only(new)
 
     def reach(self) -> object:
         """How far it has come; compare with `moved_from`."""
@@ -143,25 +143,23 @@ class Coverage:
         """Whether it has come to another place since `reach` was taken."""
         return self.reach() != reach
 
-    def touches(self, served: ParsedPage) -> bool:
+    def touches(self, page: ParsedPage) -> bool:
         """Whether no record that stays can lie between what is covered and an answer.
 
         An empty page behind the end tells nothing of what is between here and the end.
         """
         if self.by_id:
-            return (
-                served.count > 0 and self._highest is not None and served.keys[0] <= self._highest
-            )
-        return not self._last.isdisjoint(served.contents())
+            return page.count > 0 and self._highest is not None and page.keys[0] <= self._highest
+        return not self._last.isdisjoint(page.contents())
 
-    def _extend(self, served: ParsedPage) -> list[bool]:
+    def _extend(self, page: ParsedPage) -> list[bool]:
         """Cover an answer; returns for each of its records whether it was not covered before."""
         if not self.by_id:
-            contents, known = served.contents(), self._last
+            contents, known = page.contents(), self._last
             self._last = frozenset(contents)
             return [content not in known for content in contents]
         highest = self._highest
-        if served.keys:
-            last = served.keys[-1]
+        if page.keys:
+            last = page.keys[-1]
             self._highest = last if highest is None else max(last, highest)
-        return [highest is None or key > highest for key in served.keys]
+        return [highest is None or key > highest for key in page.keys]

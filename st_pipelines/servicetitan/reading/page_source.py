@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from typing import Any
 
 import msgspec
 
@@ -17,8 +19,8 @@ from st_pipelines.servicetitan.errors.errors import (
     Unreachable,
     WrongPath,
 )
-from st_pipelines.servicetitan.http.cancellation import Cancellation
-from st_pipelines.servicetitan.http.client import Client
+from st_pipelines.servicetitan.http.client import Session
+from st_pipelines.servicetitan.http.redact import redact_url
 from st_pipelines.servicetitan.reading.envelope import ParsedPage, array_of, opener
 from st_pipelines.servicetitan.reading.overlap import PageRange
 from st_pipelines.servicetitan.reading.stats import ReadStats
@@ -26,7 +28,8 @@ from st_pipelines.windows import Window
 
 # Below this a page is no longer what the server chokes on; 50 is the API's own default.
 SMALLEST_PAGE = 50
-_MORE_LOOKS = 2
+_EMPTY_PAGE_RETRIES = 2
+ONE_ROW = PageRange(index=0, size=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _AFTER_THE_END = (400, 404)
 _PAGE_SIZE_REFUSED = re.compile(r"page[ _-]?size", re.IGNORECASE)
@@ -59,33 +62,37 @@ class PageSource:
     """Fetches the pages of one endpoint and window.
 
     Attributes:
+        session: sends the requests; its usage records the last `totalCount`.
         endpoint: what is read.
-        first_number: number of the first page.
-        page_size: rows asked for; shrinks when the server cannot serve so many.
-        refusal: what a page after the first was last answered with where that was taken for the
-            end of the list.
+        page_size: rows per page; shrinks when the server cannot serve that many.
+        refusal: the last error that was taken for the end of the list instead of an error.
     """
 
     def __init__(
-        self, client: Client, endpoint: Endpoint, window: Window | None, stats: ReadStats
+        self,
+        session: Session[ReadStats],
+        endpoint: Endpoint,
+        window: Window | None,
+        *,
+        method: str = "GET",
+        body: Mapping[str, Any] | None = None,
     ) -> None:
-        """Fix the query; nothing is sent yet.
+        """Build the query; nothing is sent yet.
 
         Args:
-            client: asks.
-            endpoint: what to read.
-            window: bounds it, where the endpoint has a date filter.
-            stats: is kept up to date.
+            window: bounds the list, where the endpoint has a date filter.
+            method: POST for what ServiceTitan reads by POST, such as the data of a report.
+            body: sent as JSON with every page; paging stays in the query.
         """
+        self.session = session
         self.endpoint = endpoint
-        self.first_number = endpoint.first_page
-        limit = client.page_limits.get(endpoint.path, endpoint.max_page_size)
-        self.page_size = min(client.connection.page_size, limit)
-        self._client = client
-        self._stats = stats
+        limit = session.client.page_limits.get(endpoint.path, endpoint.max_page_size)
+        self.page_size = min(session.client.connection.page_size, limit)
         self.refusal: ServiceTitanError | None = None
+        self._method = method
+        self._body = None if body is None else msgspec.json.encode(body)
         self._first_served = False
-        self._open_first, self._open_later = opener(endpoint), opener(endpoint, first=False)
+        self._parse_first, self._parse_later = opener(endpoint), opener(endpoint, first=False)
         self._params = dict(endpoint.params)
         if endpoint.date_filter is not None:
             self._params |= date_params(endpoint.date_filter, window)
@@ -94,78 +101,68 @@ class PageSource:
         if endpoint.includes_total:
             self._params["includeTotal"] = "true"
 
-    def fetch(self, number: int, cancelled: Cancellation | None = None) -> ParsedPage:
-        """One page of `page_size`.
+    def fetch(self, place: PageRange, session: Session[ReadStats] | None = None) -> ParsedPage:
+        """Fetch one page.
+
+        A page without records that says more follow is requested again, as it may be a slip.
+
+        How ServiceTitan answers a page after the last is not documented. A refusal is taken for an
+        empty last page; whether that is credible is decided in `completeness`.
 
         Args:
-            number: as ServiceTitan counts.
-            cancelled: ends waits and retries.
-
-        Returns:
-            The page, opened.
+            session: sends the request in place of the source's own; a worker's can be cancelled.
 
         Raises:
-            ServiceTitanError: after the retries that may help.
+            ServiceTitanError: after the retries.
         """
-        return self._ask_until_filled(number, self.page_size, cancelled)
+        try:
+            page = self._request(place, session)
+            for _ in range(_EMPTY_PAGE_RETRIES):
+                if page.count or not page.has_more:
+                    break
+                page = self._request(place, session)
+        except (BadRequest, WrongPath) as error:
+            if not self._first_served or place.index == 0 or not _may_be_end(error):
+                raise
+            self.refusal = error
+            total = self.session.usage.total
+            return ParsedPage(rows=[], keys=[], ascending=True, has_more=False, total=total)
+        self._first_served = self._first_served or place.index == 0
+        return page
 
-    def fetch_slice(self, place: PageRange, cancelled: Cancellation | None = None) -> ParsedPage:
-        """One page of another size.
-
-        Args:
-            place: which.
-            cancelled: ends waits and retries.
-
-        Returns:
-            The page, opened.
-
-        Raises:
-            ServiceTitanError: after the retries that may help.
-        """
-        return self._ask_until_filled(self.first_number + place.index, place.size, cancelled)
+    def page(self, index: int) -> PageRange:
+        """Return the page with that index, counted from 0, at the current page size."""
+        return PageRange(index=index, size=self.page_size)
 
     def rows_of(self, first: ParsedPage) -> int:
-        """How many rows the server puts into a page, which may be fewer than were asked for.
-
-        Args:
-            first: the first page, with more to follow.
-        """
+        """Return how many rows the server puts into a page, which may be fewer than requested."""
         return first.count or self.page_size
 
-    def total(self) -> int | None:
-        """`totalCount` at this moment, from a request for one row; None if it is not told."""
-        return self._ask(self.first_number, 1, None).total
-
-    def any_rows(self, cancelled: Cancellation | None = None) -> bool:
-        """Whether there is a record at all, from a request for one row."""
-        return self._ask(self.first_number, 1, cancelled).count > 0
-
-    def last_number(self, first: ParsedPage) -> int:
-        """The number of the last page, as far as the first page tells.
-
-        Args:
-            first: the first page.
-
-        Returns:
-            The first page's number where there is no total.
-        """
+    def last_index(self, first: ParsedPage) -> int:
+        """Return the index of the last page by the total of the first; 0 where it has none."""
         if not first.total or not first.has_more:
-            return self.first_number
-        return self.first_number + -(-first.total // self.rows_of(first)) - 1
+            return 0
+        return -(-first.total // self.rows_of(first)) - 1
+
+    def read_total(self) -> int | None:
+        """Read `totalCount` as of now, with a request for one row; None if there is none."""
+        return self._request(ONE_ROW).total
+
+    def has_rows(self) -> bool:
+        """Return whether there is any record, by a request for one row."""
+        return self._request(ONE_ROW).count > 0
 
     def make_smaller(self, error: ServiceTitanError) -> None:
         """Halve the page size, if that can help against an error.
 
         Pages fetched before are void then, since their numbers change meaning.
 
-        Args:
-            error: what fetching a page ended with.
-
         Raises:
-            ServiceTitanError: `error` itself where a smaller page cannot help, or what a
-                request for a single row ended with, as then it is not the size.
+            ServiceTitanError: `error` itself where a smaller page cannot help, or the error of a
+                request for a single row, as then the size is not the reason.
         """
-        data_request = error.method == "GET"  # not the token's, which no page size changes
+        token_url = redact_url(self.session.client.connection.token_url)
+        data_request = error.url != token_url  # no page size changes a token request
         if not (self.endpoint.paged and data_request) or self.page_size <= SMALLEST_PAGE:
             raise error
         refused = isinstance(error, BadRequest)
@@ -175,63 +172,40 @@ class PageSource:
         if not (named or overloaded or hung or (refused and not self._first_served)):
             raise error
         if not named:
-            self._ask_for_one(error)
+            self._require_one_row(error)
         self.page_size = max(SMALLEST_PAGE, self.page_size // 2)
         self._first_served = False
         if refused:
-            self._client.page_limits[self.endpoint.path] = self.page_size
+            self.session.client.page_limits[self.endpoint.path] = self.page_size
 
-    def misbehaves(self, problem: str) -> UnexpectedResponse:
-        """The error for paging that cannot be right; not raised yet."""
+    def build_error(self, problem: str) -> UnexpectedResponse:
+        """Build the error for paging that cannot be right."""
         return UnexpectedResponse(f"{self.endpoint.table} ({self.endpoint.path}): {problem}")
 
-    def _ask_until_filled(
-        self, number: int, page_size: int, cancelled: Cancellation | None
-    ) -> ParsedPage:
-        """A page without records that says more follow is asked for again: it may be a slip.
-
-        How a page after the last is answered is not documented. Where it is refused instead of
-        empty it tells the same; whether that is credible is for `proof` to say.
-        """
+    def _require_one_row(self, error: ServiceTitanError) -> None:
+        """Raise where not even a single row is served: then the size is not the reason."""
         try:
-            served = self._ask(number, page_size, cancelled)
-            for _ in range(_MORE_LOOKS):
-                if served.count or not served.has_more:
-                    break
-                served = self._ask(number, page_size, cancelled)
-        except (BadRequest, WrongPath) as error:
-            if not self._first_served or number == self.first_number or not _may_be_end(error):
-                raise
-            self.refusal = error
-            return ParsedPage(
-                rows=[], keys=[], ascending=True, has_more=False, total=self._stats.total
-            )
-        self._first_served = self._first_served or number == self.first_number
-        return served
-
-    def _ask_for_one(self, error: ServiceTitanError) -> None:
-        """Raises where not even a single record is served: then it is not the size."""
-        try:
-            self._ask(self.first_number, 1, None)
+            self._request(ONE_ROW)
         except BadRequest:
             raise error from None
 
-    def _ask(self, number: int, page_size: int, cancelled: Cancellation | None) -> ParsedPage:
-        params = dict(self._params)
+    def _request(self, place: PageRange, session: Session[ReadStats] | None = None) -> ParsedPage:
+        session = session or self.session
+        params = self._params
         if self.endpoint.paged:
-            params |= {"page": str(number), "pageSize": str(page_size)}
-        first = number == self.first_number
-        served = self._client.fetch(
+            number = self.endpoint.first_page + place.index
+            params = params | {"page": str(number), "pageSize": str(place.size)}
+        page = session.fetch(
             self.endpoint.path,
             params,
-            self._open_first if first else self._open_later,
+            self._parse_later if place.index else self._parse_first,
             scope=self.endpoint.scope,
-            usage=self._stats,
-            cancelled=cancelled,
+            method=self._method,
+            body=self._body,
         )
-        if served.total is not None:
-            self._stats.total = served.total
-        return served
+        if page.total is not None:
+            session.usage.total = page.total
+        return page
 
 
 def _may_be_end(error: ServiceTitanError) -> bool:

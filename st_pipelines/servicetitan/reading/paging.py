@@ -1,7 +1,8 @@
-"""The ways through the pages of a list: overlapping, side by side, and without a known end."""
+"""Goes through the pages of a list: overlapping, first to last, or until nothing new comes."""
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,6 +10,8 @@ from contextlib import closing
 from typing import TypeAlias, TypeVar
 
 from st_pipelines.servicetitan.http.cancellation import Cancellation
+from st_pipelines.servicetitan.http.client import Session
+from st_pipelines.servicetitan.http.messages import Usage
 from st_pipelines.servicetitan.reading.envelope import ParsedPage
 from st_pipelines.servicetitan.reading.overlap import Coverage, PageRange, after, overlap_of, plan
 from st_pipelines.servicetitan.reading.page_source import PageSource
@@ -16,168 +19,164 @@ from st_pipelines.servicetitan.reading.page_source import PageSource
 Pages: TypeAlias = Generator[ParsedPage, None, None]
 _K = TypeVar("_K")
 _T = TypeVar("_T")
+_U = TypeVar("_U", bound=Usage)
 
-# So many pages that bring a walk no further are no longer bad luck.
-_MOST_IDLE = 8
-# So many pages one after the other without a new record are no longer an accident.
-MOST_BARREN_PAGES = 5
+_MAX_IDLE_PAGES = 8  # pages of a walk that bring it no further before it is given up
+MAX_BARREN_PAGES = 5  # successive pages without a new record before paging counts as broken
 
 
 def ascending(source: PageSource, first: ParsedPage, concurrency: int) -> Pages:
-    """All pages from the first to the one without `hasMore`, several at a time.
+    """Yield all pages from the first to the one without `hasMore`, several fetched at a time.
 
     A short page is not the end, and neither is an empty one.
 
     Args:
-        source: fetches them.
-        first: the first page, fetched already, with `hasMore`.
+        first: the first page, fetched already.
         concurrency: pages in flight or waiting to be taken.
-
-    Yields:
-        Pages in the order of their numbers.
 
     Raises:
         UnexpectedResponse: `hasMore` stays true although nothing new comes.
     """
     yield first
-    before, barren, number = set(first.keys), 0, source.first_number
-    last = source.last_number(first)
-    with closing(_following(source, first, concurrency)) as pages:
-        for served in pages:
-            number += 1
-            if served.has_more is None and number < last:
-                raise source.misbehaves(f"page {number} does not say whether more follow")
-            yield served
-            if not served.has_more:
+    before, barren, index = set(first.keys), 0, 0
+    last = source.last_index(first)
+    with closing(_fetch_following(source, first, concurrency)) as pages:
+        for page in pages:
+            index += 1
+            number = source.endpoint.first_page + index
+            if page.has_more is None and index < last:
+                raise source.build_error(f"page {number} does not say whether more follow")
+            yield page
+            if not page.has_more:
                 return
             # Only the page before is compared: all keys of a large list would fill the memory.
-            barren = barren + 1 if before.issuperset(served.keys) else 0
-            before = set(served.keys) or before
-            if barren == MOST_BARREN_PAGES:
-                raise source.misbehaves(
+            barren = barren + 1 if before.issuperset(page.keys) else 0
+            before = set(page.keys) or before
+            if barren == MAX_BARREN_PAGES:
+                raise source.build_error(
                     f"hasMore is still true on page {number}, but the last {barren} pages"
                     " brought no new record; the server seems to ignore the page number"
                 )
 
 
-def overlapping(source: PageSource, first: ParsedPage, chain: Coverage, concurrency: int) -> Pages:
-    """All pages, each beginning before the one before it ended.
+def overlapping(
+    source: PageSource, first: ParsedPage, coverage: Coverage, concurrency: int
+) -> Pages:
+    """Yield all pages, each beginning before the one before it ended.
 
-    Where an answer does not touch what is known, because records left meanwhile, the gap is
-    walked through with further requests.
+    Where a page does not touch what is covered, because records left meanwhile, further requests
+    walk through the gap.
 
     Args:
-        source: fetches them.
         first: the first page, fetched already.
-        chain: links the pages; `complete` at the end, unless they could not be linked.
+        coverage: links the pages; `complete` at the end, unless they could not be linked.
         concurrency: pages in flight or waiting to be taken.
 
     Yields:
         Pages without the records that came in the page before.
     """
-    yield chain.link(first, at_start=True) or first
+    yield coverage.link(first, at_start=True) or first
     limit, end = source.rows_of(first), first.count
     planned = list(plan(PageRange(index=0, size=limit), first.total or 0, limit))
-    with closing(in_order(source.fetch_slice, planned, concurrency)) as pages:
-        for place, served in zip(planned, pages, strict=True):
-            part = chain.link(served)
-            if part is None and served.count:
-                yield from _walk(source, chain, end, limit, until=served)
-                part = chain.link(served)
+    with closing(in_order(source.fetch, planned, source.session, concurrency)) as pages:
+        for place, page in zip(planned, pages, strict=True):
+            part = coverage.link(page)
+            if part is None and page.count:
+                yield from _walk(source, coverage, end, limit, until=page)
+                part = coverage.link(page)
             if part is not None:
-                end = place.start + served.count
+                end = place.start + page.count
                 yield part
-            elif served.count:
+            elif page.count:
                 return
-    yield from _walk(source, chain, end, limit)
+    yield from _walk(source, coverage, end, limit)
 
 
 def _walk(
-    source: PageSource, chain: Coverage, end: int, limit: int, until: ParsedPage | None = None
+    source: PageSource, coverage: Coverage, end: int, limit: int, until: ParsedPage | None = None
 ) -> Pages:
-    """Pages from `end` on, one after the other; after one that does not touch, from before it.
+    """Yield pages from `end` on, one by one; after a page that does not touch, go back further.
 
-    Ends when the chain is complete or touches `until`, or when nothing brings it forward.
+    Ends when the coverage is complete or touches `until`, or when nothing brings it forward.
     """
     overlap = overlap_of(limit)
     back, idle, farthest = overlap, 0, end
-    while not (chain.ended or (until and chain.touches(until)) or idle == _MOST_IDLE):
+    while not (coverage.ended or (until and coverage.touches(until)) or idle == _MAX_IDLE_PAGES):
         place = after(end, limit, overlap)
         if place is None:
             return
-        served, reach = source.fetch_slice(place), chain.reach()
-        part = chain.link(served, at_start=place.start == 0)
+        page, reach = source.fetch(place), coverage.reach()
+        part = coverage.link(page, at_start=place.start == 0)
         if part is None:
             end, back = max(0, end - back), 2 * back
         else:
             yield part
-            end, back = place.start + served.count, overlap
-        idle = 0 if chain.moved_from(reach) and (chain.by_id or end > farthest) else idle + 1
+            end, back = place.start + page.count, overlap
+        advanced = coverage.moved_from(reach) and (coverage.by_id or end > farthest)
+        idle = 0 if advanced else idle + 1
         farthest = max(farthest, end)
 
 
 def until_repeated(source: PageSource, first: ParsedPage) -> Pages:
-    """All pages of an endpoint that does not tell `hasMore`.
+    """Yield all pages of an endpoint that does not serve `hasMore`.
+
+    Ends before a page that is empty, or that holds no new record, as a server repeats one that
+    ignores `page`.
 
     Args:
-        source: fetches them.
         first: the first page, fetched already.
-
-    Yields:
-        Pages up to an empty one, or one that holds only known records, as comes from a
-        server that does not know `page`; that one is left out.
     """
     yield first
-    seen, number, served = set(first.keys), source.first_number, first
-    while served.count:
-        number += 1
-        served = source.fetch(number)
-        if seen.issuperset(served.keys):
+    seen, index, page = set(first.keys), 0, first
+    while page.count:
+        index += 1
+        page = source.fetch(source.page(index))
+        if seen.issuperset(page.keys):
             return
-        seen.update(served.keys)
-        yield served
+        seen.update(page.keys)
+        yield page
 
 
 def in_order(
-    fetch: Callable[[_K, Cancellation], _T], places: Iterable[_K], concurrency: int
+    fetch: Callable[[_K, Session[_U]], _T],
+    items: Iterable[_K],
+    session: Session[_U],
+    concurrency: int,
 ) -> Generator[_T, None, None]:
-    """Fetch several pages at a time and yield them in order.
+    """Call `fetch` for several items at a time and yield the results in order.
 
-    When the iterator is closed, what has not begun is dropped, what waits or hangs is broken off,
-    and no thread is left.
+    When the iterator is closed, items that have not begun are dropped, requests that wait or hang
+    are broken off, and no thread is left.
 
     Args:
-        fetch: called with a place and an event that is set when its page is not wanted any more.
-        places: in the order wanted.
-        concurrency: pages in flight or waiting to be taken; bounds the memory.
-
-    Yields:
-        What `fetch` returned.
+        fetch: called with an item and a session that is cancelled when the iterator is closed.
+        session: its client and usage are used.
+        concurrency: results in flight or waiting to be taken; bounds the memory.
     """
     cancelled = Cancellation()
+    worker = session.client.session(session.usage, cancelled)
     pool = ThreadPoolExecutor(concurrency, thread_name_prefix="servicetitan")
-    flying: deque[Future[_T]] = deque()
+    pending: deque[Future[_T]] = deque()
     try:
-        for place in places:
-            flying.append(pool.submit(fetch, place, cancelled))
-            if len(flying) >= concurrency:
-                yield flying.popleft().result()
-        while flying:
-            yield flying.popleft().result()
+        for item in items:
+            pending.append(pool.submit(fetch, item, worker))
+            if len(pending) >= concurrency:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
     finally:
         cancelled.set()
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _following(source: PageSource, first: ParsedPage, concurrency: int) -> Pages:
-    """Pages 2, 3, ...: concurrently as far as they are known to exist, then one by one."""
+def _fetch_following(source: PageSource, first: ParsedPage, concurrency: int) -> Pages:
+    """Yield the pages after the first: concurrently up to the total, then one by one."""
     if not first.has_more:
         return
-    number, last = source.first_number + 1, source.last_number(first)
-    if last >= number:
-        with closing(in_order(source.fetch, range(number, last + 1), concurrency)) as pages:
+    expected = range(1, source.last_index(first) + 1)
+    if expected:
+        places = map(source.page, expected)
+        with closing(in_order(source.fetch, places, source.session, concurrency)) as pages:
             yield from pages
-        number = last + 1
-    while True:
-        yield source.fetch(number)
-        number += 1
+    for index in itertools.count(len(expected) + 1):
+        yield source.fetch(source.page(index))

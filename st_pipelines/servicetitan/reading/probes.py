@@ -1,39 +1,36 @@
-"""Small requests in place of reading an endpoint: may it be read, and has it changed?"""
+"""Small requests that stand in for reading an endpoint: may it be read, and has it changed?"""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import msgspec
 
-from st_pipelines import json_text as surrogates
+from st_pipelines import json_text
 from st_pipelines.catalog.model import Endpoint
-from st_pipelines.servicetitan.http.cancellation import Cancellation
-from st_pipelines.servicetitan.http.client import Client
+from st_pipelines.servicetitan.http.client import Session
+from st_pipelines.servicetitan.http.messages import Usage
 from st_pipelines.servicetitan.reading.export_feed import MAY_BE_STALE, read_feed
 from st_pipelines.servicetitan.reading.page_source import PageSource, date_params
 from st_pipelines.servicetitan.reading.stats import ReadStats
 from st_pipelines.windows import Window
 
+MAX_FEED_PAGES = 5  # per probe of a feed; that many count as a change whatever they hold
 _HOUR = timedelta(hours=1)
-_MOST_PAGES = 5
-"""Of a feed, in one look; so many are a change whatever they hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChangeProbe:
-    """What to ask of an endpoint, and what came of it.
+    """Where a probe begins, and its outcome.
 
     Attributes:
         since: records whose cursor is not before it are a change.
-        token: of a feed, where the last look ended.
-        round: how many looks there were; with each the next variant is asked for, where an
-            endpoint has several.
-        changed: whether there was a change; None before it was asked.
+        token: where the last probe of a feed ended.
+        round: number of probes so far; selects the variant of an endpoint that has several.
+        changed: whether there was a change; None before the probe.
     """
 
     since: datetime
@@ -42,81 +39,82 @@ class ChangeProbe:
     changed: bool | None = None
 
 
-def probe_for_changes(
-    client: Client,
-    endpoint: Endpoint,
-    before: ChangeProbe,
-    now: datetime,
-    *,
-    stats: ReadStats,
-    cancelled: Cancellation | None = None,
-) -> ChangeProbe:
-    """Asks whether an endpoint has changed.
-
-    A list is asked for one record of the time since. A feed is read on from where the last look
-    ended, which is one request when nothing came; at first it is read from the day of `since`.
-    A change that is committed later than its time says is not seen; the load of the day sees it.
-
-    Args:
-        client: asks.
-        endpoint: with a date filter, or a feed.
-        before: the last look.
-        now: aware.
-        stats: counts the requests.
-        cancelled: ends waits and retries.
+def probe_access(session: Session[Usage], endpoint: Endpoint) -> None:
+    """Request one record of the last hour, to learn whether this app may read the endpoint.
 
     Raises:
-        ServiceTitanError: after the retries that may help.
-        Cancelled: `cancelled` was set.
+        ServiceTitanError: one of its subclasses, as a load would get it.
+    """
+    now = datetime.now(timezone.utc).replace(microsecond=0)
+    params = dict(endpoint.params)
+    if endpoint.kind == "feed":
+        params["from"] = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    else:
+        params |= endpoint.variants[0] if endpoint.variants else {}
+        if endpoint.date_filter is not None:
+            params |= date_params(endpoint.date_filter, Window(start=now - _HOUR, end=now))
+        if endpoint.paged:
+            params |= {"page": str(endpoint.first_page), "pageSize": "1"}
+        if endpoint.includes_total:
+            params["includeTotal"] = "true"
+    session.get(endpoint.path, params, scope=endpoint.scope)
+
+
+def probe_for_changes(
+    session: Session[ReadStats], endpoint: Endpoint, before: ChangeProbe, now: datetime
+) -> ChangeProbe:
+    """Find out whether an endpoint has changed since the last probe.
+
+    Of a list, one record since then is requested. A feed is read on from where the last probe
+    ended, which is one request if nothing came; the first probe reads it from the day of `since`.
+    A change that is committed later than its timestamp says goes unnoticed until the daily load.
+
+    Args:
+        endpoint: with a date filter, or a feed.
+        before: the last probe.
+        now: aware.
+
+    Raises:
+        ServiceTitanError: after the retries.
+        Cancelled: the session was cancelled.
     """
     if endpoint.kind == "feed":
-        return _look_at_feed(client, endpoint, before, stats, cancelled)
+        return _probe_feed(session, endpoint, before)
     if endpoint.variants:
         variant = endpoint.variants[before.round % len(endpoint.variants)]
         endpoint = dataclasses.replace(endpoint, params={**endpoint.params, **variant})
-    endpoint = dataclasses.replace(endpoint, includes_total=False)  # counting may be dear
+    endpoint = dataclasses.replace(endpoint, includes_total=False)  # counting can be expensive
     window = Window(start=before.since, end=max(now, before.since))
-    source = PageSource(client, endpoint, window, stats)
-    changed = source.any_rows(cancelled)
+    changed = PageSource(session, endpoint, window).has_rows()
     return dataclasses.replace(before, round=before.round + 1, changed=changed)
 
 
-def _look_at_feed(
-    client: Client,
-    endpoint: Endpoint,
-    before: ChangeProbe,
-    stats: ReadStats,
-    cancelled: Cancellation | None,
+def _probe_feed(
+    session: Session[ReadStats], endpoint: Endpoint, before: ChangeProbe
 ) -> ChangeProbe:
-    read_on = functools.partial(_read_on, client, endpoint, before, stats, cancelled)
     try:
-        return read_on(before.token or before.since)
+        return _read_on(session, endpoint, before, before.token or before.since)
     except MAY_BE_STALE:
         if before.token is None:
             raise
-        return read_on(before.since)
+        return _read_on(session, endpoint, before, before.since)
 
 
 def _read_on(
-    client: Client,
-    endpoint: Endpoint,
-    before: ChangeProbe,
-    stats: ReadStats,
-    cancelled: Cancellation | None,
-    start: str | datetime,
+    session: Session[ReadStats], endpoint: Endpoint, before: ChangeProbe, start: str | datetime
 ) -> ChangeProbe:
-    changed, reading = False, ReadStats()
-    pages = read_feed(client, endpoint, start, stats=reading, cancelled=cancelled)
+    changed, stats = False, ReadStats()
+    pages = read_feed(session.client.session(stats, session.cancelled), endpoint, start)
     try:
         for number, page in enumerate(pages, start=1):
             changed = changed or _any_since(page.records, endpoint, before)
-            if number == _MOST_PAGES:
+            if number == MAX_FEED_PAGES:
                 changed = True
-                break  # the next look goes on from here
+                break  # the next probe continues from here
     finally:
         pages.close()
-        stats.add_usage(reading)
-    token = reading.continue_from or before.token
+        session.usage.add_usage(stats)
+    token = stats.continue_from or before.token
     return dataclasses.replace(before, token=token, round=before.round + 1, changed=changed)
 
 
@@ -124,7 +122,7 @@ def _any_since(records: bytes, endpoint: Endpoint, before: ChangeProbe) -> bool:
     """Whether a record is not older. One without a time is new if it comes after a token."""
     path = (endpoint.cursor or "").split(".")
     try:
-        found = msgspec.json.decode(surrogates.replace_lone_surrogates(records))
+        found = msgspec.json.decode(json_text.replace_lone_surrogates(records))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return True  # a load makes more of it
     if endpoint.explode is not None:
@@ -147,28 +145,3 @@ def _time(record: Any, path: list[str]) -> datetime | None:
     except msgspec.ValidationError:
         return None
     return time if time.tzinfo else None
-
-
-def probe(client: Client, endpoint: Endpoint) -> None:
-    """Ask for one record of the last hour; what comes is not looked at.
-
-    Args:
-        client: asks.
-        endpoint: list or feed.
-
-    Raises:
-        ServiceTitanError: one of its subclasses, as a load would get it.
-    """
-    now = datetime.now(timezone.utc).replace(microsecond=0)
-    params = dict(endpoint.params)
-    if endpoint.kind == "feed":
-        params["from"] = now.strftime("%Y-%m-%dT%H:%M:%SZ")
-    else:
-        params |= endpoint.variants[0] if endpoint.variants else {}
-        if endpoint.date_filter is not None:
-            params |= date_params(endpoint.date_filter, Window(start=now - _HOUR, end=now))
-        if endpoint.paged:
-            params |= {"page": str(endpoint.first_page), "pageSize": "1"}
-        if endpoint.includes_total:
-            params["includeTotal"] = "true"
-    client.get(endpoint.path, params, scope=endpoint.scope)

@@ -1,7 +1,8 @@
-"""Reads everything that an endpoint has, or has in a window, and vouches for it.
+"""Reads everything that an endpoint has, or has in a window, and proves that it is complete.
 
-`read` is what the layers above use. It yields pages as they arrive and raises at the end if they
-cannot be proven to be all (see `proof`), so load them only once it has ended without an error.
+`read` is the entry point of the package for the layers above. It yields pages as they arrive and
+raises at the end if they cannot be proven to be all (see `completeness`), so load them only once it
+has ended without an error.
 """
 
 from __future__ import annotations
@@ -39,11 +40,9 @@ def read(
     """Read an endpoint.
 
     Args:
-        client: asks.
-        endpoint: what to read.
-        window: the stretch of time; None reads everything. A feed takes only its start, to the
-            day, and goes on to the present.
-        stats: counts the requests, and tells how the reading went.
+        window: the time to read; None reads everything. A feed takes only its start, to the day,
+            and is read to the present.
+        stats: counts the requests and records how the reading went.
         concurrency: pages in flight or waiting to be taken.
 
     Yields:
@@ -52,12 +51,13 @@ def read(
 
     Raises:
         ReadingMoved: completeness could not be proven.
-        ServiceTitanError: after the retries that may help.
+        ServiceTitanError: after the retries.
     """
+    session = client.session(stats)
     if endpoint.kind == "feed":
-        yield from read_feed(client, endpoint, window.start if window else None, stats=stats)
+        yield from read_feed(session, endpoint, window.start if window else None)
         return
-    source = PageSource(client, endpoint, window, stats)
+    source = PageSource(session, endpoint, window)
     proof = CompletenessProof(endpoint)
     while not proof.given_up:
         stats.readings += 1
@@ -76,50 +76,52 @@ def read(
 
 
 def count(client: Client, endpoint: Endpoint, window: Window | None) -> int | None:
-    """How many records ServiceTitan says there are, for one request.
+    """Return how many records ServiceTitan reports, for one request.
 
     Args:
-        client: asks.
-        endpoint: what to count.
-        window: the stretch of time; None counts everything.
+        window: the time to count; None counts everything.
 
     Returns:
-        The number, or None where the endpoint does not tell.
+        The number, or None where the endpoint serves no total.
 
     Raises:
-        ServiceTitanError: after the retries that may help.
+        ServiceTitanError: after the retries.
     """
     if endpoint.kind == "feed" or not endpoint.includes_total:
         return None
-    return PageSource(client, endpoint, window, ReadStats()).total()
+    return PageSource(client.session(ReadStats()), endpoint, window).read_total()
 
 
 def _read_once(
     source: PageSource, proof: CompletenessProof, stats: ReadStats, concurrency: int
 ) -> Generator[Page, None, bool]:
-    """Go through the pages once; returns whether that is proven to be everything."""
-    first = source.fetch(source.first_number)
+    """Go through the pages once; return whether they are proven to be everything."""
+    first = source.fetch(source.page(0))
     if first.has_more and not source.endpoint.paged:
-        raise source.misbehaves("more follow, but this endpoint has no pages to ask for")
-    course = proof.choose_paging(first, source.rows_of(first))
-    tally, chain = ReadingSummary(course=course), proof.chain(first)
+        raise source.build_error("more follow, but this endpoint has no pages to ask for")
+    paging = proof.choose_paging(first, source.rows_of(first))
+    summary, coverage = ReadingSummary(paging=paging), proof.start_coverage(first)
     reading, stats.records = stats.readings, 0
-    with closing(_pages(course, source, first, chain, concurrency)) as pages:
-        for served in pages:
-            tally.add(served)
-            stats.records += served.count
-            yield Page(reading=reading, rows=served.rows)
-    return proof.is_complete(tally, chain, source.page_size)
+    with closing(_pages(paging, source, first, coverage, concurrency)) as pages:
+        for page in pages:
+            summary.add(page)
+            stats.records += page.count
+            yield Page(reading=reading, rows=page.rows)
+    return proof.is_complete(summary, coverage, source.page_size)
 
 
 def _pages(
-    course: PagingStrategy, source: PageSource, first: ParsedPage, chain: Coverage, concurrency: int
+    paging: PagingStrategy,
+    source: PageSource,
+    first: ParsedPage,
+    coverage: Coverage,
+    concurrency: int,
 ) -> Pages:
-    if course is PagingStrategy.SINGLE:
+    if paging is PagingStrategy.SINGLE:
         yield first
-    elif course is PagingStrategy.OVERLAPPING:
-        yield from overlapping(source, first, chain, concurrency)
-    elif course is PagingStrategy.UNTIL_REPEATED:
+    elif paging is PagingStrategy.OVERLAPPING:
+        yield from overlapping(source, first, coverage, concurrency)
+    elif paging is PagingStrategy.UNTIL_REPEATED:
         yield from until_repeated(source, first)
     else:
         yield from ascending(source, first, concurrency)

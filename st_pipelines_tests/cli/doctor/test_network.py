@@ -24,7 +24,7 @@ from st_pipelines.cli.doctor.subject import Subject
 from st_pipelines.servicetitan.errors.errors import Unreachable
 from st_pipelines.servicetitan.http.messages import Request
 from st_pipelines.servicetitan.http.retry import NO_WAIT
-from st_pipelines.servicetitan.http.transport import Unsigned, new_session, send
+from st_pipelines.servicetitan.http.transport import Unsigned, new_http_session, send
 from st_pipelines.sync.explain import diagnosed
 from st_pipelines_tests.cli.doctor.check_runner import CUSTOMERS, QUICK, found, troubles
 from st_pipelines_tests.cli.doctor.conftest import Portal
@@ -394,7 +394,7 @@ def test_a_firewall_that_drops_the_connection() -> None:
             one.connect_ex(full.getsockname())
         asked = Request(method="GET", url=f"http://{host}/")
         with pytest.raises(Unreachable) as caught:
-            send(new_session(), asked, auth=Unsigned(), timeout=0.2)
+            send(new_http_session(), asked, auth=Unsigned(), timeout=0.2)
         for one in waiting:
             one.close()
     assert diagnosed(caught.value).line == (
