@@ -16,9 +16,8 @@ from st_pipelines.defs.checks import check_results, check_specs
 from st_pipelines.defs.failures import as_dagster_failure
 from st_pipelines.defs.freshness import FRESHNESS
 from st_pipelines.defs.metadata import definition_metadata, description, report_metadata
-from st_pipelines.defs.partitions import daily_partitions, days_of
 from st_pipelines.defs.resources import ServiceTitanResource, WarehouseResource
-from st_pipelines.windows import utc_now
+from st_pipelines.windows import Days, utc_now
 
 if TYPE_CHECKING:
     from st_pipelines.sync.sync import LoadReport, SyncContext
@@ -53,6 +52,24 @@ def build_assets(
 def asset_key(environment: str, endpoint: Endpoint) -> dg.AssetKey:
     """`[environment, api, endpoint]`: two code locations must not share keys."""
     return dg.AssetKey([environment, endpoint.api, endpoint.name])
+
+
+def daily_partitions(settings: EnvironmentSettings) -> dg.DailyPartitionsDefinition:
+    """From the start date to today, today included."""
+    return dg.DailyPartitionsDefinition(
+        start_date=settings.start_date.isoformat(), timezone=settings.timezone, end_offset=1
+    )
+
+
+def days_of(partitions: dg.DailyPartitionsDefinition, keys: dg.PartitionKeyRange) -> Days:
+    """The days of a run. With the first partition come all older records."""
+    first, last = date.fromisoformat(keys.start), date.fromisoformat(keys.end)
+    return Days(
+        first=first,
+        last=last,
+        timezone=partitions.timezone,
+        open_start=first <= partitions.start.date(),
+    )
 
 
 def _daily_asset(
