@@ -14,8 +14,12 @@ from st_pipelines.catalog.model import Catalog, Endpoint
 from st_pipelines.config.settings import EnvironmentSettings
 from st_pipelines.defs.checks import check_results, check_specs
 from st_pipelines.defs.failures import as_dagster_failure
-from st_pipelines.defs.freshness import FRESHNESS
-from st_pipelines.defs.metadata import definition_metadata, description, report_metadata
+from st_pipelines.defs.metadata import (
+    FRESHNESS,
+    definition_metadata,
+    description,
+    report_metadata,
+)
 from st_pipelines.defs.resources import ServiceTitanResource, WarehouseResource
 from st_pipelines.windows import Days, utc_now
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
 
 WINDOW_END = "window_end"
 """Until when what was loaded is known: the sensors read it."""
+
+WARN_AFTER = timedelta(hours=30)
+FAIL_AFTER = timedelta(hours=54)
+
+FRESHNESS = dg.FreshnessPolicy.time_window(warn_window=WARN_AFTER, fail_window=FAIL_AFTER)
+"""Of a daily load: a late one warns, a second missed one fails. It costs no event of a run."""
 
 _OWN_COLUMN_NOTES = {
     "_tenant_id": "ServiceTitan's number of the tenant",

@@ -12,8 +12,8 @@ import msgspec
 from st_pipelines.config import project
 from st_pipelines.config.environments import EnvironmentName
 from st_pipelines.config.errors import SettingsError
-from st_pipelines.defs.freshness import FAIL_AFTER
 from st_pipelines.defs.jobs import JobKeys
+from st_pipelines.defs.metadata import FAIL_AFTER
 from st_pipelines.defs.run_state import is_of
 from st_pipelines.defs.sensors.cursor import remember, remembered
 from st_pipelines.defs.sensors.incidents import (

@@ -10,7 +10,7 @@ import dagster as dg
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorType, TickStatus
 
 from st_pipelines.defs.completeness import last_loads
-from st_pipelines.defs.freshness import FAIL_AFTER
+from st_pipelines.defs.metadata import FAIL_AFTER
 from st_pipelines.defs.run_state import ranges_of
 
 SENSOR_FAILURES = 3
