@@ -14,7 +14,7 @@ from dagster._core.test_utils import freeze_time
 from dagster._utils.schedules import schedule_execution_time_iterator
 
 from st_pipelines.definitions import build_definitions
-from st_pipelines.defs.completeness import loaded_until
+from st_pipelines.defs.run_state import loaded_until
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.windows import midnight
 

@@ -15,9 +15,8 @@ from st_pipelines.config.environments import EnvironmentName
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.config.settings import EnvironmentSettings, load_settings
 from st_pipelines.defs.assets import asset_key
-from st_pipelines.defs.completeness import loaded_until
 from st_pipelines.defs.jobs import Job, JobKeys
-from st_pipelines.defs.run_state import unfinished
+from st_pipelines.defs.run_state import loaded_until, unfinished
 from st_pipelines.defs.sensors.cursor import remember, remembered
 from st_pipelines.windows import local_day, utc_now
 

@@ -15,9 +15,14 @@ from st_pipelines.config import connection as connecting
 from st_pipelines.config.environments import EnvironmentName
 from st_pipelines.config.settings import EnvironmentSettings
 from st_pipelines.defs.assets import asset_key
-from st_pipelines.defs.completeness import complete_days, last_loads
 from st_pipelines.defs.jobs import Job, JobKeys
-from st_pipelines.defs.run_state import Unfinished, range_tags, unfinished
+from st_pipelines.defs.run_state import (
+    Unfinished,
+    complete_days,
+    last_loads,
+    range_tags,
+    unfinished,
+)
 from st_pipelines.defs.sensors.cursor import remember, remembered
 from st_pipelines.windows import local_day, midnight, utc_now
 

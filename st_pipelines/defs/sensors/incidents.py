@@ -9,9 +9,8 @@ from datetime import datetime
 import dagster as dg
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorType, TickStatus
 
-from st_pipelines.defs.completeness import last_loads
 from st_pipelines.defs.metadata import FAIL_AFTER
-from st_pipelines.defs.run_state import ranges_of
+from st_pipelines.defs.run_state import last_loads, ranges_of
 
 SENSOR_FAILURES = 3
 """So many ticks of a sensor in a row; of a schedule one is enough, as its run is missing then."""
