@@ -21,7 +21,7 @@ from st_pipelines.defs.sensors.cursor import remember, remembered
 from st_pipelines.windows import local_day, utc_now
 
 if TYPE_CHECKING:
-    from st_pipelines.defs.sensors.asking import Answers
+    from st_pipelines.defs.sensors.probing import Answers
 
 NAME = "changes"
 _PAUSE, _LONGEST_PAUSE = timedelta(minutes=5), timedelta(hours=6)
@@ -96,7 +96,7 @@ def changes_sensor(
         " request each, and loads today's partition of just those.",
     )
     def changes(context: dg.SensorEvaluationContext) -> dg.SkipReason | dg.RunRequest:
-        from st_pipelines.defs.sensors.asking import ask  # loads requests
+        from st_pipelines.defs.sensors.probing import ask  # loads requests
 
         try:
             connection = connecting.connection(environment, load_settings(environment))
