@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
 import dagster as dg
 import msgspec
@@ -18,40 +17,11 @@ from st_pipelines.defs.assets import asset_key
 from st_pipelines.defs.jobs import Job, JobKeys
 from st_pipelines.defs.run_state import loaded_until, unfinished
 from st_pipelines.defs.sensors.cursor import remember, remembered
+from st_pipelines.defs.sensors.probing import Answers, PollState, ask
 from st_pipelines.windows import local_day, utc_now
 
-if TYPE_CHECKING:
-    from st_pipelines.defs.sensors.probing import Answers
-
 NAME = "changes"
-_PAUSE, _LONGEST_PAUSE = timedelta(minutes=5), timedelta(hours=6)
 _MOST_LOADS = 100
-
-
-class PollState(msgspec.Struct, omit_defaults=True):
-    """Of one endpoint: until when its changes are known, and where its feed was left.
-
-    `since` is None before its first load, `seen` is the latest load that was looked at. `tries`
-    are the loads that were asked for and did not come about; it is left alone `until` a later
-    time then.
-    """
-
-    since: datetime | None = None
-    token: str | None = None
-    round: int = 0
-    tries: int = 0
-    until: datetime | None = None
-    seen: int = 0
-
-    def ask_again(self, now: datetime) -> None:
-        """Notes that a load is asked for, and when to ask again if that fails."""
-        self.until = now + min(_LONGEST_PAUSE, _PAUSE * 4**self.tries)
-        self.tries += 1
-
-    def loaded(self, until: datetime) -> None:
-        """Notes a load; one of older days changes nothing."""
-        if self.since is None or until > self.since:
-            self.since, self.tries, self.until = until, 0, None
 
 
 class _State(msgspec.Struct, omit_defaults=True):
@@ -96,8 +66,6 @@ def changes_sensor(
         " request each, and loads today's partition of just those.",
     )
     def changes(context: dg.SensorEvaluationContext) -> dg.SkipReason | dg.RunRequest:
-        from st_pipelines.defs.sensors.probing import ask  # loads requests
-
         try:
             connection = connecting.connection(environment, load_settings(environment))
         except SettingsError as error:

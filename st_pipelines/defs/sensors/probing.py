@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.servicetitan.errors.errors import (
@@ -19,26 +21,50 @@ from st_pipelines.servicetitan.errors.errors import (
     ServiceTitanError,
 )
 from st_pipelines.servicetitan.http.cancellation import Cancellation, Cancelled
-from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.http.connection import Connection
-from st_pipelines.servicetitan.http.retry import RetryPolicy
-from st_pipelines.servicetitan.reading.probes import ChangeProbe, probe_for_changes
 from st_pipelines.servicetitan.reading.stats import ReadStats
 
-if TYPE_CHECKING:
-    from st_pipelines.defs.sensors.changes import PollState
+if TYPE_CHECKING:  # these load requests, which loading the definitions must not
+    from st_pipelines.servicetitan.http.retry import RetryPolicy
+    from st_pipelines.servicetitan.reading.probes import ChangeProbe
 
 _log = logging.getLogger(__name__)
 
 SECONDS = 40.0
 """A tick that takes longer goes on with the next one; Dagster ends a tick after 60."""
 
+_PAUSE, _LONGEST_PAUSE = timedelta(minutes=5), timedelta(hours=6)
 _TIMEOUT = 15.0
 _AT_ONCE = 8
-_PATIENCE = RetryPolicy(attempts=2, backoff=0.5, max_retry_after_seconds=5)
 _GENERAL = (AuthenticationFailed, RateLimited)
 _MOST_FAILED = 16
 """So many failures without one answer are no longer the trouble of one API."""
+
+
+class PollState(msgspec.Struct, omit_defaults=True):
+    """Of one endpoint: until when its changes are known, and where its feed was left.
+
+    `since` is None before its first load, `seen` is the latest load that was looked at. `tries`
+    are the loads that were asked for and did not come about; it is left alone `until` a later
+    time then.
+    """
+
+    since: datetime | None = None
+    token: str | None = None
+    round: int = 0
+    tries: int = 0
+    until: datetime | None = None
+    seen: int = 0
+
+    def ask_again(self, now: datetime) -> None:
+        """Notes that a load is asked for, and when to ask again if that fails."""
+        self.until = now + min(_LONGEST_PAUSE, _PAUSE * 4**self.tries)
+        self.tries += 1
+
+    def loaded(self, until: datetime) -> None:
+        """Notes a load; one of older days changes nothing."""
+        if self.since is None or until > self.since:
+            self.since, self.tries, self.until = until, 0, None
 
 
 @dataclass(kw_only=True)
@@ -95,9 +121,12 @@ def ask(
         now: aware.
         seconds: after so many nothing more is asked.
     """
+    from st_pipelines.servicetitan.http.client import Client
+    from st_pipelines.servicetitan.reading.probes import ChangeProbe, probe_for_changes
+
     answers, cancelled, until = Answers(), Cancellation(), time.monotonic() + seconds
     connection = dataclasses.replace(connection, timeout=min(connection.timeout, _TIMEOUT))
-    with closing(Client(connection, policy=_PATIENCE)) as client:
+    with closing(Client(connection, policy=_retry_policy())) as client:
 
         def one(endpoint: Endpoint) -> ChangeProbe:
             place = places[endpoint.table]
@@ -136,3 +165,9 @@ def _note(answers: Answers, table: str, future: Future[ChangeProbe]) -> None:
     except Exception as error:  # of one table, and no reason to ask none of the others
         _log.exception("%s could not be asked", table)
         answers.failed[table] = f"{type(error).__name__}, see the log"
+
+
+def _retry_policy() -> RetryPolicy:
+    from st_pipelines.servicetitan.http.retry import RetryPolicy
+
+    return RetryPolicy(attempts=2, backoff=0.5, max_retry_after_seconds=5)
