@@ -16,12 +16,7 @@ from typing import Any
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-_STORAGES = (
-    "dagster._core.storage.event_log.sqlite.sqlite_event_log",
-    "dagster._core.storage.event_log.sqlite.consolidated_sqlite_event_log",
-    "dagster._core.storage.runs.sqlite.sqlite_run_storage",
-    "dagster._core.storage.schedules.sqlite.sqlite_schedule_storage",
-)
+from st_pipelines.defs.dagster_internals import SQLITE_STORAGE_MODULES
 
 
 @contextmanager
@@ -37,7 +32,7 @@ def cheap_events(*, durable: bool) -> Iterator[None]:
         if not durable:
             event.listen(Engine, "connect", _disable_sync)
             stack.callback(event.remove, Engine, "connect", _disable_sync)
-        for name in _STORAGES:
+        for name in SQLITE_STORAGE_MODULES:
             module = importlib.import_module(name)
             if (create_engine := getattr(module, "create_engine", None)) is not None:
                 engines: dict[str, Engine] = {}

@@ -136,15 +136,15 @@ def _resolve_range(
 def _open_instance(environment: EnvironmentName, tenant_id: str) -> dg.DagsterInstance:
     """Opens Dagster's instance. Refuses one that has runs of another tenant."""
     import dagster as dg
-    from dagster._core.errors import DagsterHomeNotSetError, DagsterInvariantViolationError
 
+    from st_pipelines.defs.dagster_internals import DagsterHomeNotSetError
     from st_pipelines.defs.run_state import ENVIRONMENT_TAG
 
     try:
         instance = dg.DagsterInstance.get()
     except DagsterHomeNotSetError:
         problem = "DAGSTER_HOME is not set"
-    except DagsterInvariantViolationError:
+    except dg.DagsterInvariantViolationError:
         problem = "DAGSTER_HOME is not the absolute path of a folder that is there"
     else:
         runs = instance.get_runs(dg.RunsFilter(tags={ENVIRONMENT_TAG: environment}), limit=100)

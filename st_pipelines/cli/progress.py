@@ -13,11 +13,11 @@ from typing import Any, ClassVar
 
 import dagster as dg
 import rich.progress
-from dagster._core.events import RunFailureReason
 from rich.console import Console
 from rich.table import Table
 
 from st_pipelines.cli.output import counted, show_failures
+from st_pipelines.defs.dagster_internals import RunFailureReason
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,15 +3,13 @@
 from collections.abc import Callable, Iterator
 
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import (
-    UnresolvedAssetJobDefinition,
-)
 from pydantic import Field
 
 from st_pipelines.catalog.model import Catalog, Endpoint
 from st_pipelines.catalog.registry import select
 from st_pipelines.config.settings import EnvironmentSettings
 from st_pipelines.defs.assets import asset_key, job_of
+from st_pipelines.defs.dagster_internals import UnresolvedAssetJobDefinition
 from st_pipelines.defs.failures import as_dagster_failure
 from st_pipelines.defs.metadata import report_metadata
 from st_pipelines.defs.resources import ServiceTitanResource, WarehouseResource

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 
 import dagster as dg
-from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 
+from st_pipelines.defs.dagster_internals import BulkActionsFilter, BulkActionStatus
 from st_pipelines.defs.metadata import WINDOW_END
 from st_pipelines.windows import midnight
 

@@ -8,13 +8,13 @@ from datetime import date, datetime, timedelta
 
 import dagster as dg
 import msgspec
-from dagster._utils.schedules import schedule_execution_time_iterator
 
 from st_pipelines.catalog.model import Catalog
 from st_pipelines.config import connection as connecting
 from st_pipelines.config.environments import EnvironmentName
 from st_pipelines.config.settings import EnvironmentSettings
 from st_pipelines.defs.assets import asset_key
+from st_pipelines.defs.dagster_internals import schedule_execution_time_iterator
 from st_pipelines.defs.jobs import Job, JobKeys
 from st_pipelines.defs.run_state import (
     Unfinished,

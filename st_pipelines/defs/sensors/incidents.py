@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import dagster as dg
-from dagster._core.scheduler.instigation import InstigatorState, InstigatorType, TickStatus
 
+from st_pipelines.defs.dagster_internals import InstigatorState, InstigatorType, TickStatus
 from st_pipelines.defs.metadata import FAIL_AFTER
 from st_pipelines.defs.run_state import last_loads, ranges_of
 

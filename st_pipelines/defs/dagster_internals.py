@@ -1,0 +1,49 @@
+"""Collects what the project takes from Dagster's private modules.
+
+An upgrade of Dagster has this one file to check: nothing else in the package imports
+`dagster._core` or `dagster._utils`. Each entry names the public API that is missing.
+"""
+
+# The type that `dg.define_asset_job` returns; only the function is public.
+from dagster._core.definitions.unresolved_asset_job_definition import (
+    UnresolvedAssetJobDefinition as UnresolvedAssetJobDefinition,
+)
+
+# Raised by `dg.DagsterInstance.get()`, documented, but not exported.
+from dagster._core.errors import DagsterHomeNotSetError as DagsterHomeNotSetError
+
+# Tells an interrupted run from a failed one; events are public, the reason's type is not.
+from dagster._core.events import RunFailureReason as RunFailureReason
+
+# `dg.DagsterInstance` has no public method that lists the backfills in progress.
+from dagster._core.execution.backfill import (
+    BulkActionsFilter as BulkActionsFilter,
+)
+from dagster._core.execution.backfill import (
+    BulkActionStatus as BulkActionStatus,
+)
+
+# The ticks of schedules and sensors, which `alerts` watches, have no public API.
+from dagster._core.scheduler.instigation import (
+    InstigatorState as InstigatorState,
+)
+from dagster._core.scheduler.instigation import (
+    InstigatorType as InstigatorType,
+)
+from dagster._core.scheduler.instigation import (
+    TickStatus as TickStatus,
+)
+
+# When a cron expression is due in a time zone, as the daemon computes it, changes of the clock
+# included; nothing public iterates over the times of a schedule.
+from dagster._utils.schedules import (
+    schedule_execution_time_iterator as schedule_execution_time_iterator,
+)
+
+SQLITE_STORAGE_MODULES = (
+    "dagster._core.storage.event_log.sqlite.sqlite_event_log",
+    "dagster._core.storage.event_log.sqlite.consolidated_sqlite_event_log",
+    "dagster._core.storage.runs.sqlite.sqlite_run_storage",
+    "dagster._core.storage.schedules.sqlite.sqlite_schedule_storage",
+)
+"""Create the SQLite engines that `cli.dagster_sqlite` shares; Dagster has no setting for this."""
