@@ -1,8 +1,9 @@
-"""What Dagster loads: one `Definitions` an environment, made when it is asked for by name.
+"""Builds the Dagster definitions of an environment, and offers them as module attributes.
 
-`workspace.yaml` names `production` and `integration`; `st-pipelines demo --ui` opens `sandbox`.
-Definitions load without credentials and without network. What is missing is told by the run that
-needs it.
+`workspace.yaml` names the attributes `production` and `integration`; `st-pipelines demo --ui` opens
+`sandbox`. Another project calls `build_definitions`, or uses `component`, and merges the result
+into its own. Definitions load without credentials and without network: the run that needs a setting
+says that it is missing.
 """
 
 from __future__ import annotations
@@ -10,129 +11,140 @@ from __future__ import annotations
 import functools
 import gc
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import dagster as dg
 
 from st_pipelines.catalog.model import Catalog
-from st_pipelines.config.environments import ENVIRONMENTS, EnvironmentName
+from st_pipelines.catalog.registry import select as select_endpoints
+from st_pipelines.config.environments import ENVIRONMENTS, EnvironmentName, environment_name
+from st_pipelines.config.errors import SettingsError
 from st_pipelines.config.project import load_catalog, selected
-from st_pipelines.config.settings import EnvironmentSettings, load_settings
+from st_pipelines.config.settings import load_settings
 from st_pipelines.defs.assets import build_assets
-from st_pipelines.defs.jobs import (
-    DAILY,
-    INTRADAY,
-    Job,
-    JobKeys,
-    asset_jobs,
-    job_keys,
-    reconcile_job,
-)
+from st_pipelines.defs.environment import DAILY, INTRADAY, EnvironmentDefs
+from st_pipelines.defs.jobs import Job, build_asset_jobs, build_reconcile_job
 from st_pipelines.defs.resources import ServiceTitanResource, WarehouseResource
-from st_pipelines.defs.schedules import Schedules
-from st_pipelines.defs.sensors.alerts import alerts_sensor
-from st_pipelines.defs.sensors.changes import changes_sensor
-from st_pipelines.defs.sensors.gaps import gaps_sensor
+from st_pipelines.defs.schedules import build_schedules
+from st_pipelines.defs.sensors.alerts import build_alerts_sensor
+from st_pipelines.defs.sensors.changes import build_changes_sensor
+from st_pipelines.defs.sensors.gaps import build_gaps_sensor
+from st_pipelines.defs.translator import ServiceTitanTranslator
 from st_pipelines.windows import utc_now
 
 
 def build_definitions(
     environment: EnvironmentName,
     *,
+    select: Sequence[str] | None = None,
+    key_prefix: Sequence[str] = (),
+    resource_prefix: str = "",
+    job_prefix: str = "",
+    translator: ServiceTitanTranslator | None = None,
     catalog: Catalog | None = None,
-    resources: dict[str, Any] | None = None,
-    loggers: dict[str, dg.LoggerDefinition] | None = None,
+    resources: Mapping[str, Any] | None = None,
+    loggers: Mapping[str, dg.LoggerDefinition] | None = None,
+    executor: dg.ExecutorDefinition | None = None,
     clock: Callable[[], datetime] = utc_now,
     **overrides: Any,
 ) -> dg.Definitions:
-    """Everything of one environment, fresh with every call.
+    """Builds everything of one environment, anew with every call.
+
+    The prefixes keep names apart where `dg.Definitions.merge` puts the result together with
+    definitions of a host project, or with those of another environment.
 
     Args:
         environment: `production`, `integration` or `sandbox`.
-        catalog: another than the packaged one.
-        resources: in place of `servicetitan` and `warehouse`.
-        loggers: in place of Dagster's own.
-        clock: tells assets, schedules and sensors the time, aware.
+        select: tables (`jpm.jobs`), patterns (`crm.*`) or APIs (`crm`), instead of the setting
+            SERVICETITAN_SELECT.
+        key_prefix: components in front of every asset key `[environment, api, endpoint]`.
+        resource_prefix: in front of the resource keys `servicetitan` and `warehouse`.
+        job_prefix: in front of the names of jobs, schedules and sensors.
+        translator: describes the assets; see `ServiceTitanTranslator`.
+        catalog: instead of the packaged catalog with the user's additions.
+        resources: by resource key (prefix included), instead of those built here.
+        loggers: instead of Dagster's own.
+        executor: for runs of no job, such as Materialize in the UI. Our own jobs always run in one
+            process. Leave it out where the host has jobs or an executor: it would apply to all.
+        clock: returns the current time, timezone-aware.
         **overrides: settings that win over the environment's, such as `timezone`.
 
     Raises:
-        SettingsError: a setting is wrong or misspelt; missing credentials are no error here.
+        SettingsError: a setting or `select` is wrong. Missing credentials are not an error here.
     """
-    settings = load_settings(environment, **overrides)
-    catalog = selected(environment, settings, catalog or load_catalog())
-    with warnings.catch_warnings():  # single-run backfills and code references, once an asset
-        warnings.simplefilter("ignore", dg.BetaWarning)
-        assets = build_assets(environment, settings, catalog, clock)
-        reconcile = reconcile_job(environment, settings, catalog)
-    keys = job_keys(environment, catalog)
-    jobs = asset_jobs(environment, keys)
-    by_itself = environment == "production"
-    schedules = Schedules(
+    settings = load_settings(environment_name(environment), **overrides)
+    catalog = catalog or load_catalog()
+    if select is None:
+        catalog = selected(environment, settings, catalog)
+    else:
+        catalog = _select(catalog, select)
+    env = EnvironmentDefs(
         environment=environment,
-        of=settings,
-        keys=keys,
-        status=(
-            dg.DefaultScheduleStatus.RUNNING if by_itself else dg.DefaultScheduleStatus.STOPPED
-        ),
+        settings=settings,
+        catalog=catalog,
+        translator=translator or ServiceTitanTranslator(),
+        key_prefix=tuple(key_prefix),
+        resource_prefix=resource_prefix,
+        job_prefix=job_prefix,
         clock=clock,
     )
+    with warnings.catch_warnings():  # single-run backfills and code references, per asset
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        assets = build_assets(env)
+        reconcile = build_reconcile_job(env)
+    jobs = build_asset_jobs(env)
     return dg.Definitions(
         assets=assets,
         jobs=[*jobs.values(), reconcile],
-        schedules=schedules.all(jobs, reconcile),
-        sensors=_sensors(environment, settings, catalog, jobs, keys, by_itself, clock),
+        schedules=build_schedules(env, jobs, reconcile),
+        sensors=_build_sensors(env, jobs),
         resources={
-            "servicetitan": ServiceTitanResource(environment=environment),
-            "warehouse": WarehouseResource(environment=environment),
+            env.servicetitan_key: ServiceTitanResource(environment=environment),
+            env.warehouse_key: WarehouseResource(environment=environment),
             **(resources or {}),
         },
         loggers=loggers,
-        executor=dg.in_process_executor,
+        executor=executor,
     )
 
 
-def _sensors(
-    environment: EnvironmentName,
-    of: EnvironmentSettings,
-    catalog: Catalog,
-    jobs: Mapping[str, Job],
-    keys: JobKeys,
-    by_itself: bool,
-    clock: Callable[[], datetime],
-) -> list[dg.SensorDefinition]:
-    """Those of an environment that has partitions."""
-    status = dg.DefaultSensorStatus.RUNNING if by_itself else dg.DefaultSensorStatus.STOPPED
-    alerts = alerts_sensor(environment, keys, status=status, clock=clock)
+def _select(catalog: Catalog, patterns: Sequence[str]) -> Catalog:
+    try:
+        endpoints = select_endpoints(catalog, patterns)
+    except ValueError as error:
+        raise SettingsError(f"select: {error}") from None
+    return Catalog({endpoint.table: endpoint for endpoint in endpoints}, catalog.left_out)
+
+
+def _build_sensors(env: EnvironmentDefs, jobs: Mapping[str, Job]) -> list[dg.SensorDefinition]:
+    """Returns `alerts`, and `changes` and `gaps` if the environment has partitions."""
+    alerts = build_alerts_sensor(env)
     if INTRADAY not in jobs:
         return [alerts]
-    return [
-        alerts,
-        changes_sensor(environment, of, catalog, jobs[INTRADAY], keys, status=status, clock=clock),
-        gaps_sensor(environment, of, catalog, jobs[DAILY], keys, status=status, clock=clock),
-    ]
+    return [alerts, build_changes_sensor(env, jobs[INTRADAY]), build_gaps_sensor(env, jobs[DAILY])]
 
 
 @functools.cache
 def _definitions(environment: EnvironmentName) -> dg.Definitions:
-    """Those of a module attribute, which stay as long as their process.
+    """Builds the definitions of a module attribute, which live as long as their process.
 
-    So do the 160,000 objects that they and Dagster's modules are: they are kept from the garbage
-    collector, which would look through them again and again, half a second until all is loaded.
+    So do the 160,000 objects that they and Dagster's modules consist of. They are hidden from the
+    garbage collector, which would traverse them again and again, for half a second in all.
     """
-    collects = gc.isenabled()
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
-        return build_definitions(environment)
+        return build_definitions(environment, executor=dg.in_process_executor)
     finally:
         gc.freeze()
-        if collects:
+        if was_enabled:
             gc.enable()
 
 
 def __getattr__(name: str) -> dg.Definitions:
-    """`production`, `integration` and `sandbox`, each built on first use."""
+    """Returns `production`, `integration` and `sandbox`, each built on first use."""
     if name in ENVIRONMENTS:
         return _definitions(name)  # pyright: ignore[reportArgumentType]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -87,7 +87,7 @@ def load_range(
     from st_pipelines.config import project
     from st_pipelines.config.settings import load_settings
     from st_pipelines.definitions import build_definitions
-    from st_pipelines.defs import assets, run_state
+    from st_pipelines.defs import run_state, translator
     from st_pipelines.servicetitan.http.auth import token_source_for
     from st_pipelines.servicetitan.http.retry import RetryPolicy
     from st_pipelines.servicetitan.http.transport import new_http_session
@@ -100,7 +100,7 @@ def load_range(
     connection = connecting.connection(environment, settings)
     definitions = build_definitions(environment, loggers={"console": progress.progress_logger})
     job = definitions.resolve_implicit_global_asset_job_def()
-    keys = [assets.asset_key(environment, endpoint) for endpoint in endpoints]
+    keys = [translator.asset_key(environment, endpoint) for endpoint in endpoints]
     tags = {run_state.ENVIRONMENT_TAG: environment, TENANT_TAG: connection.tenant_id}
     tags |= run_state.range_tags(*days)
     with (

@@ -1,72 +1,57 @@
-"""One asset an endpoint, from the catalogue: partitioned by day, or read whole.
+"""Builds one asset per endpoint of the catalog: partitioned by day, or an unpartitioned snapshot.
 
-What loads is imported by the run that needs it: the definitions load without DuckDB and requests.
+Keys, groups and descriptions come from `translator`, checks from `checks`. The run imports what
+loads records, so that the definitions load without DuckDB and requests.
 """
 
 import inspect
 from collections.abc import Callable, Iterator
-from datetime import date, datetime
+from datetime import date
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import dagster as dg
 
-from st_pipelines.catalog.model import Catalog, Endpoint
+from st_pipelines.catalog.model import Endpoint
 from st_pipelines.config.settings import EnvironmentSettings
 from st_pipelines.defs.checks import check_results, check_specs
+from st_pipelines.defs.environment import EnvironmentDefs
 from st_pipelines.defs.failures import as_dagster_failure
-from st_pipelines.defs.metadata import (
-    FRESHNESS,
-    definition_metadata,
-    description,
-    report_metadata,
-)
+from st_pipelines.defs.metadata import report_metadata
 from st_pipelines.defs.resources import ServiceTitanResource, WarehouseResource
-from st_pipelines.windows import Days, utc_now
+from st_pipelines.windows import Days
 
 if TYPE_CHECKING:
     from st_pipelines.sync.sync import LoadReport, SyncContext
 
-OWNERS = ["team:data"]
-_Load: TypeAlias = Callable[..., dg.MaterializeResult]
+RunContext: TypeAlias = dg.AssetExecutionContext | dg.OpExecutionContext
+
+_NO_PARTITION = (
+    "{table} is loaded by days, and this run has no partition: choose a partition or a range of"
+    " them, in the UI in the dialog of Materialize, on the command line by --partition or"
+    " --partition-range"
+)
 
 
-def build_assets(
-    environment: str,
-    settings: EnvironmentSettings,
-    catalog: Catalog,
-    clock: Callable[[], datetime] = utc_now,
-) -> list[dg.AssetsDefinition]:
-    """The assets of an environment, in the catalogue's order.
-
-    Args:
-        environment: first part of every asset key: `[environment, api, endpoint]`.
-        settings: for the time zone and start date of the partitions.
-        catalog: the endpoints.
-        clock: tells the time at which windows are closed, aware.
-    """
-    partitions = daily_partitions(settings)
+def build_assets(env: EnvironmentDefs) -> list[dg.AssetsDefinition]:
+    """Returns the assets of an environment, in the catalog's order."""
+    partitions = daily_partitions(env.settings)
     return [
-        _daily_asset(environment, endpoint, partitions, clock)
+        _daily_asset(env, endpoint, partitions)
         if endpoint.partitioned
-        else _snapshot_asset(environment, endpoint, settings.timezone, clock)
-        for endpoint in catalog
+        else _snapshot_asset(env, endpoint)
+        for endpoint in env.catalog
     ]
 
 
-def asset_key(environment: str, endpoint: Endpoint) -> dg.AssetKey:
-    """`[environment, api, endpoint]`: two code locations must not share keys."""
-    return dg.AssetKey([environment, endpoint.api, endpoint.name])
-
-
 def daily_partitions(settings: EnvironmentSettings) -> dg.DailyPartitionsDefinition:
-    """From the start date to today, today included."""
+    """Returns the local days from the start date to today, today included."""
     return dg.DailyPartitionsDefinition(
         start_date=settings.start_date.isoformat(), timezone=settings.timezone, end_offset=1
     )
 
 
 def days_of(partitions: dg.DailyPartitionsDefinition, keys: dg.PartitionKeyRange) -> Days:
-    """The days of a run. With the first partition come all older records."""
+    """Returns the days of a run. The first partition includes all older records."""
     first, last = date.fromisoformat(keys.start), date.fromisoformat(keys.end)
     return Days(
         first=first,
@@ -76,117 +61,106 @@ def days_of(partitions: dg.DailyPartitionsDefinition, keys: dg.PartitionKeyRange
     )
 
 
+def sync_context(context: RunContext, env: EnvironmentDefs) -> "SyncContext":
+    """Returns what a load needs, from the resources of the run. Raises SettingsError."""
+    from st_pipelines.sync.sync import SyncContext
+
+    servicetitan: ServiceTitanResource = getattr(context.resources, env.servicetitan_key)
+    warehouse = warehouse_resource(context, env)
+    return SyncContext(
+        client=servicetitan.client,
+        warehouse=warehouse.warehouse,
+        timezone=env.settings.timezone,
+        run_id=context.run.run_id,
+        history=warehouse.history,
+        clock=env.clock,
+    )
+
+
+def warehouse_resource(context: RunContext, env: EnvironmentDefs) -> WarehouseResource:
+    """Returns the run's resource for the warehouse."""
+    return getattr(context.resources, env.warehouse_key)
+
+
 def _daily_asset(
-    environment: str,
-    endpoint: Endpoint,
-    partitions: dg.DailyPartitionsDefinition,
-    clock: Callable[[], datetime],
+    env: EnvironmentDefs, endpoint: Endpoint, partitions: dg.DailyPartitionsDefinition
 ) -> dg.AssetsDefinition:
-    def load_days(
-        context: dg.AssetExecutionContext,
-        servicetitan: ServiceTitanResource,
-        warehouse: WarehouseResource,
-    ) -> dg.MaterializeResult:
+    def load_days(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         from st_pipelines.sync.sync import extract_load
 
         if not (context.has_partition_key or context.has_partition_key_range):
-            raise dg.Failure(_NO_DAYS.format(table=endpoint.table), allow_retries=False)
+            raise dg.Failure(_NO_PARTITION.format(table=endpoint.table), allow_retries=False)
         days = days_of(partitions, context.partition_key_range)
         with as_dagster_failure(context.retry_number):
-            job = job_of(servicetitan, warehouse, partitions.timezone, context.run.run_id, clock)
-            report = extract_load(job, endpoint, days)
+            report = extract_load(sync_context(context, env), endpoint, days)
         for key in context.partition_keys:
             rows = report.loaded.table_rows_by_date.get(date.fromisoformat(key), 0)
             context.add_asset_metadata({"dagster/partition_row_count": rows}, partition_key=key)
-        return _result(context, report, warehouse)
+        return _result(context, env, report)
 
-    make = dg.asset(
-        **_definition(environment, endpoint),
-        op_tags={"dagster/priority": "1"},  # before what is read whole
+    decorate = dg.asset(
+        **_asset_arguments(env, endpoint),
+        op_tags={"dagster/priority": "1"},  # before the snapshots
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
-    return make(_signed(load_days))
+    return decorate(_with_signature(load_days))
 
 
-def _snapshot_asset(
-    environment: str, endpoint: Endpoint, timezone: str, clock: Callable[[], datetime]
-) -> dg.AssetsDefinition:
-    def load_whole(
-        context: dg.AssetExecutionContext,
-        servicetitan: ServiceTitanResource,
-        warehouse: WarehouseResource,
-    ) -> dg.MaterializeResult:
+def _snapshot_asset(env: EnvironmentDefs, endpoint: Endpoint) -> dg.AssetsDefinition:
+    def load_snapshot(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         from st_pipelines.sync.sync import extract_load
 
         with as_dagster_failure(context.retry_number):
-            job = job_of(servicetitan, warehouse, timezone, context.run.run_id, clock)
-            report = extract_load(job, endpoint, None)
-        return _result(context, report, warehouse)
+            report = extract_load(sync_context(context, env), endpoint, None)
+        return _result(context, env, report)
 
-    make = dg.asset(**_definition(environment, endpoint))
-    return make(_signed(load_whole))
+    return dg.asset(**_asset_arguments(env, endpoint))(_with_signature(load_snapshot))
 
 
-_NO_DAYS = (
-    "{table} is loaded by days, and this run is of none: choose a partition or a range of them, in "
-    "the UI in the dialog of Materialize, on the command line by --partition or --partition-range"
-)
+def _asset_arguments(env: EnvironmentDefs, endpoint: Endpoint) -> dict[str, Any]:
+    """Returns what both kinds of asset pass to `dg.asset`.
+
+    The resources are named by key, because a host may give them other keys than the parameter
+    names `servicetitan` and `warehouse`.
+    """
+    spec = env.specs[endpoint.table]
+    return {
+        "key": spec.key,
+        "deps": spec.deps,
+        "description": spec.description,
+        "metadata": spec.metadata,
+        "group_name": spec.group_name,
+        "code_version": spec.code_version,
+        "owners": spec.owners,
+        "tags": spec.tags,  # the kinds are among them
+        "automation_condition": spec.automation_condition,
+        "freshness_policy": spec.freshness_policy,
+        "check_specs": check_specs(endpoint, spec.key),
+        "required_resource_keys": {env.servicetitan_key, env.warehouse_key},
+    }
 
 
-def _signed(load: _Load) -> _Load:
-    """With its signature worked out: Dagster asks for it 17 times an asset, 0.1 s in all."""
+def _with_signature(
+    load: Callable[..., dg.MaterializeResult],
+) -> Callable[..., dg.MaterializeResult]:
+    """Computes the signature once: Dagster asks for it 17 times per asset, 0.1 s in all."""
     load.__signature__ = inspect.signature(load)  # pyright: ignore[reportFunctionMemberAccess]
     return load
 
 
-def _definition(environment: str, endpoint: Endpoint) -> dict[str, Any]:
-    """What both kinds of asset say of themselves."""
-    key = asset_key(environment, endpoint)
-    return {
-        "key": key,
-        "group_name": endpoint.api,
-        "kinds": {"servicetitan", "duckdb"},
-        "owners": OWNERS,
-        "description": description(endpoint),
-        "metadata": definition_metadata(environment, endpoint),
-        "check_specs": check_specs(endpoint, key),
-        "freshness_policy": FRESHNESS,
-    }
-
-
-def job_of(
-    servicetitan: ServiceTitanResource,
-    warehouse: WarehouseResource,
-    timezone: str,
-    run_id: str,
-    clock: Callable[[], datetime] = utc_now,
-) -> "SyncContext":
-    """What a run's resources make of a load. Raises SettingsError."""
-    from st_pipelines.sync.sync import SyncContext
-
-    return SyncContext(
-        client=servicetitan.client,
-        warehouse=warehouse.warehouse,
-        timezone=timezone,
-        run_id=run_id,
-        history=warehouse.history,
-        clock=clock,
-    )
-
-
 def _result(
-    context: dg.AssetExecutionContext, report: "LoadReport", warehouse: WarehouseResource
+    context: RunContext, env: EnvironmentDefs, report: "LoadReport"
 ) -> dg.MaterializeResult:
-    warehouse.publish_if_due(context.log)
-    for line in _notes(report):
+    warehouse_resource(context, env).publish_if_due(context.log)
+    for line in _warnings(report):
         context.log.warning(line)
     return dg.MaterializeResult(
         metadata=report_metadata(report), check_results=check_results(report)
     )
 
 
-def _notes(report: "LoadReport") -> Iterator[str]:
+def _warnings(report: "LoadReport") -> Iterator[str]:
     yield from report.notices
     if (readings := report.read.readings) > 1:
         yield f"records moved while they were read: read {readings} times until complete"

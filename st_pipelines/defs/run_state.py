@@ -1,4 +1,8 @@
-"""What is being loaded, or waits for it, so that nothing is started twice."""
+"""Reads from Dagster's instance which partitions are loaded, and which are being loaded.
+
+Schedules and sensors ask this module before they request a run, so that nothing is started twice
+and no complete day is loaded again.
+"""
 
 from __future__ import annotations
 
@@ -9,146 +13,133 @@ from datetime import date, datetime, timedelta, timezone
 import dagster as dg
 
 from st_pipelines.defs.dagster_internals import BulkActionsFilter, BulkActionStatus
+from st_pipelines.defs.environment import EnvironmentDefs
 from st_pipelines.defs.metadata import WINDOW_END
 from st_pipelines.windows import midnight
 
 ENVIRONMENT_TAG = "st_pipelines/environment"
-"""Of every run of a job: two code locations have jobs of the same names."""
+"""On every run of a job, because the code locations of environments share job names."""
 
-_PARTITION = "dagster/partition"
-_RANGE_START = "dagster/asset_partition_range_start"
-_RANGE_END = "dagster/asset_partition_range_end"
-_SENSOR = "dagster/sensor_name"
-_NOT_OVER = (
+_PARTITION_TAG = "dagster/partition"
+_RANGE_START_TAG = "dagster/asset_partition_range_start"
+_RANGE_END_TAG = "dagster/asset_partition_range_end"
+_SENSOR_TAG = "dagster/sensor_name"
+_UNFINISHED_STATUSES = (
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 )
-_MOST_RUNS = 1000
+_MAX_RUNS = 1000
 _LOST_AFTER = timedelta(days=1)
 
 
 def range_tags(first: str, last: str) -> dict[str, str]:
-    """What makes a run load several partitions at once.
+    """Returns the tags of a run that loads a range of partitions, `last` included."""
+    return {_RANGE_START_TAG: first, _RANGE_END_TAG: last}
 
-    Args:
-        first: partition key.
-        last: partition key; it is loaded, too.
-    """
-    return {_RANGE_START: first, _RANGE_END: last}
+
+def partition_ranges(run: dg.DagsterRun) -> Iterator[tuple[str, str]]:
+    """Yields the first and last partition key that a run loads, both included."""
+    if key := run.tags.get(_PARTITION_TAG):
+        yield key, key
+    if first := run.tags.get(_RANGE_START_TAG):
+        yield first, run.tags.get(_RANGE_END_TAG, first)
+
+
+def is_run_of(run: dg.DagsterRun, env: EnvironmentDefs) -> bool:
+    """Whether a run is one of the environment: its assets say so, or the tag of its job."""
+    selected = run.asset_selection or ()
+    if any(key in env.tables for key in selected):
+        return True
+    return run.tags.get(ENVIRONMENT_TAG) == env.environment
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unfinished:
-    """Runs and backfills of an environment that are not over.
+class UnfinishedWork:
+    """Runs and backfills of an environment that have not ended.
 
     Attributes:
-        runs: queued ones included.
-        backfilled: assets of backfills that still request runs.
-        jobs: the assets of each of the environment's jobs.
+        runs: includes queued runs.
+        backfill_assets: assets of backfills that still request runs.
+        keys_by_job_name: the assets of each of the environment's jobs.
     """
 
     runs: tuple[dg.DagsterRun, ...]
-    backfilled: frozenset[dg.AssetKey]
-    jobs: Mapping[str, frozenset[dg.AssetKey]]
+    backfill_assets: frozenset[dg.AssetKey]
+    keys_by_job_name: Mapping[str, frozenset[dg.AssetKey]]
 
-    def run_of(self, job: str, partition: str | None = None) -> dg.DagsterRun | None:
-        """A run of a whole job, if one is not over.
+    def find_run(self, job: str, partition: str | None = None) -> dg.DagsterRun | None:
+        """Returns an unfinished run of a whole job, if there is one.
+
+        Runs that a sensor requested do not count: they load only some assets of the job.
 
         Args:
-            job: its name.
-            partition: only of this partition; None is any.
+            partition: the run must load this partition; None accepts any run.
         """
         for run in self.runs:
-            same = partition is None or _holds(run, partition)
-            if run.job_name == job and not _part_only(run) and same:
+            loads = partition is None or _loads_partition(run, partition)
+            if run.job_name == job and _SENSOR_TAG not in run.tags and loads:
                 return run
         return None
 
     def requested_by(self, sensor: str) -> list[dg.DagsterRun]:
-        """The runs that a sensor asked for."""
-        return [run for run in self.runs if run.tags.get(_SENSOR) == sensor]
+        """Returns the runs that a sensor requested."""
+        return [run for run in self.runs if run.tags.get(_SENSOR_TAG) == sensor]
 
-    def loads(self, asset: dg.AssetKey, partition: str) -> bool:
-        """Whether a partition of an asset is in a run, or its asset in a backfill."""
-        return asset in self.backfilled or any(
-            asset in self._assets_of(run) and _holds(run, partition) for run in self.runs
+    def is_loading(self, asset: dg.AssetKey, partition: str) -> bool:
+        """Whether an unfinished run loads the partition, or a backfill has the asset."""
+        return asset in self.backfill_assets or any(
+            asset in self._assets_of(run) and _loads_partition(run, partition) for run in self.runs
         )
 
     def _assets_of(self, run: dg.DagsterRun) -> frozenset[dg.AssetKey]:
-        chosen = run.asset_selection
-        return frozenset(chosen) if chosen else self.jobs.get(run.job_name, frozenset())
+        selected = run.asset_selection
+        if selected:
+            return frozenset(selected)
+        return self.keys_by_job_name.get(run.job_name, frozenset())
 
 
-def unfinished(
-    instance: dg.DagsterInstance,
-    environment: str,
-    jobs: Mapping[str, frozenset[dg.AssetKey]],
-    now: datetime,
-) -> Unfinished:
-    """Looks for what is not over.
+def read_unfinished_work(
+    instance: dg.DagsterInstance, env: EnvironmentDefs, now: datetime
+) -> UnfinishedWork:
+    """Reads the runs and backfills of an environment that have not ended.
 
-    A run that was created more than a day ago does not count: without `max_runtime_seconds`
-    Dagster never ends one whose process went with its machine, and it would be waited for for ever.
+    A run that was created more than a day ago does not count: unless `max_runtime_seconds` is set,
+    Dagster never ends a run whose machine went down, and everything would wait for it forever.
 
     Args:
         instance: has the runs of all environments.
-        environment: whose.
-        jobs: the assets of each of its jobs.
-        now: aware.
+        now: timezone-aware.
     """
-    wanted = dg.RunsFilter(statuses=_NOT_OVER, created_after=now - _LOST_AFTER)
-    found = instance.get_runs(wanted, limit=_MOST_RUNS)
-    waiting = BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING])
-    return Unfinished(
-        runs=tuple(run for run in found if is_of(run, environment)),
-        backfilled=frozenset(
+    recent = dg.RunsFilter(statuses=_UNFINISHED_STATUSES, created_after=now - _LOST_AFTER)
+    active = BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING])
+    return UnfinishedWork(
+        runs=tuple(
+            run for run in instance.get_runs(recent, limit=_MAX_RUNS) if is_run_of(run, env)
+        ),
+        backfill_assets=frozenset(
             key
-            for backfill in instance.get_backfills(filters=waiting)
+            for backfill in instance.get_backfills(filters=active)
             for key in backfill.asset_selection or ()
         ),
-        jobs=jobs,
+        keys_by_job_name=env.keys_by_job_name,
     )
 
 
-def is_of(run: dg.DagsterRun, environment: str) -> bool:
-    """Whether a run is of an environment: by its assets, or by the tag of its job."""
-    if run.asset_selection:
-        return any(key.path[0] == environment for key in run.asset_selection)
-    return run.tags.get(ENVIRONMENT_TAG) == environment
-
-
-def _part_only(run: dg.DagsterRun) -> bool:
-    """Whether a sensor asked for some assets of the job only."""
-    return _SENSOR in run.tags
-
-
-def _holds(run: dg.DagsterRun, partition: str) -> bool:
-    return any(first <= partition <= last for first, last in ranges_of(run))
-
-
-def ranges_of(run: dg.DagsterRun) -> Iterator[tuple[str, str]]:
-    """The first and the last key of the partitions that a run loads, both included."""
-    if one := run.tags.get(_PARTITION):
-        yield one, one
-    if first := run.tags.get(_RANGE_START):
-        yield first, run.tags.get(_RANGE_END, first)
-
-
-def loaded_until(load: dg.AssetMaterialization | None) -> datetime | None:
-    """Until when what was loaded is known; None where the load does not tell."""
-    told = load.metadata.get(WINDOW_END) if load else None
-    if isinstance(told, dg.TimestampMetadataValue):
-        return datetime.fromtimestamp(told.value, timezone.utc)
+def loaded_until(materialization: dg.AssetMaterialization | None) -> datetime | None:
+    """Returns the end of the window that a load covered; None if it recorded none."""
+    value = materialization.metadata.get(WINDOW_END) if materialization else None
+    if isinstance(value, dg.TimestampMetadataValue):
+        return datetime.fromtimestamp(value.value, timezone.utc)
     return None
 
 
-def last_loads(
+def read_last_load_times(
     instance: dg.DagsterInstance, assets: Collection[dg.AssetKey]
 ) -> dict[dg.AssetKey, datetime]:
-    """When each asset was loaded last, UTC; those that never were are left out."""
+    """Returns when each asset was last loaded, in UTC, without assets that never were."""
     return {
         record.asset_entry.asset_key: datetime.fromtimestamp(latest.timestamp, timezone.utc)
         for record in (instance.get_asset_records(list(assets)) if assets else ())
@@ -156,36 +147,37 @@ def last_loads(
     }
 
 
-def complete_days(
+def read_complete_days(
     instance: dg.DagsterInstance, asset: dg.AssetKey, days: Collection[date], zone: str
 ) -> set[date]:
-    """The days whose latest load knew them until their end.
+    """Returns those of the days whose latest load covered them to their end.
+
+    A load that ran during a day leaves it incomplete. Days of 23 and 25 hours are honored.
 
     Args:
-        instance: has the events.
-        asset: partitioned by day.
-        days: those in question.
+        asset: has daily partitions.
         zone: IANA name of the partitions' time zone.
-
-    Returns:
-        Those of `days` that need no further load, 23 and 25 hours of a day included.
     """
-    by_key = {day.isoformat(): day for day in days}
+    day_by_key = {day.isoformat(): day for day in days}
     latest = instance.get_latest_storage_id_by_partition(
-        asset, dg.DagsterEventType.ASSET_MATERIALIZATION, set(by_key)
+        asset, dg.DagsterEventType.ASSET_MATERIALIZATION, set(day_by_key)
     )
     if not latest:
         return set()
-    wanted = dg.AssetRecordsFilter(asset_key=asset, storage_ids=list(latest.values()))
-    found = instance.fetch_materializations(wanted, limit=len(latest)).records
+    storage_ids = list(latest.values())
+    wanted = dg.AssetRecordsFilter(asset_key=asset, storage_ids=storage_ids)
     return {
-        by_key[record.partition_key]
-        for record in found
-        if record.partition_key in by_key
-        and _knows(record.asset_materialization, by_key[record.partition_key], zone)
+        day_by_key[record.partition_key]
+        for record in instance.fetch_materializations(wanted, limit=len(latest)).records
+        if record.partition_key in day_by_key
+        and _covers(record.asset_materialization, day_by_key[record.partition_key], zone)
     }
 
 
-def _knows(load: dg.AssetMaterialization | None, day: date, zone: str) -> bool:
-    until = loaded_until(load)
+def _covers(materialization: dg.AssetMaterialization | None, day: date, zone: str) -> bool:
+    until = loaded_until(materialization)
     return until is not None and until >= midnight(day + timedelta(days=1), zone)
+
+
+def _loads_partition(run: dg.DagsterRun, partition: str) -> bool:
+    return any(first <= partition <= last for first, last in partition_ranges(run))

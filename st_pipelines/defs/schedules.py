@@ -1,4 +1,15 @@
-"""When what is run by itself."""
+"""Builds the schedules: daily, intraday, snapshots, weekly_reconcile.
+
+| schedule | requests |
+|---|---|
+| `daily` | yesterday's partition of every asset, then the snapshots |
+| `intraday` | today's partition of every partitioned asset |
+| `snapshots` | the assets without partitions, once more |
+| `weekly_reconcile` | the job `reconcile`, on Sundays at 3:00 |
+
+Cron expressions are in the environment's time zone. Dagster runs a time that a change of the clocks
+skips once, right after the change, and a time that comes twice once.
+"""
 
 from __future__ import annotations
 
@@ -10,109 +21,126 @@ from typing import TypeAlias
 import dagster as dg
 
 from st_pipelines.config import connection as connecting
-from st_pipelines.config.environments import EnvironmentName
-from st_pipelines.config.settings import EnvironmentSettings
-from st_pipelines.defs.jobs import DAILY, INTRADAY, SNAPSHOTS, Job, JobKeys
-from st_pipelines.defs.run_state import Unfinished, unfinished
-from st_pipelines.windows import local_day, utc_now
+from st_pipelines.defs.environment import (
+    DAILY,
+    INTRADAY,
+    RECONCILE,
+    SNAPSHOTS,
+    WEEKLY_RECONCILE,
+    EnvironmentDefs,
+)
+from st_pipelines.defs.jobs import Job
+from st_pipelines.defs.run_state import UnfinishedWork, read_unfinished_work
+from st_pipelines.windows import local_day
 
 Tick: TypeAlias = "dg.RunRequest | dg.SkipReason"
 
-LATE = timedelta(hours=12)
-"""A tick that comes later than that makes up for an outage; what is read whole is not repeated."""
+LATE_AFTER = timedelta(hours=12)
+"""A later tick makes up for an outage. It loads missed partitions, but repeats no snapshots."""
+
+_WEEKLY_CRON = "0 3 * * 0"
+
+
+def build_schedules(
+    env: EnvironmentDefs, jobs: Mapping[str, Job], reconcile: Job
+) -> list[dg.ScheduleDefinition]:
+    """Returns the schedules of the jobs that exist.
+
+    Args:
+        jobs: by name without prefix, as `jobs.build_asset_jobs` returns them.
+    """
+    schedules = _Schedules(env=env)
+    cron = env.settings
+    specs = {
+        DAILY: (cron.daily_cron, schedules.daily, "Yesterday of everything, then snapshots."),
+        INTRADAY: (cron.intraday_cron, schedules.intraday, "Today, up to now."),
+        SNAPSHOTS: (cron.snapshots_cron, schedules.snapshots, "Snapshots, once more."),
+    }
+    built = [
+        schedules.build(name, jobs[name], *spec) for name, spec in specs.items() if name in jobs
+    ]
+    weekly = schedules.build(
+        WEEKLY_RECONCILE,
+        reconcile,
+        _WEEKLY_CRON,
+        schedules.weekly_reconcile,
+        "Marks deleted rows, and finds changes that moved no time of modification.",
+    )
+    return [*built, weekly]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Schedules:
-    """Makes the schedules of an environment.
+class _Schedules:
+    """Decides for each schedule what a tick requests.
 
-    Each skips while the environment is not configured, with the name of what is missing, and
-    while the run that it would start is not over. Cron expressions are in the environment's time
-    zone; Dagster runs a time that a change of the clock leaves out once, right after the change,
-    and one that comes twice once.
-
-    Attributes:
-        environment: whose.
-        of: its settings.
-        keys: the assets of each job.
-        status: whether they run without being turned on.
-        clock: tells the time, aware.
+    Every schedule skips while the environment is not configured, naming the missing settings, and
+    while the run that it would request is unfinished.
     """
 
-    environment: EnvironmentName
-    of: EnvironmentSettings
-    keys: JobKeys
-    status: dg.DefaultScheduleStatus
-    clock: Callable[[], datetime] = utc_now
+    env: EnvironmentDefs
 
-    def all(self, jobs: Mapping[str, Job], reconcile: Job) -> list[dg.ScheduleDefinition]:
-        """The schedules of the jobs that there are."""
-        made = {
-            DAILY: (self.of.daily_cron, self._daily, "Yesterday of everything, then snapshots."),
-            INTRADAY: (self.of.intraday_cron, self._intraday, "Today, so far."),
-            SNAPSHOTS: (self.of.snapshots_cron, self._snapshots, "What is read whole, once more."),
-        }
-        found = [
-            self._schedule(name, jobs[name], *rest) for name, rest in made.items() if name in jobs
-        ]
-        says = "Marks what is gone, and finds changes that moved no time of modification."
-        weekly = self._schedule("weekly_reconcile", reconcile, "0 3 * * 0", self._weekly, says)
-        return [*found, weekly]
-
-    def _schedule(
+    def build(
         self,
         name: str,
         job: Job,
         cron: str,
-        request: Callable[[datetime, Unfinished], Tick],
-        says: str,
+        request: Callable[[datetime, UnfinishedWork], Tick],
+        description: str,
     ) -> dg.ScheduleDefinition:
+        """Returns a schedule whose ticks call `request` with the scheduled time."""
+
         @dg.schedule(
-            name=name,
+            name=self.env.name(name),
             job=job,
             cron_schedule=cron,
-            execution_timezone=self.of.timezone,
-            default_status=self.status,
-            description=says,
+            execution_timezone=self.env.settings.timezone,
+            default_status=self.env.schedule_status,
+            description=description,
         )
         def schedule(context: dg.ScheduleEvaluationContext) -> Tick:
-            if reason := connecting.why_incomplete(self.environment):
+            if reason := connecting.why_incomplete(self.env.environment):
                 return dg.SkipReason(reason)
-            busy = unfinished(context.instance, self.environment, self.keys, self.clock())
-            return request(context.scheduled_execution_time, busy)
+            unfinished = read_unfinished_work(context.instance, self.env, self.env.clock())
+            return request(context.scheduled_execution_time, unfinished)
 
         return schedule
 
-    def _daily(self, due: datetime, busy: Unfinished) -> Tick:
-        yesterday = local_day(due, self.of.timezone) - timedelta(days=1)
-        if yesterday < self.of.start_date:
-            return dg.SkipReason(f"{yesterday} is before the start date {self.of.start_date}")
+    def daily(self, scheduled: datetime, unfinished: UnfinishedWork) -> Tick:
+        settings = self.env.settings
+        yesterday = local_day(scheduled, settings.timezone) - timedelta(days=1)
+        if yesterday < settings.start_date:
+            return dg.SkipReason(f"{yesterday} is before the start date {settings.start_date}")
         partition = yesterday.isoformat()
-        if run := busy.run_of(DAILY, partition):
-            return _not_over(run)
-        late = self.clock() - due > LATE
-        chosen = sorted(self.keys.get(INTRADAY, ()), key=str) if late else None
-        if late and not chosen:
-            return dg.SkipReason("late, and nothing has partitions")
-        return dg.RunRequest(partition_key=partition, asset_selection=chosen)
+        if run := unfinished.find_run(self.env.name(DAILY), partition):
+            return _skip_unfinished(run)
+        if not self._is_late(scheduled):
+            return dg.RunRequest(partition_key=partition)
+        partitioned = sorted(self.env.job_keys.get(INTRADAY, ()), key=str)
+        if not partitioned:
+            return dg.SkipReason("late, and no asset has partitions")
+        return dg.RunRequest(partition_key=partition, asset_selection=partitioned)
 
-    def _intraday(self, due: datetime, busy: Unfinished) -> Tick:
-        if self.clock() - due > LATE:
+    def intraday(self, scheduled: datetime, unfinished: UnfinishedWork) -> Tick:
+        if self._is_late(scheduled):
             return dg.SkipReason("this day is over: the daily run loads it")
-        if run := busy.run_of(INTRADAY):
-            return _not_over(run)
-        return dg.RunRequest(partition_key=local_day(due, self.of.timezone).isoformat())
+        if run := unfinished.find_run(self.env.name(INTRADAY)):
+            return _skip_unfinished(run)
+        today = local_day(scheduled, self.env.settings.timezone)
+        return dg.RunRequest(partition_key=today.isoformat())
 
-    def _snapshots(self, due: datetime, busy: Unfinished) -> Tick:
-        if self.clock() - due > LATE:
-            return dg.SkipReason("too late: the next one reads the same")
-        run = busy.run_of(SNAPSHOTS)
-        return _not_over(run) if run else dg.RunRequest()
+    def snapshots(self, scheduled: datetime, unfinished: UnfinishedWork) -> Tick:
+        if self._is_late(scheduled):
+            return dg.SkipReason("too late: the next tick reads the same")
+        run = unfinished.find_run(self.env.name(SNAPSHOTS))
+        return _skip_unfinished(run) if run else dg.RunRequest()
 
-    def _weekly(self, due: datetime, busy: Unfinished) -> Tick:
-        run = busy.run_of("reconcile")
-        return _not_over(run) if run else dg.RunRequest()
+    def weekly_reconcile(self, scheduled: datetime, unfinished: UnfinishedWork) -> Tick:
+        run = unfinished.find_run(self.env.name(RECONCILE))
+        return _skip_unfinished(run) if run else dg.RunRequest()
+
+    def _is_late(self, scheduled: datetime) -> bool:
+        return self.env.clock() - scheduled > LATE_AFTER
 
 
-def _not_over(run: dg.DagsterRun) -> dg.SkipReason:
-    return dg.SkipReason(f"run {run.run_id[:8]} of {run.job_name} is not over")
+def _skip_unfinished(run: dg.DagsterRun) -> dg.SkipReason:
+    return dg.SkipReason(f"run {run.run_id[:8]} of {run.job_name} is unfinished")

@@ -163,7 +163,7 @@ def test_a_schedule_never_starts_what_is_not_over(daemon: Daemon) -> None:
     run = unfinished_run(daemon, "daily", **{"dagster/partition": "2026-03-04"})
     assert not daemon.tick_schedule("intraday", at(5, 9))
     assert not daemon.tick_schedule("daily", at(5, 0, 30))
-    assert daemon.told["daily"] == [f"run {run.run_id[:8]} of daily is not over"]
+    assert daemon.told["daily"] == [f"run {run.run_id[:8]} of daily is unfinished"]
     assert daemon.tick_schedule("daily", at(4, 0, 30), run=False)[0].partition_key == "2026-03-03"
 
 

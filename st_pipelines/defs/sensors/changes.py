@@ -1,151 +1,136 @@
-"""The sensor `changes`: asks which endpoints changed, and has only those loaded."""
+"""The sensor `changes`: requests today's partition of the endpoints that changed at ServiceTitan.
+
+Each tick probes every endpoint that has a date filter or an export feed with one small request (see
+`probing`). The endpoints that changed go into one run of the job `intraday`, for today's partition
+of just those assets. Snapshots and daily aggregates cannot be probed and wait for their schedules.
+
+The cursor keeps for every endpoint up to when it was loaded and where its feed ended
+(`PollState`), and with which endpoint the next tick begins if this one ran out of time. The ends of
+loads come from Dagster's materializations, so loads that others requested count as well.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 import dagster as dg
 import msgspec
 
-from st_pipelines.catalog.model import Catalog, Endpoint
+from st_pipelines.catalog.model import Endpoint
 from st_pipelines.config import connection as connecting
-from st_pipelines.config.environments import EnvironmentName
 from st_pipelines.config.errors import SettingsError
-from st_pipelines.config.settings import EnvironmentSettings, load_settings
-from st_pipelines.defs.assets import asset_key
-from st_pipelines.defs.jobs import Job, JobKeys
-from st_pipelines.defs.run_state import loaded_until, unfinished
-from st_pipelines.defs.sensors.cursor import remember, remembered
-from st_pipelines.defs.sensors.probing import Answers, PollState, ask
-from st_pipelines.windows import local_day, utc_now
+from st_pipelines.config.settings import load_settings
+from st_pipelines.defs.environment import CHANGES, EnvironmentDefs
+from st_pipelines.defs.jobs import Job
+from st_pipelines.defs.run_state import loaded_until, read_unfinished_work
+from st_pipelines.defs.sensors.cursor import read_state, write_state
+from st_pipelines.defs.sensors.probing import PollState, ProbeResults, probe_endpoints
+from st_pipelines.windows import local_day
 
-NAME = "changes"
-_MOST_LOADS = 100
+_MAX_LOADS = 100
 
 
 class _State(msgspec.Struct, omit_defaults=True):
-    """Of all endpoints, and with which of them the next tick begins."""
+    """Poll states by table, and the position of the endpoint with which the next tick begins."""
 
-    places: dict[str, PollState] = {}
+    polls: dict[str, PollState] = msgspec.field(default_factory=dict, name="places")
     begin: int = 0
 
 
-def changes_sensor(
-    environment: EnvironmentName,
-    of: EnvironmentSettings,
-    catalog: Catalog,
-    job: Job,
-    jobs: JobKeys,
-    *,
-    status: dg.DefaultSensorStatus,
-    clock: Callable[[], datetime] = utc_now,
-) -> dg.SensorDefinition:
-    """Asks every endpoint with a date filter for one record since its last load.
-
-    Aggregates by day and snapshots have nothing to ask for; they wait for their schedules.
+def build_changes_sensor(env: EnvironmentDefs, job: Job) -> dg.SensorDefinition:
+    """Returns the sensor.
 
     Args:
-        environment: whose.
-        of: its settings.
-        catalog: its endpoints.
-        job: loads partitions; of its assets those that changed are asked for.
-        jobs: the assets of each job of the environment.
-        status: whether it runs without being turned on.
-        clock: tells the time, aware.
+        job: loads one partition of the partitioned assets.
     """
-    asked = [e for e in catalog if e.partitioned and not e.by_day]
-    keys = {endpoint.table: asset_key(environment, endpoint) for endpoint in asked}
+    pollable = [endpoint for endpoint in env.partitioned if not endpoint.by_day]
 
     @dg.sensor(
-        name=NAME,
+        name=env.name(CHANGES),
         job=job,
-        minimum_interval_seconds=int(of.changes_minutes * 60),
-        default_status=status,
-        description="Asks ServiceTitan which lists changed since they were loaded, one small"
-        " request each, and loads today's partition of just those.",
+        minimum_interval_seconds=int(env.settings.changes_minutes * 60),
+        default_status=env.sensor_status,
+        description="Asks ServiceTitan with one small request per endpoint what has changed since"
+        " its last load, and loads today's partition of just that.",
     )
     def changes(context: dg.SensorEvaluationContext) -> dg.SkipReason | dg.RunRequest:
         try:
-            connection = connecting.connection(environment, load_settings(environment))
+            connection = connecting.connection(env.environment, load_settings(env.environment))
         except SettingsError as error:
             return dg.SkipReason(str(error))
-        now = clock()
-        today = local_day(now, of.timezone).isoformat()
-        busy = unfinished(context.instance, environment, jobs, now)
-        waiting = busy.requested_by(NAME)
-        if waiting:
+        now = env.clock()
+        unfinished = read_unfinished_work(context.instance, env, now)
+        if requested := unfinished.requested_by(env.name(CHANGES)):
             return dg.SkipReason(
-                f"run {waiting[0].run_id[:8]}, which the last change asked for, is not over"
+                f"run {requested[0].run_id[:8]}, which loads the last changes, is unfinished"
             )
-        state = remembered(context, _State)
-        for table in keys:
-            state.places.setdefault(table, PollState())
-        yesterday = (local_day(now, of.timezone) - timedelta(days=1)).isoformat()
-        _catch_up(state, context.instance, keys, [yesterday, today])
-        free = [
-            e
-            for e in _from(asked, state.begin)
-            if not busy.loads(keys[e.table], today) and _is_due(state.places[e.table], now)
+        state = read_state(context, _State)
+        for endpoint in pollable:
+            state.polls.setdefault(endpoint.table, PollState())
+        today = local_day(now, env.settings.timezone)
+        _note_loads(state, context.instance, env, pollable, today)
+        due = [
+            endpoint
+            for endpoint in _rotate(pollable, state.begin)
+            if state.polls[endpoint.table].is_due(now)
+            and not unfinished.is_loading(env.asset_keys[endpoint.table], today.isoformat())
         ]
-        answers = ask(connection, free, state.places, now)
-        _learn(state, answers, asked, now)
-        remember(context, state)
-        told = answers.told(len(free))
-        changed = answers.changed
+        results = probe_endpoints(connection, due, state.polls, now)
+        _note_results(state, results, pollable, now)
+        write_state(context, state)
+        summary, changed = results.summary(len(due)), results.changed
         if not changed:
-            return dg.SkipReason(f"nothing changed: {told}")
-        context.log.info(f"changed: {', '.join(changed)}; {told}")
+            return dg.SkipReason(f"nothing changed: {summary}")
+        context.log.info(f"changed: {', '.join(changed)}; {summary}")
         return dg.RunRequest(
-            partition_key=today, asset_selection=[keys[table] for table in changed]
+            partition_key=today.isoformat(),
+            asset_selection=[env.asset_keys[table] for table in changed],
         )
 
     return changes
 
 
-def _from(endpoints: list[Endpoint], begin: int) -> list[Endpoint]:
+def _rotate(endpoints: list[Endpoint], begin: int) -> list[Endpoint]:
     begin %= max(1, len(endpoints))
     return endpoints[begin:] + endpoints[:begin]
 
 
-def _catch_up(
+def _note_loads(
     state: _State,
     instance: dg.DagsterInstance,
-    keys: Mapping[str, dg.AssetKey],
-    days: list[str],
+    env: EnvironmentDefs,
+    endpoints: list[Endpoint],
+    today: date,
 ) -> None:
-    """Moves the places to the ends of the loads of the last days since the last tick.
+    """Moves the poll states to the ends of today's and yesterday's loads since the last tick.
 
-    The latest load may be one of older days, which tells nothing of today.
+    The latest load alone is not enough: it may be one of older days, which says nothing of today.
     """
-    tables = {key: table for table, key in keys.items()}
-    for record in instance.get_asset_records(list(tables)):
-        latest = record.asset_entry.last_materialization_record
-        place = state.places[tables[record.asset_entry.asset_key]]
-        if latest is None or latest.storage_id == place.seen:
+    days = [(today - timedelta(days=1)).isoformat(), today.isoformat()]
+    for record in instance.get_asset_records([env.asset_keys[e.table] for e in endpoints]):
+        key, latest = record.asset_entry.asset_key, record.asset_entry.last_materialization_record
+        poll = state.polls[env.tables[key]]
+        if latest is None or latest.storage_id == poll.seen:
             continue
         wanted = dg.AssetRecordsFilter(
-            asset_key=record.asset_entry.asset_key,
-            asset_partitions=days,
-            after_storage_id=place.seen or None,
+            asset_key=key, asset_partitions=days, after_storage_id=poll.seen or None
         )
-        for load in instance.fetch_materializations(wanted, limit=_MOST_LOADS).records:
+        for load in instance.fetch_materializations(wanted, limit=_MAX_LOADS).records:
             if until := loaded_until(load.asset_materialization):
-                place.loaded(until)
-        place.seen = latest.storage_id
+                poll.note_load(until)
+        poll.seen = latest.storage_id
 
 
-def _is_due(place: PollState, now: datetime) -> bool:
-    return place.until is None or place.until <= now
-
-
-def _learn(state: _State, answers: Answers, asked: list[Endpoint], now: datetime) -> None:
-    for table, found in answers.looks.items():
-        place = state.places[table]
-        place.token, place.round = found.token, found.round
-        if found.changed:
-            place.ask_again(now)
-    if answers.stopped:
-        state.begin = (state.begin + len(answers.looks) + len(answers.failed)) % len(asked)
+def _note_results(
+    state: _State, results: ProbeResults, endpoints: list[Endpoint], now: datetime
+) -> None:
+    for table, probe in results.probes.items():
+        poll = state.polls[table]
+        poll.token, poll.round = probe.token, probe.round
+        if probe.changed:
+            poll.request_load(now)
+    if results.stopped:
+        probed = len(results.probes) + len(results.failed)
+        state.begin = (state.begin + probed) % len(endpoints)
     else:
         state.begin = 0

@@ -1,4 +1,4 @@
-"""What a sensor remembers from tick to tick: JSON in Dagster's cursor, which outlives restarts."""
+"""Stores a sensor's state between ticks: as JSON in Dagster's cursor, which survives restarts."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ import msgspec
 _T = TypeVar("_T", bound=msgspec.Struct)
 
 
-def remembered(context: dg.SensorEvaluationContext, kind: type[_T]) -> _T:
-    """What the last tick left, or a fresh one where there is none or it cannot be understood.
+def read_state(context: dg.SensorEvaluationContext, state_type: type[_T]) -> _T:
+    """Returns the state that the last tick wrote.
+
+    Without one, or if another version wrote a cursor that does not decode, the state is new.
 
     Args:
-        context: of the tick.
-        kind: has a default for everything.
+        state_type: has a default for every field.
     """
     try:
-        return msgspec.json.decode(context.cursor or "{}", type=kind)
+        return msgspec.json.decode(context.cursor or "{}", type=state_type)
     except msgspec.DecodeError:
-        context.log.warning("the cursor of another version was put away")
-        return kind()
+        context.log.warning("the cursor is of another version and was discarded")
+        return state_type()
 
 
-def remember(context: dg.SensorEvaluationContext, state: Any) -> None:
-    """Leaves a state for the next tick."""
+def write_state(context: dg.SensorEvaluationContext, state: Any) -> None:
+    """Stores the state for the next tick."""
     context.update_cursor(msgspec.json.encode(state).decode())

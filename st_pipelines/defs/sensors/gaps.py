@@ -1,64 +1,79 @@
-"""The sensor `gaps`: loads the days that are missing, failed, or were loaded before they ended."""
+"""The sensor `gaps`: requests past days that are missing, failed, or were loaded before they ended.
+
+Each tick looks at the last `gap_days` days that are over and whose daily run has had its time. A
+day of a table is complete when its latest load covered it to its end (see `run_state`). Incomplete
+days are requested newest first: consecutive days of the same tables in one run of the job `daily`
+that selects just those assets, at most `MAX_ACTIVE_RUNS` runs at a time, and each day of a table at
+most `MAX_TRIES` times with growing delays. Days in a run or a backfill are left alone.
+
+The cursor keeps which days are complete, so that a tick asks Dagster only about the others, how
+often and when each incomplete day was requested, and when the last tick was.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
 import dagster as dg
 import msgspec
 
-from st_pipelines.catalog.model import Catalog
 from st_pipelines.config import connection as connecting
-from st_pipelines.config.environments import EnvironmentName
-from st_pipelines.config.settings import EnvironmentSettings
-from st_pipelines.defs.assets import asset_key
 from st_pipelines.defs.dagster_internals import schedule_execution_time_iterator
-from st_pipelines.defs.jobs import Job, JobKeys
+from st_pipelines.defs.environment import GAPS, EnvironmentDefs
+from st_pipelines.defs.jobs import Job
 from st_pipelines.defs.run_state import (
-    Unfinished,
-    complete_days,
-    last_loads,
+    UnfinishedWork,
     range_tags,
-    unfinished,
+    read_complete_days,
+    read_last_load_times,
+    read_unfinished_work,
 )
-from st_pipelines.defs.sensors.cursor import remember, remembered
-from st_pipelines.windows import local_day, midnight, utc_now
+from st_pipelines.defs.sensors.cursor import read_state, write_state
+from st_pipelines.windows import local_day, midnight
 
-NAME = "gaps"
-MOST_RUNS = 3
-"""So many are asked for at a time, and not over."""
-MOST_TRIES = 4
-"""For a day of a table. The waits between them outlast an outage of some hours."""
+MAX_ACTIVE_RUNS = 3
+"""Runs that this sensor keeps in flight."""
+MAX_TRIES = 4
+"""Requests for a day of a table. The delays between them outlast an outage of some hours."""
 
 INTERVAL = timedelta(minutes=10)
 GRACE = timedelta(hours=2.5)
-"""After the daily run of a day was due: it comes first."""
+"""Time that a daily run has after it was due, before its day counts as a gap."""
 
-_PAUSE = timedelta(minutes=30)
-_LONGEST_RANGE = 31
-_ASLEEP = 3  # intervals without a tick: schedules make up for what they missed first
+_FIRST_RETRY_DELAY = timedelta(minutes=30)
+_MAX_RANGE_DAYS = 31
+_MAX_MISSED_INTERVALS = 3
+"""After a longer pause the schedules first make up for the ticks that they missed."""
 
 
 class _Tries(msgspec.Struct):
-    """How often a day of a table was asked for, and when last."""
+    """How often a day of a table was requested, and when last."""
 
     count: int
     at: datetime
 
     def is_due(self, now: datetime, loaded: datetime | None) -> bool:
-        """Whether to ask again: after a pause, or once other days of the table were loaded."""
-        if self.count >= MOST_TRIES:
-            return loaded is not None and loaded > self.at and now >= self.at + _PAUSE
-        return now >= self.at + _PAUSE * 4 ** (self.count - 1)
+        """Whether to request the day again.
+
+        It is due after a delay. After the last try, it is due once another day was loaded since.
+        """
+        if self.count >= MAX_TRIES:
+            return loaded is not None and loaded > self.at and now >= self.at + _FIRST_RETRY_DELAY
+        return now >= self.at + _FIRST_RETRY_DELAY * 4 ** (self.count - 1)
 
 
 class _State(msgspec.Struct, omit_defaults=True):
-    """When the last tick was; by day, the tables that are complete, and those asked for.
+    """What the cursor keeps.
 
-    A day of which all tables are complete is only in `whole`: the cursor is kept with every tick.
-    `tables` are how many that was, so that another selection is looked at anew.
+    Attributes:
+        at: time of the last tick.
+        whole: days of which all tables are complete; `complete` does not repeat them, as the cursor
+            is stored with every tick.
+        tables: number of tables that `whole` covers, so that another selection is checked anew.
+        complete: by day, the tables that are complete.
+        tries: by day and table.
     """
 
     at: datetime | None = None
@@ -70,152 +85,145 @@ class _State(msgspec.Struct, omit_defaults=True):
 
 @dataclass(frozen=True, kw_only=True)
 class Gap:
-    """Consecutive days that the same tables lack.
-
-    Attributes:
-        first: the earliest day.
-        last: the latest day.
-        tables: which lack all of them.
-    """
+    """Consecutive days, `last` included, that the same tables lack."""
 
     first: date
     last: date
     tables: frozenset[str]
 
     def __iter__(self) -> Iterator[date]:
-        """Its days, in order."""
+        """Yields the days in order."""
         return (self.first + timedelta(n) for n in range((self.last - self.first).days + 1))
 
     def __str__(self) -> str:
-        """For messages."""
+        """Returns days and tables for a log line."""
         days = f"{self.first}" if self.first == self.last else f"{self.first} to {self.last}"
         what = next(iter(self.tables)) if len(self.tables) == 1 else f"{len(self.tables)} tables"
         return f"{days} of {what}"
 
 
-def gaps_sensor(
-    environment: EnvironmentName,
-    of: EnvironmentSettings,
-    catalog: Catalog,
-    job: Job,
-    jobs: JobKeys,
-    *,
-    status: dg.DefaultSensorStatus,
-    clock: Callable[[], datetime] = utc_now,
-) -> dg.SensorDefinition:
-    """Looks at the days that are over and have had their daily run.
-
-    What is not complete is asked for, newest days first, consecutive days of the same tables in
-    one run, a few runs at a time, and each day of a table at most `MOST_TRIES` times with growing
-    waits. What is in a run or a backfill is left alone.
+def build_gaps_sensor(env: EnvironmentDefs, job: Job) -> dg.SensorDefinition:
+    """Returns the sensor.
 
     Args:
-        environment: whose.
-        of: its settings.
-        catalog: its endpoints.
-        job: loads partitions; of its assets those that lack a day are asked for.
-        jobs: the assets of each job of the environment.
-        status: whether it runs without being turned on.
-        clock: tells the time, aware.
+        job: loads partitions of the partitioned assets; of those, a run selects what lacks a day.
     """
-    keys = {e.table: asset_key(environment, e) for e in catalog if e.partitioned}
 
     @dg.sensor(
-        name=NAME,
+        name=env.name(GAPS),
         job=job,
         minimum_interval_seconds=int(INTERVAL.total_seconds()),
-        default_status=status,
-        description=f"Loads what is missing or incomplete of the last {of.gap_days} days.",
+        default_status=env.sensor_status,
+        description=f"Loads what the last {env.settings.gap_days} days lack or hold incompletely.",
     )
     def gaps(context: dg.SensorEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
-        if reason := connecting.why_incomplete(environment):
+        if reason := connecting.why_incomplete(env.environment):
             return dg.SkipReason(reason)
-        now, state = clock(), remembered(context, _State)
-        busy = unfinished(context.instance, environment, jobs, now)
-        look = _Look(keys=keys, of=of, state=state, busy=busy, now=now)
-        result = look.at(context.instance)
-        remember(context, state)
-        if isinstance(result, str):
-            return dg.SkipReason(result)
-        context.log.info(f"asked for {', '.join(map(str, result))}")
-        return [look.request(gap) for gap in result]
+        now, state = env.clock(), read_state(context, _State)
+        unfinished = read_unfinished_work(context.instance, env, now)
+        tick = _Tick(env=env, state=state, unfinished=unfinished, now=now)
+        found = tick.find_gaps(context.instance)
+        write_state(context, state)
+        if isinstance(found, str):
+            return dg.SkipReason(found)
+        context.log.info(f"requested {', '.join(map(str, found))}")
+        return [tick.request(gap) for gap in found]
 
     return gaps
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Look:
-    """One tick."""
+class _Tick:
+    """One evaluation of the sensor. It updates `state`."""
 
-    keys: Mapping[str, dg.AssetKey]
-    of: EnvironmentSettings
+    env: EnvironmentDefs
     state: _State
-    busy: Unfinished
+    unfinished: UnfinishedWork
     now: datetime
 
-    def at(self, instance: dg.DagsterInstance) -> list[Gap] | str:
-        """What to ask for, or why nothing."""
-        slept_since, self.state.at = self.state.at, self.now
-        if slept_since and self.now - slept_since > INTERVAL * _ASLEEP:
-            hours = (self.now - slept_since).total_seconds() / 3600
+    def find_gaps(self, instance: dg.DagsterInstance) -> list[Gap] | str:
+        """Returns the gaps to request, or why there are none."""
+        last_tick, self.state.at = self.state.at, self.now
+        if last_tick and self.now - last_tick > INTERVAL * _MAX_MISSED_INTERVALS:
+            hours = (self.now - last_tick).total_seconds() / 3600
             return f"no tick for {hours:.1f} hours: the schedules make up for theirs first"
-        waiting = self.busy.requested_by(NAME)
-        if len(waiting) >= MOST_RUNS:
-            return f"{len(waiting)} runs that were asked for are not over"
-        lacking = self._lacking(instance, self._days())
-        loaded = self._loaded(instance)
-        due = {day: self._due(day, tables, loaded) for day, tables in lacking.items()}
-        chosen = list(grouped(due))[: MOST_RUNS - len(waiting)]
-        self._note(chosen)
-        return chosen or self._why_none(lacking)
+        active = self.unfinished.requested_by(self.env.name(GAPS))
+        if len(active) >= MAX_ACTIVE_RUNS:
+            return f"{len(active)} requested runs are unfinished"
+        incomplete = self._read_incomplete(instance, self._days())
+        loaded = self._read_load_times(instance)
+        due = {day: self._due(day, tables, loaded) for day, tables in incomplete.items()}
+        gaps = list(group_days(due))[: MAX_ACTIVE_RUNS - len(active)]
+        self._note_requests(gaps)
+        return gaps or self._explain_none(incomplete)
+
+    def request(self, gap: Gap) -> dg.RunRequest:
+        """Returns the run that loads a gap."""
+        first, last = gap.first.isoformat(), gap.last.isoformat()
+        return dg.RunRequest(
+            asset_selection=[self.env.asset_keys[table] for table in sorted(gap.tables)],
+            partition_key=first if first == last else None,
+            tags={} if first == last else range_tags(first, last),
+        )
+
+    @property
+    def _tables(self) -> frozenset[str]:
+        return frozenset(endpoint.table for endpoint in self.env.partitioned)
 
     def _days(self) -> list[date]:
-        """Newest first: those that are over, and for which the daily run has had its time."""
-        last = local_day(self.now, self.of.timezone) - timedelta(days=1)
-        if self.now < self._settled(last):
+        """Returns the days to check, newest first, and drops all others from the state."""
+        settings = self.env.settings
+        last = local_day(self.now, settings.timezone) - timedelta(days=1)
+        if self.now < self._settled_at(last):
             last -= timedelta(days=1)
-        days = [last - timedelta(days=n) for n in range(self.of.gap_days)]
-        for known in (self.state.complete, self.state.tries):
-            for day in [day for day in known if day not in days]:
-                del known[day]
-        return [day for day in days if day >= self.of.start_date]
+        days = [last - timedelta(days=n) for n in range(settings.gap_days)]
+        for by_day in (self.state.complete, self.state.tries):
+            for day in [day for day in by_day if day not in days]:
+                del by_day[day]
+        return [day for day in days if day >= settings.start_date]
 
-    def _lacking(self, instance: dg.DagsterInstance, days: list[date]) -> dict[date, set[str]]:
-        complete, state = self.state.complete, self.state
-        if state.tables != len(self.keys):
-            state.whole, state.tables = set(), len(self.keys)
+    def _settled_at(self, day: date) -> datetime:
+        """Returns when a day's daily run has had its time. Before, the day is not a gap."""
+        settings = self.env.settings
+        end = midnight(day + timedelta(days=1), settings.timezone)
+        scheduled = schedule_execution_time_iterator(
+            end.timestamp(), settings.daily_cron, settings.timezone, ascending=True
+        )
+        return min(next(scheduled), end + timedelta(days=1)) + GRACE
+
+    def _read_incomplete(
+        self, instance: dg.DagsterInstance, days: list[date]
+    ) -> dict[date, frozenset[str]]:
+        """Returns the incomplete tables by day, without days that are complete."""
+        state, all_tables = self.state, self._tables
+        if state.tables != len(all_tables):
+            state.whole, state.tables = set(), len(all_tables)
         state.whole &= set(days)
         days = [day for day in days if day not in state.whole]
-        for table, key in self.keys.items():
-            open_days = [day for day in days if table not in complete.setdefault(day, set())]
+        for endpoint in self.env.partitioned:
+            table = endpoint.table
+            open_days = [d for d in days if table not in state.complete.setdefault(d, set())]
             if open_days:
-                for day in complete_days(instance, key, open_days, self.of.timezone):
-                    complete[day].add(table)
-        lacking = {day: self.keys.keys() - complete[day] for day in days}
-        for day in [day for day, tables in lacking.items() if not tables]:
+                key, zone = self.env.asset_keys[table], self.env.settings.timezone
+                for day in read_complete_days(instance, key, open_days, zone):
+                    state.complete[day].add(table)
+        incomplete = {day: all_tables - state.complete[day] for day in days}
+        for day in [day for day, tables in incomplete.items() if not tables]:
             state.whole.add(day)
-            del complete[day], lacking[day]
+            del state.complete[day], incomplete[day]
             state.tries.pop(day, None)
-        return lacking
+        return incomplete
 
-    def _settled(self, day: date) -> datetime:
-        """From when on a day is looked at: its daily run was due and has had its time."""
-        end = midnight(day + timedelta(days=1), self.of.timezone)
-        due = schedule_execution_time_iterator(
-            end.timestamp(), self.of.daily_cron, self.of.timezone, ascending=True
-        )
-        return min(next(due), end + timedelta(days=1)) + GRACE
-
-    def _loaded(self, instance: dg.DagsterInstance) -> dict[str, datetime]:
-        """When each table that was given up was loaded last, UTC."""
-        given_up = {
-            table
-            for tries in self.state.tries.values()
-            for table, tried in tries.items()
-            if tried.count >= MOST_TRIES and table in self.keys
+    def _read_load_times(self, instance: dg.DagsterInstance) -> dict[str, datetime]:
+        """Returns when each table that has used up its tries was last loaded, in UTC."""
+        exhausted = {
+            self.env.asset_keys[table]
+            for by_table in self.state.tries.values()
+            for table, tries in by_table.items()
+            if tries.count >= MAX_TRIES and table in self._tables
         }
-        tables = {self.keys[table]: table for table in given_up}
-        return {tables[key]: at for key, at in last_loads(instance, tables).items()}
+        times = read_last_load_times(instance, exhausted)
+        return {self.env.tables[key]: time for key, time in times.items()}
 
     def _due(
         self, day: date, tables: Iterable[str], loaded: Mapping[str, datetime]
@@ -224,11 +232,11 @@ class _Look:
         return frozenset(
             table
             for table in tables
-            if not self.busy.loads(self.keys[table], partition)
+            if not self.unfinished.is_loading(self.env.asset_keys[table], partition)
             and (table not in tries or tries[table].is_due(self.now, loaded.get(table)))
         )
 
-    def _note(self, gaps: Iterable[Gap]) -> None:
+    def _note_requests(self, gaps: Iterable[Gap]) -> None:
         for gap in gaps:
             for day in gap:
                 tries = self.state.tries.setdefault(day, {})
@@ -236,46 +244,34 @@ class _Look:
                     count = tries[table].count if table in tries else 0
                     tries[table] = _Tries(count + 1, self.now)
 
-    def request(self, gap: Gap) -> dg.RunRequest:
-        """The run that loads a gap."""
-        first, last = gap.first.isoformat(), gap.last.isoformat()
-        return dg.RunRequest(
-            asset_selection=[self.keys[table] for table in sorted(gap.tables)],
-            partition_key=first if first == last else None,
-            tags={} if first == last else range_tags(first, last),
-        )
-
-    def _why_none(self, lacking: Mapping[date, set[str]]) -> str:
-        if not lacking:
-            return f"the last {self.of.gap_days} days are complete"
+    def _explain_none(self, incomplete: Mapping[date, frozenset[str]]) -> str:
+        if not incomplete:
+            return f"the last {self.env.settings.gap_days} days are complete"
         given_up = [
             f"{table} {day}"
-            for day, tries in sorted(self.state.tries.items(), reverse=True)
-            for table, tried in sorted(tries.items())
-            if tried.count >= MOST_TRIES and table in lacking.get(day, ())
+            for day, by_table in sorted(self.state.tries.items(), reverse=True)
+            for table, tries in sorted(by_table.items())
+            if tries.count >= MAX_TRIES and table in incomplete.get(day, ())
         ]
-        text = f"{sum(map(len, lacking.values()))} days of tables are incomplete:"
+        text = f"{sum(map(len, incomplete.values()))} days of tables are incomplete:"
         text += " they are being loaded, or wait for their next try"
         if given_up:
-            some = ", ".join(given_up[:5]) + (", ..." if len(given_up) > 5 else "")
-            text += f"; given up after {MOST_TRIES} tries: {some}; load them by hand"
+            examples = ", ".join(given_up[:5]) + (", ..." if len(given_up) > 5 else "")
+            text += f"; given up after {MAX_TRIES} tries: {examples}; load them by hand"
         return text
 
 
-def grouped(lacking: Mapping[date, frozenset[str]]) -> Iterator[Gap]:
-    """Consecutive days that the same tables lack, newest first.
+def group_days(tables_by_day: Mapping[date, frozenset[str]]) -> Iterator[Gap]:
+    """Yields consecutive days that lack the same tables as one gap, newest first.
 
-    Args:
-        lacking: the tables of each day; a day without any is a border.
-
-    Yields:
-        Every day of every table once, at most `_LONGEST_RANGE` days at a time.
+    Every day of every table is yielded once. A gap has at most `_MAX_RANGE_DAYS` days, and a day
+    without tables separates gaps.
     """
     gap: Gap | None = None
-    for day in sorted(lacking, reverse=True):
-        tables = lacking[day]
+    for day in sorted(tables_by_day, reverse=True):
+        tables = tables_by_day[day]
         follows = gap and gap.tables == tables and gap.first - day == timedelta(days=1)
-        if gap and follows and (gap.last - day).days < _LONGEST_RANGE:
+        if gap and follows and (gap.last - day).days < _MAX_RANGE_DAYS:
             gap = replace(gap, first=day)
             continue
         if gap and gap.tables:

@@ -1,137 +1,130 @@
-"""What went wrong, as Dagster's records tell it: failed runs, stale assets, failing ticks."""
+"""Finds what went wrong in Dagster's records: failed steps and runs, stale assets, failing ticks.
+
+The sensor `alerts` turns the findings into messages.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 import dagster as dg
 
 from st_pipelines.defs.dagster_internals import InstigatorState, InstigatorType, TickStatus
+from st_pipelines.defs.environment import EnvironmentDefs
 from st_pipelines.defs.metadata import FAIL_AFTER
-from st_pipelines.defs.run_state import last_loads, ranges_of
+from st_pipelines.defs.run_state import partition_ranges, read_last_load_times
 
 SENSOR_FAILURES = 3
-"""So many ticks of a sensor in a row; of a schedule one is enough, as its run is missing then."""
+"""Failed ticks of a sensor in a row. For a schedule one is enough, as its run is then missing."""
 
-WILL_RETRY = "dagster/will_retry"
-"""Of a failed run that Dagster runs again by itself."""
+WILL_RETRY_TAG = "dagster/will_retry"
+"""On a failed run that Dagster retries."""
 
-_OVER = [TickStatus.SUCCESS, TickStatus.SKIPPED, TickStatus.FAILURE]
-_WHOLE_RUN = "the run"
+_FINAL_STATUSES = [TickStatus.SUCCESS, TickStatus.SKIPPED, TickStatus.FAILURE]
+_NO_REASON = "no reason is on record"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """One step that failed for good, or a run that failed without one.
+    """A step that failed for good, or a run that failed without a failed step.
 
     Attributes:
-        what: the table, or the step.
-        partition: key or range; empty where it has none.
+        subject: the table, the step, or the run.
+        partition: key or range; empty if the run has none.
         cause: the error's message.
-        hint: what to do, where it is known.
-        run_id: of the run.
+        hint: what to do; empty if unknown.
     """
 
-    what: str
+    subject: str
     partition: str
     cause: str
     hint: str
     run_id: str
 
 
-def failures_of(
-    instance: dg.DagsterInstance, run: dg.DagsterRun, keys: Iterable[dg.AssetKey]
+def read_failures(
+    instance: dg.DagsterInstance, run: dg.DagsterRun, env: EnvironmentDefs
 ) -> list[Failure]:
-    """What failed in a run, once for each step however often it was tried.
-
-    Args:
-        instance: has its events.
-        run: which has failed.
-        keys: the environment's assets, to name the tables.
-    """
-    tables = {"__".join(key.path): _table(key) for key in keys}
-    found = [
-        _of_step(entry, tables, run)
-        for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
-    ]
-    if found:
-        return found
+    """Returns what failed in a failed run, each step once however often it was retried."""
+    tables = {key.to_python_identifier(): table for key, table in env.tables.items()}
+    entries = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+    if entries:
+        return [_step_failure(entry, tables, run) for entry in entries]
     entries = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
-    told = [entry.dagster_event.message for entry in entries if entry.dagster_event]
-    cause = (told or ["no reason is on record"])[-1] or "no reason is on record"
-    return [_failure(f"{_WHOLE_RUN} of {run.job_name}", cause, "", run)]
+    messages = [entry.dagster_event.message for entry in entries if entry.dagster_event]
+    cause = (messages or [_NO_REASON])[-1] or _NO_REASON
+    return [_failure(f"the run of {run.job_name}", cause, "", run)]
 
 
-def stale_assets(
-    instance: dg.DagsterInstance, keys: Iterable[dg.AssetKey], now: datetime
+def read_stale_tables(
+    instance: dg.DagsterInstance, env: EnvironmentDefs, now: datetime
 ) -> dict[str, datetime]:
-    """The tables that have been loaded once, but not for longer than their policy allows.
+    """Returns the tables that were loaded once, but not within their freshness policy.
 
     Args:
-        instance: has the loads.
-        keys: the environment's assets.
-        now: aware.
+        now: timezone-aware.
 
     Returns:
-        By table, when it was loaded last, UTC.
+        The time of the last load in UTC, by table.
     """
-    loads = last_loads(instance, [*keys])
-    return {_table(key): at for key, at in loads.items() if now - at > FAIL_AFTER}
+    times = read_last_load_times(instance, env.tables)
+    return {env.tables[key]: time for key, time in times.items() if now - time > FAIL_AFTER}
 
 
-def failing_ticks(instance: dg.DagsterInstance, location: str | None) -> Mapping[str, str]:
-    """The schedules and sensors that keep failing.
+def read_failing_instigators(
+    instance: dg.DagsterInstance, location: str | None, names: Collection[str]
+) -> Mapping[str, str]:
+    """Returns the schedules and sensors that keep failing, with the error of the last tick.
 
     Args:
-        instance: has the ticks.
-        location: of which code location; None is any.
-
-    Returns:
-        By name, the error of the last tick.
+        location: the code location they are in; None accepts any.
+        names: the schedules and sensors to check; a location may have others.
     """
-    return dict(_failing(instance, location))
+    return dict(_failing_instigators(instance, location, names))
 
 
-def _failing(instance: dg.DagsterInstance, location: str | None) -> Iterator[tuple[str, str]]:
+def _failing_instigators(
+    instance: dg.DagsterInstance, location: str | None, names: Collection[str]
+) -> Iterator[tuple[str, str]]:
     for state in instance.all_instigator_state():
+        if state.instigator_name not in names:
+            continue
         if location and _location_of(state) != location:
             continue
-        wanted = SENSOR_FAILURES if state.instigator_type == InstigatorType.SENSOR else 1
+        limit = SENSOR_FAILURES if state.instigator_type == InstigatorType.SENSOR else 1
         ticks = instance.get_ticks(
-            state.instigator_origin_id, state.selector_id, limit=wanted, statuses=_OVER
+            state.instigator_origin_id, state.selector_id, limit=limit, statuses=_FINAL_STATUSES
         )
-        if len(ticks) == wanted and all(tick.status == TickStatus.FAILURE for tick in ticks):
+        if len(ticks) == limit and all(tick.status == TickStatus.FAILURE for tick in ticks):
             error = ticks[0].error
-            text = (error.cause or error).message if error else "no reason is on record"
+            text = (error.cause or error).message if error else _NO_REASON
             yield state.instigator_name, text.strip()
-
-
-def _table(key: dg.AssetKey) -> str:
-    """Without the environment."""
-    return ".".join(key.path[1:])
 
 
 def _location_of(state: InstigatorState) -> str:
     return state.origin.repository_origin.code_location_origin.location_name
 
 
-def _of_step(entry: dg.EventLogEntry, tables: Mapping[str, str], run: dg.DagsterRun) -> Failure:
+def _step_failure(
+    entry: dg.EventLogEntry, tables: Mapping[str, str], run: dg.DagsterRun
+) -> Failure:
     event = entry.get_dagster_event()
     data, step = event.step_failure_data, event.step_key or ""
-    told = data.user_failure_data
-    hint = told.metadata.get("hint") if told and told.metadata else None
+    user_data = data.user_failure_data
+    hint = user_data.metadata.get("hint") if user_data and user_data.metadata else None
     error = data.error and (data.error.cause or data.error)
-    cause = told.description if told and told.description else error.message if error else ""
-    text = str(hint.value) if hint else ""
-    return _failure(tables.get(step, step), cause or "no reason is on record", text, run)
+    described = user_data.description if user_data else None
+    cause = described or (error.message if error else "")
+    hint_text = str(hint.value) if hint else ""
+    return _failure(tables.get(step, step), cause or _NO_REASON, hint_text, run)
 
 
-def _failure(what: str, cause: str, hint: str, run: dg.DagsterRun) -> Failure:
-    first, last = next(ranges_of(run), ("", ""))
+def _failure(subject: str, cause: str, hint: str, run: dg.DagsterRun) -> Failure:
+    first, last = next(partition_ranges(run), ("", ""))
     return Failure(
-        what=what,
+        subject=subject,
         partition=first if first == last else f"{first} to {last}",
         cause=cause.strip().removesuffix(hint).strip() if hint else cause.strip(),
         hint=hint,

@@ -1,4 +1,8 @@
-"""Asks endpoints whether they have changed, several at a time, within the time of a tick."""
+"""Probes endpoints for changes, several at a time, within the time of one sensor tick.
+
+The sensor `changes` calls `probe_endpoints` and keeps the poll states; what a probe asks
+ServiceTitan is in `servicetitan.reading.probes`.
+"""
 
 from __future__ import annotations
 
@@ -30,23 +34,28 @@ if TYPE_CHECKING:  # these load requests, which loading the definitions must not
 
 _log = logging.getLogger(__name__)
 
-SECONDS = 40.0
-"""A tick that takes longer goes on with the next one; Dagster ends a tick after 60."""
+TICK_SECONDS = 40.0
+"""Time for probing. Dagster ends a tick after 60 seconds; the next tick probes the rest."""
 
-_PAUSE, _LONGEST_PAUSE = timedelta(minutes=5), timedelta(hours=6)
-_TIMEOUT = 15.0
-_AT_ONCE = 8
-_GENERAL = (AuthenticationFailed, RateLimited)
-_MOST_FAILED = 16
-"""So many failures without one answer are no longer the trouble of one API."""
+_FIRST_RETRY_DELAY, _MAX_RETRY_DELAY = timedelta(minutes=5), timedelta(hours=6)
+_REQUEST_TIMEOUT_SECONDS = 15.0
+_CONCURRENCY = 8
+_FATAL_ERRORS = (AuthenticationFailed, RateLimited)
+"""Errors that every other endpoint would meet as well."""
+_MAX_FAILURES = 16
+"""So many failures without one success are not a problem of a single API."""
 
 
 class PollState(msgspec.Struct, omit_defaults=True):
-    """Of one endpoint: until when its changes are known, and where its feed was left.
+    """How far the changes of one endpoint are known.
 
-    `since` is None before its first load, `seen` is the latest load that was looked at. `tries`
-    are the loads that were asked for and did not come about; it is left alone `until` a later
-    time then.
+    Attributes:
+        since: end of the window of its latest load; None before the first.
+        token: where its export feed ended.
+        round: of the probes of a feed, see `reading.probes`.
+        tries: loads that were requested since the last one succeeded.
+        until: no probe before this time, because a requested load may be about to run.
+        seen: storage id of the latest materialization that was noted.
     """
 
     since: datetime | None = None
@@ -56,115 +65,118 @@ class PollState(msgspec.Struct, omit_defaults=True):
     until: datetime | None = None
     seen: int = 0
 
-    def ask_again(self, now: datetime) -> None:
-        """Notes that a load is asked for, and when to ask again if that fails."""
-        self.until = now + min(_LONGEST_PAUSE, _PAUSE * 4**self.tries)
+    def is_due(self, now: datetime) -> bool:
+        """Whether to probe the endpoint now."""
+        return self.until is None or self.until <= now
+
+    def request_load(self, now: datetime) -> None:
+        """Notes that a load is requested. If it fails, it is due again with growing delays."""
+        self.until = now + min(_MAX_RETRY_DELAY, _FIRST_RETRY_DELAY * 4**self.tries)
         self.tries += 1
 
-    def loaded(self, until: datetime) -> None:
-        """Notes a load; one of older days changes nothing."""
+    def note_load(self, until: datetime) -> None:
+        """Notes the end of a load's window. A load of older days changes nothing."""
         if self.since is None or until > self.since:
             self.since, self.tries, self.until = until, 0, None
 
 
 @dataclass(kw_only=True)
-class Answers:
-    """What a tick learned.
+class ProbeResults:
+    """What the probes of one tick found.
 
     Attributes:
-        looks: by table, of the endpoints that answered.
-        failed: by table, what went wrong.
-        stopped: why no more were asked.
-        stats: what it cost.
+        probes: by table, of the endpoints that responded.
+        failed: error messages, by table.
+        stopped: why endpoints were left out; empty if none were.
     """
 
-    looks: dict[str, ChangeProbe] = field(default_factory=dict)
+    probes: dict[str, ChangeProbe] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     stopped: str = ""
     stats: ReadStats = field(default_factory=ReadStats)
 
     @property
     def changed(self) -> list[str]:
-        """Tables that changed."""
-        return sorted(table for table, found in self.looks.items() if found.changed)
+        """The tables that changed, sorted."""
+        return sorted(table for table, probe in self.probes.items() if probe.changed)
 
-    def told(self, wanted: int) -> str:
-        """For the tick's message.
+    def summary(self, due: int) -> str:
+        """Returns the tick's message.
 
         Args:
-            wanted: how many were to be asked.
+            due: number of endpoints that were to be probed.
         """
-        text = f"asked {len(self.looks)} of {wanted} endpoints, {self.stats.requests} requests"
+        text = f"asked {len(self.probes)} of {due} endpoints, {self.stats.requests} requests"
         if self.failed:
-            some = "; ".join(f"{table}: {error}" for table, error in list(self.failed.items())[:3])
-            text += f"; {len(self.failed)} could not be asked ({some})"
+            examples = [f"{table}: {error}" for table, error in list(self.failed.items())[:3]]
+            text += f"; {len(self.failed)} could not be asked ({'; '.join(examples)})"
         return f"{text}; {self.stopped}" if self.stopped else text
 
 
-def ask(
+def probe_endpoints(
     connection: Connection,
     endpoints: list[Endpoint],
-    places: Mapping[str, PollState],
+    polls: Mapping[str, PollState],
     now: datetime,
     *,
-    seconds: float = SECONDS,
-) -> Answers:
-    """Looks at endpoints, several at a time, until all are asked or the time is over.
+    seconds: float = TICK_SECONDS,
+) -> ProbeResults:
+    """Probes endpoints in this order until all are done or the time is over.
 
-    What concerns them all (a refused secret, too many requests) ends it at once, failures
-    without any answer soon.
+    An endpoint that has never been loaded, or whose last requested load is missing, counts as
+    changed without a request. Errors that concern all endpoints stop the probing at once, and
+    failures without any success stop it soon.
 
     Args:
-        connection: where and as whom.
-        endpoints: whom to ask, in this order. One whose load is owed has changed.
-        places: until when changes are known.
-        now: aware.
-        seconds: after so many nothing more is asked.
+        polls: by table.
+        now: timezone-aware.
+        seconds: no probe is waited for after this time.
     """
     from st_pipelines.servicetitan.http.client import Client
     from st_pipelines.servicetitan.reading.probes import ChangeProbe, probe_for_changes
 
-    answers, cancelled, until = Answers(), Cancellation(), time.monotonic() + seconds
-    connection = dataclasses.replace(connection, timeout=min(connection.timeout, _TIMEOUT))
+    results, cancelled, deadline = ProbeResults(), Cancellation(), time.monotonic() + seconds
+    timeout = min(connection.timeout, _REQUEST_TIMEOUT_SECONDS)
+    connection = dataclasses.replace(connection, timeout=timeout)
     with closing(Client(connection, policy=_retry_policy())) as client:
 
-        def one(endpoint: Endpoint) -> ChangeProbe:
-            place = places[endpoint.table]
-            before = ChangeProbe(since=place.since or now, token=place.token, round=place.round)
-            if place.since is None or place.tries:  # a load is owed, whatever came since
+        def probe(endpoint: Endpoint) -> ChangeProbe:
+            poll = polls[endpoint.table]
+            before = ChangeProbe(since=poll.since or now, token=poll.token, round=poll.round)
+            if poll.since is None or poll.tries:  # needs a load, whatever a probe would find
                 return dataclasses.replace(before, changed=True)
             return probe_for_changes(
-                client.session(answers.stats, cancelled), endpoint, before, now
+                client.session(results.stats, cancelled), endpoint, before, now
             )
 
-        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="changes") as pool:
-            flying = {pool.submit(one, endpoint): endpoint.table for endpoint in endpoints}
-            while flying and not answers.stopped:
-                done, _ = wait(flying, max(0, until - time.monotonic()), FIRST_COMPLETED)
+        with ThreadPoolExecutor(_CONCURRENCY, thread_name_prefix="changes") as pool:
+            pending = {pool.submit(probe, endpoint): endpoint.table for endpoint in endpoints}
+            while pending and not results.stopped:
+                done, _ = wait(pending, max(0, deadline - time.monotonic()), FIRST_COMPLETED)
                 for future in done:
-                    _note(answers, flying.pop(future), future)
+                    _note_result(results, pending.pop(future), future)
                 if not done:
-                    answers.stopped = f"stopped after {seconds:.0f} s, the next tick goes on"
-            for future in flying:
+                    results.stopped = f"stopped after {seconds:.0f} s, the next tick continues"
+            for future in pending:
                 future.cancel()
             cancelled.set()
-    return answers
+    return results
 
 
-def _note(answers: Answers, table: str, future: Future[ChangeProbe]) -> None:
+def _note_result(results: ProbeResults, table: str, future: Future[ChangeProbe]) -> None:
     try:
-        answers.looks[table] = future.result()
+        results.probes[table] = future.result()
     except Cancelled:
         pass
-    except _GENERAL as error:
-        answers.stopped = answers.stopped or f"stopped, as the others would fail alike: {error}"
+    except _FATAL_ERRORS as error:
+        results.stopped = results.stopped or f"stopped, as the others would fail alike: {error}"
     except ServiceTitanError as error:
-        answers.failed[table] = str(error)
-        if len(answers.failed) >= _MOST_FAILED and not answers.looks:
-            answers.stopped = f"stopped after {_MOST_FAILED} failures and no answer: {error}"
-    except Exception as error:  # of one table, and no reason to ask none of the others
-        _log.exception("%s could not be asked", table)
-        answers.failed[table] = f"{type(error).__name__}, see the log"
+        results.failed[table] = str(error)
+        if len(results.failed) >= _MAX_FAILURES and not results.probes:
+            results.stopped = f"stopped after {_MAX_FAILURES} failures and no success: {error}"
+    except Exception as error:  # concerns one table and must not stop the others
+        _log.exception("%s could not be probed", table)
+        results.failed[table] = f"{type(error).__name__}, see the log"
 
 
 def _retry_policy() -> RetryPolicy:
