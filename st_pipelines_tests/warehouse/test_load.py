@@ -16,7 +16,6 @@ import pytest
 from st_pipelines.catalog.model import Endpoint, Field, ListOf, Scalar, ScalarName, StructOf
 from st_pipelines.warehouse.errors import WarehouseBusy, WarehouseFull, WarehouseUnusable
 from st_pipelines.warehouse.staging.typed_rows import TypedRows
-from st_pipelines.warehouse.store.base import open_store
 from st_pipelines.warehouse.store.duckdb_file import DuckDBFile
 from st_pipelines.warehouse.store.scratch import limit_memory
 from st_pipelines.warehouse.tables.load import Typed, load
@@ -260,12 +259,6 @@ def test_a_read_only_folder_is_named_with_the_setting(place: Place) -> None:
     place.folder.chmod(0o500)
     with pytest.raises(WarehouseUnusable, match="ST_WAREHOUSE_DIR"):
         place.warehouse.check()
-
-
-def test_a_warehouse_of_an_unknown_kind_is_refused() -> None:
-    with pytest.raises(WarehouseUnusable, match="ducklake: is not supported"):
-        open_store("ducklake:postgres:db")
-    assert DuckDBFile(uri="duckdb:/tmp/x.duckdb").path == Path("/tmp/x.duckdb")
 
 
 def test_pages_that_arrive_after_a_refused_one_are_not_lost(place: Place) -> None:
