@@ -195,6 +195,11 @@ class Endpoint:
         """Whether its rows belong to days (windows and feeds), or to the moment of the load."""
         return self.kind != "snapshot"
 
+    @property
+    def can_look_up(self) -> bool:
+        """Whether single records can be read by their `id`."""
+        return self.ids and self.key == ("id",) and self.column("id").type == Scalar("BIGINT")
+
     def column(self, name: str) -> Field:
         """The top-level field with that served name. Raises KeyError."""
         for column in self.columns:

@@ -98,11 +98,11 @@ def history(catalog: Catalog) -> frozenset[str]:
         return frozenset()
     chosen = _select("ST_HISTORY", catalog, patterns)
     for endpoint in chosen:
-        if not endpoint.key and endpoint.table in patterns:
+        if not endpoint.has_key and endpoint.table in patterns:
             raise SettingsError(
                 f"ST_HISTORY: {endpoint.table} has no history, as nothing identifies its records"
             )
-    return frozenset(endpoint.table for endpoint in chosen if endpoint.key)
+    return frozenset(endpoint.table for endpoint in chosen if endpoint.has_key)
 
 
 def selected(

@@ -160,7 +160,7 @@ def _row_count(report: LoadReport) -> Verdict:
             " deleted at ServiceTitan since; a load of the latest days or a reading of everything"
             " settles it"
         )
-        return Verdict(text=text, passed=False, error=not report.endpoint.key)
+        return Verdict(text=text, passed=False, error=not report.endpoint.has_key)
     return Verdict(text=f"{told}, all in the table")
 
 
@@ -187,13 +187,13 @@ RULES = (
     Rule(
         name="key_unique",
         says="no two rows have one key",
-        applies=lambda endpoint: bool(endpoint.key),
+        applies=lambda endpoint: endpoint.has_key,
         judge=_key_unique,
     ),
     Rule(
         name="key_not_null",
         says="every row has its key",
-        applies=lambda endpoint: bool(endpoint.key),
+        applies=lambda endpoint: endpoint.has_key,
         judge=_key_not_null,
     ),
     Rule(

@@ -23,6 +23,7 @@ from st_pipelines.defs.environment import (
 from st_pipelines.defs.failures import as_dagster_failure
 from st_pipelines.defs.metadata import report_metadata
 from st_pipelines.defs.run_state import ENVIRONMENT_TAG
+from st_pipelines.sync.strategies import strategy_for
 
 Job = dg.JobDefinition | UnresolvedAssetJobDefinition
 
@@ -66,7 +67,7 @@ def build_reconcile_job(env: EnvironmentDefs) -> dg.JobDefinition:
     @dg.op(name=env.name("tables"), out=dg.DynamicOut(str))
     def tables(config: Selection) -> Iterator[dg.DynamicOutput[str]]:
         for endpoint in select(env.catalog, config.select):
-            if not endpoint.by_day:
+            if strategy_for(endpoint).can_reconcile:
                 yield dg.DynamicOutput(endpoint.flat_name, mapping_key=endpoint.flat_name)
 
     @dg.op(

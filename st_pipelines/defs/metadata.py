@@ -12,6 +12,7 @@ import dagster as dg
 
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.catalog.registry import DATA
+from st_pipelines.sync.strategies import strategy_for
 from st_pipelines.warehouse.columns import EXTRA, columns_of
 
 if TYPE_CHECKING:
@@ -60,12 +61,7 @@ def definition_metadata(environment: str, endpoint: Endpoint) -> dict[str, Any]:
 
 def description(endpoint: Endpoint) -> str:
     """One sentence on what the asset is and how it is read."""
-    how = {
-        "window": f"Read by the local day of `{endpoint.cursor or 'the request'}`.",
-        "feed": f"Read from its export feed, by the local day of `{endpoint.cursor}`.",
-        "snapshot": "Read whole with every load: ServiceTitan offers no usable date filter.",
-    }
-    return f"`{endpoint.table}` from `{endpoint.path}`. {how[endpoint.kind]}"
+    return f"`{endpoint.table}` from `{endpoint.path}`. {strategy_for(endpoint).description}"
 
 
 def report_metadata(report: LoadReport) -> dict[str, Any]:

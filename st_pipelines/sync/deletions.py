@@ -1,13 +1,15 @@
-"""What the reading of a window does not tell: what became inactive, and what is gone.
+"""Finds what a reading cannot show: records that became inactive, and records that were deleted.
 
-The list of a window shows the records whose latest change falls into it. It cannot show a record
-that was deleted, nor, for some collections, that one became inactive. So after the window
+The list of a window serves the records whose latest change falls into it. It cannot serve a record
+that was deleted nor, for some collections, one that became inactive. So after each reading
 
-- the export feed of the same collection is read on from where it was left (it serves "active,
-  inactive, deleted data", facts 4.9), and
-- records that the table has in this window and the reading lacks, and those that the feed calls
-  inactive and the list knows nothing of, are asked for by their ids, where the endpoint takes
-  `ids`. What is still there is loaded in its present version; what is not is marked as deleted.
+- the export feed of the same collection is read on from its bookmark: it serves active, inactive
+  and deleted records; and
+- suspects are looked up by their ids, where the endpoint takes `ids`: rows that the table has in
+  this window and the reading lacks, and records that only the feed serves, as inactive.
+
+A suspect that still exists is loaded in its present version; one that ServiceTitan no longer serves
+is marked with `_deleted_at` (`warehouse.tables.merge.mark_deleted`).
 """
 
 from __future__ import annotations
@@ -21,34 +23,40 @@ from st_pipelines.servicetitan.reading.export_feed import MAY_BE_STALE, read_fee
 from st_pipelines.servicetitan.reading.lookup import look_up
 from st_pipelines.servicetitan.reading.page_source import Page
 from st_pipelines.servicetitan.reading.stats import ReadStats
+from st_pipelines.sync.strategies import Strategy
+from st_pipelines.warehouse.load_spec import LoadSpec, MergeMode
 from st_pipelines.warehouse.staging.stage import Staging
-from st_pipelines.warehouse.staging.typed_rows import LoadSpec, TypedRows
+from st_pipelines.warehouse.staging.typed_rows import TypedRows
 from st_pipelines.warehouse.store.base import Store
-from st_pipelines.warehouse.tables.load import FollowUp, Typed
+from st_pipelines.warehouse.tables.load import FollowUp
 from st_pipelines.warehouse.tables.load_log import ExportBookmark
-from st_pipelines.warehouse.tables.merge import CLOCKS_DIFFER
-from st_pipelines.warehouse.tables.table_state import TableState, can_look_up, read_table_state
+from st_pipelines.warehouse.tables.merge import CLOCK_SKEW
+from st_pipelines.warehouse.tables.staged_records import StagedRecords
+from st_pipelines.warehouse.tables.table_state import TableState, read_table_state
+
+EXPORT_ROWS = "export_rows"
+"""Name of the temporary table, and of the folder in the staging folder."""
 
 
 @contextmanager
 def followed_up(
     client: Client,
     warehouse: Store,
-    listed: Typed,
-    load: LoadSpec,
-    *,
+    strategy: Strategy,
+    records: StagedRecords,
+    spec: LoadSpec,
     stats: ReadStats,
-    whole_feed: bool = False,
 ) -> Iterator[FollowUp]:
-    """Reads on after a complete reading.
+    """Reads the feed and looks up suspects after a complete reading.
 
     Args:
-        client: asks.
-        warehouse: is opened for reading, for a moment.
-        listed: the reading, finished. Records that are found by their ids are added to it.
-        load: which tenant and window.
+        client: sends the requests.
+        warehouse: is attached for a moment, to read.
+        strategy: of the endpoint.
+        records: the reading, finished. Records that are looked up are added to it.
+        spec: which tenant and window. After a reading of everything the feed is read from its
+            beginning, unless that was done before.
         stats: counts the requests.
-        whole_feed: read the feed from its beginning, unless that was done before.
 
     Yields:
         What to load besides; its rows live as long as the context.
@@ -57,59 +65,64 @@ def followed_up(
         ServiceTitanError: after the retries that may help.
         WarehouseError: the warehouse cannot be read, or the disk is full.
     """
-    endpoint = listed.staging.endpoint
-    if endpoint.kind == "feed" or not (endpoint.export or can_look_up(endpoint)):
+    if not strategy.can_follow_up:
         yield FollowUp()
         return
-    before = read_table_state(listed.rows, warehouse, endpoint, load)
+    endpoint = strategy.endpoint
+    state = read_table_state(records.rows, warehouse, endpoint, spec)
     with ExitStack() as stack:
-        fed, place, suspects = None, None, before.missing
-        if endpoint.export and (listed.staging.rows or before.bookmark or whole_feed):
-            feed = _Feed(client, listed, load, stack, stats)
-            place = feed.read(before.bookmark, whole_feed)
-            fed = feed.typed
-            if fed:
-                fed.finish()
-            if fed and endpoint.has_active and not load.replaces:
-                suspects = tuple(sorted({*suspects, *_inactive(fed)}))
-        gone = _ask_for(client, listed, suspects, before, stats)
-        yield FollowUp(export_rows=fed, bookmark=place, gone=gone)
+        feed, bookmark, suspects = _Feed(client, records, spec, stack, stats), None, state.missing
+        whole = spec.mode is MergeMode.REPLACE_ALL
+        if endpoint.export and (records.staging.rows or state.bookmark or whole):
+            bookmark = feed.read(state.bookmark, whole)
+            if feed.records:
+                feed.records.finish()
+                if endpoint.has_active and not whole:
+                    suspects = tuple(sorted({*suspects, *_find_inactive(feed.records)}))
+        deleted = _look_up(client, records, suspects, state, stats)
+        yield FollowUp(export_rows=feed.records, bookmark=bookmark, deleted_ids=deleted)
 
 
 class _Feed:
-    """The export feed of an endpoint, from where it was left to its present end."""
+    """The export feed of an endpoint, from its bookmark to its present end.
+
+    Attributes:
+        records: what the feed served; None while it served nothing.
+    """
 
     def __init__(
-        self, client: Client, listed: Typed, load: LoadSpec, stack: ExitStack, stats: ReadStats
+        self,
+        client: Client,
+        listed: StagedRecords,
+        spec: LoadSpec,
+        stack: ExitStack,
+        stats: ReadStats,
     ) -> None:
-        self.typed: Typed | None = None
+        self.records: StagedRecords | None = None
         self._client = client
         self._listed = listed
-        self._load = load
+        self._spec = spec
         self._stack = stack
         self._stats = stats
 
-    def read(self, place: ExportBookmark | None, whole: bool) -> ExportBookmark | None:
-        """Stages all that is new; returns the place after it, to be noted with the rows."""
-        now = self._load.loaded_at
-        if whole and (place is None or place.since is not None):
+    def read(self, bookmark: ExportBookmark | None, whole: bool) -> ExportBookmark | None:
+        """Stages everything new; returns the bookmark to store with the rows."""
+        if whole and (bookmark is None or bookmark.since is not None):
             return self._read_from(None, since=None)
-        if place is None:
-            start = now - CLOCKS_DIFFER
+        if bookmark is None:
+            start = self._spec.loaded_at - CLOCK_SKEW
             return self._read_from(start, since=start)
         try:
-            return self._read_from(place.continue_from, since=place.since) or place
+            return self._read_from(bookmark.continue_from, since=bookmark.since) or bookmark
         except MAY_BE_STALE:
-            return self._read_from(place.loaded_at - CLOCKS_DIFFER, since=place.since)
+            return self._read_from(bookmark.loaded_at - CLOCK_SKEW, since=bookmark.since)
 
     def _read_from(
         self, start: datetime | str | None, *, since: datetime | None
     ) -> ExportBookmark | None:
         stats = ReadStats()
         try:
-            for page in read_feed(
-                self._client.session(stats), self._listed.staging.endpoint, start
-            ):
+            for page in read_feed(self._client.session(stats), self._listed.endpoint, start):
                 if page.count:
                     self._stage(page)
         finally:
@@ -117,45 +130,49 @@ class _Feed:
         if stats.continue_from is None:
             return None
         return ExportBookmark(
-            since=since, continue_from=stats.continue_from, loaded_at=self._load.loaded_at
+            since=since, continue_from=stats.continue_from, loaded_at=self._spec.loaded_at
         )
 
     def _stage(self, page: Page) -> None:
-        if self.typed is None:
-            self.typed = self._open()
-        self.typed.add(page.records, page.rows)
+        if self.records is None:
+            self.records = self._open()
+        self.records.add(page.records, page.rows)
 
-    def _open(self) -> Typed:
-        endpoint, beside = self._listed.staging.endpoint, self._listed.rows
-        folder = self._listed.staging.folder / "fed"
+    def _open(self) -> StagedRecords:
+        endpoint, beside = self._listed.endpoint, self._listed.rows
+        folder = self._listed.staging.folder / EXPORT_ROWS
         staging = self._stack.enter_context(Staging(endpoint, folder))
-        rows = TypedRows(endpoint, self._load, folder, name="fed", beside=beside)
-        return Typed(staging=staging, rows=self._stack.enter_context(rows))
+        rows = TypedRows(endpoint, self._spec, folder, name=EXPORT_ROWS, beside=beside)
+        return StagedRecords(staging=staging, rows=self._stack.enter_context(rows))
 
 
-def _inactive(fed: Typed) -> list[int]:
-    """Ids that the feed calls inactive, which for some collections is all it says of a deletion."""
-    if not can_look_up(fed.staging.endpoint):
+def _find_inactive(exported: StagedRecords) -> list[int]:
+    """Ids that only the feed serves, as inactive: the only trace of some deleted records."""
+    if not exported.endpoint.can_look_up:
         return []
-    rows = fed.rows.connection.execute(
-        "SELECT DISTINCT id FROM fed WHERE active IS FALSE AND id IS NOT NULL "
+    rows = exported.rows.connection.execute(
+        f"SELECT DISTINCT id FROM {EXPORT_ROWS} WHERE active IS FALSE AND id IS NOT NULL "
         "AND id NOT IN (SELECT id FROM staged WHERE id IS NOT NULL)"
     ).fetchall()
     return [row[0] for row in rows]
 
 
-def _ask_for(
-    client: Client, listed: Typed, ids: Sequence[int], before: TableState, stats: ReadStats
+def _look_up(
+    client: Client,
+    records: StagedRecords,
+    ids: Sequence[int],
+    state: TableState,
+    stats: ReadStats,
 ) -> frozenset[int]:
-    """Adds the records that are still there to the listed ones; returns the ids of the others."""
+    """Adds the records that still exist to the reading; returns the ids of the deleted ones."""
     if not ids:
         return frozenset()
-    # Without a record that is known to be there an empty answer would prove nothing.
-    gone: set[int] = set()
-    endpoint = listed.staging.endpoint
-    for answered in look_up(client.session(stats), endpoint, ids, control_id=before.control_id):
-        gone |= answered.gone if before.control_id is not None else frozenset()
-        for records in answered.records:
-            listed.add(records)
-    listed.finish()
-    return frozenset(gone)
+    deleted: set[int] = set()
+    session, control = client.session(stats), state.control_id
+    for result in look_up(session, records.endpoint, ids, control_id=control):
+        if control is not None:  # without a control an empty response would prove nothing
+            deleted |= result.gone
+        for page in result.records:
+            records.add(page)
+    records.finish()
+    return frozenset(deleted)

@@ -1,10 +1,14 @@
-"""The whole pipeline as one plain function: from ServiceTitan's pages to a table in DuckDB.
+"""Loads an endpoint: reads it completely from ServiceTitan, then commits it to its table.
 
-Usable without Dagster, in a REPL or a script:
+The whole pipeline as plain functions, usable without Dagster. `session` opens the connections for
+scripts and the CLI; with a context at hand, in a REPL:
 
-    >>> job = Job(client=client, warehouse=warehouse, timezone="America/New_York", run_id="me")
-    >>> report = extract_load(job, load_catalog()["jpm.jobs"], days)
+    >>> report = extract_load(context, load_catalog()["jpm.jobs"], days)
     >>> report.loaded.counts.inserted
+
+The endpoint's strategy decides what is read and how it merges (`strategies`). A read is loaded
+only if it is proven complete (`servicetitan.reading.completeness`); otherwise it raises, and the
+table stays as it was.
 """
 
 from __future__ import annotations
@@ -14,22 +18,20 @@ import functools
 import operator
 import time
 from collections.abc import Callable, Collection
-from datetime import date, datetime, timedelta
+from datetime import datetime
 
 from st_pipelines.catalog.model import Catalog, Endpoint
 from st_pipelines.config.project import load_catalog
 from st_pipelines.servicetitan.http.client import Client
-from st_pipelines.servicetitan.reading.read import read
 from st_pipelines.servicetitan.reading.stats import ReadStats
 from st_pipelines.sync.deletions import followed_up
+from st_pipelines.sync.strategies import PlannedRead, Strategy, strategy_for
+from st_pipelines.warehouse.load_spec import LoadSpec
 from st_pipelines.warehouse.staging.stage import Drift
-from st_pipelines.warehouse.staging.typed_rows import LoadSpec
 from st_pipelines.warehouse.store.base import Store
-from st_pipelines.warehouse.tables.load import Loaded, Typed, load, staged
+from st_pipelines.warehouse.tables.load import Loaded, ReadCost, commit_load
+from st_pipelines.warehouse.tables.staged_records import StagedRecords, staged_records
 from st_pipelines.windows import Days, Window, local_day, utc_now
-
-PAGES_IN_FLIGHT = 4
-"""A page of 5,000 invoices has 17 MB; more of them at once are not faster."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,16 +79,16 @@ class LoadReport:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SyncContext:
-    """Everything about a load but its endpoint and days.
+    """Everything a load needs besides an endpoint and days.
 
     Attributes:
-        client: asks ServiceTitan.
-        warehouse: where to.
-        timezone: IANA name by which records belong to days.
-        run_id: noted with every row.
-        catalog: for the warehouse's own list of endpoints.
-        history: tables of which every version of a row is kept.
-        clock: tells the time at which windows are closed, aware.
+        client: sends the requests to ServiceTitan.
+        warehouse: where the tables are.
+        timezone: IANA name; records belong to its local days.
+        run_id: stored with every row.
+        catalog: for `_st.endpoints`, the warehouse's own list.
+        history: tables that keep every version of a row.
+        clock: the current time, aware; windows are closed at it.
     """
 
     client: Client
@@ -97,31 +99,34 @@ class SyncContext:
     history: Collection[str] = ()
     clock: Callable[[], datetime] = utc_now
 
-    def load_of(self, window: Window | None, now: datetime, day: date) -> LoadSpec:
-        """What a load of this job is of.
+    def spec(self, endpoint: Endpoint, read: PlannedRead, now: datetime) -> LoadSpec:
+        """What is loaded with a read that starts now.
 
         Args:
-            window: None for everything.
+            endpoint: the endpoint that is read.
+            read: from the endpoint's strategy.
             now: moment of the load, aware.
-            day: of the rows without cursor.
         """
+        window = read.window
         return LoadSpec(
             environment=self.client.connection.environment,
             tenant_id=self.client.connection.tenant_id,
             window_start=window.start if window else None,
             window_end=window.end if window else None,
             timezone=self.timezone,
-            default_date=day,
+            default_date=read.default_date or local_day(now, self.timezone),
             loaded_at=now,
             run_id=self.run_id,
+            mode=read.mode,
+            history=endpoint.table in self.history,
         )
 
 
-def extract_load(job: SyncContext, endpoint: Endpoint, days: Days | None) -> LoadReport:
-    """Reads an endpoint completely and loads it in one transaction.
+def extract_load(context: SyncContext, endpoint: Endpoint, days: Days | None) -> LoadReport:
+    """Reads an endpoint completely and loads it, each planned read in one transaction.
 
     Args:
-        job: client, warehouse and the like.
+        context: client, warehouse and the like.
         endpoint: what to load.
         days: the days to load; None for a snapshot, which is read whole.
 
@@ -130,103 +135,84 @@ def extract_load(job: SyncContext, endpoint: Endpoint, days: Days | None) -> Loa
         WarehouseError: it could not be written; nothing was loaded.
         ValueError: days are missing or have not begun.
     """
-    if endpoint.partitioned and days is None:
+    strategy = strategy_for(endpoint)
+    if strategy.partitioned and days is None:
         raise ValueError(f"{endpoint.table} is loaded by days: name them")
-    job.warehouse.check()
-    if endpoint.by_day and days is not None and days.first != days.last:
-        reports = (_load_days(job, endpoint, day) for day in days)
-        return functools.reduce(operator.add, reports)
-    if endpoint.partitioned and days is not None:
-        return _load_days(job, endpoint, days)
-    return _load_once(job, endpoint, window=None, day=None, replaces=True)
+    context.warehouse.check()
+    reads = strategy.plan(days, context.clock)
+    return functools.reduce(operator.add, (_load(context, strategy, read) for read in reads))
 
 
-def reconcile(job: SyncContext, endpoint: Endpoint) -> LoadReport | None:
-    """Reads all that an endpoint has, and marks as deleted what the table has besides.
+def reconcile(context: SyncContext, endpoint: Endpoint) -> LoadReport | None:
+    """Reads everything an endpoint has, and marks rows that no longer exist there as deleted.
 
-    A reading by days cannot see what is gone from the source, nor what changed there without
-    moving its cursor; this one does. The export feed is read from its beginning, once.
+    A load of days sees neither deletions nor changes that did not move the cursor; this does. The
+    export feed is read from its beginning, once.
 
     Args:
-        job: client, warehouse and the like.
-        endpoint: what to compare and mend.
+        context: client, warehouse and the like.
+        endpoint: what to reconcile.
 
     Returns:
-        What was done; None for an aggregate by day, where nothing can be gone.
+        What was done; None for an aggregate by day, where nothing can be deleted.
 
     Raises:
         ServiceTitanError: it could not be read, or not be proven complete; nothing was loaded.
         WarehouseError: it could not be written; nothing was loaded.
     """
-    job.warehouse.check()
-    if endpoint.by_day:
-        return None
-    now = job.clock()
-    keyless = endpoint.kind == "window" and not endpoint.key
-    window = Window(start=None, end=now) if keyless else None
-    return _load_once(
-        job, endpoint, window, local_day(now, job.timezone), replaces=endpoint.kind != "feed"
-    )
+    context.warehouse.check()
+    strategy, report = strategy_for(endpoint), None
+    for read in strategy.plan_reconcile(context.clock):
+        loaded = _load(context, strategy, read)
+        report = report + loaded if report else loaded
+    return report
 
 
-def _load_days(job: SyncContext, endpoint: Endpoint, days: Days) -> LoadReport:
-    if endpoint.by_day:
-        days = dataclasses.replace(days, open_start=False)
-    window = days.window(job.clock())
-    if window.start is not None:
-        earlier = window.start - timedelta(days=endpoint.look_back_days)
-        window = dataclasses.replace(window, start=earlier)
-    replaces = endpoint.kind == "window" and not endpoint.key
-    return _load_once(job, endpoint, window, days.last, replaces=replaces)
-
-
-def _load_once(
-    job: SyncContext, endpoint: Endpoint, window: Window | None, day: date | None, *, replaces: bool
-) -> LoadReport:
-    started, now = time.monotonic(), job.clock()
-    what = dataclasses.replace(
-        job.load_of(window, now, day or local_day(now, job.timezone)),
-        replaces=replaces,
-        history=endpoint.table in job.history,
-    )
-    with staged(job.warehouse, endpoint, what) as listed:
-        stats = stage(job.client, window, listed)
-        listed.finish()
-        whole = window is None and replaces
+def _load(context: SyncContext, strategy: Strategy, read: PlannedRead) -> LoadReport:
+    started = time.monotonic()
+    spec = context.spec(strategy.endpoint, read, context.clock())
+    with staged_records(context.warehouse, strategy.endpoint, spec) as records:
+        stats = stage(context.client, strategy, read.window, records)
+        records.finish()
         with followed_up(
-            job.client, job.warehouse, listed, what, stats=stats, whole_feed=whole
-        ) as besides:
+            context.client, context.warehouse, strategy, records, spec, stats
+        ) as follow_up:
             seconds = time.monotonic() - started
-            entry = {"requests": stats.requests, "bytes": stats.bytes, "seconds": seconds}
-            loaded = load(
-                listed, job.warehouse, what, catalog=job.catalog, entry=entry, besides=besides
+            loaded = commit_load(
+                records,
+                context.warehouse,
+                spec,
+                catalog=context.catalog,
+                cost=ReadCost(requests=stats.requests, bytes=stats.bytes, seconds=seconds),
+                follow_up=follow_up,
             )
         return LoadReport(
-            endpoint=endpoint,
-            window=window,
+            endpoint=strategy.endpoint,
+            window=read.window,
             seconds=time.monotonic() - started,
             read=stats,
             loaded=loaded,
-            drift=listed.staging.drift,
-            notices=job.client.notices,
+            drift=records.staging.drift,
+            notices=context.client.notices,
         )
 
 
-def stage(client: Client, window: Window | None, listed: Typed) -> ReadStats:
-    """Stages a complete reading, of each variant where the endpoint has several.
+def stage(
+    client: Client, strategy: Strategy, window: Window | None, records: StagedRecords
+) -> ReadStats:
+    """Stages a complete read.
 
     Raises:
         ServiceTitanError: it could not be read, or not be proven complete.
-        MalformedRecords: what came is no list of records.
+        MalformedRecords: a page is not a list of records.
     """
-    endpoint, parts = listed.staging.endpoint, list[ReadStats]()
-    for variant in endpoint.variants or ({},):
-        part = dataclasses.replace(endpoint, params={**endpoint.params, **variant})
-        before, reading, stats = listed.staging.mark(), 1, ReadStats()
-        parts.append(stats)
-        for page in read(client, part, window, stats=stats, concurrency=PAGES_IN_FLIGHT):
+    stats = list[ReadStats]()
+    for part in strategy.read(client, window):
+        start, reading = records.staging.mark(), 1
+        for page in part.pages:
             if page.reading > reading:
                 reading = page.reading
-                listed.return_to(before)
-            listed.add(page.records, page.rows)
-    return functools.reduce(operator.add, parts)
+                records.return_to(start)
+            records.add(page.records, page.rows)
+        stats.append(part.stats)
+    return functools.reduce(operator.add, stats)

@@ -1,17 +1,17 @@
-"""Is a table what ServiceTitan has? Reads the source as a load does, and compares instead of loads.
+"""Compares a table with its source: reads the source as a load does, and writes nothing.
 
-The window is closed at the moment of starting. What then looks different is looked at once more,
-by `ids` where the endpoint takes them, else by another reading up to the present: only what is
-different both times, in a record that did not change meanwhile, is a difference. Nothing is
-written to the warehouse, which is open only while it is compared.
+The window is closed at the moment of starting. Whatever differs is checked once more, by `ids`
+where the endpoint takes them, otherwise by another reading up to the present: only what differs
+both times, in a record that did not change in between, is reported. The warehouse is attached only
+while it is compared.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, timezone
 from pathlib import Path
 
 import duckdb
@@ -20,31 +20,33 @@ import msgspec
 from st_pipelines.catalog.model import Endpoint, snake_case
 from st_pipelines.servicetitan.reading.lookup import look_up
 from st_pipelines.servicetitan.reading.stats import ReadStats
+from st_pipelines.sync.strategies import PlannedRead, Strategy, strategy_for
 from st_pipelines.sync.sync import SyncContext, stage
 from st_pipelines.warehouse.columns import EXTRA
 from st_pipelines.warehouse.errors import WarehouseUnusable
+from st_pipelines.warehouse.load_spec import MergeMode
 from st_pipelines.warehouse.staging.stage import Staging
-from st_pipelines.warehouse.staging.typed_rows import LoadSpec, TypedRows
+from st_pipelines.warehouse.staging.typed_rows import TypedRows
 from st_pipelines.warehouse.tables.compare import (
     Compared,
     Comparison,
     Difference,
-    first_day,
-    last_load,
+    read_first_day,
+    read_last_load,
 )
-from st_pipelines.warehouse.tables.load import Typed, staged
-from st_pipelines.warehouse.tables.row_scope import only_exported
+from st_pipelines.warehouse.tables.row_scope import export_only_columns
 from st_pipelines.warehouse.tables.schema import has_table
-from st_pipelines.warehouse.tables.table_state import can_look_up
-from st_pipelines.windows import Days, Window, local_day
+from st_pipelines.warehouse.tables.staged_records import StagedRecords, staged_records
+from st_pipelines.warehouse.tables.table_load import TableLoad
+from st_pipelines.windows import Window
 
-MOST_LOOKED_UP = 1000
-"""Of more suspicious records another reading costs less than asking for them by their ids."""
+MAX_LOOKUPS = 1000
+"""With more suspects than this, reading again costs less than looking them up by their ids."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Verified:
-    """What came of comparing one table.
+    """The outcome of comparing one table.
 
     Attributes:
         table: `api.name`.
@@ -69,11 +71,11 @@ class Verified:
         return not self.differences and not self.problem
 
     def count(self, kind: str) -> int:
-        """How many rows differ in that way."""
+        """The number of rows that differ in this way."""
         return len({d.key for d in self.differences if d.kind == kind})
 
     def __add__(self, other: Verified) -> Verified:
-        """Of two parts of one table."""
+        """Adds up two parts of one table."""
         return Verified(
             table=self.table,
             rows_here=self.rows_here + other.rows_here,
@@ -85,27 +87,29 @@ class Verified:
         )
 
 
-def verify_table(job: SyncContext, endpoint: Endpoint, *, days: int | None, deep: bool) -> Verified:
+def verify_table(
+    context: SyncContext, endpoint: Endpoint, *, days: int | None, deep: bool
+) -> Verified:
     """Compares one table with the source.
 
     Args:
-        job: client, warehouse, time zone.
+        context: client, warehouse, time zone.
         endpoint: what to compare.
-        days: only windows of so many last local days, today included; None compares everything.
-            A snapshot is always compared as a whole; an aggregate by day up to yesterday, as
-            today's is not final.
-        deep: compare the values of every column, and not only keys and cursors.
+        days: compare only the windows of this many last local days, today included; None compares
+            everything. A snapshot is always compared whole; an aggregate by day up to yesterday,
+            as today's is not final.
+        deep: compare the values of every column, not only keys and cursors.
 
     Raises:
         ServiceTitanError: it could not be read.
         WarehouseError: there is no warehouse yet, or another process holds it.
     """
-    now = datetime.now(timezone.utc)
-    loaded = _loaded(job, endpoint, now)
-    if loaded is None:
+    now, strategy = datetime.now(timezone.utc), strategy_for(endpoint)
+    table = _find_table(context, endpoint, now)
+    if table is None:
         return Verified(table=endpoint.table, problem="there is no such table yet: load it first")
-    parts = _parts(job, endpoint, loaded, days, now)
-    found = [_Part(job, endpoint, load, window, deep=deep).verify() for load, window in parts]
+    reads = strategy.plan_verify(days, table.first_day, now, context.timezone)
+    found = [_Part(context, strategy, read, now, deep=deep).verify() for read in reads]
     return sum(found, Verified(table=endpoint.table))
 
 
@@ -114,72 +118,48 @@ class _LoadedTable:
     first_day: date | None
 
 
-def _loaded(job: SyncContext, endpoint: Endpoint, now: datetime) -> _LoadedTable | None:
-    """What is known of the table before anything is read; None where there is none."""
-    if not job.warehouse.exists:
+def _find_table(context: SyncContext, endpoint: Endpoint, now: datetime) -> _LoadedTable | None:
+    """Looks for the table before anything is read; None where there is none."""
+    if not context.warehouse.exists:
         raise WarehouseUnusable(
-            f"warehouse {job.warehouse.name} is not there yet: load something into it first, or "
-            "set ST_WAREHOUSE_DIR to the folder that it is in"
+            f"warehouse {context.warehouse.name} does not exist yet: load something into it first, "
+            "or set ST_WAREHOUSE_DIR to the folder that it is in"
         )
-    with duckdb.connect() as connection, job.warehouse.attach(connection, "verify"):
+    with duckdb.connect() as connection, context.warehouse.attach(connection, "verify"):
         if not has_table(connection, endpoint.api, endpoint.name):
             return None
-        load = job.load_of(None, now, now.date())
-        return _LoadedTable(first_day=first_day(connection, endpoint, load))
-
-
-def _parts(
-    job: SyncContext, endpoint: Endpoint, loaded: _LoadedTable, days: int | None, now: datetime
-) -> Iterator[tuple[LoadSpec, Window | None]]:
-    """What is read and compared at a time: all of it, but an aggregate by day each day alone."""
-    today = local_day(now, job.timezone)
-    if endpoint.by_day:
-        first = loaded.first_day or today - timedelta(days=days or 0)
-        first = max(first, today - timedelta(days=days)) if days else first
-        last = today - timedelta(days=1)
-        for day in _range(first, last, job.timezone):
-            window = day.window(now)
-            yield job.load_of(window, now, day.last), window
-    elif not endpoint.partitioned:
-        yield job.load_of(None, now, today), None
-    else:
-        first = today if days is None else today - timedelta(days=days - 1)
-        wanted = Days(first=first, last=today, timezone=job.timezone, open_start=days is None)
-        window = wanted.window(now)
-        yield job.load_of(window, now, today), window
-
-
-def _range(first: date, last: date, zone: str) -> Iterator[Days]:
-    if first <= last:
-        yield from Days(first=first, last=last, timezone=zone)
+        everything = PlannedRead(window=None, mode=MergeMode.UPSERT)
+        load = TableLoad(connection, endpoint, context.spec(endpoint, everything, now))
+        return _LoadedTable(first_day=read_first_day(load))
 
 
 class _Part:
-    """One reading, its comparison, and the second look."""
+    """One reading, its comparison, and the second look at what differs."""
 
     def __init__(
         self,
-        job: SyncContext,
-        endpoint: Endpoint,
-        load: LoadSpec,
-        window: Window | None,
+        context: SyncContext,
+        strategy: Strategy,
+        read: PlannedRead,
+        now: datetime,
         *,
         deep: bool,
     ) -> None:
-        self._job = job
-        self._endpoint = endpoint
-        self._load = load
-        self._window = window
+        self._context = context
+        self._strategy = strategy
+        self._endpoint = strategy.endpoint
+        self._window = read.window
+        self._spec = context.spec(strategy.endpoint, read, now)
         self._deep = deep
         self._stats = ReadStats()
 
     def verify(self) -> Verified:
-        """Reads and compares; looks again at what differs."""
-        with self._staged() as listed:
-            self._read(listed, self._window)
-            columns = self._columns(listed.staging)
-            found = self._compare(listed.rows, columns)
-        confirmed = self._confirmed(found, columns) if found.differences else ()
+        """Reads and compares, and checks once more what differs."""
+        with self._staged() as records:
+            self._read(records, self._window)
+            columns = self._columns(records.staging)
+            found = self._compare(records.rows, columns)
+        confirmed = self._confirm(found, columns) if found.differences else ()
         return Verified(
             table=self._endpoint.table,
             rows_here=found.rows_here,
@@ -189,81 +169,73 @@ class _Part:
             requests=self._stats.requests,
         )
 
-    def _confirmed(self, found: Compared, columns: Sequence[str]) -> tuple[Difference, ...]:
+    def _confirm(self, found: Compared, columns: Sequence[str]) -> tuple[Difference, ...]:
         suspects = {difference.key for difference in found.differences}
-        with self._staged() as listed:
-            if not self._looked_up(suspects, listed):
-                listed.return_to(0)
-                self._read(listed, self._until_now())
-            again = self._compare(listed.rows, columns, suspects)
-        before = {difference.row for difference in found.differences}
-        return tuple(d for d in again.differences if d.row in before)
+        with self._staged() as records:
+            if not self._look_up(suspects, records):
+                records.return_to(0)
+                now = datetime.now(timezone.utc)
+                self._read(records, self._strategy.extend_to(self._window, now))
+            again = self._compare(records.rows, columns, suspects)
+        before = {difference.identity for difference in found.differences}
+        return tuple(d for d in again.differences if d.identity in before)
 
-    def _looked_up(self, suspects: set[str], listed: Typed) -> bool:
-        """Stages the suspects by their ids; whether each of them was answered for."""
-        if not can_look_up(self._endpoint) or len(suspects) > MOST_LOOKED_UP:
+    def _look_up(self, suspects: set[str], records: StagedRecords) -> bool:
+        """Stages the suspects by their ids; returns whether the result covers all of them."""
+        if not self._endpoint.can_look_up or len(suspects) > MAX_LOOKUPS:
             return False
         if not all(key.lstrip("-").isdecimal() for key in suspects):
             return False
-        ids, answered = sorted(map(int, suspects)), set[int]()
-        for answer in look_up(
-            self._job.client.session(self._stats), self._endpoint, ids, control_id=None
-        ):
-            answered |= answer.gone
-            for records in answer.records:
-                listed.add(records)
-        listed.finish()
-        rows = listed.rows.connection.execute("SELECT id FROM staged").fetchall()
-        return answered.union(row[0] for row in rows) >= set(ids)
+        ids, found = sorted(map(int, suspects)), set[int]()
+        session = self._context.client.session(self._stats)
+        for result in look_up(session, self._endpoint, ids, control_id=None):
+            found |= result.gone
+            for page in result.records:
+                records.add(page)
+        records.finish()
+        rows = records.rows.connection.execute("SELECT id FROM staged").fetchall()
+        return found.union(row[0] for row in rows) >= set(ids)
 
-    def _until_now(self) -> Window | None:
-        """The window up to the present, as a record that changed since has left the first one."""
-        if self._window is None or self._endpoint.by_day:
-            return self._window
-        return dataclasses.replace(self._window, end=datetime.now(timezone.utc))
-
-    def _read(self, listed: Typed, window: Window | None) -> None:
-        stats = stage(self._job.client, window, listed)
+    def _read(self, records: StagedRecords, window: Window | None) -> None:
+        stats = stage(self._context.client, self._strategy, window, records)
         self._stats.add(requests=stats.requests)
-        listed.finish()
+        records.finish()
 
     def _compare(
-        self, typed: TypedRows, columns: Sequence[str], among: set[str] | None = None
+        self, rows: TypedRows, columns: Sequence[str], among: set[str] | None = None
     ) -> Compared:
-        connection, endpoint, load = typed.connection, self._endpoint, self._load
-        with self._job.warehouse.attach(connection, "verify"):
-            until = last_load(connection, endpoint, load)
-            comparison = Comparison(connection, endpoint, load, columns=columns, last_load=until)
-            return comparison.run(among)
+        load = TableLoad(rows.connection, self._endpoint, self._spec)
+        with self._context.warehouse.attach(rows.connection, "verify"):
+            until = read_last_load(load)
+            return Comparison(load, columns=columns, last_load=until).run(among)
 
     def _columns(self, staging: Staging) -> list[str]:
-        """The columns to compare: those that the reading can tell of."""
+        """The columns to compare: those that the reading has values for."""
         endpoint = self._endpoint
-        if endpoint.key and not self._deep:
+        if endpoint.has_key and not self._deep:
             return [snake_case(endpoint.cursor.split(".")[0])] if endpoint.cursor else []
-        served = _served_names(staging.files)
-        exported = only_exported(endpoint)
+        served = _find_served_names(staging.files)
+        exported = export_only_columns(endpoint)
         columns = [
             field.column
             for field in endpoint.row_fields
             if field.name in served and field.column not in exported
         ]
-        # A row keeps what its export told in `_extra`, which a list cannot know.
-        listed_only = endpoint.export is None or endpoint.kind == "feed"
-        return [*columns, EXTRA] if listed_only else columns
+        # with an export, `_extra` holds what the export served too, which a list cannot confirm
+        return columns if endpoint.export else [*columns, EXTRA]
 
-    def _staged(self) -> AbstractContextManager[Typed]:
+    def _staged(self) -> AbstractContextManager[StagedRecords]:
         name = f"verify-{self._endpoint.table}"
-        return staged(self._job.warehouse, self._endpoint, self._load, name=name)
+        return staged_records(self._context.warehouse, self._endpoint, self._spec, name=name)
 
 
-_names = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
+_decode_names = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
 
 
-def _served_names(files: Sequence[Path]) -> set[str]:
-    """The names of all members that occur in staged records, whatever their value."""
+def _find_served_names(files: Sequence[Path]) -> set[str]:
+    """The names of all members that occur in staged records, whatever their values."""
     names: set[str] = set()
     for file in files:
-        for record in _names(file.read_bytes()):
+        for record in _decode_names(file.read_bytes()):
             names |= record.keys()
     return names

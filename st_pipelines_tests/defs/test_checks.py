@@ -20,6 +20,7 @@ from st_pipelines.servicetitan.reading.stats import ReadStats
 from st_pipelines.sync.sync import LoadReport, extract_load
 from st_pipelines.warehouse.tables.load import Loaded
 from st_pipelines.warehouse.tables.load_facts import count_facts
+from st_pipelines.warehouse.tables.table_load import TableLoad
 from st_pipelines_tests.churn_reader import days, job
 from st_pipelines_tests.conftest import NOW
 from st_pipelines_tests.warehouse.factories import Place, endpoint, record
@@ -162,7 +163,7 @@ def test_a_row_that_was_read_and_is_not_in_the_table_is_found(place: Place) -> N
         typed.add(staging.add(b"[" + b",".join([ONE, TWO]) + b"]"))
         typed.finish()
         with place.warehouse.attach(typed.connection):
-            facts = count_facts(typed.connection, of, what)
+            facts = count_facts(TableLoad(typed.connection, of, what))
     assert (facts.lost, facts.not_read, facts.distinct_read) == (1, 0, 2)
 
 

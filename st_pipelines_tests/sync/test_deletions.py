@@ -232,7 +232,7 @@ def test_a_server_that_ignores_ids_makes_nothing_deleted(
     own_sandbox.faults.append(ignore_ids)
     assert extract_load(loading, JOBS, ALL).loaded.counts.deleted == 0
     own_sandbox.faults[:] = [lambda r: page_of([]) if "ids" in r.query_params else None]
-    assert extract_load(loading, JOBS, ALL).loaded.counts.deleted == 0, "the witness is missing too"
+    assert extract_load(loading, JOBS, ALL).loaded.counts.deleted == 0, "the control is missing too"
     own_sandbox.faults[:] = [lambda r: page_of([]) if r.url.path.endswith("/jobs") else None]
     assert extract_load(loading, JOBS, ALL).loaded.counts.deleted == 0, "nothing is served at all"
     own_sandbox.faults.clear()

@@ -56,7 +56,7 @@ def tamper(file: Path, sql: str) -> None:
 
 
 def rows_of(verified: Verified) -> list[tuple[Any, ...]]:
-    return [d.row for d in verified.differences]
+    return [d.identity for d in verified.differences]
 
 
 ALL_FORMS = (
@@ -156,7 +156,7 @@ def test_what_changed_since_the_last_load_is_told_as_such(own: Sandbox, tmp_path
     own.world.change(table, old, summary="new", modifiedOn=NOW + timedelta(days=2))
     own.world.delete(table, deleted)
     verified = verify(own, file, table, deep=False)
-    assert {(*d.row, d.newer) for d in verified.differences} == {
+    assert {(*d.identity, d.newer) for d in verified.differences} == {
         ("differs", str(old), "modified_on", True), ("extra", str(deleted), None, False),
     }  # fmt: skip
 

@@ -21,10 +21,12 @@ from st_pipelines.catalog.model import (
     Scalar,
     StructOf,
 )
+from st_pipelines.warehouse.load_spec import LoadSpec
 from st_pipelines.warehouse.staging.stage import Staging
-from st_pipelines.warehouse.staging.typed_rows import LoadSpec, TypedRows
+from st_pipelines.warehouse.staging.typed_rows import TypedRows
 from st_pipelines.warehouse.store.duckdb_file import DuckDBFile
-from st_pipelines.warehouse.tables.load import Loaded, Typed, load
+from st_pipelines.warehouse.tables.load import Loaded, ReadCost, commit_load
+from st_pipelines.warehouse.tables.staged_records import StagedRecords
 
 FIELDS = (
     Field("id", Scalar("BIGINT")),
@@ -69,7 +71,7 @@ def record(**changes: Any) -> dict[str, Any]:
     return facts | changes
 
 
-ENTRY = {"requests": 1, "bytes": 2, "seconds": 0.5}
+COST = ReadCost(requests=1, bytes=2, seconds=0.5)
 
 
 def catalog_of(of: Endpoint) -> Catalog:
@@ -115,9 +117,9 @@ class Place:
         pages = records if isinstance(records, bytes) else json.dumps(list(records)).encode()
         with self.staged(of, what) as (staging, typed):
             typed.add(staging.add(pages))
-            listed = Typed(staging=staging, rows=typed)
-            listed.finish()
-            loaded = load(listed, self.warehouse, what, catalog=catalog_of(of), entry=ENTRY)
+            staged = StagedRecords(staging=staging, rows=typed)
+            staged.finish()
+            loaded = commit_load(staged, self.warehouse, what, catalog=catalog_of(of), cost=COST)
         return loaded, staging
 
     def query(self, sql: str) -> list[tuple]:

@@ -15,12 +15,15 @@ import pytest
 
 from st_pipelines.catalog.model import Endpoint, Field, ListOf, Scalar, ScalarName, StructOf
 from st_pipelines.warehouse.errors import WarehouseBusy, WarehouseFull, WarehouseUnusable
+from st_pipelines.warehouse.load_spec import MergeMode
 from st_pipelines.warehouse.staging.typed_rows import TypedRows
 from st_pipelines.warehouse.store.duckdb_file import DuckDBFile
 from st_pipelines.warehouse.store.scratch import limit_memory
-from st_pipelines.warehouse.tables.load import Typed, load
+from st_pipelines.warehouse.tables.load import commit_load
+from st_pipelines.warehouse.tables.staged_records import StagedRecords
+from st_pipelines.warehouse.tables.table_load import TableLoad
 from st_pipelines_tests.warehouse.factories import (
-    ENTRY,
+    COST,
     FIELDS,
     Place,
     catalog_of,
@@ -28,6 +31,7 @@ from st_pipelines_tests.warehouse.factories import (
     record,
 )
 
+REPLACE_ALL = MergeMode.REPLACE_ALL
 OLD, NEW = "2026-01-02T03:00:00Z", "2026-01-02T03:00:00.0000001Z"
 LATER = "2026-01-05T00:00:00Z"
 
@@ -90,7 +94,10 @@ def test_a_row_belongs_to_the_local_day_of_its_cursor(place: Place) -> None:
 
 
 def test_a_complete_reading_marks_what_is_gone_and_unmarks_what_comes_back(place: Place) -> None:
-    whole = {"of": endpoint(kind="snapshot", cursor=None, date_filter=None), "replaces": True}
+    whole = {
+        "of": endpoint(kind="snapshot", cursor=None, date_filter=None),
+        "mode": REPLACE_ALL,
+    }
     assert outcome(place, record(id=1), record(id=2), **whole) == (2, 0, 0, 0)
     assert outcome(place, record(id=2), **whole) == (0, 0, 1, 1)
     gone = place.query("SELECT id, _deleted_at FROM abc.things WHERE _deleted_at IS NOT NULL")
@@ -102,7 +109,7 @@ def test_a_complete_reading_marks_what_is_gone_and_unmarks_what_comes_back(place
 def test_records_without_a_key_are_compared_whole_and_counted(place: Place) -> None:
     bare = {
         "of": endpoint(key=(), kind="snapshot", cursor=None, date_filter=None),
-        "replaces": True,
+        "mode": REPLACE_ALL,
     }
     same, other = record(), record(name=None)
     assert outcome(place, same, same, other, **bare) == (3, 0, 0, 0)
@@ -114,7 +121,7 @@ def test_records_without_a_key_are_compared_whole_and_counted(place: Place) -> N
 def test_a_day_that_is_read_again_replaces_only_that_day_of_records_without_a_key(
     place: Place,
 ) -> None:
-    daily = {"of": endpoint(key=(), cursor=None, by_day=True), "replaces": True}
+    daily = {"of": endpoint(key=(), cursor=None, by_day=True), "mode": MergeMode.REPLACE_DAY}
     outcome(place, record(name="a"), default_date=date(2026, 1, 1), **daily)
     outcome(place, record(name="b"), default_date=date(2026, 1, 2), **daily)
     assert outcome(place, record(name="c"), default_date=date(2026, 1, 2), **daily) == (1, 0, 0, 1)
@@ -183,9 +190,9 @@ def test_an_interrupt_while_duckdb_works_stays_an_interrupt(
 ) -> None:
     outcome(place, record())
 
-    def work_for_long(connection: duckdb.DuckDBPyConnection, *_: object) -> None:
+    def work_for_long(load: TableLoad, *_: object) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0.2)
-        connection.execute(
+        load.connection.execute(
             "SELECT count(*) FROM range(100000) a, range(100000) b WHERE a.range * b.range % 7 = 3"
         )
 
@@ -268,9 +275,9 @@ def test_pages_that_arrive_after_a_refused_one_are_not_lost(place: Place) -> Non
         for page in pages:
             typed.add(staging.add(json.dumps(page).encode()))
             typed.wait()
-        listed = Typed(staging=staging, rows=typed)
+        listed = StagedRecords(staging=staging, rows=typed)
         listed.finish()
-        loaded = load(listed, place.warehouse, what, catalog=catalog_of(of), entry=ENTRY)
+        loaded = commit_load(listed, place.warehouse, what, catalog=catalog_of(of), cost=COST)
     assert loaded.counts.inserted == 20
     assert place.query("SELECT id, total, _extra FROM abc.things WHERE total IS NULL") == [
         (5, None, '{"total":""}')
@@ -287,9 +294,9 @@ def test_a_reading_that_starts_over_leaves_nothing_of_the_first(place: Place) ->
         typed.clear()
         typed.add(staging.files)
         typed.add(staging.add(json.dumps([record(id=3)]).encode()))
-        listed = Typed(staging=staging, rows=typed)
+        listed = StagedRecords(staging=staging, rows=typed)
         listed.finish()
-        load(listed, place.warehouse, what, catalog=catalog_of(of), entry=ENTRY)
+        commit_load(listed, place.warehouse, what, catalog=catalog_of(of), cost=COST)
     assert place.query("SELECT id FROM abc.things ORDER BY id") == [(1,), (3,)]
 
 
@@ -304,9 +311,9 @@ def test_rows_beyond_the_memory_for_typing_wait_on_the_disk(
             typed.add(staging.add(json.dumps(page).encode()))
             typed.wait()
             spilled += sum("duckdb_temp" in file.name for file in staging.folder.iterdir())
-        listed = Typed(staging=staging, rows=typed)
+        listed = StagedRecords(staging=staging, rows=typed)
         listed.finish()
-        load(listed, place.warehouse, what, catalog=catalog_of(of), entry=ENTRY)
+        commit_load(listed, place.warehouse, what, catalog=catalog_of(of), cost=COST)
     assert spilled
     assert place.query(
         "SELECT count(*) FROM abc.things WHERE name = id || ' ' || repeat('x', 6000)"
@@ -334,7 +341,7 @@ def test_only_typing_has_its_memory_limited(place: Place) -> None:
         assert limit(typed.connection) == "381.4 MiB"
         typed.finish()
         assert limit(typed.connection) == default
-        with TypedRows(endpoint(), place.what(), staging.folder, name="fed", beside=typed):
+        with TypedRows(endpoint(), place.what(), staging.folder, name="export_rows", beside=typed):
             assert limit(typed.connection) == default
 
 
@@ -352,12 +359,15 @@ def test_records_without_a_key_stay_equal_when_their_struct_is_reordered(place: 
         return endpoint(key=(), cursor=None, kind="snapshot", columns=(Field("x", members),))
 
     row = {"x": {"a": 1, "b": 2}}
-    assert outcome(place, row, of=of("a", "b"), replaces=True) == (1, 0, 0, 0)
-    assert outcome(place, row, of=of("b", "a"), replaces=True) == (0, 0, 1, 0)
+    assert outcome(place, row, of=of("a", "b"), mode=REPLACE_ALL) == (1, 0, 0, 0)
+    assert outcome(place, row, of=of("b", "a"), mode=REPLACE_ALL) == (0, 0, 1, 0)
 
 
 def test_a_table_without_columns_keeps_its_records_in_extra(place: Place) -> None:
-    bare = {"of": endpoint(key=(), cursor=None, kind="snapshot", columns=()), "replaces": True}
+    bare = {
+        "of": endpoint(key=(), cursor=None, kind="snapshot", columns=()),
+        "mode": REPLACE_ALL,
+    }
     assert outcome(place, {"a": 1}, {}, **bare) == (2, 0, 0, 0)
     assert outcome(place, {"a": 1}, {}, **bare) == (0, 0, 2, 0)
     rows = place.query("SELECT _extra FROM abc.things ORDER BY 1 NULLS LAST")
@@ -396,7 +406,7 @@ def test_days_are_counted_with_the_records_that_lack_a_key(place: Place) -> None
 
 
 def test_days_with_equal_aggregates_have_a_row_each(place: Place) -> None:
-    daily = {"of": endpoint(key=(), cursor=None, by_day=True), "replaces": True}
+    daily = {"of": endpoint(key=(), cursor=None, by_day=True), "mode": MergeMode.REPLACE_DAY}
     for day in (1, 2, 3):
         assert outcome(place, record(), default_date=date(2026, 1, day), **daily) == (1, 0, 0, 0)
     outcome(place, record(name="b"), default_date=date(2026, 1, 1), **daily)
@@ -407,7 +417,7 @@ def test_days_with_equal_aggregates_have_a_row_each(place: Place) -> None:
 def test_a_row_without_key_stays_through_readings_of_everything_and_goes_when_it_is_gone(
     place: Place,
 ) -> None:
-    whole = {"of": endpoint(kind="snapshot", cursor=None), "replaces": True}
+    whole = {"of": endpoint(kind="snapshot", cursor=None), "mode": REPLACE_ALL}
     records = [record(id=None), record(id=3)]
     outcome(place, *records, **whole)
     assert outcome(place, *records, **whole) == (0, 0, 2, 0)
@@ -417,12 +427,18 @@ def test_a_row_without_key_stays_through_readings_of_everything_and_goes_when_it
 
 def test_a_reading_that_began_earlier_undoes_nothing_of_a_later_one(place: Place) -> None:
     early, late = (datetime(2026, 6, 1, hour, tzinfo=timezone.utc) for hour in (2, 3))
-    keyless = {"of": endpoint(key=(), name="keyless"), "replaces": True}
+    keyless = {"of": endpoint(key=(), name="keyless"), "mode": MergeMode.REPLACE_SCOPE}
     outcome(place, record(name="new"), loaded_at=late, **keyless)
     assert outcome(place, record(name="old"), loaded_at=early, **keyless) == (1, 0, 0, 0)
     assert place.query("SELECT count(*) FROM abc.keyless WHERE _deleted_at IS NULL") == [(2,)]
     outcome(place, record(), record(id=2), loaded_at=early)
-    outcome(place, record(id=2), loaded_at=late, of=endpoint(kind="snapshot"), replaces=True)
+    outcome(
+        place,
+        record(id=2),
+        loaded_at=late,
+        of=endpoint(kind="snapshot"),
+        mode=REPLACE_ALL,
+    )
     assert outcome(place, record(), record(id=2), loaded_at=early) == (0, 0, 2, 0)
     assert place.query("SELECT id FROM abc.things WHERE _deleted_at IS NULL") == [(2,)]
 
@@ -432,7 +448,12 @@ def test_a_later_reading_of_everything_takes_a_time_that_moved_back(place: Place
     later = {"loaded_at": datetime(2026, 6, 2, tzinfo=timezone.utc)}
     earlier = record(name="b", modifiedOn="2025-12-01T00:00:00Z")
     assert outcome(place, earlier, **later) == (0, 0, 1, 0)
-    assert outcome(place, earlier, of=endpoint(), replaces=True, **later) == (0, 1, 0, 0)
+    assert outcome(place, earlier, of=endpoint(), mode=REPLACE_ALL, **later) == (
+        0,
+        1,
+        0,
+        0,
+    )
 
 
 def test_a_file_that_another_environment_has_filled_takes_nothing(place: Place) -> None:

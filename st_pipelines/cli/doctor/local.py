@@ -29,7 +29,7 @@ from st_pipelines.sync.explain import Finding, diagnosed, failed
 from st_pipelines.warehouse.errors import WarehouseBusy
 from st_pipelines.warehouse.store.base import Store, open_store
 from st_pipelines.warehouse.tables.load_log import (
-    loaded_from_the_beginning,
+    read_loaded_tables,
     refuse_other_environments,
 )
 
@@ -196,7 +196,7 @@ def look_at_history(subject: Subject) -> Iterator[Finding]:
         try:
             with warehouse.read_only() as connection:
                 refuse_other_environments(connection, subject.environment, schema="_st")
-                loaded = loaded_from_the_beginning(connection, subject.connection.tenant_id)
+                loaded = read_loaded_tables(connection, subject.connection.tenant_id)
         except WarehouseBusy:
             yield Finding(step="history", status="ok", text="not looked at, as a load is on")
             return

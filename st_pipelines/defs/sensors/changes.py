@@ -25,6 +25,7 @@ from st_pipelines.defs.jobs import Job
 from st_pipelines.defs.run_state import loaded_until, read_unfinished_work
 from st_pipelines.defs.sensors.cursor import read_state, write_state
 from st_pipelines.defs.sensors.probing import PollState, ProbeResults, probe_endpoints
+from st_pipelines.sync.strategies import strategy_for
 from st_pipelines.windows import local_day
 
 _MAX_LOADS = 100
@@ -43,7 +44,7 @@ def build_changes_sensor(env: EnvironmentDefs, job: Job) -> dg.SensorDefinition:
     Args:
         job: loads one partition of the partitioned assets.
     """
-    pollable = [endpoint for endpoint in env.partitioned if not endpoint.by_day]
+    pollable = [e for e in env.catalog if strategy_for(e).can_probe]
 
     @dg.sensor(
         name=env.name(CHANGES),

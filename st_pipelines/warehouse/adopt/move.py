@@ -35,13 +35,13 @@ from st_pipelines.warehouse.adopt.inference import (
 )
 from st_pipelines.warehouse.columns import EXTRA, EXTRA_MEMBER, quote
 from st_pipelines.warehouse.errors import WarehouseBusy
+from st_pipelines.warehouse.load_spec import LoadSpec
 from st_pipelines.warehouse.staging import json_path
 from st_pipelines.warehouse.staging.conform import decode_exactly, encode_exactly
-from st_pipelines.warehouse.staging.typed_rows import LoadSpec
 from st_pipelines.warehouse.store.base import Store
 from st_pipelines.warehouse.tables import load_log
-from st_pipelines.warehouse.tables.load import staged
 from st_pipelines.warehouse.tables.schema import ensure_columns, qualified
+from st_pipelines.warehouse.tables.staged_records import staged_records
 
 _ROW_NUMBER = Field("\x7fnumber of the row in its table", Scalar("BIGINT"))
 """The row's `rowid`, under a name that no API would serve."""
@@ -80,7 +80,7 @@ def move_values(store: Store, endpoint: Endpoint, columns: frozenset[str], catal
     with duckdb.connect() as probe, store.attach(probe):
         types = _read_column_types(probe, endpoint)
     part = _select_columns(endpoint, columns, types)
-    with staged(store, part, _UNUSED_SPEC, name=f"adopt-{endpoint.table}") as records:
+    with staged_records(store, part, _UNUSED_SPEC, name=f"adopt-{endpoint.table}") as records:
         connection = records.rows.connection
         with store.attach(connection):
             if str(_read_column_types(connection, endpoint)) != str(types):

@@ -9,8 +9,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from st_pipelines.warehouse.columns import (
     select_expression,
     staged_type,
 )
+from st_pipelines.warehouse.load_spec import LoadSpec
 from st_pipelines.warehouse.staging.local_day import local_day
 from st_pipelines.warehouse.store.scratch import InMemory, default_memory_limit, limit_memory
 
@@ -35,34 +34,6 @@ cannot do without both of its tables."""
 _SMALLEST_OBJECT_SIZE = 16 * 1024 * 1024  # DuckDB's own default for the largest record
 _NO_ROOM = (duckdb.OutOfMemoryException, duckdb.IOException)
 _REFUSED = (duckdb.ConversionException, duckdb.InvalidInputException)
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoadSpec:
-    """What a load is of.
-
-    Attributes:
-        environment: e.g. `production`.
-        tenant_id: the tenant whose rows these are.
-        window_start, window_end: UTC, half-open; None where open, both None for a snapshot.
-        timezone: IANA name by which a cursor becomes a local day.
-        default_date: the day of a row without cursor: the last of the window, or the load's.
-        loaded_at: moment of the load, aware.
-        run_id: Dagster's run, or any name of the caller's.
-        replaces: the reading was complete for its scope, so what it lacks is gone.
-        history: every version of a row is kept in a table of its own.
-    """
-
-    environment: str
-    tenant_id: str
-    window_start: datetime | None
-    window_end: datetime | None
-    timezone: str
-    default_date: date
-    loaded_at: datetime
-    run_id: str
-    replaces: bool = False
-    history: bool = False
 
 
 class Refused(Exception):

@@ -1,48 +1,45 @@
-"""A table against rows that have just been read: what is missing, what is besides, what differs.
+"""Compares a table with records that have just been read, row by row and column by column.
 
-Runs on an in-memory database with the rows in `staged` and the warehouse attached.
+Runs on an in-memory database with the records in `staged` and the warehouse attached. Nothing is
+written.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Literal, TypeAlias
 
-import duckdb
-
-from st_pipelines.catalog.model import Endpoint, Field, Scalar
+from st_pipelines.catalog.model import Field, Scalar
 from st_pipelines.warehouse.columns import EXTRA, fetch_row, literal, quote, table_type
-from st_pipelines.warehouse.staging.typed_rows import LoadSpec
 from st_pipelines.warehouse.store.base import ALIAS
 from st_pipelines.warehouse.tables.row_scope import (
     key_columns,
     lacks_key,
     same_key,
-    scope,
     table_cursor,
 )
-from st_pipelines.warehouse.tables.schema import qualified
+from st_pipelines.warehouse.tables.table_load import TableLoad
 
-Kind: TypeAlias = Literal["missing", "extra", "duplicate", "differs"]
+DifferenceKind: TypeAlias = Literal["missing", "extra", "duplicate", "differs"]
 
 _LIVE = "t._tenant_id = $tenant AND t._deleted_at IS NULL"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """One way in which a table is not as the source.
+    """One way in which a table differs from the source.
 
     Attributes:
         kind: a row is missing here, is here and not there, is here more than once, or differs.
-        key: of the row, its parts joined by commas; of a row without key its first values.
-        column: that differs.
+        key: of the row, its parts joined by commas; its first values for a row without key.
+        column: the column that differs.
         here, there: its values as text.
         newer: the record was changed at the source after the last load of the table.
     """
 
-    kind: Kind
+    kind: DifferenceKind
     key: str
     column: str | None = None
     here: str | None = None
@@ -50,8 +47,8 @@ class Difference:
     newer: bool = False
 
     @property
-    def row(self) -> tuple[Kind, str, str | None]:
-        """What makes it the same difference in another reading."""
+    def identity(self) -> tuple[DifferenceKind, str, str | None]:
+        """Equal for the same difference in another reading."""
         return self.kind, self.key, self.column
 
 
@@ -61,8 +58,8 @@ class Compared:
 
     Attributes:
         rows_here: live rows of the table in the scope of the reading.
-        rows_there: records of the reading in the same scope, of several with one key one.
-        differences: all that there are.
+        rows_there: records of the reading in the same scope, each key counted once.
+        differences: all of them.
     """
 
     rows_here: int
@@ -71,40 +68,32 @@ class Compared:
 
 
 class Comparison:
-    """Compares `staged` with the endpoint's table, for the tenant of the load."""
+    """Compares `staged` with the endpoint's table, for the tenant and scope of the load."""
 
     def __init__(
-        self,
-        connection: duckdb.DuckDBPyConnection,
-        endpoint: Endpoint,
-        load: LoadSpec,
-        *,
-        columns: Sequence[str],
-        last_load: datetime | None,
+        self, load: TableLoad, *, columns: Sequence[str], last_load: datetime | None
     ) -> None:
-        """Nothing is asked yet.
+        """Builds the SQL; only `run` queries rows.
 
         Args:
-            connection: with the warehouse attached.
-            endpoint: whose table; it must be there.
-            load: tenant and window, which bounds what is compared.
+            load: whose table, which must exist; its window bounds what is compared.
             columns: those whose values are compared; `_extra` may be among them.
             last_load: up to when the table was loaded; records changed later are `newer`.
         """
-        self._connection = connection
-        self._endpoint = endpoint
-        self._tenant = load.tenant_id
-        self._scope = scope(endpoint, load)
-        self._table = qualified(endpoint)
+        self._load = load
+        self._endpoint = load.endpoint
+        self._scope = load.scope
+        self._table = load.table
         self._newer = "false"
-        if endpoint.cursor and last_load is not None:
+        if load.endpoint.cursor and last_load is not None:
             moment = f"TIMESTAMPTZ {literal(str(last_load))}"
-            self._newer = f"coalesce({table_cursor(endpoint, 's')} >= {moment}, false)"
+            self._newer = f"coalesce({table_cursor(load.endpoint, 's')} >= {moment}, false)"
         self._there = "SELECT * FROM staged t WHERE " + self._scope
-        present = {name for name, *_ in connection.execute(f"DESCRIBE {self._table}").fetchall()}
+        described = load.connection.execute(f"DESCRIBE {self._table}").fetchall()
+        present = {name for name, *_ in described}
         self._columns = [
             _Column.of(field, field.column in present)
-            for field in endpoint.row_fields
+            for field in load.endpoint.row_fields
             if field.column in columns
         ]
         if EXTRA in columns:
@@ -114,38 +103,38 @@ class Comparison:
         """Compares.
 
         Args:
-            among: look only at rows with these keys (as in `Difference.key`); None at all.
+            among: compare only rows with these keys (as in `Difference.key`); None compares all.
         """
-        lacking = lacks_key(self._endpoint, "t") if self._endpoint.key else "true"
-        differences = self._by_content(lacking)
-        if self._endpoint.key:
-            differences += self._by_key(among)
+        if self._endpoint.has_key:
+            differences = self._by_content(lacks_key(self._endpoint, "t")) + self._by_key(among)
+        else:
+            differences = self._by_content("true")
         if among is not None:
             differences = [d for d in differences if d.key in among]
+        here = f"SELECT count(*) FROM {self._table} t WHERE {_LIVE} AND ({self._scope})"
+        there = f"SELECT count(*) FROM ({self._there})"
         return Compared(
-            rows_here=self._ask(
-                f"SELECT count(*) FROM {self._table} t WHERE {_LIVE} AND ({self._scope})"
-            )[0][0],
-            rows_there=fetch_row(self._connection, f"SELECT count(*) FROM ({self._there})")[0],
+            rows_here=self._query(here)[0][0],
+            rows_there=fetch_row(self._load.connection, there)[0],
             differences=tuple(differences),
         )
 
     def _by_key(self, among: Collection[str] | None) -> list[Difference]:
         only = f"AND {self._key('t')} IN (SELECT unnest($among))" if among else ""
         there, same = f"({self._there}) s", same_key(self._endpoint, "t", "s")
-        missing = self._ask(
+        missing = self._query(
             f"SELECT {self._key('s')}, {self._newer} FROM {there} "
             f"WHERE NOT ({lacks_key(self._endpoint, 's')}) AND NOT EXISTS ("
             f"SELECT 1 FROM {self._table} t WHERE {_LIVE} AND {same})"
         )
-        # A record that is served with a time beyond the window is there; it is only not compared.
-        extra = self._ask(
+        # A record that is served with a time beyond the window exists, so it is not extra here.
+        extra = self._query(
             f"SELECT {self._key('t')} FROM {self._table} t WHERE {_LIVE} AND ({self._scope}) "
             f"AND NOT ({lacks_key(self._endpoint, 't')}) "
             f"AND NOT EXISTS (SELECT 1 FROM staged s WHERE {same}) {only}",
             **({"among": sorted(among)} if among else {}),
         )
-        twice = self._ask(
+        twice = self._query(
             f"SELECT {self._key('t')} AS key, count(*) FROM {self._table} t WHERE {_LIVE} "
             f"AND NOT ({lacks_key(self._endpoint, 't')}) GROUP BY 1 HAVING count(*) > 1"
         )
@@ -157,7 +146,7 @@ class Comparison:
         ]
 
     def _values(self) -> list[Difference]:
-        """What differs in rows that are on both sides, column by column."""
+        """Differences between rows that exist on both sides, column by column."""
         if not self._columns:
             return []
         both = (
@@ -168,36 +157,40 @@ class Comparison:
         counts = ", ".join(f"count(*) FILTER ({condition})" for condition in differs)
         found: list[Difference] = []
         for column, condition, count in zip(
-            self._columns, differs, self._ask(f"SELECT {counts} {both}")[0], strict=True
+            self._columns, differs, self._query(f"SELECT {counts} {both}")[0], strict=True
         ):
             if count:
-                rows = self._ask(
+                rows = self._query(
                     f"SELECT DISTINCT {self._key('s')}, {column.here}::VARCHAR, "
                     f"{column.there}::VARCHAR, {self._newer} {both} AND {condition}"
                 )
                 found += [
                     Difference(
-                        kind="differs", key=row[0], column=column.name,
-                        here=row[1], there=row[2], newer=row[3],
+                        kind="differs",
+                        key=key,
+                        column=column.name,
+                        here=here,
+                        there=there,
+                        newer=newer,
                     )
-                    for row in rows
-                ]  # fmt: skip
+                    for key, here, there, newer in rows
+                ]
         return found
 
-    def _by_content(self, lacking: str) -> list[Difference]:
+    def _by_content(self, no_key: str) -> list[Difference]:
         """Rows without a key: how often each content is here, and how often there."""
-        fields = [field for field in self._endpoint.row_fields]
+        fields = self._endpoint.row_fields
         shown = [quote(f.column) for f in fields if isinstance(f.type, Scalar)][:4]
         label = f"concat_ws(', ', {', '.join(f'{name}::VARCHAR' for name in shown)})"
-        # DuckDB 1.5 has no empty row, as where there is nothing to compare but the keys.
+        # without columns to compare the row would be empty, which DuckDB 1.5 does not allow
         values = ", ".join(c.content for c in self._columns) or "NULL"
         content = f"md5(to_json(row({values}))::VARCHAR)"
         count = f"SELECT {content} AS content, min({label}) AS label, count(*) AS n FROM"
-        rows = self._ask(
+        rows = self._query(
             f"SELECT coalesce(h.label, s.label), coalesce(h.n, 0), coalesce(s.n, 0) FROM "
-            f"({count} {self._table} t WHERE {_LIVE} AND ({self._scope}) AND ({lacking}) "
+            f"({count} {self._table} t WHERE {_LIVE} AND ({self._scope}) AND ({no_key}) "
             f"GROUP BY 1) h FULL JOIN "
-            f"({count} ({self._there}) t WHERE {lacking} GROUP BY 1) s USING (content) "
+            f"({count} ({self._there}) t WHERE {no_key} GROUP BY 1) s USING (content) "
             "WHERE h.n IS DISTINCT FROM s.n"
         )
         return [
@@ -214,10 +207,10 @@ class Comparison:
         parts = ", ".join(f"{alias}.{key}" for key in key_columns(self._endpoint))
         return f"concat_ws(',', {parts})"
 
-    def _ask(self, sql: str, **values: object) -> list[tuple[Any, ...]]:
+    def _query(self, sql: str, **values: object) -> list[tuple[Any, ...]]:
         if "$tenant" in sql:
-            values["tenant"] = self._tenant
-        return self._connection.execute(sql, values).fetchall()
+            values["tenant"] = self._load.spec.tenant_id
+        return self._load.connection.execute(sql, values).fetchall()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,33 +223,32 @@ class _Column:
 
     @classmethod
     def of(cls, field: Field, present: bool) -> _Column:
-        """Of the catalogue's type on both sides; NULL where an older table has no such column."""
+        """Of the catalog's type on both sides; NULL where an older table lacks the column."""
         name, type_ = quote(field.column), table_type(field.type)
         here = f"TRY_CAST(t.{name} AS {type_})" if present else f"NULL::{type_}"
         return cls(name=field.column, here=here, there=f"s.{name}")
 
     @property
     def content(self) -> str:
-        """For a digest: the same expression on both sides."""
+        """The expression for the digest of a row, which is the same on both sides."""
         return self.here
 
 
-def last_load(
-    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, load: LoadSpec
-) -> datetime | None:
-    """Up to when the table was loaded at the latest, UTC; None where the books tell of no load."""
+def read_last_load(load: TableLoad) -> datetime | None:
+    """Up to when the table was loaded at the latest, UTC; None where the load log has no load."""
+    endpoint, spec = load.endpoint, load.spec
     return fetch_row(
-        connection,
+        load.connection,
         f"SELECT max(coalesce(window_end, loaded_at)) FROM {ALIAS}._st.loads "
         "WHERE environment = ? AND api = ? AND endpoint = ? AND tenant_id = ?",
-        [load.environment, endpoint.api, endpoint.name, load.tenant_id],
+        [spec.environment, endpoint.api, endpoint.name, spec.tenant_id],
     )[0]
 
 
-def first_day(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, load: LoadSpec) -> Any:
-    """The first `_partition_date` that the table has for the tenant; None where it is empty."""
+def read_first_day(load: TableLoad) -> date | None:
+    """The tenant's first `_partition_date` in the table; None for an empty one."""
     return fetch_row(
-        connection,
-        f"SELECT min(_partition_date) FROM {qualified(endpoint)} WHERE _tenant_id = ?",
-        [load.tenant_id],
+        load.connection,
+        f"SELECT min(_partition_date) FROM {load.table} WHERE _tenant_id = ?",
+        [load.spec.tenant_id],
     )[0]

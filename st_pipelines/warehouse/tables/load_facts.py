@@ -1,32 +1,35 @@
-"""What a load is checked by: counted in its transaction, where table and reading are at hand.
+"""Counts what the asset checks need, in the load's transaction: table and reading are at hand.
 
-A few passes over single columns: one for days and scope, one for the keys, one that joins the
-keys with those of the reading. What is wrong is looked at more closely only when there is some.
-All of it is about the rows of one tenant.
+It takes a few passes over single columns: one for days and scope, one for the keys, one that joins
+the keys with those of the reading. Examples are looked for only when something is wrong. All of it
+concerns the rows of one tenant. What counts as a failure is decided in `defs/checks`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import duckdb
-
-from st_pipelines.catalog.model import Endpoint
-from st_pipelines.warehouse.columns import fetch_row
+from st_pipelines.catalog.model import Endpoint, Field, StructOf
+from st_pipelines.warehouse.columns import fetch_row, quote
 from st_pipelines.warehouse.staging.local_day import local_day
-from st_pipelines.warehouse.staging.typed_rows import LoadSpec
-from st_pipelines.warehouse.tables.earlier import rows_before, usual_rows
+from st_pipelines.warehouse.tables.load_log import read_previous_row_count, read_usual_row_count
 from st_pipelines.warehouse.tables.row_scope import (
+    export_only_columns,
     key_columns,
     lacks_key,
     same_key,
-    scope,
     table_cursor,
 )
-from st_pipelines.warehouse.tables.schema import qualified
+from st_pipelines.warehouse.tables.table_load import TableLoad
 
-EXAMPLES = 5
+MAX_EXAMPLES = 5
+
+MIN_EXPECTED_VALUES = 20
+"""A field is missing if at least this many values were expected, by its share of rows before."""
+
+_LIVE = "t._deleted_at IS NULL"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,14 +37,14 @@ class Facts:
     """What was counted after a load, in its transaction.
 
     Attributes:
-        duplicate_keys: keys that several rows have, rows marked as deleted included.
+        duplicate_keys: keys of more than one row, rows marked as deleted included.
         without_key: rows that lack a part of their key.
         misplaced: rows whose `_partition_date` is not the local day of their cursor.
         examples: some of the duplicate keys and of the misplaced rows.
-        rows_before: rows of the table after the load before; None where the books do not tell.
-        usual_rows: median of what comparable windows held; None where too few are known.
-        distinct_read: records of the reading, of several with one key only one.
-        lost: records that were read and are not in the table.
+        rows_before: live rows of the table after the previous load; None where the log has none.
+        usual_rows: median of the records in comparable windows; None where there are too few.
+        distinct_read: records of the reading, each key counted once.
+        lost: records of the reading that are not in the table.
         not_read: rows of the window (or of the table) that the reading did not contain.
     """
 
@@ -56,7 +59,7 @@ class Facts:
     not_read: int = 0
 
     def __add__(self, later: Facts) -> Facts:
-        """Of two loads one after the other: what is about the table is told by the later."""
+        """Adds up two consecutive loads; what describes the table is taken from the later one."""
         usual = (self.usual_rows, later.usual_rows)
         return Facts(
             duplicate_keys=later.duplicate_keys,
@@ -71,118 +74,158 @@ class Facts:
         )
 
 
-def count_facts(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, load: LoadSpec) -> Facts:
-    """Counts what the checks need. Ask after the merge, before the books get the load's line.
+@dataclass(frozen=True, kw_only=True)
+class MissingField:
+    """A field of which the table has values and a load has none.
 
-    Args:
-        connection: with the warehouse and its books attached, and `staged` filled.
-        endpoint: whose table.
-        load: what was loaded.
+    Attributes:
+        path: the column, and after points the members of structs.
+        share: of the table's rows that have a value, above 0 and up to 1.
+        rows: of the load, all of them without a value.
     """
-    asked = _Asked(connection, endpoint, load)
-    in_scope, without_key, days = asked.days()
-    duplicates = asked.duplicates() if endpoint.key else []
-    misplaced = asked.misplaced() if days else []
-    lost, not_read = asked.by_key(in_scope) if endpoint.key else asked.by_number(in_scope)
+
+    path: str
+    share: float
+    rows: int
+
+
+def count_facts(load: TableLoad) -> Facts:
+    """Counts what the checks need: after the merge, before the load's line is in the log."""
+    counting = _Counting(load)
+    in_scope, without_key, days = counting.count_days()
+    duplicates = counting.find_duplicates() if load.endpoint.has_key else []
+    misplaced = counting.find_misplaced() if days else []
+    lost, not_read = counting.compare(in_scope)
     return Facts(
         duplicate_keys=len(duplicates),
         without_key=without_key,
         misplaced=len(misplaced),
-        examples=tuple(_spelled(row) for row in duplicates[:EXAMPLES] + misplaced[:EXAMPLES]),
-        rows_before=rows_before(connection, endpoint, load),
-        usual_rows=usual_rows(connection, endpoint, load),
-        distinct_read=fetch_row(connection, "SELECT count(*) FROM staged")[0],
+        examples=tuple(
+            " ".join(map(str, row)) for row in duplicates[:MAX_EXAMPLES] + misplaced[:MAX_EXAMPLES]
+        ),
+        rows_before=read_previous_row_count(load),
+        usual_rows=read_usual_row_count(load),
+        distinct_read=fetch_row(load.connection, "SELECT count(*) FROM staged")[0],
         lost=lost,
         not_read=not_read,
     )
 
 
-class _Asked:
-    """The questions, each one query."""
+class _Counting:
+    """The queries of `count_facts`, one a method."""
 
-    def __init__(
-        self, connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, load: LoadSpec
-    ) -> None:
-        self._connection = connection
-        self._endpoint = endpoint
+    def __init__(self, load: TableLoad) -> None:
         self._load = load
-        self._scope = scope(endpoint, load)
-        self._lacking = lacks_key(endpoint, "t")
-        self._keys = ", ".join(f"t.{key}" for key in key_columns(endpoint))
+        self._table = load.table
+        self._scope = load.scope
+        self._no_key = lacks_key(load.endpoint, "t")
+        self._keys = ", ".join(f"t.{key}" for key in key_columns(load.endpoint))
+        self._cursor = table_cursor(load.endpoint, "t")
 
-    def days(self) -> tuple[int, int, list[Any]]:
-        """Live rows in scope, those without key, and the days that hold a row of another.
+    def count_days(self) -> tuple[int, int, list[Any]]:
+        """Live rows in scope, live rows without key, and the days that hold a row of another day.
 
-        A local day is one stretch of time, so its first and its last cursor tell of all rows.
+        A local day is one stretch of time, so its first and its last cursor speak for all its rows.
         """
-        cursor, zone = table_cursor(self._endpoint, "t"), self._load.timezone
-        where = f"FROM {self._table} t WHERE t._tenant_id = $tenant GROUP BY 1"
         wrong = " OR ".join(
-            f"{local_day(moment, zone)} IS DISTINCT FROM _partition_date"
+            f"{local_day(moment, self._load.spec.timezone)} IS DISTINCT FROM _partition_date"
             for moment in ("earliest", "latest")
         )
-        in_scope, lacking, days = self._ask(
-            "SELECT coalesce(sum(in_scope), 0), coalesce(sum(lacking), 0), "
+        in_scope, without_key, days = self._query(
+            "SELECT coalesce(sum(in_scope), 0), coalesce(sum(without_key), 0), "
             f"list(_partition_date) FILTER (earliest IS NOT NULL AND ({wrong})) FROM ("
-            f"SELECT t._partition_date, min({cursor}) AS earliest, max({cursor}) AS latest, "
-            f"count(*) FILTER ({_LIVE} AND ({self._scope}) AND NOT ({self._lacking})) AS in_scope, "
-            f"count(*) FILTER ({_LIVE} AND ({self._lacking})) AS lacking {where})"
+            f"SELECT t._partition_date, min({self._cursor}) AS earliest, "
+            f"max({self._cursor}) AS latest, "
+            f"count(*) FILTER ({_LIVE} AND ({self._scope}) AND NOT ({self._no_key})) AS in_scope, "
+            f"count(*) FILTER ({_LIVE} AND ({self._no_key})) AS without_key "
+            f"FROM {self._table} t WHERE t._tenant_id = $tenant GROUP BY 1)"
         )[0]
-        return int(in_scope), int(lacking), days or []
+        return int(in_scope), int(without_key), days or []
 
-    def misplaced(self) -> list[tuple]:
-        """Key, cursor and day of the rows that are in another day than that of their cursor."""
-        cursor = table_cursor(self._endpoint, "t")
+    def find_misplaced(self) -> list[tuple]:
+        """Key, cursor and day of the rows that are not in the local day of their cursor."""
+        cursor = self._cursor
         columns = ", ".join(filter(None, [self._keys, f"{cursor}::VARCHAR", "t._partition_date"]))
-        return self._ask(
+        return self._query(
             f"SELECT {columns} FROM {self._table} t WHERE t._tenant_id = $tenant "
             f"AND {cursor} IS NOT NULL "
-            f"AND {local_day(cursor, self._load.timezone)} IS DISTINCT FROM t._partition_date"
+            f"AND {local_day(cursor, self._load.spec.timezone)} IS DISTINCT FROM t._partition_date"
         )
 
-    def duplicates(self) -> list[tuple]:
-        """The keys that several rows have."""
-        return self._ask(
+    def find_duplicates(self) -> list[tuple]:
+        """The keys of more than one row."""
+        return self._query(
             f"SELECT {self._keys} FROM {self._table} t WHERE t._tenant_id = $tenant "
-            f"AND NOT ({self._lacking}) GROUP BY ALL HAVING count(*) > 1"
+            f"AND NOT ({self._no_key}) GROUP BY ALL HAVING count(*) > 1"
         )
 
-    def by_key(self, in_scope: int) -> tuple[int, int]:
-        """Records that were read and are not there, and live rows in scope that were not read."""
-        read = fetch_row(
-            self._connection,
-            f"SELECT count(*) FROM staged t WHERE NOT ({self._lacking})",
-        )[0]
-        there, met = self._ask(
+    def compare(self, in_scope: int) -> tuple[int, int]:
+        """Records that were read and are lost, and live rows in scope that were not read."""
+        if not self._load.endpoint.has_key:
+            read = self._query(f"SELECT count(*) FROM staged t WHERE {self._scope}", bind=False)
+            return max(0, read[0][0] - in_scope), max(0, in_scope - read[0][0])
+        read = self._query(f"SELECT count(*) FROM staged t WHERE NOT ({self._no_key})", bind=False)
+        found, found_in_scope = self._query(
             f"SELECT count(*), count(*) FILTER ({_LIVE} AND ({self._scope})) "
-            f"FROM {self._table} t SEMI JOIN staged s ON {same_key(self._endpoint, 't', 's')} "
+            f"FROM {self._table} t SEMI JOIN staged s ON {same_key(self._load.endpoint, 't', 's')} "
             "WHERE t._tenant_id = $tenant"
         )[0]
-        lost = 0 if there == read else self._missing()
-        return lost, in_scope - met
+        lost = 0 if found == read[0][0] else self._count_lost()
+        return lost, in_scope - found_in_scope
 
-    def by_number(self, in_scope: int) -> tuple[int, int]:
-        """The same where only the whole record identifies a row, and a reading replaces all."""
-        read = fetch_row(self._connection, f"SELECT count(*) FROM staged t WHERE {self._scope}")[0]
-        return max(0, read - in_scope), max(0, in_scope - read)
-
-    def _missing(self) -> int:
-        return self._ask(
-            f"SELECT count(*) FROM staged t WHERE NOT ({self._lacking}) AND NOT EXISTS ("
+    def _count_lost(self) -> int:
+        return self._query(
+            f"SELECT count(*) FROM staged t WHERE NOT ({self._no_key}) AND NOT EXISTS ("
             f"SELECT 1 FROM {self._table} s WHERE s._tenant_id = $tenant "
-            f"AND {same_key(self._endpoint, 't', 's')})"
+            f"AND {same_key(self._load.endpoint, 't', 's')})"
         )[0][0]
 
-    @property
-    def _table(self) -> str:
-        return qualified(self._endpoint)
-
-    def _ask(self, sql: str, **values: object) -> list[tuple]:
-        return self._connection.execute(sql, {"tenant": self._load.tenant_id, **values}).fetchall()
+    def _query(self, sql: str, *, bind: bool = True) -> list[tuple]:
+        values = {"tenant": self._load.spec.tenant_id} if bind else {}
+        return self._load.connection.execute(sql, values).fetchall()
 
 
-_LIVE = "t._deleted_at IS NULL"
+def find_missing_fields(load: TableLoad) -> tuple[MissingField, ...]:
+    """Compares `staged` with the table, before the merge overwrites the values it has."""
+    if fetch_row(load.connection, "SELECT count(*) FROM staged")[0] < MIN_EXPECTED_VALUES:
+        return ()
+    fields = dict(_paths(load.endpoint))
+    rows, values = _count_values(load, "staged", fields)
+    empty = {path: fields[path] for path, count in values.items() if not count}
+    live = "WHERE _tenant_id = ? AND _deleted_at IS NULL"
+    before, values = _count_values(load, f"{load.table} {live}", empty, load.spec.tenant_id)
+    missing = {
+        path: count / before
+        for path, count in values.items()
+        if count and count / before * rows >= MIN_EXPECTED_VALUES
+    }
+    return tuple(
+        MissingField(path=path, share=share, rows=rows)
+        for path, share in missing.items()
+        if not any(path.startswith(f"{outer}.") for outer in missing)
+    )
 
 
-def _spelled(row: tuple) -> str:
-    return " ".join(str(value) for value in row)
+def _paths(endpoint: Endpoint) -> Iterator[tuple[str, str]]:
+    """Readable path and SQL of each column and each struct member, outer ones first."""
+    exported = export_only_columns(endpoint)
+    for field in endpoint.row_fields:
+        if field.column not in exported:
+            yield from _member_paths(field, "", "")
+
+
+def _member_paths(field: Field, path: str, sql: str) -> Iterator[tuple[str, str]]:
+    path, sql = path + field.column, sql + quote(field.column)
+    yield path, sql
+    if isinstance(field.type, StructOf):
+        for member in field.type.fields:
+            yield from _member_paths(member, path + ".", sql + ".")
+
+
+def _count_values(
+    load: TableLoad, rows: str, fields: Mapping[str, str], *bound: str
+) -> tuple[int, dict[str, int]]:
+    """The number of rows, and of those with a value for each path."""
+    counts = ", ".join(["count(*)", *(f"count({sql})" for sql in fields.values())])
+    found = fetch_row(load.connection, f"SELECT {counts} FROM {rows}", list(bound))
+    return found[0], dict(zip(fields, found[1:], strict=True))

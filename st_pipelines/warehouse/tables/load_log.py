@@ -1,7 +1,8 @@
-"""Book-keeping in the schema `_st`: what was loaded, when, from where; and what the tables are.
+"""The load log: what was loaded when, how far export feeds were read, and what the tables are.
 
-A load's line is written in the transaction of its rows, so the books never claim more than the
-tables hold.
+It is the schema `_st` of the warehouse, with `loads`, `feeds` and `endpoints`. A load writes its
+line in the transaction of its rows, so the log never claims more than the tables hold. Checks
+compare a load with earlier lines: its row count baseline.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import duckdb
 
@@ -19,6 +20,13 @@ from st_pipelines.warehouse.columns import columns_of, literal, quote
 from st_pipelines.warehouse.errors import WarehouseUnusable
 from st_pipelines.warehouse.store.base import ALIAS
 from st_pipelines.warehouse.tables.schema import has_table
+from st_pipelines.warehouse.tables.table_load import Counts, TableLoad
+
+FRESH = timedelta(hours=36)
+"""A window that is read later than this has lost records to later days: no baseline fits it."""
+
+LOOK_BACK = timedelta(days=70)
+MIN_WINDOWS = 3
 
 _LOADS = {
     "environment": "VARCHAR",
@@ -60,32 +68,26 @@ _ENDPOINTS = {
     "cursor": "VARCHAR",
     "columns": "JSON",
 }
+_SAME_TABLE = "environment = ? AND api = ? AND endpoint = ? AND tenant_id = ?"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoadRecord:
-    """One line of `_st.loads`. Times are UTC; `window_start` is None where the window is open.
+    """What a line of `_st.loads` holds besides the `LoadSpec` of the load.
 
-    `table_rows` are those that the table then held for the tenant, deleted ones left out.
+    Attributes:
+        rows_read: records of the reading and of the export feed.
+        counts: rows by outcome.
+        table_rows: live rows of the tenant in the table after the load.
+        requests, bytes, seconds: of the reading.
     """
 
-    environment: str
-    api: str
-    endpoint: str
-    tenant_id: str
-    window_start: datetime | None
-    window_end: datetime | None
     rows_read: int
-    rows_inserted: int
-    rows_updated: int
-    rows_unchanged: int
-    rows_deleted: int
+    counts: Counts
+    table_rows: int
     requests: int
     bytes: int
     seconds: float
-    run_id: str
-    loaded_at: datetime
-    table_rows: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,8 +96,8 @@ class ExportBookmark:
 
     Attributes:
         since: from when on it was read without a gap, UTC; None from the beginning.
-        continue_from: the token to go on with.
-        loaded_at: when that was, UTC.
+        continue_from: the token to continue with. A secret in logs.
+        loaded_at: when it was received, UTC.
     """
 
     since: datetime | None
@@ -104,52 +106,37 @@ class ExportBookmark:
 
 
 def ensure_load_log(connection: duckdb.DuckDBPyConnection, catalog: Catalog) -> None:
-    """Creates `_st`, and fills `_st.endpoints` where it is not of this catalogue."""
-    edition = _edition(catalog)
-    if _present_edition(connection) == edition:
+    """Creates `_st`, and fills `_st.endpoints` unless it describes this catalog already."""
+    digest = _digest(catalog)
+    if _stored_digest(connection) == digest:
         return
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {ALIAS}._st")
-    connection.execute(f"CREATE TABLE IF NOT EXISTS {ALIAS}._st.loads ({_body(_LOADS)})")
-    connection.execute(f"CREATE TABLE IF NOT EXISTS {ALIAS}._st.feeds ({_body(_FEEDS)})")
-    for name, type_ in _LOADS.items():  # those of a warehouse that an earlier version made
+    connection.execute(f"CREATE TABLE IF NOT EXISTS {ALIAS}._st.loads ({_definition(_LOADS)})")
+    connection.execute(f"CREATE TABLE IF NOT EXISTS {ALIAS}._st.feeds ({_definition(_FEEDS)})")
+    for name, type_ in _LOADS.items():  # the log may be from an earlier version
         connection.execute(
             f"ALTER TABLE {ALIAS}._st.loads ADD COLUMN IF NOT EXISTS {quote(name)} {type_}"
         )
-    connection.execute(f"CREATE OR REPLACE TABLE {ALIAS}._st.endpoints ({_body(_ENDPOINTS)})")
+    connection.execute(f"CREATE OR REPLACE TABLE {ALIAS}._st.endpoints ({_definition(_ENDPOINTS)})")
     connection.executemany(
-        f"INSERT INTO {ALIAS}._st.endpoints VALUES ({_marks(_ENDPOINTS)})",
+        f"INSERT INTO {ALIAS}._st.endpoints VALUES ({_placeholders(_ENDPOINTS)})",
         [_endpoint_row(endpoint) for endpoint in catalog],
     )
-    connection.execute(f"COMMENT ON TABLE {ALIAS}._st.endpoints IS {literal(edition)}")
-
-
-def _present_edition(connection: duckdb.DuckDBPyConnection) -> str | None:
-    row = connection.execute(
-        "SELECT comment FROM duckdb_tables() "
-        "WHERE database_name = ? AND schema_name = '_st' AND table_name = 'endpoints'",
-        [ALIAS],
-    ).fetchone()
-    return row[0] if row else None
-
-
-@functools.lru_cache(maxsize=4)
-def _edition(catalog: Catalog) -> str:
-    text = json.dumps([_BOOKS, *(_endpoint_row(endpoint) for endpoint in catalog)])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    connection.execute(f"COMMENT ON TABLE {ALIAS}._st.endpoints IS {literal(digest)}")
 
 
 def refuse_other_environments(
     connection: duckdb.DuckDBPyConnection, environment: str, *, schema: str = f"{ALIAS}._st"
 ) -> None:
-    """Each environment has a file of its own: their ids mean different records.
+    """Checks that the file holds no other environment: there, the same ids mean other records.
 
     Args:
-        connection: with the warehouse attached, or to itself.
-        environment: that is to be loaded.
-        schema: of the books; `_st` for a connection to the warehouse itself.
+        connection: with the warehouse attached, or to the warehouse itself.
+        environment: the environment to load.
+        schema: of the load log; `_st` for a connection to the warehouse itself.
 
     Raises:
-        WarehouseUnusable: the file was filled from another one.
+        WarehouseUnusable: another environment was loaded into it.
     """
     if not _has_loads(connection):
         return
@@ -163,22 +150,36 @@ def refuse_other_environments(
         )
 
 
-def write_load_record(connection: duckdb.DuckDBPyConnection, entry: LoadRecord) -> None:
+def write_load_record(load: TableLoad, record: LoadRecord) -> None:
     """Adds a line to `_st.loads`."""
-    connection.execute(
-        f"INSERT INTO {ALIAS}._st.loads VALUES ({_marks(_LOADS)})",
-        [getattr(entry, name) for name in _LOADS],
+    spec, counts = load.spec, record.counts
+    line = {
+        "window_start": spec.window_start,
+        "window_end": spec.window_end,
+        "rows_read": record.rows_read,
+        "rows_inserted": counts.inserted,
+        "rows_updated": counts.updated,
+        "rows_unchanged": counts.unchanged,
+        "rows_deleted": counts.deleted,
+        "requests": record.requests,
+        "bytes": record.bytes,
+        "seconds": record.seconds,
+        "run_id": spec.run_id,
+        "loaded_at": spec.loaded_at,
+        "table_rows": record.table_rows,
+    }
+    load.connection.execute(
+        f"INSERT INTO {ALIAS}._st.loads VALUES ({_placeholders(_LOADS)})",
+        [*_identity(load), *line.values()],
     )
 
 
-def loaded_from_the_beginning(
-    connection: duckdb.DuckDBPyConnection, tenant_id: str
-) -> dict[str, bool]:
-    """The tables that were loaded, and whether any load had a window without a start.
+def read_loaded_tables(connection: duckdb.DuckDBPyConnection, tenant_id: str) -> dict[str, bool]:
+    """The tables that were loaded, and whether any of their loads had a window without a start.
 
     Args:
-        connection: to the warehouse itself, such as `Store.read_only` gives.
-        tenant_id: whose loads.
+        connection: to the warehouse itself.
+        tenant_id: the tenant whose loads count.
     """
     if not _has_loads(connection):
         return {}
@@ -190,42 +191,87 @@ def loaded_from_the_beginning(
     return dict(rows)
 
 
-def _has_loads(connection: duckdb.DuckDBPyConnection) -> bool:
-    there = "SELECT 1 FROM duckdb_tables() WHERE schema_name = '_st' AND table_name = 'loads'"
-    return connection.execute(there).fetchone() is not None
-
-
-def read_bookmark(
-    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, environment: str, tenant_id: str
-) -> ExportBookmark | None:
-    """The place that `write_place` noted last; None before the first."""
-    if not has_table(connection, "_st", "feeds"):
+def read_bookmark(load: TableLoad) -> ExportBookmark | None:
+    """The bookmark that `write_bookmark` stored last; None before the first."""
+    if not has_table(load.connection, "_st", "feeds"):
         return None
-    row = connection.execute(
-        f"SELECT since, continue_from, loaded_at FROM {ALIAS}._st.feeds WHERE {_WHOSE}",
-        [environment, endpoint.api, endpoint.name, tenant_id],
+    row = load.connection.execute(
+        f"SELECT since, continue_from, loaded_at FROM {ALIAS}._st.feeds WHERE {_SAME_TABLE}",
+        _identity(load),
     ).fetchone()
     return ExportBookmark(since=row[0], continue_from=row[1], loaded_at=row[2]) if row else None
 
 
-def write_bookmark(
-    connection: duckdb.DuckDBPyConnection,
-    endpoint: Endpoint,
-    environment: str,
-    tenant_id: str,
-    place: ExportBookmark,
-) -> None:
-    """Notes a place in `_st.feeds`, in the transaction of the rows up to it."""
-    whose = [environment, endpoint.api, endpoint.name, tenant_id]
-    connection.execute(f"DELETE FROM {ALIAS}._st.feeds WHERE {_WHOSE}", whose)
-    connection.execute(
-        f"INSERT INTO {ALIAS}._st.feeds VALUES ({_marks(_FEEDS)})",
-        [*whose, place.since, place.continue_from, place.loaded_at],
+def write_bookmark(load: TableLoad, bookmark: ExportBookmark) -> None:
+    """Stores a bookmark in `_st.feeds`, in the transaction of the rows before it."""
+    identity = _identity(load)
+    load.connection.execute(f"DELETE FROM {ALIAS}._st.feeds WHERE {_SAME_TABLE}", identity)
+    load.connection.execute(
+        f"INSERT INTO {ALIAS}._st.feeds VALUES ({_placeholders(_FEEDS)})",
+        [*identity, bookmark.since, bookmark.continue_from, bookmark.loaded_at],
     )
 
 
-_BOOKS = [list(_LOADS), list(_FEEDS), list(_ENDPOINTS)]
-_WHOSE = "environment = ? AND api = ? AND endpoint = ? AND tenant_id = ?"
+def read_previous_row_count(load: TableLoad) -> int | None:
+    """Live rows of the table after the previous load; None where the log has none."""
+    row = load.connection.execute(
+        f"SELECT table_rows FROM {ALIAS}._st.loads WHERE {_SAME_TABLE} "
+        "AND table_rows IS NOT NULL ORDER BY loaded_at DESC LIMIT 1",
+        _identity(load),
+    ).fetchone()
+    return row[0] if row else None
+
+
+def read_usual_row_count(load: TableLoad) -> float | None:
+    """Median of the records in comparable windows: as long, of the same weekday, and as fresh.
+
+    Returns:
+        None unless the window is fresh and at least `MIN_WINDOWS` others are comparable.
+    """
+    spec = load.spec
+    start, end = spec.window_start, spec.window_end
+    if start is None or end is None or spec.loaded_at - end > FRESH:
+        return None
+    weekday = "dayofweek(timezone(?, {}::TIMESTAMPTZ))"
+    rows, windows = load.connection.execute(
+        "SELECT median(rows), count(*) FROM ("
+        f"SELECT max(rows_read) AS rows FROM {ALIAS}._st.loads WHERE {_SAME_TABLE} "
+        "AND window_start >= ? AND window_start < ? "
+        "AND abs(epoch(window_end) - epoch(window_start) - ?) <= 7200 "
+        f"AND {weekday.format('window_start')} = {weekday.format('?')} "
+        "AND loaded_at - window_end <= ? GROUP BY window_start)",
+        [*_identity(load), start - LOOK_BACK, start, (end - start).total_seconds(),
+         spec.timezone, spec.timezone, start, FRESH],
+    ).fetchall()[0]  # fmt: skip
+    return rows if windows >= MIN_WINDOWS else None
+
+
+def _has_loads(connection: duckdb.DuckDBPyConnection) -> bool:
+    tables = "SELECT 1 FROM duckdb_tables() WHERE schema_name = '_st' AND table_name = 'loads'"
+    return connection.execute(tables).fetchone() is not None
+
+
+def _identity(load: TableLoad) -> list[str]:
+    """The values of `_SAME_TABLE`, and of the first columns of `loads` and `feeds`."""
+    endpoint, spec = load.endpoint, load.spec
+    return [spec.environment, endpoint.api, endpoint.name, spec.tenant_id]
+
+
+def _stored_digest(connection: duckdb.DuckDBPyConnection) -> str | None:
+    row = connection.execute(
+        "SELECT comment FROM duckdb_tables() "
+        "WHERE database_name = ? AND schema_name = '_st' AND table_name = 'endpoints'",
+        [ALIAS],
+    ).fetchone()
+    return row[0] if row else None
+
+
+@functools.lru_cache(maxsize=4)
+def _digest(catalog: Catalog) -> str:
+    """Of the log's columns and the catalog: the log is set up again where it differs."""
+    columns = [list(_LOADS), list(_FEEDS), list(_ENDPOINTS)]
+    text = json.dumps([columns, *(_endpoint_row(endpoint) for endpoint in catalog)])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _endpoint_row(endpoint: Endpoint) -> list[object]:
@@ -243,9 +289,9 @@ def _endpoint_row(endpoint: Endpoint) -> list[object]:
     ]
 
 
-def _body(columns: dict[str, str]) -> str:
+def _definition(columns: dict[str, str]) -> str:
     return ", ".join(f"{quote(name)} {type_}" for name, type_ in columns.items())
 
 
-def _marks(columns: dict[str, str]) -> str:
+def _placeholders(columns: dict[str, str]) -> str:
     return ", ".join("?" for _ in columns)

@@ -1,10 +1,10 @@
-"""Which of a table's rows a reading was of, and which columns can be compared with it."""
+"""SQL conditions on rows: the scope of a load, the key, and the cursor."""
 
 from __future__ import annotations
 
 from st_pipelines.catalog.model import Endpoint, snake_case
 from st_pipelines.warehouse.columns import literal, quote
-from st_pipelines.warehouse.staging.typed_rows import LoadSpec
+from st_pipelines.warehouse.load_spec import LoadSpec
 
 
 def table_cursor(endpoint: Endpoint, alias: str = "") -> str:
@@ -15,21 +15,21 @@ def table_cursor(endpoint: Endpoint, alias: str = "") -> str:
     return ".".join([alias, *parts] if alias else parts)
 
 
-def scope(endpoint: Endpoint, load: LoadSpec) -> str:
-    """SQL on `t`: the row belongs to what was read. A reading without a window is of everything."""
-    if load.window_end is None:
+def scope(endpoint: Endpoint, spec: LoadSpec) -> str:
+    """SQL on `t`: the row belongs to what was read. True for a reading without a window."""
+    if spec.window_end is None:
         return "true"
-    if endpoint.by_day or not endpoint.cursor:
-        return f"t._partition_date = DATE {literal(load.default_date.isoformat())}"
+    if not endpoint.cursor:
+        return f"t._partition_date = DATE {literal(spec.default_date.isoformat())}"
     cursor = table_cursor(endpoint, "t")
-    bounds = [f"{cursor} < TIMESTAMPTZ {literal(str(load.window_end))}"]
-    if load.window_start is not None:
-        bounds.append(f"{cursor} >= TIMESTAMPTZ {literal(str(load.window_start))}")
+    bounds = [f"{cursor} < TIMESTAMPTZ {literal(str(spec.window_end))}"]
+    if spec.window_start is not None:
+        bounds.append(f"{cursor} >= TIMESTAMPTZ {literal(str(spec.window_start))}")
     return " AND ".join(bounds)
 
 
 def key_columns(endpoint: Endpoint) -> list[str]:
-    """The columns of the key, quoted; none for a record that is identified by all it says."""
+    """The columns of the key, quoted; none where only the whole content identifies a record."""
     return [quote(snake_case(name)) for name in endpoint.key]
 
 
@@ -44,7 +44,7 @@ def same_key(endpoint: Endpoint, one: str, other: str) -> str:
     return " AND ".join(f"{one}.{key} = {other}.{key}" for key in key_columns(endpoint))
 
 
-def only_exported(endpoint: Endpoint) -> frozenset[str]:
-    """Columns that the export carries and the list does not."""
+def export_only_columns(endpoint: Endpoint) -> frozenset[str]:
+    """Columns that the export serves and the list does not."""
     added = endpoint.export.adds if endpoint.export else ()
     return frozenset(snake_case(name) for name in added)

@@ -1,16 +1,20 @@
-"""What the warehouse knows before a load that the load's reading has to be compared with."""
+"""Reads from the warehouse what a load compares its records with.
+
+These are the ids the table has in the window and the reading lacks, and the export bookmark. The
+warehouse is attached for a few milliseconds and not written.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from st_pipelines.catalog.model import Endpoint, Scalar
-from st_pipelines.warehouse.columns import quote
-from st_pipelines.warehouse.staging.typed_rows import LoadSpec, TypedRows
+from st_pipelines.catalog.model import Endpoint
+from st_pipelines.warehouse.load_spec import LoadSpec, MergeMode
+from st_pipelines.warehouse.staging.typed_rows import TypedRows
 from st_pipelines.warehouse.store.base import Store
 from st_pipelines.warehouse.tables.load_log import ExportBookmark, read_bookmark
-from st_pipelines.warehouse.tables.row_scope import scope
-from st_pipelines.warehouse.tables.schema import has_table, qualified
+from st_pipelines.warehouse.tables.schema import has_table
+from st_pipelines.warehouse.tables.table_load import TableLoad
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,10 +22,10 @@ class TableState:
     """What the warehouse holds of an endpoint.
 
     Attributes:
-        place: how far its feed was read.
-        missing: ids in the window's rows that the reading did not contain.
-        witness: an id that the reading did contain; where it contained none, one that the table
-            has outside the window, which may be gone too.
+        bookmark: how far its export feed was read.
+        missing: ids of rows in the window that the reading did not contain.
+        control_id: an id that the reading contained; if it contained none, one that the table has
+            outside the window, which ServiceTitan may have deleted too.
     """
 
     bookmark: ExportBookmark | None = None
@@ -29,66 +33,59 @@ class TableState:
     control_id: int | None = None
 
 
-def can_look_up(endpoint: Endpoint) -> bool:
-    """Whether single records can be asked for by their ids."""
-    return (
-        endpoint.ids and endpoint.key == ("id",) and endpoint.column("id").type == Scalar("BIGINT")
-    )
-
-
 def read_table_state(
-    typed: TypedRows, warehouse: Store, endpoint: Endpoint, load: LoadSpec
+    rows: TypedRows, warehouse: Store, endpoint: Endpoint, spec: LoadSpec
 ) -> TableState:
-    """Compares the rows that have been read with the table, for a few milliseconds.
+    """Compares the rows of a reading with the table.
 
     Args:
-        typed: all rows of the reading.
-        warehouse: is opened for a moment; it may not be there yet.
-        endpoint: whose rows.
-        load: which tenant and window.
+        rows: all rows of the reading.
+        warehouse: may not exist yet.
+        endpoint: whose rows these are.
+        spec: which tenant and window.
 
     Raises:
         WarehouseError: it cannot be read.
     """
-    connection = typed.connection
-    witness = None
-    if can_look_up(endpoint):
-        witness = connection.execute(f"SELECT max(id) FROM {typed.name}").fetchall()[0][0]
+    load, control_id = TableLoad(rows.connection, endpoint, spec), None
+    if endpoint.can_look_up:
+        control_id = rows.connection.execute(f"SELECT max(id) FROM {rows.name}").fetchall()[0][0]
     if not warehouse.exists:
-        return TableState(control_id=witness)
-    with warehouse.attach(connection, f"a look at {endpoint.table}"):
-        if not has_table(connection, endpoint.api, endpoint.name):
-            return TableState(control_id=witness)
-        place = (
-            read_bookmark(connection, endpoint, load.environment, load.tenant_id)
-            if endpoint.export
-            else None
-        )
-        # A reading of everything tells by itself, unless it is of parts: what goes over from one
-        # that is not yet read to one that is, is in neither.
-        wanted = can_look_up(endpoint) and (not load.replaces or bool(endpoint.variants))
-        missing = _missing(typed, endpoint, load) if wanted else ()
-        if witness is None and can_look_up(endpoint):
-            witness = _other_witness(endpoint, typed, load, missing)
-    return TableState(bookmark=place, missing=missing, control_id=witness)
+        return TableState(control_id=control_id)
+    with warehouse.attach(rows.connection, f"a look at {endpoint.table}"):
+        if not has_table(rows.connection, endpoint.api, endpoint.name):
+            return TableState(control_id=control_id)
+        bookmark = read_bookmark(load) if endpoint.export else None
+        if not endpoint.can_look_up:
+            return TableState(bookmark=bookmark)
+        missing = _find_missing(load, rows.name) if _may_miss_records(load) else ()
+        if control_id is None:
+            control_id = _find_other_id(load, missing)
+    return TableState(bookmark=bookmark, missing=missing, control_id=control_id)
 
 
-def _other_witness(
-    endpoint: Endpoint, typed: TypedRows, load: LoadSpec, missing: tuple[int, ...]
-) -> int | None:
-    return typed.connection.execute(
-        f"SELECT max(id) FROM {qualified(endpoint)} WHERE _tenant_id = ? AND _deleted_at IS NULL "
-        "AND id NOT IN (SELECT unnest(?::BIGINT[]))",
-        [load.tenant_id, list(missing)],
-    ).fetchall()[0][0]
+def _may_miss_records(load: TableLoad) -> bool:
+    """Whether a record can exist that a complete reading lacks.
+
+    A reading of everything lacks none, unless it was read in variants: a record that moves from a
+    variant that is not read yet to one that has been is in neither.
+    """
+    return load.spec.mode is not MergeMode.REPLACE_ALL or bool(load.endpoint.variants)
 
 
-def _missing(typed: TypedRows, endpoint: Endpoint, load: LoadSpec) -> tuple[int, ...]:
-    key = quote("id")
-    rows = typed.connection.execute(
-        f"SELECT {key} FROM {qualified(endpoint)} t "
-        f"WHERE t._tenant_id = ? AND t._deleted_at IS NULL AND {scope(endpoint, load)} "
-        f"AND NOT EXISTS (SELECT 1 FROM {typed.name} s WHERE s.{key} = t.{key}) ORDER BY 1",
-        [load.tenant_id],
+def _find_missing(load: TableLoad, rows: str) -> tuple[int, ...]:
+    found = load.connection.execute(
+        f"SELECT id FROM {load.table} t "
+        f"WHERE t._tenant_id = ? AND t._deleted_at IS NULL AND {load.scope} "
+        f"AND NOT EXISTS (SELECT 1 FROM {rows} s WHERE s.id = t.id) ORDER BY 1",
+        [load.spec.tenant_id],
     ).fetchall()
-    return tuple(row[0] for row in rows if row[0] is not None)
+    return tuple(row[0] for row in found if row[0] is not None)
+
+
+def _find_other_id(load: TableLoad, missing: tuple[int, ...]) -> int | None:
+    return load.connection.execute(
+        f"SELECT max(id) FROM {load.table} WHERE _tenant_id = ? AND _deleted_at IS NULL "
+        "AND id NOT IN (SELECT unnest(?::BIGINT[]))",
+        [load.spec.tenant_id, list(missing)],
+    ).fetchall()[0][0]

@@ -1,0 +1,55 @@
+"""What a load is of and how its rows merge: the values that staging and tables share.
+
+Imports no DuckDB, so that code which only plans a load stays cheap to import.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from datetime import date, datetime
+
+
+class MergeMode(enum.Enum):
+    """What a load does with rows of the table that its reading lacks.
+
+    Attributes:
+        UPSERT: leaves them alone.
+        REPLACE_SCOPE: marks those in the window as deleted; for records without a key.
+        REPLACE_DAY: deletes those of `LoadSpec.default_date`: an aggregate that was recomputed has
+            no row less that anybody could miss.
+        REPLACE_ALL: marks every one as deleted.
+    """
+
+    UPSERT = enum.auto()
+    REPLACE_SCOPE = enum.auto()
+    REPLACE_DAY = enum.auto()
+    REPLACE_ALL = enum.auto()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadSpec:
+    """What a load is of.
+
+    Attributes:
+        environment: e.g. `production`.
+        tenant_id: the tenant whose rows these are.
+        window_start, window_end: UTC, half-open; None where open, both None for everything.
+        timezone: IANA name by which a cursor becomes a local day.
+        default_date: the day of a row without cursor: the last of the window, or the load's.
+        loaded_at: moment of the load, aware.
+        run_id: Dagster's run id, or any name the caller chooses.
+        mode: what happens to rows that the reading lacks.
+        history: whether `history.<table>` keeps every version of a row.
+    """
+
+    environment: str
+    tenant_id: str
+    window_start: datetime | None
+    window_end: datetime | None
+    timezone: str
+    default_date: date
+    loaded_at: datetime
+    run_id: str
+    mode: MergeMode = MergeMode.UPSERT
+    history: bool = False

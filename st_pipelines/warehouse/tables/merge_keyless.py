@@ -1,0 +1,112 @@
+"""Merges rows that only their whole content identifies: endpoints without key, rows that lack it.
+
+Equal rows are counted: of three equal ones in the reading, three are in the table.
+"""
+
+from __future__ import annotations
+
+from st_pipelines.catalog.model import Endpoint
+from st_pipelines.warehouse.columns import EXTRA, count_changes, fetch_row, quote, table_type
+from st_pipelines.warehouse.load_spec import MergeMode
+from st_pipelines.warehouse.tables.table_load import Counts, TableLoad
+
+
+def merge_keyless_table(load: TableLoad) -> Counts:
+    """Merges `staged` into the table of an endpoint without key."""
+    match load.spec.mode:
+        case MergeMode.UPSERT:
+            return merge_keyless(load)
+        case MergeMode.REPLACE_DAY:
+            return _replace_day(load)
+    return merge_keyless(load, replaced=load.scope)
+
+
+def _replace_day(load: TableLoad) -> Counts:
+    """Replaces the rows of `LoadSpec.default_date`, unless a later reading already has."""
+    staged = fetch_row(load.connection, "SELECT count(*) FROM staged")[0]
+    newer = (
+        f"SELECT count(*) FROM {load.table} t "
+        f"WHERE _tenant_id = ? AND ({load.scope}) AND _loaded_at > ?"
+    )
+    if fetch_row(load.connection, newer, [load.spec.tenant_id, load.spec.loaded_at])[0]:
+        return Counts(unchanged=staged)
+    counts = _match_and_insert(load, staged, replaced=load.scope, among=load.scope)
+    deleted = count_changes(load.connection, f"DELETE FROM {load.table} WHERE {_UNMATCHED}")
+    return counts + Counts(deleted=deleted)
+
+
+def merge_keyless(
+    load: TableLoad,
+    *,
+    replaced: str = "false",
+    among: str = "true",
+    source: str = "true",
+    rows: str = "staged",
+) -> Counts:
+    """Merges rows by their whole content; the n-th of equal rows matches the n-th.
+
+    Args:
+        load: what is loaded.
+        replaced: condition on `t`: the reading is complete for these rows, so those it lacks are
+            marked as deleted.
+        among: condition on `t` for the rows that may match at all.
+        source: condition on the rows to merge.
+        rows: the table that holds them.
+    """
+    staged = fetch_row(load.connection, f"SELECT count(*) FROM {rows} WHERE {source}")[0]
+    counts = _match_and_insert(
+        load, staged, replaced=replaced, among=among, source=source, rows=rows
+    )
+    mark = f"UPDATE {load.table} SET _deleted_at = ? WHERE {_UNMATCHED}"
+    return counts + Counts(deleted=count_changes(load.connection, mark, [load.spec.loaded_at]))
+
+
+_MATCHED = "SELECT p.row FROM present p JOIN arrived a USING (content, nth)"
+_UNMATCHED = (
+    "rowid IN (SELECT row FROM present WHERE replaced AND NOT gone AND NOT later) "
+    f"AND rowid NOT IN ({_MATCHED})"
+)
+"""Rows that a complete reading lacks, and that no later load has written."""
+
+
+def _match_and_insert(
+    load: TableLoad,
+    staged: int,
+    *,
+    replaced: str,
+    among: str,
+    source: str = "true",
+    rows: str = "staged",
+) -> Counts:
+    """Fills `present` and `arrived`, unmarks rows that came back, and inserts new ones."""
+    connection, spec, content = load.connection, load.spec, _content(load.endpoint)
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE present AS SELECT t.rowid AS row, {content} AS content, "
+        "row_number() OVER (PARTITION BY content ORDER BY _deleted_at NULLS FIRST, t.rowid) "
+        "AS nth, "
+        f"_deleted_at IS NOT NULL AS gone, _loaded_at > ? AS later, ({replaced}) AS replaced "
+        f"FROM {load.table} t WHERE _tenant_id = ? AND ({among})",
+        [spec.loaded_at, spec.tenant_id],
+    )
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE arrived AS SELECT rowid AS row, {content} AS content, "
+        f"row_number() OVER (PARTITION BY content ORDER BY rowid) AS nth FROM {rows} "
+        f"WHERE {source}"
+    )
+    revived = count_changes(
+        connection,
+        f"UPDATE {load.table} SET _deleted_at = NULL WHERE rowid IN ({_MATCHED} WHERE p.gone)",
+    )
+    inserted = count_changes(
+        connection,
+        f"INSERT INTO {load.table} BY NAME SELECT s.* FROM {rows} s "
+        "JOIN arrived a ON a.row = s.rowid "
+        "ANTI JOIN present p ON p.content = a.content AND p.nth = a.nth",
+    )
+    return Counts(inserted=inserted, updated=revived, unchanged=staged - inserted - revived)
+
+
+def _content(endpoint: Endpoint) -> str:
+    """SQL for a digest of a row: equal rows have one, also after the table has grown."""
+    columns = [f"CAST({quote(f.column)} AS {table_type(f.type)})" for f in endpoint.row_fields]
+    return f"md5(to_json(row({', '.join([*columns, EXTRA])}))::VARCHAR)"

@@ -1,0 +1,142 @@
+"""Records on their way into a table, in both of their forms: as staged files and as typed rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import duckdb
+import msgspec
+
+from st_pipelines.catalog.model import Endpoint
+from st_pipelines.warehouse.columns import count_changes, fetch_row
+from st_pipelines.warehouse.errors import MalformedRecords, translate_duckdb_error
+from st_pipelines.warehouse.load_spec import LoadSpec
+from st_pipelines.warehouse.staging.stage import Staging
+from st_pipelines.warehouse.staging.typed_rows import Refused, TypedRows
+from st_pipelines.warehouse.store.base import Store
+from st_pipelines.warehouse.store.scratch import staging_folder
+from st_pipelines.warehouse.tables.row_scope import key_columns, lacks_key, table_cursor
+
+
+@dataclass(frozen=True, kw_only=True)
+class StagedRecords:
+    """Records of one reading, as files of JSON (`staging`) and as a table (`rows`)."""
+
+    staging: Staging
+    rows: TypedRows
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Whose records these are."""
+        return self.staging.endpoint
+
+    def add(self, records: bytes, rows: Sequence[msgspec.Raw] | None = None) -> None:
+        """Adds a page.
+
+        Args:
+            records: a JSON array of objects, as served.
+            rows: the array's members, where it has been split already.
+
+        Raises:
+            MalformedRecords: it is not an array of objects.
+            WarehouseFull: the disk is full.
+        """
+        self.rows.add(self.staging.add(records, rows))
+
+    def return_to(self, mark: int) -> None:
+        """Drops all pages since a mark of `staging`: their reading starts over."""
+        self.staging.return_to(mark)
+        self.rows.clear()
+        self.rows.add(self.staging.files)
+
+    def finish(self) -> None:
+        """Types all records, and keeps only the latest of those with one key.
+
+        Raises:
+            MalformedRecords: a record cannot be typed.
+            WarehouseError: the disk is full.
+        """
+        with translated_errors(self.staging):
+            self._finish_typing()
+            if self.endpoint.has_key:
+                self._drop_older_versions()
+
+    def _finish_typing(self) -> None:
+        """Types all pages; conforms every record first if DuckDB refuses a page that passed."""
+        try:
+            self.rows.finish()
+        except Refused:
+            self.rows.clear()
+            self.staging.fit_all()
+            self.rows.add(self.staging.files)
+            try:
+                self.rows.finish()
+            except Refused as error:
+                raise MalformedRecords(f"{self.endpoint.table}: {error}") from None
+        typed = self.rows.rows + self.rows.dropped
+        if typed != self.staging.rows:
+            raise MalformedRecords(
+                f"{self.endpoint.table}: {self.staging.rows} records were staged, {typed} typed"
+            )
+
+    def _drop_older_versions(self) -> None:
+        """Keeps the latest version of each key: by cursor, then by order of arrival."""
+        keys, no_key = ", ".join(key_columns(self.endpoint)), lacks_key(self.endpoint)
+        name, connection = self.rows.name, self.rows.connection
+        rows, distinct = fetch_row(
+            connection,
+            f"SELECT count(*), count(DISTINCT ({keys})) FROM {name} WHERE NOT ({no_key})",
+        )
+        if rows == distinct:
+            return
+        order = f"{table_cursor(self.endpoint)} DESC NULLS LAST, rowid DESC"
+        self.rows.dropped += count_changes(
+            connection,
+            f"DELETE FROM {name} WHERE rowid IN (SELECT rowid FROM {name} "
+            f"WHERE NOT ({no_key}) "
+            f"QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {order}) > 1)",
+        )
+
+
+@contextmanager
+def staged_records(
+    warehouse: Store, endpoint: Endpoint, spec: LoadSpec, *, name: str | None = None
+) -> Iterator[StagedRecords]:
+    """A staging folder beside the warehouse and a database in memory, removed on leaving.
+
+    Args:
+        warehouse: what the records are loaded into or compared with.
+        endpoint: whose records.
+        spec: what their rows are marked with.
+        name: of the folder; the table's if None.
+
+    Raises:
+        OSError: the folder cannot be created.
+    """
+    with (
+        staging_folder(warehouse.scratch_folder, name or endpoint.table) as folder,
+        Staging(endpoint, folder) as staging,
+        TypedRows(endpoint, spec, folder) as rows,
+    ):
+        yield StagedRecords(staging=staging, rows=rows)
+
+
+@contextmanager
+def translated_errors(staging: Staging) -> Iterator[None]:
+    """Raises DuckDB's errors as ours, and an interrupt as the interrupt it was.
+
+    Raises:
+        WarehouseError: for an error of DuckDB.
+        KeyboardInterrupt: or whatever a signal's handler raised, which DuckDB replaces.
+    """
+    try:
+        yield
+    except duckdb.Error as error:
+        raise translate_duckdb_error(error, staging.folder) from error
+    except RuntimeError as error:
+        if str(error) != "Query interrupted":
+            raise
+        cause = error.__cause__
+        raise (KeyboardInterrupt() if cause is None else cause) from None
