@@ -1,4 +1,8 @@
-"""Ranges of local days, and the UTC windows that they are."""
+"""Converts ranges of local days to UTC windows.
+
+Everything above works with `Days` (what a user or a partition names) and `Window` (what a request
+asks for). Which days to load is decided elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +17,16 @@ class Window:
     """A half-open interval `[start, end)`.
 
     Attributes:
-        start: aware; None is open to the left, so that no record is too old to be read.
-        end: aware. Close it at the moment of starting when it would lie in the future, so that
-            what is changed during the reading is the next window's.
+        start: aware; None if the window has no start, so that it includes the oldest records.
+        end: aware. Must not lie in the future: records changed during a read belong to the next
+            window.
     """
 
     start: datetime | None
     end: datetime
 
     def __post_init__(self) -> None:
-        """Refuse what would be a wrong question.
+        """Validates the bounds.
 
         Raises:
             ValueError: a bound is naive, or the window ends before it starts.
@@ -35,7 +39,7 @@ class Window:
 
 
 def utc_now() -> datetime:
-    """The time of this machine, aware."""
+    """Returns the current time, aware."""
     return datetime.now(timezone.utc)
 
 
@@ -44,9 +48,9 @@ class Days:
     """Consecutive days in a time zone.
 
     Attributes:
-        first, last: both are part of the range.
+        first, last: both inclusive.
         timezone: IANA name.
-        open_start: everything before `first` belongs to it too.
+        open_start: the range also includes everything before `first`.
     """
 
     first: date
@@ -55,38 +59,42 @@ class Days:
     open_start: bool = False
 
     def __post_init__(self) -> None:
-        """Raises ValueError when the last day is before the first."""
+        """Raises ValueError if the last day is before the first."""
         if self.last < self.first:
             raise ValueError(f"the last day {self.last} is before the first {self.first}")
 
     def __iter__(self) -> Iterator[Days]:
-        """Each day as a range of its own."""
+        """Yields each day as a range of its own."""
         for number in range((self.last - self.first).days + 1):
             day = self.first + timedelta(days=number)
             yield replace(self, first=day, last=day, open_start=self.open_start and number == 0)
 
     def window(self, now: datetime) -> Window:
-        """From local midnight to the next local midnight, in UTC: 23 or 25 hours on some days.
+        """Returns the UTC window from local midnight to local midnight.
 
-        It ends at `now` at the latest, as only a window that has ended can be read completely:
-        at its last whole second, for whether filters take fractions is not documented.
+        A day has 23 or 25 hours when the clocks change. The window ends at `now` at the latest,
+        because only a window in the past can be read completely. `now` is cut to whole seconds,
+        because the API does not document whether its filters accept fractions.
 
         Raises:
-            ValueError: the range has not begun.
+            ValueError: the range starts in the future.
         """
         start = midnight(self.first, self.timezone)
-        ended = now.replace(microsecond=0)
-        end = min(midnight(self.last + timedelta(days=1), self.timezone), ended)
+        latest_end = now.replace(microsecond=0)
+        end = min(midnight(self.last + timedelta(days=1), self.timezone), latest_end)
         if end <= start:
             raise ValueError(f"{self.first} has not begun in {self.timezone}")
         return Window(start=None if self.open_start else start, end=end)
 
 
 def midnight(day: date, zone: str) -> datetime:
-    """The first moment of a local day, in UTC; where midnight is skipped, the moment after."""
+    """Returns the first moment of a local day, in UTC.
+
+    Where a clock change skips midnight, that is the moment after the gap.
+    """
     return datetime.combine(day, time(), ZoneInfo(zone)).astimezone(timezone.utc)
 
 
 def local_day(moment: datetime, zone: str) -> date:
-    """The local day of an aware time."""
+    """Returns the local day of an aware time."""
     return moment.astimezone(ZoneInfo(zone)).date()

@@ -1,15 +1,16 @@
-"""The user's own additions: fields that the packaged catalogue does not know, or knows otherwise.
+"""Reads, writes and applies the user's additions to the packaged catalog.
 
-A JSON file, `st_catalog.json` in the working directory unless `ST_CATALOG` names another. It has
-the form of the catalogue's data files, with nothing but what is added, at any depth:
+Additions are fields that the catalog lacks, or has with another type. They are in a JSON file:
+`st_catalog.json` in the working directory, or the file that `ST_CATALOG`
+names. It has the form of the catalog's data files and contains only the additions, at any depth:
 
     {"accounting.invoices": {"items": [{"color": "VARCHAR"}], "poNumber": "BIGINT"}}
 
-Fields that only the export feed of a collection serves stand under `(export)`, so that its list
-leaves them alone: `{"jpm.jobs": {"(export)": {"leadSource": "VARCHAR"}}}`.
+Fields that only a collection's export feed serves are nested in `(export)`, so that the list is
+not expected to serve them: `{"jpm.jobs": {"(export)": {"leadSource": "VARCHAR"}}}`.
 
-`st-pipelines catalog adopt` writes it, an editor may. Where it gives a field another type than the
-package, the file's counts, as it is the one the tables were made with.
+`st-pipelines catalog adopt` writes the file; people may edit it. Where the file and the package
+give a field different types, the file wins, because the tables were made with its types.
 """
 
 from __future__ import annotations
@@ -35,31 +36,31 @@ from st_pipelines.catalog.model import (
 from st_pipelines.catalog.naming import find_column_conflict
 
 Additions: TypeAlias = Mapping[str, StructOf]
-"""Table to the fields that are added to it."""
+"""The added fields, by table."""
 
 EXPORT_ONLY = "(export)"
-"""Stands for what only the export of a collection serves."""
+"""The key of the fields that only the export serves."""
 
 _TYPES = get_args(ScalarName)
 
 
 def read(file: Path) -> Additions:
-    """The additions of a file; none where there is no file.
+    """Reads the additions of a file; none if it does not exist.
 
     Raises:
-        ValueError: it is malformed; names the place and says what is expected there.
-        OSError: it cannot be read.
+        ValueError: the file is malformed; the message says where, and what is expected there.
+        OSError: the file cannot be read.
     """
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
         return {}
     except UnicodeDecodeError as error:
-        raise ValueError(f"{file}: is no UTF-8 text: {error}") from None
+        raise ValueError(f"{file}: is not UTF-8 text: {error}") from None
     try:
-        tables = json.loads(text, object_pairs_hook=_without_repetition)
+        tables = json.loads(text, object_pairs_hook=_reject_duplicates)
     except ValueError as error:
-        raise ValueError(f"{file}: is no JSON that can be used: {error}") from None
+        raise ValueError(f"{file}: is not valid JSON: {error}") from None
     if not isinstance(tables, dict):
         raise ValueError(f"{file}: expected an object of tables, {{'jpm.jobs': {{...}}}}")
     for table, columns in tables.items():
@@ -70,22 +71,22 @@ def read(file: Path) -> Additions:
 
 
 def write(file: Path, additions: Additions) -> None:
-    """Replaces the file at once, sorted at every depth. Raises OSError."""
+    """Replaces the file atomically, sorted at every depth. Raises OSError."""
     tables = {table: _sorted(type_to_json(additions[table])) for table in sorted(additions)}
     text = json.dumps(tables, indent=2, ensure_ascii=False) + "\n"
     replace_files(file.parent, {file.name: text})
 
 
 def extend_catalog(catalog: Catalog, additions: Additions, file: Path) -> Catalog:
-    """The catalogue with the additions in it.
+    """Returns the catalog with the additions applied.
 
     Args:
         catalog: the packaged one.
-        additions: of the file.
-        file: to be named in errors.
+        additions: as read from `file`.
+        file: named in errors.
 
     Raises:
-        ValueError: a table is unknown, or a field cannot have a column; names both.
+        ValueError: a table is unknown, or a field cannot have a column.
     """
     endpoints = dict(catalog.endpoints)
     for table, added in additions.items():
@@ -101,35 +102,41 @@ def extend_catalog(catalog: Catalog, additions: Additions, file: Path) -> Catalo
 
 
 def add_fields(endpoint: Endpoint, added: StructOf) -> Endpoint:
-    """The endpoint with more fields. Raises ValueError where one cannot have a column."""
+    """Returns the endpoint with more fields.
+
+    Raises:
+        ValueError: a field cannot have a column, or would change the type of the key or cursor.
+    """
     listed, exported = _by_source(added)
     columns = merge_types(StructOf(endpoint.columns), StructOf((*listed, *exported)))
     assert isinstance(columns, StructOf)
-    grown = dataclasses.replace(
-        endpoint, columns=columns.fields, export=_with_fields(endpoint, listed, exported)
+    extended = dataclasses.replace(
+        endpoint, columns=columns.fields, export=_extend_export(endpoint, listed, exported)
     )
     for name in (*endpoint.key, *([endpoint.cursor] if endpoint.cursor else [])):
         path = name.split(".")
-        if _type_at(grown.row_fields, path) != _type_at(endpoint.row_fields, path):
-            raise ValueError(f"{endpoint.table}: {name} is its key or cursor, whose type is fixed")
-    _check_columns(grown.row_fields, endpoint.table)
-    return grown
+        if _type_at(extended.row_fields, path) != _type_at(endpoint.row_fields, path):
+            raise ValueError(
+                f"{endpoint.table}: {name} is its key or cursor, whose type cannot change"
+            )
+    _check_columns(extended.row_fields, endpoint.table)
+    return extended
 
 
 def _by_source(added: StructOf) -> tuple[tuple[Field, ...], tuple[Field, ...]]:
-    """Fields of the list, and fields of the export alone."""
+    """Returns the fields of the list, and those of the export alone."""
     listed = tuple(field for field in added.fields if field.name != EXPORT_ONLY)
     types = [field.type for field in added.fields if field.name == EXPORT_ONLY]
     return listed, types[0].fields if types and isinstance(types[0], StructOf) else ()
 
 
-def _with_fields(
+def _extend_export(
     endpoint: Endpoint, listed: tuple[Field, ...], exported: tuple[Field, ...]
 ) -> Export | None:
-    """The export with what it alone serves. What the list is known to serve is not among it."""
+    """Adds to the export the fields that it alone serves."""
     if endpoint.export is None:
         if exported:
-            raise ValueError(f"{endpoint.table}: it has no export for the fields of {EXPORT_ONLY}")
+            raise ValueError(f"{endpoint.table}: it has no export, so {EXPORT_ONLY} cannot apply")
         return None
     known = {field.name for field in (*endpoint.row_fields, *listed)}
     more = tuple(field.name for field in exported if field.name not in known)
@@ -137,7 +144,7 @@ def _with_fields(
 
 
 def merge_types(known: DataType, added: DataType) -> DataType:
-    """Objects with the members of both; of two types that differ otherwise, the added one."""
+    """Merges objects and lists at every depth. Where types differ otherwise, the added one wins."""
     if isinstance(known, StructOf) and isinstance(added, StructOf):
         members = {field.name: field for field in known.fields}
         for field in added.fields:
@@ -151,12 +158,14 @@ def merge_types(known: DataType, added: DataType) -> DataType:
 
 
 def find_redundant(catalog: Catalog, additions: Additions) -> list[str]:
-    """Fields of the file that the packaged catalogue has just so: `jpm.jobs: customer.name`."""
+    """Lists additions that the packaged catalog contains by now, as `jpm.jobs: customer.name`."""
     return [
         f"{table}: {path}"
         for table, added in sorted(additions.items())
         if table in catalog.endpoints
-        for path in _known(_all_fields(catalog[table]), StructOf(sum(_by_source(added), ())), "")
+        for path in _find_known(
+            _all_fields(catalog[table]), StructOf(sum(_by_source(added), ())), ""
+        )
     ]
 
 
@@ -164,28 +173,28 @@ def _fields(columns: Mapping[str, Any]) -> tuple[Field, ...]:
     return tuple(Field(name, type_from_json(type_)) for name, type_ in columns.items())
 
 
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice!r} is there twice")
+        duplicate = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"duplicate name {duplicate!r}")
     return found
 
 
-def _check_type(value: Any, place: str) -> None:
+def _check_type(value: Any, path: str) -> None:
     match value:
         case str() if value in _TYPES:
             return
         case [inner]:
-            return _check_type(inner, f"{place}[]")
+            return _check_type(inner, f"{path}[]")
         case dict() if value:
             for name, inner in value.items():
-                _check_type(inner, f"{place}: {name}")
+                _check_type(inner, f"{path}: {name}")
             return
     raise ValueError(
-        f"{place}: {json.dumps(value)} is no type: give one of {', '.join(_TYPES)}, a list of one "
-        "type, or an object of members"
+        f"{path}: {json.dumps(value)} is not a type: give one of {', '.join(_TYPES)}, "
+        "a list of one type, or an object of fields"
     )
 
 
@@ -206,30 +215,30 @@ def _type_at(fields: tuple[Field, ...], path: list[str]) -> DataType | None:
     return type_
 
 
-def _check_columns(fields: tuple[Field, ...], place: str) -> None:
+def _check_columns(fields: tuple[Field, ...], path: str) -> None:
     for number, field in enumerate(fields):
         if conflict := find_column_conflict(field.name, fields[:number]):
-            raise ValueError(f"{place}: {field.name!r} cannot be adopted: {conflict}")
+            raise ValueError(f"{path}: {field.name!r} cannot be adopted: {conflict}")
         type_ = field.type
         while isinstance(type_, ListOf):
             type_ = type_.item
         if isinstance(type_, StructOf):
-            _check_columns(type_.fields, f"{place}: {field.name}")
+            _check_columns(type_.fields, f"{path}: {field.name}")
 
 
 def _all_fields(endpoint: Endpoint) -> StructOf:
     return StructOf((*endpoint.columns, *endpoint.row_fields))
 
 
-def _known(packaged: DataType, added: DataType, path: str) -> Iterator[str]:
+def _find_known(packaged: DataType, added: DataType, path: str) -> Iterator[str]:
     match packaged, added:
         case StructOf(fields), StructOf(more):
             types = {field.name: field.type for field in fields}
             for field in more:
                 if field.name in types:
                     where = f"{path}.{field.name}" if path else field.name
-                    yield from _known(types[field.name], field.type, where)
+                    yield from _find_known(types[field.name], field.type, where)
         case ListOf(item), ListOf(more):
-            yield from _known(item, more, f"{path}[]")
+            yield from _find_known(item, more, f"{path}[]")
         case _ if packaged == added:
             yield path

@@ -1,6 +1,7 @@
-"""The catalogue's data files: one JSON file an API, the same bytes for the same catalogue.
+"""Reads and writes the catalog's data files: one JSON file per API, plus `left_out.json`.
 
-A type is written as DuckDB's name (`"BIGINT"`), a list as `["BIGINT"]`, a struct as an object.
+Equal catalogs give equal bytes. A scalar type is written as DuckDB's name (`"BIGINT"`), a list as
+`["BIGINT"]`, an object as an object. `replace_files` writes several files atomically.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from st_pipelines.catalog.model import (
 )
 
 LEFT_OUT = "left_out.json"
-"""The file that every catalogue has."""
+"""Every catalog has this file; it tells a catalog's folder from others."""
 
-_ANOTHER_FOLDER = "name an empty or a new folder, or one that catalog build has filled"
-_FOREIGN = (ValueError, KeyError, IndexError, TypeError, AttributeError)
+_ANOTHER_FOLDER = "name an empty or new folder, or one that catalog build has written"
+_MALFORMED = (ValueError, KeyError, IndexError, TypeError, AttributeError)
 _DEFAULTS: dict[str, Any] = {
     "key": ("id",),
     "cursor": None,
@@ -51,7 +52,7 @@ _PLAIN = ("kind", "path", "envelope", "scope")
 
 
 def render(catalog: Catalog) -> dict[str, str]:
-    """File name to text, for every file of the catalogue."""
+    """Returns the text of every data file, by file name."""
     files = {
         f"{api}.json": _dump(
             {e.name: endpoint_to_json(e) for e in catalog if e.api == api},
@@ -66,14 +67,14 @@ def render(catalog: Catalog) -> dict[str, str]:
 
 
 def write(catalog: Catalog, folder: Path) -> None:
-    """Replaces the catalogue of a folder, and no other files there.
+    """Replaces the catalog in a folder, and no other files there.
 
     Raises:
-        ValueError: the folder holds something else than a catalogue; nothing was written.
-        OSError: it cannot be written.
+        ValueError: the folder contains something other than a catalog; nothing was written.
+        OSError: a file cannot be written.
     """
     files, before = render(catalog), list_catalog_files(folder)
-    # First the file by which the folder is known as a catalogue's, however this ends.
+    # The marker file comes first, so that the folder is a catalog's even if this fails midway.
     replace_files(folder, {LEFT_OUT: files.pop(LEFT_OUT), **files})
     for name in before:
         if name != LEFT_OUT and name not in files:
@@ -81,31 +82,32 @@ def write(catalog: Catalog, folder: Path) -> None:
 
 
 def list_catalog_files(folder: Path) -> list[str]:
-    """Names of the files of a folder's catalogue; none where it is empty or not there.
+    """Returns the names of a catalog's files; none if the folder is empty or does not exist.
 
     Raises:
-        ValueError: the folder holds something else, which could be lost or taken for a part.
-        OSError: it cannot be read.
+        ValueError: the folder contains other JSON files, which a build would delete or which
+            would be read as part of the catalog.
+        OSError: the folder cannot be read.
     """
     if not folder.exists():
         return []
     if not folder.is_dir():
-        raise ValueError(f"{folder} is a file: name a folder for the catalogue")
+        raise ValueError(f"{folder} is a file: name a folder for the catalog")
     names = sorted(file.name for file in folder.iterdir() if not file.name.startswith("."))
     if names and LEFT_OUT not in names:
-        raise ValueError(f"{folder} holds {names[0]} and no catalogue: {_ANOTHER_FOLDER}")
+        raise ValueError(f"{folder} contains {names[0]} but no catalog: {_ANOTHER_FOLDER}")
     parts = [name for name in names if name.endswith(".json")]
     for name in parts:
         if not _is_part(folder / name):
             raise ValueError(
-                f"{folder} holds {name}, which is no part of its catalogue: move that file away, "
-                f"or {_ANOTHER_FOLDER}"
+                f"{folder} contains {name}, which does not belong to its catalog: "
+                f"move that file away, or {_ANOTHER_FOLDER}"
             )
     return parts
 
 
 def read(folder: Path) -> Catalog:
-    """The catalogue of a folder. Raises OSError, ValueError."""
+    """Reads the catalog of a folder. Raises OSError, ValueError."""
     endpoints: dict[str, Endpoint] = {}
     for file in sorted(folder.glob("*.json")):
         if file.name != LEFT_OUT:
@@ -117,8 +119,8 @@ def _read_api(file: Path) -> list[Endpoint]:
     try:
         entries = json.loads(file.read_bytes()).items()
         return [endpoint_from_json(file.stem, name, entry) for name, entry in entries]
-    except _FOREIGN as error:
-        raise ValueError(f"{file} is no file of a catalogue: {error!r}") from None
+    except _MALFORMED as error:
+        raise ValueError(f"{file} is not a catalog file: {error!r}") from None
 
 
 def _is_part(file: Path) -> bool:
@@ -129,7 +131,7 @@ def _is_part(file: Path) -> bool:
 
 
 def endpoint_to_json(endpoint: Endpoint) -> dict[str, Any]:
-    """An endpoint without what follows from its place or equals the default."""
+    """Returns the JSON form, without api, name and values that equal the default."""
     entry: dict[str, Any] = {name: getattr(endpoint, name) for name in _PLAIN}
     for name, default in _DEFAULTS.items():
         value = getattr(endpoint, name)
@@ -140,7 +142,7 @@ def endpoint_to_json(endpoint: Endpoint) -> dict[str, Any]:
 
 
 def endpoint_from_json(api: str, name: str, entry: Mapping[str, Any]) -> Endpoint:
-    """The inverse of `endpoint_to_json`. Raises KeyError, TypeError for another shape."""
+    """Inverts `endpoint_to_json`. Raises KeyError or TypeError for another shape."""
     values = {**_DEFAULTS, **entry}
     if values["date_filter"]:
         values["date_filter"] = DateFilter(**values["date_filter"])
@@ -155,7 +157,7 @@ def endpoint_from_json(api: str, name: str, entry: Mapping[str, Any]) -> Endpoin
 
 
 def type_to_json(type_: DataType) -> Any:
-    """`"BIGINT"`, `["BIGINT"]` or `{"id": "BIGINT"}`."""
+    """Returns the JSON form: `"BIGINT"`, `["BIGINT"]` or `{"id": "BIGINT"}`."""
     match type_:
         case Scalar(name):
             return name
@@ -166,7 +168,7 @@ def type_to_json(type_: DataType) -> Any:
 
 
 def type_from_json(value: Any) -> DataType:
-    """The inverse of `type_to_json`."""
+    """Inverts `type_to_json`."""
     if isinstance(value, str):
         return Scalar(value)  # pyright: ignore[reportArgumentType]
     if isinstance(value, list):
@@ -197,8 +199,8 @@ def _read_left_out(file: Path) -> tuple[LeftOut, ...]:
             for api, entries in json.loads(file.read_bytes()).items()
             for path, reason in entries.items()
         )
-    except _FOREIGN as error:
-        raise ValueError(f"{file} is no file of a catalogue: {error!r}") from None
+    except _MALFORMED as error:
+        raise ValueError(f"{file} is not a catalog file: {error!r}") from None
 
 
 def _dump(value: Any) -> str:
@@ -206,36 +208,36 @@ def _dump(value: Any) -> str:
 
 
 def replace_files(folder: Path, texts: Mapping[str, str]) -> None:
-    """Writes files into a folder, in order; none is replaced before all are on the disk.
+    """Replaces files of a folder, in order, after all new texts are safely on disk.
 
     Args:
-        folder: is made where it is not there.
-        texts: by the file's name.
+        folder: created if it does not exist.
+        texts: by file name.
 
     Raises:
-        OSError: they cannot be written.
+        OSError: a file cannot be written; if the disk is full, all old files are still there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     written: dict[str, Path] = {}
     try:
         for name, text in texts.items():
-            descriptor, beside = tempfile.mkstemp(dir=folder, prefix=f".{name}.")
-            written[name] = Path(beside)
+            descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}.")
+            written[name] = Path(temporary)
             _fill(descriptor, text)
             written[name].chmod(_mode(folder / name))
-        for name, beside in written.items():
-            os.replace(beside, folder / name)
+        for name, temporary in written.items():
+            os.replace(temporary, folder / name)
     except BaseException:
-        for beside in written.values():
-            beside.unlink(missing_ok=True)
+        for temporary in written.values():
+            temporary.unlink(missing_ok=True)
         raise
 
 
 def _fill(descriptor: int, text: str) -> None:
-    with open(descriptor, "w", encoding="utf-8") as beside:
-        beside.write(text)
-        beside.flush()
-        os.fsync(beside.fileno())
+    with open(descriptor, "w", encoding="utf-8") as temporary:
+        temporary.write(text)
+        temporary.flush()
+        os.fsync(temporary.fileno())
 
 
 def _mode(file: Path) -> int:

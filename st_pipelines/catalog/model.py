@@ -1,7 +1,7 @@
-"""What the catalogue says of an endpoint: plain frozen values, no HTTP, no DuckDB, no Dagster.
+"""Defines `Endpoint` and `Catalog`: everything the package knows about ServiceTitan's collections.
 
-Every fact here was derived from ServiceTitan's OpenAPI documents by `generate`, or stands in
-`curated.yaml` with its reason.
+Plain frozen values without HTTP, DuckDB or Dagster. `catalog.build` derives every fact from
+ServiceTitan's OpenAPI documents, or takes it from `curated.yaml`, which gives a reason for each.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ ScalarName: TypeAlias = Literal[
 
 @dataclass(frozen=True)
 class Scalar:
-    """A single value. `name` is DuckDB's type; DECIMAL stands for DECIMAL(38,10)."""
+    """A single value. `name` is the DuckDB type; DECIMAL means DECIMAL(38,10)."""
 
     name: ScalarName
 
 
 @dataclass(frozen=True)
 class ListOf:
-    """A JSON array whose members all have one type."""
+    """A JSON array whose items all have the same type."""
 
     item: DataType
 
@@ -48,8 +48,8 @@ class Field:
     """A member of a record.
 
     Attributes:
-        name: as the API serves it, e.g. `modifiedOn`.
-        type: its type at every depth.
+        name: as served, e.g. `modifiedOn`.
+        type: complete, including nested members.
     """
 
     name: str
@@ -57,18 +57,18 @@ class Field:
 
     @property
     def column(self) -> str:
-        """The name in DuckDB: `modifiedOn` becomes `modified_on`."""
+        """The column name in DuckDB: `modified_on` for `modifiedOn`."""
         return snake_case(self.name)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DateFilter:
-    """A pair of query parameters that bound a time, both in UTC.
+    """The two query parameters that limit a list to a time range. Both take UTC times.
 
     Attributes:
-        lower: parameter for the inclusive lower bound, e.g. `modifiedOnOrAfter`.
-        upper: parameter for the exclusive upper bound, e.g. `modifiedBefore`.
-        required: the endpoint insists on `lower`, so that an open window sends the epoch.
+        lower: the parameter for the inclusive lower bound, e.g. `modifiedOnOrAfter`.
+        upper: the parameter for the exclusive upper bound, e.g. `modifiedBefore`.
+        required: the endpoint requires `lower`; a window without a start sends 1970-01-01.
     """
 
     lower: str
@@ -83,8 +83,8 @@ class Export:
     Attributes:
         path: below the host, with `{tenant}`.
         params: query parameters that every request carries.
-        adds: served names of the fields that only the export has.
-        lacks: served names of the fields that only the list has.
+        adds: fields that only the export serves.
+        lacks: fields that only the list serves.
     """
 
     path: str
@@ -95,34 +95,35 @@ class Export:
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
-    """One ServiceTitan collection, which becomes one asset and one table.
+    """A ServiceTitan collection: one asset and one table.
 
     Attributes:
-        api: the module in snake_case (`jpm`); DuckDB schema and Dagster group.
-        name: the collection in snake_case (`job_types`); DuckDB table.
-        kind: `window` (list with a date filter), `feed` (export only) or `snapshot` (read whole).
-        path: below the host, with `{tenant}`; of the list, or of the export where `kind` is `feed`.
-        envelope: what surrounds the records in an answer.
-        scope: the OAuth scope that a read needs, e.g. `tn.jpm.jobs:r`.
-        columns: the union of the fields of list and export, in the list's order, as served.
-        key: served names of the fields that identify a record. Empty: the whole record does.
-        cursor: served name (dotted for a nested one) of the time that gives a record its day.
-        date_filter: the parameters that bound `cursor`. None for feeds and snapshots.
-        params: query parameters that every request carries (`active=Any` and the like).
-        variants: where the API has no value for "all", the collection is read once with each of
-            these additional parameters, and their union is the table.
-        sort: value of `sort` that gives a stable order (`+Id`), where the endpoint takes one.
+        api: API name in snake_case (`jpm`); DuckDB schema and Dagster group.
+        name: collection name in snake_case (`job_types`); DuckDB table.
+        kind: `window` (list with a date filter), `feed` (export only) or `snapshot` (no filter:
+            read completely every time).
+        path: below the host, with `{tenant}`; the list's path, or the export's for a `feed`.
+        envelope: the JSON around the records in a response.
+        scope: OAuth scope that a read needs, e.g. `tn.jpm.jobs:r`.
+        columns: the fields that list and export serve, in the list's order.
+        key: served names of the fields that identify a row. Empty if only the whole row does.
+        cursor: served name (dotted if nested) of the time that decides a record's day.
+        date_filter: the parameters that limit `cursor`. None for feeds and snapshots.
+        params: query parameters that every request carries (such as `active=Any`).
+        variants: additional parameters, one set per read. Where the API has no value for "all",
+            the collection is read once with each set, and the table is the union.
+        sort: value of `sort` that gives a stable order (`+Id`), if the endpoint takes one.
         paged: takes `page` and `pageSize`.
         includes_total: takes `includeTotal`.
-        ids: takes `ids` (at most 50 in a request).
-        first_page: number of the first page, 1 nearly everywhere.
+        ids: takes `ids` (at most 50 per request).
+        first_page: number of the first page, nearly always 1.
         max_page_size: largest accepted `pageSize`.
-        look_back_days: days before a window that are read along with it, where records are known
+        look_back_days: days before a window that are read along with it, because records are known
             to change without moving their cursor.
-        explode: served name of an array whose members are the records (`history`).
-        by_day: the answer is an aggregate over the window and carries no day of its own,
-            so that each day is a request of its own and replaces that day's rows.
-        export: the export feed of the same collection, where it has one.
+        explode: served name of an array whose members become the rows (`history`).
+        by_day: the response aggregates the window and names no day. Each day is requested
+            separately and replaces that day's rows.
+        export: the collection's export feed, if it has one.
     """
 
     api: str
@@ -150,25 +151,29 @@ class Endpoint:
 
     @property
     def table(self) -> str:
-        """Qualified table name in DuckDB, e.g. `jpm.job_types`."""
+        """The qualified table name in DuckDB, e.g. `jpm.job_types`."""
         return f"{self.api}.{self.name}"
 
     @property
     def flat_name(self) -> str:
-        """The table's name where no point may be in it, e.g. `jpm_job_types`."""
+        """The table name for places that allow no dot, e.g. `jpm_job_types`."""
         return f"{self.api}_{self.name}"
 
     @property
     def row_fields(self) -> tuple[Field, ...]:
-        """The fields of a row: those of a record, or with `explode` those of its members."""
+        """The fields of a row: a record's, or with `explode` its members' and the record's others.
+
+        Raises:
+            TypeError: the field to explode is not an array of objects.
+        """
         if self.explode is None:
             return self.columns
         members = self.column(self.explode).type
         if not (isinstance(members, ListOf) and isinstance(members.item, StructOf)):
-            raise TypeError(f"{self.table}: {self.explode} is no array of objects")
+            raise TypeError(f"{self.table}: {self.explode} is not an array of objects")
         inner = {field.column for field in members.item.fields}
-        around = tuple(f for f in self.columns if f.name != self.explode and f.column not in inner)
-        return (*around, *members.item.fields)
+        outer = tuple(f for f in self.columns if f.name != self.explode and f.column not in inner)
+        return (*outer, *members.item.fields)
 
     @property
     def has_key(self) -> bool:
@@ -187,12 +192,12 @@ class Endpoint:
 
     @property
     def has_active(self) -> bool:
-        """Whether records tell, in the list or in the export, that they are inactive."""
+        """Whether the list or the export serves a boolean `active`."""
         return any(f == Field("active", Scalar("BOOLEAN")) for f in self.row_fields)
 
     @property
     def partitioned(self) -> bool:
-        """Whether its rows belong to days (windows and feeds), or to the moment of the load."""
+        """Whether rows belong to days (windows and feeds) rather than to the latest load."""
         return self.kind != "snapshot"
 
     @property
@@ -201,7 +206,7 @@ class Endpoint:
         return self.ids and self.key == ("id",) and self.column("id").type == Scalar("BIGINT")
 
     def column(self, name: str) -> Field:
-        """The top-level field with that served name. Raises KeyError."""
+        """Returns the top-level field with that served name. Raises KeyError."""
         for column in self.columns:
             if column.name == name:
                 return column
@@ -210,7 +215,7 @@ class Endpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class LeftOut:
-    """A GET operation that has no table, and why."""
+    """A GET operation without a table, and the reason."""
 
     api: str
     path: str
@@ -219,7 +224,7 @@ class LeftOut:
 
 @dataclass(frozen=True, eq=False)
 class Catalog:
-    """All endpoints, by `api.name`, in alphabetical order."""
+    """All endpoints by table (`api.name`), in alphabetical order, and the operations left out."""
 
     endpoints: Mapping[str, Endpoint]
     left_out: tuple[LeftOut, ...] = ()
@@ -235,13 +240,13 @@ class Catalog:
 
     @property
     def apis(self) -> tuple[str, ...]:
-        """Names of the APIs, in order."""
+        """The API names, in order."""
         return tuple(dict.fromkeys(endpoint.api for endpoint in self))
 
 
 @functools.cache
 def snake_case(name: str) -> str:
-    """ServiceTitan's name in snake_case: `jobTypeIds`, `job-types`, `averageCPC`, `a.B`."""
+    """Converts a ServiceTitan name (`jobTypeIds`, `job-types`, `averageCPC`, `a.B`)."""
     words = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", name)
     words = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", words)
     return re.sub(r"[^A-Za-z0-9]+", "_", words).strip("_").lower()

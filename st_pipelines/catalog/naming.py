@@ -1,4 +1,7 @@
-"""Which names of fields can be names of columns beside each other."""
+"""Decides which fields of an object can have a column, given the fields beside them.
+
+DuckDB's column names ignore case, and two served names can have the same snake_case form.
+"""
 
 from __future__ import annotations
 
@@ -8,29 +11,31 @@ from collections.abc import Iterable
 from st_pipelines.catalog.model import Field, snake_case
 
 _UNDECODABLE = re.compile(r'["\\\x00-\x1f]')
-"""What msgspec takes in no name of a field."""
+"""Characters that msgspec does not accept in field names."""
 
 
 def find_column_conflict(name: str, siblings: tuple[Field, ...]) -> str | None:
-    """Why a field can have no column beside its siblings; None if it can."""
+    """Returns why a field cannot have a column next to its siblings; None if it can."""
     if not snake_case(name):
-        return "its name has no letter or digit for a column"
+        return "its name contains no letter or digit to make a column name of"
     if snake_case(name) == "rowid":
-        return "rowid is DuckDB's own number of a row"
+        return "rowid is reserved by DuckDB"
     if _UNDECODABLE.search(name):
-        return "its name has a quote, a backslash or a control character"
+        return "its name contains a quote, a backslash or a control character"
     for other in siblings:
         same = other.column == snake_case(name) or other.name.lower() == name.lower()
         if same and other.name != name:
-            return f"its column would be that of {other.name}"
+            return f"its column name is already taken by {other.name}"
     return None
 
 
 def drop_conflicting(fields: Iterable[Field]) -> tuple[Field, ...]:
-    """The fields that can have columns, of those for one column the first; else `_extra` has them.
+    """Drops fields that cannot have a column. Of fields with one column name, the first stays.
+
+    Values of dropped fields end up in the table's `_extra` column.
 
     Args:
-        fields: each name once.
+        fields: with unique names.
     """
     kept: tuple[Field, ...] = ()
     for field in fields:

@@ -1,4 +1,8 @@
-"""The catalogue: the packaged one, with the user's own additions."""
+"""Loads the catalog of endpoints, and selects some of them by name (`jpm.jobs`, `jpm.*`, `jpm`).
+
+The catalog is the packaged data, plus the user's additions. Start here; `catalog.build` makes the
+data and is not needed to use it.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ DATA = Path(__file__).with_name("data")
 
 @cache
 def packaged_catalog() -> Catalog:
-    """All endpoints as the package has them, read once a process."""
+    """Returns the endpoints that ship with the package; read once per process."""
     return files.read(DATA)
 
 
@@ -27,7 +31,7 @@ def load_catalog(additions_file: Path | None = None) -> Catalog:
     the file that the user configured.
 
     Raises:
-        ValueError: the additions file is malformed or does not fit the catalogue.
+        ValueError: the additions file is malformed or does not fit the catalog.
     """
     if additions_file is None:
         return packaged_catalog()
@@ -35,20 +39,23 @@ def load_catalog(additions_file: Path | None = None) -> Catalog:
         stamp = additions_file.stat()
     except FileNotFoundError:
         return packaged_catalog()
-    return _extended(additions_file.absolute(), (stamp.st_mtime_ns, stamp.st_size, stamp.st_ino))
+    return _load_extended(
+        additions_file.absolute(), (stamp.st_mtime_ns, stamp.st_size, stamp.st_ino)
+    )
 
 
 @lru_cache(maxsize=4)
-def _extended(file: Path, version: tuple[int, ...]) -> Catalog:
+def _load_extended(file: Path, version: tuple[int, ...]) -> Catalog:
     return additions.extend_catalog(packaged_catalog(), additions.read(file), file)
 
 
 def select(catalog: Catalog, patterns: Iterable[str]) -> list[Endpoint]:
-    """The endpoints whose table matches one of the patterns, in the catalogue's order.
+    """Returns the endpoints whose table matches one of the patterns, in the catalog's order.
 
     Args:
-        catalog: to choose from.
-        patterns: tables, tables with `*`, or APIs; several may be joined by commas. None is all.
+        catalog: the endpoints to select from.
+        patterns: tables, tables with `*`, or APIs; one string may hold several, separated by
+            commas. No pattern selects everything.
 
     Raises:
         ValueError: a pattern matches no table.
@@ -56,7 +63,7 @@ def select(catalog: Catalog, patterns: Iterable[str]) -> list[Endpoint]:
     patterns = list(patterns)
     wanted = [part.strip() for pattern in patterns for part in pattern.split(",") if part.strip()]
     if patterns and not wanted:
-        raise ValueError("the selection is empty: name tables, or leave it out for all of them")
+        raise ValueError("the selection is empty: name tables, or omit it to select all")
     tables = [endpoint.table for endpoint in catalog]
     chosen: set[str] = set()
     for pattern in wanted:

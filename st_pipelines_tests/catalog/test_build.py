@@ -65,7 +65,7 @@ def test_a_folder_of_something_else_is_named_and_left_as_it_is(
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / name).write_text(text)
-    with pytest.raises(ValueError, match=f"mine holds {name} and no catalogue: name an empty"):
+    with pytest.raises(ValueError, match=f"mine contains {name} but no catalog: name an empty"):
         rebuild(documents, folder)
     assert contents(folder) == {name: text}
 
@@ -79,7 +79,7 @@ def test_a_foreign_file_in_a_catalogue_is_named_and_nothing_is_touched(
     (folder / "st_catalog.json").write_text(text)
     before = contents(folder)
     write(documents, "others")
-    with pytest.raises(ValueError, match=r"holds st_catalog\.json, which is no part"):
+    with pytest.raises(ValueError, match=r"contains st_catalog\.json, which does not belong"):
         rebuild(documents, folder)
     assert contents(folder) == before
 
@@ -88,7 +88,7 @@ def test_the_documents_and_a_file_are_no_folder_for_the_catalogue(
     tmp_path: Path, documents: Path
 ) -> None:
     before = contents(documents)
-    with pytest.raises(ValueError, match=r"holds abc\.json and no catalogue"):
+    with pytest.raises(ValueError, match=r"contains abc\.json but no catalog"):
         rebuild(documents, documents)
     with pytest.raises(ValueError, match="is a file: name a folder"):
         rebuild(documents, documents / "abc.json")
@@ -129,4 +129,4 @@ def test_the_command_tells_in_one_line_and_without_a_traceback(
     result = run("catalog", "build", str(documents), "--output", str(folder))
     assert result.returncode == 1
     assert len(result.stderr.splitlines()) == 1
-    assert "mine holds left_out.json, which is no part of its catalogue" in result.stderr
+    assert "mine contains left_out.json, which does not belong to its catalog" in result.stderr

@@ -41,18 +41,18 @@ def facts(**of_things: Any) -> Curated:
 @pytest.mark.parametrize(
     ("fact", "value", "complaint"),
     [("key", ["id", "gone"], "key id, gone is not applied: its records have no gone"),
-     ("key", ["events"], "key events is not applied: events is no single value"),
+     ("key", ["events"], "key events is not applied: events is not a single value"),
      ("cursor", "gone.on", "cursor gone.on is not applied: its records have no gone.on"),
-     ("cursor", "name", "cursor name is not applied: name is no time"),
-     ("cursor", "createdOn", "cursor createdOn is not applied: its date filter is by modifiedOn"),
+     ("cursor", "name", "cursor name is not applied: name is not a time"),
+     ("cursor", "createdOn", "cursor createdOn is not applied: its date filter is on modifiedOn"),
      ("look_back_days", 7, None),
-     ("params", {"gone": "x"}, "params gone=x is not applied: the operation takes no gone"),
+     ("params", {"gone": "x"}, "params gone=x is not applied: the operation does not take gone"),
      ("variants", [{"gone": "x"}, {"gone": "y"}],
-      "variants gone=x, gone=y is not applied: the operation takes no gone"),
-     ("sort", "+Id", "sort +Id is not applied: the operation takes no sort"),
+      "variants gone=x, gone=y is not applied: the operation does not take gone"),
+     ("sort", "+Id", "sort +Id is not applied: the operation does not take sort"),
      ("date_filter", BOUNDS,
       "date_filter lower=fromUtc, upper=toUtc is not applied: "
-      "the operation takes no fromUtc, toUtc"),
+      "the operation does not take fromUtc, toUtc"),
      ("max_page_size", 500, None), ("first_page", 0, None)],
     ids=str,
 )  # fmt: skip
@@ -103,7 +103,7 @@ def test_a_filter_is_dropped_where_it_would_bound_nothing(tmp_path: Path) -> Non
     lists = {"things": operation(untimed, query=[*PAGED, *BETWEEN])}
     catalog, lines = built(tmp_path, lists, facts(date_filter=BOUNDS))
     assert (catalog["abc.things"].kind, catalog["abc.things"].date_filter) == ("snapshot", None)
-    assert lines[0].endswith("is not applied: its rows carry no time to be placed by")
+    assert lines[0].endswith("is not applied: its rows have no time that decides their day")
     exports = {"export/things": operation(record(), query=BETWEEN, envelope="export")}
     catalog, lines = built(tmp_path, exports, facts(date_filter={**BOUNDS, "required": True}))
     assert (catalog["abc.things"].kind, catalog["abc.things"].date_filter) == ("feed", None)
@@ -115,19 +115,19 @@ def test_a_filter_is_dropped_where_it_would_bound_nothing(tmp_path: Path) -> Non
     [({"log": EVENTS}, "export", {"explode": "events", "key": ["id"], "cursor": "date"},
       "a row is a member of events, and its records have no events"),
      ({"events": {"type": "array", "items": {}}}, "export", {"explode": "events"},
-      "a row is a member of events, and events is no array of objects"),
+      "a row is a member of events, and events is not an array of objects"),
      ({"events": {"type": "array", "items": ID}}, "export", {"explode": "events"},
-      "a row is a member of events, and events is no array of objects"),
+      "a row is a member of events, and events is not an array of objects"),
      ({"events": EVENTS, "daTe": TIME}, "export", {"explode": "events"},
-      "two of its fields would have one column"),
+      "two of its fields would share a column"),
      ({"events": EVENTS}, "export", {"explode": "events", "key": ["number"]},
       "a feed needs its key, and its records have no number"),
      ({}, "page", {"date_filter": {**BOUNDS, "required": True}},
-      "it is only served for a stretch of time, and the operation takes no fromUtc, toUtc"),
+      "it is only served for a time range, and the operation does not take fromUtc, toUtc"),
      ({}, "page", {"date_filter": BOUNDS, "by_day": True},
-      "it is only served for a stretch of time, and the operation takes no fromUtc, toUtc"),
+      "it is only served for a time range, and the operation does not take fromUtc, toUtc"),
      ({}, "page", {"by_day": True},
-      "it is only served for a stretch of time, and it has no date filter")],
+      "it is only served for a time range, and it has no date filter")],
     ids=["renamed", "untyped", "scalars", "clash", "key", "required", "by day", "no filter"],
 )  # fmt: skip
 def test_a_table_that_is_nothing_without_a_fact_is_left_out(
@@ -183,7 +183,7 @@ def test_an_operation_that_no_longer_takes_what_splits_it_is_left_out(tmp_path: 
     assert set(built(tmp_path, taking, curated)[0].endpoints) == {"abc.one", "abc.two"}
     catalog, _ = built(tmp_path, {"things": operation(record(), query=PAGED)}, curated)
     assert [entry.reason for entry in catalog.left_out] == [
-        "is several tables by segment, which it does not take"
+        "is split into tables by segment, but does not take that parameter"
     ]
 
 
@@ -204,8 +204,8 @@ def test_facts_of_what_is_not_in_the_documents_are_told(tmp_path: Path) -> None:
     path = "/abc/v2/tenant/{tenant}/old"
     curated = dataclasses.replace(facts(key=[]), left_out={path: "old"})
     assert built(tmp_path, {}, curated)[1] == [
-        "! curated.yaml has facts of abc.things, which is not in these documents",
-        f"! curated.yaml has facts of {path}, which is not in these documents",
+        "! curated.yaml has facts about abc.things, which is not in these documents",
+        f"! curated.yaml has facts about {path}, which is not in these documents",
     ]
 
 

@@ -67,7 +67,7 @@ def test_what_is_malformed_is_named_with_its_file(
     if complaint is None:
         assert not len(build_whole(tmp_path, whole))
         return
-    with pytest.raises(ValueError, match="mend it or fetch it anew") as raised:
+    with pytest.raises(ValueError, match="correct it or download it again") as raised:
         build_whole(tmp_path, whole)
     assert str(raised.value).startswith(f"abc-v2.json: {complaint}")
 
@@ -109,7 +109,7 @@ def test_an_export_without_a_token_is_left_out_and_not_taken_for_the_list(tmp_pa
     })  # fmt: skip
     assert catalog["abc.things"].export is None
     assert [entry.reason for entry in catalog.left_out] == [
-        "an export that tells no token to go on from"
+        "an export without a continuation token"
     ]
 
 
@@ -213,5 +213,5 @@ def test_a_document_that_is_there_twice_counts_once(tmp_path: Path) -> None:
 def test_two_editions_of_one_document_are_refused_by_name(tmp_path: Path) -> None:
     write(tmp_path, a=document({"things": operation(record())}),
           b=document({"things": operation(record(more=ID))}))  # fmt: skip
-    with pytest.raises(ValueError, match=r"a\.json and b\.json describe .*/things in different"):
+    with pytest.raises(ValueError, match=r"a\.json and b\.json describe .*/things differently"):
         build_catalog(tmp_path, EMPTY)

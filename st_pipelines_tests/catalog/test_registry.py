@@ -251,7 +251,7 @@ def test_two_operations_for_one_table_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "complaint"), [("{", "is not JSON"), ('{"swagger": "2.0"}', "is no OpenAPI 3")]
+    ("content", "complaint"), [("{", "is not JSON"), ('{"swagger": "2.0"}', "is not an OpenAPI 3")]
 )
 def test_a_file_that_is_no_openapi_document_is_named(
     tmp_path: Path, content: str, complaint: str

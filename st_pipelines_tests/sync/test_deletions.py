@@ -270,7 +270,7 @@ def test_what_only_the_export_says_is_adopted_for_the_export(
     done = adopt(loading.warehouse, packaged_catalog(), file, select=["jpm.jobs"])
     told = {finding.path: finding.reason for finding in done.findings}
     assert told["(export).onlyExported"] == ""
-    assert "column would be that of" in told["JobNumber"]
+    assert "column name is already taken by" in told["JobNumber"]
     assert json.loads(file.read_text())["jpm.jobs"]["(export)"] == {"onlyExported": "DECIMAL"}
 
     catalog = extend_catalog(packaged_catalog(), read(file), file)

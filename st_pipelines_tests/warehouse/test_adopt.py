@@ -190,11 +190,11 @@ def test_the_type_is_the_narrowest_that_loses_nothing(
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("Name", "its column would be that of name"),
-        ("due_date", "its column would be that of dueDate"),
-        ("rowid", "rowid is DuckDB's own number of a row"),
-        ('a"b', "its name has a quote, a backslash or a control character"),
-        ("日本", "its name has no letter or digit for a column"),
+        ("Name", "its column name is already taken by name"),
+        ("due_date", "its column name is already taken by dueDate"),
+        ("rowid", "rowid is reserved by DuckDB"),
+        ('a"b', "its name contains a quote, a backslash or a control character"),
+        ("日本", "its name contains no letter or digit to make a column name of"),
     ],
 )
 def test_what_can_have_no_column_stays_and_the_reason_is_told(
@@ -406,15 +406,15 @@ def test_a_selection_that_names_no_table_is_refused(things: Adopting) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "is no JSON that can be used"),
+        ("{", "is not valid JSON"),
         ("[]", "expected an object of tables"),
         ('{"jpm.jobs": []}', "jpm.jobs: expected an object of fields"),
-        ('{"jpm.jobs": {"a": "TEXT"}}', 'jpm.jobs: a: "TEXT" is no type: give one of BIGINT'),
-        ('{"jpm.jobs": {"a": ["BIGINT", "DATE"]}}', "is no type"),
-        ('{"jpm.jobs": {"a": {}}}', "is no type"),
-        ('{"jpm.jobs": {"a": "DATE", "a": "DATE"}}', "'a' is there twice"),
+        ('{"jpm.jobs": {"a": "TEXT"}}', 'jpm.jobs: a: "TEXT" is not a type: give one of BIGINT'),
+        ('{"jpm.jobs": {"a": ["BIGINT", "DATE"]}}', "is not a type"),
+        ('{"jpm.jobs": {"a": {}}}', "is not a type"),
+        ('{"jpm.jobs": {"a": "DATE", "a": "DATE"}}', "duplicate name 'a'"),
         ('{"jpm.job": {"a": "DATE"}}', "no table 'jpm.job': did you mean jpm.jobs"),
-        ('{"jpm.jobs": {"JobNumber": "DATE"}}', "'JobNumber' cannot be adopted: its column would"),
+        ('{"jpm.jobs": {"JobNumber": "DATE"}}', "'JobNumber' cannot be adopted: its column name"),
         ('{"jpm.jobs": {"id": "VARCHAR"}}', "jpm.jobs: id is its key or cursor"),
         ('{"jpm.jobs": {"modifiedOn": "VARCHAR"}}', "modifiedOn is its key or cursor"),
     ],

@@ -1,8 +1,7 @@
-"""From OpenAPI documents and the curated file to a catalogue.
+"""Builds a catalog from OpenAPI documents and `curated.yaml`, and describes what changed.
 
-A collection that needs nothing but the tenant becomes an endpoint; its list and its export are
-one endpoint with the union of their columns, unless a column has another type in each. Every
-other GET operation is left out with a reason, so that all of them are accounted for.
+A collection that can be read with nothing but the tenant becomes an endpoint. Every other GET
+operation is left out with a reason, so that the catalog accounts for all of them.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ from st_pipelines.catalog.build.endpoints import (
     find_outdated,
     table_name_conflict,
 )
-from st_pipelines.catalog.build.fit import KNOWN_REQUIRED, Fitted, fitted
-from st_pipelines.catalog.build.openapi import Operation, operations, read_documents
+from st_pipelines.catalog.build.fit import ALWAYS_SENT, Fitted, apply_facts
+from st_pipelines.catalog.build.openapi import Operation, read_documents, read_operations
 from st_pipelines.catalog.files import type_to_json
 from st_pipelines.catalog.model import (
     Catalog,
@@ -36,23 +35,23 @@ _COLLECTIONS = ("page", "export", "array", "data")
 
 
 def rebuild(documents: Path, folder: Path) -> list[str]:
-    """Writes the catalogue of some documents into a folder, whole or not at all.
+    """Builds the catalog of a folder of documents and writes it, completely or not at all.
 
     Args:
         documents: folder of OpenAPI documents.
-        folder: empty, not there yet, or with a catalogue, which is replaced.
+        folder: where to write. A catalog there is replaced; otherwise it must be empty or new.
 
     Returns:
-        Lines that tell what changed, and which curated facts do not fit the documents.
+        One line per change and per curated fact that does not fit the documents.
 
     Raises:
-        ValueError: a document cannot be used, or the folder holds something else.
-        OSError: the files cannot be written.
+        ValueError: a document is malformed, or `folder` contains something other than a catalog.
+        OSError: a file cannot be written.
     """
     files.list_catalog_files(folder)
     before = files.read(folder)
     misfits: list[str] = []
-    built = build_catalog(documents, tell=misfits.append)
+    built = build_catalog(documents, report=misfits.append)
     files.write(built, folder)
     return [*describe_changes(before, built), *misfits]
 
@@ -60,25 +59,25 @@ def rebuild(documents: Path, folder: Path) -> list[str]:
 def build_catalog(
     folder: Path,
     curated: Curated | None = None,
-    tell: Callable[[str], object] = lambda line: None,
+    report: Callable[[str], object] = lambda line: None,
 ) -> Catalog:
-    """The catalogue of a folder of OpenAPI documents (3.0 or 3.1).
+    """Builds the catalog of a folder of OpenAPI documents (3.0 or 3.1).
 
     Args:
         folder: of the documents.
-        curated: the packaged file's facts, unless others are given.
-        tell: is called with a line for each curated fact that does not fit the documents.
+        curated: the facts to apply; those of the packaged file if None.
+        report: called with one line per curated fact that does not fit the documents.
 
     Raises:
-        ValueError: a file is no OpenAPI 3 document, or two operations would share a table.
+        ValueError: a file is not an OpenAPI 3 document, or two operations would share a table.
     """
     curated = curated or load_curated()
     found = drop_repeated(_operations(folder, curated))
     reasons = {o.path: reason for o in found if (reason := _reason_to_leave_out(o, curated))}
     reasons |= find_outdated(o for o in found if o.path not in reasons)
-    fits = _fits([o for o in found if o.path not in reasons], curated)
-    for line in (*_misfits(fits), *_unmet(curated, fits, found)):
-        tell(line)
+    fits = _apply_facts([o for o in found if o.path not in reasons], curated)
+    for line in (*_misfits(fits), *_unknown_facts(curated, fits, found)):
+        report(line)
     endpoints = {table: fit.endpoint for table, fit in sorted(fits.items()) if not fit.unsound}
     served = {path for endpoint in endpoints.values() for path in _paths(endpoint)}
     for fit in fits.values():
@@ -90,10 +89,10 @@ def build_catalog(
 
 
 def _operations(folder: Path, curated: Curated) -> Iterator[tuple[str, Operation]]:
-    """File name and operation, for all GET operations."""
+    """Yields file name and operation for every GET operation."""
     for name, document in read_documents(folder):
         try:
-            yield from ((name, operation) for operation in operations(document, curated.apis))
+            yield from ((name, operation) for operation in read_operations(document, curated.apis))
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
 
@@ -109,9 +108,11 @@ def _misfits(fits: Mapping[str, Fitted]) -> Iterator[str]:
             yield f"! {table} is left out: {fit.unsound}"
 
 
-def _unmet(curated: Curated, fits: Mapping[str, Fitted], found: list[Operation]) -> Iterator[str]:
-    for place in curated.unmet(fits, {operation.path for operation in found}):
-        yield f"! curated.yaml has facts of {place}, which is not in these documents"
+def _unknown_facts(
+    curated: Curated, fits: Mapping[str, Fitted], found: list[Operation]
+) -> Iterator[str]:
+    for name in curated.find_unknown(fits, {operation.path for operation in found}):
+        yield f"! curated.yaml has facts about {name}, which is not in these documents"
 
 
 def _reason_to_leave_out(operation: Operation, curated: Curated) -> str | None:
@@ -127,28 +128,28 @@ def _reason_to_leave_out(operation: Operation, curated: Curated) -> str | None:
     if operation.shape == "object":
         return "single object, not a collection"
     if "/export/" in operation.path and operation.shape != "export" and not operation.paged:
-        return "an export that tells no token to go on from"
+        return "an export without a continuation token"
     split = curated.split.get(operation.path, {}).get("tables", {}).values()
     if unknown := sorted({name for params in split for name in params} - operation.query.keys()):
-        return f"is several tables by {', '.join(unknown)}, which it does not take"
+        return f"is split into tables by {', '.join(unknown)}, but does not take that parameter"
     missing = _missing_parameters(operation, curated)
     return f"needs the query parameter {', '.join(missing)}" if missing else None
 
 
 def _missing_parameters(operation: Operation, curated: Curated) -> list[str]:
-    """Required query parameters that neither a rule nor the curated file fills."""
-    filled = set(KNOWN_REQUIRED)
+    """Returns required query parameters that neither a rule nor a curated fact supplies."""
+    supplied = set(ALWAYS_SENT)
     name = curated.name(operation)
     tables = dict(curated.split.get(operation.path, {}).get("tables", {name: {}}))
     for table, params in tables.items():
         facts = curated.endpoints.get(f"{operation.api}.{table}", {})
         bounds = facts.get("date_filter", {})
-        filled |= {*params, *facts.get("params", {}), bounds.get("lower"), bounds.get("upper")}
-    return sorted(operation.required - filled)
+        supplied |= {*params, *facts.get("params", {}), bounds.get("lower"), bounds.get("upper")}
+    return sorted(operation.required - supplied)
 
 
-def _fits(kept: list[Operation], curated: Curated) -> dict[str, Fitted]:
-    """By table, each endpoint with the curated facts that fit."""
+def _apply_facts(kept: list[Operation], curated: Curated) -> dict[str, Fitted]:
+    """Returns each endpoint, by table, with the curated facts that fit."""
     by_path = {operation.path: operation for operation in kept}
     found: dict[str, Fitted] = {}
     for endpoint in derive_endpoints(kept, curated):
@@ -156,7 +157,7 @@ def _fits(kept: list[Operation], curated: Curated) -> dict[str, Fitted]:
             if part.table in found:
                 raise ValueError(table_name_conflict(part, found[part.table].endpoint))
             facts = curated.facts(part.table)
-            found[part.table] = fitted(part, facts, by_path[part.path])
+            found[part.table] = apply_facts(part, facts, by_path[part.path])
     return found
 
 
@@ -167,7 +168,7 @@ def _split(endpoint: Endpoint, curated: Curated) -> Iterator[Endpoint]:
 
 
 def describe_changes(before: Catalog, after: Catalog) -> Iterator[str]:
-    """Lines such as `+ jpm.jobs.hold_reasons VARCHAR`; then a line that counts the endpoints."""
+    """Yields one line per change (`+ jpm.jobs: column holdReasons VARCHAR`), then the totals."""
     for table in sorted({*before.endpoints, *after.endpoints}):
         old, new = before.endpoints.get(table), after.endpoints.get(table)
         if old is None and new is not None:
@@ -175,8 +176,8 @@ def describe_changes(before: Catalog, after: Catalog) -> Iterator[str]:
         elif new is None and old is not None:
             yield f"- {table} is no longer in the documents; its table in a warehouse stays"
         elif old is not None and new is not None:
-            yield from _of_endpoint(old, new)
-    yield from _of_left_out(before, after)
+            yield from _describe_endpoint(old, new)
+    yield from _describe_left_out(before, after)
     total = len(after) + sum(e.export is not None for e in after) + len(after.left_out)
     yield (
         (
@@ -189,19 +190,19 @@ def describe_changes(before: Catalog, after: Catalog) -> Iterator[str]:
 
 
 def _count(catalog: Catalog) -> int:
-    """GET operations that the catalogue accounts for."""
+    """Counts the GET operations that the catalog accounts for."""
     paths = {e.path for e in catalog} | {e.export.path for e in catalog if e.export}
     return len(paths) + len(catalog.left_out)
 
 
-def _of_endpoint(old: Endpoint, new: Endpoint) -> Iterator[str]:
+def _describe_endpoint(old: Endpoint, new: Endpoint) -> Iterator[str]:
     for field in dataclasses.fields(Endpoint):
         if field.name == "columns":
             continue
         this, that = getattr(old, field.name), getattr(new, field.name)
         if this != that:
-            yield f"~ {new.table}: {field.name} {_shown(this)} -> {_shown(that)}"
-    this, that = _leaves(old), _leaves(new)
+            yield f"~ {new.table}: {field.name} {_format(this)} -> {_format(that)}"
+    this, that = _leaf_types(old), _leaf_types(new)
     for path in sorted({*this, *that}):
         if path not in this:
             yield f"+ {new.table}: column {path} {that[path]}"
@@ -211,7 +212,7 @@ def _of_endpoint(old: Endpoint, new: Endpoint) -> Iterator[str]:
             yield f"~ {new.table}: column {path} {this[path]} -> {that[path]}"
 
 
-def _of_left_out(before: Catalog, after: Catalog) -> Iterator[str]:
+def _describe_left_out(before: Catalog, after: Catalog) -> Iterator[str]:
     old = {entry.path: entry.reason for entry in before.left_out}
     new = {entry.path: entry.reason for entry in after.left_out}
     for path in sorted({*old, *new}):
@@ -221,7 +222,7 @@ def _of_left_out(before: Catalog, after: Catalog) -> Iterator[str]:
             yield f"- no longer left out: {path}"
 
 
-def _leaves(endpoint: Endpoint) -> dict[str, str]:
+def _leaf_types(endpoint: Endpoint) -> dict[str, str]:
     found: dict[str, str] = {}
     for field in endpoint.columns:
         _collect(field.name, field.type, found)
@@ -239,5 +240,5 @@ def _collect(path: str, type_: DataType, found: dict[str, str]) -> None:
             found[path] = str(type_to_json(type_))
 
 
-def _shown(value: Any) -> str:
+def _format(value: Any) -> str:
     return "none" if value in (None, (), {}) else str(value)

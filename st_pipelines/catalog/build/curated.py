@@ -1,4 +1,4 @@
-"""The curated file: what the vendor's documents do not say, each entry with its reason."""
+"""Reads `curated.yaml`: facts that the vendor's documents lack or get wrong, each with a reason."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CURATED = Path(__file__).with_name("curated.yaml")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Curated:
-    """The sections of `curated.yaml`; see the comments there."""
+    """The sections of `curated.yaml`, which explains each in a comment."""
 
     apis: Mapping[str, str]
     left_out: Mapping[str, str]
@@ -29,31 +29,31 @@ class Curated:
     sorted_by_id: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def name(self, operation: Operation) -> str:
-        """The name of an operation's table within its API."""
+        """Returns the name of an operation's table within its API."""
         return self.names.get(operation.path, {}).get("name", operation.name)
 
     def facts(self, table: str) -> dict[str, Any]:
-        """What is to stand in the place of what was derived, by the attribute's name."""
+        """Returns the values that replace derived ones, by attribute of `Endpoint`."""
         facts = {k: v for k, v in self.endpoints.get(table, {}).items() if k != "reason"}
         if table in self.sorted_by_id.get("tables", ()):
             facts.setdefault("sort", "+Id")
         return facts
 
-    def unmet(self, tables: Collection[str], paths: Collection[str]) -> list[str]:
-        """Tables and paths with curated facts that documents do not have: renamed, or gone."""
+    def find_unknown(self, tables: Collection[str], paths: Collection[str]) -> list[str]:
+        """Returns tables and paths with facts that the documents do not contain (any more)."""
         of_tables = {*self.endpoints, *self.sorted_by_id.get("tables", ())}
         of_paths = {*self.left_out, *self.names, *self.split}
         return [*sorted(of_tables - set(tables)), *sorted(of_paths - set(paths))]
 
     def retype(self, api: str, columns: tuple[Field, ...]) -> tuple[Field, ...]:
-        """The columns, with text that is known to hold decimals as DECIMAL, at every depth."""
+        """Changes text that is known to hold decimals to DECIMAL, at every depth."""
         names = frozenset(self.decimals_as_text.get(api, {}).get("fields", ()))
         return tuple(_retyped(column, names) for column in columns) if names else columns
 
 
 @cache
 def load_curated() -> Curated:
-    """The packaged file."""
+    """Reads the packaged file once per process."""
     return Curated(**yaml.safe_load(CURATED.read_text(encoding="utf-8")))
 
 

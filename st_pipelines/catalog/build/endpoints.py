@@ -1,7 +1,7 @@
-"""From GET operations to endpoints: one per collection, before curated facts replace derived ones.
+"""Derives endpoints from GET operations, before curated facts are applied (see `fit`).
 
-A list and its export are one endpoint with the union of their columns, unless a column has
-another type in each.
+A list and its export become one endpoint with the columns of both, unless a column has a different
+type in each. Also decides between repeated documents and between versions of an operation.
 """
 
 from __future__ import annotations
@@ -28,33 +28,33 @@ from st_pipelines.catalog.model import (
 from st_pipelines.catalog.naming import drop_conflicting
 
 TIMES = (Scalar("TIMESTAMPTZ"), Scalar("DATE"))
-"""Types of a cursor."""
+"""Types that a cursor can have."""
 
-_MOST = 5000
+_MAX_PAGE_SIZE = 5000
 
 
 def drop_repeated(found: Iterable[tuple[str, Operation]]) -> list[Operation]:
-    """The operations, each path once.
+    """Returns the operations with each path once.
 
     Args:
         found: file name and operation.
 
     Raises:
-        ValueError: a path is described twice, and not in the same way.
+        ValueError: two documents describe the same path differently.
     """
     known: dict[str, tuple[str, Operation]] = {}
     for file, operation in found:
         before, same = known.setdefault(operation.path, (file, operation))
         if same != operation:
             raise ValueError(
-                f"{before} and {file} describe {operation.path} in different ways: "
+                f"{before} and {file} describe {operation.path} differently: "
                 "remove the older document from the folder"
             )
     return [operation for _, operation in known.values()]
 
 
 def find_outdated(found: Iterable[Operation]) -> dict[str, str]:
-    """Path to the reason, for each operation that has a later version beside it."""
+    """Returns the reason to leave it out, by path, for each operation with a later version."""
     versions: dict[str, list[Operation]] = {}
     for operation in found:
         versions.setdefault(operation.unversioned, []).append(operation)
@@ -68,7 +68,7 @@ def find_outdated(found: Iterable[Operation]) -> dict[str, str]:
 
 
 def derive_endpoints(kept: Iterable[Operation], curated: Curated) -> Iterator[Endpoint]:
-    """Lists, each with its export folded in, then the exports that have no list."""
+    """Yields lists, each merged with its export, then the exports without a list."""
     lists: list[Endpoint] = []
     exports: dict[str, Endpoint] = {}
     for endpoint in (_derive_endpoint(operation, curated) for operation in kept):
@@ -82,7 +82,7 @@ def derive_endpoints(kept: Iterable[Operation], curated: Curated) -> Iterator[En
         export = exports.get(endpoint.table)
         if export:
             with contextlib.suppress(_Conflict):
-                endpoint = _folded(endpoint, export)
+                endpoint = _merge_export(endpoint, export)
                 del exports[endpoint.table]
         yield endpoint
     tables = {endpoint.table for endpoint in lists}
@@ -100,14 +100,14 @@ def table_name_conflict(one: Endpoint, other: Endpoint) -> str:
 
 
 def _derive_endpoint(operation: Operation, curated: Curated) -> Endpoint:
-    """The endpoint of a collection.
+    """Derives the endpoint of one operation.
 
     Args:
         operation: a list or an export.
-        curated: names the table, and the text that holds decimals.
+        curated: decides the table's name, and which text holds decimals.
     """
     query = operation.query
-    columns = _timed(curated.retype(operation.api, operation.fields))
+    columns = _with_time_of_change(curated.retype(operation.api, operation.fields))
     types = {column.name: column.type for column in columns}
     is_timed = types.get("modifiedOn") in TIMES
     date_filter = _date_filter(query) if is_timed else None
@@ -133,8 +133,8 @@ def _derive_endpoint(operation: Operation, curated: Curated) -> Endpoint:
     )
 
 
-def _timed(columns: tuple[Field, ...]) -> tuple[Field, ...]:
-    """The columns, with `modifiedOn` as a time even where a document calls it a string."""
+def _with_time_of_change(columns: tuple[Field, ...]) -> tuple[Field, ...]:
+    """Makes `modifiedOn` a time, even if the document declares a plain string."""
     text = Field("modifiedOn", Scalar("VARCHAR"))
     time = Field("modifiedOn", Scalar("TIMESTAMPTZ"))
     return tuple(time if column == text else column for column in columns)
@@ -153,7 +153,7 @@ def _date_filter(query: Mapping[str, object]) -> DateFilter | None:
 
 
 def _params(query: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """What every request asks for, so that the default filters leave nothing out."""
+    """Returns parameters that turn off the default filters, so that nothing is hidden."""
     params: dict[str, str] = {}
     for name, parameter in query.items():
         schema = parameter["schema"]
@@ -170,8 +170,8 @@ def _params(query: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     return params
 
 
-def fields_to_sort_by(parameter: Mapping[str, Any]) -> str | None:
-    """What a document lists for `sort`; None where it lists nothing."""
+def list_sort_fields(parameter: Mapping[str, Any]) -> str | None:
+    """Returns the text that lists the values of `sort`; None if the document lists none."""
     if values := parameter["schema"].get("enum"):
         return " ".join(str(value) for value in values)
     listed = re.search(r"(?:fields are|Options|field):([^?]*)$", parameter["description"])
@@ -179,13 +179,13 @@ def fields_to_sort_by(parameter: Mapping[str, Any]) -> str | None:
 
 
 def _sort(query: Mapping[str, Mapping[str, Any]], types: Mapping[str, DataType]) -> str | None:
-    """`+Id` where the document offers it: ids are unique and never change."""
+    """Returns `+Id` if the document offers it, because ids are unique and never change."""
     if "sort" not in query or "id" not in types:
         return None
     values = [str(value) for value in query["sort"]["schema"].get("enum") or ()]
     if values:
         return next((value for value in values if value.lower() in ("+id", "id")), None)
-    listed = fields_to_sort_by(query["sort"])
+    listed = list_sort_fields(query["sort"])
     offered = query["sort"]["description"] if listed is None else listed
     return "+Id" if re.search(r"\bid\b", offered, re.IGNORECASE) else None
 
@@ -193,30 +193,30 @@ def _sort(query: Mapping[str, Mapping[str, Any]], types: Mapping[str, DataType])
 def _max_page_size(query: Mapping[str, Mapping[str, Any]]) -> int:
     description = query.get("pageSize", {}).get("description", "")
     stated = re.search(r"[Mm]aximum value is (\d+)", description)
-    limit = _limit(query, "pageSize", "maximum") or (stated and int(stated.group(1))) or _MOST
-    return min(limit, _MOST)
+    limit = _limit(query, "pageSize", "maximum") or (stated and int(stated[1])) or _MAX_PAGE_SIZE
+    return min(limit, _MAX_PAGE_SIZE)
 
 
 def _limit(query: Mapping[str, Mapping[str, Any]], name: str, bound: str) -> int | None:
-    """A bound of a parameter; None where the document gives no number for it."""
+    """Returns a parameter's bound; None if the document gives no number."""
     value = query.get(name, {}).get("schema", {}).get(bound)
     return int(value) if isinstance(value, int | float) else None
 
 
-def _folded(endpoint: Endpoint, export: Endpoint) -> Endpoint:
-    """The list with what its export adds.
+def _merge_export(endpoint: Endpoint, export: Endpoint) -> Endpoint:
+    """Merges an export into its list.
 
     Raises:
-        _Conflict: a field has one type here and another there, or the key or the cursor would
-            have no type of its own.
+        _Conflict: a field has different types in the two, or the key or the cursor would lose its
+            type.
     """
-    columns = drop_conflicting(_union(endpoint.columns, export.columns))
+    columns = drop_conflicting(_merge_fields(endpoint.columns, export.columns))
     fixed = {*endpoint.key, endpoint.cursor}
     if {f for f in endpoint.columns if f.name in fixed} - set(columns):
         raise _Conflict
     kept = {column.name for column in columns}
-    adds = tuple(name for name in _names_missing(export, endpoint) if name in kept)
-    lacks = _names_missing(endpoint, export)
+    adds = tuple(name for name in _find_missing(export, endpoint) if name in kept)
+    lacks = _find_missing(endpoint, export)
     return dataclasses.replace(
         endpoint,
         columns=columns,
@@ -224,38 +224,39 @@ def _folded(endpoint: Endpoint, export: Endpoint) -> Endpoint:
     )
 
 
-def _names_missing(one: Endpoint, other: Endpoint) -> tuple[str, ...]:
-    """Names of the fields that one has and the other has not."""
+def _find_missing(one: Endpoint, other: Endpoint) -> tuple[str, ...]:
+    """Returns the names of fields that `one` has and `other` lacks."""
     names = {column.name for column in other.columns}
     return tuple(column.name for column in one.columns if column.name not in names)
 
 
-def _union(left: tuple[Field, ...], right: tuple[Field, ...]) -> tuple[Field, ...]:
-    """All fields of both, in the order of the left.
+def _merge_fields(left: tuple[Field, ...], right: tuple[Field, ...]) -> tuple[Field, ...]:
+    """Merges fields, in the order of `left`.
 
     Raises:
-        _Conflict: a field has one type here and another there.
+        _Conflict: a field has different types in the two.
     """
     other = {field.name: field for field in right}
     united = [
-        Field(field.name, _united(field.type, other.pop(field.name, field).type)) for field in left
+        Field(field.name, _merge_types(field.type, other.pop(field.name, field).type))
+        for field in left
     ]
     return (*united, *other.values())
 
 
-def _united(left: DataType, right: DataType) -> DataType:
-    """The type that holds what either holds; JSON holds everything."""
+def _merge_types(left: DataType, right: DataType) -> DataType:
+    """Returns the type that can hold both. JSON can hold everything."""
     match left, right:
         case _ if left == right:
             return left
         case (Scalar("JSON"), _) | (_, Scalar("JSON")):
             return Scalar("JSON")
         case StructOf(these), StructOf(those):
-            return StructOf(drop_conflicting(_union(these, those)))
+            return StructOf(drop_conflicting(_merge_fields(these, those)))
         case ListOf(this), ListOf(that):
-            return ListOf(_united(this, that))
+            return ListOf(_merge_types(this, that))
     raise _Conflict
 
 
 class _Conflict(Exception):
-    """List and export serve different things under one name."""
+    """List and export serve different types under the same name."""

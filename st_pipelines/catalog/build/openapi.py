@@ -1,4 +1,7 @@
-"""GET operations as the OpenAPI documents describe them, before anything is decided about them."""
+"""Reads the GET operations of OpenAPI documents. Decides nothing about them.
+
+`types` maps their schemas, `endpoints` makes endpoints of them.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 
-from st_pipelines.catalog.build.types import fields_of, plain_schema, resolve
+from st_pipelines.catalog.build.types import plain_schema, read_fields, resolve
 from st_pipelines.catalog.model import Field, snake_case
 
 Shape: TypeAlias = Literal["page", "export", "array", "data", "object", "binary"]
@@ -29,11 +32,11 @@ class Operation:
     Attributes:
         api: from the first segment of the path: `jpm`.
         path: below the host: `/jpm/v2/tenant/{tenant}/jobs`.
-        shape: what a 200 carries.
-        fields: the members of a record; empty for `object` and `binary`.
+        shape: of a successful response.
+        fields: the fields of a record; empty for `object` and `binary`.
         query: the query parameters by name, with `$ref` resolved.
-        parents: path parameters besides the tenant.
-        scope: the OAuth scope, "" where the document names none.
+        parents: path parameters other than the tenant.
+        scope: the OAuth scope; "" if the document names none.
     """
 
     api: str
@@ -46,29 +49,29 @@ class Operation:
 
     @property
     def name(self) -> str:
-        """The collection in snake_case; list and export of one collection share it."""
+        """The collection in snake_case, the same for its list and its export."""
         below = self.path.split("/tenant/{tenant}/", 1)[-1]
         return snake_case(below.removeprefix("export/"))
 
     @property
     def version(self) -> int:
-        """The version in its path, 2 for `/jpm/v2/`; 0 where the path names none."""
+        """The version in the path, 2 for `/jpm/v2/`; 0 if it names none."""
         found = _VERSION.match(self.path)
         return int(found[2]) if found else 0
 
     @property
     def unversioned(self) -> str:
-        """The path without the version: versions of one operation share it."""
+        """The path without the version, the same for all versions of an operation."""
         return _VERSION.sub(r"\1", self.path)
 
     @property
     def paged(self) -> bool:
-        """Whether it takes the number of a page."""
+        """Whether it takes a page number."""
         return "page" in self.query
 
     @property
     def required(self) -> frozenset[str]:
-        """Names of the query parameters that a request has to carry."""
+        """The names of the required query parameters."""
         return frozenset(name for name, p in self.query.items() if p.get("required"))
 
 
@@ -80,59 +83,58 @@ def read_documents(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """
     files = sorted(folder.glob("*.json"))
     if not files:
-        raise ValueError(f"{folder} holds no *.json: name the folder of the OpenAPI documents")
+        raise ValueError(f"{folder} contains no *.json: name the folder of the OpenAPI documents")
     for file in files:
         try:
             document = json.loads(file.read_bytes())
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{file.name} is not JSON: {error}") from None
         if not (isinstance(document, dict) and str(document.get("openapi", "")).startswith("3.")):
-            raise ValueError(f"{file.name} is no OpenAPI 3 document")
+            raise ValueError(f"{file.name} is not an OpenAPI 3 document")
         yield file.name, document
 
 
-def operations(
+def read_operations(
     document: Mapping[str, Any], api_names: Mapping[str, str] | None = None
 ) -> Iterator[Operation]:
-    """The GET operations of a document, in its order.
+    """Yields the GET operations of a document, in its order.
 
     Args:
         document: an OpenAPI 3 document.
-        api_names: first segment of a path to the API's name, where it is not the segment itself.
+        api_names: the API's name by first segment of the path, where the two differ.
 
     Raises:
-        ValueError: a path names no module, so that no request could be made of it, or a part of
-            the document cannot be read.
+        ValueError: a path has no first segment to request it by, or the document is malformed.
     """
-    with _place("servers and paths"):
+    with _locating("servers and paths"):
         base, paths = _base_path(document), resolve(document, document.get("paths"))
     for path, given in paths.items():
         full = _TENANT.sub("/tenant/{tenant}", base + path, count=1)
-        with _place(full):
-            item = {**resolve(document, given), **_own(given)}
+        with _locating(full):
+            item = {**resolve(document, given), **_own_keys(given)}
         if not item.get("get"):
             continue
         module = full.split("/")[1] if "/" in full else ""
         if not module or module == "tenant" or "{" in module:
             raise ValueError(f"{full} names no module: the document's servers have no path")
-        with _place(full):
+        with _locating(full):
             operation = _operation(document, item, full, (api_names or {}).get(module, module))
         yield operation
 
 
 @contextlib.contextmanager
-def _place(place: str) -> Iterator[None]:
+def _locating(place: str) -> Iterator[None]:
     try:
         yield
     except _BROKEN as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else error
         raise ValueError(
-            f"{place}: the document is malformed there ({what}): mend it or fetch it anew"
+            f"{place}: the document is malformed there ({what}): correct it or download it again"
         ) from None
 
 
-def _own(item: Any) -> dict[str, Any]:
-    """What a path item says beside its `$ref`."""
+def _own_keys(item: Any) -> dict[str, Any]:
+    """Returns what a path item contains besides its `$ref`."""
     return {key: value for key, value in (item or {}).items() if key != "$ref"}
 
 
@@ -142,7 +144,7 @@ def _operation(
     given = [*(item.get("parameters") or ()), *(item["get"].get("parameters") or ())]
     parameters = [resolve(document, parameter) for parameter in given]
     query = {p["name"]: _parameter(document, p) for p in parameters if p["in"] == "query"}
-    shape, fields = _answer(document, item["get"], feeds="/export/" in path or "from" in query)
+    shape, fields = _response(document, item["get"], feeds="/export/" in path or "from" in query)
     return Operation(
         api=snake_case(api),
         path=path,
@@ -155,7 +157,7 @@ def _operation(
 
 
 def _base_path(document: Mapping[str, Any]) -> str:
-    """The path of the first server, with the defaults of its variables."""
+    """Returns the path of the first server, with the defaults of its variables."""
     servers: list[dict[str, Any]] = document.get("servers") or [{"url": ""}]
     url = servers[0].get("url") or ""
     for name, variable in (servers[0].get("variables") or {}).items():
@@ -164,12 +166,12 @@ def _base_path(document: Mapping[str, Any]) -> str:
 
 
 def _parameter(document: Mapping[str, Any], parameter: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameter with a plain schema: one type, and what its references say."""
+    """Returns the parameter with a plain schema: one type, references resolved."""
     schema = plain_schema(document, parameter.get("schema"))
     return {**parameter, "description": parameter.get("description") or "", "schema": schema}
 
 
-def _answer(
+def _response(
     document: Mapping[str, Any], operation: Mapping[str, Any], *, feeds: bool
 ) -> tuple[Shape, tuple[Field, ...]]:
     content = resolve(document, _success(operation.get("responses") or {})).get("content") or {}
@@ -177,23 +179,26 @@ def _answer(
     if schema is None:
         return "binary", ()
     if schema.get("type") == "array":
-        return "array", fields_of(document, schema.get("items"))
+        return "array", read_fields(document, schema.get("items"))
     members = schema.get("properties") or {}
     data = plain_schema(document, members.get("data"))
     if "items" not in data:
         return "object", ()
-    return _envelope(members, feeds=feeds), fields_of(document, data["items"])
+    return _envelope(members, feeds=feeds), read_fields(document, data["items"])
 
 
 def _envelope(members: Mapping[str, Any], *, feeds: bool) -> Shape:
-    """A page may tell a token as well: only what can be asked to go on from one is an export."""
+    """Tells pages and exports apart.
+
+    A page can contain a token, too. It is an export only if the operation accepts one.
+    """
     if "continueFrom" in members and feeds:
         return "export"
     return "page" if "hasMore" in members else "data"
 
 
 def _success(responses: Mapping[str, Any]) -> Any:
-    """The answer to a request that went well; `default` is that of errors where there is one."""
+    """Returns the successful response; `default` counts if the document declares no 2xx."""
     good = responses.get("200") or responses.get("2XX")
     if good or any(str(status).startswith("2") for status in responses):
         return good
@@ -201,7 +206,7 @@ def _success(responses: Mapping[str, Any]) -> Any:
 
 
 def _json_schema(document: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The plain schema of the JSON in an answer; None where it is of another kind."""
+    """Returns the plain schema of a JSON response; None for other media types."""
     schemas = {kind: c["schema"] for kind, c in content.items() if c and "schema" in c}
     for kind, schema in schemas.items():
         if "json" in kind:

@@ -1,6 +1,7 @@
-"""OpenAPI schemas to data types: 3.0 (`nullable`) and 3.1 (`type: [string, null]`) alike.
+"""Maps OpenAPI schemas to data types.
 
-What is null, or a schema that is only `true`, is read as `{}`: it says nothing.
+Reads OpenAPI 3.0 (`nullable`) and 3.1 (`type: [string, null]`). A schema that is null or
+`true` is treated as `{}`.
 """
 
 from __future__ import annotations
@@ -21,19 +22,19 @@ def resolve(document: Mapping[str, Any], node: Any) -> Mapping[str, Any]:
     """Follows `$ref` within the document.
 
     Raises:
-        ValueError: it points nowhere, leaves the document, or comes to what is no object.
+        ValueError: the target does not exist, is outside the document, or is not an object.
     """
     seen: list[str] = []
     while reference := _reference(node):
         if reference in seen:
-            raise ValueError(f"$ref {reference} points at itself")
+            raise ValueError(f"$ref {reference} refers to itself")
         seen.append(reference)
         node = _target(document, reference)
     if node is None or isinstance(node, bool):
         return {}
     if not isinstance(node, Mapping):
         raise ValueError(
-            f"{type(node).__name__} {str(node)[:40]!r} stands in the place of an object"
+            f"{type(node).__name__} {str(node)[:40]!r} stands where an object is expected"
         )
     return node
 
@@ -41,15 +42,14 @@ def resolve(document: Mapping[str, Any], node: Any) -> Mapping[str, Any]:
 def plain_schema(
     document: Mapping[str, Any], schema: Any, within: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """A schema without references, alternatives to null and allOf, at its top; with one type.
+    """Resolves references, alternatives to null and allOf at the top of a schema, to one type.
 
     Args:
         document: the whole OpenAPI document, for `$ref`.
-        schema: the schema.
-        within: references on the way here; a part that is one of them adds nothing.
+        within: references followed so far; a part that repeats one adds nothing.
 
     Raises:
-        ValueError: a reference points nowhere.
+        ValueError: the target of a reference does not exist.
     """
     within = (*within, _reference(schema))
     schema = resolve(document, schema)
@@ -68,29 +68,28 @@ def plain_schema(
     return plain
 
 
-def fields_of(document: Mapping[str, Any], schema: Any) -> tuple[Field, ...]:
-    """The members of a record's schema, in the document's order. Empty when it is no object.
+def read_fields(document: Mapping[str, Any], schema: Any) -> tuple[Field, ...]:
+    """Returns the fields of a record's schema, in the document's order. Empty if not an object.
 
     Raises:
-        ValueError: a reference points nowhere, other than in a single member.
+        ValueError: the target of a reference does not exist (except inside a single member).
     """
     found = data_type(document, schema)
     return found.fields if isinstance(found, StructOf) else ()
 
 
 def data_type(document: Mapping[str, Any], schema: Any, within: tuple[str, ...] = ()) -> DataType:
-    """The type of a schema at every depth.
+    """Maps a schema to a type, at every depth.
 
-    What has no single shape is JSON: a schema that contains itself, several alternatives,
-    an object without declared members, an array of such. So is a member that cannot be read.
+    Schemas without one fixed shape become JSON: recursive ones, several alternatives, objects
+    without declared members, and arrays of these. So do members that are malformed.
 
     Args:
         document: the whole OpenAPI document, for `$ref`.
-        schema: the schema.
-        within: references on the way here, by which a recursion is known.
+        within: references followed so far, to detect recursion.
 
     Raises:
-        ValueError: a reference points nowhere, other than in a single member.
+        ValueError: the target of a reference does not exist (except inside a single member).
     """
     if reference := _reference(schema):
         if reference in within:
@@ -101,19 +100,21 @@ def data_type(document: Mapping[str, Any], schema: Any, within: tuple[str, ...] 
     if alternatives is not None:
         return data_type(document, alternatives[0], within) if len(alternatives) == 1 else JSON
     if schema.get("allOf"):
-        return _merged(document, schema, within)
-    return _plain(document, schema, within)
+        return _merge_parts(document, schema, within)
+    return _map_plain(document, schema, within)
 
 
 def _reference(node: Any) -> str:
-    """Where a node refers to, "" where it is one itself."""
+    """Returns the target of a node's `$ref`; "" if it has none."""
     reference = node.get("$ref") if isinstance(node, Mapping) else None
     return reference if isinstance(reference, str) else ""
 
 
 def _target(document: Mapping[str, Any], reference: str) -> Any:
     if not reference.startswith("#"):
-        raise ValueError(f"$ref {reference} leaves the document, which has to hold all it names")
+        raise ValueError(
+            f"$ref {reference} leaves the document, which must contain everything it refers to"
+        )
     root, *steps = unquote(reference[1:]).split("/")
     target: Any = None if root else document
     try:
@@ -123,28 +124,30 @@ def _target(document: Mapping[str, Any], reference: str) -> Any:
     except (LookupError, TypeError, ValueError):
         target = None
     if target is None:
-        raise ValueError(f"$ref {reference} points nowhere")
+        raise ValueError(f"$ref {reference} has no target")
     return target
 
 
 def _alternatives(
     document: Mapping[str, Any], schema: Mapping[str, Any]
 ) -> list[Mapping[str, Any]] | None:
-    """The members of oneOf/anyOf that are not `null`; None when there is no such keyword."""
+    """Returns the members of oneOf/anyOf that are not `null`; None without such a keyword."""
     members = schema.get("oneOf") or schema.get("anyOf")
     if members is None:
         return None
     return [m for m in members if resolve(document, m).get("type") not in ("null", ["null"])]
 
 
-def _merged(
+def _merge_parts(
     document: Mapping[str, Any], schema: Mapping[str, Any], within: tuple[str, ...]
 ) -> DataType:
-    saying = {"$ref", "type", "properties", "oneOf", "anyOf", "allOf"}
-    said = [part for part in schema["allOf"] if isinstance(part, Mapping) and part.keys() & saying]
-    parts = [data_type(document, part, within) for part in said]
+    typing_keys = {"$ref", "type", "properties", "oneOf", "anyOf", "allOf"}
+    typed = [
+        part for part in schema["allOf"] if isinstance(part, Mapping) and part.keys() & typing_keys
+    ]
+    parts = [data_type(document, part, within) for part in typed]
     if schema.get("properties"):
-        parts.append(_plain(document, schema, within))
+        parts.append(_map_plain(document, schema, within))
     if len(parts) == 1:
         return parts[0]
     structs = [part for part in parts if isinstance(part, StructOf)]
@@ -153,7 +156,7 @@ def _merged(
     return StructOf(drop_conflicting({f.name: f for part in structs for f in part.fields}.values()))
 
 
-def _plain(
+def _map_plain(
     document: Mapping[str, Any], schema: Mapping[str, Any], within: tuple[str, ...]
 ) -> DataType:
     declared = schema.get("type")
@@ -165,7 +168,7 @@ def _plain(
         return JSON
     match kinds[0]:
         case "object":
-            return _object(document, schema, within)
+            return _map_object(document, schema, within)
         case "array":
             item = data_type(document, schema.get("items"), within)
             return JSON if item == JSON else ListOf(item)
@@ -173,18 +176,18 @@ def _plain(
             return Scalar(_scalar(kind, schema.get("format")))
 
 
-def _object(
+def _map_object(
     document: Mapping[str, Any], schema: Mapping[str, Any], within: tuple[str, ...]
 ) -> DataType:
     members = schema.get("properties") or {}
     fields = drop_conflicting(
-        Field(name, _member(document, member, within)) for name, member in members.items()
+        Field(name, _map_member(document, member, within)) for name, member in members.items()
     )
     return StructOf(fields) if fields else JSON
 
 
-def _member(document: Mapping[str, Any], schema: Any, within: tuple[str, ...]) -> DataType:
-    """One member that a document spells wrongly is no reason to do without all others."""
+def _map_member(document: Mapping[str, Any], schema: Any, within: tuple[str, ...]) -> DataType:
+    """Maps one member. A malformed one becomes JSON, so that it does not spoil the others."""
     try:
         return data_type(document, schema, within)
     except (ValueError, TypeError, AttributeError):
