@@ -109,7 +109,7 @@ def load_range(
         _open_instance(environment, connection.tenant_id) as instance,
     ):
         # Without a token every table would fail.
-        token_source_for(connection).token(new_http_session(), RetryPolicy())
+        token_source_for(connection).get_token(new_http_session(), RetryPolicy())
         outcomes = progress.materialize(console, instance, job, keys, tags=tags)
     progress.print_outcomes(console, outcomes)
     return sum(len(outcome.failures) for outcome in outcomes)

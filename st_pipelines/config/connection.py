@@ -45,7 +45,7 @@ def connection(environment: EnvironmentName, settings: EnvironmentSettings) -> C
             setting_and_source(environment, settings, "client_secret"),
             setting_and_source(environment, settings, "client_secret_next"),
         ),
-        secrets_anew=_asking_again(environment, settings._given),
+        reload_secrets=_asking_again(environment, settings._given),
         app_key=settings.app_key,
         tenant_id=settings.tenant_id,
         requests_per_second=settings.requests_per_second,

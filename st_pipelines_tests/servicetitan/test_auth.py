@@ -36,7 +36,7 @@ def source(server, clock=None, **changes):
 
 
 def fetch(source, usage=None):
-    return source.token(new_http_session(), NO_WAIT, usage=usage)
+    return source.get_token(new_http_session(), NO_WAIT, usage=usage)
 
 
 def test_the_credentials_are_sent_as_a_form(server):

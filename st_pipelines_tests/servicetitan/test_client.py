@@ -23,7 +23,7 @@ from st_pipelines.servicetitan.errors.errors import (
 from st_pipelines.servicetitan.http.cancellation import Cancellation, Cancelled
 from st_pipelines.servicetitan.http.messages import Usage
 from st_pipelines.servicetitan.http.rate_limit import RateLimiter
-from st_pipelines.servicetitan.http.retry import NO_WAIT, RetryPolicy, retry_after
+from st_pipelines.servicetitan.http.retry import NO_WAIT, RetryPolicy, parse_retry_after
 from st_pipelines.servicetitan.reading.stats import ReadStats
 from st_pipelines_tests.servicetitan.fake_server import APP_KEY, Canned
 
@@ -224,7 +224,7 @@ def test_an_html_error_is_said_to_be_html(server):
     ],
 )
 def test_the_wait_is_read_from_header_then_text(headers, text, seconds):
-    assert retry_after(headers, text, datetime(2026, 1, 2, 5, tzinfo=timezone.utc)) == seconds
+    assert parse_retry_after(headers, text, datetime(2026, 1, 2, 5, tzinfo=timezone.utc)) == seconds
 
 
 def test_a_429_makes_every_thread_of_the_tenant_wait_as_long_as_it_says(server):
@@ -252,17 +252,17 @@ def test_waits_grow_up_to_a_limit_and_differ_between_threads():
 
 
 def test_a_told_wait_is_not_longer_than_the_policy_bears():
-    error = ServiceTitanError("x", wait=4000.0)
+    error = ServiceTitanError("x", retry_after=4000.0)
     assert RetryPolicy(max_retry_after_seconds=300).wait(error, 1) == 300
 
 
 def test_a_told_wait_that_did_not_help_grows():
-    policy, error = RetryPolicy(backoff=1, max_backoff=8), ServiceTitanError("x", wait=0.0)
+    policy, error = RetryPolicy(backoff=1, max_backoff=8), ServiceTitanError("x", retry_after=0.0)
     assert policy.wait(error, 1) == 0
     assert [policy.wait(error, attempt) >= 2 ** (attempt - 2) for attempt in (2, 3, 4)] == [
         True
     ] * 3
-    assert policy.wait(ServiceTitanError("x", wait=20.0), 4) == 20
+    assert policy.wait(ServiceTitanError("x", retry_after=20.0), 4) == 20
 
 
 def test_a_byte_order_mark_is_no_part_of_a_body(server):

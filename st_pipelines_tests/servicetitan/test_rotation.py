@@ -49,7 +49,7 @@ class Portal:
         facts: dict[str, Any] = {
             "client_secret_next": SecretStr(following) if following else None,
             "secret_names": NAMES,
-            "secrets_anew": self.anew,
+            "reload_secrets": self.anew,
         }
         connection = self.server.connection(**facts | changes)
         return TokenSource(connection, clock=lambda: self.now)
@@ -65,7 +65,7 @@ def portal(server: ScriptedServer) -> Portal:
 
 
 def renew(source: TokenSource) -> None:
-    source.invalidate(source.token(new_http_session(), NO_WAIT))
+    source.invalidate(source.get_token(new_http_session(), NO_WAIT))
 
 
 def test_the_next_secret_is_not_sent_while_the_first_is_accepted(portal: Portal) -> None:
@@ -147,7 +147,7 @@ def test_a_source_that_is_out_of_reach_is_asked_by_the_next_load_too(portal: Por
     def gone() -> tuple[SecretStr, ...]:
         raise TimeoutError("the manager is out of reach")
 
-    source = portal.source(secrets_anew=gone)
+    source = portal.source(reload_secrets=gone)
     for _ in range(2):
         with pytest.raises(TimeoutError):
             renew(source)
@@ -171,7 +171,7 @@ def test_each_configured_secret_can_be_tried(portal: Portal) -> None:
     facts: Any = {"client_secret_next": SecretStr(NEXT), "secret_names": NAMES}
     assert try_client_secrets(portal.server.connection(**facts)) == (
         SecretState(name=NAMES[0], accepted=True),
-        SecretState(name=NAMES[1], accepted=False, said="invalid_client"),
+        SecretState(name=NAMES[1], accepted=False, error_body="invalid_client"),
     )
 
 

@@ -127,7 +127,7 @@ def test_no_exception_of_the_http_library_hangs_on_an_error(server):
 
 
 def test_the_repr_of_a_connection_or_token_shows_no_secret(server):
-    token = TokenSource(server.connection()).token(new_http_session(), NO_WAIT)
+    token = TokenSource(server.connection()).get_token(new_http_session(), NO_WAIT)
     shown = repr(server.connection()) + repr(token) + repr(ReadStats(continue_from=PLACE))
     assert PLACE not in shown
     assert [secret for secret in secrets(server) if secret in shown] == []
@@ -198,7 +198,7 @@ def test_scrubbing_leaves_no_secret_in_any_spelling(text):
 )
 def test_an_odd_answer_to_a_token_request_is_not_quoted(server, body):
     server.canned_tokens.extend([Canned(body=body)] * 9)
-    with pytest.raises(ServiceTitanError, match="no access_token came") as caught:
+    with pytest.raises(ServiceTitanError, match="it holds no access_token") as caught:
         server.session().get(PATH)
     assert "opaque-and-secret" not in everything_shown(caught.value)
 

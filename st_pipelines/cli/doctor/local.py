@@ -117,8 +117,9 @@ def _second_secret(subject: Subject) -> list[str]:
     first, following = try_client_secrets(subject.connection, http=subject.session)
     if not following.accepted:
         return [
-            f"ServiceTitan accepts {first.name} and refuses {following.name} ({following.said}): "
-            "keep the first in the developer portal, and generate the second anew or remove it"
+            f"ServiceTitan accepts {first.name} and refuses {following.name} "
+            f"({following.error_body}): keep the first in the developer portal, and generate the "
+            "second anew or remove it"
         ]
     return [
         f"ServiceTitan accepts both {first.name} and {following.name}: delete the old secret in "

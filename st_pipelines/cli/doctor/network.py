@@ -21,7 +21,7 @@ from st_pipelines.servicetitan.errors.errors import (
 from st_pipelines.servicetitan.errors.problems import build_problem
 from st_pipelines.servicetitan.http.auth import TokenSource
 from st_pipelines.servicetitan.http.connection import Connection
-from st_pipelines.servicetitan.http.diagnosis import host_of
+from st_pipelines.servicetitan.http.diagnosis import extract_host
 from st_pipelines.servicetitan.http.messages import Request, Response
 from st_pipelines.servicetitan.http.token_claims import TokenClaims
 from st_pipelines.servicetitan.http.token_request import Token
@@ -52,13 +52,13 @@ def _reach(subject: Subject, step: str, url: str) -> Finding:
         raise Unreachable(
             "answered 407",
             method="GET",
-            url=asked.shown_url,
+            url=asked.redacted_url,
             problem=build_problem("proxy-credentials"),
         )
     _note_clock(subject, answer, before)
     proxy = select_proxy(url, get_environ_proxies(url))
-    through = f", through the proxy {host_of(proxy)}" if proxy else ""
-    return Finding(step=step, status="ok", text=f"{host_of(url)} answers{through}")
+    through = f", through the proxy {extract_host(proxy)}" if proxy else ""
+    return Finding(step=step, status="ok", text=f"{extract_host(url)} answers{through}")
 
 
 def _note_clock(subject: Subject, answer: Response, before: datetime) -> None:
@@ -143,7 +143,7 @@ def _at(subject: Subject, other: EnvironmentName) -> Connection | None:
 
 def _issues(subject: Subject, connection: Connection) -> bool:
     try:
-        TokenSource(connection).token(subject.session, subject.policy)
+        TokenSource(connection).get_token(subject.session, subject.policy)
     except ServiceTitanError:
         return False
     return True

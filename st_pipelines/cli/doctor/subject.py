@@ -65,7 +65,7 @@ class Subject:
     @cached_property
     def token(self) -> Token:
         """Raises ServiceTitanError: none is issued."""
-        return self.tokens.token(self.session, self.policy)
+        return self.tokens.get_token(self.session, self.policy)
 
     @cached_property
     def claims(self) -> TokenClaims | None:

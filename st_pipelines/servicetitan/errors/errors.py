@@ -2,18 +2,18 @@
 
     ServiceTitanError
       AuthenticationFailed   correct the client id or secret of this environment
-      PermissionDenied       tick the scope, or let the tenant's admin accept the app
+      PermissionDenied       tick the scope, or have the tenant's admin accept the app
       WrongPath              correct the path, tenant id or app key; never "no rows"
-      BadRequest             correct the parameters: a fault in the catalogue or in this package
-      RateLimited            wait; lower the requests a second; see what else uses the app
+      BadRequest             correct the parameters: a fault in the catalog or in this package
+      RateLimited            wait; lower the requests per second; see what else uses the app
       ServiceUnavailable     wait; ServiceTitan is down, in maintenance or overloaded
-      Unreachable            look at DNS, proxy, firewall, TLS; or wait
-      UnexpectedResponse       wait; if it stays, the API has changed
+      Unreachable            check DNS, proxy, firewall, TLS; or wait
+      UnexpectedResponse     wait; if it stays, the API has changed
       ReadingMoved           run again at a quieter time: completeness could not be proven
       TokenRepeated          an export feed does not advance; report it to ServiceTitan
 
-`permanent` says whether running the same thing again would give the same answer.
-Messages, attributes and chained exceptions hold no secret; `answers` takes care of that.
+`permanent` says whether running the same thing again would fail again. Messages, attributes and
+chained exceptions hold no secret; `http.responses` and `http.transport` see to that.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class ServiceTitanError(Exception):
         permanent: running it again, unchanged, would fail again.
         method: HTTP method, or "" where no single request failed.
         url: redacted URL, or "".
-        status: HTTP status, or None where there was no answer.
+        status: HTTP status, or None without a response.
         trace_id: ServiceTitan's `traceId`; their support asks for it.
-        hint: what helps.
-        detail: what ServiceTitan said, scrubbed and shortened.
-        wait: seconds that the answer said to wait, or None.
-        trouble: which of the known troubles it is, or None.
+        hint: what to do.
+        detail: the text of the error body, scrubbed and shortened.
+        retry_after: seconds that the response asked to wait, or None.
+        problem: the known problem that it is, or None.
         exhausted: the retries are used up, so that no outer retry starts over.
     """
 
@@ -51,21 +51,14 @@ class ServiceTitanError(Exception):
         trace_id: str | None = None,
         hint: str = "",
         detail: str = "",
-        wait: float | None = None,
+        retry_after: float | None = None,
         problem: Problem | None = None,
     ) -> None:
-        """Keep the parts; `str` composes the message that a person reads.
+        """Keep the parts, from which `str` composes the message that a person reads.
 
         Args:
-            message: what happened, one clause.
-            method: HTTP method.
-            url: redacted URL.
-            status: HTTP status.
-            trace_id: ServiceTitan's `traceId`.
-            hint: what helps.
-            detail: what ServiceTitan said, scrubbed.
-            wait: seconds to wait, as told by the answer.
-            trouble: which of the known ones it is; its sentence is the hint if none is given.
+            message: what happened, in one clause.
+            hint: by default the sentence of the problem.
         """
         super().__init__(message)
         self.method = method
@@ -75,11 +68,11 @@ class ServiceTitanError(Exception):
         self.hint = hint or (problem.sentence if problem else "")
         self.problem = problem
         self.detail = detail
-        self.wait = wait
+        self.retry_after = retry_after
         self.exhausted = False
 
     def __str__(self) -> str:
-        """Request, what happened, traceId, hint."""
+        """Compose request, what happened, traceId and hint."""
         where = f"{self.method} {self.url}: " if self.url else ""
         trace = f" (traceId {self.trace_id})" if self.trace_id else ""
         what = str(self.args[0]).rstrip(".")
@@ -103,23 +96,23 @@ class BadRequest(ServiceTitanError):
 
 
 class RateLimited(ServiceTitanError):
-    """429 outlasted the retries."""
+    """429, after all retries."""
 
     permanent = False
 
 
 class ServiceUnavailable(ServiceTitanError):
-    """5xx, or 409 for maintenance, outlasted the retries."""
+    """5xx, 408, or 409 for maintenance, after all retries."""
 
     permanent = False
 
 
 class Unreachable(ServiceTitanError):
-    """No complete answer came: DNS, refused or reset connection, TLS, timeout, cut body.
+    """No complete response came: DNS, refused or reset connection, TLS, timeout, cut body.
 
     Attributes:
         smaller_may_help: the server took too long or broke off, so a smaller page may succeed.
-        retryable: False for a certificate that will not become valid by asking again.
+        retryable: False for a setting or a certificate that a retry cannot make valid.
     """
 
     permanent = False
@@ -128,7 +121,7 @@ class Unreachable(ServiceTitanError):
 
 
 class UnexpectedResponse(ServiceTitanError):
-    """An answer that is not the expected JSON, or a paging that cannot be right."""
+    """A response that is not the expected JSON, or paging that cannot be right."""
 
     permanent = False
 

@@ -1,11 +1,11 @@
-"""Access tokens: one for all clients and threads that use the same credentials.
+"""Keeps access tokens: one for all clients and threads with the same credentials.
 
-The vendor throttles requests with new access tokens and asks to cache them; a token lives 900 s.
-Tokens are kept in memory only.
+The vendor throttles requests with new access tokens and asks clients to cache them; a token lives
+900 s. Tokens are kept in memory only.
 
-ServiceTitan lets an app have two active client secrets, so that one may be rotated while loads go
-on. A second may be configured, which is tried where the first is refused; and where both are, the
-place that they came from is asked once more.
+ServiceTitan allows two active client secrets per app, so that one can be rotated while loads run. A
+second secret may be configured; it is tried where the first is refused. Where both are refused,
+their source is read once more. The token request itself is in `token_request`.
 """
 
 from __future__ import annotations
@@ -25,102 +25,99 @@ from st_pipelines.servicetitan.errors.errors import AuthenticationFailed
 from st_pipelines.servicetitan.http.cancellation import Cancellation
 from st_pipelines.servicetitan.http.connection import Connection
 from st_pipelines.servicetitan.http.messages import Usage
-from st_pipelines.servicetitan.http.retry import RetryPolicy, run
+from st_pipelines.servicetitan.http.retry import RetryPolicy, call_with_retries
 from st_pipelines.servicetitan.http.token_request import Token, request_token
 from st_pipelines.servicetitan.http.transport import new_http_session
 
 _log = logging.getLogger(__name__)
 
-# Every asset of a run fails alike with a refused secret; not each shall ask the manager.
-_PAUSE = 60.0
+# With a refused secret every asset of a run fails; they must not all query the secrets manager.
+_RELOAD_INTERVAL_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class SecretState:
-    """What ServiceTitan said of one client secret.
+    """Whether ServiceTitan accepts one client secret.
 
     Attributes:
         name: of the setting and its source.
         accepted: a token was issued.
-        said: why not, without secrets; empty where it was.
+        error_body: why it was refused, without secrets; empty if it was accepted.
     """
 
     name: str
     accepted: bool
-    said: str = ""
+    error_body: str = ""
 
 
 class ClientSecrets:
-    """The client secrets of a connection in the order of trying. Not for several threads at once.
+    """The client secrets of a connection, in the order in which to try them. Not thread-safe.
 
     Attributes:
-        notice: what a person should do about the rotation; empty while the first is accepted.
+        notice: what a person should do about a rotated secret; empty while the first is accepted.
     """
 
     def __init__(self, connection: Connection, clock: Callable[[], float]) -> None:
-        """Begin with those of the connection.
-
-        Args:
-            connection: whose secrets.
-            clock: seconds, never going back.
-        """
+        """Start with the secrets of the connection; the clock is monotonic, in seconds."""
         self.notice = ""
         self._connection = connection
         self._clock = clock
-        self._asked_at: float | None = None
+        self._reloaded_at: float | None = None
         pair = (connection.client_secret, connection.client_secret_next)
         self._first, self._next = pair
         self._order = [secret for secret in pair if secret]
-        self._fresh: list[SecretStr] = []
+        self._reloaded: list[SecretStr] = []
 
     @property
     def all(self) -> tuple[SecretStr, ...]:
-        """Those that were sent or will be, for `redact.scrub`."""
-        return (*self._order, *self._fresh)
+        """Every secret that may be sent, for `redact.scrub`."""
+        return (*self._order, *self._reloaded)
 
     def candidates(self) -> Iterator[SecretStr]:
-        """Each secret that is worth trying; what comes from asking anew is asked for last.
+        """Yield each secret worth trying; those that need a reload of the source come last.
 
         Raises:
-            Exception: whatever `Connection.secrets_anew` raises.
+            Exception: whatever `Connection.reload_secrets` raises.
         """
         yield from tuple(self._order)
-        yield from self._anew()
+        yield from self._reload()
 
     def accept(self, secret: SecretStr) -> bool:
-        """Send this one from now on.
+        """Send this secret from now on.
 
         Args:
             secret: a candidate for which a token was issued.
 
         Returns:
-            Whether it is another than before, so that `notice` is new.
+            Whether it differs from the one sent before, so that `notice` is new.
         """
         if secret == self._order[0]:
             return False
         if secret not in self._order:
-            self._order = list(self._fresh)
+            self._order = list(self._reloaded)
         self._order.remove(secret)
         self._order.insert(0, secret)
-        self._asked_at = None
-        self.notice = self._advice(secret)
+        self._reloaded_at = None
+        self.notice = self._build_notice(secret)
         return True
 
-    def refused(self) -> str:
-        """What to add to the hint when all are refused."""
+    def describe_refusal(self) -> str:
+        """Return what to add to the hint when all secrets are refused."""
         if self._next is None:
             return ""
         return f"{' and '.join(self._connection.secret_names)} are both refused. "
 
-    def _anew(self) -> Iterator[SecretStr]:
-        ask, now = self._connection.secrets_anew, self._clock()
-        if ask is None or (self._asked_at is not None and now < self._asked_at + _PAUSE):
+    def _reload(self) -> Iterator[SecretStr]:
+        reload, now = self._connection.reload_secrets, self._clock()
+        if reload is None:
             return
-        self._fresh = list(ask())
-        self._asked_at = now  # only now: while its source is out of reach, each load says so
-        yield from (secret for secret in self._fresh if secret not in self._order)
+        if self._reloaded_at is not None and now < self._reloaded_at + _RELOAD_INTERVAL_SECONDS:
+            return
+        self._reloaded = list(reload())
+        self._reloaded_at = now  # not before: while the source is unreachable, every load says so
+        yield from (secret for secret in self._reloaded if secret not in self._order)
 
-    def _advice(self, secret: SecretStr) -> str:
+    def _build_notice(self, secret: SecretStr) -> str:
         first, following = self._connection.secret_names
         if secret == self._next:
             return (
@@ -131,13 +128,13 @@ class ClientSecrets:
         if secret == self._first:
             return f"ServiceTitan accepts {first} again and refuses {following}: delete the latter"
         return (
-            f"ServiceTitan refuses the value that {first} had at the start; its new value was read "
-            "and is accepted: the old secret may be deleted in the developer portal"
+            f"ServiceTitan refuses the value that {first} had at the start and accepts its new "
+            "value, which was read meanwhile: the old secret can be deleted in the developer portal"
         )
 
 
 class TokenSource:
-    """Holds the current token of one client id and renews it, once for all threads.
+    """Holds the current token of one client id, and renews it once for all threads.
 
     A client secret that is refused gives way to the next, or to what its source holds by now.
     """
@@ -145,12 +142,7 @@ class TokenSource:
     def __init__(
         self, connection: Connection, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Start without a token.
-
-        Args:
-            connection: whose credentials to use.
-            clock: seconds, never going back.
-        """
+        """Start without a token; the clock is monotonic, in seconds."""
         self._connection = connection
         self._clock = clock
         self._lock = threading.Lock()
@@ -159,10 +151,10 @@ class TokenSource:
 
     @property
     def notice(self) -> str:
-        """What a person should do about a rotated client secret; empty where nothing."""
+        """What a person should do about a rotated client secret; empty if nothing."""
         return self._secrets.notice
 
-    def token(
+    def get_token(
         self,
         http: requests.Session,
         policy: RetryPolicy,
@@ -170,23 +162,19 @@ class TokenSource:
         usage: Usage | None = None,
         cancelled: Cancellation | None = None,
     ) -> Token:
-        """The current token, fetched if there is none or it is about to end.
+        """Return the current token; fetch it if there is none or it is about to expire.
 
-        Threads that come meanwhile wait for the one that fetches it.
+        While one thread fetches a token, the others wait for it.
 
         Args:
-            http: sends the request.
             policy: for 429, 5xx and network errors of the token endpoint.
             usage: counts the requests.
             cancelled: ends the waits between retries.
 
-        Returns:
-            A token that is good for some time yet.
-
         Raises:
             AuthenticationFailed: the credentials are refused, with every client secret.
             ServiceTitanError: the token endpoint could not be used.
-            Exception: whatever `Connection.secrets_anew` raises.
+            Exception: whatever `Connection.reload_secrets` raises.
         """
         with self._lock:
             if self._token is None or self._clock() >= self._token.renew_at:
@@ -195,11 +183,7 @@ class TokenSource:
             return self._token
 
     def invalidate(self, token: Token) -> None:
-        """Forget a token that was answered with 401, unless it has been replaced already.
-
-        Args:
-            token: the one that was refused, not necessarily the current one.
-        """
+        """Drop a token that was answered with 401, unless it has been replaced already."""
         with self._lock:
             if self._token is token:
                 self._token = None
@@ -213,63 +197,54 @@ class TokenSource:
     ) -> Token:
         refusal: AuthenticationFailed | None = None
         for secret in self._secrets.candidates():
-            attempt = partial(self._request, http, usage, secret)
+            secrets = (*self._connection.secrets, *self._secrets.all)
+            attempt = partial(
+                request_token, self._connection, secret, secrets, http, usage, self._clock
+            )
             try:
-                token = run(policy, attempt, cancelled=cancelled)
-            except AuthenticationFailed as failure:
-                refusal = refusal or failure
+                token = call_with_retries(policy, attempt, cancelled=cancelled)
+            except AuthenticationFailed as error:
+                refusal = refusal or error
                 continue
             if self._secrets.accept(secret):
                 _log.warning("%s", self._secrets.notice)
             return token
         assert refusal is not None
-        refusal.hint = self._secrets.refused() + refusal.hint
+        refusal.hint = self._secrets.describe_refusal() + refusal.hint
         raise refusal
-
-    def _request(self, http: requests.Session, usage: Usage, secret: SecretStr) -> Token:
-        secrets = (*self._connection.secrets, *self._secrets.all)
-        return request_token(self._connection, secret, secrets, http, usage, self._clock)
 
 
 def try_client_secrets(
     connection: Connection, *, http: requests.Session | None = None
 ) -> tuple[SecretState, ...]:
-    """Which of the configured client secrets ServiceTitan accepts, by a token request for each.
-
-    Args:
-        connection: with one or two.
-        session: for a certificate authority or proxy of one's own.
+    """Find out which of the configured client secrets ServiceTitan accepts, by requesting tokens.
 
     Returns:
-        Their states, the first one first.
+        One state for each configured secret, the first one first.
 
     Raises:
         ServiceTitanError: the token endpoint could not be used.
     """
-    states, used = [], http or new_http_session()
+    states, http = [], http or new_http_session()
     pair = (connection.client_secret, connection.client_secret_next)
     for name, secret in zip(connection.secret_names, pair, strict=True):
         if secret is None:
             continue
         try:
-            request_token(connection, secret, connection.secrets, used, Usage(), time.monotonic)
-        except AuthenticationFailed as failure:
-            states.append(SecretState(name=name, accepted=False, said=failure.detail))
+            request_token(connection, secret, connection.secrets, http, Usage(), time.monotonic)
+        except AuthenticationFailed as error:
+            states.append(SecretState(name=name, accepted=False, error_body=error.detail))
         else:
             states.append(SecretState(name=name, accepted=True))
     return tuple(states)
 
 
 def token_source_for(connection: Connection) -> TokenSource:
-    """The one source that this process has for the credentials of a connection.
+    """Return the source that this process shares for the credentials of a connection.
 
-    Args:
-        connection: two that differ only in tenant share a source: groups of companies may
-            have one pair of credentials for several tenants (vendor).
-
-    Returns:
-        The same object for the same auth host, environment, client id and secrets. The secrets
-        count, so that a corrected one is not answered from the failure of its predecessor.
+    Connections that differ only in tenant share a source: groups of companies may have one pair of
+    credentials for several tenants (vendor). The key includes the secrets, so that a corrected
+    secret does not meet the failure of its predecessor.
     """
     following = connection.client_secret_next or SecretStr("")
     both = (connection.client_secret.get_secret_value(), following.get_secret_value())

@@ -1,4 +1,4 @@
-"""Breaking off: what nobody wants any more ends now, and not at its timeout."""
+"""Cancels requests at once, instead of at their timeout."""
 
 from __future__ import annotations
 
@@ -8,32 +8,31 @@ from contextlib import contextmanager
 
 
 class Cancelled(Exception):
-    """Nobody wants the answer any more. Stays inside this package."""
+    """Nobody wants the response any more. Does not leave this package."""
 
 
 class Cancellation(threading.Event):
-    """An event that also breaks off what is blocked and cannot look at it."""
+    """An event that also aborts calls that are blocked and cannot check it."""
 
     def __init__(self) -> None:
-        """Start unset."""
         super().__init__()
-        self._breakers: list[Callable[[], None]] = []
+        self._aborts: list[Callable[[], None]] = []
         self._guard = threading.Lock()
 
     def set(self) -> None:
-        """Set the event and break off everything that is going on under it."""
+        """Set the event, and abort everything in progress under it."""
         with self._guard:
             super().set()
-            breakers = list(self._breakers)
-        for break_off in breakers:
-            break_off()
+            aborts = list(self._aborts)
+        for abort in aborts:
+            abort()
 
     @contextmanager
-    def breaking(self, break_off: Callable[[], None]) -> Iterator[None]:
-        """While it lasts, `set` calls a function.
+    def aborting(self, abort: Callable[[], None]) -> Iterator[None]:
+        """Call a function if the event is set while the context lasts.
 
         Args:
-            break_off: called from the thread that sets the event; must not block.
+            abort: called from the thread that sets the event; must not block.
 
         Raises:
             Cancelled: the event was set already.
@@ -41,9 +40,9 @@ class Cancellation(threading.Event):
         with self._guard:
             if self.is_set():
                 raise Cancelled
-            self._breakers.append(break_off)
+            self._aborts.append(abort)
         try:
             yield
         finally:
             with self._guard:
-                self._breakers.remove(break_off)
+                self._aborts.remove(abort)

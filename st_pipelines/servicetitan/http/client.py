@@ -17,13 +17,13 @@ import requests
 
 from st_pipelines import json_text
 from st_pipelines.servicetitan.errors.errors import RateLimited, ServiceTitanError
-from st_pipelines.servicetitan.http import responses
 from st_pipelines.servicetitan.http.auth import TokenSource, token_source_for
 from st_pipelines.servicetitan.http.cancellation import Cancellation
 from st_pipelines.servicetitan.http.connection import Connection
 from st_pipelines.servicetitan.http.messages import Request, Response, Usage
 from st_pipelines.servicetitan.http.rate_limit import RateLimiter, limiter_for
-from st_pipelines.servicetitan.http.retry import RetryPolicy, run
+from st_pipelines.servicetitan.http.responses import build_error, build_unexpected_response
+from st_pipelines.servicetitan.http.retry import RetryPolicy, call_with_retries
 from st_pipelines.servicetitan.http.transport import Signature, new_http_session, send
 
 _T = TypeVar("_T")
@@ -140,7 +140,7 @@ class Session(Generic[_U_co]):
         request = Request(
             method=method, url=url, scope=scope, tenant=connection.tenant_id, body=body
         )
-        return run(
+        return call_with_retries(
             self.client.policy,
             partial(self._attempt, request, parse),
             cancelled=self.cancelled,
@@ -149,12 +149,12 @@ class Session(Generic[_U_co]):
 
     def _attempt(self, request: Request, parse: Callable[[bytes], _T]) -> _T:
         signed, response = self._send(request)
-        if failure := responses.failure_of(signed, response):
+        if failure := build_error(signed, response):
             raise failure
         try:
             return parse(response.body)
         except ValueError as error:
-            failure = responses.unexpected(signed, response, str(error))
+            failure = build_unexpected_response(signed, response, str(error))
         # Raised out here so that no chained exception quotes the body.
         raise failure
 
@@ -163,7 +163,7 @@ class Session(Generic[_U_co]):
         client, connection = self.client, self.client.connection
         replayed = False
         while True:
-            token = client.tokens.token(
+            token = client.tokens.get_token(
                 client.http, client.policy, usage=self.usage, cancelled=self.cancelled
             )
             secrets = (*connection.secrets, token.value)

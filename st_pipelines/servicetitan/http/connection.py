@@ -1,4 +1,4 @@
-"""Where ServiceTitan is, and as whom it is asked. Values only; `settings` makes them."""
+"""Holds hosts, credentials and tenant. Values only, which `config.connection` builds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 @dataclass(frozen=True, kw_only=True)
 class Connection:
-    """One tenant of one environment, with the credentials that belong to exactly that pair.
+    """One tenant in one environment, with the credentials issued for exactly that pair.
 
     A client id and its secret are issued for each app, tenant and environment; the app key is
     the same in every environment. The secrets are `SecretStr`, so that no repr shows them.
@@ -22,15 +22,15 @@ class Connection:
         client_id: the app's id for this tenant.
         client_secret: the secret that goes with `client_id`.
         app_key: sent as `ST-App-Key` with every data request.
-        tenant_id: ServiceTitan's number of the tenant, as text.
-        requests_per_second: at most so many data requests; the vendor allows 60 an app and
-            tenant (developer FAQ), which other programs under the same app share.
-        page_size: rows asked for in a page; the vendor's maximum is 5,000.
-        timeout: seconds without an answer; the vendor's own server timeout is 100.
-        client_secret_next: tried where `client_secret` is refused; ServiceTitan lets two be
-            active, so that one can be exchanged for the other.
-        secret_names: what their user calls the two, for messages.
-        secrets_anew: asks where the secrets come from once more; called when all are refused.
+        tenant_id: ServiceTitan's tenant number, as text.
+        requests_per_second: limit of data requests; the vendor allows 60 for each app and tenant
+            (developer FAQ), which other programs with the same app share.
+        page_size: rows per page; the vendor's maximum is 5,000.
+        timeout: seconds without a byte; the vendor's own server timeout is 100.
+        client_secret_next: tried when `client_secret` is refused; ServiceTitan allows two active
+            secrets, so that one can be rotated.
+        secret_names: what the user calls the two secrets, for messages.
+        reload_secrets: reads the secrets from their source again; called when all are refused.
     """
 
     environment: str
@@ -45,7 +45,7 @@ class Connection:
     timeout: float = 100
     client_secret_next: SecretStr | None = None
     secret_names: tuple[str, str] = ("the client secret", "the next client secret")
-    secrets_anew: Callable[[], tuple[SecretStr, ...]] | None = field(
+    reload_secrets: Callable[[], tuple[SecretStr, ...]] | None = field(
         default=None, repr=False, compare=False
     )
 
@@ -56,6 +56,6 @@ class Connection:
 
     @property
     def secrets(self) -> tuple[SecretStr, ...]:
-        """What must never be shown, for `redact.scrub`."""
+        """Every secret of the connection, for `redact.scrub`."""
         following = (self.client_secret_next,) if self.client_secret_next else ()
         return (self.client_secret, *following, self.app_key)

@@ -1,8 +1,8 @@
-"""Which trouble an answer tells of, as far as the answer and the token tell it apart.
+"""Diagnoses which known problem a response stands for, from its status, its text and the token.
 
-401 and 403 are documented on hardly any operation, and nobody knows what a wrong app key or tenant
-gives. So the status decides, the text only where it names a thing outright, and the claims of the
-token where it can be read.
+401 and 403 are documented on hardly any operation, and how ServiceTitan answers a wrong app key or
+tenant is unknown. So the status decides; the text counts only where it names a thing outright, and
+the claims of the token where they are readable.
 """
 
 from __future__ import annotations
@@ -22,25 +22,19 @@ _NO_GRANT = re.compile(r"unauthorized_client|invalid_scope|invalid_grant|unsuppo
 # "The service is suspended for maintenance. Please try again later." (seen with status 409)
 MAINTENANCE = re.compile(r"maintenance|suspended|try again", re.IGNORECASE)
 WEB_PAGE = "an HTML page"
-"""How `responses.said` begins where the body is one."""
+"""How the text of a `responses.ErrorBody` begins where the body is one."""
 
 
-def host_of(url: str) -> str:
-    """Host and port, without user and password."""
+def extract_host(url: str) -> str:
+    """Return host and port, without user and password."""
     return urlsplit(url).netloc.rpartition("@")[2]
 
 
-def token_problem(connection: Connection, status: int, text: str) -> Problem:
-    """Why no token came.
-
-    Args:
-        connection: whose credentials were refused.
-        status: of the response.
-        text: what it says.
-    """
-    host = host_of(connection.auth_url)
+def diagnose_token_response(connection: Connection, status: int, text: str) -> Problem:
+    """Diagnose why no token was issued, from the status and text of the response."""
+    host = extract_host(connection.auth_url)
     if status in (400, 401):
-        return _refused_credentials(connection, text)
+        return _diagnose_refused_credentials(connection, text)
     if text.startswith(WEB_PAGE) and status < 500:
         return build_problem("no-token-host", host=host)
     if _APP_UNKNOWN.search(text):
@@ -49,10 +43,10 @@ def token_problem(connection: Connection, status: int, text: str) -> Problem:
         return build_problem("token-forbidden", host=host)
     if status == 404:
         return build_problem("no-token-host", host=host)
-    return _by_status(status, text) or build_problem("no-token-host", host=host)
+    return _diagnose_status(status, text) or build_problem("no-token-host", host=host)
 
 
-def _refused_credentials(connection: Connection, text: str) -> Problem:
+def _diagnose_refused_credentials(connection: Connection, text: str) -> Problem:
     if _APP_UNKNOWN.search(text):
         return build_problem("app-unknown")
     if _NO_GRANT.search(text):
@@ -60,57 +54,58 @@ def _refused_credentials(connection: Connection, text: str) -> Problem:
     return build_problem("credentials-refused", environment=connection.environment)
 
 
-def data_problem(request: Request, status: int, text: str, target: str = "") -> Problem:
-    """Why no data came.
+def diagnose_data_response(request: Request, status: int, text: str, target: str = "") -> Problem:
+    """Diagnose why no data was served.
 
     Args:
-        request: names scope, tenant and token.
-        status: of the response, not 2xx.
-        text: what it says.
+        status: not 2xx.
+        text: of the error body.
         target: where a redirect leads, redacted.
     """
-    host = host_of(request.url)
+    host = extract_host(request.url)
     if 300 <= status < 400:
         return build_problem("redirected", host=host, target=target)
-    if found := _by_status(status, text):
-        return found
+    if problem := _diagnose_status(status, text):
+        return problem
     if status not in (401, 403, 404):
         return build_problem("bad-request")
     claims = read_token_claims(request.token)
     if claims and request.tenant and claims.tenants and request.tenant not in claims.tenants:
-        named = ", ".join(sorted(claims.tenants))
-        return build_problem("other-tenant", tenant=request.tenant, tenants=named)
+        tenants = ", ".join(sorted(claims.tenants))
+        return build_problem("other-tenant", tenant=request.tenant, tenants=tenants)
     if _APP_UNKNOWN.search(text):
         return build_problem("app-unknown")
     if _APP_KEY.search(text):
         return build_problem("app-key-refused")
     if status == 401:
         return build_problem("token-refused")
-    return _denied(request, claims, text) if status == 403 else _not_found(claims)
+    if status == 403:
+        return _diagnose_forbidden(request, claims, text)
+    return _diagnose_not_found(claims)
 
 
-def _denied(request: Request, claims: TokenClaims | None, text: str) -> Problem:
+def _diagnose_forbidden(request: Request, claims: TokenClaims | None, text: str) -> Problem:
     scope = request.scope or "of this endpoint"
     if request.scope and claims and claims.scopes is not None:
         lacking = request.scope not in claims.scopes
         return build_problem("scope-missing" if lacking else "scope-doubtful", scope=scope)
     if text.startswith(WEB_PAGE):
-        return build_problem("blocked", host=host_of(request.url), scope=scope)
+        return build_problem("blocked", host=extract_host(request.url), scope=scope)
     return build_problem("scope-unknown", scope=scope)
 
 
-def _not_found(claims: TokenClaims | None) -> Problem:
-    """404. A token that names the tenant clears the tenant id."""
+def _diagnose_not_found(claims: TokenClaims | None) -> Problem:
+    """A token that names the tenant rules out a wrong tenant id."""
     if claims and claims.tenants:
-        known = "The token names this tenant, so look at the app key first. "
+        known = "The token names this tenant, so check the app key first. "
         return build_problem("not-found", known=known, candidates="APP_KEY, or the host in API_URL")
     return build_problem(
         "not-found", known="", candidates="TENANT_ID, APP_KEY, the host in API_URL"
     )
 
 
-def _by_status(status: int, text: str) -> Problem | None:
-    """What means the same at every host."""
+def _diagnose_status(status: int, text: str) -> Problem | None:
+    """Diagnose a status that means the same at every host."""
     if status == 429:
         return build_problem("rate-limited")
     if status == 407:

@@ -13,17 +13,17 @@ from st_pipelines.servicetitan.http.redact import redact_url
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """A request, and what must not be shown of it.
+    """A request, with the secrets that must not be shown of it.
 
     Attributes:
         method: HTTP method.
         url: with its query.
         body: JSON, for what ServiceTitan reads by POST.
-        form: sent form-encoded, for a token request.
-        secrets: whatever a response might echo.
-        scope: the OAuth scope that it needs, where known.
+        form: sent form-encoded; only token requests have one.
+        secrets: everything that a response might echo.
+        scope: the OAuth scope that the request needs, where known.
         tenant: id of the tenant whose data is requested.
-        token: signs it; its claims may tell why it is refused.
+        token: signs the request; its claims may explain a refusal.
     """
 
     method: str
@@ -36,18 +36,18 @@ class Request:
     token: SecretStr | None = None
 
     @property
-    def shown_url(self) -> str:
+    def redacted_url(self) -> str:
         """The URL without secrets."""
         return redact_url(self.url)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Response:
-    """A complete answer.
+    """A complete response.
 
     Attributes:
         status: HTTP status.
-        headers: looked up without regard to case.
+        headers: case-insensitive.
         body: decompressed, without a byte order mark.
     """
 
@@ -58,7 +58,7 @@ class Response:
 
 @dataclass(kw_only=True)
 class Usage:
-    """Counts what was sent and received.
+    """Counts what was sent and received. Threads can share it.
 
     Attributes:
         requests: data requests sent, retries included.
@@ -72,18 +72,12 @@ class Usage:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def add(self, *, requests: int = 0, received: int = 0, token_requests: int = 0) -> None:
-        """Add to the counters, from any thread.
-
-        Args:
-            requests: data requests.
-            received: bytes.
-            token_requests: requests to the token endpoint.
-        """
+        """Add to the counters; `received` counts bytes."""
         with self._lock:
             self.requests += requests
             self.bytes += received
             self.token_requests += token_requests
 
     def add_usage(self, other: Usage) -> None:
-        """Add another's counters, from any thread."""
+        """Add another's counters."""
         self.add(requests=other.requests, received=other.bytes, token_requests=other.token_requests)

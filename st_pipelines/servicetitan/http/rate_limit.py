@@ -1,4 +1,4 @@
-"""Keeps the requests of one tenant and app under ServiceTitan's limit, over all threads.
+"""Keeps the requests of one tenant and app below ServiceTitan's limit, across all threads.
 
 The vendor allows 60 data requests a second for each app and tenant (developer FAQ).
 """
@@ -13,9 +13,9 @@ from collections.abc import Callable
 from pydantic import SecretStr
 
 from st_pipelines.servicetitan.http.cancellation import Cancellation
-from st_pipelines.servicetitan.http.retry import nap
+from st_pipelines.servicetitan.http.retry import sleep_unless_cancelled
 
-# Requests that leave evenly spaced do not arrive so, and the server's second is not ours.
+# Requests that leave evenly spaced arrive less evenly, and the server's second is not ours.
 _MARGIN = 0.95
 
 
@@ -29,11 +29,11 @@ class RateLimiter:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Start with nothing spent.
+        """Start idle.
 
         Args:
-            per_second: at most so many requests in any second; above 0.
-            clock: seconds, never going back.
+            per_second: requests allowed in any second; above 0.
+            clock: monotonic, in seconds.
             sleep: waits that many seconds of `clock`.
 
         Raises:
@@ -47,7 +47,7 @@ class RateLimiter:
 
     @property
     def per_second(self) -> float:
-        """The limit; assigning another acts from the next request on."""
+        """The limit; a new value applies from the next request on."""
         return self._per_second
 
     @per_second.setter
@@ -59,26 +59,20 @@ class RateLimiter:
     def acquire(self, cancelled: Cancellation | None = None) -> None:
         """Wait until one request may leave.
 
-        Args:
-            cancelled: when it is set, the wait ends.
-
         Raises:
-            Cancelled: `cancelled` was set.
+            Cancelled: `cancelled` was set during the wait.
         """
         while (wait := self._take()) > 0:
-            # Afterwards ask again: meanwhile a 429 may have paused the whole tenant.
-            nap(wait, self._sleep, cancelled)
+            # Check again afterwards: meanwhile a 429 may have paused the whole tenant.
+            sleep_unless_cancelled(wait, self._sleep, cancelled)
 
     def pause_until(self, moment: float) -> None:
-        """Hold back every request of every thread.
-
-        Args:
-            moment: on this limiter's `clock`.
-        """
+        """Hold back every request of every thread until a moment of this limiter's `clock`."""
         with self._lock:
             self._next = max(self._next, moment)
 
     def _take(self) -> float:
+        """Reserve the next slot; return the seconds to wait where it is not due yet."""
         with self._lock:
             now = self.clock()
             if self._next > now:
@@ -92,15 +86,11 @@ _limiters_lock = threading.Lock()
 
 
 def limiter_for(tenant_id: str, app_key: SecretStr, per_second: float) -> RateLimiter:
-    """The one limiter that this process has for a tenant and app.
+    """Return the limiter that this process shares for a tenant and app.
 
     Args:
-        tenant_id: ServiceTitan's number of the tenant.
-        app_key: the app; only a digest of it is kept.
-        per_second: the limit; where two callers differ, the later one holds for both.
-
-    Returns:
-        The same object for the same tenant and app.
+        app_key: only a digest of it is kept.
+        per_second: applies to every user of the limiter; the last caller wins.
     """
     digest = hashlib.sha256(app_key.get_secret_value().encode()).digest()
     with _limiters_lock:

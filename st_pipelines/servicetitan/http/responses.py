@@ -1,4 +1,4 @@
-"""What ServiceTitan said, as an error that tells what to do.
+"""Turns an error response into the exception that says what to do about it.
 
 The shapes that occur: RFC 7807 (`title`, `errors`, `traceId`) from the API, OAuth's `error` from
 the token endpoint, `statusCode` and `message` from the gateway in front, HTML from a proxy. 401,
@@ -28,13 +28,13 @@ from st_pipelines.servicetitan.http.connection import Connection
 from st_pipelines.servicetitan.http.diagnosis import (
     MAINTENANCE,
     WEB_PAGE,
-    data_problem,
-    host_of,
-    token_problem,
+    diagnose_data_response,
+    diagnose_token_response,
+    extract_host,
 )
 from st_pipelines.servicetitan.http.messages import Request, Response
 from st_pipelines.servicetitan.http.redact import redact_url, scrub, shorten
-from st_pipelines.servicetitan.http.retry import retry_after
+from st_pipelines.servicetitan.http.retry import parse_retry_after
 
 _DATA = re.compile(rb'[{}\[\]"]')
 _TRACE_ID = re.compile(r"[\w|:.\-]{1,100}", re.ASCII)
@@ -54,15 +54,7 @@ class ErrorBody:
 
 
 def read_error_body(request: Request, response: Response) -> ErrorBody:
-    """Read an error body, whatever shape it has.
-
-    Args:
-        request: names the secrets that the body might echo.
-        response: with any body.
-
-    Returns:
-        Its text, scrubbed before it is shortened.
-    """
+    """Read an error body of any shape, scrubbed of the request's secrets."""
     body = response.body.decode(errors="replace").strip()
     try:
         parsed = json.loads(body)
@@ -70,85 +62,79 @@ def read_error_body(request: Request, response: Response) -> ErrorBody:
         parsed = None
     if isinstance(parsed, dict):
         return ErrorBody(
-            text=shorten(scrub(_problem(parsed), request.secrets)),
-            trace_id=_trace_id(request, parsed.get("traceId")),
+            text=shorten(scrub(_join_parts(parsed), request.secrets)),
+            trace_id=_read_trace_id(request, parsed.get("traceId")),
         )
     if body[:100].lstrip("\ufeff \r\n\t").startswith("<"):
         title = re.search(r"<title[^>]*>(.*?)</title>", body, re.IGNORECASE | re.DOTALL)
-        named = f" titled '{title[1].strip()}'" if title else ""
-        text = f"{WEB_PAGE}{named} instead of JSON"
+        titled = f" titled '{title[1].strip()}'" if title else ""
+        text = f"{WEB_PAGE}{titled} instead of JSON"
         return ErrorBody(text=shorten(scrub(text, request.secrets)))
     return ErrorBody(text=shorten(scrub(body, request.secrets)) if body else "an empty body")
 
 
-def failure_of(
-    request: Request, response: Response, issuing: Connection | None = None
+def build_error(
+    request: Request, response: Response, credentials: Connection | None = None
 ) -> ServiceTitanError | None:
-    """The error that an answer stands for.
+    """Build the error that a response stands for; None for a 2xx.
 
     Args:
-        request: the request.
-        response: its response.
-        issuing: for a token request, whose credentials it was made with.
-
-    Returns:
-        None for a 2xx, else an error that is not raised yet.
+        credentials: the connection whose credentials were sent, for a token request.
     """
     if 200 <= response.status < 300:
         return None
-    what = read_error_body(request, response)
-    kind = _kind(response.status, what.text)
-    if issuing is None:
+    error_body = read_error_body(request, response)
+    error_class = _choose_error_class(response.status, error_body.text)
+    if credentials is None:
         target = redact_url(scrub(response.headers.get("Location", "nowhere"), request.secrets))
-        told = data_problem(request, response.status, what.text, target)
+        problem = diagnose_data_response(request, response.status, error_body.text, target)
     else:
-        told = token_problem(issuing, response.status, what.text)
-    return kind(
-        f"answered {response.status}: {what.text}",
+        problem = diagnose_token_response(credentials, response.status, error_body.text)
+    return error_class(
+        f"answered {response.status}: {error_body.text}",
         method=request.method,
-        url=request.shown_url,
+        url=request.redacted_url,
         status=response.status,
-        trace_id=what.trace_id,
-        problem=told,
-        detail=what.text,
-        wait=wait_of(response, what),
+        trace_id=error_body.trace_id,
+        problem=problem,
+        detail=error_body.text,
+        retry_after=_read_retry_after(response, error_body),
     )
 
 
-def unexpected(request: Request, response: Response, problem: str) -> UnexpectedResponse:
-    """The error for a 2xx that is not what was asked for.
+def build_unexpected_response(
+    request: Request, response: Response, reason: str
+) -> UnexpectedResponse:
+    """Build the error for a 2xx whose body is not what was requested.
+
+    It quotes nothing but a web page's title or a plain sentence, as a record may hold a customer's
+    data, and the response to a token request a token.
 
     Args:
-        request: the request.
-        response: its response.
-        problem: what is wrong with it, in words of our own.
-
-    Returns:
-        An error that is not raised yet. It quotes only a web page's title or a plain sentence, as
-        a record may hold a customer's data, and what answers a token request a token.
+        reason: what is wrong with the body, in words of our own.
     """
     text = read_error_body(request, response).text
-    page = text.startswith(WEB_PAGE)
-    if not page and (request.form is not None or _DATA.search(response.body)):
+    is_page = text.startswith(WEB_PAGE)
+    is_token_request = request.form is not None
+    if not is_page and (is_token_request or _DATA.search(response.body)):
         text = ""
     return UnexpectedResponse(
-        f"answered {response.status}, but {problem}{text and ': '}{text}",
+        f"answered {response.status}, but {reason}{text and ': '}{text}",
         method=request.method,
-        url=request.shown_url,
+        url=request.redacted_url,
         status=response.status,
         detail=text,
-        problem=build_problem("web-page", host=host_of(request.url)) if page else None,
+        problem=build_problem("web-page", host=extract_host(request.url)) if is_page else None,
     )
 
 
-def wait_of(response: Response, what: ErrorBody) -> float | None:
-    """Seconds that a 429 or 503 says to wait, or None."""
+def _read_retry_after(response: Response, error_body: ErrorBody) -> float | None:
     if response.status not in (429, 503):
         return None
-    return retry_after(response.headers, what.text, datetime.now(timezone.utc))
+    return parse_retry_after(response.headers, error_body.text, datetime.now(timezone.utc))
 
 
-def _kind(status: int, text: str) -> type[ServiceTitanError]:
+def _choose_error_class(status: int, text: str) -> type[ServiceTitanError]:
     if status == 409 and MAINTENANCE.search(text):
         return ServiceUnavailable
     if status >= 500 or status == 408:
@@ -164,26 +150,26 @@ def _kind(status: int, text: str) -> type[ServiceTitanError]:
     return by_status.get(status, BadRequest)
 
 
-def _problem(body: dict[str, Any]) -> str:
-    """The parts of an error object that tell something, in the order of their use."""
-    heads = [str(body[name]) for name in ("title", "message", "error") if _tells(body.get(name))]
-    heads += [str(body[name]) for name in ("error_description", "detail") if _tells(body.get(name))]
+def _join_parts(body: dict[str, Any]) -> str:
+    """Join the informative parts of an error object, the most useful first."""
+    names = ("title", "message", "error", "error_description", "detail")
+    parts = [str(body[name]) for name in names if _is_informative(body.get(name))]
     errors = body.get("errors")
     if isinstance(errors, dict):
-        heads += [f"{name}: {_joined(messages)}" for name, messages in errors.items()]
+        parts += [f"{name}: {_join_messages(messages)}" for name, messages in errors.items()]
     elif errors:
-        heads.append(_joined(errors))
-    return "; ".join(heads) or json.dumps(body)
+        parts.append(_join_messages(errors))
+    return "; ".join(parts) or json.dumps(body)
 
 
-def _tells(value: object) -> bool:
+def _is_informative(value: object) -> bool:
     return isinstance(value, str | dict) and bool(value)
 
 
-def _joined(messages: object) -> str:
+def _join_messages(messages: object) -> str:
     return ", ".join(map(str, messages)) if isinstance(messages, list) else str(messages)
 
 
-def _trace_id(request: Request, value: object) -> str | None:
+def _read_trace_id(request: Request, value: object) -> str | None:
     text = scrub(str(value), request.secrets) if value else ""
     return text if _TRACE_ID.fullmatch(text) else None

@@ -1,4 +1,8 @@
-"""Would running this again plausibly give another answer, and when?"""
+"""Decides whether a failed request is worth retrying, and how long to wait before it.
+
+Transient failures (429, 5xx, 408, maintenance, lost connections, broken or invalid bodies) are
+retried with exponential backoff, or after the wait that the server asks for.
+"""
 
 from __future__ import annotations
 
@@ -28,19 +32,19 @@ from st_pipelines.servicetitan.http.cancellation import Cancellation, Cancelled
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _SECONDS = re.compile(r"(\d[\d,]*(?:\.\d+)?)\s*seconds?\b", re.IGNORECASE | re.ASCII)
-_SLICE = 0.2  # seconds between two looks at whether the wait is still wanted
+_CANCELLATION_CHECK_SECONDS = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
-    """How often and how patiently a request is repeated.
+    """How often a request is sent, and how long to wait in between.
 
     Attributes:
-        attempts: requests in all. Public clients had to go beyond the usual three, because
+        attempts: requests in total. Public clients had to go beyond the usual three, because
             ServiceTitan's 500s and 429s last.
         backoff: seconds before the second attempt; doubled for each further one.
-        max_backoff: seconds, the longest wait of our own choosing.
-        max_retry_after_seconds: seconds, the longest wait that a 429 or 503 may impose.
+        max_backoff: the longest backoff, in seconds.
+        max_retry_after_seconds: the longest wait that a 429 or 503 may impose.
         sleep: waits that many seconds.
     """
 
@@ -51,35 +55,35 @@ class RetryPolicy:
     sleep: Callable[[float], None] = time.sleep
 
     def wait(self, error: BaseException | None, attempt: int) -> float:
-        """Seconds to wait after a failed attempt.
+        """Return the seconds to wait after a failed attempt.
+
+        That is what the server asked for, or else exponential backoff. Half of the backoff is
+        random, so that threads which failed together do not come back together. Once the server's
+        own wait has not helped, the backoff applies where it is longer.
 
         Args:
-            error: what failed; its `wait`, where it has one, is what the server told.
+            error: what failed; may carry the server's `retry_after`, in seconds.
             attempt: 1 for the first.
-
-        Returns:
-            The told wait, else exponential backoff; half of that is random, so that threads
-            which failed together do not come back together. A told wait that was kept and did
-            not help is no longer believed to be enough.
         """
         longest = min(self.max_backoff, self.backoff * 2 ** (attempt - 1))
-        own = longest * random.uniform(0.5, 1)
-        told = getattr(error, "wait", None)
-        if told is None:
-            return own
-        return min(told if attempt == 1 else max(told, own), self.max_retry_after_seconds)
+        backoff = longest * random.uniform(0.5, 1)
+        seconds = getattr(error, "retry_after", None)
+        if seconds is None:
+            return backoff
+        wait = seconds if attempt == 1 else max(seconds, backoff)
+        return min(wait, self.max_retry_after_seconds)
 
 
 NO_WAIT = RetryPolicy(backoff=0, max_backoff=0, max_retry_after_seconds=0)
-"""Repeats without waiting, for tests."""
+"""Retries without waiting, for tests."""
 
 
-def worth_retrying(error: BaseException) -> bool:
-    """Whether running the same request again would plausibly give another answer.
+def is_retryable(error: BaseException) -> bool:
+    """Whether sending the same request again could plausibly succeed.
 
     True for 429, 5xx, 408, maintenance, lost connections, cut bodies and a 200 that is not the
-    expected JSON. False for 400, 401 (the client has already renewed the token), 403, 404, a bad
-    certificate, and for what an inner retry has already tried often enough.
+    expected JSON. False for 400, 401 (the client has renewed the token already), 403, 404, a bad
+    certificate, and for an error that an inner retry has given up on.
     """
     if not isinstance(error, ServiceTitanError) or error.exhausted:
         return False
@@ -88,39 +92,33 @@ def worth_retrying(error: BaseException) -> bool:
     return isinstance(error, RateLimited | ServiceUnavailable | UnexpectedResponse)
 
 
-def retry_after(headers: Mapping[str, str], text: str, now: datetime) -> float | None:
-    """Seconds that an answer says to wait.
+def parse_retry_after(headers: Mapping[str, str], text: str, now: datetime) -> float | None:
+    """Return the seconds that a response asks to wait, or None if it does not.
 
-    Looks at `Retry-After` (seconds, possibly fractional, or a date), then for the last "... 5
-    seconds" in the text: public clients found the number only at the end of the 429's title.
+    Reads `Retry-After` (seconds, possibly fractional, or a date), then the last "... 5 seconds" in
+    the text: public clients found the number only at the end of the 429's title.
 
     Args:
-        headers: of the answer, looked up without regard to case.
-        text: what the answer says.
-        now: aware; used for a date where the answer has no `Date` of its own.
-
-    Returns:
-        Seconds, at least 0; None if the answer does not say.
+        headers: case-insensitive.
+        text: of the error body.
+        now: aware; used for a date where the response has no `Date` of its own.
     """
     header = headers.get("Retry-After", "").strip()
     if re.fullmatch(r"\d+(\.\d*)?", header, re.ASCII):
         return float(header)
-    moment = _http_date(header)
+    moment = _parse_http_date(header)
     if moment is not None:
-        # The server's own clock, so that a wrong clock here does not matter.
-        since = _http_date(headers.get("Date", "")) or now
+        # Relative to the server's own clock, so that a wrong clock here does not matter.
+        since = _parse_http_date(headers.get("Date", "")) or now
         return max(0.0, (moment - since).total_seconds())
     numbers = _SECONDS.findall(text)
     return float(numbers[-1].replace(",", "")) if numbers else None
 
 
-def nap(seconds: float, sleep: Callable[[float], None], cancelled: Cancellation | None) -> None:
-    """Sleep, but not longer than somebody wants to.
-
-    Args:
-        seconds: how long.
-        sleep: does the sleeping.
-        cancelled: looked at several times a second.
+def sleep_unless_cancelled(
+    seconds: float, sleep: Callable[[float], None], cancelled: Cancellation | None
+) -> None:
+    """Sleep, checking for cancellation five times a second.
 
     Raises:
         Cancelled: `cancelled` is set.
@@ -128,49 +126,45 @@ def nap(seconds: float, sleep: Callable[[float], None], cancelled: Cancellation 
     if cancelled is None:
         sleep(seconds)
         return
-    for _ in range(max(1, math.ceil(seconds / _SLICE))):
+    for _ in range(max(1, math.ceil(seconds / _CANCELLATION_CHECK_SECONDS))):
         if cancelled.is_set():
             raise Cancelled
-        sleep(min(seconds, _SLICE))
-        seconds -= _SLICE
+        sleep(min(seconds, _CANCELLATION_CHECK_SECONDS))
+        seconds -= _CANCELLATION_CHECK_SECONDS
 
 
-def run(
+def call_with_retries(
     policy: RetryPolicy,
     attempt: Callable[[], _T],
     *,
     cancelled: Cancellation | None = None,
     before_wait: Callable[[ServiceTitanError, float], None] = lambda error, wait: None,
 ) -> _T:
-    """Call `attempt` until it succeeds, fails for good or has been tried often enough.
+    """Call `attempt` until it succeeds, fails permanently or runs out of attempts.
 
     Args:
-        policy: how often and how patiently.
         attempt: raises a `ServiceTitanError` when it fails.
         cancelled: ends the waits.
-        before_wait: told of the error and of the seconds before each wait.
-
-    Returns:
-        What `attempt` returns.
+        before_wait: called with the error and the seconds before each wait.
 
     Raises:
         ServiceTitanError: the last one, marked as exhausted.
         Cancelled: `cancelled` was set.
     """
 
-    def note(state: RetryCallState) -> None:
-        error, wait = _error(state), state.upcoming_sleep
-        _log.info("%s Trying again in %.1f s.", error, wait)
+    def announce(state: RetryCallState) -> None:
+        error, wait = _get_error(state), state.upcoming_sleep
+        _log.info("%s Retrying in %.1f s.", error, wait)
         if isinstance(error, ServiceTitanError):
             before_wait(error, wait)
 
     try:
         return Retrying(
-            sleep=partial(nap, sleep=policy.sleep, cancelled=cancelled),
+            sleep=partial(sleep_unless_cancelled, sleep=policy.sleep, cancelled=cancelled),
             stop=stop_after_attempt(policy.attempts),
-            wait=lambda state: policy.wait(_error(state), state.attempt_number),
-            retry=retry_if_exception(worth_retrying),
-            before_sleep=note,
+            wait=lambda state: policy.wait(_get_error(state), state.attempt_number),
+            retry=retry_if_exception(is_retryable),
+            before_sleep=announce,
             reraise=True,
         )(attempt)
     except ServiceTitanError as error:
@@ -178,11 +172,11 @@ def run(
         raise
 
 
-def _error(state: RetryCallState) -> BaseException | None:
+def _get_error(state: RetryCallState) -> BaseException | None:
     return state.outcome.exception() if state.outcome else None
 
 
-def _http_date(text: str) -> datetime | None:
+def _parse_http_date(text: str) -> datetime | None:
     try:
         moment = parsedate_to_datetime(text)
     except (TypeError, ValueError):

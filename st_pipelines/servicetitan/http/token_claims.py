@@ -1,7 +1,7 @@
-"""What an access token says of itself, where it can be read.
+"""Reads the claims of an access token, where they are readable.
 
 The vendor's sample token is a JWT whose payload has `tenant`, `exp` and `scope`. Nothing promises
-that it stays one: a token that cannot be read is no error, its claims are unknown.
+that tokens stay readable: an opaque one is not an error, its claims are unknown.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ class TokenClaims:
     """The readable part of a token.
 
     Attributes:
-        tenants: ids of the tenants it is for; empty where it does not say.
-        scopes: what it allows, such as `tn.jpm.jobs:r`; None where it does not say.
-        lifetime: seconds from its beginning to its end; None where it does not say.
+        tenants: ids of the tenants it is valid for; empty where unknown.
+        scopes: what it allows, such as `tn.jpm.jobs:r`; None where unknown.
+        lifetime: in seconds; None where unknown.
     """
 
     tenants: frozenset[str]
@@ -30,13 +30,9 @@ class TokenClaims:
 
 
 def read_token_claims(token: SecretStr | None) -> TokenClaims | None:
-    """Read a token without checking its signature, which is ServiceTitan's business.
+    """Read a token's claims without checking its signature; None for an opaque token.
 
-    Args:
-        token: as it was issued, or None.
-
-    Returns:
-        None for an opaque token.
+    Only ServiceTitan has to trust the signature.
     """
     if token is None:
         return None
@@ -48,19 +44,19 @@ def read_token_claims(token: SecretStr | None) -> TokenClaims | None:
         return None
     scope = claims.get("scope", claims.get("scp"))
     return TokenClaims(
-        tenants=frozenset(_words(claims.get("tenant"))),
-        scopes=None if scope is None else frozenset(_words(scope)),
-        lifetime=_seconds(claims.get("nbf", claims.get("iat")), claims.get("exp")),
+        tenants=frozenset(_split(claims.get("tenant"))),
+        scopes=None if scope is None else frozenset(_split(scope)),
+        lifetime=_seconds_between(claims.get("nbf", claims.get("iat")), claims.get("exp")),
     )
 
 
-def _seconds(start: Any, end: Any) -> int | None:
+def _seconds_between(start: Any, end: Any) -> int | None:
     known = isinstance(start, int | float) and isinstance(end, int | float)
     return int(end) - int(start) if known else None
 
 
-def _words(value: Any) -> Iterable[str]:
-    """A claim's values: a list as in the vendor's sample, or OAuth's text with spaces."""
+def _split(value: Any) -> Iterable[str]:
+    """Split a claim: it is a list as in the vendor's sample, or OAuth's space-separated text."""
     if value is None:
         return ()
     parts = value if isinstance(value, list) else str(value).split()

@@ -1,4 +1,4 @@
-"""One request to the token endpoint, and the token that it issues."""
+"""Requests a token from the token endpoint. `auth` decides when, and with which client secret."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ import requests
 from pydantic import SecretStr
 
 from st_pipelines.servicetitan.errors.errors import AuthenticationFailed, ServiceTitanError
-from st_pipelines.servicetitan.http import responses
 from st_pipelines.servicetitan.http.connection import Connection
-from st_pipelines.servicetitan.http.diagnosis import token_problem
+from st_pipelines.servicetitan.http.diagnosis import diagnose_token_response
 from st_pipelines.servicetitan.http.messages import Request, Response, Usage
+from st_pipelines.servicetitan.http.responses import (
+    build_error,
+    build_unexpected_response,
+    read_error_body,
+)
 from st_pipelines.servicetitan.http.transport import Unsigned, send
 
-# Renewed so long before the end: requests that are under way must still arrive with it.
-_MARGIN = 60.0
-_MARGIN_SHARE = 0.1
-# What the vendor documents, for an answer that does not say.
-_LIFETIME = 900.0
+# A token is renewed this long before it expires, as requests in flight must still arrive with it:
+# a minute, or a tenth of a short lifetime.
+_RENEWAL_MARGIN_SECONDS = 60.0
+_RENEWAL_MARGIN_SHARE = 0.1
+_DEFAULT_LIFETIME_SECONDS = 900.0  # the documented one, for a response without `expires_in`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,17 +33,17 @@ class Token:
     """An access token.
 
     Attributes:
-        value: sent as the bearer.
-        renew_at: on the source's clock; from then on another is fetched.
-        lifetime: seconds for which it was issued.
+        value: sent as the bearer token.
+        renew_at: when to fetch the next one, on the clock of the request.
+        lifetime: seconds from issue to expiry.
     """
 
     value: SecretStr
     renew_at: float
-    lifetime: float = _LIFETIME
+    lifetime: float = _DEFAULT_LIFETIME_SECONDS
 
 
-class _TokenAnswer(msgspec.Struct):
+class _TokenResponse(msgspec.Struct):
     access_token: str
     expires_in: Any = None
 
@@ -52,7 +56,17 @@ def request_token(
     usage: Usage,
     clock: Callable[[], float],
 ) -> Token:
-    """Request a token with one client secret; raises a `ServiceTitanError` where none is issued."""
+    """Request a token with one client secret, without retries.
+
+    Args:
+        secret: the client secret to send.
+        secrets: everything that the response might echo.
+        clock: monotonic, in seconds.
+
+    Raises:
+        AuthenticationFailed: the credentials are refused.
+        ServiceTitanError: the token endpoint could not be used.
+    """
     request = Request(
         method="POST",
         url=connection.token_url,
@@ -67,44 +81,46 @@ def request_token(
     usage.add(token_requests=1)
     response = send(http, request, auth=Unsigned(), timeout=connection.timeout)
     if response.status in (400, 401, 403):
-        raise _refused(connection, request, response)
-    if failure := responses.failure_of(request, response, connection):
-        raise failure
-    return _read_token(request, response, requested_at)
+        raise _build_refusal(connection, request, response)
+    if error := build_error(request, response, connection):
+        raise error
+    return _parse_token(request, response, requested_at)
 
 
-def _read_token(request: Request, response: Response, requested_at: float) -> Token:
-    failure: ServiceTitanError
+def _parse_token(request: Request, response: Response, requested_at: float) -> Token:
+    error: ServiceTitanError
     try:
-        parsed = msgspec.json.decode(response.body, type=_TokenAnswer)
-        lifetime = _seconds(parsed.expires_in)
-        margin = min(_MARGIN, lifetime * _MARGIN_SHARE)
+        parsed = msgspec.json.decode(response.body, type=_TokenResponse)
+        lifetime = _parse_lifetime(parsed.expires_in)
+        margin = min(_RENEWAL_MARGIN_SECONDS, lifetime * _RENEWAL_MARGIN_SHARE)
         return Token(
             value=SecretStr(parsed.access_token),
             renew_at=requested_at + lifetime - margin,
             lifetime=lifetime,
         )
     except ValueError:
-        failure = responses.unexpected(request, response, "no access_token came")
-    raise failure
+        error = build_unexpected_response(request, response, "it holds no access_token")
+    # Raised out here so that no chained exception quotes the body.
+    raise error
 
 
-def _refused(connection: Connection, request: Request, response: Response) -> AuthenticationFailed:
-    what = responses.read_error_body(request, response)
+def _build_refusal(
+    connection: Connection, request: Request, response: Response
+) -> AuthenticationFailed:
+    error_body = read_error_body(request, response)
     return AuthenticationFailed(
-        f"no token, answered {response.status}: {what.text}",
+        f"no token was issued; the response was {response.status}: {error_body.text}",
         method=request.method,
-        url=request.shown_url,
+        url=request.redacted_url,
         status=response.status,
-        trace_id=what.trace_id,
-        detail=what.text,
-        problem=token_problem(connection, response.status, what.text),
+        trace_id=error_body.trace_id,
+        detail=error_body.text,
+        problem=diagnose_token_response(connection, response.status, error_body.text),
     )
 
 
-def _seconds(expires_in: Any) -> float:
-    """The lifetime as served; the documented one where it cannot be read."""
+def _parse_lifetime(expires_in: Any) -> float:
     try:
-        return _LIFETIME if isinstance(expires_in, bool) else float(expires_in)
+        return _DEFAULT_LIFETIME_SECONDS if isinstance(expires_in, bool) else float(expires_in)
     except (TypeError, ValueError):
-        return _LIFETIME
+        return _DEFAULT_LIFETIME_SECONDS

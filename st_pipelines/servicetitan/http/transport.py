@@ -1,9 +1,10 @@
-"""One HTTP exchange, which another thread can break off wherever it is blocked.
+"""Makes one HTTP exchange, which another thread can abort wherever it is blocked.
 
-A socket's timeout starts anew with every byte. A body that drips a byte a second would hold a
-load for ever, and Ctrl-C would wait for pages that hang. Shutting the socket down ends both.
+A socket's timeout starts over with every byte. A body that trickles in at a byte a second would
+block a load forever, and Ctrl-C would wait for pages that hang. Shutting the socket down ends both.
 
-Nothing above this module sees an exception of `requests`, which may hold secrets.
+Exceptions of `requests` do not leave this module, as they may hold secrets. Retries, rate limits
+and tokens are the business of `client`.
 """
 
 from __future__ import annotations
@@ -27,41 +28,41 @@ from requests.auth import AuthBase
 
 from st_pipelines import __version__
 from st_pipelines.servicetitan.errors.errors import Unreachable
-from st_pipelines.servicetitan.errors.network import causes_of, find_network_problem
+from st_pipelines.servicetitan.errors.network import find_network_problem, walk_causes
 from st_pipelines.servicetitan.errors.problems import build_problem
 from st_pipelines.servicetitan.http.cancellation import Cancellation, Cancelled
 from st_pipelines.servicetitan.http.messages import Request, Response
 from st_pipelines.servicetitan.http.redact import redact_url
 
 _log = logging.getLogger(__name__)
-# More than any sensible concurrency: a full pool throws connections away after each request.
+# More than any sensible concurrency: a full pool closes connections after each request.
 POOL_SIZE = 64
-_CONNECT_TIMEOUT = 10.0
-_CHUNK = 1 << 20
-# An answer that drips never times out by itself; so many timeouts are enough for the slowest page.
-_TIMEOUTS_IN_ALL = 3
-# Troubles of the settings, which asking again does not mend.
-_FINAL = ("unusable", "tls-bundle")
+_CONNECT_TIMEOUT_SECONDS = 10.0
+_CHUNK_BYTES = 1 << 20
+# The whole exchange may take this many read timeouts; that is enough for the slowest page.
+_MAX_TIMEOUTS_PER_EXCHANGE = 3
+# Problems of the settings, which a retry does not solve.
+_PERMANENT = ("unusable", "tls-bundle")
 _HEADERS = {
     "User-Agent": f"st_pipelines/{__version__}",
     "Accept": "application/json",
     "Accept-Encoding": "gzip, deflate",
 }
 _JSON_BODY = {"Content-Type": "application/json"}
-_TOO_MUCH = (
+# The server took too long or broke off, so a smaller page may succeed.
+_OVERLOADED = (
     requests.exceptions.ReadTimeout,
     requests.exceptions.ChunkedEncodingError,
     urllib3.exceptions.ReadTimeoutError,
 )
-
-_here = threading.local()
+_thread = threading.local()  # its `exchange` is the one in progress in this thread
 
 
 class Unsigned(AuthBase):
-    """Sends no credentials. Given explicitly, or `requests` looks for some in ~/.netrc."""
+    """Sends no credentials. Passed explicitly, as `requests` would look for some in ~/.netrc."""
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        """Leave the request as it is."""
+        """Leave the request unchanged."""
         return request
 
 
@@ -69,12 +70,7 @@ class Signature(Unsigned):
     """Signs a data request; an object, so that no local variable of a traceback shows a secret."""
 
     def __init__(self, token: SecretStr, app_key: SecretStr) -> None:
-        """Keep both until the request is made.
-
-        Args:
-            token: sent as `Authorization: Bearer`.
-            app_key: sent as `ST-App-Key`.
-        """
+        """Keep the token for `Authorization: Bearer` and the app key for `ST-App-Key`."""
         self._token = token
         self._app_key = app_key
 
@@ -86,17 +82,16 @@ class Signature(Unsigned):
 
 
 def new_http_session() -> requests.Session:
-    """A session that threads can share: pooled, without cookies, with proxies from the environment.
+    """Open a session that threads can share: pooled, without cookies or retries.
 
-    Returns:
-        A session that repeats nothing by itself.
+    Proxies come from the environment.
     """
-    session = requests.Session()
-    adapter = BreakableAdapter(pool_connections=4, pool_maxsize=POOL_SIZE, max_retries=0)
-    session.mount("https://", adapter)
-    session.mount("http://", adapter)
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
-    return session
+    http = requests.Session()
+    adapter = AbortableAdapter(pool_connections=4, pool_maxsize=POOL_SIZE, max_retries=0)
+    http.mount("https://", adapter)
+    http.mount("http://", adapter)
+    http.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
+    return http
 
 
 def send(
@@ -107,34 +102,28 @@ def send(
     timeout: float,
     cancelled: Cancellation | None = None,
 ) -> Response:
-    """Make one exchange and read the whole body.
+    """Make one exchange and read the whole body, whatever the status.
 
-    Redirects are not followed: the app key would go along to wherever they lead.
+    Redirects are not followed, as the app key would travel along to wherever they lead.
 
     Args:
-        http: shared by threads.
-        request: method and URL.
-        auth: signs the request.
-        timeout: seconds without a byte; an answer that keeps dripping is broken off after three
-            times as long. (The latter needs a session of `new_http_session`; others are looked at
-            between two chunks only.)
-        cancelled: breaks the exchange off when it is set.
-
-    Returns:
-        The response, whatever its status.
+        timeout: seconds without a byte. An exchange in which bytes keep trickling in is aborted
+            after three times as long; that needs a session of `new_http_session`, others are only
+            checked between two chunks.
+        cancelled: aborts the exchange when it is set.
 
     Raises:
-        Unreachable: no complete answer came.
+        Unreachable: no complete response came.
         Cancelled: `cancelled` was set.
     """
     failure: Unreachable
-    exchange = Exchange(_TIMEOUTS_IN_ALL * timeout)
+    exchange = Exchange(_MAX_TIMEOUTS_PER_EXCHANGE * timeout)
     try:
-        with _until(cancelled, exchange), exchange:
+        with _abort_when_set(cancelled, exchange), exchange:
             return _exchange(http, request, auth, timeout, exchange)
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-        late = requests.exceptions.ReadTimeout() if exchange.broken else error
-        failure = _unreachable(request, late)
+        cause = requests.exceptions.ReadTimeout() if exchange.aborted else error
+        failure = _build_unreachable(request, cause)
     if cancelled is not None and cancelled.is_set():
         raise Cancelled
     # Raised out here, or the exception above, which holds the headers, would be its __context__.
@@ -142,130 +131,130 @@ def send(
 
 
 def _exchange(
-    http: requests.Session,
-    request: Request,
-    auth: AuthBase,
-    timeout: float,
-    exchange: Exchange,
+    http: requests.Session, request: Request, auth: AuthBase, timeout: float, exchange: Exchange
 ) -> Response:
     with http.request(
         request.method,
         request.url,
         headers=_HEADERS if request.body is None else _HEADERS | _JSON_BODY,
-        data=request.body or _plain_form(request.form),
+        data=request.body or _reveal_form(request.form),
         auth=auth,
-        timeout=(min(timeout, _CONNECT_TIMEOUT), timeout),
+        timeout=(min(timeout, _CONNECT_TIMEOUT_SECONDS), timeout),
         allow_redirects=False,
         stream=True,
     ) as response:
         chunks = []
-        for chunk in response.iter_content(_CHUNK):
+        for chunk in response.iter_content(_CHUNK_BYTES):
             chunks.append(chunk)
-            if exchange.broken:
+            if exchange.aborted:
                 break
-        if exchange.broken:  # without a length, the end of the connection looks like the end
+        if exchange.aborted:  # without a length, a closed connection looks like the end
             raise requests.exceptions.ReadTimeout
         body = b"".join(chunks).removeprefix(codecs.BOM_UTF8)
-        _log.debug(
-            "%s %s answered %d, %d bytes",
-            request.method, request.shown_url, response.status_code, len(body),
-        )  # fmt: skip
-        return Response(status=response.status_code, headers=response.headers, body=body)
+        status, url = response.status_code, request.redacted_url
+        _log.debug("%s %s answered %d, %d bytes", request.method, url, status, len(body))
+        return Response(status=status, headers=response.headers, body=body)
 
 
-def _until(cancelled: Cancellation | None, exchange: Exchange) -> AbstractContextManager[None]:
-    return nullcontext() if cancelled is None else cancelled.breaking(exchange.break_off)
+def _abort_when_set(
+    cancelled: Cancellation | None, exchange: Exchange
+) -> AbstractContextManager[None]:
+    return nullcontext() if cancelled is None else cancelled.aborting(exchange.abort)
 
 
-def _plain_form(form: Mapping[str, SecretStr | str] | None) -> dict[str, str]:
+def _reveal_form(form: Mapping[str, SecretStr | str] | None) -> dict[str, str]:
     return {
         name: value.get_secret_value() if isinstance(value, SecretStr) else value
         for name, value in (form or {}).items()
     }
 
 
-def _unreachable(request: Request, error: Exception) -> Unreachable:
-    reason = find_network_problem(error)
-    told = build_problem(reason.code, host=urlsplit(request.shown_url).netloc)
+def _build_unreachable(request: Request, error: Exception) -> Unreachable:
+    found = find_network_problem(error)
+    problem = build_problem(found.code, host=urlsplit(request.redacted_url).netloc)
     failure = Unreachable(
-        reason.text, method=request.method, url=request.shown_url, hint=told.advice, problem=told
+        found.text,
+        method=request.method,
+        url=request.redacted_url,
+        hint=problem.advice,
+        problem=problem,
     )
-    failure.smaller_may_help = any(isinstance(one, _TOO_MUCH) for one in causes_of(error))
-    failure.retryable = not (reason.code in _FINAL or reason.bad_certificate)
+    failure.smaller_may_help = any(isinstance(cause, _OVERLOADED) for cause in walk_causes(error))
+    failure.retryable = not (found.code in _PERMANENT or found.bad_certificate)
     return failure
 
 
 class Exchange:
-    """One request and its response, with an end at the latest. A context manager.
+    """One request and its response, with a deadline. A context manager.
 
     Attributes:
-        broken: it was broken off, so that what was read is not the whole response.
+        aborted: what was read is not the whole response.
     """
 
     def __init__(self, seconds: float) -> None:
-        """Start the clock on entering.
+        """Prepare; entering starts the clock.
 
         Args:
-            seconds: for everything from the request to the last byte of the body.
+            seconds: from the request to the last byte of the body.
         """
-        self.broken = False
+        self.aborted = False
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
-        self._timer = threading.Timer(seconds, self.break_off)
+        self._timer = threading.Timer(seconds, self.abort)
         self._timer.daemon = True
 
     def __enter__(self) -> Exchange:
-        """Be the exchange of this thread."""
-        _here.exchange = self
+        """Become the exchange of this thread."""
+        _thread.exchange = self
         self._timer.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let go of the socket: the pool may give it to another exchange."""
-        _here.exchange = None
+        """Let go of the socket, as the pool may give it to another exchange."""
+        _thread.exchange = None
         self._timer.cancel()
         with self._lock:
             self._socket = None
 
     def watch(self, sock: socket.socket | None) -> None:
-        """Take the socket over which the answer will come."""
+        """Take the socket over which the response will come."""
         with self._lock:
             self._socket = sock
-            broken = self.broken
-        if broken:
-            self.break_off()
+            aborted = self.aborted
+        if aborted:
+            self.abort()
 
-    def break_off(self) -> None:
-        """End it, from any thread: whoever reads from the socket gets no more."""
+    def abort(self) -> None:
+        """End the exchange, from any thread: whoever reads from the socket gets no more."""
         with self._lock:
-            self.broken = True
+            self.aborted = True
             if self._socket is not None:
                 with suppress(OSError):
-                    # Not the TLS socket's own method, which waits for nothing but takes its
-                    # state away from the thread that is reading.
+                    # Not the TLS socket's own method: that waits for nothing either, but takes
+                    # the TLS state away from the thread that is reading.
                     socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
 
-class _Watched:
-    """Shows its socket to the exchange of this thread, before waiting for the response.
+class _WatchedConnection:
+    """Shows its socket to the exchange of this thread before it waits for the response.
 
     Attributes:
-        debuglevel: what `http.client` prints at any other holds the headers and the form.
+        debuglevel: at any other level `http.client` prints the headers and the form.
     """
 
     sock: Any
     debuglevel = 0
 
     def getresponse(self, *args: Any, **more: Any) -> Any:
-        exchange = getattr(_here, "exchange", None)
+        exchange = getattr(_thread, "exchange", None)
         if exchange is not None:
             exchange.watch(self.sock)
         return super().getresponse(*args, **more)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def _redacted(record: logging.LogRecord) -> bool:
-    """Has `urllib3` log our URLs as we would."""
-    if getattr(_here, "exchange", None) is not None and isinstance(record.args, tuple):
+def _redact_record(record: logging.LogRecord) -> bool:
+    """Redact our URLs in the log of `urllib3`; a logging filter that keeps every record."""
+    if getattr(_thread, "exchange", None) is not None and isinstance(record.args, tuple):
         record.args = tuple(
             redact_url(part) if isinstance(part, str) and "?" in part else part
             for part in record.args
@@ -273,33 +262,33 @@ def _redacted(record: logging.LogRecord) -> bool:
     return True
 
 
-logging.getLogger("urllib3.connectionpool").addFilter(_redacted)
+logging.getLogger("urllib3.connectionpool").addFilter(_redact_record)
 
 
-class BreakableAdapter(HTTPAdapter):
-    """Makes connections whose exchanges can be broken off, also through a proxy."""
+class AbortableAdapter(HTTPAdapter):
+    """Makes connections whose exchanges can be aborted, also through a proxy."""
 
     def init_poolmanager(self, *args: Any, **more: Any) -> None:
-        """As `requests` does, with connections of our own."""
+        """Set up pools as `requests` does, with watched connections."""
         super().init_poolmanager(*args, **more)
-        _watch(self.poolmanager)
+        _watch_pools(self.poolmanager)
 
     def proxy_manager_for(self, proxy: str, **more: Any) -> Any:
-        """As `requests` does, with connections of our own."""
+        """Set up proxy pools as `requests` does, with watched connections."""
         manager = super().proxy_manager_for(proxy, **more)
-        _watch(manager)
+        _watch_pools(manager)
         return manager
 
 
-def _watch(manager: urllib3.PoolManager) -> None:
-    """Has its pools make connections that show their sockets; SOCKS has pools of its own."""
+def _watch_pools(manager: urllib3.PoolManager) -> None:
+    """Make a manager's pools create watched connections; SOCKS has pool classes of its own."""
     pools = manager.pool_classes_by_scheme
-    manager.pool_classes_by_scheme = {name: _watched(pool) for name, pool in pools.items()}
+    manager.pool_classes_by_scheme = {name: _watched_pool(pool) for name, pool in pools.items()}
 
 
 @cache
-def _watched(pool: type) -> type:
-    if issubclass(pool.ConnectionCls, _Watched):  # of a manager that was kept
+def _watched_pool(pool: type) -> type:
+    if issubclass(pool.ConnectionCls, _WatchedConnection):  # the manager was cached
         return pool
-    connection = type("WatchedConnection", (_Watched, pool.ConnectionCls), {})
+    connection = type("WatchedConnection", (_WatchedConnection, pool.ConnectionCls), {})
     return type("WatchedPool", (pool,), {"ConnectionCls": connection})

@@ -168,7 +168,7 @@ def test_an_app_key_that_gives_a_404(portal: Portal) -> None:
     assert troubles() == [
         f"❌ access: ServiceTitan does not know the path (GET {where} answered 404: Unable to "
         "match incoming request to an operation). On a collection a 404 is a wrong path, tenant id "
-        "or app key, never 'no rows'. The token names this tenant, so look at the app key first. "
+        "or app key, never 'no rows'. The token names this tenant, so check the app key first. "
         "Candidates: APP_KEY, or the host in API_URL."
     ]
 
