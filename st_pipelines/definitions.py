@@ -38,8 +38,8 @@ from st_pipelines.windows import utc_now
 def build_definitions(
     environment: EnvironmentName,
     *,
-    select: Sequence[str] | None = None,
-    key_prefix: Sequence[str] = (),
+    select: str | Sequence[str] | None = None,
+    key_prefix: str | Sequence[str] | None = None,
     resource_prefix: str = "",
     job_prefix: str = "",
     translator: ServiceTitanTranslator | None = None,
@@ -79,13 +79,13 @@ def build_definitions(
     if select is None:
         catalog = selected(environment, settings, catalog)
     else:
-        catalog = _select(catalog, select)
+        catalog = _select(catalog, _as_list(select))
     env = EnvironmentDefs(
         environment=environment,
         settings=settings,
         catalog=catalog,
         translator=translator or ServiceTitanTranslator(),
-        key_prefix=tuple(key_prefix),
+        key_prefix=tuple(_as_list(key_prefix)),
         resource_prefix=resource_prefix,
         job_prefix=job_prefix,
         clock=clock,
@@ -108,6 +108,10 @@ def build_definitions(
         loggers=loggers,
         executor=executor,
     )
+
+
+def _as_list(names: str | Sequence[str] | None) -> list[str]:
+    return [names] if isinstance(names, str) else [*(names or ())]
 
 
 def _select(catalog: Catalog, patterns: Sequence[str]) -> Catalog:
