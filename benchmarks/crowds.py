@@ -1,9 +1,10 @@
-"""Eight processes that write one warehouse and four that read its copy, all the time.
+"""Runs eight processes that write one warehouse and four that read its copy, all the time.
 
-Each writer loads days of a table again and again, and publishes when that is due; each reader
-opens the read copy, asks it the same several times, and opens it anew. Reported is how long writers
-waited for their turn and readers for an answer. Exits 1 if anything failed, if a copy gave two
-answers to one question while it was open, or if the tables do not end as those of a single load.
+Each writer loads days of a table again and again, and publishes when that is due. Each reader
+opens the read copy, runs the same query several times, and opens the copy again. Reports how long
+writers waited for the warehouse and readers for a result. Exits with 1 if anything failed, if a
+copy gave two results for one query while it was open, or if the tables do not equal those of a
+single load.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-from loading import PATHS, TABLES, differences, history, job
+from loading import PATHS, TABLES, differences, history, sync_context
 from rich.console import Console
 from rich.table import Table
 from server import Server
@@ -33,8 +34,8 @@ from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.sync.sync import extract_load
 from st_pipelines.warehouse.store.duckdb_file import DuckDBFile
 
-_OLDEST = 300  # days; what is older is there before
-QUESTION = (
+_OLDEST = 300  # days ago; older records are loaded first
+QUERY = (
     "SELECT count(*), sum(i.total), max(j.modified_on) FROM accounting.invoices i "
     "JOIN jpm.jobs j ON j.invoice_id = i.id JOIN crm.customers c ON c.id = j.customer_id"
 )
@@ -52,19 +53,19 @@ def main() -> int:
         load_all(DuckDBFile(uri=str(alone)))
         load_all(DuckDBFile(uri=str(file)), days_ago=_OLDEST)
         DuckDBFile(uri=str(file)).publish()
-        told = crowd(options, file)
+        reports = crowd(options, file)
         load_all(DuckDBFile(uri=str(file)))
         different = {t: n for t, n in differences(file, alone).items() if n}
-    return report(told, different)
+    return print_report(reports, different)
 
 
 def load_all(warehouse: DuckDBFile, days_ago: int = 0) -> None:
     for table in TABLES:
-        extract_load(job(warehouse), load_catalog()[table], history(days_ago=days_ago))
+        extract_load(sync_context(warehouse), load_catalog()[table], history(days_ago=days_ago))
 
 
 def crowd(options: argparse.Namespace, file: Path) -> list[dict[str, Any]]:
-    """Runs all of them; what each told at its end."""
+    """Runs all processes; returns the report of each."""
     common = [sys.executable, __file__, "--file", str(file), "--seconds", str(options.seconds)]
     common += ["--publish-seconds", str(options.publish_seconds)]
     roles = ["write"] * options.writers + ["read"] * options.readers
@@ -79,18 +80,18 @@ def crowd(options: argparse.Namespace, file: Path) -> list[dict[str, Any]]:
 
 
 def write(options: argparse.Namespace) -> None:
-    """Loads random days of random tables until the time is over."""
+    """Loads random days of random tables until the time is up."""
     rng, waits = random.Random(options.seed), _Waits()
     warehouse = waits.warehouse(options.file, options.publish_seconds)
-    loading, failures, copies = job(warehouse, run_id=f"writer {options.seed}"), [], []
+    context, failures, copies = sync_context(warehouse, run_id=f"writer {options.seed}"), [], []
     end = time.monotonic() + options.seconds
     while time.monotonic() < end:
         endpoint = load_catalog()[rng.choice(TABLES)]
         try:
-            extract_load(loading, endpoint, history(days_ago=rng.randrange(_OLDEST)))
+            extract_load(context, endpoint, history(days_ago=rng.randrange(_OLDEST)))
             if made := warehouse.publish_if_due():
                 copies.append(made.seconds)
-        except Exception as error:  # whatever it is, it is what this program looks for
+        except Exception as error:  # any error is what this program looks for
             failures.append(f"{type(error).__name__}: {error}")
     print(
         json.dumps(
@@ -100,7 +101,7 @@ def write(options: argparse.Namespace) -> None:
 
 
 class _Waits:
-    """How long a warehouse was waited for, each time that it was attached."""
+    """Records how long each attaching of a warehouse took."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -122,48 +123,52 @@ class _Waits:
 
 
 def read(options: argparse.Namespace) -> None:
-    """Opens the copy and asks it a few times, until the time is over."""
+    """Opens the copy and queries it a few times, until the time is up."""
     rng, waits, failures, states = random.Random(options.seed), [], [], set()
     copy, end = DuckDBFile(uri=options.file).read_copy.path, time.monotonic() + options.seconds
     while time.monotonic() < end:
-        answers = set()
+        results = set()
         started = time.monotonic()
         try:
             with duckdb.connect(str(copy), read_only=True) as connection:
                 for _ in range(rng.randrange(1, 6)):
-                    answers.add(connection.execute(QUESTION).fetchall()[0])
+                    results.add(connection.execute(QUERY).fetchall()[0])
                     waits.append(time.monotonic() - started)
                     time.sleep(rng.uniform(0, 0.5))
                     started = time.monotonic()
             states.add(copy.stat().st_ino)
         except Exception as error:  # as above
             failures.append(f"{type(error).__name__}: {error}")
-        if len(answers) > 1:
-            failures.append(f"one copy gave {len(answers)} answers")
+        if len(results) > 1:
+            failures.append(f"one copy gave {len(results)} results")
     print(json.dumps({"role": "read", "waits": waits, "copies": len(states), "failures": failures}))
 
 
-def report(told: list[dict[str, Any]], different: dict[str, int]) -> int:
-    """Prints waits and failures."""
+def print_report(reports: list[dict[str, Any]], different: dict[str, int]) -> int:
+    """Prints waits and failures; returns the exit code."""
     console = Console(width=110)
-    failures = [failure for one in told for failure in one["failures"]]
+    failures = [failure for one in reports for failure in one["failures"]]
     for failure in failures[:20]:
         console.print(f"[red]{failure}")
     table = Table(
         "", "processes", "times", "median s", "p95 s", "longest s", "fewest to most times"
     )
-    for role, title in (("write", "wait to write"), ("read", "answer from the copy")):
-        of_role = [one for one in told if one["role"] == role]
+    for role, title in (("write", "wait to write"), ("read", "query the copy")):
+        of_role = [one for one in reports if one["role"] == role]
         waits = sorted(wait for one in of_role for wait in one["waits"]) or [math.nan]
         times = sorted(len(one["waits"]) for one in of_role)
         table.add_row(
-            title, str(len(of_role)), str(len(waits)), f"{statistics.median(waits):.3f}",
-            f"{waits[int(len(waits) * 0.95)]:.3f}", f"{waits[-1]:.3f}",
+            title,
+            str(len(of_role)),
+            str(len(waits)),
+            f"{statistics.median(waits):.3f}",
+            f"{waits[int(len(waits) * 0.95)]:.3f}",
+            f"{waits[-1]:.3f}",
             f"{times[0]} to {times[-1]}",
-        )  # fmt: skip
+        )
     console.print(table)
-    copies = [seconds for one in told if one["role"] == "write" for seconds in one["copies"]]
-    seen = max(one["copies"] for one in told if one["role"] == "read")
+    copies = [seconds for one in reports if one["role"] == "write" for seconds in one["copies"]]
+    seen = max(one["copies"] for one in reports if one["role"] == "read")
     console.print(f"{len(copies)} copies published, {seen} seen by one reader")
     console.print(
         f"{len(failures)} failures; rows that differ from a single load: {different or 0}"

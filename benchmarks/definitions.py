@@ -1,4 +1,4 @@
-"""CPU seconds until Dagster has loaded all definitions, compared with a module of one asset."""
+"""Measures the CPU seconds until Dagster has loaded all definitions, against a single asset."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MODULES = ("st_pipelines.definitions", "one_asset")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=3, help="of each; medians are compared")
+    parser.add_argument("--runs", type=int, default=3, help="runs of each; medians are compared")
     runs = parser.parse_args().runs
     costs: dict[str, list[Cost]] = {module: [] for module in MODULES}
     for _ in range(runs):
@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def validate(module: str) -> Cost:
-    """What `dagster definitions validate` costs, in an empty folder with an instance of its own."""
+    """Runs `dagster definitions validate` in an empty folder, with its own instance."""
     command = [sys.executable, "-m", "dagster", "definitions", "validate", "-a", "production"]
     command += ["-m", module, "-d", str(Path(__file__).parent)]
     with tempfile.TemporaryDirectory() as folder:
@@ -35,9 +35,9 @@ def validate(module: str) -> Cost:
 
 
 def print_costs(costs: dict[str, list[Cost]]) -> None:
-    """The medians, and their ratio."""
-    table = Table("module", "CPU s", "of each run", "seconds", "peak MB")
-    medians = {module: median(of_one) for module, of_one in costs.items()}
+    """Prints the medians and their ratio."""
+    table = Table("module", "CPU s", "each run", "seconds", "peak MB")
+    medians = {module: median(runs_of_module) for module, runs_of_module in costs.items()}
     for module, cost in medians.items():
         each = ", ".join(f"{one.cpu_seconds:.2f}" for one in costs[module])
         table.add_row(

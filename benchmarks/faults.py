@@ -1,7 +1,7 @@
-"""Each fault of the API at 1, 5 and 20 % of the requests: are the tables right?
+"""Checks that tables are right while each fault of the API hits 1, 5 and 20 % of the requests.
 
 A load is right if its table equals the sandbox value by value, failed if it ended with an error
-that names the request and left no table, wrong otherwise. Exits 1 if any load is wrong.
+that names the request and left no table, and wrong otherwise. Exits with 1 if any load is wrong.
 """
 
 from __future__ import annotations
@@ -34,13 +34,19 @@ from st_pipelines_tests.churn_reader import TIMEZONE, comparable, expected_rows,
 NOW = datetime(2026, 3, 10, 15, 30, tzinfo=timezone.utc)
 ALL = Days(first=date(2026, 3, 1), last=date(2026, 3, 10), timezone=TIMEZONE, open_start=True)
 TABLES = (
-    "crm.customers", "jpm.jobs", "jpm.job_types", "jpm.job_notes", "settings.user_roles",
-    "accounting.journal_entries", "marketing_reputation.reviews", "pricebook.materialsmarkup",
-)  # fmt: skip
+    "crm.customers",
+    "jpm.jobs",
+    "jpm.job_types",
+    "jpm.job_notes",
+    "settings.user_roles",
+    "accounting.journal_entries",
+    "marketing_reputation.reviews",
+    "pricebook.materialsmarkup",
+)
 TOKEN_FAULTS = tuple(f"{TOKEN}{kind}" for kind in ("401", "500", "429", "html", "reset"))
 SHARES = (0.01, 0.05, 0.2)
 OUTCOMES = ("right", "failed", "wrong")
-# As many attempts as by default; only the waits are short.
+# The default number of attempts, with short waits.
 POLICY = RetryPolicy(backoff=0.01, max_backoff=0.05, max_retry_after_seconds=0.05)
 PAGE_SIZE, EXPORT_BATCH, TIMEOUT = 12, 10, 0.5
 
@@ -51,9 +57,12 @@ def main() -> int:
     print("|---|" + "---:|" * len(SHARES))
     total: Counter[str] = Counter()
     sandbox = Sandbox(
-        customers=40, now=NOW, seed=options.seed, requests_per_second=1e9,
+        customers=40,
+        now=NOW,
+        seed=options.seed,
+        requests_per_second=1e9,
         export_batch=EXPORT_BATCH,
-    )  # fmt: skip
+    )
     with sandbox, tempfile.TemporaryDirectory() as folder:
         endpoints = [load_catalog()[table] for table in TABLES]
         wanted = {one.table: comparable(expected_rows(sandbox, one)) for one in endpoints}
@@ -76,10 +85,10 @@ def _outcomes(
     endpoints: Sequence[Endpoint],
     wanted: dict[str, list[str]],
 ) -> Iterator[str]:
-    """How each load ended: "right", "failed" or "wrong"."""
+    """Yields how each load ended: "right", "failed" or "wrong"."""
     for file in files:
         for endpoint in endpoints:
-            yield _outcome(_job(sandbox, file), endpoint, file, wanted[endpoint.table])
+            yield _outcome(_context(sandbox, file), endpoint, file, wanted[endpoint.table])
 
 
 def _outcome(loading: SyncContext, endpoint: Endpoint, file: Path, wanted: list[str]) -> str:
@@ -94,8 +103,8 @@ def _outcome(loading: SyncContext, endpoint: Endpoint, file: Path, wanted: list[
     return "right" if rows is not None and comparable(rows) == wanted else "wrong"
 
 
-def _job(sandbox: Sandbox, file: Path) -> SyncContext:
-    """A job whose client has no token yet."""
+def _context(sandbox: Sandbox, file: Path) -> SyncContext:
+    """A context whose client has no token yet."""
     loading = job(sandbox, file, page_size=PAGE_SIZE, timeout=TIMEOUT)
     connection = loading.client.connection
     client = Client(connection, policy=POLICY, tokens=TokenSource(connection))
@@ -103,7 +112,7 @@ def _job(sandbox: Sandbox, file: Path) -> SyncContext:
 
 
 def _rows(file: Path, endpoint: Endpoint) -> list[tuple] | None:
-    """The rows of a table, None where there is no table."""
+    """The rows of a table; None if there is no table."""
     if not file.exists():
         return None
     columns = ", ".join(f'"{field.column}"' for field in endpoint.row_fields)
@@ -117,8 +126,8 @@ def _rows(file: Path, endpoint: Endpoint) -> list[tuple] | None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--runs", type=int, default=3, help=f"of {len(TABLES)} loads each")
-    parser.add_argument("--seed", type=int, default=7, help="decides what is hit")
+    parser.add_argument("--runs", type=int, default=3, help=f"runs of {len(TABLES)} loads each")
+    parser.add_argument("--seed", type=int, default=7, help="decides which requests are hit")
     parser.add_argument("--kind", action="append", help="only this fault; repeatable")
     return parser.parse_args()
 

@@ -1,10 +1,10 @@
-"""What it costs to keep everything fresh when nothing changes, at 100 ms latency.
+"""Measures what it costs to keep everything fresh when nothing changes, at 100 ms latency.
 
     python benchmarks/freshness.py
 
-A tick of the sensor `changes` over all endpoints, and a run of the job `intraday`, both after a
-first load of today. The latency is waited for on this side of each request. CPU seconds are those
-of this process; the sandbox has its own.
+Measures a tick of the sensor `changes` over all endpoints and a run of the job `intraday`, both
+after a first load of today. The latency is added before each request. CPU seconds are those of
+this process; the sandbox has its own process.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ import dagster as dg
 from server import Server
 
 from st_pipelines.definitions import build_definitions
-from st_pipelines.servicetitan.http import auth, client, transport
+from st_pipelines.servicetitan.http import client, token_request, transport
 
 
 def main() -> None:
     """Measures and prints."""
-    parser = argparse.ArgumentParser(description="What keeping fresh costs when nothing changes.")
+    parser = argparse.ArgumentParser(description="Measure what keeping fresh costs.")
     parser.add_argument("--customers", type=int, default=500)
     parser.add_argument("--latency", type=float, default=0.1, help="seconds")
     options = parser.parse_args()
@@ -54,18 +54,18 @@ def main() -> None:
                 with dg.build_sensor_context(
                     instance, cursor=cursor, repository_def=repository, sensor_name="changes"
                 ) as context:
-                    told = repository.get_sensor_def("changes").evaluate_tick(context)
-                cursor = told.cursor
-                return f"{len(told.run_requests or ())} runs; {told.skip_message}"
+                    result = repository.get_sensor_def("changes").evaluate_tick(context)
+                cursor = result.cursor
+                return f"{len(result.run_requests or ())} runs; {result.skip_message}"
 
             requests.measure("first load of today", refresh)
-            requests.measure("tick that finds where feeds end", tick)
+            requests.measure("tick that finds the end of the feeds", tick)
             requests.measure("quiet tick of `changes`", tick)
             requests.measure("quiet run of `intraday`", refresh)
 
 
 class Requests:
-    """Counts and delays what is sent."""
+    """Counts and delays requests."""
 
     def __init__(self, latency: float) -> None:
         self.latency = latency
@@ -73,24 +73,27 @@ class Requests:
 
     @contextmanager
     def counted(self) -> Iterator[None]:
-        """While it lasts."""
-        really = transport.send
+        """Counts and delays every request inside the `with` block."""
+        send_now = transport.send
 
         def send(*arguments: Any, **options: Any) -> transport.Response:
             self.number += 1
             time.sleep(self.latency)
-            return really(*arguments, **options)
+            return send_now(*arguments, **options)
 
-        with mock.patch.object(client, "send", send), mock.patch.object(auth, "send", send):
+        with (
+            mock.patch.object(client, "send", send),
+            mock.patch.object(token_request, "send", send),
+        ):
             yield
 
     def measure(self, name: str, work: Callable[[], str]) -> None:
-        """Does it and prints what it took."""
+        """Does the work, and prints what it cost."""
         before, cpu, started = self.number, time.process_time(), time.monotonic()
-        told = work()
+        outcome = work()
         print(
             f"{name}: {time.monotonic() - started:.1f} s, {time.process_time() - cpu:.1f} CPU s,"
-            f" {self.number - before} requests; {told}",
+            f" {self.number - before} requests; {outcome}",
             flush=True,
         )
 

@@ -1,10 +1,10 @@
-"""What each guarantee costs a load: seconds and CPU seconds, with and without it, in one process.
+"""Measures what each guarantee costs a load: seconds and CPU seconds with and without it.
 
     python benchmarks/guarantees.py
 
-A bare load believes what it is served: pages one after the other without a proof, no comparison
-with the catalogue, no look at the feed or at what is missing, no checks, no history, no read copy.
-The sandbox serves from a process of its own, so that the CPU seconds of this one are the load's.
+A bare load trusts what it is served: pages one after the other without a proof, no comparison with
+the catalog, no export feed, no lookup of missing rows, no checks, no history, no read copy. The
+sandbox runs in a process of its own, so that the CPU seconds of this one are the load's.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 from unittest import mock
 
 import msgspec
-from loading import PATHS, TABLES, history, job
+from loading import PATHS, TABLES, history, sync_context
 from rich.console import Console
 from rich.table import Table
 from server import Server
@@ -45,10 +45,10 @@ Costs = dict[tuple[tuple[str, ...], str], list[Cost]]
 
 
 def main() -> None:
-    """Measures and prints the ratios."""
-    parser = argparse.ArgumentParser(description="What each guarantee costs.")
+    """Measures, and prints the ratios."""
+    parser = argparse.ArgumentParser(description="Measure what each guarantee costs.")
     parser.add_argument("--customers", type=int, default=4_000)
-    parser.add_argument("--runs", type=int, default=3, help="of each; medians are compared")
+    parser.add_argument("--runs", type=int, default=3, help="runs of each; medians are compared")
     options = parser.parse_args()
     costs: Costs = {}
     with Server(options.customers) as server:
@@ -65,8 +65,8 @@ def main() -> None:
 
 
 def load_all(file: Path, case: Collection[str]) -> dict[str, Cost]:
-    """What it costs to load all tables whole, and then one day again."""
-    bare = job(DuckDBFile(uri=str(file)))
+    """Loads all tables whole, and then one day again; returns what each cost."""
+    bare = sync_context(DuckDBFile(uri=str(file)))
     loading = dataclasses.replace(bare, history=TABLES if "history" in case else ())
     today, costs = history(), {}
     for what, open_start in ((WHOLE, True), (DAY, False)):
@@ -82,15 +82,15 @@ def load_all(file: Path, case: Collection[str]) -> dict[str, Cost]:
 
 @contextmanager
 def without_all_but(case: Collection[str]) -> Iterator[None]:
-    """Takes the guarantees out of the code that are not in the case."""
+    """Switches off all guarantees that are not in the case."""
     loading = "st_pipelines.warehouse.tables.load"
     off: dict[str, list[Any]] = {
         "proof": [
-            mock.patch.object(CompletenessProof, "choose_paging", _straight_on),
+            mock.patch.object(CompletenessProof, "choose_paging", _page_by_page),
             mock.patch.object(CompletenessProof, "is_complete", return_value=True),
         ],
-        "drift": [mock.patch.object(Staging, "_count_if_fitting", _believed)],
-        "deletes": [mock.patch("st_pipelines.sync.sync.followed_up", _nothing_besides)],
+        "drift": [mock.patch.object(Staging, "_count_if_fitting", _trust)],
+        "deletes": [mock.patch("st_pipelines.sync.sync.followed_up", _follow_up_nothing)],
         "checks": [
             mock.patch(f"{loading}.find_missing_fields", return_value=()),
             mock.patch(f"{loading}.count_facts", return_value=Facts()),
@@ -103,21 +103,21 @@ def without_all_but(case: Collection[str]) -> Iterator[None]:
         yield
 
 
-def _straight_on(_: CompletenessProof, first: ParsedPage, rows: int) -> PagingStrategy:
+def _page_by_page(_: CompletenessProof, first: ParsedPage, rows: int) -> PagingStrategy:
     return PagingStrategy.ASCENDING if first.has_more else PagingStrategy.SINGLE
 
 
-def _believed(_: Staging, records: bytes) -> int:
+def _trust(_: Staging, records: bytes, rows: object = None) -> int:
     return len(msgspec.json.decode(records, type=list[msgspec.Raw]))
 
 
 @contextmanager
-def _nothing_besides(*_: Any, **__: Any) -> Any:
+def _follow_up_nothing(*_: Any, **__: Any) -> Any:
     yield FollowUp()
 
 
 def print_ratios(costs: Costs) -> None:
-    """The medians, and their ratios to the bare load."""
+    """Prints the medians, and their ratios to the bare load."""
     wanted = [(what, kind) for what in (WHOLE, DAY) for kind in (0, 1)]
     names = [f"{what}, {('s', 'CPU s')[kind]}" for what, kind in wanted]
     table = Table("load", *(column for name in names for column in (name, "ratio")))

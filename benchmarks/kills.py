@@ -1,11 +1,15 @@
-"""kill -9 at random moments of a load that is going on, and what is left each time.
+"""Kills loads (kill -9) at random moments, and checks what is left each time.
 
-Three kinds of work are killed: a first load into a new file, a load that merges into rows that are
-there in part and in older versions, and a small load with the publishing of a read copy. A third of
-the moments is drawn from the whole of the work, the others from just after the file was attached.
-After each: the file opens, each table is as before or as after a whole load, has each key once and
-as many rows as the books say; the read copy, if there is one, opens and is whole; and one more load
-gives the rows of a load that nobody killed, value by value. Exits 1 if anything is not so.
+Kills three kinds of work: a first load into a new file, a load that merges into existing, partly
+older rows, and a small load that publishes a read copy. A third of the moments are drawn from the
+whole duration, the others from just after the file was attached. After each kill
+
+- the file opens, and each table is as before or as after a whole load, with each key once and as
+  many rows as `_st.loads` says;
+- the read copy, if there is one, opens and is whole;
+- one more load gives the rows of a load that was not killed, value by value.
+
+Exits with 1 if any of this fails.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
-from loading import PATHS, TABLES, differences, history, job
+from loading import PATHS, TABLES, differences, history, sync_context
 from rich.console import Console
 from server import Server
 
@@ -61,14 +65,14 @@ def main() -> int:
 
 
 def work(kind: str, file: Path) -> None:
-    """What is killed. Says when it begins, and when it attaches a warehouse."""
+    """The work that is killed. Prints when it begins and when it attaches a warehouse."""
     attach: Callable[..., None] = attachment._attach
 
-    def telling(*arguments: object) -> None:
+    def report_and_attach(*arguments: object) -> None:
         print("attaching", flush=True)
         attach(*arguments)
 
-    attachment._attach = telling
+    attachment._attach = report_and_attach
     warehouse = DuckDBFile(uri=str(file))
     print("begin", flush=True)
     load(warehouse, TABLES[:1] if kind == "publishing" else TABLES)
@@ -78,19 +82,19 @@ def work(kind: str, file: Path) -> None:
 
 
 def load(warehouse: DuckDBFile, tables: tuple[str, ...] = TABLES, days_ago: int = 0) -> None:
-    loading = job(warehouse, page_size=500)
+    loading = sync_context(warehouse, page_size=500)
     for table in tables:
         extract_load(loading, load_catalog()[table], history(days_ago=days_ago))
 
 
 class Trial:
-    """Kills, one after the other, and what they did.
+    """Kills work, one process after the other, and collects what was found.
 
     Attributes:
         seen: how often each state was found.
-        problems: what should not be.
+        problems: findings that should not occur.
         longest_opening: seconds until the file could be read after a kill.
-        rows: of the complete tables.
+        rows: rows of the complete tables.
     """
 
     def __init__(self, folder: Path, rng: random.Random) -> None:
@@ -113,8 +117,8 @@ class Trial:
             for table in TABLES:
                 connection.execute(_OLDER.format(table=table))
 
-    def _place(self, kind: str) -> Path:
-        """A folder for one more kill, with what is there before."""
+    def _prepare(self, kind: str) -> Path:
+        """Creates a folder for one kill, with the state before it; returns the warehouse file."""
         self._number += 1
         file = self._folder / f"{self._number}" / "x.duckdb"
         file.parent.mkdir()
@@ -126,8 +130,8 @@ class Trial:
         return file
 
     def _timed(self, kind: str) -> tuple[float, int, float]:
-        """Seconds of the work, how often it attaches, and the longest time after an attaching."""
-        process = _started(kind, self._place(kind))
+        """Seconds of the work, how often it attaches, and the shortest time after attaching."""
+        process = _started(kind, self._prepare(kind))
         assert process.stdout
         times = [time.monotonic() for _ in process.stdout]
         process.wait()
@@ -136,14 +140,14 @@ class Trial:
         return times[-1] - times[0], len(attaching), min(gaps)
 
     def run(self, kind: str) -> None:
-        """One kill and all that is looked at after it."""
-        file = self._place(kind)
+        """Kills once, and checks what is left."""
+        file = self._prepare(kind)
         moment = self._kill(kind, file)
         name = f"{kind} killed {moment}"
         try:
-            self._look(kind, file, name)
+            self._check(kind, file, name)
             load(DuckDBFile(uri=str(file), wait_seconds=20))
-        except Exception as error:  # whatever it is, it is what this program looks for
+        except Exception as error:  # any error is what this program looks for
             self.problems.append(f"{name}: {type(error).__name__}: {error}")
             return
         if any(different := differences(file, self._complete).values()):
@@ -168,11 +172,11 @@ class Trial:
         process.kill()
         code = process.wait()
         if code == 0:
-            self.seen[f"{kind}: was done before"] += 1
+            self.seen[f"{kind}: finished first"] += 1
         place = f"{delay * 1000:.0f} ms after attaching {wanted}" if wanted else f"at {delay:.2f} s"
         return place
 
-    def _look(self, kind: str, file: Path, name: str) -> None:
+    def _check(self, kind: str, file: Path, name: str) -> None:
         log = file.with_name(file.name + ".wal")
         if log.exists():
             self.seen[f"{kind}: a log was left"] += 1
@@ -193,22 +197,24 @@ class Trial:
                     self._is_loaded(connection, table, f"{name}: read copy")
 
     def _is_loaded(self, connection: duckdb.DuckDBPyConnection, table: str, name: str) -> bool:
-        """Whether a table is as after its load; if not it has to be as before, row by row."""
+        """Whether a table is as after its load; otherwise it must be as before, row by row."""
         tables = "SELECT count(*) FROM duckdb_tables() WHERE database_name = current_database()"
         if not _one(connection, f"{tables} AND schema_name || '.' || table_name = '{table}'"):
             return False
-        told = f"SELECT sum(rows_inserted) FROM _st.loads WHERE api || '.' || endpoint = '{table}'"
-        rows, keys, booked = (
+        logged = (
+            f"SELECT sum(rows_inserted) FROM _st.loads WHERE api || '.' || endpoint = '{table}'"
+        )
+        rows, keys, logged_rows = (
             _one(connection, sql)
             for sql in (
                 f"SELECT count(*) FROM {table}",
                 f"SELECT count(DISTINCT id) FROM {table}",
-                told,
+                logged,
             )
         )
-        if not rows == keys == booked:
+        if not rows == keys == logged_rows:
             self.problems.append(
-                f"{name}: {table} has {rows} rows, {keys} keys, books say {booked}"
+                f"{name}: {table} has {rows} rows, {keys} keys, the log says {logged_rows}"
             )
         states = {}
         for state, reference in (("after", self._complete), ("before", self._partial)):

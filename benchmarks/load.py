@@ -1,8 +1,8 @@
-"""Loads customers, jobs and invoices by st_pipelines and by a script on servicepytan and pandas.
+"""Compares loading three tables with st_pipelines, and with a script on servicepytan and pandas.
 
-A third contender, HTTP and `read_json` without any check, tells the least that it can cost. Each
-load is a process of its own that starts with an empty DuckDB file. Exits 1 if they do not all end
-with the same number of rows in each table.
+A third contender, HTTP and `read_json` without any check, shows the least that a load can cost.
+Each load is a process of its own and starts with an empty DuckDB file. Exits with 1 unless all
+end with the same number of rows in each table.
 """
 
 from __future__ import annotations
@@ -43,9 +43,8 @@ class Result:
     """One load.
 
     Attributes:
-        cost: of its process.
-        requests: by path, as the server counted them.
-        rows: in the DuckDB file, by table.
+        requests: by path, as counted by the server.
+        rows: by table.
     """
 
     cost: Cost
@@ -67,18 +66,16 @@ def main() -> int:
                 file = Path(folder) / f"{name}-{number}.duckdb"
                 results[name].append(load(server, programs[name], name, file))
     print_results(results)
-    every = [result.rows for of_one in results.values() for result in of_one]
+    every = [result.rows for of_contender in results.values() for result in of_contender]
     return 0 if all(rows == every[0] for rows in every) else 1
 
 
 def load(server: Server, program: str, name: str, file: Path) -> Result:
-    """One load into a new file, which is removed again.
+    """Runs one load into a new file, and removes the file.
 
     Args:
-        server: where from.
-        program: the Python interpreter.
-        name: of the contender.
-        file: where to.
+        program: the contender's Python interpreter.
+        name: the contender.
     """
     script = Path(__file__).with_name(_SCRIPTS[name])
     before = server.requests()
@@ -91,42 +88,51 @@ def load(server: Server, program: str, name: str, file: Path) -> Result:
 
 
 def print_results(results: dict[str, list[Result]]) -> None:
-    """The medians, and by how much the first contender is ahead."""
+    """Prints the medians, and their ratios to the first contender."""
     titles = ("", "rows", "seconds", "CPU s", "peak MB", "requests", "tokens", "rows/s")
     table = Table(*titles, box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
     table.columns[0].no_wrap = True
     for column in table.columns[1:]:
         column.justify = "right"
-    costs = {name: median([result.cost for result in of_one]) for name, of_one in results.items()}
-    for name, of_one in results.items():
-        table.add_row(name, *_cells(of_one, costs[name]))
+    costs = {
+        name: median([result.cost for result in of_contender])
+        for name, of_contender in results.items()
+    }
+    for name, of_contender in results.items():
+        table.add_row(name, *_cells(of_contender, costs[name]))
     for other in (THEIRS, LEAST):
         if OURS not in costs or other not in costs:
             continue
         ours, theirs = costs[OURS], costs[other]
         table.add_row(
-            f"{other} / {OURS}", "",
+            f"{other} / {OURS}",
+            "",
             f"{theirs.seconds / ours.seconds:.2f}",
             f"{theirs.cpu_seconds / ours.cpu_seconds:.2f}",
             f"{theirs.peak_mb / ours.peak_mb:.2f}",
-        )  # fmt: skip
+        )
     console = Console()
     console.print(table)
-    for name, of_one in results.items():
-        seconds = ", ".join(f"{result.cost.seconds:.1f}" for result in of_one)
-        cpu = ", ".join(f"{result.cost.cpu_seconds:.1f}" for result in of_one)
+    for name, of_contender in results.items():
+        seconds = ", ".join(f"{result.cost.seconds:.1f}" for result in of_contender)
+        cpu = ", ".join(f"{result.cost.cpu_seconds:.1f}" for result in of_contender)
         console.print(f"{name}: seconds {seconds}; CPU s {cpu}", soft_wrap=True)
-        console.print(f"{name}: {of_one[-1].rows}", soft_wrap=True)
+        console.print(f"{name}: {of_contender[-1].rows}", soft_wrap=True)
 
 
-def _cells(of_one: Sequence[Result], cost: Cost) -> tuple[str, ...]:
-    rows = sum(of_one[-1].rows.values())
-    tokens = statistics.median(result.requests[TOKEN_PATH] for result in of_one)
-    requests = statistics.median(sum(_data(result).values()) for result in of_one)
+def _cells(of_contender: Sequence[Result], cost: Cost) -> tuple[str, ...]:
+    rows = sum(of_contender[-1].rows.values())
+    tokens = statistics.median(result.requests[TOKEN_PATH] for result in of_contender)
+    requests = statistics.median(sum(_data(result).values()) for result in of_contender)
     return (
-        f"{rows:,}", f"{cost.seconds:.1f}", f"{cost.cpu_seconds:.1f}", f"{cost.peak_mb:,.0f}",
-        f"{requests:.0f}", f"{tokens:.0f}", f"{rows / cost.seconds:,.0f}",
-    )  # fmt: skip
+        f"{rows:,}",
+        f"{cost.seconds:.1f}",
+        f"{cost.cpu_seconds:.1f}",
+        f"{cost.peak_mb:,.0f}",
+        f"{requests:.0f}",
+        f"{tokens:.0f}",
+        f"{rows / cost.seconds:,.0f}",
+    )
 
 
 def _data(result: Result) -> dict[str, int]:
@@ -134,7 +140,7 @@ def _data(result: Result) -> dict[str, int]:
 
 
 def _rows(file: Path) -> dict[str, int]:
-    import duckdb  # here, as a child's peak memory is never below that of the process it came from
+    import duckdb  # not above: a child's peak memory is never below that of its parent
 
     with duckdb.connect(str(file), read_only=True) as connection:
         return {
@@ -145,14 +151,16 @@ def _rows(file: Path) -> dict[str, int]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--rows", type=int, default=350_000, help="about so many in all tables")
+    parser.add_argument("--rows", type=int, default=350_000, help="approximate rows in all tables")
     parser.add_argument("--customers", type=int, help="size of the company, instead of --rows")
-    parser.add_argument("--runs", type=int, default=3, help="of each; medians are shown")
+    parser.add_argument("--runs", type=int, default=3, help="runs of each; medians are shown")
     parser.add_argument("--skip", action="append", default=[], choices=list(_SCRIPTS))
     parser.add_argument(
-        "--servicepytan-python", default=sys.executable, metavar="PYTHON",
+        "--servicepytan-python",
+        default=sys.executable,
+        metavar="PYTHON",
         help="interpreter of an environment that has requirements.txt",
-    )  # fmt: skip
+    )
     return parser.parse_args()
 
 

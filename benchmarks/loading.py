@@ -1,4 +1,4 @@
-"""What every load of the benchmarks shares: where from, where to, and whether two files agree."""
+"""Shared by the benchmarks that load: the context of a load, its days, and comparing two files."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ from st_pipelines.windows import Days, local_day
 
 TABLES = ("crm.customers", "jpm.jobs", "accounting.invoices")
 PATHS = tuple(load_catalog()[table].path for table in TABLES)
-_OF_THE_LOAD = "_loaded_at, _run_id, _partition_date"
+_LOAD_COLUMNS = "_loaded_at, _run_id, _partition_date"
 
 
-def job(warehouse: DuckDBFile, run_id: str = "benchmark", page_size: int = 5000) -> SyncContext:
-    """A job against the server that the environment points to."""
+def sync_context(
+    warehouse: DuckDBFile, run_id: str = "benchmark", page_size: int = 5000
+) -> SyncContext:
+    """A context for loads from the server that the environment variables point to."""
     connection = Connection(
         environment="sandbox",
         api_url=os.environ["SERVICETITAN_API_URL"],
@@ -43,14 +45,14 @@ def job(warehouse: DuckDBFile, run_id: str = "benchmark", page_size: int = 5000)
 
 
 def history(*, days_ago: int = 0) -> Days:
-    """All days up to today, or up to one before."""
+    """All days up to today, or up to an earlier day."""
     zone = os.environ["SERVICETITAN_TIMEZONE"]
     last = local_day(datetime.now(timezone.utc), zone) - timedelta(days=days_ago)
     return Days(first=last, last=last, timezone=zone, open_start=True)
 
 
 def differences(file: Path, other: Path) -> dict[str, int]:
-    """Rows of each table that only one of two warehouses has, compared value by value."""
+    """For each table, the number of rows that only one of two warehouses has."""
     with duckdb.connect() as connection:
         connection.execute(f"ATTACH '{file}' AS one (READ_ONLY)")
         connection.execute(f"ATTACH '{other}' AS two (READ_ONLY)")
@@ -70,7 +72,7 @@ def _missing(connection: duckdb.DuckDBPyConnection, table: str, here: str, there
     ).fetchall()[0][0]
     if found < 2:
         return 1
-    rows = f"SELECT * EXCLUDE ({_OF_THE_LOAD}) FROM"
+    rows = f"SELECT * EXCLUDE ({_LOAD_COLUMNS}) FROM"
     return connection.execute(
         f"SELECT count(*) FROM ({rows} {here}.{table} EXCEPT ALL {rows} {there}.{table})"
     ).fetchall()[0][0]

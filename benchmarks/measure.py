@@ -1,4 +1,4 @@
-"""What a command costs: its seconds, its CPU seconds and its memory, told by the kernel."""
+"""Measures what a command costs: seconds, CPU seconds and memory, as the kernel counts them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _KIB_A_MB = 1e6 / 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What a process cost from its start to its end, with the processes that it waited for.
+    """What a process cost from start to end, including the child processes that it waited for.
 
     Attributes:
-        seconds: of the clock on the wall.
-        cpu_seconds: user and system, of all its threads.
-        peak_mb: largest resident set of one process, in 10^6 bytes.
+        seconds: wall-clock time.
+        cpu_seconds: user and system time of all threads.
+        peak_mb: largest resident set of any one process, in 10^6 bytes.
     """
 
     seconds: float
@@ -28,15 +28,14 @@ class Cost:
 
 
 def run(command: Sequence[str], *, environment: Mapping[str, str], folder: str) -> Cost:
-    """Runs a command in a fresh process; its output is shown only if it fails.
+    """Runs a command in a new process. Its output is shown only if it fails.
 
     Args:
-        command: program and arguments.
         environment: added to this process's own.
-        folder: where it runs.
+        folder: working directory.
 
     Raises:
-        ChildProcessError: it ended with another exit code than 0.
+        ChildProcessError: the exit code is not 0.
     """
     started = time.monotonic()
     with open(os.path.join(folder, "output.txt"), "w+b") as output:
@@ -48,8 +47,8 @@ def run(command: Sequence[str], *, environment: Mapping[str, str], folder: str) 
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             output.seek(0)
-            told = output.read().decode(errors="replace")
-            raise ChildProcessError(f"{' '.join(command)} exited {process.returncode}:\n{told}")
+            shown = output.read().decode(errors="replace")
+            raise ChildProcessError(f"{' '.join(command)} exited {process.returncode}:\n{shown}")
     return Cost(
         seconds=seconds,
         cpu_seconds=usage.ru_utime + usage.ru_stime,
@@ -58,7 +57,7 @@ def run(command: Sequence[str], *, environment: Mapping[str, str], folder: str) 
 
 
 def median(costs: Sequence[Cost]) -> Cost:
-    """Each figure's median by itself."""
+    """Returns the median of each figure."""
     return Cost(
         seconds=statistics.median(cost.seconds for cost in costs),
         cpu_seconds=statistics.median(cost.cpu_seconds for cost in costs),

@@ -1,4 +1,4 @@
-"""The least that Dagster can load, for `definitions.py` to compare with."""
+"""A single asset: the least that Dagster can load, for comparison in `definitions.py`."""
 
 import dagster as dg
 

@@ -1,8 +1,8 @@
-"""Three ways to make a read copy of a warehouse in which a row of a hundred has changed.
+"""Compares three ways to make a read copy of a warehouse in which one row in a hundred has changed.
 
-`bytes` copies the file as publishing does, `blocks` writes the blocks that differ from the last
-copy (into a copy of it, as readers have it open), `database` is `COPY FROM DATABASE`. Each ends
-with the new file on the disk. `publish` is all that `st-pipelines publish` does around the first.
+`bytes` copies the file, as publishing does. `blocks` writes the blocks that differ from the last
+copy into a copy of that one, because readers have it open. `database` is `COPY FROM DATABASE`.
+Each ends with the new file on disk. `publish` is everything that `st-pipelines publish` does.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _ROWS_A_MEGABYTE = 52_000
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--megabytes", type=int, default=300, help="about so large a file")
-    parser.add_argument("--runs", type=int, default=3, help="of each; medians are shown")
+    parser.add_argument("--megabytes", type=int, default=300, help="approximate size of the file")
+    parser.add_argument("--runs", type=int, default=3, help="runs of each; medians are shown")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         warehouse = DuckDBFile(uri=str(Path(folder) / "x.duckdb"))
@@ -101,9 +101,9 @@ def database(warehouse: DuckDBFile) -> None:
 
 
 def report(seconds: dict[str, list[float]], size: int) -> None:
-    """Medians, and how many times as long as the copy of all bytes each takes."""
-    medians = {name: statistics.median(of_one) for name, of_one in seconds.items()}
-    table = Table("", "seconds", "of each run", "ratio")
+    """Prints the medians, and their ratios to copying all bytes."""
+    medians = {name: statistics.median(of_way) for name, of_way in seconds.items()}
+    table = Table("", "seconds", "each run", "ratio")
     for name, median in medians.items():
         each = ", ".join(f"{one:.2f}" for one in seconds[name])
         table.add_row(name, f"{median:.2f}", each, f"{median / medians['bytes']:.1f}")

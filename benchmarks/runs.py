@@ -1,10 +1,10 @@
-"""Many runs at once on one warehouse file, under a plain `dagster dev` without configuration.
+"""Starts many runs at once on one warehouse file, under a `dagster dev` without configuration.
 
     python benchmarks/runs.py --days 60
 
-Asks for a daily run, a backfill of three assets over all days as one run, the same days as one run
-each, and leaves the sensor `changes` on. Counts what failed, and the words of any lock in the logs.
-Exits 1 if a run failed, or if the tables do not hold what the sandbox has.
+Launches a daily run, a backfill of three assets over all days as one run, and one run for each of
+the same days, with the sensor `changes` on. Counts failures, and lines of the log that mention a
+lock. Exits with 1 if a run failed, or if the tables differ from the sandbox.
 """
 
 from __future__ import annotations
@@ -39,16 +39,17 @@ _RUNS = "{ runsOrError(limit: 500) { ... on Runs { results { runId status jobNam
 
 
 def main() -> None:
-    """Runs it and prints what came of it."""
-    parser = argparse.ArgumentParser(description="Many runs at once on one warehouse file.")
+    """Starts the runs, and prints how they ended."""
+    parser = argparse.ArgumentParser(description="Start many runs at once on one file.")
     parser.add_argument("--days", type=int, default=60)
     parser.add_argument("--customers", type=int, default=300)
     parser.add_argument("--config", type=Path, help="a dagster.yaml, such as docs/dagster.yaml")
     options = parser.parse_args()
     now = datetime.now(timezone.utc)
-    with tempfile.TemporaryDirectory() as name, Sandbox(customers=options.customers, now=now) as of:
+    sandbox = Sandbox(customers=options.customers, now=now)
+    with tempfile.TemporaryDirectory() as name, sandbox:
         folder, started = Path(name), time.monotonic()
-        prepare(folder, of, options.days)
+        prepare(folder, sandbox, options.days)
         if options.config:
             (folder / "home").mkdir()
             shutil.copy(options.config, folder / "home" / "dagster.yaml")
@@ -59,49 +60,49 @@ def main() -> None:
         print(f"{sum(found.values())} runs in {time.monotonic() - started:.0f} s: {dict(found)}")
         log = (folder / "dev.log").read_text().lower()
         print(f"'lock' in the log: {sum('lock' in line for line in log.splitlines())} lines")
-        right = compare(folder / "data" / "production.duckdb", of, options.days)
+        right = compare(folder / "data" / "production.duckdb", sandbox, options.days)
         raise SystemExit(0 if right and not found["FAILURE"] else 1)
 
 
 def prepare(folder: Path, sandbox: Sandbox, days: int) -> None:
-    """What a user has."""
+    """Writes the `.env` that a user has."""
     lines = [f"{name}={value}" for name, value in sandbox.environment().items()]
     lines += [f"SERVICETITAN_SELECT={','.join(TABLES)}", "SERVICETITAN_TIMEZONE=UTC"]
     lines += [f"SERVICETITAN_START_DATE={TODAY - timedelta(days)}", "SERVICETITAN_GAP_DAYS=1"]
     (folder / ".env").write_text("\n".join([*lines, "SERVICETITAN_CHANGES_MINUTES=0.5", ""]))
 
 
-def ask(url: str, query: str, **variables: Any) -> Any:
-    """An answer of Dagster's GraphQL."""
-    asked = {"query": query, "variables": variables}
-    return requests.post(f"{url}/graphql", json=asked, timeout=60).json()["data"]
+def query(url: str, text: str, **variables: Any) -> Any:
+    """Sends a GraphQL query to Dagster, and returns the data."""
+    body = {"query": text, "variables": variables}
+    return requests.post(f"{url}/graphql", json=body, timeout=60).json()["data"]
 
 
 def launch(url: str, days: list[date]) -> None:
-    """All runs, one after the other as fast as they are taken."""
+    """Launches all runs, as fast as Dagster accepts them."""
     keys = [{"path": ["production", *table.split(".")]} for table in TABLES]
     job = {**_LOCATION, "pipelineName": "daily"}
     for day in [days[0], *days]:
         tags = [{"key": "dagster/partition", "value": day.isoformat()}]
-        told = ask(url, _LAUNCH, p={"selector": job, "executionMetadata": {"tags": tags}})
-        assert told["launchRun"]["__typename"] == "LaunchRunSuccess", told
+        answer = query(url, _LAUNCH, p={"selector": job, "executionMetadata": {"tags": tags}})
+        assert answer["launchRun"]["__typename"] == "LaunchRunSuccess", answer
     wanted = {"assetSelection": keys, "partitionNames": [day.isoformat() for day in days]}
-    told = ask(url, _BACKFILL, p=wanted)
-    assert told["launchPartitionBackfill"]["__typename"] == "LaunchBackfillSuccess", told
+    answer = query(url, _BACKFILL, p=wanted)
+    assert answer["launchPartitionBackfill"]["__typename"] == "LaunchBackfillSuccess", answer
 
 
-def wait_for_runs(url: str, least: int) -> Counter[str]:
-    """Until all runs are over; how many ended in which way."""
+def wait_for_runs(url: str, at_least: int) -> Counter[str]:
+    """Waits until all runs have ended; returns how many ended in which status."""
     while True:
-        runs = ask(url, _RUNS)["runsOrError"]["results"]
+        runs = query(url, _RUNS)["runsOrError"]["results"]
         found = Counter(run["status"] for run in runs)
-        if len(runs) >= least and found["SUCCESS"] + found["FAILURE"] == len(runs):
+        if len(runs) >= at_least and found["SUCCESS"] + found["FAILURE"] == len(runs):
             return found
         time.sleep(2)
 
 
 def compare(file: Path, sandbox: Sandbox, days: int) -> bool:
-    """Whether each table has the rows of the days that the source has."""
+    """Whether each table has the source's rows for the days."""
     first, right = f"{TODAY - timedelta(days)}", True
     with duckdb.connect(str(file), read_only=True) as connection:
         for table in TABLES:

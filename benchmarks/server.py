@@ -1,4 +1,4 @@
-"""The sandbox in a process of its own, as a context manager."""
+"""Runs the sandbox in a process of its own, as a context manager."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ TOKEN_PATH = "/connect/token"
 
 
 class Server:
-    """Serves as long as the `with` lasts, and ends with this process.
+    """A sandbox that serves inside the `with` block, and ends with this process at the latest.
 
     Attributes:
-        environment: the variables that point a client at it.
+        environment: variables that point a client at it.
     """
 
     environment: dict[str, str]
 
     def __init__(self, customers: int) -> None:
-        """Nothing is started yet.
+        """Starts nothing yet.
 
         Args:
-            customers: of the company that is served; each means some 5.5 rows in the tables.
+            customers: size of the company; each brings about 5.5 rows in the three tables.
         """
         self._customers = customers
 
@@ -55,7 +55,7 @@ class Server:
         self._process.communicate()
 
     def prepare(self, paths: tuple[str, ...]) -> None:
-        """Lets it make its records, which it does when they are first asked for."""
+        """Requests each path once, because the sandbox creates records on the first request."""
         form = {
             "grant_type": "client_credentials",
             "client_id": self.environment["SERVICETITAN_CLIENT_ID"],
@@ -68,7 +68,7 @@ class Server:
             self._answer(filled, {"Authorization": token, "ST-App-Key": app_key})
 
     def requests(self) -> Counter[str]:
-        """How often each path was asked for so far."""
+        """Returns how often each path was requested."""
         return Counter(json.loads(self._answer("/_sandbox/state"))["requests"])
 
     def _answer(

@@ -1,9 +1,9 @@
-"""Plays random histories of a company that is loaded while it lives, for as long as you like.
+"""Plays random histories of a company that is loaded while it changes, for as long as you like.
 
     python benchmarks/soak.py --minutes 30
 
-Each history ends with one catch-up, after which the table must equal the source, value by value.
-Prints a line a table and exits 1 with the history's seed at the first difference.
+Each history ends with one last load, after which the table must equal the source, value by value.
+Prints one line per table. Exits with 1 and the history's seed at the first difference.
 """
 
 from __future__ import annotations
@@ -20,15 +20,22 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from st_pipelines_tests.property_model import CHANGES, Change, Disturbance, Life
 
 TABLES = (
-    "jpm.jobs", "crm.customers", "crm.locations_contacts", "settings.user_roles",
-    "marketing_ads.attributed_leads", "accounting.invoice_items", "memberships.memberships",
-    "payroll.gross_pay_items", "accounting.ap_bills", "jpm.appointments",
-)  # fmt: skip
+    "jpm.jobs",
+    "crm.customers",
+    "crm.locations_contacts",
+    "settings.user_roles",
+    "marketing_ads.attributed_leads",
+    "accounting.invoice_items",
+    "memberships.memberships",
+    "payroll.gross_pay_items",
+    "accounting.ap_bills",
+    "jpm.appointments",
+)
 
 
 def main() -> int:
-    """Plays until the time is over."""
-    parser = argparse.ArgumentParser(description="Plays histories.")
+    """Plays histories until the time is up."""
+    parser = argparse.ArgumentParser(description="Play random histories.")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=1, help="of the first history")
     options = parser.parse_args()
@@ -44,8 +51,10 @@ def main() -> int:
         finally:
             life.close()
         if missing or surplus:
-            print(f"{table}, --seed {seed}: not in the table {missing[:3]}, "
-                  f"not in the source {surplus[:3]}, after {life.outcomes}")  # fmt: skip
+            print(
+                f"{table}, --seed {seed}: not in the table {missing[:3]}, "
+                f"not in the source {surplus[:3]}, after {life.outcomes}"
+            )
             return 1
         histories[table] += 1
         outcomes.update(life.outcomes)
@@ -57,7 +66,7 @@ def main() -> int:
 
 
 def play(life: Life, rng: random.Random) -> None:
-    """Some ten things happen."""
+    """Plays 4 to 12 random events."""
     for _ in range(rng.randint(4, 12)):
         match rng.choice(("change", "load", "load", "reconcile", "processes")):
             case "change":

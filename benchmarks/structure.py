@@ -26,8 +26,15 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "st_pipelines"
 KINDS = frozenset({"kind", "by_day", "replaces", "keyless", "mode", "key"})
 FACTS = KINDS | {
-    "partitioned", "cursor", "export", "explode", "variants", "ids", "has_active", "includes_total",
-}  # fmt: skip
+    "partitioned",
+    "cursor",
+    "export",
+    "explode",
+    "variants",
+    "ids",
+    "has_active",
+    "includes_total",
+}
 _ALSO_BY_NAME = frozenset({"by_day", "replaces", "keyless"})  # others mean other things as well
 _OF_AN_ENDPOINT = FACTS - {"replaces", "mode", "keyless"}
 _ENDPOINTS = frozenset({"endpoint", "_endpoint", "e"})

@@ -1,8 +1,8 @@
-"""The same three tables by HTTP and DuckDB alone: the least that such a load can cost.
+"""Loads the three tables with HTTP and DuckDB alone: the least that such a load can cost.
 
-Nothing is checked: neither that the reading is complete, nor that a record is as the catalogue
-says. The `data` of each page goes into a file, and DuckDB reads all files of a table at once with
-the same types as st_pipelines. Run by `load.py`.
+Nothing is checked, neither that the reading is complete nor that records match the catalog. The
+`data` of each page goes into a file, and DuckDB reads all files of a table at once, with the same
+types as st_pipelines. Run by `load.py`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PAGE_SIZE, CONNECTIONS = 5000, 8
 
 
 class Page(msgspec.Struct, rename="camel"):
-    """Of a list."""
+    """A page of a list."""
 
     data: msgspec.Raw
     has_more: bool
@@ -55,7 +55,7 @@ def main(file: str) -> None:
 
 
 class Reader:
-    """Reads lists, several pages at a time."""
+    """Reads lists, eight pages at a time."""
 
     def __init__(self) -> None:
         self._url = os.environ["SERVICETITAN_API_URL"]
@@ -69,7 +69,7 @@ class Reader:
         self._headers = {"Authorization": token, "ST-App-Key": os.environ["SERVICETITAN_APP_KEY"]}
 
     def read(self, endpoint: Endpoint, folder: Path) -> None:
-        """Writes the records of each page into a file of the folder."""
+        """Writes the records of each page into a file in the folder."""
         numbers, ended = itertools.count(1), threading.Event()
 
         def work(_: int) -> None:

@@ -1,7 +1,7 @@
-"""The same three tables by servicepytan and pandas, as its users write it. Run by `load.py`.
+"""Loads the three tables with servicepytan and pandas, as its users do. Run by `load.py`.
 
-servicepytan takes its hosts from the connection that it makes; there the sandbox's go in. The
-filters are those without which it would miss inactive customers and invoices.
+servicepytan reads its hosts from its connection, so the sandbox's are put there. Without the
+filters it would miss inactive customers and invoices.
 """
 
 from __future__ import annotations
