@@ -68,11 +68,8 @@ class ServiceTitanComponent(dg.Component, dg.Model, dg.Resolvable):
     ] = ""
     translation: Annotated[
         TranslationFn[EndpointTranslatorData] | None,
-        TranslationFnResolver(
-            template_vars_for_translation_fn=lambda data: {
-                "endpoint": data.endpoint,
-                "environment": data.environment,
-            }
+        TranslationFnResolver[EndpointTranslatorData](
+            lambda data: {"endpoint": data.endpoint, "environment": data.environment}
         ),
         Field(
             description="Asset attributes that replace the defaults. Templates can use `spec`,"
