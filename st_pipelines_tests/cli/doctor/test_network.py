@@ -124,9 +124,9 @@ def lines_of_api_host(host: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_host_that_does_not_exist(portal: Portal, monkeypatch: pytest.MonkeyPatch) -> None:
     portal()
     assert lines_of_api_host("name.invalid", monkeypatch) == [
-        "❌ api host: the name name.invalid does not resolve (GET https://name.invalid/). Check "
-        "its spelling in the settings API_URL and AUTH_URL, and the DNS of this machine; in a "
-        "network where only the proxy resolves names, set HTTPS_PROXY."
+        "❌ api host: the host name name.invalid does not resolve (GET https://name.invalid/). "
+        "Check the spelling in the settings API_URL and AUTH_URL, and this machine's DNS. If only "
+        "your proxy resolves names, set HTTPS_PROXY."
     ]
 
 
@@ -136,7 +136,7 @@ def test_the_auth_host_is_looked_at_by_itself(
     portal()
     monkeypatch.setenv("SERVICETITAN_AUTH_URL", "https://name.invalid")
     [line] = troubles()
-    assert line.startswith("❌ auth host: the name name.invalid does not resolve")
+    assert line.startswith("❌ auth host: the host name name.invalid does not resolve")
     assert [f.step for f in found() if f.status == "skipped"] == [
         "clock", "token", "secrets", "access", "scopes",
     ]  # fmt: skip
@@ -146,9 +146,9 @@ def test_a_closed_port(portal: Portal, monkeypatch: pytest.MonkeyPatch) -> None:
     portal()
     host = f"127.0.0.1:{closed_port()}"
     assert lines_of_api_host(host, monkeypatch) == [
-        f"❌ api host: {host} refuses the connection (GET https://{host}/). Nothing listens there, "
-        "or a firewall turns it away: check the host in the settings API_URL and AUTH_URL, and let "
-        "port 443 through."
+        f"❌ api host: {host} refused the connection (GET https://{host}/). Nothing is listening "
+        "there, or a firewall rejects the connection. Check the host in the settings API_URL and "
+        "AUTH_URL, and allow port 443."
     ]
 
 
@@ -158,10 +158,10 @@ def test_a_certificate_that_is_signed_by_itself(
     portal()
     host = serve(tls=signed_by_itself(tmp_path))
     assert lines_of_api_host(host, monkeypatch) == [
-        f"❌ api host: the certificate of {host} is signed by itself (GET https://{host}/). Not "
-        "ServiceTitan answers but something in its place, such as an intercepting proxy, a virus "
-        "scanner or another server: have the host exempted, or set REQUESTS_CA_BUNDLE to a file "
-        "with that certificate if you trust it."
+        f"❌ api host: the certificate of {host} is self-signed (GET https://{host}/). Something "
+        "other than ServiceTitan is answering, such as an intercepting proxy, a virus scanner or "
+        "another server. Have the host exempted from interception. If you trust that certificate, "
+        "set REQUESTS_CA_BUNDLE to a file that contains it."
     ]
 
 
@@ -172,9 +172,10 @@ def test_a_certificate_of_an_intercepting_proxy(
     portal()
     host = serve(tls=issued(root=root))
     assert lines_of_api_host(host, monkeypatch) == [
-        f"❌ api host: the certificate of {host} is from an authority that is not known here (GET "
-        f"https://{host}/). Mostly an intercepting proxy of your company: set REQUESTS_CA_BUNDLE "
-        "to a file with its authority's certificate, or have the host exempted."
+        f"❌ api host: the certificate of {host} was issued by an unknown authority (GET "
+        f"https://{host}/). The cause is usually your company's intercepting proxy. Set "
+        "REQUESTS_CA_BUNDLE to a file with the certificate of its authority, or have the host "
+        "exempted from interception."
     ]
 
 
@@ -201,9 +202,9 @@ def test_a_certificate_for_another_name(
     portal()
     host = serve(tls=_context(trusted(monkeypatch, tmp_path), "other.test"))
     assert lines_of_api_host(host, monkeypatch) == [
-        f"❌ api host: the certificate of {host} is made out to another name (GET "
-        f"https://{host}/). Check the host in the settings API_URL and AUTH_URL; a sign-in page of "
-        "the network may also answer in its place."
+        f"❌ api host: the certificate of {host} was issued for another name (GET "
+        f"https://{host}/). Check the host in the settings API_URL and AUTH_URL. A sign-in page of "
+        "your network may also be answering in its place."
     ]
 
 
@@ -216,8 +217,8 @@ def test_a_certificate_that_has_expired(
     host = serve(tls=_context(trusted(monkeypatch, tmp_path), not_before=old, not_after=ended))
     assert lines_of_api_host(host, monkeypatch) == [
         f"❌ api host: the certificate of {host} has expired or is not valid yet (GET "
-        f"https://{host}/). Look at the clock of this machine first; if it is right, whoever runs "
-        f"{host} has to renew the certificate."
+        f"https://{host}/). Check this machine's clock first. If it is right, the operator of "
+        f"{host} must renew the certificate."
     ]
 
 
@@ -227,9 +228,9 @@ def test_a_host_that_speaks_no_tls(
     portal()
     host = serve()
     assert lines_of_api_host(host, monkeypatch) == [
-        f"❌ api host: no TLS with {host} (GET https://{host}/). What listens there speaks none, "
-        "or in no version that is accepted here: check scheme and port in the settings API_URL and "
-        "AUTH_URL, and proxies that break TLS up."
+        f"❌ api host: the TLS connection to {host} failed (GET https://{host}/). The server there "
+        "does not speak TLS, or no version that is accepted here. Check the scheme and port in "
+        "the settings API_URL and AUTH_URL, and any proxy that intercepts TLS."
     ]
 
 
@@ -244,9 +245,9 @@ def test_a_file_of_authorities_that_is_none(
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "own.pem"))
     host = serve(tls=issued())
     assert lines_of_api_host(host, monkeypatch) == [
-        f"❌ api host: the file with certificate authorities cannot be used (GET https://{host}/). "
-        "Check REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE: each names a file of certificates in PEM "
-        "form, or is not set."
+        f"❌ api host: the file of certificate authorities cannot be used (GET https://{host}/). "
+        "Check REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE. Each must name a file of certificates in "
+        "PEM format, or be unset."
     ]
 
 
@@ -257,10 +258,10 @@ def test_an_app_key_that_no_header_can_hold(
     monkeypatch.setenv("SERVICETITAN_APP_KEY", "ak1.a\N{EN DASH}b")
     customers = CUSTOMERS.format(tenant=sandbox.tenant_id)
     assert troubles(selection=["crm.customers"]) == [
-        f"❌ access: the request could not be made (GET {sandbox.url}{customers}). Candidates: a "
-        "line break or an odd character in the app key, copied along with it; the host in the "
-        "settings API_URL and AUTH_URL; or the address of the proxy in HTTPS_PROXY and HTTP_PROXY, "
-        "which is http://proxy:port."
+        f"❌ access: the request could not be made (GET {sandbox.url}{customers}). Possible "
+        "causes: a line break or an unusual character that was copied along with the app key; "
+        "the host in the settings API_URL and AUTH_URL; or the proxy address in HTTPS_PROXY and "
+        "HTTP_PROXY, which must look like http://proxy:port."
     ]
 
 
@@ -276,8 +277,8 @@ def test_a_request_that_fails_for_another_reason(portal: Portal) -> None:
     lines = [as_line(finding) for finding in check(subject, QUICK) if finding.status == "failed"]
     host = sandbox.url.removeprefix("http://")
     assert lines == [
-        f"❌ {step}: the request to {host} fails (GET {sandbox.url}/). Check proxy, firewall and "
-        "the host: the settings API_URL and AUTH_URL of this environment."
+        f"❌ {step}: the request to {host} failed (GET {sandbox.url}/). Check the proxy, the "
+        "firewall, and the host in this environment's settings API_URL and AUTH_URL."
         for step in ("auth host", "api host")
     ]
 
@@ -290,15 +291,16 @@ def test_a_proxy_that_cannot_be_reached(
     monkeypatch.setenv("HTTPS_PROXY", f"{scheme}://127.0.0.1:{closed_port()}")
     assert lines_of_api_host("name.invalid", monkeypatch) == [
         "❌ api host: the proxy cannot be reached (GET https://name.invalid/). Check HTTPS_PROXY "
-        "and HTTP_PROXY; hosts that need no proxy belong in NO_PROXY."
+        "and HTTP_PROXY. Hosts that need no proxy belong in NO_PROXY."
     ]
 
 
 @pytest.mark.parametrize(("status", "told"), [
-    (407, "the proxy asks for a user and password (GET https://name.invalid/). Put them into "
-     "HTTPS_PROXY, as http://user:password@proxy:port, or have this machine let through without."),
-    (403, "the proxy does not let name.invalid through (GET https://name.invalid/). Have the host "
-     "allowed there: docs/setup.md lists all hosts."),
+    (407, "the proxy requires a user name and password (GET https://name.invalid/). Put them into "
+     "HTTPS_PROXY, as http://user:password@proxy:port, or have this machine allowed through "
+     "without them."),
+    (403, "the proxy does not allow name.invalid (GET https://name.invalid/). Have the host "
+     "allowed there. docs/setup.md lists all hosts."),
 ])  # fmt: skip
 def test_a_proxy_that_refuses(
     portal: Portal, serve: Server, monkeypatch: pytest.MonkeyPatch, status: int, told: str
@@ -315,8 +317,8 @@ def test_a_proxy_that_refuses_a_request_without_tls(
     monkeypatch.setenv("HTTP_PROXY", f"http://{serve(407)}")
     told = "Put them into HTTPS_PROXY, as http://user:password@proxy:port, or have this machine"
     assert troubles() == [
-        f"❌ {step}: the proxy asks for a user and password (GET {sandbox.url}/). {told} let "
-        "through without."
+        f"❌ {step}: the proxy requires a user name and password (GET {sandbox.url}/). {told} "
+        "allowed through without them."
         for step in ("auth host", "api host")
     ]
 
@@ -369,11 +371,11 @@ def test_hosts_that_do_not_tell_the_time(
 
 
 @pytest.mark.parametrize(("fault", "told"), [
-    ("hang", "{host} does not answer in time (GET {url}/). It is overloaded, or something in "
-     "between holds the request back: run it again later, and look at proxy and firewall if it "
-     "stays."),
-    ("reset", "the connection to {host} breaks off (GET {url}/). A proxy or firewall may end it: "
-     "run it again, and look at those if it stays."),
+    ("hang", "{host} did not answer in time (GET {url}/). It is overloaded, or something in "
+     "between holds the request back. Try again later. If the problem persists, check your proxy "
+     "and firewall."),
+    ("reset", "the connection to {host} was cut off (GET {url}/). A proxy or firewall may have "
+     "closed it. Try again. If the problem persists, check both."),
 ])  # fmt: skip
 def test_a_host_that_gives_no_answer(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, fault: str, told: str
@@ -398,6 +400,6 @@ def test_a_firewall_that_drops_the_connection() -> None:
         for one in waiting:
             one.close()
     assert diagnosed(caught.value).line == (
-        f"no connection to {host} (GET http://{host}/). A firewall drops it, or this network needs "
-        "a proxy: let port 443 through, or set HTTPS_PROXY."
+        f"could not connect to {host} (GET http://{host}/). A firewall drops the connection, or "
+        "this network requires a proxy. Allow port 443, or set HTTPS_PROXY."
     )

@@ -15,8 +15,8 @@ from st_pipelines_tests.servicetitan.fake_server import Canned, ScriptedServer
 
 WHERE = "{url}/crm/v2/tenant/{tenant}/customers"
 REFUSED = (
-    "ServiceTitan does not say which. Check both for typing errors; a secret that was rotated or "
-    "deleted no longer works; and the pair must be that of the environment 'production', for each "
+    "ServiceTitan does not say which. Check both for typing errors. A secret that was rotated or "
+    "deleted no longer works. The pair must belong to the environment 'production', as each "
     "environment and tenant has its own."
 )
 
@@ -65,10 +65,10 @@ def test_a_scope_whose_version_of_the_app_is_not_accepted(portal: Portal) -> Non
     sandbox = portal("scope-not-accepted:tn.crm.customers:r")
     where = WHERE.format(url=sandbox.url, tenant="1000000001")
     assert troubles(deep=True) == [
-        f"❌ endpoints: refused although the token has the scope tn.crm.customers:r (GET {where} "
-        "answered 403: an empty body). Candidates: the app's current version waits until "
-        f"{ACCEPTS}; the tenant has disconnected the app; or the tenant does not have this part of "
-        "ServiceTitan."
+        "❌ endpoints: access was refused although the token has the scope tn.crm.customers:r (GET "
+        f"{where} answered 403: an empty body). Possible causes: the app's current version does "
+        f"not take effect until {ACCEPTS}; the tenant has disconnected the app; or the tenant does "
+        "not have this part of ServiceTitan."
     ]
 
 
@@ -92,9 +92,9 @@ def test_a_scope_that_an_opaque_token_seems_to_lack(portal: Portal) -> None:
     where = WHERE.format(url=sandbox.url, tenant="1000000001")
     assert troubles(deep=True)[1:] == [
         f"❌ endpoints: permission denied (GET {where} answered 403: an empty body). Tick the "
-        "scope tn.crm.customers:r in the app (developer portal); the new version of the app acts "
-        f"when {ACCEPTS}. If every endpoint answers so, the tenant has not connected the app at "
-        "all."
+        "scope tn.crm.customers:r in the app (developer portal). The new version of the app "
+        f"takes effect when {ACCEPTS}. If every endpoint answers this way, the tenant has not "
+        "connected the app at all."
     ]
 
 
@@ -103,31 +103,31 @@ def test_an_app_that_the_tenant_has_not_connected(portal: Portal, more: tuple[st
     sandbox = portal("app-not-connected", *more)
     where = WHERE.format(url=sandbox.url, tenant="1000000001")
     assert troubles()[0] == (
-        f"❌ access: every endpoint that was asked is refused (GET {where} answered 403: an empty "
-        "body). Most likely the tenant has not connected the app: in ServiceTitan, under Settings "
-        "> Integrations > API Application Access, its admin connects it or accepts its current "
-        "version; if it is not listed there, add the tenant id to the app in the developer portal. "
-        "Else the app key is another app's."
+        f"❌ access: every endpoint that was tried refused access (GET {where} answered 403: an "
+        "empty body). Most likely the tenant has not connected the app. In ServiceTitan, under "
+        "Settings > Integrations > API Application Access, the tenant's admin must connect it or "
+        "accept its current version. If the app is not listed there, add the tenant id to the app "
+        "in the developer portal. Otherwise the app key belongs to another app."
     )
 
 
 def test_an_app_that_is_not_found(portal: Portal) -> None:
     sandbox = portal("app-unknown")
     assert troubles() == [
-        f"❌ token: ServiceTitan does not find the application (POST {sandbox.url}/connect/token "
-        "answered 400: Application not found). Candidates: the app key or client id is of another "
-        "app or environment, the app was deleted, or this tenant is not in the app's list of "
-        "tenants; compare all of them with the developer portal."
+        f"❌ token: ServiceTitan cannot find the application (POST {sandbox.url}/connect/token "
+        "answered 400: Application not found). Possible causes: the app key or client id belongs "
+        "to another app or environment; the app was deleted; or this tenant is not in the app's "
+        "list of tenants. Compare all of them with the developer portal."
     ]
 
 
 def test_an_app_that_gets_no_token(portal: Portal) -> None:
     sandbox = portal("no-grant")
     assert troubles() == [
-        f"❌ token: ServiceTitan knows the client but issues no token (POST {sandbox.url}"
-        "/connect/token answered 400: unauthorized_client). Candidates: the tenant has not "
-        "connected the app or has disconnected it, or the app has no scopes: compare them with the "
-        f"developer portal, and see that {ACCEPTS}."
+        "❌ token: ServiceTitan knows the client but issues no token (POST "
+        f"{sandbox.url}/connect/token answered 400: unauthorized_client). Possible causes: the "
+        "tenant has not connected the app, or has disconnected it; or the app has no scopes. "
+        f"Compare them with the developer portal, and make sure that {ACCEPTS}."
     ]
 
 
@@ -136,8 +136,8 @@ def test_a_tenant_id_of_another_tenant(portal: Portal) -> None:
     where = WHERE.format(url=sandbox.url, tenant="1000009999")
     assert troubles() == [
         f"❌ access: the token is for another tenant than 1000009999 (GET {where} answered 404: "
-        "Unable to match incoming request to an operation). It was issued for tenant 1000000001: "
-        "correct TENANT_ID, or take the client id and secret that were issued for tenant "
+        "Unable to match incoming request to an operation). It was issued for tenant 1000000001. "
+        "Correct TENANT_ID, or use the client id and secret that were issued for tenant "
         "1000009999."
     ]
 
@@ -147,8 +147,9 @@ def test_a_tenant_id_of_another_tenant_that_the_token_does_not_tell(portal: Port
     where = WHERE.format(url=sandbox.url, tenant="1000009999")
     assert troubles()[0] == (
         f"❌ access: ServiceTitan does not know the path (GET {where} answered 404: Unable to "
-        "match incoming request to an operation). On a collection a 404 is a wrong path, tenant id "
-        "or app key, never 'no rows'. Candidates: TENANT_ID, APP_KEY, the host in API_URL."
+        "match incoming request to an operation). On a collection, a 404 means a wrong path, "
+        "tenant id or app key, never 'no rows'. Possible causes: TENANT_ID, APP_KEY, the host in "
+        "API_URL."
     )
 
 
@@ -156,8 +157,8 @@ def test_an_app_key_that_is_named_as_the_cause(portal: Portal) -> None:
     sandbox = portal("wrong-app-key")
     where = WHERE.format(url=sandbox.url, tenant="1000000001")
     assert troubles() == [
-        f"❌ access: the app key is refused (GET {where} answered 401: Invalid application key). "
-        "Copy it from the app's page in the developer portal: it begins with ak1. and is the same "
+        f"❌ access: the app key was refused (GET {where} answered 401: Invalid application key). "
+        "Copy it from the app's page in the developer portal. It begins with ak1. and is the same "
         "in every environment."
     ]
 
@@ -167,22 +168,22 @@ def test_an_app_key_that_gives_a_404(portal: Portal) -> None:
     where = WHERE.format(url=sandbox.url, tenant="1000000001")
     assert troubles() == [
         f"❌ access: ServiceTitan does not know the path (GET {where} answered 404: Unable to "
-        "match incoming request to an operation). On a collection a 404 is a wrong path, tenant id "
-        "or app key, never 'no rows'. The token names this tenant, so check the app key first. "
-        "Candidates: APP_KEY, or the host in API_URL."
+        "match incoming request to an operation). On a collection, a 404 means a wrong path, "
+        "tenant id or app key, never 'no rows'. The token names this tenant, so check the app "
+        "key first. Possible causes: APP_KEY, or the host in API_URL."
     ]
 
 
 def test_an_app_key_that_gives_a_403_is_a_candidate(portal: Portal) -> None:
     portal("wrong-app-key:403")
     [line] = troubles()
-    assert line.endswith("Else the app key is another app's.")
+    assert line.endswith("Otherwise the app key belongs to another app.")
 
 
 def test_a_secret_that_was_rotated(portal: Portal, monkeypatch: pytest.MonkeyPatch) -> None:
     sandbox = portal("secret-rotated")
     assert troubles() == [
-        f"❌ token: the client id or the client secret is refused (POST "
+        "❌ token: the client id or the client secret was refused (POST "
         f"{sandbox.url}/connect/token answered 400: invalid_client). {REFUSED}"
     ]
     monkeypatch.setenv("SERVICETITAN_CLIENT_SECRET", "cs2.sandbox.1000000001")
@@ -198,10 +199,10 @@ def test_credentials_of_integration_at_productions_host(
         monkeypatch.delenv(f"SERVICETITAN_INTEGRATION_{name}")
     sandbox = portal("secret-rotated")
     assert troubles() == [
-        f"❌ token: the client id and secret are those of integration (POST {sandbox.url}"
-        "/connect/token answered 400: invalid_client). The host of integration issues a token for "
-        "them, that of production does not: set the pair of production, or name the environment "
-        "integration."
+        "❌ token: the client id and secret belong to integration (POST "
+        f"{sandbox.url}/connect/token answered 400: invalid_client). The host of integration "
+        "issues a token for them, the host of production does not. Set the pair of production, or "
+        "use the environment integration."
     ]
     assert integration.token_requests == before + 1
 
@@ -211,8 +212,8 @@ def test_a_token_request_that_is_forbidden(server: ScriptedServer) -> None:
     host = server.url.removeprefix("http://")
     assert troubles() == [
         f"❌ token: {host} forbids the token request (POST {server.url}/connect/token answered "
-        "403: Forbidden). Candidates: a firewall or proxy that answers in its place, or an app "
-        "that the tenant has disconnected."
+        "403: Forbidden). Possible causes: a firewall or proxy is answering in its place; or the "
+        "tenant has disconnected the app."
     ]
 
 
@@ -220,9 +221,9 @@ def test_an_auth_host_that_is_another_server(server: ScriptedServer) -> None:
     server.canned_tokens.append(Canned(status=404, body={"detail": "Not Found"}))
     host = server.url.removeprefix("http://")
     assert troubles() == [
-        f"❌ token: what answers at {host} is not ServiceTitan's token host (POST {server.url}"
-        "/connect/token answered 404: Not Found). Check the setting AUTH_URL; a proxy or a sign-in "
-        "page of the network may also answer in its place."
+        f"❌ token: the server at {host} is not ServiceTitan's token host (POST "
+        f"{server.url}/connect/token answered 404: Not Found). Check the setting AUTH_URL. A proxy "
+        "or a sign-in page of your network may also be answering in its place."
     ]
 
 
@@ -230,20 +231,21 @@ def test_a_sign_in_page_in_the_place_of_a_token(server: ScriptedServer) -> None:
     server.canned_tokens += [Canned(body="<html><title>Guests</title></html>")] * 9
     host = server.url.removeprefix("http://")
     assert troubles() == [
-        f"❌ token: a web page comes instead of data (POST {server.url}/connect/token answered "
-        "200: an HTML page titled 'Guests' instead of JSON). A proxy, or a sign-in page of the "
-        f"network, answers in ServiceTitan's place: open {host} in a browser from this machine, "
-        "and have the host allowed."
+        f"❌ token: a web page came instead of data (POST {server.url}/connect/token answered 200: "
+        "an HTML page titled 'Guests' instead of JSON). A proxy, or a sign-in page of your "
+        f"network, is answering in ServiceTitan's place. Open {host} in a browser from this "
+        "machine, and have the host allowed."
     ]
 
 
 @pytest.mark.parametrize(("status", "body", "told"), [
     (429, b"", "too many requests (POST {where} answered 429: an empty body). Lower "
-     "REQUESTS_PER_SECOND, or see what else uses this app and tenant: they share one limit."),
+     "REQUESTS_PER_SECOND, or find out what else uses this app and tenant, as they share one "
+     "limit."),
     (503, b"", "ServiceTitan is down or overloaded (POST {where} answered 503: an empty body). "
-     "Run it again later."),
-    (503, b"Down for maintenance", "ServiceTitan is suspended for maintenance (POST {where} "
-     "answered 503: Down for maintenance). Run it again later."),
+     "Try again later."),
+    (503, b"Down for maintenance", "ServiceTitan is down for maintenance (POST {where} answered "
+     "503: Down for maintenance). Try again later."),
 ])  # fmt: skip
 def test_a_token_host_that_may_answer_later(
     server: ScriptedServer, status: int, body: bytes, told: str
@@ -254,18 +256,19 @@ def test_a_token_host_that_may_answer_later(
 
 
 @pytest.mark.parametrize(("canned", "told"), [
-    (Canned(status=401), "a token that was issued a moment ago is not accepted ({where} answered "
-     "401: an empty body). Candidates: API_URL and AUTH_URL do not belong to the same environment; "
+    (Canned(status=401), "a token that was just issued was refused ({where} answered 401: an "
+     "empty body). Possible causes: API_URL and AUTH_URL do not belong to the same environment; "
      "or APP_KEY, TENANT_ID and the client id do not belong together."),
     (Canned(status=403, body="<html><title>Blocked</title>"), "a web page forbids the request "
-     "({where} answered 403: an HTML page titled 'Blocked' instead of JSON). Candidates: a proxy "
-     "or firewall that answers in ServiceTitan's place, so have {host} allowed there; else "
+     "({where} answered 403: an HTML page titled 'Blocked' instead of JSON). Possible causes: a "
+     "proxy or firewall is answering in ServiceTitan's place, so have {host} allowed there; or "
      "permission is missing: the scope tn.crm.customers:r, or the connection of the app."),
-    (Canned(status=302, headers={"Location": "https://x.test/in"}), "{host} redirects ({where} "
-     "answered 302: an empty body). It redirects to https://x.test/in, which is not followed; "
-     "check the host in the settings."),
-    (Canned(status=400, body={"title": "odd"}), "the request is refused as wrong ({where} answered "
-     "400: odd). The parameters do not suit this endpoint; they come from its catalogue entry."),
+    (Canned(status=302, headers={"Location": "https://x.test/in"}), "{host} redirected the "
+     "request ({where} answered 302: an empty body). The redirect to "
+     "https://x.test/in was not followed. Check the host in the settings."),
+    (Canned(status=400, body={"title": "odd"}), "ServiceTitan rejected the request as invalid "
+     "({where} answered 400: odd). The parameters do not fit this endpoint. They come from its "
+     "catalog entry."),
 ])  # fmt: skip
 def test_a_call_that_is_refused(server: ScriptedServer, canned: Canned, told: str) -> None:
     server.rule = lambda seen: canned if "/tenant/" in seen.path else None
@@ -288,7 +291,7 @@ def test_one_endpoint_that_is_refused_is_not_the_apps_trouble(
 @pytest.mark.parametrize(("scopes", "begins"), [
     (["tn.mads.performance:r"], ["❌ scopes: the token lacks 3 of the 3 scopes"]),
     (["tn.odd:r"], ["❌ access: the token lacks the scope tn.crm.customers:r", "❌ scopes: "]),
-    ([], ["❌ access: every endpoint that was asked is refused", "❌ scopes: "]),
+    ([], ["❌ access: every endpoint that was tried refused access", "❌ scopes: "]),
 ])  # fmt: skip
 def test_a_token_with_few_scopes(
     monkeypatch: pytest.MonkeyPatch, scopes: list[str], begins: list[str]
