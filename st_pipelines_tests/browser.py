@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from collections.abc import Callable
@@ -12,9 +13,10 @@ from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from st_pipelines_tests.deadlines import wait_until
+
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
-PATIENCE = 120.0
 _OPTIONS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -46,15 +48,15 @@ class Browser:
 
     def click(self, text: str) -> None:
         """Presses the button that says so, as soon as it can be pressed."""
-        self.wait(f"a button {text!r}", lambda: self._press(text))
+        self.wait(f"button {text!r}", lambda: self._press(text))
 
     def write(self, text: str) -> None:
         """Replaces what the one input of the dialog holds."""
-        self.wait("an input", lambda: self._type(text))
+        self.wait("input", lambda: self._type(text))
 
     def switch(self) -> None:
         """Turns the one switch of the page."""
-        self.wait("a switch", lambda: self._driver.find_elements(By.CSS_SELECTOR, _SWITCH))
+        self.wait("switch", lambda: self._driver.find_elements(By.CSS_SELECTOR, _SWITCH))
         self._driver.execute_script(f"document.querySelector('{_SWITCH}').click()")
 
     def switched_on(self) -> bool:
@@ -71,18 +73,18 @@ class Browser:
                 time.sleep(2)
             return False
 
-        self.wait(f"the text {text!r}", shown)
+        self.wait(f"text {text!r}", shown)
 
-    def wait(self, what: str, found: Callable[[], object], patience: float = PATIENCE) -> object:
-        until = time.monotonic() + patience
-        while time.monotonic() < until:
-            try:
-                if result := found():
-                    return result
-            except WebDriverException:
-                pass  # the page drew itself anew meanwhile
-            time.sleep(0.2)
-        raise AssertionError(f"no {what} within {patience:.0f} s on a page that says:\n{self.text}")
+    def wait(self, what: str, found: Callable[[], object]) -> object:
+        def on_page() -> object:
+            with contextlib.suppress(WebDriverException):  # the page was being redrawn
+                return found()
+            return None
+
+        try:
+            return wait_until(on_page, what, interval=0.2)
+        except AssertionError as error:
+            raise AssertionError(f"{error} on a page that says:\n{self.text}") from None
 
     def save(self, file: Path) -> None:
         self._driver.save_screenshot(str(file))

@@ -8,12 +8,19 @@ from pathlib import Path
 
 import duckdb
 
+from st_pipelines_tests.deadlines import DEADLINE
+
 COMMAND = [sys.executable, "-m", "st_pipelines.cli.app"]
 
 
 def run(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*COMMAND, *arguments], capture_output=True, text=True, timeout=240, check=False, **options
+        [*COMMAND, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+        **options,
     )
 
 

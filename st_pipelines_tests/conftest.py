@@ -1,4 +1,8 @@
-"""What all tests share: no settings of the machine, no telemetry, one sandbox to read from."""
+"""Fixtures that many tests share, and how the suite runs.
+
+Tests see no setting of this machine. The slowest files start first, the tests of a file stay on one
+worker, and a suite that leaves files in the checkout fails.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +20,22 @@ from xdist.scheduler import LoadScopeScheduling
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.http.retry import NO_WAIT
+from st_pipelines_tests.checkout import (
+    pytest_sessionfinish,
+    pytest_sessionstart,
+    pytest_terminal_summary,
+)
 from st_pipelines_tests.daemon import TABLES, Daemon, at, one_event_log
 
 os.environ["DAGSTER_DISABLE_TELEMETRY"] = "yes"
 
+__all__ = ["pytest_sessionfinish", "pytest_sessionstart", "pytest_terminal_summary"]
 NOW = datetime(2026, 3, 10, 15, 30, tzinfo=timezone.utc)
 
 
 @pytest.fixture(autouse=True)
-def _nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Hides environment variables and `.env` from every test."""
     for name in os.environ:
         if name.startswith(("SERVICETITAN_", "ST_", "DAGSTER_HOME")):
             monkeypatch.delenv(name)
@@ -33,21 +44,21 @@ def _nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 @pytest.fixture(scope="session")
 def sandbox() -> Iterator[Sandbox]:
-    """A company of 150 customers whose time stands still. Only read from it."""
+    """A company of 150 customers whose clock stands still. Shared: only read from it."""
     with Sandbox(customers=150, now=NOW, requests_per_second=1e9) as running:
         yield running
 
 
 @pytest.fixture
 def own_sandbox() -> Iterator[Sandbox]:
-    """A small company of the test's own, to change as it likes."""
+    """A small company that the test may change."""
     with Sandbox(customers=40, now=NOW, requests_per_second=1e9) as running:
         yield running
 
 
 @pytest.fixture
 def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
-    """A small production whose clock stands on Thursday, 5 March 2026, 9:00 in New York."""
+    """A small production environment on Thursday, March 5, 2026, at 9:00 in New York."""
     monkeypatch.setattr(
         "st_pipelines.servicetitan.http.client.Client", functools.partial(Client, policy=NO_WAIT)
     )
@@ -66,33 +77,46 @@ def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
         yield Daemon(instance, sandbox)
 
 
-_LONGEST = (
-    "test_demo", "test_dagster_dev", "test_sync", "test_keeping_fresh", "test_histories",
-    "test_assets", "test_crashes", "test_adopt", "test_faults", "test_alerts",
-)  # fmt: skip
+SLOWEST = (
+    "cli/test_demo.py",
+    "defs/test_dagster_dev.py",
+    "sync/test_sync.py",
+    "defs/test_keeping_fresh.py",
+    "sync/test_histories.py",
+    "defs/test_assets.py",
+    "sync/test_crashes.py",
+    "warehouse/test_adopt.py",
+    "sync/test_faults.py",
+    "defs/test_alerts.py",
+)
+"""Files that start first, so that no worker waits for another at the end."""
+TESTS = Path(__file__).parent
 
 
 class FilesTogether(LoadScopeScheduling):
-    """The tests of a file share what it sets up; the long histories go to whoever is free."""
+    """Keeps the tests of a file on one worker, because they share what it sets up.
+
+    The histories share nothing, and spread over all workers.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.split("::")[0]
-        return nodeid if Path(file).stem == "test_histories" else file
+        return nodeid if file.endswith("sync/test_histories.py") else file
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest begins first, so that no core waits for another in the end."""
-    order = {stem: place for place, stem in enumerate(_LONGEST)}
-    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+    """Moves the slowest files to the front."""
+    order = {TESTS / file: index for index, file in enumerate(SLOWEST)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores, as some tests mostly wait for other processes."""
+    """One more than there are cores, because some tests mostly wait for other processes."""
     return (os.cpu_count() or 1) + 1
 
 
-@pytest.hookimpl(optionalhook=True)  # `-p no:xdist`
+@pytest.hookimpl(optionalhook=True)  # absent with `-p no:xdist`
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FilesTogether:
-    """In place of `--dist loadgroup`, which groups nothing under pytest 9.2."""
+    """Replaces `--dist loadgroup`, which groups nothing under pytest 9.2."""
     return FilesTogether(config, log)

@@ -12,7 +12,6 @@ import os
 import resource
 import signal
 import sys
-import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from st_pipelines.warehouse.store import attachment, duckdb_file
 from st_pipelines.warehouse.store.scratch import staging_folder
 from st_pipelines.windows import Days
 from st_pipelines_tests.churn_reader import job
+from st_pipelines_tests.deadlines import DEADLINE
 
 PAGE_SIZE = 50
 TOLD_FULL = 3
@@ -129,14 +129,6 @@ def stage_and_wait(parent: Path, name: str) -> None:
         signal.pause()
 
 
-def until(condition: Callable[[], bool]) -> None:
-    """Waits for what another process or thread is about to do."""
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.002)
-
-
 def load_limited(server: Any, file: Path, table: str, days: Days | None, limit: int) -> None:
     """Loads where no file may grow beyond so many bytes. Exits TOLD_FULL if that is told."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
@@ -161,5 +153,5 @@ def started(
 def killed(target: Callable[..., None], *arguments: Any) -> bool:
     """Runs it to its end. Whether that was by SIGKILL."""
     process = started(target, *arguments)
-    process.join(60)
+    process.join(DEADLINE)
     return process.exitcode == -signal.SIGKILL

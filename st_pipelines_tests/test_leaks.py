@@ -38,6 +38,7 @@ from st_pipelines.config.errors import SettingsError
 from st_pipelines.definitions import build_definitions
 from st_pipelines.defs.resources import ServiceTitanResource
 from st_pipelines.sandbox.server import Sandbox
+from st_pipelines_tests.deadlines import DEADLINE
 
 SECRET, FOLLOWING, ELSEWHERE = "cs1.MARK-first/+=", "cs2.MARK-following", "cs3.MARK-elsewhere"
 MARK = re.compile(rb"MARK-\w+|ak1\.sandbox")
@@ -140,7 +141,7 @@ def served(instance: dg.DagsterInstance, folder: Path) -> bytes:
         thread.start()
         try:
             url = f"http://127.0.0.1:{listening.getsockname()[1]}/graphql"
-            answer = requests.post(url, json={"query": QUERY}, timeout=60)
+            answer = requests.post(url, json={"query": QUERY}, timeout=DEADLINE)
         finally:
             server.should_exit = True
             thread.join()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import requests
 
 from st_pipelines.cli.processes import child, free_port
+from st_pipelines_tests.deadlines import DEADLINE, wait_until
 
 _CHECKOUT = Path(__file__).parents[1]
 
@@ -27,12 +27,12 @@ def dagster_dev(folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
         child(command, cwd=folder, env=environment, stdout=log, stderr=log) as process,
     ):
         url = f"http://127.0.0.1:{port}"
-        for _ in range(600):
+
+        def serves() -> bool:
             assert process.poll() is None, "dagster dev has ended"
             with contextlib.suppress(requests.ConnectionError):
-                if requests.get(f"{url}/server_info", timeout=10).ok:
-                    break
-            time.sleep(0.2)
-        else:
-            raise AssertionError("dagster dev does not serve")
+                return requests.get(f"{url}/server_info", timeout=DEADLINE).ok
+            return False
+
+        wait_until(serves, f"server at {url}", interval=0.2)
         yield url

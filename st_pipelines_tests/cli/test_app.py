@@ -15,6 +15,7 @@ import requests
 
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines_tests.command_line import COMMAND, run
+from st_pipelines_tests.deadlines import DEADLINE
 
 
 def test_endpoints_lists_the_catalogue_as_json() -> None:
@@ -73,10 +74,10 @@ def test_the_sandbox_serves_until_it_is_told_to_stop() -> None:
         url, *values, remedy = [process.stdout.readline().strip() for _ in range(9)]
         assert "export SERVICETITAN_TENANT_ID=1000009999" in values
         assert remedy == "# wrong-tenant: the portal shows TENANT_ID=1000000001"
-        assert requests.get(f"{url}/_sandbox/state", timeout=10).status_code == 200
+        assert requests.get(f"{url}/_sandbox/state", timeout=DEADLINE).status_code == 200
     finally:
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=10) in (0, 130, -signal.SIGINT)
+        assert process.wait(timeout=DEADLINE) in (0, 130, -signal.SIGINT)
 
 
 def test_publish_makes_a_read_copy_and_says_where(tmp_path: Path) -> None:

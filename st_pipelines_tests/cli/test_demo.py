@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
-import time
 from datetime import datetime
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from st_pipelines_tests.churn_reader import (
     table_rows,
 )
 from st_pipelines_tests.command_line import COMMAND, contents, processes_of, run
+from st_pipelines_tests.deadlines import DEADLINE, wait_until
 
 DEMO = ("demo", "--days", "1", "--customers", "30", "--warehouse", "data/small.duckdb")
 
@@ -128,11 +129,9 @@ def test_an_interrupted_demo_leaves_no_process_and_a_whole_file(
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "SERVICETITAN_SANDBOX_SELECT": "crm,jpm"},
     )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while not file.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(file.exists, "warehouse of the demo")
     process.send_signal(number)
-    process.communicate(timeout=60)
+    process.communicate(timeout=DEADLINE)
     assert process.returncode != 0, "it had loaded all before"
     assert not processes_of(f"--seed {marker}")
     assert not [p for p in (tmp_path / ".staging").glob("*") if p.is_dir()]
@@ -168,7 +167,7 @@ def test_the_ui_opens_on_what_the_demo_loaded_and_leaves_no_process(
         )
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=60)
+        process.wait(timeout=DEADLINE)
     assert not processes_of(str(file.parent / f".{file.stem}"))
     assert not processes_of(f"--port {url.rsplit(':', 1)[1]}")
 
@@ -179,16 +178,15 @@ def rows_of_latest_load(url: str, key: list[str]) -> int:
       assetMaterializations(limit: 1) { metadataEntries {
         label ... on IntMetadataEntry { intValue } } } } } }"""
     asked = {"query": query, "variables": {"key": {"path": key}}}
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        try:
-            data = requests.post(f"{url}/graphql", json=asked, timeout=10).json()["data"]
-        except requests.ConnectionError:
-            time.sleep(0.2)
-            continue
-        entries = data["assetOrError"]["assetMaterializations"][0]["metadataEntries"]
-        return next(e["intValue"] for e in entries if e["label"] == "rows_in_table")
-    raise AssertionError(f"nothing serves at {url}")
+
+    def response() -> requests.Response | None:
+        with contextlib.suppress(requests.ConnectionError):
+            return requests.post(f"{url}/graphql", json=asked, timeout=DEADLINE)
+        return None
+
+    data = wait_until(response, f"server at {url}", interval=0.2).json()["data"]
+    entries = data["assetOrError"]["assetMaterializations"][0]["metadataEntries"]
+    return next(e["intValue"] for e in entries if e["label"] == "rows_in_table")
 
 
 @pytest.mark.parametrize("table", [e.table for e in load_catalog() if not e.by_day])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines_tests.browser import CHROMIUM, DRIVER, Browser
+from st_pipelines_tests.deadlines import wait_until
 from st_pipelines_tests.web_server import dagster_dev
 
 pytestmark = [
@@ -84,11 +84,13 @@ def jobs_of(sandbox: Sandbox, first: date, last: date) -> int:
 
 def rows(file: Path, where: str) -> int:
     """Asked as soon as no load holds the file."""
-    for _ in range(100):
+
+    def count() -> list[tuple[int]] | None:
         with contextlib.suppress(duckdb.IOException), duckdb.connect(file, read_only=True) as there:
-            return there.execute(f"SELECT count(*) FROM jpm.jobs WHERE {where}").fetchall()[0][0]
-        time.sleep(0.1)
-    raise AssertionError(f"{file} is held all the time")
+            return there.execute(f"SELECT count(*) FROM jpm.jobs WHERE {where}").fetchall()
+        return None
+
+    return wait_until(count, f"moment in which nobody holds {file}", interval=0.1)[0][0]
 
 
 def test_a_user_loads_a_day_and_a_range_and_turns_a_schedule_on(
@@ -123,7 +125,7 @@ def test_a_user_loads_a_day_and_a_range_and_turns_a_schedule_on(
     browser.open("/locations/integration/schedules/daily")
     browser.switch()
     browser.open("/locations/integration/schedules/daily")
-    browser.wait("a switch that is on", browser.switched_on)
+    browser.wait("switch that is on", browser.switched_on)
     browser.wait_for("Next tick")
 
 
@@ -139,7 +141,7 @@ def test_production_loads_what_changes_by_itself(
     key = production.world.create("jpm.jobs", summary="A leaking tap")
     browser.open("/assets/production/jpm/jobs?view=events")
     browser.wait(
-        "a row of the new job",
+        "row of the new job",
         lambda: rows(file, f"id = {key} AND summary = 'A leaking tap'") == 1,
     )
     browser.open("/runs")

@@ -23,6 +23,7 @@ from st_pipelines.servicetitan.http.connection import Connection
 from st_pipelines.servicetitan.http.rate_limit import RateLimiter
 from st_pipelines.servicetitan.http.retry import NO_WAIT, RetryPolicy
 from st_pipelines.servicetitan.reading.stats import ReadStats
+from st_pipelines_tests.deadlines import DEADLINE
 
 _numbers = itertools.count(1)
 CLIENT_SECRET = "cs2.secret/of+the tests"
@@ -222,7 +223,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             return
         if canned.fault == "hang":
-            self.owner.released.wait(10)
+            self.owner.released.wait(DEADLINE)
             return
         content = canned.content
         self.send_response(canned.status)
@@ -240,7 +241,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
         self.wfile.flush()
         if canned.fault == "hanging body":
-            self.owner.released.wait(10)
+            self.owner.released.wait(DEADLINE)
 
     def drip(self, content: bytes) -> None:
         for number in range(len(content)):

@@ -22,6 +22,7 @@ from st_pipelines.warehouse.store.duckdb_file import DuckDBFile
 from st_pipelines_tests import crash_harness as dying
 from st_pipelines_tests.churn_reader import comparable, days, expected_rows, job, table_rows
 from st_pipelines_tests.crash_harness import Point, Server, killed
+from st_pipelines_tests.deadlines import DEADLINE
 
 TABLE = "crm.customers"
 EARLIER = days("2026-03-01", "2026-03-01", open_start=True)
@@ -149,7 +150,7 @@ def test_a_terminated_run_leaves_nothing(own_sandbox: Sandbox, tmp_path: Path) -
         command, cwd=tmp_path, env={**os.environ, **environment},
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    assert process.wait(60) != 0
+    assert process.wait(DEADLINE) != 0
     assert len(folders) == 1
     assert staged(tmp_path / "data" / "production.duckdb") == []
 
@@ -164,7 +165,7 @@ def test_a_file_that_may_not_grow_is_told_and_loses_nothing(
     """
     file = tmp_path / "x.duckdb"
     process = dying.started(dying.load_limited, Server.of(sandbox), file, TABLE, ALL, limit)
-    process.join(60)
+    process.join(DEADLINE)
     wanted = len(expected_rows(sandbox, load_catalog()[TABLE]))
     assert process.exitcode == (0 if limit == LIMITS[-1] else dying.TOLD_FULL)
     assert whole_and_in_the_books(file) == (wanted if limit == LIMITS[-1] else 0)
@@ -180,7 +181,7 @@ def test_a_merge_that_cannot_be_moved_into_the_file_stays_in_the_log(
     extract_load(job(sandbox, file), load_catalog()[TABLE], EARLIER)
     limit = file.stat().st_size // 2
     process = dying.started(dying.load_limited, Server.of(sandbox), file, TABLE, ALL, limit)
-    process.join(60)
+    process.join(DEADLINE)
     assert process.exitcode == 0
     assert file.with_name(file.name + ".wal").stat().st_size
     assert whole_and_in_the_books(file) == len(expected_rows(sandbox, load_catalog()[TABLE]))
@@ -214,7 +215,7 @@ def test_a_full_disk_is_told_and_loses_nothing(sandbox: Sandbox, tmp_path: Path)
     server = json.dumps(dataclasses.asdict(Server.of(sandbox)))
     script = FULL_DISK.format(folder=str(tmp_path), python=sys.executable, server=server)
     done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, timeout=60,
+        ["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, timeout=DEADLINE,
         cwd=Path(__file__).parents[2],
         env={**os.environ, "SCRIPT": ON_A_FULL_DISK},
     )  # fmt: skip

@@ -18,6 +18,7 @@ from st_pipelines.catalog.model import Endpoint
 from st_pipelines.catalog.registry import load_catalog, packaged_catalog
 from st_pipelines.sandbox import responses
 from st_pipelines.sandbox.server import Sandbox
+from st_pipelines.servicetitan.http.retry import NO_WAIT
 from st_pipelines.sync.sync import LoadReport, SyncContext, extract_load, reconcile
 from st_pipelines.warehouse.adopt.adopt import adopt
 from st_pipelines_tests.churn_reader import days, job, query
@@ -29,7 +30,7 @@ ALL = days("2026-03-01", "2026-03-10", open_start=True)
 
 @pytest.fixture
 def loading(own_sandbox: Sandbox, tmp_path: Path) -> Iterator[SyncContext]:
-    made = job(own_sandbox, tmp_path / "w.duckdb")
+    made = job(own_sandbox, tmp_path / "w.duckdb", NO_WAIT)
     yield made
     made.client.close()
 

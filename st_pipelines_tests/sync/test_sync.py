@@ -16,6 +16,7 @@ from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.servicetitan.errors.errors import ServiceTitanError
 from st_pipelines.sync.sync import extract_load
 from st_pipelines_tests.churn_reader import comparable, days, job, query, served, table_rows
+from st_pipelines_tests.deadlines import DEADLINE
 
 ALL = days("2026-03-01", "2026-03-10", open_start=True)
 JOINED = ("crm.customers", "settings.business_units", "accounting.invoices")
@@ -53,7 +54,7 @@ def test_each_day_of_an_aggregate_is_what_the_sandbox_answers_for_it(
         f"{sandbox.url}/connect/token",
         data={"grant_type": "client_credentials", "client_id": sandbox.client_id,
               "client_secret": sandbox.client_secret},
-        timeout=10,
+        timeout=DEADLINE,
     ).json()["access_token"]  # fmt: skip
     answer = requests.get(
         sandbox.url + endpoint.path.replace("{tenant}", sandbox.tenant_id),
@@ -61,7 +62,7 @@ def test_each_day_of_an_aggregate_is_what_the_sandbox_answers_for_it(
                 endpoint.date_filter.upper: f"{day + timedelta(days=1)}T04:00:00Z",
                 "pageSize": "5000"},
         headers={"Authorization": token, "ST-App-Key": sandbox.app_key},
-        timeout=10,
+        timeout=DEADLINE,
     ).json()  # fmt: skip
     rows = table_rows(file, endpoint, f"_partition_date = DATE '{day}'")
     assert len(rows) == len(answer["data"]) > 0

@@ -30,6 +30,7 @@ from st_pipelines.warehouse.adopt.plan import Finding
 from st_pipelines.warehouse.errors import WarehouseUnusable
 from st_pipelines.warehouse.staging import json_path
 from st_pipelines_tests.churn_reader import days, job
+from st_pipelines_tests.deadlines import DEADLINE
 from st_pipelines_tests.warehouse.factories import FIELDS, Place, catalog_of, endpoint, record
 from st_pipelines_tests.warehouse.test_drift import mutated, mutations, read, text_of
 
@@ -471,7 +472,7 @@ def test_the_command_tells_what_it_adopted_and_the_next_what_is_left(
         environment = {**os.environ, "COLUMNS": "150"}
         return subprocess.run(
             [*command, *arguments], capture_output=True, text=True, check=False, env=environment,
-            timeout=120,
+            timeout=DEADLINE,
         )  # fmt: skip
 
     assert "Missing option '--environment'" in run().stderr

@@ -15,6 +15,7 @@ from st_pipelines.warehouse.columns import DUCKDB_1
 from st_pipelines.warehouse.store import scratch
 from st_pipelines.warehouse.store.scratch import InMemory, staging_folder
 from st_pipelines_tests import crash_harness as dying
+from st_pipelines_tests.deadlines import wait_until
 
 
 def folders(root: Path) -> set[str]:
@@ -26,7 +27,9 @@ def test_folders_of_dead_loads_are_removed_and_folders_of_running_loads_stay(
 ) -> None:
     root = tmp_path / ".staging"
     process = dying.started(dying.stage_and_wait, tmp_path, "of another process")
-    dying.until(lambda: root.exists() and folders(root) == {"of another process"})
+    wait_until(
+        lambda: root.exists() and folders(root) == {"of another process"}, "folder of the process"
+    )
     with staging_folder(tmp_path, "of this process") as path:
         path.mkdir()
         with staging_folder(tmp_path, "later"):

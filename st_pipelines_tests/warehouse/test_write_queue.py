@@ -18,7 +18,7 @@ from st_pipelines.warehouse.errors import WarehouseBusy
 from st_pipelines.warehouse.store import write_queue
 from st_pipelines.warehouse.store.duckdb_file import DuckDBFile
 from st_pipelines.warehouse.store.write_queue import Deadline, acquire
-from st_pipelines_tests.crash_harness import until
+from st_pipelines_tests.deadlines import DEADLINE, wait_until
 from st_pipelines_tests.warehouse.factories import Place, record
 
 HOLDER = """
@@ -81,7 +81,7 @@ def test_turns_come_in_the_order_of_asking(tmp_path: Path, monkeypatch) -> None:
     )
 
     def take(name: int) -> None:
-        with acquire(path, Deadline(20), "a load"):
+        with acquire(path, Deadline(DEADLINE), "a load"):
             order.append(name)
 
     threads = []
@@ -89,7 +89,7 @@ def test_turns_come_in_the_order_of_asking(tmp_path: Path, monkeypatch) -> None:
         for name in range(6):
             threads.append(threading.Thread(target=take, args=(name,)))
             threads[-1].start()
-            until(lambda: len(drawn) == len(threads) + 1)
+            wait_until(lambda: len(drawn) == len(threads) + 1, "number drawn by the thread")
     for thread in threads:
         thread.join()
     assert order == list(range(6))
@@ -100,7 +100,7 @@ def test_two_never_have_it_at_once(tmp_path: Path, with_and_without_a_queue: str
 
     def take() -> None:
         for _ in range(5):
-            with acquire(tmp_path / "x", Deadline(20), "a load"):
+            with acquire(tmp_path / "x", Deadline(DEADLINE), "a load"):
                 inside.append(1)
                 most.append(len(inside))
                 time.sleep(0.001)
@@ -134,7 +134,7 @@ def test_the_foreign_holder_is_named_to_all_that_wait(place: Place) -> None:
     with another(SHELL, place.file) as shell:
         waiting.start()
         lock = place.file.with_name(place.file.name + ".lock")
-        until(lambda: f"process {shell.pid}" in lock.read_text())
+        wait_until(lambda: f"process {shell.pid}" in lock.read_text(), "note of the holder")
         told = rf"held by process \d+ \(.*abc\.things, run a run\), which .* waits: .*{shell.pid}"
         with pytest.raises(WarehouseBusy, match=told):
             attach_at_once(place)

@@ -23,6 +23,7 @@ from st_pipelines.warehouse.store.write_queue import Deadline, acquire
 from st_pipelines.windows import Days
 from st_pipelines_tests.cli.doctor.check_runner import found, troubles
 from st_pipelines_tests.cli.doctor.conftest import Portal
+from st_pipelines_tests.deadlines import DEADLINE
 from st_pipelines_tests.servicetitan.fake_server import ScriptedServer
 
 GOOD = {
@@ -256,7 +257,7 @@ def test_a_warehouse_that_another_program_holds(warehouse: Path) -> None:
         assert holder.stdout.readline() == "held\n"
         [line] = [t for t in troubles() if "warehouse" in t]
     finally:
-        holder.communicate("\n", timeout=30)
+        holder.communicate("\n", timeout=DEADLINE)
     program = Path(sys.executable).resolve()
     assert line == (
         f"❌ warehouse: data/production.duckdb is held by process {holder.pid} "

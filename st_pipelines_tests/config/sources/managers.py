@@ -12,6 +12,7 @@ import boto3
 import requests
 
 from st_pipelines_tests.config.sources.web import KeyVaultServer, VaultServer
+from st_pipelines_tests.deadlines import DEADLINE
 
 AWS = "us-east-1"
 
@@ -90,7 +91,7 @@ class Aws(Keeper):
         user = f"nobody-{uuid.uuid4().hex}"
         iam.create_user(UserName=user)
         key = iam.create_access_key(UserName=user)["AccessKey"]
-        requests.post(f"{self._url}/moto-api/reset-auth", data="0", timeout=5)
+        requests.post(f"{self._url}/moto-api/reset-auth", data="0", timeout=DEADLINE)
         return {
             "AWS_ACCESS_KEY_ID": key["AccessKeyId"],
             "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"],
@@ -100,7 +101,7 @@ class Aws(Keeper):
         return {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
 
     def close(self) -> None:
-        requests.post(f"{self._url}/moto-api/reset-auth", data="Infinity", timeout=5)
+        requests.post(f"{self._url}/moto-api/reset-auth", data="Infinity", timeout=DEADLINE)
 
 
 class Azure(Keeper):
