@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.catalog.registry import load_catalog
-from st_pipelines.sandbox.fault_kinds import KINDS, TOKEN
+from st_pipelines.sandbox.fault_kinds import FAULT_KINDS, TOKEN_PREFIX
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.servicetitan.errors.errors import ServiceTitanError
 from st_pipelines.servicetitan.http.auth import TokenSource
@@ -43,7 +43,7 @@ TABLES = (
     "marketing_reputation.reviews",
     "pricebook.materialsmarkup",
 )
-TOKEN_FAULTS = tuple(f"{TOKEN}{kind}" for kind in ("401", "500", "429", "html", "reset"))
+TOKEN_FAULTS = tuple(f"{TOKEN_PREFIX}{kind}" for kind in ("401", "500", "429", "html", "reset"))
 SHARES = (0.01, 0.05, 0.2)
 OUTCOMES = ("right", "failed", "wrong")
 # The default number of attempts, with short waits.
@@ -66,10 +66,10 @@ def main() -> int:
     with sandbox, tempfile.TemporaryDirectory() as folder:
         endpoints = [load_catalog()[table] for table in TABLES]
         wanted = {one.table: comparable(expected_rows(sandbox, one)) for one in endpoints}
-        for kind in options.kind or (*KINDS, *TOKEN_FAULTS):
+        for kind in options.kind or (*FAULT_KINDS, *TOKEN_FAULTS):
             cells: list[Counter[str]] = []
             for share in SHARES:
-                sandbox.play({kind: share})
+                sandbox.set_faults({kind: share})
                 files = (Path(folder) / f"{kind}-{share}-{n}.duckdb" for n in range(options.runs))
                 cells.append(Counter(_outcomes(sandbox, files, endpoints, wanted)))
                 total += cells[-1]

@@ -78,7 +78,7 @@ class Life:
         self._disturbances: dict[int, Disturbance] = {}
         self._requests = 0
         self._child = 0
-        self.sandbox.faults.append(self._at_request)
+        self.sandbox.interceptors.append(self._at_request)
 
     def close(self) -> None:
         """Stops the sandbox and removes the files."""

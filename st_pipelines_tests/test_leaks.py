@@ -175,9 +175,9 @@ def test_nothing_that_can_be_read_holds_a_secret(
         own_sandbox.rotate(FOLLOWING)
         return Response(status_code=401)
 
-    own_sandbox.faults.append(looked_into)
+    own_sandbox.interceptors.append(looked_into)
     assert run(instance).success
-    own_sandbox.faults.append(echo)
+    own_sandbox.interceptors.append(echo)
     assert not run(instance).success
     own_sandbox.rotate(ELSEWHERE)
     monkeypatch.setenv("SERVICETITAN_CLIENT_SECRET", SECRET + "x")
@@ -209,7 +209,7 @@ def test_a_check_shows_no_secret(
     for name, value in own_sandbox.environment().items():
         monkeypatch.setenv(name, value)
     own_sandbox.rotate(SECRET, FOLLOWING)
-    own_sandbox.faults.append(echo)
+    own_sandbox.interceptors.append(echo)
     monkeypatch.setenv("SERVICETITAN_CLIENT_SECRET", ELSEWHERE if wrong else SECRET)
     monkeypatch.setenv("SERVICETITAN_CLIENT_SECRET_NEXT", ELSEWHERE if wrong else FOLLOWING)
     arguments = ["check", "--environment", "production", "--select", "jpm.jobs", "--deep", "--show"]

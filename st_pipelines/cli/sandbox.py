@@ -13,14 +13,14 @@ from typing import Annotated
 import typer
 
 from st_pipelines.cli.options import Customers, Seed
-from st_pipelines.sandbox.fault_kinds import DEFECTS, KINDS
+from st_pipelines.sandbox.fault_kinds import DEFECT_KINDS, FAULT_KINDS
 
 Faults = Annotated[
     list[str] | None,
     typer.Option(
         metavar="KIND:PROBABILITY",
         help="Answer some requests wrongly, such as 503:0.05; repeatable. Kinds: "
-        + ", ".join(KINDS)
+        + ", ".join(FAULT_KINDS)
         + "; and for token requests token-500 and so on.",
     ),
 ]
@@ -28,7 +28,7 @@ Defects = Annotated[
     list[str] | None,
     typer.Option(
         metavar="KIND[:VALUE]",
-        help="Set the app up wrongly; repeatable. Kinds: " + ", ".join(DEFECTS) + ".",
+        help="Set the app up wrongly; repeatable. Kinds: " + ", ".join(DEFECT_KINDS) + ".",
     ),
 ]
 

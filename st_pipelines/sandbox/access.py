@@ -32,7 +32,7 @@ class Credentials:
     app_key: str = APP_KEY
 
     @classmethod
-    def of_tenant(cls, number: int) -> Credentials:
+    def for_tenant(cls, number: int) -> Credentials:
         """Those of the `number`th tenant, from 0."""
         tenant = str(1_000_000_001 + number)
         return cls(

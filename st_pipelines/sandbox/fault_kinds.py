@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-KINDS: Mapping[str, str] = {
+FAULT_KINDS: Mapping[str, str] = {
     "500": "500 with an HTML page; 502 and 503 likewise",
     "502": "see 500",
     "503": "see 500",
@@ -31,10 +31,10 @@ KINDS: Mapping[str, str] = {
 }
 """What each kind does. Those of a token request have the same names after `token-`."""
 
-TOKEN = "token-"
+TOKEN_PREFIX = "token-"
 """Before the name of a kind: it hits token requests instead of data requests."""
 
-DEFECTS: Mapping[str, str] = {
+DEFECT_KINDS: Mapping[str, str] = {
     "scope-missing": "a scope is not ticked; which: scope-missing:tn.jpm.jobs:r",
     "scope-surplus": "a scope is ticked that nothing needs, by itself one that writes",
     "scope-not-accepted": "the token names a scope that the admin has not accepted yet",

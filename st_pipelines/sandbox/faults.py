@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from st_pipelines.sandbox import responses
 from st_pipelines.sandbox.connection_faults import Dripping, Hanging, Reset, Slow
-from st_pipelines.sandbox.fault_kinds import KINDS, TOKEN
+from st_pipelines.sandbox.fault_kinds import FAULT_KINDS, TOKEN_PREFIX
 
 Play: TypeAlias = Callable[[Request, Response], Response]
 """Turns the true answer into another, or gives it back where the fault does not apply."""
@@ -178,10 +178,10 @@ class Faults:
         """
         self._numbers[token] += 1
         for kind, probability in self._probabilities.items():
-            if kind.startswith(TOKEN) is token:
+            if kind.startswith(TOKEN_PREFIX) is token:
                 text = f"{self._seed}:{kind}:{self._numbers[token]}"
                 if random.Random(text).random() < probability:
-                    return _plays(kind.removeprefix(TOKEN))
+                    return _plays(kind.removeprefix(TOKEN_PREFIX))
         return None
 
 
@@ -205,11 +205,11 @@ def read_faults(texts: Iterable[str]) -> dict[str, float]:
 
 
 def _check(kind: str, probability: float) -> None:
-    plain = kind.removeprefix(TOKEN)
+    plain = kind.removeprefix(TOKEN_PREFIX)
     if plain not in _ANYWHERE and (kind not in _LISTS_ONLY):
         raise ValueError(
-            f"there is no fault {kind!r}: name one of {', '.join(KINDS)};"
-            f" or, for token requests, {TOKEN} and one of {', '.join(_ANYWHERE)}"
+            f"there is no fault {kind!r}: name one of {', '.join(FAULT_KINDS)};"
+            f" or, for token requests, {TOKEN_PREFIX} and one of {', '.join(_ANYWHERE)}"
         )
     if not 0 <= probability <= 1:
         raise ValueError(f"fault {kind}: the probability must be from 0 to 1, not {probability}")

@@ -13,7 +13,7 @@ from email.utils import format_datetime
 from typing import TypeAlias
 
 from st_pipelines.sandbox.access import Credentials
-from st_pipelines.sandbox.fault_kinds import DEFECTS
+from st_pipelines.sandbox.fault_kinds import DEFECT_KINDS
 
 OTHER_TENANT = "1000009999"
 OTHER_APP_KEY = "ak1.sandbox.of-another-app"
@@ -77,7 +77,7 @@ def read_defects(texts: Iterable[str], known: Credentials) -> Portal:
     """The portal with defects, from texts such as `scope-missing:tn.jpm.jobs:r`.
 
     Args:
-        texts: a kind of `fault_kinds.DEFECTS`, some with a value after a colon.
+        texts: a kind of `fault_kinds.DEFECT_KINDS`, some with a value after a colon.
         known: the first tenant's, which the remedies name.
 
     Raises:
@@ -86,8 +86,8 @@ def read_defects(texts: Iterable[str], known: Credentials) -> Portal:
     portal = Portal()
     for text in texts:
         kind, _, value = text.partition(":")
-        if kind not in DEFECTS:
-            raise ValueError(f"there is no defect {kind!r}: name one of {', '.join(DEFECTS)}")
+        if kind not in DEFECT_KINDS:
+            raise ValueError(f"there is no defect {kind!r}: name one of {', '.join(DEFECT_KINDS)}")
         changes, remedy = _CHANGES[kind](portal, value, known)
         portal = dataclasses.replace(
             portal, **changes, remedies=(*portal.remedies, f"{kind}: {remedy}")

@@ -46,9 +46,9 @@ class Sandbox:
         tenants: how many there are. They share the app key, and have credentials of their own.
         scopes: what the app may read; everything if None.
         requests_per_second, token_seconds, export_batch, gzip_level, live, clock: see `Manners`.
-        faults: probabilities by kind, see `fault_kinds.KINDS`.
+        faults: probabilities by kind, see `fault_kinds.FAULT_KINDS`.
         churn: probability of a data request to find that records have moved, see `churn.Churn`.
-        defects: of the app's set-up, see `fault_kinds.DEFECTS`.
+        defects: of the app's set-up, see `fault_kinds.DEFECT_KINDS`.
 
     Raises:
         ValueError: there is no such fault or defect, or a probability is not from 0 to 1.
@@ -66,7 +66,7 @@ class Sandbox:
     ) -> None:  # fmt: skip
         self._seed = seed
         catalog, now = catalog or load_catalog(), now or datetime.now(timezone.utc)
-        self.tenants = tuple(Credentials.of_tenant(number) for number in range(tenants))
+        self.tenants = tuple(Credentials.for_tenant(number) for number in range(tenants))
         self.portal = read_defects(defects, self.tenants[0])
         self.worlds = {
             known.tenant_id: World(
@@ -123,11 +123,11 @@ class Sandbox:
         return self.tenants[0].client_secret
 
     @property
-    def faults(self) -> list[Fault]:
+    def interceptors(self) -> list[Fault]:
         """Functions that may answer a request before the sandbox does. Append to it."""
         return self._api.faults
 
-    def play(self, faults: Mapping[str, float]) -> None:
+    def set_faults(self, faults: Mapping[str, float]) -> None:
         """Play other faults from the next request on, drawn anew.
 
         Args:
@@ -138,7 +138,7 @@ class Sandbox:
         """
         self._api.played = Faults(faults, self._seed)
 
-    def stir(self, churn: float, seed: int) -> None:
+    def set_churn(self, churn: float, seed: int) -> None:
         """Move records in another measure from the next request on, drawn anew.
 
         Args:

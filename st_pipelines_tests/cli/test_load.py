@@ -80,7 +80,7 @@ def test_a_range_is_loaded_and_no_other_day(configured: Path) -> None:
 def test_what_fails_is_told_and_leaves_the_rest_loaded(
     own_sandbox: Sandbox, configured: Path
 ) -> None:
-    own_sandbox.faults.append(refused("/export/invoice-items", 403))
+    own_sandbox.interceptors.append(refused("/export/invoice-items", 403))
     done = load("--select", TABLES)
     assert done.exit_code == 1
     [told] = [line for line in done.stdout.splitlines() if line.startswith("failed ")]
@@ -148,7 +148,7 @@ def test_a_terminal_that_closes_ends_the_run_too(
         if "/user-roles" in request.url.path:
             os.kill(os.getpid(), number)
 
-    own_sandbox.faults.append(close)
+    own_sandbox.interceptors.append(close)
     done = load("--select", "jpm.job_types,settings.user_roles")
     assert done.exit_code
     assert "what is left is of settings" in done.stdout

@@ -70,7 +70,7 @@ def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
 def watched(daemon: Daemon) -> Daemon:
     """One whose alerts have ticked once, and whose jobs cannot be read."""
     daemon.tick_sensor("alerts")
-    daemon.sandbox.faults.append(
+    daemon.sandbox.interceptors.append(
         lambda request: Response(b"{}", 403) if request.url.path.endswith("/jobs") else None
     )
     return daemon
@@ -101,7 +101,7 @@ def test_a_failure_is_told_once_with_cause_hint_and_link(
 
 def test_what_fails_alike_in_a_run_is_one_message(receiver: Receiver, daemon: Daemon) -> None:
     daemon.tick_sensor("alerts")
-    daemon.sandbox.play({"token-401": 1.0})
+    daemon.sandbox.set_faults({"token-401": 1.0})
     daemon.tick_schedule("daily", at(5, 0, 30))
     daemon.tick_sensor("alerts")
     (text,) = receiver.texts

@@ -57,12 +57,12 @@ def test_what_an_outage_of_the_api_failed_is_loaded_after_it(
     monkeypatch.setenv("SERVICETITAN_START_DATE", "2026-03-05")
     daemon.restart()
     daemon.sleep_until(at(6, 0))
-    daemon.sandbox.play({"503": 1.0})
+    daemon.sandbox.set_faults({"503": 1.0})
     daemon.tick_schedule("daily", at(6, 0, 30))
     daemon.live_until(at(6, 4), timedelta(minutes=30), ["gaps"])
     assert len(daemon.asked["gaps"]) == 2, "at 3:00 and 3:30; before, the daily run has its time"
     assert daemon.complete_loads("jpm.jobs", date(2026, 3, 5)) == 0
-    daemon.sandbox.play({})
+    daemon.sandbox.set_faults({})
     daemon.live_until(at(6, 8), timedelta(minutes=30), ["gaps"])
     assert len(daemon.asked["gaps"]) == 3, "at 5:30"
     assert daemon.complete_loads("jpm.jobs", date(2026, 3, 5)) == 1
@@ -74,7 +74,7 @@ def test_a_gap_that_stays_is_given_up_and_named(
 ) -> None:
     monkeypatch.setenv("SERVICETITAN_START_DATE", "2026-03-05")
     daemon.restart()
-    daemon.sandbox.play({"401": 1.0})
+    daemon.sandbox.set_faults({"401": 1.0})
     daemon.sleep_until(at(6, 4))
     daemon.tick_sensor("gaps")
     for hours in (0.6, 2.1, 8.1, 2):
@@ -84,7 +84,7 @@ def test_a_gap_that_stays_is_given_up_and_named(
         daemon.tick_sensor("gaps", run=False)
     assert [days_of(request) for request in daemon.asked["gaps"]] == [["2026-03-05"]] * 4
     assert "given up after 4 tries: accounting.invoice_items 2026-03-05" in daemon.told["gaps"][-1]
-    daemon.sandbox.play({})
+    daemon.sandbox.set_faults({})
     daemon.tick_schedule("daily", at(7, 0, 30))  # another day can be loaded: the cause is gone
     daemon.sleep_until(at(7, 4))
     daemon.tick_sensor("gaps")
@@ -144,7 +144,7 @@ def test_one_api_that_is_down_keeps_no_other_from_being_asked(
     daemon.restart()
     key = ["production", "jpm", "jobs"]
     daemon.tick_schedule("intraday", at(5, 9))
-    daemon.sandbox.faults.append(
+    daemon.sandbox.interceptors.append(
         lambda request: Response("down", 503) if "/accounting/" in request.url.path else None
     )
     daemon.sleep_until(daemon.now + timedelta(minutes=1))
@@ -230,14 +230,14 @@ def test_what_concerns_all_endpoints_ends_the_tick_with_the_reason(
     daemon: Daemon, fault: str, told: str
 ) -> None:
     daemon.tick_sensor("changes")
-    daemon.sandbox.play({fault: 1.0})
+    daemon.sandbox.set_faults({fault: 1.0})
     assert not daemon.tick_sensor("changes")
     assert "stopped, as the others would fail alike" in daemon.told["changes"][-1]
     assert told in daemon.told["changes"][-1]
 
 
 def test_a_change_that_cannot_be_loaded_is_not_asked_for_again_and_again(daemon: Daemon) -> None:
-    daemon.sandbox.faults.append(
+    daemon.sandbox.interceptors.append(
         lambda request: Response(b"{}", 404) if request.url.path.endswith("/jobs") else None
     )
     for _ in range(24):
@@ -274,7 +274,7 @@ def test_a_run_again_from_its_failure_repeats_only_what_failed(daemon: Daemon) -
     def refused(request: Request) -> Response | None:
         return Response(b"{}", 404) if request.url.path.endswith("/jobs") else None
 
-    daemon.sandbox.faults.append(refused)
+    daemon.sandbox.interceptors.append(refused)
     job, instance = dg.reconstructable(daily_of_production), daemon.instance
     of_a_day = {"dagster/partition": "2026-03-04"}
     with dg.execute_job(job, instance, tags=of_a_day, raise_on_error=False) as first:
@@ -283,7 +283,7 @@ def test_a_run_again_from_its_failure_repeats_only_what_failed(daemon: Daemon) -
         ]
         failures = [e for e in first.all_events if e.event_type_value == "STEP_RESTARTED"]
         assert not failures, "a wrong path is wrong the second time, too"
-    daemon.sandbox.faults.remove(refused)
+    daemon.sandbox.interceptors.remove(refused)
     again = dg.ReexecutionOptions.from_failure(first.run_id, instance)
     with dg.execute_job(job, instance, reexecution_options=again, tags=of_a_day) as second:
         assert second.success

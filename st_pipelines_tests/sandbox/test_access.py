@@ -153,7 +153,7 @@ def test_the_rate_limit_counts_each_tenant_by_itself() -> None:
 
 
 def test_a_token_signed_by_somebody_else_is_refused() -> None:
-    known = Credentials.of_tenant(0)
+    known = Credentials.for_tenant(0)
     gate = Gate({known.tenant_id: known}, (), 900)
     forged = jwt.encode({"tenant": known.tenant_id}, "another key of enough bytes......")
 

@@ -75,7 +75,7 @@ def test_the_same_seed_moves_the_same_records():
 
 
 def test_records_move_between_two_pages_of_one_reading(client):
-    client.sandbox.stir(1, seed=1)
+    client.sandbox.set_churn(1, seed=1)
     totals = [page["totalCount"] for page in client.pages("crm.customers", includeTotal="true",
                                                           pageSize=5)]  # fmt: skip
     assert len(set(totals)) > 1

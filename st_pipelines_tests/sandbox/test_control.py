@@ -53,7 +53,7 @@ def test_a_fault_answers_before_the_sandbox_does(client: Client) -> None:
     def unavailable(request: Request) -> Response | None:
         return Response("<html>down</html>", 503) if "jobs" in request.url.path else None
 
-    client.sandbox.faults.append(unavailable)
+    client.sandbox.interceptors.append(unavailable)
 
     assert client.list("jpm.jobs").status_code == 503
     assert client.list("crm.customers").status_code == 200

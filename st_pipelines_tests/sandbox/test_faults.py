@@ -14,7 +14,7 @@ import requests
 from typer.testing import CliRunner
 
 from st_pipelines.cli.app import app
-from st_pipelines.sandbox.fault_kinds import KINDS
+from st_pipelines.sandbox.fault_kinds import FAULT_KINDS
 from st_pipelines.sandbox.faults import Faults, read_faults
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines_tests.sandbox.client import Client
@@ -29,11 +29,11 @@ def faulty() -> Iterator[Client]:
 
 
 def ask(client: Client, kind: str, table: str = "crm.customers", **query) -> requests.Response:
-    client.sandbox.play({kind: 1})
+    client.sandbox.set_faults({kind: 1})
     try:
         return client.list(table, **{"pageSize": 10, "includeTotal": "true", **query})
     finally:
-        client.sandbox.play({})
+        client.sandbox.set_faults({})
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_connection_is_reset_without_a_byte(faulty):
 
 @pytest.mark.parametrize("kind", ["hang", "drip"])
 def test_a_body_that_hangs_or_drips_begins_and_does_not_end(faulty, kind):
-    faulty.sandbox.play({kind: 1})
+    faulty.sandbox.set_faults({kind: 1})
     host, port = faulty.sandbox.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=0.3) as connection:
         path = faulty.sandbox.world.catalog["jpm.jobs"].path
@@ -98,7 +98,7 @@ def test_a_body_that_hangs_or_drips_begins_and_does_not_end(faulty, kind):
         with suppress(TimeoutError):
             for _ in range(20):
                 received += connection.recv(1 << 20)
-    faulty.sandbox.play({})
+    faulty.sandbox.set_faults({})
     head, _, body = received.partition(b"\r\n\r\n")
     length = int(head.lower().partition(b"content-length: ")[2].split()[0])
     assert 0 < len(body) < length
@@ -112,12 +112,12 @@ def test_a_slow_body_completes(faulty):
 def test_gzip_that_is_none_and_gzip_that_is_cut(faulty):
     with pytest.raises(requests.exceptions.ContentDecodingError):
         ask(faulty, "gzip-garbage")
-    faulty.sandbox.play({"gzip-cut": 1})
+    faulty.sandbox.set_faults({"gzip-cut": 1})
     with faulty.session.get(
         faulty.url(faulty.sandbox.world.catalog["crm.customers"].path), stream=True
     ) as answer:
         raw = answer.raw.read(decode_content=False)
-    faulty.sandbox.play({})
+    faulty.sandbox.set_faults({})
     with pytest.raises(EOFError):
         gzip.decompress(raw)
 
@@ -136,19 +136,19 @@ def test_more_is_said_to_follow_for_ever(faulty):
 def test_an_export_repeats_the_token_it_was_asked_for_or_stays_there_without_rows(faulty):
     token = faulty.export("jpm.job_notes").json()["continueFrom"]
     for kind, rows in (("repeated-token", True), ("empty-page", False)):
-        faulty.sandbox.play({kind: 1})
+        faulty.sandbox.set_faults({kind: 1})
         body = faulty.export("jpm.job_notes", **{"from": token}).json()
-        faulty.sandbox.play({})
+        faulty.sandbox.set_faults({})
         assert (body["continueFrom"], body["hasMore"], bool(body["data"])) == (token, True, rows)
 
 
 def test_token_requests_have_faults_of_their_own(faulty):
-    faulty.sandbox.play({"token-503": 1})
+    faulty.sandbox.set_faults({"token-503": 1})
     assert faulty.ask_token().status_code == 503
     assert faulty.list("crm.customers").status_code == 200
-    faulty.sandbox.play({"503": 1})
+    faulty.sandbox.set_faults({"503": 1})
     assert faulty.ask_token().status_code == 200
-    faulty.sandbox.play({})
+    faulty.sandbox.set_faults({})
 
 
 def test_the_same_seed_hits_the_same_requests_in_the_measure_asked_for():
@@ -181,7 +181,7 @@ def test_the_command_reads_kinds_with_and_without_a_probability():
 
 def test_the_commands_help_names_every_kind():
     shown = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["sandbox", "--help"]).stdout
-    assert [kind for kind in KINDS if kind not in shown] == []
+    assert [kind for kind in FAULT_KINDS if kind not in shown] == []
 
 
 def test_the_sandbox_takes_its_faults_from_the_start():

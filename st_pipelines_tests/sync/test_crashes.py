@@ -141,7 +141,7 @@ def test_a_terminated_run_leaves_nothing(own_sandbox: Sandbox, tmp_path: Path) -
             folders.extend(staged(tmp_path / "data" / "production.duckdb"))
             process.send_signal(signal.SIGTERM)
 
-    own_sandbox.faults.append(terminate)
+    own_sandbox.interceptors.append(terminate)
     environment = own_sandbox.environment() | {"SERVICETITAN_START_DATE": "2026-03-01"}
     command = [sys.executable, "-m", "dagster", "asset", "materialize", "-a", "production"]
     command += ["-m", "st_pipelines.definitions", "--partition", "2026-03-10"]

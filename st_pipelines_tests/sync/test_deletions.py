@@ -116,7 +116,7 @@ def test_an_inactive_record_that_the_list_hides_is_marked(
     own_sandbox: Sandbox, loading: SyncContext
 ) -> None:
     job_id = load_and_deactivate(own_sandbox, loading)
-    own_sandbox.faults.append(without(own_sandbox, {job_id}))
+    own_sandbox.interceptors.append(without(own_sandbox, {job_id}))
     extract_load(loading, JOBS, DAY)
     assert rows(loading, "active, _deleted_at IS NULL", f"id = {job_id}") == [(False, False)]
 
@@ -126,7 +126,7 @@ def test_records_that_only_the_export_serves_are_kept_and_marked(
 ) -> None:
     (job_id,) = some_ids(own_sandbox, "jpm.jobs", 1)
     own_sandbox.world.deactivate("jpm.jobs", job_id)
-    own_sandbox.faults.append(without(own_sandbox, {job_id}))
+    own_sandbox.interceptors.append(without(own_sandbox, {job_id}))
     extract_load(loading, JOBS, ALL)
     assert state(loading, job_id) == "absent"
     reconcile(loading, JOBS)
@@ -156,7 +156,7 @@ def test_a_token_that_is_no_longer_good_is_replaced_by_a_date(
             return responses.json_response({"title": "The continuation token is not valid."}, 400)
         return None
 
-    own_sandbox.faults.append(refuse_tokens)
+    own_sandbox.interceptors.append(refuse_tokens)
     extract_load(loading, JOBS, DAY)
     assert refused
     assert asked(own_sandbox, "/export/jobs")[-1]["from"].startswith("20")
@@ -230,13 +230,13 @@ def test_a_server_that_ignores_ids_makes_nothing_deleted(
         some = own_sandbox.world.raw("jpm.jobs")[:5]
         return page_of(some)
 
-    own_sandbox.faults.append(ignore_ids)
+    own_sandbox.interceptors.append(ignore_ids)
     assert extract_load(loading, JOBS, ALL).loaded.counts.deleted == 0
-    own_sandbox.faults[:] = [lambda r: page_of([]) if "ids" in r.query_params else None]
+    own_sandbox.interceptors[:] = [lambda r: page_of([]) if "ids" in r.query_params else None]
     assert extract_load(loading, JOBS, ALL).loaded.counts.deleted == 0, "the control is missing too"
-    own_sandbox.faults[:] = [lambda r: page_of([]) if r.url.path.endswith("/jobs") else None]
+    own_sandbox.interceptors[:] = [lambda r: page_of([]) if r.url.path.endswith("/jobs") else None]
     assert extract_load(loading, JOBS, ALL).loaded.counts.deleted == 0, "nothing is served at all"
-    own_sandbox.faults.clear()
+    own_sandbox.interceptors.clear()
     assert extract_load(loading, JOBS, ALL).loaded.counts.deleted == 1
 
 
@@ -247,9 +247,9 @@ def test_what_only_the_export_says_of_unknown_fields_is_kept_beside_the_lists(
     (job_id,) = some_ids(own_sandbox, "jpm.jobs", 1)
     own_sandbox.world.move(timedelta(minutes=5))
     own_sandbox.world.change("jpm.jobs", job_id, listedToo=1)
-    own_sandbox.faults.append(add_to_export(own_sandbox, "jpm.jobs", b'"onlyExported":1.10'))
+    own_sandbox.interceptors.append(add_to_export(own_sandbox, "jpm.jobs", b'"onlyExported":1.10'))
     extract_load(loading, JOBS, DAY)
-    own_sandbox.faults.clear()
+    own_sandbox.interceptors.clear()
     extract_load(loading, JOBS, DAY)
     extra = json.loads(rows(loading, "_extra::VARCHAR", f"id = {job_id}")[0][0])
     assert extra["listedToo"] == 1
@@ -265,7 +265,7 @@ def test_what_only_the_export_says_is_adopted_for_the_export(
     for changed in (job_id, other):
         own_sandbox.world.change("jpm.jobs", changed, listedToo=1, JobNumber="a second one")
     only = b'"onlyExported":1.10,"customFields":[{"deeper":true}]'
-    own_sandbox.faults.append(add_to_export(own_sandbox, "jpm.jobs", only))
+    own_sandbox.interceptors.append(add_to_export(own_sandbox, "jpm.jobs", only))
     extract_load(loading, JOBS, DAY)
     file = tmp_path / "st_catalog.json"
     done = adopt(loading.warehouse, packaged_catalog(), file, select=["jpm.jobs"])
@@ -287,8 +287,8 @@ def test_what_only_the_export_says_is_adopted_for_the_export(
 
     own_sandbox.world.move(timedelta(minutes=5))
     own_sandbox.world.change("jpm.jobs", job_id, summary="Once more")
-    own_sandbox.faults.clear()
-    own_sandbox.faults.append(add_to_export(own_sandbox, "jpm.jobs", b'"onlyExported":2.5'))
+    own_sandbox.interceptors.clear()
+    own_sandbox.interceptors.append(add_to_export(own_sandbox, "jpm.jobs", b'"onlyExported":2.5'))
     later = dataclasses.replace(loading, catalog=catalog)
     extract_load(later, jobs, DAY)
     assert rows(loading, "only_exported, listed_too, summary", where) == [
@@ -311,7 +311,7 @@ def test_a_token_that_is_no_longer_good_does_not_stop_loads(
 ) -> None:
     extract_load(loading, JOBS, ALL)
     (place,) = query(loading.warehouse.name, "SELECT continue_from FROM _st.feeds")
-    own_sandbox.faults.append(
+    own_sandbox.interceptors.append(
         lambda request: (
             responses.json_response(b"{}", status)
             if request.query_params.get("from") == place[0]
@@ -337,7 +337,7 @@ def test_half_a_character_is_loaded_with_the_text_around_it(
             [cut + r[1:] if json.loads(r)["id"] == job_id else r for r in raws if b"summary" in r]
         )
 
-    own_sandbox.faults.append(cut_off)
+    own_sandbox.interceptors.append(cut_off)
     extract_load(loading, JOBS, ALL)
     [(extra,)] = rows(loading, "_extra::VARCHAR", f"id = {job_id}")
     assert "(lone surrogates)" in extra
@@ -359,7 +359,7 @@ def test_a_record_that_changes_parts_while_both_are_read_is_not_marked(
         if asked_for.count("ApBill") == 1:  # the Procurement ones have been served
             own_sandbox.world.change(bills.table, moved, billType="Procurement")
 
-    own_sandbox.faults.append(move_over)
+    own_sandbox.interceptors.append(move_over)
     report = reconcile(loading, bills)
     assert asked_for[:1] == ["Procurement"]
     assert rows(loading, "bill_type", f"id = {moved}", bills.table) == [("Procurement",)]

@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from st_pipelines.catalog.registry import load_catalog
-from st_pipelines.sandbox.fault_kinds import KINDS, TOKEN
+from st_pipelines.sandbox.fault_kinds import FAULT_KINDS, TOKEN_PREFIX
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.servicetitan.errors.errors import ServiceTitanError
 from st_pipelines.servicetitan.http.retry import RetryPolicy
@@ -65,14 +65,14 @@ def rows(file: Path, table: str) -> list[tuple]:
         return connection.execute(f"SELECT {columns} FROM {table}").fetchall()
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "401"])
+@pytest.mark.parametrize("kind", [kind for kind in FAULT_KINDS if kind != "401"])
 def test_a_fault_of_some_requests_is_survived(faulty, tmp_path, kind):
     file = tmp_path / "x.duckdb"
-    faulty.play({kind: 0.2 if kind in FEEDS_ONLY else 0.3})  # five looks are taken at a token
+    faulty.set_faults({kind: 0.2 if kind in FEEDS_ONLY else 0.3})  # five looks are taken at a token
     loads = loading(faulty, file, PATIENT, timeout=0.3 if kind in ("hang", "drip") else 5)
     for table in TABLES:
         extract_load(loads, load_catalog()[table], ALL)
-    faulty.play({})
+    faulty.set_faults({})
     for table in TABLES:
         wanted = expected_rows(faulty, load_catalog()[table])
         assert comparable(rows(file, table)) == comparable(wanted)
@@ -81,19 +81,19 @@ def test_a_fault_of_some_requests_is_survived(faulty, tmp_path, kind):
 @pytest.mark.parametrize("kind", SAID)
 def test_a_fault_of_every_request_fails_clearly_and_loads_nothing(faulty, tmp_path, kind):
     file = tmp_path / "x.duckdb"
-    faulty.play({kind: 1})
+    faulty.set_faults({kind: 1})
     loads = loading(faulty, file, HASTY, timeout=0.1 if kind in ("hang", "drip") else 5)
     table = "jpm.job_notes" if kind in FEEDS_ONLY else "crm.customers"
     with pytest.raises(ServiceTitanError, match=SAID[kind]) as caught:
         extract_load(loads, load_catalog()[table], ALL)
-    faulty.play({})
+    faulty.set_faults({})
     assert not file.exists()
     assert not list((tmp_path / ".staging").glob("*/"))
     assert loads.client.connection.client_secret.get_secret_value() not in str(caught.value)
 
 
 def test_every_kind_either_fails_clearly_or_is_no_failure():
-    assert set(SAID) | {"slow"} == set(KINDS)
+    assert set(SAID) | {"slow"} == set(FAULT_KINDS)
 
 
 def test_a_load_that_fails_leaves_the_table_as_it_was(faulty, tmp_path):
@@ -102,10 +102,10 @@ def test_a_load_that_fails_leaves_the_table_as_it_was(faulty, tmp_path):
     extract_load(loading(faulty, file, HASTY), endpoint, ALL)
     before = rows(file, endpoint.table)
     faulty.world.change(endpoint.table, faulty.world.records(endpoint.table)[0]["id"], name="new")
-    faulty.play({"truncated": 1})
+    faulty.set_faults({"truncated": 1})
     with pytest.raises(ServiceTitanError):
         extract_load(loading(faulty, file, HASTY), endpoint, ALL)
-    faulty.play({})
+    faulty.set_faults({})
     assert rows(file, endpoint.table) == before
 
 
@@ -114,15 +114,15 @@ def test_a_token_that_ends_in_the_middle_of_a_run_is_renewed(faulty, tmp_path):
 
     def once(request):
         answered.append(len(answered))
-        faulty.play({"401": 1} if len(answered) == 2 else {})
+        faulty.set_faults({"401": 1} if len(answered) == 2 else {})
         return None
 
-    faulty.faults[:] = [once]
+    faulty.interceptors[:] = [once]
     report = extract_load(
         loading(faulty, tmp_path / "x.duckdb", HASTY), load_catalog()["crm.customers"], ALL
     )
-    faulty.faults.clear()
-    faulty.play({})
+    faulty.interceptors.clear()
+    faulty.set_faults({})
     assert report.read.token_requests == 1
     assert report.loaded.counts.inserted == len(faulty.world.records("crm.customers"))
 
@@ -130,7 +130,7 @@ def test_a_token_that_ends_in_the_middle_of_a_run_is_renewed(faulty, tmp_path):
 @pytest.mark.parametrize("kind", ["500", "html", "truncated", "reset", "429", "not-json"])
 def test_a_fault_of_a_token_request_is_survived(faulty, tmp_path, kind):
     # A token that is kept would not be asked for: the client id must be new to this process.
-    with Sandbox(customers=10, now=NOW, faults={f"{TOKEN}{kind}": 0.7}, seed=1) as sandbox:
+    with Sandbox(customers=10, now=NOW, faults={f"{TOKEN_PREFIX}{kind}": 0.7}, seed=1) as sandbox:
         loads = loading(sandbox, tmp_path / "x.duckdb", PATIENT)
         report = extract_load(loads, load_catalog()["crm.customers"], ALL)
         assert report.read.token_requests > 1
@@ -138,7 +138,7 @@ def test_a_fault_of_a_token_request_is_survived(faulty, tmp_path, kind):
 
 @pytest.mark.parametrize("kind", ["401", "503", "html"])
 def test_a_token_endpoint_that_always_fails_is_named(tmp_path, kind):
-    with Sandbox(customers=10, now=NOW, faults={f"{TOKEN}{kind}": 1}) as sandbox:
+    with Sandbox(customers=10, now=NOW, faults={f"{TOKEN_PREFIX}{kind}": 1}) as sandbox:
         loads = loading(sandbox, tmp_path / "x.duckdb", HASTY)
         with pytest.raises(ServiceTitanError, match="connect/token"):
             extract_load(loads, load_catalog()["crm.customers"], ALL)

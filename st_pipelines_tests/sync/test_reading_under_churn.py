@@ -113,9 +113,9 @@ def play(sandbox: Sandbox, history: History) -> str:
                   now=NOW)  # fmt: skip
     sandbox.worlds[sandbox.tenant_id] = world
     before, true = changes(world, endpoint), set(raws(world, endpoint))
-    sandbox.faults[:] = [lambda request: true.update(raws(world, endpoint))]
-    sandbox.stir(history.churn, history.seed)
-    sandbox.play({history.fault: 0.1} if history.fault else {})
+    sandbox.interceptors[:] = [lambda request: true.update(raws(world, endpoint))]
+    sandbox.set_churn(history.churn, history.seed)
+    sandbox.set_faults({history.fault: 0.1} if history.fault else {})
     client = job(sandbox, Path("unused"), NO_WAIT, page_size=history.page_size).client
     got: dict[int, list[bytes]] = {}
     try:
@@ -130,9 +130,9 @@ def play(sandbox: Sandbox, history: History) -> str:
         raise
     finally:
         client.close()
-        sandbox.stir(0, 0)
-        sandbox.play({})
-        sandbox.faults.clear()
+        sandbox.set_churn(0, 0)
+        sandbox.set_faults({})
+        sandbox.interceptors.clear()
     last, after = set(got[max(got)]), changes(world, endpoint)
     stayed = {text for place, (stamp, text) in before.items() if after.get(place) == (stamp, text)}
     assert stayed <= last, f"{len(stayed - last)} of {len(stayed)} that stayed are missing"

@@ -48,7 +48,7 @@ def test_the_command_fills_and_marks_and_says_so(own_sandbox: Sandbox, configure
 
 
 def test_what_failed_is_told_once_and_whole(own_sandbox: Sandbox, configured: Path) -> None:
-    own_sandbox.faults.append(
+    own_sandbox.interceptors.append(
         lambda request: responses.json_response(b"{}", 403) if "/jpm/" in request.url.path else None
     )
     command = [

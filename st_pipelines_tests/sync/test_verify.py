@@ -179,7 +179,7 @@ def test_what_changes_while_it_is_verified_is_no_difference(
         if len(asked) == 2:
             own.world.revive(table, gone["id"])
 
-    own.faults.append(back_after_the_first_look)
+    own.interceptors.append(back_after_the_first_look)
     verified = verify(own, file, table, deep=False)
     assert verified.same, verified.differences
     assert verified.changed_meanwhile == 1

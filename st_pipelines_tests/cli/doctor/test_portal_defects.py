@@ -323,4 +323,4 @@ def test_a_failed_step_skips_what_depends_on_it_and_nothing_else(portal: Portal)
 ])  # fmt: skip
 def test_a_defect_that_does_not_exist_is_named(text: str, told: str) -> None:
     with pytest.raises(ValueError, match=told):
-        read_defects([text], Credentials.of_tenant(0))
+        read_defects([text], Credentials.for_tenant(0))

@@ -244,7 +244,7 @@ def test_a_secret_is_exchanged_while_a_run_goes_on(
                 return Response(status_code=401)
         return None
 
-    own_sandbox.faults.append(exchanged)
+    own_sandbox.interceptors.append(exchanged)
     client = Client(connection("production", load_settings("production")), policy=NO_WAIT)
     warehouse = DuckDBFile(uri=str(tmp_path / "w.duckdb"))
     job = SyncContext(
