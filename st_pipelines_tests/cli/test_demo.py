@@ -142,7 +142,7 @@ def test_the_demo_refuses_a_file_of_another_program(tmp_path: Path) -> None:
     (tmp_path / "notes.duckdb").write_text("not a database at all")
     result = run("demo", "--warehouse", str(tmp_path / "notes.duckdb"))
     assert result.returncode == 1
-    assert "is no DuckDB database" in result.stderr
+    assert "is not a DuckDB database" in result.stderr
     assert (tmp_path / "notes.duckdb").read_text() == "not a database at all"
 
 

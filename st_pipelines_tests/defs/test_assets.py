@@ -220,7 +220,7 @@ def test_a_file_of_another_program_fails_the_run_and_is_left_alone(
     [failure] = [e for e in result.all_events if e.is_step_failure]
     data = failure.step_failure_data.user_failure_data
     assert data
-    assert "is no DuckDB database" in (data.description or "")
+    assert "is not a DuckDB database" in (data.description or "")
     assert configured.read_text() == "not a database"
 
 

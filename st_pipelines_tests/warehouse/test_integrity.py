@@ -13,7 +13,7 @@ import duckdb
 import pytest
 
 from st_pipelines.warehouse.errors import WarehouseError, WarehouseUnusable
-from st_pipelines.warehouse.store import integrity as soundness
+from st_pipelines.warehouse.store import integrity
 from st_pipelines_tests.warehouse.factories import Place, record
 
 TWO_COMMITS = """
@@ -59,7 +59,7 @@ def flip(file: Path, at: int) -> None:
 
 
 def end_of_head(place: Place) -> int:
-    at = soundness._end_of_head(log(place).read_bytes()[:64])
+    at = integrity._find_header_end(log(place).read_bytes()[:64])
     assert at
     return at
 
@@ -123,7 +123,9 @@ def test_a_log_whose_file_is_gone_is_named(own: Place) -> None:
     """DuckDB would make a new file and remove the log."""
     own.file.unlink()
     content = log(own).read_bytes()
-    with pytest.raises(WarehouseUnusable, match=r"is gone, its log test\.duckdb\.wal is there"):
+    with pytest.raises(
+        WarehouseUnusable, match=r"is missing, but its log test\.duckdb\.wal exists"
+    ):
         own.load([record(id=2)])
     assert log(own).read_bytes() == content
     assert not own.file.exists()
@@ -146,7 +148,7 @@ def test_a_file_that_was_cut_off_is_named(place: Place, size: int) -> None:
 @pytest.mark.parametrize("content", [b"", b"PK", b"SQLite format 3\0" * 40])
 def test_a_file_of_another_program_is_named(place: Place, content: bytes) -> None:
     place.file.write_bytes(content)
-    assert_refused(place, "is no DuckDB database" if content else "is an empty file: remove it")
+    assert_refused(place, "is not a DuckDB database" if content else "is an empty file: delete it")
 
 
 def test_a_file_without_a_log_is_made_whole_or_not_at_all(

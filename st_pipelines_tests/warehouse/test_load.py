@@ -241,7 +241,7 @@ def test_a_file_that_another_process_holds_is_waited_for_and_its_holder_named(
 
 def test_a_file_of_another_program_is_named_and_left_alone(place: Place) -> None:
     place.file.write_text("id,name\n1,Anna\n")
-    with pytest.raises(WarehouseUnusable, match=r"test\.duckdb is no DuckDB database"):
+    with pytest.raises(WarehouseUnusable, match=r"test\.duckdb is not a DuckDB database"):
         place.load([record()])
     assert place.file.read_text() == "id,name\n1,Anna\n"
 
@@ -303,7 +303,7 @@ def test_a_reading_that_starts_over_leaves_nothing_of_the_first(place: Place) ->
 def test_rows_beyond_the_memory_for_typing_wait_on_the_disk(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("st_pipelines.warehouse.staging.typed_rows.MEMORY", "60MB")
+    monkeypatch.setattr("st_pipelines.warehouse.staging.typed_rows.MEMORY_LIMIT", "60MB")
     of, what, spilled = endpoint(), place.what(), 0
     with place.staged(of, what) as (staging, typed):
         for first in range(10_000, 22_000, 1_000):
@@ -323,7 +323,7 @@ def test_rows_beyond_the_memory_for_typing_wait_on_the_disk(
 def test_rows_for_which_the_memory_is_too_small_are_typed_without_that_limit(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("st_pipelines.warehouse.staging.typed_rows.MEMORY", "1MB")
+    monkeypatch.setattr("st_pipelines.warehouse.staging.typed_rows.MEMORY_LIMIT", "1MB")
     loaded, _ = place.load(record(id=n, name="x" * 1000 + str(n)) for n in range(5_000))
     assert loaded.counts.inserted == 5_000
 

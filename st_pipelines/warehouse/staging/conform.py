@@ -1,7 +1,7 @@
-"""One record made to fit its columns, with what does not fit set aside.
+"""Makes one record fit its columns, and sets aside what does not fit.
 
-This is the slow and careful way, for the few records that differ from the catalogue. Nothing is
-lost: each value that no column can hold as it is goes to `extra` under its path.
+This is the slow path, for the few records that differ from the catalog. Nothing is lost: each value
+that its column cannot hold unchanged goes to `extra` under its JSON path.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ import msgspec
 from st_pipelines.catalog.model import DataType, Field, ListOf, Scalar, ScalarName, StructOf
 from st_pipelines.warehouse.staging import json_path
 
-_LARGEST_DECIMAL = Decimal(10) ** 28
+_DECIMAL_LIMIT = Decimal(10) ** 28
 _DECIMAL_STEP = Decimal(1).scaleb(-10)
-_WIDE = Context(prec=38)
-_EXACT_DIGITS = 15
-_SMALLEST_EXACT, _LARGEST_EXACT = 1e-290, 1e290
+_DECIMAL_CONTEXT = Context(prec=38)
+_MAX_EXACT_DIGITS = 15
+_MIN_EXACT, _MAX_EXACT = 1e-290, 1e290
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
-# Python also reads 20260102 and 2026-W01-5, which DuckDB does not.
+# Python also parses 20260102 and 2026-W01-5; DuckDB does not.
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _TIMESTAMP = re.compile(_DATE.pattern + r"([T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?)?")
 
 
 class _Misfit(Exception):
-    """A value that its column cannot hold. `nearest` is what the column gets instead."""
+    """A value that its column cannot hold. The column gets `nearest` instead."""
 
     def __init__(self, nearest: Any = None) -> None:
         self.nearest = nearest
@@ -40,25 +40,25 @@ class _Misfit(Exception):
 
 @dataclass
 class Conformed:
-    """A record that fits, and what did not: `{"items[2].sku": "A-1"}`."""
+    """A record that fits, and the values that did not: `{"items[2].sku": "A-1"}`."""
 
     record: dict[str, Any] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
 
 
 def exact_number(text: str) -> float | Decimal | str:
-    """A JSON number with a point: a float where that is exact in 15 digits, else a Decimal.
+    """Parses a JSON number with a point: a float if 15 digits hold it, otherwise a Decimal.
 
-    One that not even a Decimal holds stays text.
+    A number that no Decimal can hold stays text.
     """
     digits = text.lower().split("e")[0].replace(".", "").lstrip("-0").rstrip("0")
-    if len(digits) <= _EXACT_DIGITS and "e" not in text.lower():
+    if len(digits) <= _MAX_EXACT_DIGITS and "e" not in text.lower():
         number = float(text)
-        if not digits or _SMALLEST_EXACT < abs(number) < _LARGEST_EXACT:
+        if not digits or _MIN_EXACT < abs(number) < _MAX_EXACT:
             return number
     try:
         return Decimal(text)
-    except InvalidOperation:  # an exponent beyond any number
+    except InvalidOperation:  # the exponent is too large
         return text
 
 
@@ -68,45 +68,46 @@ encode_exactly = msgspec.json.Encoder(decimal_format="number").encode
 
 
 def conform(record: Mapping[str, Any], fields: tuple[Field, ...]) -> Conformed:
-    """Fits a decoded record (by `decode_exactly`) to the fields.
+    """Fits a record decoded by `decode_exactly` to the fields.
 
     Returns:
-        The record with a value or None for every known field it carries, and the misfits: unknown
-        fields, values of another type or beyond range, and decimals finer than 10 places (whose
-        column holds them rounded).
+        The record with a value or None for every known field it has, and the misfits: unknown
+        fields, values of another type or out of range, and decimals with more than 10 places (the
+        column gets them rounded).
     """
     conformed = Conformed()
-    conformed.record = _struct(record, fields, "", conformed.extra)
+    conformed.record = _fit_struct(record, fields, "", conformed.extra)
     return conformed
 
 
-def _struct(
+def _fit_struct(
     value: Mapping[str, Any], fields: tuple[Field, ...], path: str, extra: dict[str, Any]
 ) -> dict[str, Any]:
     types = {f.name: f.type for f in fields}
     fitted: dict[str, Any] = {}
     for name, member in value.items():
-        where = json_path.append_member(path, name)
+        member_path = json_path.append_member(path, name)
         if name in types:
-            fitted[name] = _value(member, types[name], where, extra)
+            fitted[name] = _fit_value(member, types[name], member_path, extra)
         else:
-            extra[where] = member
+            extra[member_path] = member
     return fitted
 
 
-def _value(value: Any, type_: DataType, path: str, extra: dict[str, Any]) -> Any:
+def _fit_value(value: Any, type_: DataType, path: str, extra: dict[str, Any]) -> Any:
     if value is None:
         return None
     match type_:
         case StructOf(fields) if isinstance(value, dict):
-            return _struct(value, fields, path, extra)
+            return _fit_struct(value, fields, path, extra)
         case ListOf(item) if isinstance(value, list):
             return [
-                _value(v, item, json_path.append_item(path, i), extra) for i, v in enumerate(value)
+                _fit_value(v, item, json_path.append_item(path, i), extra)
+                for i, v in enumerate(value)
             ]
         case Scalar(name):
             try:
-                return _SCALARS[name](value)
+                return _FIT_SCALAR[name](value)
             except _Misfit as misfit:
                 extra[path] = value
                 return misfit.nearest
@@ -114,37 +115,37 @@ def _value(value: Any, type_: DataType, path: str, extra: dict[str, Any]) -> Any
     return None
 
 
-def _bigint(value: Any) -> int:
+def _fit_bigint(value: Any) -> int:
     if isinstance(value, str):
-        if not _INTEGER.fullmatch(value):  # 007 is another text than 7
+        if not _INTEGER.fullmatch(value):  # 007 would come back as 7
             raise _Misfit
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         raise _Misfit
-    if not -(2**63) <= value < 2**63 or value != int(value):  # NaN is not between either
+    if not -(2**63) <= value < 2**63 or value != int(value):  # also false for NaN
         raise _Misfit
     return int(value)
 
 
-def _decimal(value: Any) -> Decimal:
+def _fit_decimal(value: Any) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
         raise _Misfit
     try:
         number = Decimal(str(value).strip())
     except InvalidOperation:
         raise _Misfit from None
-    if not number.is_finite() or abs(number) >= _LARGEST_DECIMAL:
+    if not number.is_finite() or abs(number) >= _DECIMAL_LIMIT:
         raise _Misfit
-    rounded = number.quantize(_DECIMAL_STEP, context=_WIDE)
+    rounded = number.quantize(_DECIMAL_STEP, context=_DECIMAL_CONTEXT)
     if rounded != number:
         raise _Misfit(rounded)
     return rounded
 
 
-def _double(value: Any) -> float:
+def _fit_double(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
         raise _Misfit
-    if isinstance(value, str) and not _NUMBER.fullmatch(value):  # Python also reads 1_0
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):  # Python also parses 1_0
         raise _Misfit
     try:
         number = float(value)
@@ -155,7 +156,7 @@ def _double(value: Any) -> float:
     return number
 
 
-def _boolean(value: Any) -> bool:
+def _fit_boolean(value: Any) -> bool:
     if isinstance(value, bool):
         return value
     if isinstance(value, str) and value.lower() in ("true", "false"):
@@ -163,7 +164,7 @@ def _boolean(value: Any) -> bool:
     raise _Misfit
 
 
-def _varchar(value: Any) -> str:
+def _fit_varchar(value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, dict | list):
@@ -171,7 +172,7 @@ def _varchar(value: Any) -> str:
     return encode_exactly(value).decode()
 
 
-def _timestamptz(value: Any) -> str:
+def _fit_timestamptz(value: Any) -> str:
     if not isinstance(value, str) or not _TIMESTAMP.fullmatch(value):
         raise _Misfit
     try:
@@ -185,7 +186,7 @@ def _timestamptz(value: Any) -> str:
 
 
 def is_date(value: Any) -> bool:
-    """Whether it is a date, or a midnight as which the API serves dates (facts, 7.5)."""
+    """Whether it is a date, or a timestamp at midnight, which is how the API serves dates."""
     if not isinstance(value, str) or not _DATE.fullmatch(value[:10]):
         return False
     try:
@@ -196,7 +197,7 @@ def is_date(value: Any) -> bool:
     return not clock or (clock.startswith("T00:00:00") and not clock[9:].strip(".0"))
 
 
-def _date(value: Any) -> str:
+def _fit_date(value: Any) -> str:
     if is_date(value):
         return value[:10]
     if isinstance(value, str) and len(value) > 10 and is_date(value[:10]):
@@ -204,34 +205,34 @@ def _date(value: Any) -> str:
     raise _Misfit
 
 
-def _json(value: Any) -> Any:
+def _fit_json(value: Any) -> Any:
     match value:
         case Decimal():
-            return _json_number(value)
+            return _fit_json_number(value)
         case int() if not -(2**63) <= value < 2**64:
-            return _json_number(Decimal(value))
+            return _fit_json_number(Decimal(value))
         case dict():
-            return {name: _json(member) for name, member in value.items()}
+            return {name: _fit_json(member) for name, member in value.items()}
         case list():
-            return [_json(item) for item in value]
+            return [_fit_json(item) for item in value]
     return value
 
 
-def _json_number(value: Decimal) -> float:
-    """DuckDB keeps of it what a double holds."""
+def _fit_json_number(value: Decimal) -> float:
+    """Returns the number as a double, which is what DuckDB keeps of it in a JSON column."""
     number = float(value)
     if not math.isfinite(number) or Decimal(repr(number)) != value:
         raise _Misfit
     return number
 
 
-_SCALARS: dict[ScalarName, Callable[[Any], Any]] = {
-    "BIGINT": _bigint,
-    "DECIMAL": _decimal,
-    "DOUBLE": _double,
-    "BOOLEAN": _boolean,
-    "VARCHAR": _varchar,
-    "TIMESTAMPTZ": _timestamptz,
-    "DATE": _date,
-    "JSON": _json,
+_FIT_SCALAR: dict[ScalarName, Callable[[Any], Any]] = {
+    "BIGINT": _fit_bigint,
+    "DECIMAL": _fit_decimal,
+    "DOUBLE": _fit_double,
+    "BOOLEAN": _fit_boolean,
+    "VARCHAR": _fit_varchar,
+    "TIMESTAMPTZ": _fit_timestamptz,
+    "DATE": _fit_date,
+    "JSON": _fit_json,
 }

@@ -1,7 +1,7 @@
-"""The local day of a moment, in SQL, by the time zones of Python.
+"""Writes the SQL for a timestamp's local day, by Python's time zone database.
 
-DuckDB brings time zones of its own, of another release: where a government has changed a zone in
-between, they put a row near midnight into another day than the window that it was read for.
+DuckDB has its own copy of the database, from another release. If a government changed a zone in
+between, DuckDB would put a row near midnight on another day than the window it was read for.
 """
 
 from __future__ import annotations
@@ -16,18 +16,20 @@ from st_pipelines.warehouse.columns import literal
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _YEARS_BACK, _YEARS_AHEAD = 10, 2
 _YEAR = timedelta(days=365)
-_STEP = timedelta(days=7)  # no zone changes there and back within a week
+_STEP = timedelta(days=7)  # no zone changes and changes back within a week
 _SECOND = timedelta(seconds=1)
 
 
 def local_day(moment: str, zone: str) -> str:
-    """SQL for the local day of a TIMESTAMPTZ, a DATE; NULL for NULL.
+    """Returns SQL for the local day of a TIMESTAMPTZ, as a DATE; NULL for NULL.
+
+    Times more than ten years ago are left to DuckDB, as both databases agree on them.
 
     Args:
-        moment: SQL.
-        zone: IANA name. What it was ten years ago is left to DuckDB, as both know that alike.
+        moment: a SQL expression.
+        zone: an IANA name.
     """
-    offsets, micros = _offsets(zone), f"epoch_us({moment})"
+    offsets, micros = _read_offsets(zone), f"epoch_us({moment})"
     cases = " ".join(
         f"WHEN {micros} >= {_micros(since - _EPOCH)} THEN {_micros(offset)}"
         for since, offset in reversed(offsets)
@@ -40,12 +42,12 @@ def local_day(moment: str, zone: str) -> str:
 
 
 @functools.lru_cache(maxsize=16)
-def _offsets(zone: str) -> tuple[tuple[datetime, timedelta], ...]:
-    """From when on which offset from UTC holds, earliest first."""
-    return tuple(_changes(ZoneInfo(zone)))
+def _read_offsets(zone: str) -> tuple[tuple[datetime, timedelta], ...]:
+    """Returns the offsets from UTC, and since when each holds; the earliest first."""
+    return tuple(_find_changes(ZoneInfo(zone)))
 
 
-def _changes(zone: ZoneInfo) -> Iterator[tuple[datetime, timedelta]]:
+def _find_changes(zone: ZoneInfo) -> Iterator[tuple[datetime, timedelta]]:
     now = datetime.now(timezone.utc).replace(microsecond=0)
     at = now - _YEARS_BACK * _YEAR
     offset = _offset(zone, at)
@@ -53,14 +55,14 @@ def _changes(zone: ZoneInfo) -> Iterator[tuple[datetime, timedelta]]:
     while at < now + _YEARS_AHEAD * _YEAR:
         following = at + _STEP
         if _offset(zone, following) != offset:
-            changed = _first_other(zone, at, following)
+            changed = _find_change(zone, at, following)
             offset = _offset(zone, changed)
             yield changed, offset
         at = following
 
 
-def _first_other(zone: ZoneInfo, same: datetime, other: datetime) -> datetime:
-    """The second at which the offset changes between two moments."""
+def _find_change(zone: ZoneInfo, same: datetime, other: datetime) -> datetime:
+    """Returns the second at which the offset changes between two moments."""
     offset = _offset(zone, same)
     while other - same > _SECOND:
         middle = same + ((other - same) // (2 * _SECOND)) * _SECOND

@@ -1,7 +1,7 @@
-"""Finds numbers with more digits than DuckDB keeps, at the speed of a search for bytes.
+"""Finds numbers with more digits than DuckDB keeps, at the speed of a byte search.
 
-Looking at each number of a page would cost more than loading it. So only runs of digits that are
-too long are searched for, and where one is found the number and its name are read.
+Parsing each number of a page would cost more than loading it. The check therefore searches for
+runs of digits that are too long, and parses the number and its name only where it finds one.
 """
 
 from __future__ import annotations
@@ -12,35 +12,34 @@ from collections.abc import Iterator
 from st_pipelines.catalog.model import DataType, Field, ListOf, Scalar, StructOf
 from st_pipelines.warehouse.columns import DUCKDB_1
 
-_SHAPE = bytes(
+_TO_SHAPE = bytes(
     ord("0") if byte in b"0123456789" else byte if byte in b".-" else
     ord("e") if byte in b"eE" else ord(" ")
     for byte in range(256)
 )  # fmt: skip
 _FINE = re.compile(rb"\.[0-9]{10}0*[1-9]")
-"""A fraction that is finer than DECIMAL(38,10)."""
+"""A fraction with more than the 10 places of DECIMAL(38,10)."""
 _LONG = (b"0" * 16, b"000000.")
-"""Together: a number that may have more than the 15 digits in which a double is exact."""
+"""A number with either shape may have more than the 15 digits that a double holds exactly."""
 _SMALL_EXPONENT = b"0e-0"
-"""Of a number such as 1e-12, which a decimal would round to nothing."""
+"""The shape of a number such as 1e-12, which a decimal would round to 0."""
 _LONG_EXPONENTS = (b"0e-000", b"0e 000", b"0e000")
-"""Of one such as 1e-400, which a double makes nothing; a plus sign has the shape of a space."""
+"""The shapes of a number such as 1e-400, which underflows a double; a plus sign becomes a space."""
 _NUMBER = re.compile(rb"(\d+)(?:\.(\d*?)0*)?(?![\d.])")
 _NAME = re.compile(rb'"([^"\\]*)"\s*:\s*"?-?$')
-_LONGEST_NAME = 80
+_MAX_NAME_BYTES = 80
 _BEFORE_A_NUMBER = (b":", b",", b"[", b'"', b" ", b"\n", b"\t", b"\r")
 
 
 class PrecisionCheck:
-    """Whether numbers of a page may not survive their column.
+    """Detects pages with numbers that their columns may not hold exactly.
 
-    A decimal may have 10 places. Numbers in JSON columns, and with DuckDB 1 all decimals, pass
-    through a double on their way and may have 15 digits. A column that is a double itself keeps
-    what it is served as.
+    A decimal may have 10 places. Numbers in JSON columns, and in DuckDB 1 all decimals, pass
+    through a double and may have 15 digits. A DOUBLE column keeps the double that was served.
     """
 
     def __init__(self, fields: tuple[Field, ...]) -> None:
-        """Args: the fields of a row."""
+        """Finds out which of a row's fields need the check."""
         scalars = list(_scalars(fields))
         self._has_json = any(type_ == Scalar("JSON") for _, type_ in scalars)
         self._has_decimals = any(type_ == Scalar("DECIMAL") for _, type_ in scalars)
@@ -50,12 +49,12 @@ class PrecisionCheck:
         self._through_doubles = self._has_json or DUCKDB_1
 
     def may_be_inexact(self, records: bytes) -> bool:
-        """Whether to look at the records of this page one by one."""
+        """Whether the page's records must be checked one by one."""
         if self._has_decimals and self._has_fine_fraction(records):
             return True
         if not (self._has_decimals or self._through_doubles):
             return False
-        shape = records.translate(_SHAPE)
+        shape = records.translate(_TO_SHAPE)
         if self._has_decimals and self._has_exponent(records, shape, _SMALL_EXPONENT):
             return True
         if self._has_json and any(
@@ -66,7 +65,7 @@ class PrecisionCheck:
 
     def _has_fine_fraction(self, records: bytes) -> bool:
         return any(
-            not self._is_double(records, _start(records, match.start()))
+            not self._is_double(records, _find_start(records, match.start()))
             for match in _FINE.finditer(records)
         )
 
@@ -74,7 +73,7 @@ class PrecisionCheck:
         for pattern in _LONG:
             position = shape.find(pattern)
             while position >= 0:
-                match = _NUMBER.match(records, _start(records, position))
+                match = _NUMBER.match(records, _find_start(records, position))
                 if match is None:
                     return True
                 digits = (match[1] + (match[2] or b"")).strip(b"0")
@@ -84,17 +83,17 @@ class PrecisionCheck:
         return False
 
     def _is_double(self, records: bytes, start: int) -> bool:
-        """Whether the number is the value of a field that is a double wherever it occurs."""
+        """Whether the number belongs to a field that is a DOUBLE wherever its name occurs."""
         if self._has_json:
             return False
-        name = _NAME.search(records, max(0, start - _LONGEST_NAME), start)
+        name = _NAME.search(records, max(0, start - _MAX_NAME_BYTES), start)
         return name is not None and name[1] in self._doubles
 
     def _has_exponent(self, records: bytes, shape: bytes, pattern: bytes) -> bool:
-        """Whether a number has such an exponent; a part of a GUID is none."""
+        """Whether a number has an exponent of this shape; a part of a GUID is not a number."""
         position = shape.find(pattern)
         while position >= 0:
-            start = _start(records, position)
+            start = _find_start(records, position)
             before = records[start - 1 : start].lstrip(b"-") or records[start - 2 : start - 1]
             if before in _BEFORE_A_NUMBER and not self._is_double(records, start):
                 return True
@@ -102,15 +101,15 @@ class PrecisionCheck:
         return False
 
 
-def _start(records: bytes, position: int) -> int:
-    """Where the number begins that goes through a position."""
+def _find_start(records: bytes, position: int) -> int:
+    """Returns where the number around a position begins."""
     while position > 0 and records[position - 1] in b"0123456789.":
         position -= 1
     return position
 
 
 def _scalars(fields: tuple[Field, ...]) -> Iterator[tuple[str, DataType]]:
-    """Name and type of every scalar at every depth."""
+    """Yields the name and type of every scalar at every depth."""
     for field in fields:
         yield from _scalars_of(field.name, field.type)
 

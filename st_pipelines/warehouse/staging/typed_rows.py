@@ -1,7 +1,7 @@
-"""Staged pages as typed rows, in a table of an in-memory database.
+"""Reads staged pages into a table of typed rows, in an in-memory database.
 
-A thread types the pages that have arrived while the next are fetched and checked: DuckDB works
-without Python's lock, so that both go on at once. The warehouse is not touched here.
+A background thread types the pages that have arrived while the next ones are fetched and checked:
+DuckDB releases Python's global lock, so both run at once. Nothing here touches the warehouse.
 """
 
 from __future__ import annotations
@@ -27,52 +27,53 @@ from st_pipelines.warehouse.load_spec import LoadSpec
 from st_pipelines.warehouse.staging.local_day import local_day
 from st_pipelines.warehouse.store.scratch import InMemory, default_memory_limit, limit_memory
 
-MEMORY = "400MB"
-"""For rows while they are typed; the others wait in the staging folder. A merge is not limited: it
-cannot do without both of its tables."""
+MEMORY_LIMIT = "400MB"
+"""For typing rows; DuckDB spills the others into the staging folder. A merge is not limited, as it
+needs both of its tables."""
 
-_SMALLEST_OBJECT_SIZE = 16 * 1024 * 1024  # DuckDB's own default for the largest record
-_NO_ROOM = (duckdb.OutOfMemoryException, duckdb.IOException)
-_REFUSED = (duckdb.ConversionException, duckdb.InvalidInputException)
+_MIN_OBJECT_BYTES = 16 * 1024 * 1024  # DuckDB's default limit for one record
+_OUT_OF_SPACE = (duckdb.OutOfMemoryException, duckdb.IOException)
+_REJECTIONS = (duckdb.ConversionException, duckdb.InvalidInputException)
 
 
-class Refused(Exception):
+class PageRejected(Exception):
     """DuckDB could not read a page with the declared types."""
 
 
 class TypedRows:
-    """The table `staged`; use as a context manager, fill with `add`, take with `finish`.
+    """A table of typed rows: add pages with `add`, and complete it with `finish`.
+
+    Use it as a context manager: the table exists inside the `with` block.
 
     Attributes:
-        name: of the table.
-        dropped: rows that were taken out again as older versions of others.
-        connection: to the database that holds it; open within the context only.
+        name: the table's name.
+        dropped: rows removed again because they were older versions of others.
+        connection: to the table's database; open inside the `with` block.
     """
 
     def __init__(
         self,
         endpoint: Endpoint,
-        load: LoadSpec,
+        spec: LoadSpec,
         folder: Path,
         *,
         name: str = "staged",
         beside: TypedRows | None = None,
     ) -> None:
-        """Nothing is opened yet.
+        """Opens nothing yet.
 
         Args:
-            endpoint: whose rows.
-            load: what they are marked with.
-            folder: for what DuckDB moves out of memory.
-            name: of the table.
-            beside: rows in whose database the table is to be; an own one if None.
+            spec: fills the rows' own columns.
+            folder: where DuckDB spills to.
+            name: the table's name.
+            beside: other rows, whose database the table shares; None for a database of its own.
         """
         self.name = name
         self.dropped = 0
         self._beside = beside
         self._database: InMemory | None = None
         self._endpoint = endpoint
-        self._load = load
+        self._spec = spec
         self._folder = folder
         self._lock = threading.Lock()
         self._waiting: list[Path] = []
@@ -85,8 +86,8 @@ class TypedRows:
         else:
             self._database = InMemory(self._folder)
             self.connection = self._database.connection
-            self.connection.execute("SET threads = 1")  # the thread beside is the other core's work
-            limit_memory(self.connection, MEMORY)  # in one with rows it could be too small already
+            self.connection.execute("SET threads = 1")  # fetching uses the other core
+            limit_memory(self.connection, MEMORY_LIMIT)  # fails in a database whose rows need more
         self.connection.execute("SET TimeZone = 'UTC'")
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="typed")
         if self._beside is not None:
@@ -98,38 +99,38 @@ class TypedRows:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Drops all of it, at once."""
+        """Drops the table without waiting for pages that are being typed."""
         with self._lock:
             self._waiting.clear()
         busy = self._running is not None and not self._running.done()
         if busy:
             self.connection.interrupt()
         self._thread.shutdown(wait=True)
-        unhurt = kind is None and not busy
-        if unhurt:
+        succeeded = kind is None and not busy
+        if succeeded:
             self.connection.execute(f"DROP TABLE {self.name}")
         if self._database is not None:
-            self._database.give_back(keep=unhurt)
+            self._database.give_back(keep=succeeded)
         else:
             self.connection.close()
 
     def add(self, files: Sequence[Path]) -> None:
-        """Has pages typed soon: JSON arrays of records that fit the catalogue.
+        """Queues pages for typing: JSON arrays of records that fit the catalog.
 
-        After a refusal nothing more is typed; `finish` tells of it.
+        After a rejection no more pages are typed, and `finish` raises.
         """
         with self._lock:
             self._waiting += files
-            if self._waiting and not self._busy_or_refused():
+            if self._waiting and not self._is_busy_or_rejected():
                 self._running = self._thread.submit(self._type_waiting)
 
     def wait(self) -> None:
-        """Waits for what is being typed, whether it is refused or not."""
+        """Waits for the pages being typed; ignores a rejection."""
         if self._running is not None:
             self._running.exception()
 
     def clear(self) -> None:
-        """Forgets all rows: their reading starts over."""
+        """Deletes all rows, before they are read again."""
         with self._lock:
             self._waiting.clear()
         self.wait()
@@ -141,14 +142,14 @@ class TypedRows:
         """Waits until all pages are typed.
 
         Raises:
-            Refused: some could not be; see `Staging.fit_all`.
+            PageRejected: DuckDB could not read a page; `Staging.fit_all` makes its records fit.
         """
         while self._running is not None:
             running, self._running = self._running, None
             try:
                 running.result()
-            except _REFUSED as error:
-                raise Refused(str(error)) from None
+            except _REJECTIONS as error:
+                raise PageRejected(str(error)) from None
             with self._lock:
                 if self._waiting:
                     self._running = self._thread.submit(self._type_waiting)
@@ -156,10 +157,10 @@ class TypedRows:
 
     @property
     def rows(self) -> int:
-        """How many."""
+        """The number of rows."""
         return self.connection.execute(f"SELECT count(*) FROM {self.name}").fetchall()[0][0]
 
-    def _busy_or_refused(self) -> bool:
+    def _is_busy_or_rejected(self) -> bool:
         running = self._running
         return running is not None and (not running.done() or running.exception() is not None)
 
@@ -172,17 +173,17 @@ class TypedRows:
             sql = f"INSERT INTO {self.name} {self._select(files)}"
             try:
                 self.connection.execute(sql, self._values())
-            except _NO_ROOM:  # a page needs more, or the disk of the folder is full
+            except _OUT_OF_SPACE:  # the page needs more memory, or the folder's disk is full
                 limit_memory(self.connection, default_memory_limit())
                 self.connection.execute(sql, self._values())
 
     def _values(self) -> dict[str, Any]:
-        load = self._load
+        spec = self._spec
         return {
-            "tenant": load.tenant_id,
-            "default_date": load.default_date,
-            "loaded_at": load.loaded_at,
-            "run": load.run_id,
+            "tenant": spec.tenant_id,
+            "default_date": spec.default_date,
+            "loaded_at": spec.loaded_at,
+            "run": spec.run_id,
         }
 
     def _select(self, files: Sequence[Path]) -> str:
@@ -190,7 +191,7 @@ class TypedRows:
         selected = [f"{select_expression(f)} AS {quote(f.column)}" for f in fields]
         own = [
             "$tenant::VARCHAR AS _tenant_id",
-            f"{_partition_date(self._endpoint, self._load.timezone)} AS _partition_date",
+            f"{_partition_date(self._endpoint, self._spec.timezone)} AS _partition_date",
             "$loaded_at::TIMESTAMPTZ AS _loaded_at",
             "$run::VARCHAR AS _run_id",
             "NULL::TIMESTAMPTZ AS _deleted_at",
@@ -206,7 +207,7 @@ class TypedRows:
             return f"(SELECT {nulls} WHERE false)"
         columns = ", ".join(f"{literal(name)}: {literal(type_)}" for name, type_ in fields)
         names = ", ".join(literal(str(file)) for file in files)
-        size = max(_SMALLEST_OBJECT_SIZE, 1024 + max(file.stat().st_size for file in files))
+        size = max(_MIN_OBJECT_BYTES, 1024 + max(file.stat().st_size for file in files))
         return (
             f"read_json([{names}], format = 'array', records = true, columns = {{{columns}}}, "
             f"hive_partitioning = false, maximum_object_size = {size})"
@@ -214,7 +215,7 @@ class TypedRows:
 
 
 def _partition_date(endpoint: Endpoint, zone: str) -> str:
-    """The local day of the cursor, as served; the default where there is none."""
+    """Returns SQL for the local day of the cursor, or the default without a cursor."""
     if not endpoint.cursor:
         return "$default_date::DATE"
     cursor = ".".join(quote(part) for part in endpoint.cursor.split("."))

@@ -1,14 +1,16 @@
-"""Whether what lies at a warehouse's path can be opened without losing anything of it.
+"""Checks that a warehouse file and its log can be opened without losing a committed load.
 
-DuckDB checks its file by checksums, and refuses a damaged one. Its write-ahead log, `<file>.wal`,
-exists while a load commits, and after a process died doing so; the next to open the file takes the
-committed loads from it. Of that log DuckDB (1.4 to 2.0) forgives too much: one whose head is
-damaged, which breaks off in the middle, or whose database is gone, is taken for empty and removed,
-and committed loads with it. So the log is looked at before DuckDB is let near.
+DuckDB verifies its file by checksums and refuses a damaged one. Its write-ahead log, `<file>.wal`,
+exists while a load commits, and after a process died doing so; the next process to open the file
+replays the committed loads. With a damaged log, DuckDB (1.4 to 2.0) is too lenient: a log with a
+damaged header, a log that breaks off in the middle, or a log without its database is taken for
+empty and deleted, and its committed loads with it. This module therefore inspects the log before
+DuckDB opens the file.
 
-A log: a head, then entries, each its length (8 bytes), a checksum (8) and its body. A load that was
-committed ends with the entry `_COMMITTED`. A process that was killed while it wrote leaves an entry
-cut off at the end and no `_COMMITTED` after it: that is sound, nobody was told that it was loaded.
+A log is a header and entries; an entry is its length (8 bytes), a checksum (8) and its body. A
+committed load ends with the entry `_COMMITTED`. A process that is killed while it writes leaves a
+truncated entry with no `_COMMITTED` after it. Such a log is sound: nobody was told that this load
+succeeded.
 """
 
 from __future__ import annotations
@@ -21,63 +23,64 @@ from st_pipelines.warehouse.errors import WarehouseUnusable, restore_advice
 
 try:
     import fcntl
-except ImportError:  # Windows, where an open file cannot be opened by another anyway
+except ImportError:  # Windows, where no second process can open an open file anyway
     fcntl = None
 
-_HEAD = bytes.fromhex("6400 6265 0002")  # a log of version 2, as of every DuckDB since 0.10
+_HEADER = bytes.fromhex("6400 6265 0002")  # log version 2, of every DuckDB since 0.10
 _COMMITTED = bytes.fromhex("0500000000000000 e7fe7d722fed3d5e 640064ffff")
-_ID = bytes.fromhex("6600 10")  # and its 16 numbers
+_DATABASE_ID = bytes.fromhex("6600 10")  # followed by its 16 numbers
 _CHECKPOINT = bytes.fromhex("6700")
-_LONGEST_HEAD = 64
+_MAX_HEADER_BYTES = 64
 
 
 def check(path: Path) -> None:
-    """Looks at the file and its log, changing neither.
+    """Inspects the file and its log, changing neither.
 
-    A log that its living process is writing to is not judged. A file that this process has open
-    is left alone: a lock on a file is lost when the process that holds it closes the file, even if
-    it had opened it once more for that.
+    Skips a log that a running process is writing, and any file that this process has open: a
+    process that closes a file loses all its locks on it, even if it opened it a second time.
 
     Raises:
-        WarehouseUnusable: it is of another program, damaged, or separated from its log.
+        WarehouseUnusable: the file is damaged, belongs to another program, or its log has no file.
     """
-    if is_open_here(path):
+    if _is_open_here(path):
         return
     log = path.with_name(path.name + ".wal")
     if not path.exists():
         if log.exists() and log.stat().st_size:
             raise WarehouseUnusable(
-                f"warehouse {path} is gone, its log {log.name} is there and may hold loads: put "
-                "the file back; if it was removed on purpose, remove the log too"
+                f"warehouse {path} is missing, but its log {log.name} exists and may hold loads: "
+                "put the file back; if you deleted it on purpose, delete the log too"
             )
         return
     _check_magic(path)
-    if _is_damaged(log) and not _is_held(path) and _is_damaged(log):  # it may just have been in use
+    if (
+        _is_damaged(log) and not _is_locked(path) and _is_damaged(log)
+    ):  # twice, as it may just have been in use
         raise WarehouseUnusable(
-            f"the log {log} of the warehouse is damaged; it may hold a committed load, so it is "
+            f"the log {log} of the warehouse is damaged. It may hold a committed load, so it is "
             f"left unchanged: {restore_advice(path)}; or move the log away and load the last days "
             "again"
         )
 
 
-def is_open_here(path: Path) -> bool:
-    """Whether this process has the file open, e.g. by a DuckDB connection of its user."""
+def _is_open_here(path: Path) -> bool:
+    """Whether this process has the file open, such as in a DuckDB connection of the user."""
     try:
-        wanted = path.stat()
-        files = os.listdir("/dev/fd")
+        target = path.stat()
+        names = os.listdir("/dev/fd")
     except OSError:
         return False
-    return any(_is(int(file), wanted) for file in files)
+    return any(_is_same_file(int(name), target) for name in names)
 
 
-def _is(file: int, wanted: os.stat_result) -> bool:
+def _is_same_file(descriptor: int, target: os.stat_result) -> bool:
     try:
-        return os.path.samestat(os.fstat(file), wanted)
+        return os.path.samestat(os.fstat(descriptor), target)
     except OSError:
         return False
 
 
-def _is_held(path: Path) -> bool:
+def _is_locked(path: Path) -> bool:
     """Whether a process has the file open in DuckDB, which locks it."""
     if fcntl is None:
         return False
@@ -94,11 +97,12 @@ def _check_magic(path: Path) -> None:
         head = file.read(16)
     if not head:
         raise WarehouseUnusable(
-            f"warehouse {path} is an empty file: remove it, or name another file"
+            f"warehouse {path} is an empty file: delete it, or name another file"
         )
     if head[8:12] != b"DUCK":
         raise WarehouseUnusable(
-            f"warehouse {path} is no DuckDB database: name another file, this one is left as it is"
+            f"warehouse {path} is not a DuckDB database: name another file, this one is left "
+            "unchanged"
         )
 
 
@@ -112,35 +116,35 @@ def _is_damaged(log: Path) -> bool:
 def _is_sound(log: Path) -> bool:
     with log.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
-        head = file.read(_LONGEST_HEAD)
-        if not head.startswith(_HEAD[:size]):
+        head = file.read(_MAX_HEADER_BYTES)
+        if not head.startswith(_HEADER[:size]):
             return False
-        at = _end_of_head(head)
+        at = _find_header_end(head)
         while at is not None and at < size:
-            at = _end_of_entry(file, at, size)
+            at = _find_entry_end(file, at, size)
         return at is not None or not _ends_committed(file, size)
 
 
-def _end_of_head(head: bytes) -> int | None:
-    """Where the first entry begins: behind the version, and the database's id in DuckDB 2."""
-    at = len(_HEAD)
-    if head[at : at + 3] == _ID:
-        at = _behind_numbers(head, at + len(_ID), _ID[-1])
+def _find_header_end(head: bytes) -> int | None:
+    """Returns where the entries begin: after the version and, in DuckDB 2, the database's id."""
+    at = len(_HEADER)
+    if head[at : at + 3] == _DATABASE_ID:
+        at = _skip_numbers(head, at + len(_DATABASE_ID), _DATABASE_ID[-1])
     if head[at : at + 2] == _CHECKPOINT:
-        at = _behind_numbers(head, at + len(_CHECKPOINT), 1)
+        at = _skip_numbers(head, at + len(_CHECKPOINT), 1)
     return at + 2 if head[at : at + 2] == b"\xff\xff" else None
 
 
-def _behind_numbers(head: bytes, at: int, count: int) -> int:
-    """Each is in LEB128: the last of its bytes is the one below 128."""
+def _skip_numbers(head: bytes, at: int, count: int) -> int:
+    """Skips numbers in LEB128: the last byte of a number is below 128."""
     while count and at < len(head):
         count -= head[at] < 128
         at += 1
     return at
 
 
-def _end_of_entry(file: BinaryIO, at: int, size: int) -> int | None:
-    """Where the next begins; None if this one is cut off."""
+def _find_entry_end(file: BinaryIO, at: int, size: int) -> int | None:
+    """Returns where the next entry begins; None if this one is truncated."""
     file.seek(at)
     end = at + 16 + int.from_bytes(file.read(8), "little")
     return end if end <= size else None

@@ -14,7 +14,7 @@ from st_pipelines.warehouse.columns import count_changes, fetch_row
 from st_pipelines.warehouse.errors import MalformedRecords, translate_duckdb_error
 from st_pipelines.warehouse.load_spec import LoadSpec
 from st_pipelines.warehouse.staging.stage import Staging
-from st_pipelines.warehouse.staging.typed_rows import Refused, TypedRows
+from st_pipelines.warehouse.staging.typed_rows import PageRejected, TypedRows
 from st_pipelines.warehouse.store.base import Store
 from st_pipelines.warehouse.store.scratch import staging_folder
 from st_pipelines.warehouse.tables.row_scope import key_columns, lacks_key, table_cursor
@@ -67,13 +67,13 @@ class StagedRecords:
         """Types all pages; conforms every record first if DuckDB refuses a page that passed."""
         try:
             self.rows.finish()
-        except Refused:
+        except PageRejected:
             self.rows.clear()
             self.staging.fit_all()
             self.rows.add(self.staging.files)
             try:
                 self.rows.finish()
-            except Refused as error:
+            except PageRejected as error:
                 raise MalformedRecords(f"{self.endpoint.table}: {error}") from None
         typed = self.rows.rows + self.rows.dropped
         if typed != self.staging.rows:
