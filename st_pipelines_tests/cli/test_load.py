@@ -186,7 +186,7 @@ def test_the_readme_loads_without_dagster(
     configured: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    [code] = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    *_, code = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     exec(compile(code, "README.md", "exec"), {})
     assert "inserted=" in capsys.readouterr().out
     assert query(configured, "SELECT count(*) FROM jpm.jobs WHERE _run_id LIKE 'notebook-%'") != [

@@ -9,11 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 import typer
+import yaml
 from dagster._cli import create_dagster_cli
 
 from st_pipelines.cli.app import app
+from st_pipelines.component import ServiceTitanComponent
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines_tests.conftest import NOW
 from st_pipelines_tests.docs.markdown import (
@@ -32,7 +35,11 @@ from st_pipelines_tests.docs.markdown import (
 WITH_PYTHON = ["README.md", "CONTRIBUTING.md", "docs/extend.md", "docs/coming-from.md"]
 WITH_CODE_NAMES = ["CONTRIBUTING.md", "docs/architecture.md"]
 TOP_LEVEL = ("st_pipelines", "st_pipelines_tests", "docs", "benchmarks", ".ci", ".github")
-OF_DG = {"dev", "-w"}  # `dg` is no dependency: what the documents use of it, tried by hand
+OF_DG = {
+    "dev",
+    "scaffold",
+    "-w",
+}  # `dg` is no dependency: what the documents use of it, tried by hand
 
 
 @pytest.fixture
@@ -51,7 +58,20 @@ def test_the_examples_in_python_run(document: str, configured: Path) -> None:
     """Those of one document after one another, with the names of the earlier ones."""
     names: dict[str, Any] = {"__name__": "example"}
     for number, code in enumerate(blocks(text_of(document), "python"), start=1):
-        exec(compile(code, f"{document}, example {number}", "exec"), names)
+        name = f"{document}, example {number}"
+        exec(compile(code, name, "exec", dont_inherit=True), names)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [code for page in ("README.md", "docs/extend.md") for code in blocks(text_of(page), "yaml")],
+)
+def test_the_examples_of_a_component_can_be_loaded(code: str, configured: Path) -> None:
+    example = yaml.safe_load(code)
+    assert example["type"] == "st_pipelines.ServiceTitanComponent"
+    component = ServiceTitanComponent.resolve_from_yaml(yaml.safe_dump(example["attributes"]))
+    definitions = component.build_defs(dg.ComponentTree.for_test().load_context)
+    assert definitions.resolve_all_asset_keys()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
