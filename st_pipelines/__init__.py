@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from st_pipelines.defs.translator import ServiceTitanTranslator
     from st_pipelines.sandbox.server import Sandbox
     from st_pipelines.servicetitan.errors.errors import ServiceTitanError
+    from st_pipelines.sync.session import connect
     from st_pipelines.sync.sync import LoadReport
     from st_pipelines.warehouse.errors import WarehouseError
 
@@ -37,6 +38,7 @@ __all__ = [
     "WarehouseResource",
     "__version__",
     "build_definitions",
+    "connect",
     "load_catalog",
 ]
 
@@ -52,6 +54,7 @@ _MODULES = {
     "WarehouseError": "warehouse.errors",
     "WarehouseResource": "defs.resources",
     "build_definitions": "definitions",
+    "connect": "sync.session",
     "load_catalog": "config.project",
 }
 

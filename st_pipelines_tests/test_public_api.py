@@ -22,6 +22,7 @@ NAMES = [
     "WarehouseResource",
     "__version__",
     "build_definitions",
+    "connect",
     "load_catalog",
 ]
 

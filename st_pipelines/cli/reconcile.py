@@ -38,14 +38,13 @@ def reconcile_tables(
     from st_pipelines.config import project
     from st_pipelines.config.project import load_catalog
     from st_pipelines.sync import sync
-    from st_pipelines.sync.session import command_job
+    from st_pipelines.sync.session import sync_context
 
-    catalog = load_catalog()
-    endpoints = project.chosen(environment, catalog, patterns)
+    endpoints = project.chosen(environment, load_catalog(), patterns)
     reports: list[LoadReport] = []
     failures: dict[str, str] = {}
     aggregates = 0
-    with command_job(environment, "reconcile", history=project.history(catalog)) as context:
+    with sync_context(environment, "reconcile") as context:
         for endpoint in endpoints:
             with console.status(f"reading {endpoint.table}"):
                 try:

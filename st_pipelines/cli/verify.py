@@ -73,11 +73,11 @@ def verify_tables(
     """
     from st_pipelines.config import project
     from st_pipelines.config.project import load_catalog
-    from st_pipelines.sync.session import command_job
+    from st_pipelines.sync.session import sync_context
 
     endpoints = project.chosen(environment, load_catalog(), patterns)
     progress = Console(stderr=True)
-    with command_job(environment, "verify") as context:
+    with sync_context(environment, "verify") as context:
         for number, endpoint in enumerate(endpoints, start=1):
             with progress.status(f"{number} of {len(endpoints)}: reading {endpoint.table}"):
                 result = _verify_table(context, endpoint, days, deep)

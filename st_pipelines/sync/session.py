@@ -1,39 +1,176 @@
-"""The job of a command that is run by hand, from the settings of an environment."""
+"""Opens an environment for scripts and commands: its connections, and what can be done with them.
+
+`connect` is public as `st_pipelines.connect`. Dagster's runs build their `SyncContext` from their
+resources instead (`defs.assets`).
+"""
 
 from __future__ import annotations
 
+import difflib
 import uuid
-from collections.abc import Collection, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from datetime import date
+from typing import TYPE_CHECKING
 
+from st_pipelines.catalog.model import Endpoint
 from st_pipelines.config import connection as connecting
 from st_pipelines.config import project
-from st_pipelines.config.environments import EnvironmentName
+from st_pipelines.config.environments import environment_name
 from st_pipelines.config.settings import load_settings
 from st_pipelines.servicetitan.http.client import Client
-from st_pipelines.sync.sync import SyncContext
+from st_pipelines.sync.strategies import strategy_for
+from st_pipelines.sync.sync import LoadReport, SyncContext, extract_load, reconcile
+from st_pipelines.sync.verify import Verified, verify_table
+from st_pipelines.windows import Days
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @contextmanager
-def command_job(
-    environment: EnvironmentName, command: str, *, history: Collection[str] = ()
-) -> Iterator[SyncContext]:
-    """A job, and its connections for as long as the context lasts.
+def sync_context(environment: str, purpose: str) -> Iterator[SyncContext]:
+    """Opens the connections of an environment for as long as the context lasts.
 
     Args:
-        environment: its settings say from where and where to.
-        command: begins the run id.
-        history: tables of which every version of a row is kept.
+        environment: `production`, `integration` or `sandbox`.
+        purpose: the run id starts with it, such as `verify-3f2a9c01`.
 
     Raises:
         SettingsError: a setting is missing or wrong.
     """
-    of = load_settings(environment)
-    with closing(Client(connecting.connection(environment, of))) as client:
+    name = environment_name(environment)
+    settings, catalog = load_settings(name), project.load_catalog()
+    with closing(Client(connecting.connection(name, settings))) as client:
         yield SyncContext(
             client=client,
-            warehouse=project.warehouse(environment),
-            timezone=of.timezone,
-            run_id=f"{command}-{uuid.uuid4().hex[:8]}",
-            history=history,
+            warehouse=project.warehouse(name),
+            timezone=settings.timezone,
+            run_id=f"{purpose}-{uuid.uuid4().hex[:8]}",
+            catalog=catalog,
+            history=project.history(catalog),
         )
+
+
+class Session:
+    """An open environment. Use it in a `with` block, or call `close`.
+
+    Dagster does not know about loads made here. Its sensors and partitions stay as they are.
+
+    Attributes:
+        context: the client, the warehouse and the like, for functions of `sync`.
+    """
+
+    def __init__(self, environment: str) -> None:
+        """Opens the environment. Raises SettingsError if a setting is missing or wrong."""
+        self._stack = ExitStack()
+        self.context = self._stack.enter_context(sync_context(environment, "session"))
+        self._start_date = load_settings(environment_name(environment)).start_date
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connections to ServiceTitan."""
+        self._stack.close()
+
+    def load(
+        self, table: str, first: date | str | None = None, last: date | str | None = None
+    ) -> LoadReport:
+        """Loads a table for a range of days, or whole where ServiceTitan has no days for it.
+
+        Args:
+            table: such as `jpm.jobs`.
+            first, last: the local days to load, as dates or `YYYY-MM-DD`; omit both for a snapshot.
+                Everything older is loaded too if the range begins at the environment's start date
+                or before.
+
+        Raises:
+            ValueError: there is no such table, or the days do not suit it.
+            ServiceTitanError: it could not be read completely; nothing was loaded.
+            WarehouseError: it could not be written; nothing was loaded.
+        """
+        endpoint = self._find(table)
+        return extract_load(self.context, endpoint, self._days(endpoint, first, last))
+
+    def reconcile(self, table: str) -> LoadReport | None:
+        """Reads a whole table and marks rows that ServiceTitan no longer has as deleted.
+
+        Returns:
+            None for an aggregate by day, where nothing can be deleted.
+
+        Raises:
+            ValueError: there is no such table.
+            ServiceTitanError: it could not be read completely; nothing was loaded.
+            WarehouseError: it could not be written; nothing was loaded.
+        """
+        return reconcile(self.context, self._find(table))
+
+    def verify(self, table: str, days: int | None = None, deep: bool = False) -> Verified:
+        """Compares a table with ServiceTitan and returns the differences; writes nothing.
+
+        Args:
+            table: such as `jpm.jobs`.
+            days: compare only this many last days, today included; None compares everything.
+            deep: compare the values of every column, not only keys and cursors.
+
+        Raises:
+            ValueError: there is no such table.
+            ServiceTitanError: it could not be read.
+            WarehouseError: there is no warehouse yet, or another process holds it.
+        """
+        return verify_table(self.context, self._find(table), days=days, deep=deep)
+
+    def query(self, sql: str) -> pd.DataFrame:
+        """Runs a query on the warehouse, read-only.
+
+        Raises:
+            WarehouseError: there is no warehouse yet, or another process holds it.
+        """
+        self.context.require_warehouse()
+        with self.context.warehouse.read_only() as connection:
+            return connection.execute(sql).df()
+
+    def _find(self, table: str) -> Endpoint:
+        tables = self.context.catalog.endpoints
+        if table in tables:
+            return tables[table]
+        near = difflib.get_close_matches(table, tables, n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else "see st-pipelines endpoints"
+        raise ValueError(f"no table {table!r}: {hint}")
+
+    def _days(
+        self, endpoint: Endpoint, first: date | str | None, last: date | str | None
+    ) -> Days | None:
+        if not strategy_for(endpoint).partitioned:
+            if first is not None or last is not None:
+                raise ValueError(f"{endpoint.table} is always loaded whole: omit the days")
+            return None
+        if first is None or last is None:
+            raise ValueError(f"{endpoint.table} is loaded by days: give the first and the last")
+        first_day = _as_date(first)
+        return Days(
+            first=first_day,
+            last=_as_date(last),
+            timezone=self.context.timezone,
+            open_start=first_day <= self._start_date,
+        )
+
+
+def connect(environment: str) -> Session:
+    """Opens an environment for a script or notebook.
+
+    Args:
+        environment: `production`, `integration` or `sandbox`.
+
+    Raises:
+        SettingsError: a setting is missing or wrong; the message names it.
+    """
+    return Session(environment)
+
+
+def _as_date(day: date | str) -> date:
+    return date.fromisoformat(day) if isinstance(day, str) else day

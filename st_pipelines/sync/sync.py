@@ -26,6 +26,7 @@ from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.reading.stats import ReadStats
 from st_pipelines.sync.deletions import followed_up
 from st_pipelines.sync.strategies import PlannedRead, Strategy, strategy_for
+from st_pipelines.warehouse.errors import WarehouseUnusable
 from st_pipelines.warehouse.load_spec import LoadSpec
 from st_pipelines.warehouse.staging.stage import Drift
 from st_pipelines.warehouse.store.base import Store
@@ -98,6 +99,14 @@ class SyncContext:
     catalog: Catalog = dataclasses.field(default_factory=load_catalog)
     history: Collection[str] = ()
     clock: Callable[[], datetime] = utc_now
+
+    def require_warehouse(self) -> None:
+        """Raises WarehouseUnusable if nothing has been loaded yet."""
+        if not self.warehouse.exists:
+            raise WarehouseUnusable(
+                f"warehouse {self.warehouse.name} does not exist yet: load something into it "
+                "first, or set ST_WAREHOUSE_DIR to the folder that it is in"
+            )
 
     def spec(self, endpoint: Endpoint, read: PlannedRead, now: datetime) -> LoadSpec:
         """What is loaded with a read that starts now.

@@ -23,7 +23,6 @@ from st_pipelines.servicetitan.reading.stats import ReadStats
 from st_pipelines.sync.strategies import PlannedRead, Strategy, strategy_for
 from st_pipelines.sync.sync import SyncContext, stage
 from st_pipelines.warehouse.columns import EXTRA
-from st_pipelines.warehouse.errors import WarehouseUnusable
 from st_pipelines.warehouse.load_spec import MergeMode
 from st_pipelines.warehouse.staging.stage import Staging
 from st_pipelines.warehouse.staging.typed_rows import TypedRows
@@ -120,11 +119,7 @@ class _LoadedTable:
 
 def _find_table(context: SyncContext, endpoint: Endpoint, now: datetime) -> _LoadedTable | None:
     """Looks for the table before anything is read; None where there is none."""
-    if not context.warehouse.exists:
-        raise WarehouseUnusable(
-            f"warehouse {context.warehouse.name} does not exist yet: load something into it first, "
-            "or set ST_WAREHOUSE_DIR to the folder that it is in"
-        )
+    context.require_warehouse()
     with duckdb.connect() as connection, context.warehouse.attach(connection, "verify"):
         if not has_table(connection, endpoint.api, endpoint.name):
             return None

@@ -226,7 +226,7 @@ def test_the_command_prints_what_differs_and_exits_with_1(small: Sandbox, config
         (["verify", "--environment", "sandbocks"], "unknown environment 'sandbocks'"),
         ([*COMMAND, "--select", "jpm.job"], "did you mean jpm.jobs"),
         ([*COMMAND, "--format", "xml"], "give one of table, json"),
-        (COMMAND, "sandbox.duckdb is not there yet"),
+        (COMMAND, "sandbox.duckdb does not exist yet"),
     ],
 )
 def test_what_is_wrong_with_the_command_is_told(
