@@ -163,7 +163,7 @@ def test_a_redirect_is_not_followed_with_credentials(server):
     server.rule = lambda seen: Canned(
         status=307, headers={"Location": f"{server.url}/elsewhere?token=abc"}
     )
-    with pytest.raises(WrongPath, match=r"redirects to http://127.*elsewhere\?token=\*\*\*"):
+    with pytest.raises(WrongPath, match=r"redirect to http://127.*elsewhere\?token=\*\*\*"):
         server.session().get(PATH)
     assert [seen.path for seen in server.seen] == ["/jpm/v2/tenant/4711/jobs"]
 

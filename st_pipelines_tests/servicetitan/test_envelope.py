@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from st_pipelines.servicetitan.reading.envelope import opener
+from st_pipelines.servicetitan.reading.envelope import page_parser
 
 
 def test_the_records_are_the_bytes_that_were_served(endpoint):
     """Money as 25.1700000000 and times with seven digits must not pass through a float."""
     rows = b'[{"id":1,"cost":25.1700000000,"t":"2026-01-02T05:00:00.8446003Z"}]'
-    served = opener(endpoint())(b'{"page":1,"hasMore":true,"totalCount":7,"data":' + rows + b"}")
+    served = page_parser(endpoint())(
+        b'{"page":1,"hasMore":true,"totalCount":7,"data":' + rows + b"}"
+    )
     assert served.records == rows
     assert (served.keys, served.has_more, served.total) == ([1], True, 7)
 
@@ -25,7 +27,7 @@ def test_the_records_are_the_bytes_that_were_served(endpoint):
     ],
 )
 def test_only_rising_integers_count_as_ascending(endpoint, rows, ascending):
-    assert opener(endpoint())(b'{"data":' + rows + b"}").ascending is ascending
+    assert page_parser(endpoint())(b'{"data":' + rows + b"}").ascending is ascending
 
 
 @pytest.mark.parametrize(
@@ -49,13 +51,13 @@ def test_only_rising_integers_count_as_ascending(endpoint, rows, ascending):
 @pytest.mark.parametrize("key", [("id",), ()])
 def test_anything_but_an_object_with_a_list_of_objects_is_refused(endpoint, body, key):
     with pytest.raises(ValueError, match="not"):
-        opener(endpoint(key=key))(body)
+        page_parser(endpoint(key=key))(body)
 
 
 @pytest.mark.parametrize("body", [b"{}", b"[1]", b"", b'{"data": []}'])
 def test_a_bare_array_must_be_one_of_objects(endpoint, body):
     with pytest.raises(ValueError, match="not"):
-        opener(endpoint(envelope="array"))(body)
+        page_parser(endpoint(envelope="array"))(body)
 
 
 @pytest.mark.parametrize(
@@ -70,30 +72,30 @@ def test_a_bare_array_must_be_one_of_objects(endpoint, body):
     ],
 )
 def test_an_id_is_found_wherever_it_stands(endpoint, rows, keys):
-    assert opener(endpoint())(b'{"data":' + rows + b"}").keys == keys
+    assert page_parser(endpoint())(b'{"data":' + rows + b"}").keys == keys
 
 
 @pytest.mark.parametrize("id_", [b"7.5", b'"7"', b"true"])
 def test_an_id_that_is_no_integer_is_not_taken_for_one(endpoint, id_):
-    served = opener(endpoint())(b'{"data":[{"id":7},{"id":' + id_ + b"}]}")
+    served = page_parser(endpoint())(b'{"data":[{"id":7},{"id":' + id_ + b"}]}")
     assert served.ascending is None
     assert len(set(served.keys)) == 2
 
 
 def test_records_without_their_key_are_told_apart_by_their_content(endpoint):
-    served = opener(endpoint())(b'{"data":[{"x":1},{"x":2},{"x":2}]}')
+    served = page_parser(endpoint())(b'{"data":[{"x":1},{"x":2},{"x":2}]}')
     assert served.count == 3
     assert len(set(served.keys)) == 2
 
 
 def test_a_record_to_be_exploded_is_told_apart_by_its_content(endpoint):
-    served = opener(endpoint(explode="history"))(b'{"data":[{"id":1,"a":1},{"id":1,"a":2}]}')
+    served = page_parser(endpoint(explode="history"))(b'{"data":[{"id":1,"a":1},{"id":1,"a":2}]}')
     assert len(set(served.keys)) == 2
 
 
 def test_a_refusal_quotes_no_record(endpoint):
     with pytest.raises(ValueError, match="not the expected") as caught:
-        opener(endpoint())(b'{"data":[{"id":{"name":"Miller"}}]}')
+        page_parser(endpoint())(b'{"data":[{"id":{"name":"Miller"}}]}')
     assert "Miller" not in str(caught.value)
 
 
@@ -105,10 +107,10 @@ HALF = rb'{"id":1,"note":"cut off \ud83d","more":["\\ud83d",{"a\udc00":"\ud83d\u
 def test_half_a_character_does_not_keep_a_page_from_being_opened(endpoint, envelope, first):
     rows = b"[" + first + b', {"id":2,"note":"whole"}]'
     page = b'{"odd":"\\udfff","hasMore":false,"data":' + rows + b"}"
-    served = opener(endpoint(envelope=envelope))(rows if envelope == "array" else page)
+    served = page_parser(endpoint(envelope=envelope))(rows if envelope == "array" else page)
     assert served.keys == [1, 2]
     assert [bytes(row) for row in served.rows] == [first, b'{"id":2,"note":"whole"}']
 
 
 def test_a_later_page_may_be_bare(endpoint):
-    assert opener(endpoint(), first=False)(b'{"data":[]}').count == 0
+    assert page_parser(endpoint(), first=False)(b'{"data":[]}').count == 0

@@ -345,7 +345,10 @@ def test_count_is_unknown_where_the_endpoint_does_not_tell(server, endpoint):
 
 @pytest.mark.parametrize(
     ("body", "problem"),
-    [({"data": []}, "neither records nor hasMore nor totalCount"), ({"data": None}, "null in the")],
+    [
+        ({"data": []}, "neither records nor hasMore nor totalCount"),
+        ({"data": None}, "null instead of"),
+    ],
 )
 def test_a_body_that_says_nothing_is_no_empty_list(server, endpoint, body, problem):
     server.rule = lambda seen: Canned(body=body)
@@ -357,7 +360,7 @@ def test_null_is_no_empty_list_where_nothing_says_that_it_is_all(server, endpoin
     """A snapshot without rows would mark everything deleted."""
     server.rule = lambda seen: Canned(body={"data": None})
     facts = endpoint(envelope="data", paged=False, kind="snapshot", date_filter=None)
-    with pytest.raises(UnexpectedResponse, match="null in the place of records"):
+    with pytest.raises(UnexpectedResponse, match="null instead of records"):
         ids(server.client(), facts, None)
 
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from st_pipelines.servicetitan.reading.page_source import timestamp
+from st_pipelines.servicetitan.reading.page_source import format_timestamp
 from st_pipelines.windows import Window
 from st_pipelines_tests.servicetitan.read_results import ENDED
 
@@ -20,7 +20,7 @@ from st_pipelines_tests.servicetitan.read_results import ENDED
     ],
 )
 def test_a_time_is_written_in_utc_with_a_z(moment, text):
-    assert timestamp(moment) == text
+    assert format_timestamp(moment) == text
 
 
 def test_a_naive_time_is_refused():

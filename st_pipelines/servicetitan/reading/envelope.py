@@ -1,6 +1,7 @@
-"""What surrounds the records in an answer, opened without making an object of any record.
+"""Parses the envelope of a page without making an object of any record.
 
-Only the keys become Python values; the records stay the bytes that were served.
+Only the keys become Python values; the records stay the bytes that were served, so that money and
+times keep all their digits. Their values are typed in `warehouse.staging`.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ _KeyPart = int | float | str | bool | None
 
 @dataclass(frozen=True, kw_only=True)
 class ParsedPage:
-    """One answer, opened.
+    """One page, parsed.
 
     Attributes:
-        rows: the records, each the bytes that were served.
-        keys: what identifies each record, in the order served: an integer id itself, else a hash.
-        ascending: whether the keys are integers that only rise; None where that cannot be told.
-        has_more: as served; None where the answer does not say.
-        total: `totalCount` as served; None where the answer does not say.
+        rows: the records, each as the bytes that were served.
+        keys: identify the records, in the order served: an integer id itself, otherwise a hash.
+        ascending: whether the keys are strictly rising integers; None if they are not integers.
+        has_more: as served; None if the page does not say.
+        total: `totalCount` as served; None if the page does not say.
         continue_from: token of the next page of an export feed.
     """
 
@@ -45,24 +46,20 @@ class ParsedPage:
 
     @property
     def count(self) -> int:
-        """How many records."""
+        """The number of records."""
         return len(self.rows)
 
     @property
     def records(self) -> bytes:
-        """A JSON array of the records."""
-        return array_of(self.rows)
+        """The records as a JSON array."""
+        return join_records(self.rows)
 
-    def contents(self) -> list[int]:
-        """A hash of each record as a whole."""
-        return _whole_records(self.rows)
+    def hash_records(self) -> list[int]:
+        """Hash each record as a whole."""
+        return _hash_records(self.rows)
 
-    def only(self, wanted: list[bool]) -> ParsedPage:
-        """The same answer with some of its records.
-
-        Args:
-            wanted: for each record whether to keep it.
-        """
+    def keep(self, wanted: list[bool]) -> ParsedPage:
+        """Return the page with those of its records that are wanted."""
         return dataclasses.replace(
             self,
             rows=list(itertools.compress(self.rows, wanted)),
@@ -70,13 +67,13 @@ class ParsedPage:
         )
 
 
-def array_of(rows: Iterable[msgspec.Raw]) -> bytes:
-    """Records as a JSON array."""
+def join_records(rows: Iterable[msgspec.Raw]) -> bytes:
+    """Join records into a JSON array."""
     return b"[" + b",".join(rows) + b"]"
 
 
 class _Envelope(msgspec.Struct, rename="camel"):
-    """`data` is nullable in one list of the specification: null is an empty page of any list."""
+    """`data` is nullable in one list of the specification; null is an empty page of any list."""
 
     data: list[msgspec.Raw] | None
     has_more: bool | None = None
@@ -89,51 +86,50 @@ _decode_envelope = msgspec.json.Decoder(_Envelope, strict=False).decode
 _decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
-def opener(endpoint: Endpoint, *, first: bool = True) -> Callable[[bytes], ParsedPage]:
-    """The function that opens the answers of an endpoint.
+def page_parser(endpoint: Endpoint, *, first: bool = True) -> Callable[[bytes], ParsedPage]:
+    """Return the function that parses the pages of an endpoint.
+
+    It raises ValueError for a body that the endpoint should not serve, with a message that quotes
+    no record.
 
     Args:
         endpoint: its envelope and key are used.
-        first: for the first page, which without records has to say that there are none; the
-            pages of a list that tells neither `hasMore` nor `totalCount` end with a bare one.
-
-    Returns:
-        A function from a body to `Served`, which raises ValueError where the body is not what
-        the endpoint should answer. Its message quotes no record.
+        first: whether for the first page. Without records, that page must say that there are none;
+            a list that serves neither `hasMore` nor `totalCount` ends with a bare empty page.
     """
-    # The members of an exploded array are the records later on; here the whole is one.
+    # The members of an exploded array become the records later on; here the whole is one.
     key = () if endpoint.explode else endpoint.key
     if endpoint.envelope == "array":
-        return functools.partial(_open_array, key=key)
-    demanding = first and endpoint.envelope == "page"
-    return functools.partial(_open_object, key=key, demanding=demanding)
+        return functools.partial(_parse_array, key=key)
+    must_say_empty = first and endpoint.envelope == "page"
+    return functools.partial(_parse_object, key=key, must_say_empty=must_say_empty)
 
 
-def _open_array(body: bytes, *, key: tuple[str, ...]) -> ParsedPage:
+def _parse_array(body: bytes, *, key: tuple[str, ...]) -> ParsedPage:
     try:
-        rows, readable = _decoded(_decode_array, body)
+        rows, readable = _decode(_decode_array, body)
     except msgspec.DecodeError as error:
         raise ValueError(f"the records are not an array ({error})") from None
-    keys, ascending = _keys(rows, key)
-    rows = _as_served(rows, readable, body)
+    keys, ascending = _read_keys(rows, key)
+    rows = _restore_bytes(rows, readable, body)
     return ParsedPage(rows=rows, keys=keys, ascending=ascending, has_more=None, total=None)
 
 
-def _open_object(body: bytes, *, key: tuple[str, ...], demanding: bool) -> ParsedPage:
+def _parse_object(body: bytes, *, key: tuple[str, ...], must_say_empty: bool) -> ParsedPage:
     try:
-        envelope, readable = _decoded(_decode_envelope, body)
+        envelope, readable = _decode(_decode_envelope, body)
     except msgspec.DecodeError as error:
         raise ValueError(f"the body is not the expected object ({error})") from None
     rows, total = envelope.data or [], envelope.total_count
-    says_nothing = envelope.has_more is None and total is None
-    if says_nothing and envelope.data is None:
-        raise ValueError("it holds null in the place of records, and does not say that it is all")
-    keys, ascending = _keys(rows, key)
+    is_bare = envelope.has_more is None and total is None
+    if is_bare and envelope.data is None:
+        raise ValueError("it holds null instead of records, and does not say that there are none")
+    keys, ascending = _read_keys(rows, key)
     token = envelope.continue_from
-    if demanding and says_nothing and not keys:
+    if must_say_empty and is_bare and not keys:
         raise ValueError("it holds neither records nor hasMore nor totalCount")
     return ParsedPage(
-        rows=_as_served(rows, readable, body),
+        rows=_restore_bytes(rows, readable, body),
         keys=keys,
         ascending=ascending,
         has_more=envelope.has_more,
@@ -142,8 +138,11 @@ def _open_object(body: bytes, *, key: tuple[str, ...], demanding: bool) -> Parse
     )
 
 
-def _decoded(decode: Callable[[bytes], _T], body: bytes) -> tuple[_T, bytes]:
-    """What a body holds, and the text that it was read from: half characters are refused."""
+def _decode(decode: Callable[[bytes], _T], body: bytes) -> tuple[_T, bytes]:
+    """Decode a body; return the value and the text that it was decoded from.
+
+    The decoder refuses lone surrogates, so they are replaced where there are any.
+    """
     try:
         return decode(body), body
     except msgspec.DecodeError:
@@ -153,45 +152,46 @@ def _decoded(decode: Callable[[bytes], _T], body: bytes) -> tuple[_T, bytes]:
     return decode(readable), readable
 
 
-def _as_served(rows: list[msgspec.Raw], readable: bytes, body: bytes) -> list[msgspec.Raw]:
-    """The records as they stand in the body; `readable` has the same length."""
+def _restore_bytes(rows: list[msgspec.Raw], readable: bytes, body: bytes) -> list[msgspec.Raw]:
+    """Return the records as they are in the body; `readable` has the same length."""
     if readable is body:
         return rows
-    served, end = [], 0
+    restored, end = [], 0
     for row in map(bytes, rows):
         start = readable.index(row, end)
         end = start + len(row)
-        served.append(msgspec.Raw(body[start:end]))
-    return served
+        restored.append(msgspec.Raw(body[start:end]))
+    return restored
 
 
-def _keys(rows: list[msgspec.Raw], key: tuple[str, ...]) -> tuple[list[int], bool | None]:
-    ids = _leading_ids(rows, key[0]) if len(key) == 1 else None
+def _read_keys(rows: list[msgspec.Raw], key: tuple[str, ...]) -> tuple[list[int], bool | None]:
+    """Return the keys of records, and whether they ascend."""
+    ids = _read_leading_ids(rows, key[0]) if len(key) == 1 else None
     if ids is not None:
-        return ids, _rises(ids)
+        return ids, _is_ascending(ids)
     try:
         keys = list(map(_key_decoder(key), rows)) if key else []
     except msgspec.DecodeError as error:
         raise ValueError(f"the records are not the expected ones ({error})") from None
     if not key or any(part in (None, msgspec.UNSET) for row in keys for part in row):
-        # A record without its key is identified by all that it says.
-        return _whole_records(rows), None
+        # A record without its key is identified by its whole content.
+        return _hash_records(rows), None
     if len(key) > 1 or not all(type(row[0]) is int for row in keys):
         return [hash(row) for row in keys], None
     ids = [row[0] for row in keys]
-    return ids, _rises(ids)
+    return ids, _is_ascending(ids)
 
 
-def _rises(ids: list[int]) -> bool:
+def _is_ascending(ids: list[int]) -> bool:
     return all(one < other for one, other in itertools.pairwise(ids))
 
 
-def _leading_ids(rows: list[msgspec.Raw], name: str) -> list[int] | None:
-    """The integer ids of records that all begin with them, as nearly all lists serve them.
+def _read_leading_ids(rows: list[msgspec.Raw], name: str) -> list[int] | None:
+    """Read the integer ids of records that all begin with them, as in nearly all lists.
 
-    To find a key elsewhere the whole record has to be read.
+    A key elsewhere can only be found by reading the whole record.
     """
-    match, ids = _leading(name).match, []
+    match, ids = _leading_id(name).match, []
     for row in rows:
         found = match(row)
         if found is None:
@@ -201,7 +201,7 @@ def _leading_ids(rows: list[msgspec.Raw], name: str) -> list[int] | None:
 
 
 @functools.lru_cache(maxsize=512)
-def _leading(name: str) -> re.Pattern[bytes]:
+def _leading_id(name: str) -> re.Pattern[bytes]:
     quoted = re.escape(msgspec.json.encode(name))
     return re.compile(rb"\{\s*" + quoted + rb"\s*:\s*(-?[0-9]{1,18})\s*[,}]")
 
@@ -217,7 +217,7 @@ def _key_decoder(key: tuple[str, ...]) -> Callable[[msgspec.Raw], tuple]:
     return lambda record: msgspec.structs.astuple(decode(record))
 
 
-def _whole_records(rows: list[msgspec.Raw]) -> list[int]:
+def _hash_records(rows: list[msgspec.Raw]) -> list[int]:
     if not all(memoryview(row)[:1] == b"{" for row in rows):
         raise ValueError("a record is not an object")
     return [int.from_bytes(hashlib.blake2b(row, digest_size=8).digest(), "big") for row in rows]

@@ -21,7 +21,7 @@ from st_pipelines.servicetitan.errors.errors import (
     WrongPath,
 )
 from st_pipelines.servicetitan.http.client import Session
-from st_pipelines.servicetitan.reading.envelope import ParsedPage, opener
+from st_pipelines.servicetitan.reading.envelope import ParsedPage, page_parser
 from st_pipelines.servicetitan.reading.page_source import Page
 from st_pipelines.servicetitan.reading.stats import ReadStats
 
@@ -100,7 +100,7 @@ def _fetch(session: Session[ReadStats], endpoint: Endpoint, bookmark: str | None
     params["includeRecentChanges"] = "true"
     if bookmark is not None:
         params["from"] = bookmark
-    parse = opener(endpoint)
+    parse = page_parser(endpoint)
 
     def parse_export(body: bytes) -> ParsedPage:
         page = parse(body)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.servicetitan.http.client import Session
 from st_pipelines.servicetitan.http.messages import Usage
-from st_pipelines.servicetitan.reading.envelope import ParsedPage, opener
+from st_pipelines.servicetitan.reading.envelope import ParsedPage, page_parser
 from st_pipelines.servicetitan.reading.paging import in_order
 
 MAX_IDS = 50  # per request, the vendor's maximum
@@ -91,4 +91,4 @@ def _fetch(
     params = {**endpoint.params, **variant, "ids": ",".join(map(str, sorted(ids)))}
     if endpoint.paged:
         params |= {"page": str(endpoint.first_page), "pageSize": str(MAX_IDS)}
-    return session.fetch(endpoint.path, params, opener(endpoint), scope=endpoint.scope)
+    return session.fetch(endpoint.path, params, page_parser(endpoint), scope=endpoint.scope)

@@ -1,10 +1,12 @@
-"""Pages of different sizes that overlap, though the API knows page numbers only.
+"""Plans pages that overlap, and links them into a coverage of the list.
 
-Page `n` of size `s` holds the positions from `n * s` to `(n + 1) * s`. Pages of one size never
-overlap; page 2 of size 4,999 overlaps page 1 of size 5,000 by one row. So the next page is the one
-whose size makes it begin just before the last one ended: a list of 100,000 rows takes 21 requests.
-`Coverage` links the pages that come, so that no record can hide between two of them; the argument
-that uses it is in `completeness`.
+The API knows page numbers only: page `n` of size `s` holds the positions from `n * s` to
+`(n + 1) * s`. Pages of one size never overlap, but page 2 of size 4,999 overlaps page 1 of size
+5,000 by one row. So the next page gets the size that makes it begin just before the last one ended.
+A list of 100,000 rows takes 21 requests.
+
+`Coverage` links the pages that come, so that no record can hide between two of them. The argument
+that relies on it is in `completeness`.
 """
 
 from __future__ import annotations
@@ -14,19 +16,20 @@ from dataclasses import dataclass
 
 from st_pipelines.servicetitan.reading.envelope import ParsedPage
 
-# From so many sizes below the largest the best is taken; more gain less than a row in a hundred.
+# The best of this many sizes below the largest is taken; more would gain less than 1 % of the rows.
 _SIZES_TRIED = 256
-# Smaller pages soon come to a position that no page can span: all their sizes divide it.
-SMALLEST = 7
+# Smaller pages soon reach a position that no page spans, because all their sizes divide it.
+MIN_OVERLAPPING_PAGE_SIZE = 7
+_MAX_OVERLAP = 50
 
 
 @dataclass(frozen=True, kw_only=True)
 class PageRange:
-    """A page by its place in the list.
+    """A page by its position in the list.
 
     Attributes:
-        index: number of the page, counted from 0 whatever the endpoint counts from.
-        size: rows asked for.
+        index: page number, counted from 0 whatever the endpoint counts from.
+        size: rows requested.
     """
 
     index: int
@@ -39,73 +42,70 @@ class PageRange:
 
     @property
     def stop(self) -> int:
-        """Position after its last row, if it is full."""
+        """Position after its last row, if the page is full."""
         return self.start + self.size
 
 
-def overlap_of(limit: int) -> int:
-    """By how many rows neighbours overlap: as many may leave between the two requests."""
-    return max(1, min(50, limit // 20))
+def choose_overlap(limit: int) -> int:
+    """Choose by how many rows neighbors overlap: as many may leave between the two requests."""
+    return max(1, min(_MAX_OVERLAP, limit // 20))
 
 
-def after(end: int, limit: int, overlap: int) -> PageRange | None:
-    """The page that reaches farthest among those that begin early enough.
+def find_page_across(end: int, limit: int, overlap: int) -> PageRange | None:
+    """Find the page that reaches furthest among those that begin early enough.
 
     Args:
         end: position after the last row that is known.
-        limit: the largest page.
-        overlap: it begins at least so many rows before `end`, or at the first row.
+        limit: the largest page size.
+        overlap: the page begins at least this many rows before `end`, or at the first row.
 
     Returns:
         None if no page spans `end`.
     """
     begin = max(0, end - overlap)
     sizes = range(limit, max(limit - _SIZES_TRIED, 1), -1)
-    found = (PageRange(index=begin // size, size=size) for size in sizes)
-    far = sorted((one for one in found if one.stop > end), key=lambda one: -one.stop)
-    return next((one for one in far if _spanned(one.stop, sizes)), far[0] if far else None)
+    pages = (PageRange(index=begin // size, size=size) for size in sizes)
+    furthest = sorted((page for page in pages if page.stop > end), key=lambda page: -page.stop)
+    if not furthest:
+        return None
+    return next((page for page in furthest if _is_spanned(page.stop, sizes)), furthest[0])
 
 
-def plan(first: PageRange, total: int, limit: int) -> Iterator[PageRange]:
-    """The pages after the first one, up to a total.
+def plan_pages(first: PageRange, total: int, limit: int) -> Iterator[PageRange]:
+    """Yield the pages after the first one, up to a total, each overlapping the one before.
+
+    Ends early where no page spans the end of the last.
 
     Args:
         first: fetched already.
         total: rows in the list.
-        limit: the largest page.
-
-    Yields:
-        Each overlaps the one before. Ends early where no page spans the end of the last.
+        limit: the largest page size.
     """
     end = first.stop
     while end < total:
-        following = after(end, limit, overlap_of(limit))
-        if following is None:
+        page = find_page_across(end, limit, choose_overlap(limit))
+        if page is None:
             return
-        yield following
-        end = following.stop
+        yield page
+        end = page.stop
 
 
-def _spanned(end: int, sizes: range) -> bool:
+def _is_spanned(end: int, sizes: range) -> bool:
     return any(end % size for size in sizes)
 
 
 class Coverage:
-    """Covers a list from its beginning, answer by answer.
+    """Covers a list from its beginning, page by page.
 
     Attributes:
-        by_id: the list is sorted by an integer id; else only its records' contents can tell that
-            two answers touch.
-        complete: it reaches from the first record to the last.
-        disordered: ids do not rise within an answer, so that the list is not sorted by them.
+        by_id: the list is sorted by an integer id; otherwise only the contents of records show
+            that two pages touch.
+        complete: the coverage reaches from the first record to the last.
+        disordered: ids do not rise within a page, so the list is not sorted by them.
     """
 
     def __init__(self, *, by_id: bool) -> None:
-        """Start with nothing covered.
-
-        Args:
-            by_id: see above.
-        """
+        """Start with nothing covered."""
         self.by_id = by_id
         self.complete = False
         self.disordered = False
@@ -114,50 +114,50 @@ class Coverage:
 
     @property
     def ended(self) -> bool:
-        """Whether further answers can add nothing."""
+        """Whether further pages can add nothing."""
         return self.complete or self.disordered
 
     def link(self, page: ParsedPage, *, at_start: bool = False) -> ParsedPage | None:
-        """Add an answer, if it touches what is covered.
+        """Add a page if it touches what is covered.
 
         Args:
-            served: a page, not necessarily the next one.
+            page: not necessarily the next one.
             at_start: it begins at the first position, and so leaves out nothing before it.
 
         Returns:
-            The answer without the records that are covered already; None if it does not touch.
+            The page without the records that are covered already; None if it does not touch.
         """
         self.disordered = self.disordered or (self.by_id and page.ascending is not True)
         if self.disordered or not (at_start or self.touches(page)):
             return None
         new = self._extend(page)
-        # Once an answer that is linked was the end, a record that stays is covered for good.
+        # Once a linked page was the last, every record that stays is covered for good.
         self.complete = self.complete or page.has_more is False
-        return page if all(new) else page.only(new)
+        return page if all(new) else page.keep(new)
 
     def reach(self) -> object:
-        """How far it has come; compare with `moved_from`."""
+        """Return how far the coverage goes, for comparison by `moved_from`."""
         return self._highest if self.by_id else self._last
 
     def moved_from(self, reach: object) -> bool:
-        """Whether it has come to another place since `reach` was taken."""
+        """Whether the coverage has moved since `reach` was taken."""
         return self.reach() != reach
 
     def touches(self, page: ParsedPage) -> bool:
-        """Whether no record that stays can lie between what is covered and an answer.
+        """Whether no record that stays can lie between what is covered and a page.
 
-        An empty page behind the end tells nothing of what is between here and the end.
+        An empty page after the end says nothing about the records between here and the end.
         """
         if self.by_id:
             return page.count > 0 and self._highest is not None and page.keys[0] <= self._highest
-        return not self._last.isdisjoint(page.contents())
+        return not self._last.isdisjoint(page.hash_records())
 
     def _extend(self, page: ParsedPage) -> list[bool]:
-        """Cover an answer; returns for each of its records whether it was not covered before."""
+        """Cover a page; return for each of its records whether it was not covered before."""
         if not self.by_id:
-            contents, known = page.contents(), self._last
-            self._last = frozenset(contents)
-            return [content not in known for content in contents]
+            hashes, covered = page.hash_records(), self._last
+            self._last = frozenset(hashes)
+            return [one not in covered for one in hashes]
         highest = self._highest
         if page.keys:
             last = page.keys[-1]

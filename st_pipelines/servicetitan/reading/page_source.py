@@ -1,4 +1,7 @@
-"""The numbered pages of one endpoint and window: what is asked, and how much at a time."""
+"""Fetches the numbered pages of one endpoint and window: query, page size, and odd last pages.
+
+Which pages to fetch, and in which order, is the business of `paging`.
+"""
 
 from __future__ import annotations
 
@@ -21,17 +24,17 @@ from st_pipelines.servicetitan.errors.errors import (
 )
 from st_pipelines.servicetitan.http.client import Session
 from st_pipelines.servicetitan.http.redact import redact_url
-from st_pipelines.servicetitan.reading.envelope import ParsedPage, array_of, opener
+from st_pipelines.servicetitan.reading.envelope import ParsedPage, join_records, page_parser
 from st_pipelines.servicetitan.reading.overlap import PageRange
 from st_pipelines.servicetitan.reading.stats import ReadStats
 from st_pipelines.windows import Window
 
-# Below this a page is no longer what the server chokes on; 50 is the API's own default.
-SMALLEST_PAGE = 50
-_EMPTY_PAGE_RETRIES = 2
+# A smaller page would not help an overloaded server; 50 is the API's own default.
+MIN_PAGE_SIZE = 50
 ONE_ROW = PageRange(index=0, size=1)
+_EMPTY_PAGE_RETRIES = 2
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_AFTER_THE_END = (400, 404)
+_STATUSES_AFTER_THE_END = (400, 404)
 _PAGE_SIZE_REFUSED = re.compile(r"page[ _-]?size", re.IGNORECASE)
 
 
@@ -41,7 +44,7 @@ class Page:
 
     Attributes:
         reading: 1, 2, ...; the first page with a higher number makes all earlier ones void.
-        rows: the records, each the bytes that were served.
+        rows: the records, each as the bytes that were served.
     """
 
     reading: int
@@ -49,12 +52,12 @@ class Page:
 
     @property
     def records(self) -> bytes:
-        """A JSON array of the records."""
-        return array_of(self.rows)
+        """The records as a JSON array."""
+        return join_records(self.rows)
 
     @property
     def count(self) -> int:
-        """How many records."""
+        """The number of records."""
         return len(self.rows)
 
 
@@ -92,10 +95,11 @@ class PageSource:
         self._method = method
         self._body = None if body is None else msgspec.json.encode(body)
         self._first_served = False
-        self._parse_first, self._parse_later = opener(endpoint), opener(endpoint, first=False)
+        self._parse_first = page_parser(endpoint)
+        self._parse_later = page_parser(endpoint, first=False)
         self._params = dict(endpoint.params)
         if endpoint.date_filter is not None:
-            self._params |= date_params(endpoint.date_filter, window)
+            self._params |= build_date_params(endpoint.date_filter, window)
         if endpoint.sort:
             self._params["sort"] = endpoint.sort
         if endpoint.includes_total:
@@ -163,7 +167,7 @@ class PageSource:
         """
         token_url = redact_url(self.session.client.connection.token_url)
         data_request = error.url != token_url  # no page size changes a token request
-        if not (self.endpoint.paged and data_request) or self.page_size <= SMALLEST_PAGE:
+        if not (self.endpoint.paged and data_request) or self.page_size <= MIN_PAGE_SIZE:
             raise error
         refused = isinstance(error, BadRequest)
         named = refused and bool(_PAGE_SIZE_REFUSED.search(error.detail))
@@ -173,7 +177,7 @@ class PageSource:
             raise error
         if not named:
             self._require_one_row(error)
-        self.page_size = max(SMALLEST_PAGE, self.page_size // 2)
+        self.page_size = max(MIN_PAGE_SIZE, self.page_size // 2)
         self._first_served = False
         if refused:
             self.session.client.page_limits[self.endpoint.path] = self.page_size
@@ -209,31 +213,27 @@ class PageSource:
 
 
 def _may_be_end(error: ServiceTitanError) -> bool:
-    """Whether an answer to a later page may stand for "there is none"."""
-    return error.status in _AFTER_THE_END and not _PAGE_SIZE_REFUSED.search(error.detail)
+    """Whether a refusal of a later page may mean that there is no such page."""
+    return error.status in _STATUSES_AFTER_THE_END and not _PAGE_SIZE_REFUSED.search(error.detail)
 
 
-def timestamp(moment: datetime) -> str:
-    """`2026-01-02T05:00:00Z`, with microseconds only where there are any.
+def format_timestamp(moment: datetime) -> str:
+    """Format a time as `2026-01-02T05:00:00Z`, with microseconds only if there are any.
 
-    Always with Z: one client found that "+00:00" is not accepted everywhere.
+    Always with Z, as one client found that "+00:00" is not accepted everywhere.
     """
     return moment.astimezone(timezone.utc).replace(tzinfo=None).isoformat() + "Z"
 
 
-def date_params(date_filter: DateFilter, window: Window | None) -> dict[str, str]:
-    """The query parameters that bound a list to a window.
+def build_date_params(date_filter: DateFilter, window: Window | None) -> dict[str, str]:
+    """Build the query parameters, up to two, that bound a list to a window.
 
     Args:
-        date_filter: the endpoint's.
-        window: an open start is left out, or sent as 1970 where the endpoint insists on one.
-            None is open to both sides.
-
-    Returns:
-        Up to two parameters.
+        window: an open start is left out, or sent as 1970 where the endpoint requires one. None is
+            open on both sides.
     """
     start = window.start if window else None
     if start is None and date_filter.required:
         start = _EPOCH
-    lower = {date_filter.lower: timestamp(start)} if start else {}
-    return lower | ({date_filter.upper: timestamp(window.end)} if window else {})
+    lower = {date_filter.lower: format_timestamp(start)} if start else {}
+    return lower | ({date_filter.upper: format_timestamp(window.end)} if window else {})

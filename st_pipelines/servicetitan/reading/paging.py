@@ -1,4 +1,7 @@
-"""Goes through the pages of a list: overlapping, first to last, or until nothing new comes."""
+"""Goes through the pages of a list: overlapping, first to last, or until nothing new comes.
+
+`completeness` chooses the way for each list and judges what came of it.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,13 @@ from st_pipelines.servicetitan.http.cancellation import Cancellation
 from st_pipelines.servicetitan.http.client import Session
 from st_pipelines.servicetitan.http.messages import Usage
 from st_pipelines.servicetitan.reading.envelope import ParsedPage
-from st_pipelines.servicetitan.reading.overlap import Coverage, PageRange, after, overlap_of, plan
+from st_pipelines.servicetitan.reading.overlap import (
+    Coverage,
+    PageRange,
+    choose_overlap,
+    find_page_across,
+    plan_pages,
+)
 from st_pipelines.servicetitan.reading.page_source import PageSource
 
 Pages: TypeAlias = Generator[ParsedPage, None, None]
@@ -77,7 +86,7 @@ def overlapping(
     """
     yield coverage.link(first, at_start=True) or first
     limit, end = source.rows_of(first), first.count
-    planned = list(plan(PageRange(index=0, size=limit), first.total or 0, limit))
+    planned = list(plan_pages(PageRange(index=0, size=limit), first.total or 0, limit))
     with closing(in_order(source.fetch, planned, source.session, concurrency)) as pages:
         for place, page in zip(planned, pages, strict=True):
             part = coverage.link(page)
@@ -99,10 +108,10 @@ def _walk(
 
     Ends when the coverage is complete or touches `until`, or when nothing brings it forward.
     """
-    overlap = overlap_of(limit)
+    overlap = choose_overlap(limit)
     back, idle, farthest = overlap, 0, end
     while not (coverage.ended or (until and coverage.touches(until)) or idle == _MAX_IDLE_PAGES):
-        place = after(end, limit, overlap)
+        place = find_page_across(end, limit, overlap)
         if place is None:
             return
         page, reach = source.fetch(place), coverage.reach()

@@ -14,7 +14,7 @@ from st_pipelines.catalog.model import Endpoint
 from st_pipelines.servicetitan.http.client import Session
 from st_pipelines.servicetitan.http.messages import Usage
 from st_pipelines.servicetitan.reading.export_feed import MAY_BE_STALE, read_feed
-from st_pipelines.servicetitan.reading.page_source import PageSource, date_params
+from st_pipelines.servicetitan.reading.page_source import PageSource, build_date_params
 from st_pipelines.servicetitan.reading.stats import ReadStats
 from st_pipelines.windows import Window
 
@@ -52,7 +52,7 @@ def probe_access(session: Session[Usage], endpoint: Endpoint) -> None:
     else:
         params |= endpoint.variants[0] if endpoint.variants else {}
         if endpoint.date_filter is not None:
-            params |= date_params(endpoint.date_filter, Window(start=now - _HOUR, end=now))
+            params |= build_date_params(endpoint.date_filter, Window(start=now - _HOUR, end=now))
         if endpoint.paged:
             params |= {"page": str(endpoint.first_page), "pageSize": "1"}
         if endpoint.includes_total:
@@ -107,7 +107,7 @@ def _read_on(
     pages = read_feed(session.client.session(stats, session.cancelled), endpoint, start)
     try:
         for number, page in enumerate(pages, start=1):
-            changed = changed or _any_since(page.records, endpoint, before)
+            changed = changed or _has_change(page.records, endpoint, before)
             if number == MAX_FEED_PAGES:
                 changed = True
                 break  # the next probe continues from here
@@ -118,26 +118,26 @@ def _read_on(
     return dataclasses.replace(before, token=token, round=before.round + 1, changed=changed)
 
 
-def _any_since(records: bytes, endpoint: Endpoint, before: ChangeProbe) -> bool:
-    """Whether a record is not older. One without a time is new if it comes after a token."""
+def _has_change(records: bytes, endpoint: Endpoint, before: ChangeProbe) -> bool:
+    """Whether any record is as new as `since`; one without a time counts if it follows a token."""
     path = (endpoint.cursor or "").split(".")
     try:
-        found = msgspec.json.decode(json_text.replace_lone_surrogates(records))
+        parsed = msgspec.json.decode(json_text.replace_lone_surrogates(records))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return True  # a load makes more of it
+        return True  # the load will deal with it
     if endpoint.explode is not None:
-        found = [
+        parsed = [
             member
-            for record in found
+            for record in parsed
             if isinstance(record, dict)
             for member in record.get(endpoint.explode) or ()
         ]
-    times = (_time(record, path) for record in found)
-    undated = before.token is not None
-    return any(undated if time is None else time >= before.since for time in times)
+    times = (_read_time(record, path) for record in parsed)
+    undated_counts = before.token is not None
+    return any(undated_counts if time is None else time >= before.since for time in times)
 
 
-def _time(record: Any, path: list[str]) -> datetime | None:
+def _read_time(record: Any, path: list[str]) -> datetime | None:
     for name in path:
         record = record.get(name) if isinstance(record, dict) else None
     try:

@@ -26,8 +26,6 @@ from st_pipelines.servicetitan.reading.paging import Pages, ascending, overlappi
 from st_pipelines.servicetitan.reading.stats import ReadStats
 from st_pipelines.windows import Window
 
-__all__ = ["Page", "ReadStats", "Window", "count", "read"]
-
 
 def read(
     client: Client,
@@ -69,10 +67,12 @@ def read(
             continue
         if complete:
             return
-    moved = proof.moved()
+    incomplete = proof.build_error()
     if source.refusal is not None:
-        moved.hint += f" A later page was taken for the end of the list: {source.refusal}"
-    raise moved
+        incomplete.hint += (
+            f" The error of a later page was taken for the end of the list: {source.refusal}"
+        )
+    raise incomplete
 
 
 def count(client: Client, endpoint: Endpoint, window: Window | None) -> int | None:

@@ -1,4 +1,4 @@
-"""What a reading cost and how it went: counters that several threads write."""
+"""Records what a reading cost and how it went."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from st_pipelines.servicetitan.http.messages import Usage
 
 @dataclass(kw_only=True)
 class ReadStats(Usage):
-    """A `Usage` with the course of one reading; only the reading thread writes these.
+    """A `Usage` with the course of one reading; only the reading thread writes the rest.
 
     Attributes:
         readings: how many times the records were read from the start.
         records: records in the pages of the last reading, duplicates included.
-        total: the last `totalCount` that ServiceTitan gave, or None.
-        page_size: rows asked for in a page at the end, 0 for what is not paged.
+        total: the last `totalCount` that ServiceTitan served, or None.
+        page_size: rows per page at the end; 0 for an endpoint without pages.
         continue_from: the last continuation token of an export feed. Store it; do not log it.
     """
 
