@@ -32,8 +32,8 @@ from st_pipelines.catalog.model import (
     ListOf,
     ScalarName,
     StructOf,
+    find_column_conflict,
 )
-from st_pipelines.catalog.naming import find_column_conflict
 
 Additions: TypeAlias = Mapping[str, StructOf]
 """The added fields, by table."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -17,6 +17,8 @@ Envelope: TypeAlias = Literal["page", "export", "array", "data"]
 ScalarName: TypeAlias = Literal[
     "BIGINT", "DECIMAL", "DOUBLE", "BOOLEAN", "VARCHAR", "TIMESTAMPTZ", "DATE", "JSON"
 ]
+_UNDECODABLE = re.compile(r'["\\\x00-\x1f]')
+"""Characters that msgspec does not accept in field names."""
 
 
 @dataclass(frozen=True)
@@ -250,3 +252,33 @@ def snake_case(name: str) -> str:
     words = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", name)
     words = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", words)
     return re.sub(r"[^A-Za-z0-9]+", "_", words).strip("_").lower()
+
+
+def find_column_conflict(name: str, siblings: tuple[Field, ...]) -> str | None:
+    """Returns why a field cannot have a column next to its siblings; None if it can."""
+    if not snake_case(name):
+        return "its name contains no letter or digit to make a column name of"
+    if snake_case(name) == "rowid":
+        return "rowid is reserved by DuckDB"
+    if _UNDECODABLE.search(name):
+        return "its name contains a quote, a backslash or a control character"
+    for other in siblings:
+        same = other.column == snake_case(name) or other.name.lower() == name.lower()
+        if same and other.name != name:
+            return f"its column name is already taken by {other.name}"
+    return None
+
+
+def drop_conflicting(fields: Iterable[Field]) -> tuple[Field, ...]:
+    """Drops fields that cannot have a column. Of fields with one column name, the first stays.
+
+    Values of dropped fields end up in the table's `_extra` column.
+
+    Args:
+        fields: with unique names.
+    """
+    kept: tuple[Field, ...] = ()
+    for candidate in fields:
+        if find_column_conflict(candidate.name, kept) is None:
+            kept = (*kept, candidate)
+    return kept

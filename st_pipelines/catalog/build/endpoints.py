@@ -24,8 +24,8 @@ from st_pipelines.catalog.model import (
     ListOf,
     Scalar,
     StructOf,
+    drop_conflicting,
 )
-from st_pipelines.catalog.naming import drop_conflicting
 
 TIMES = (Scalar("TIMESTAMPTZ"), Scalar("DATE"))
 """Types that a cursor can have."""

@@ -21,8 +21,8 @@ from st_pipelines.catalog.model import (
     ListOf,
     Scalar,
     StructOf,
+    drop_conflicting,
 )
-from st_pipelines.catalog.naming import drop_conflicting
 
 ALWAYS_SENT = frozenset({"page", "pageSize", "includeTotal", "activeOnly"})
 """Query parameters that the reader sends to every operation that requires them."""

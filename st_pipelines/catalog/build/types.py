@@ -10,8 +10,15 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
-from st_pipelines.catalog.model import DataType, Field, ListOf, Scalar, ScalarName, StructOf
-from st_pipelines.catalog.naming import drop_conflicting
+from st_pipelines.catalog.model import (
+    DataType,
+    Field,
+    ListOf,
+    Scalar,
+    ScalarName,
+    StructOf,
+    drop_conflicting,
+)
 
 JSON = Scalar("JSON")
 

@@ -21,8 +21,8 @@ from st_pipelines.catalog.model import (
     Scalar,
     ScalarName,
     StructOf,
+    find_column_conflict,
 )
-from st_pipelines.catalog.naming import find_column_conflict
 from st_pipelines.warehouse.columns import EXTRA
 from st_pipelines.warehouse.staging import json_path
 from st_pipelines.warehouse.staging.conform import (

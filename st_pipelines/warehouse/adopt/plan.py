@@ -9,8 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from st_pipelines.catalog.additions import add_fields, merge_types
-from st_pipelines.catalog.model import DataType, Endpoint, Field, ListOf, Scalar, StructOf
-from st_pipelines.catalog.naming import find_column_conflict
+from st_pipelines.catalog.model import (
+    DataType,
+    Endpoint,
+    Field,
+    ListOf,
+    Scalar,
+    StructOf,
+    find_column_conflict,
+)
 from st_pipelines.warehouse.adopt.inference import PathValues, is_filled_by_export
 from st_pipelines.warehouse.staging import json_path
 from st_pipelines.warehouse.staging.json_path import Step
