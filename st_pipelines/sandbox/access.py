@@ -7,39 +7,17 @@ import binascii
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from secrets import token_urlsafe
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jwt
 
-if TYPE_CHECKING:
-    from st_pipelines.sandbox.portal import Portal
+from st_pipelines.sandbox.credentials import Credentials
+from st_pipelines.sandbox.portal import Portal
 
-APP_KEY = "ak1.sandbox"
 SIGNING_KEY = "the sandbox signs with this; it guards nothing"
 TOKEN_SECONDS = 900
-
-
-@dataclass(frozen=True, kw_only=True)
-class Credentials:
-    """What a client needs for one tenant. Well known, and good for nothing but the sandbox."""
-
-    tenant_id: str
-    client_id: str
-    client_secret: str
-    app_key: str = APP_KEY
-
-    @classmethod
-    def for_tenant(cls, number: int) -> Credentials:
-        """Those of the `number`th tenant, from 0."""
-        tenant = str(1_000_000_001 + number)
-        return cls(
-            tenant_id=tenant,
-            client_id=f"cid.sandbox.{tenant}",
-            client_secret=f"cs1.sandbox.{tenant}",
-        )
 
 
 class Refused(Exception):

@@ -16,8 +16,9 @@ from starlette.responses import Response
 
 from st_pipelines.catalog.model import Catalog, Endpoint
 from st_pipelines.sandbox import feed, records, responses
-from st_pipelines.sandbox.access import Credentials, Gate, RateLimit, Refused
+from st_pipelines.sandbox.access import Gate, RateLimit, Refused
 from st_pipelines.sandbox.churn import Churn
+from st_pipelines.sandbox.credentials import Credentials
 from st_pipelines.sandbox.faults import Faults
 from st_pipelines.sandbox.portal import Portal
 from st_pipelines.sandbox.selection import BadRequest, read_selection, select

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from typing import TypeAlias
 
-from st_pipelines.sandbox.access import Credentials
+from st_pipelines.sandbox.credentials import Credentials
 from st_pipelines.sandbox.fault_kinds import DEFECT_KINDS
 
 OTHER_TENANT = "1000009999"

@@ -16,11 +16,11 @@ from starlette.routing import Route
 
 from st_pipelines.catalog.model import Catalog
 from st_pipelines.catalog.registry import load_catalog
-from st_pipelines.sandbox.access import APP_KEY, Credentials
 from st_pipelines.sandbox.api import Api, Fault, Manners, Seen
 from st_pipelines.sandbox.churn import Churn
 from st_pipelines.sandbox.connection_faults import Protocol
 from st_pipelines.sandbox.control import Control
+from st_pipelines.sandbox.credentials import APP_KEY, Credentials
 from st_pipelines.sandbox.faults import Faults
 from st_pipelines.sandbox.portal import read_defects
 from st_pipelines.sandbox.quick_shutdown import PromptServer

@@ -4,7 +4,8 @@ import jwt
 import pytest
 import requests
 
-from st_pipelines.sandbox.access import Credentials, Gate, RateLimit, Refused
+from st_pipelines.sandbox.access import Gate, RateLimit, Refused
+from st_pipelines.sandbox.credentials import Credentials
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines_tests.sandbox.client import Client
 from st_pipelines_tests.sandbox.conftest import NO_LIMIT, NOW

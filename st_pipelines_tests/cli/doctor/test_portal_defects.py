@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from st_pipelines.cli.doctor.report import as_line
-from st_pipelines.sandbox.access import Credentials
+from st_pipelines.sandbox.credentials import Credentials
 from st_pipelines.sandbox.portal import read_defects
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines_tests.cli.doctor.check_runner import ACCEPTS, CUSTOMERS, found, troubles
