@@ -1,12 +1,12 @@
-"""Plays Dagster's daemon on a real instance, with a clock that is moved by hand."""
+"""Plays Dagster's daemon on a real instance, with a clock that the test moves."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from zoneinfo import ZoneInfo
 
 import dagster as dg
@@ -20,8 +20,11 @@ from st_pipelines.windows import midnight
 
 ZONE = ZoneInfo("America/New_York")
 TABLES = ("jpm.jobs", "accounting.invoice_items")
-CATCH_UP = 1
-"""Of the missed ticks of a schedule Dagster makes up for the last."""
+MAX_CATCH_UP = 1
+"""Missed ticks of a schedule that Dagster makes up for."""
+
+Build: TypeAlias = Callable[[Callable[[], datetime]], dg.Definitions]
+"""Builds the definitions of a code location with a clock."""
 
 
 def at(day: int, hour: int, minute: int = 0, month: int = 3) -> datetime:
@@ -29,7 +32,7 @@ def at(day: int, hour: int, minute: int = 0, month: int = 3) -> datetime:
 
 
 def one_event_log(folder: Path) -> dict[str, Any]:
-    """A file for the events of all runs; one for each run takes a second to make."""
+    """Stores the events of all runs in one file; creating one per run takes a second each."""
     return {
         "event_log_storage": {
             "module": "dagster._core.storage.event_log",
@@ -39,15 +42,24 @@ def one_event_log(folder: Path) -> dict[str, Any]:
     }
 
 
+def build_production(clock: Callable[[], datetime]) -> dg.Definitions:
+    return build_definitions("production", clock=clock)
+
+
 class Daemon:
-    """Schedules and sensors of one environment; runs are executed as soon as they are asked for."""
+    """Schedules and sensors of one code location. Runs execute as soon as they are requested."""
 
     def __init__(
-        self, instance: dg.DagsterInstance, sandbox: Sandbox, zone: str = "America/New_York"
+        self,
+        instance: dg.DagsterInstance,
+        sandbox: Sandbox,
+        zone: str = "America/New_York",
+        build: Build = build_production,
     ) -> None:
         self.instance = instance
         self.sandbox = sandbox
         self.zone = zone
+        self.build = build
         self.cursors: dict[str, str | None] = {}
         self.told: dict[str, list[str]] = defaultdict(list)
         self.asked: dict[str, list[dg.RunRequest]] = defaultdict(list)
@@ -59,12 +71,12 @@ class Daemon:
         return self.sandbox.world.now
 
     def restart(self) -> None:
-        """Loads the code anew; only what Dagster stores is still known."""
-        self.definitions = build_definitions("production", clock=lambda: self.now)
+        """Loads the code anew; only what Dagster stores survives."""
+        self.definitions = self.build(lambda: self.now)
         self.repository = self.definitions.get_repository_def()
 
     def sleep_until(self, moment: datetime) -> None:
-        """Nothing ticks."""
+        """Moves the clock without a tick."""
         self.sandbox.world.set_now(moment)
 
     def live_until(
@@ -73,7 +85,7 @@ class Daemon:
         step: timedelta,
         ticking: Sequence[str] = ("daily", "intraday", "gaps"),
     ) -> None:
-        """Schedules and sensors tick."""
+        """Moves the clock in steps; schedules and sensors tick."""
         while self.now < moment:
             self.sandbox.world.set_now(min(moment, self.now + step))
             for name in ticking:
@@ -104,7 +116,7 @@ class Daemon:
         return self._do(name, data.run_requests or (), data.skip_message, run=run)
 
     def complete_loads(self, table: str, day: date) -> int:
-        """How many loads knew a day until its end."""
+        """Returns the number of loads that covered a day to its end."""
         key = dg.AssetKey(["production", *table.split(".")])
         wanted = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[day.isoformat()])
         found = self.instance.fetch_materializations(wanted, limit=100).records
@@ -115,7 +127,7 @@ class Daemon:
     def _catch_up(self, schedule: dg.ScheduleDefinition) -> None:
         due = [*self._due(schedule)]
         self._ticked[schedule.name] = self.now
-        for moment in due[-CATCH_UP:]:
+        for moment in due[-MAX_CATCH_UP:]:
             self.tick_schedule(schedule.name, moment)
 
     def _due(self, schedule: dg.ScheduleDefinition) -> Iterator[datetime]:
@@ -142,7 +154,7 @@ class Daemon:
         return requests
 
     def execute(self, name: str, request: dg.RunRequest) -> dg.ExecuteInProcessResult:
-        """Runs what was asked for."""
+        """Runs what was requested."""
         kind = self.repository.has_sensor_def(name)
         found = (self.repository.get_sensor_def if kind else self.repository.get_schedule_def)(name)
         job = self.repository.get_job(request.job_name or found.job_name)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -154,20 +155,37 @@ def test_a_table_that_is_no_longer_fresh_is_told_once(receiver: Receiver, daemon
     assert len(receiver.texts) == 2
 
 
-def test_a_sensor_that_keeps_failing_is_told_once(receiver: Receiver, daemon: Daemon) -> None:
+def add_failing_sensor(
+    daemon: Daemon, name: str, location: str = "production"
+) -> Callable[[], None]:
+    """Registers a sensor with Dagster. Returns a function that adds a failed tick."""
     origin = RemoteInstigatorOrigin(
-        RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("production"), "__repository__"), "gaps"
+        RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(location), "__repository__"), name
     )
     state = InstigatorState(origin, InstigatorType.SENSOR, InstigatorStatus.RUNNING)
     daemon.instance.add_instigator_state(state)
-    for number in range(4):
+    numbers = itertools.count()
+
+    def fail() -> None:
         daemon.instance.create_tick(
             TickData(
-                state.instigator_origin_id, "gaps", InstigatorType.SENSOR, TickStatus.FAILURE,
-                daemon.now.timestamp() + number, selector_id=state.selector_id,
+                state.instigator_origin_id,
+                name,
+                InstigatorType.SENSOR,
+                TickStatus.FAILURE,
+                daemon.now.timestamp() + next(numbers),
+                selector_id=state.selector_id,
                 error=SerializableErrorInfo("ValueError: <odd>\n", [], "ValueError"),
             )
-        )  # fmt: skip
+        )
+
+    return fail
+
+
+def test_a_sensor_that_keeps_failing_is_told_once(receiver: Receiver, daemon: Daemon) -> None:
+    fail = add_failing_sensor(daemon, "gaps")
+    for number in range(4):
+        fail()
         daemon.tick_sensor("alerts")
         assert len(receiver.texts) == (number >= 2)
     assert receiver.texts[0].splitlines()[:2] == [

@@ -1,0 +1,321 @@
+"""The definitions inside a host project: merged, with prefixes, and with other asset specs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from starlette.responses import Response
+
+from st_pipelines.config.errors import SettingsError
+from st_pipelines.definitions import build_definitions
+from st_pipelines.defs.translator import EndpointTranslatorData, ServiceTitanTranslator
+from st_pipelines_tests.daemon import TABLES, Build, Daemon, at
+from st_pipelines_tests.defs.test_alerts import Receiver, add_failing_sensor
+from st_pipelines_tests.defs.test_assets import count
+
+
+def key(environment: str, table: str) -> dg.AssetKey:
+    return dg.AssetKey(["st", environment, *table.split(".")])
+
+
+def host_definitions() -> dg.Definitions:
+    """A project that has used every name before."""
+
+    @dg.op
+    def tables() -> None: ...
+
+    @dg.op(required_resource_keys={"warehouse"})
+    def reconcile_table(context) -> None:  # Dagster resolves no deferred annotation
+        assert context.resources.warehouse == "the host's"
+
+    @dg.job
+    def daily() -> None:
+        tables()
+        reconcile_table()
+
+    @dg.schedule(job=daily, cron_schedule="0 0 * * *", name="daily")
+    def schedule() -> dg.RunRequest:
+        return dg.RunRequest()
+
+    @dg.sensor(job=daily)
+    def gaps() -> dg.SkipReason:
+        return dg.SkipReason("no gaps")
+
+    @dg.asset(key=["production", "jpm", "jobs"])
+    def jobs() -> None: ...
+
+    return dg.Definitions(
+        assets=[jobs],
+        jobs=[daily],
+        schedules=[schedule],
+        sensors=[gaps],
+        resources={"warehouse": dg.ResourceDefinition.hardcoded_resource("the host's")},
+        executor=dg.multiprocess_executor,
+    )
+
+
+def merge_with_host(clock: Callable[[], datetime]) -> dg.Definitions:
+    """Production and integration in the code location of the host."""
+    return dg.Definitions.merge(
+        host_definitions(),
+        *(
+            build_definitions(
+                environment,
+                key_prefix=["st"],
+                resource_prefix=f"{environment}_",
+                job_prefix=f"{environment}_",
+                clock=clock,
+            )
+            for environment in ("production", "integration")
+        ),
+    )
+
+
+@pytest.fixture
+def rebuilt(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> Callable[[Build], Daemon]:
+    """Puts other definitions under the daemon. Integration is the same sandbox."""
+    for name, value in daemon.sandbox.environment().items():
+        monkeypatch.setenv(name.replace("SERVICETITAN_", "SERVICETITAN_INTEGRATION_"), value)
+    for name in ("TIMEZONE", "START_DATE", "SELECT"):
+        value = {"TIMEZONE": daemon.zone, "START_DATE": "2026-03-02", "SELECT": ",".join(TABLES)}
+        monkeypatch.setenv(f"SERVICETITAN_INTEGRATION_{name}", value[name])
+
+    def rebuild(build: Build) -> Daemon:
+        daemon.build = build
+        daemon.restart()
+        return daemon
+
+    return rebuild
+
+
+@pytest.fixture
+def merged(rebuilt: Callable[[Build], Daemon]) -> Daemon:
+    return rebuilt(merge_with_host)
+
+
+def test_names_of_the_host_and_of_two_environments_do_not_collide(merged: Daemon) -> None:
+    repository = merged.repository
+    assert repository.get_job("daily").execute_in_process(instance=merged.instance).success
+    for environment in ("production", "integration"):
+        keys = repository.get_job(f"{environment}_daily").asset_layer.selected_asset_keys
+        assert keys == {key(environment, table) for table in TABLES}
+        assert repository.has_job(f"{environment}_reconcile")
+        assert repository.has_schedule_def(f"{environment}_weekly_reconcile")
+        for name in ("changes", "gaps", "alerts"):
+            assert repository.has_sensor_def(f"{environment}_{name}")
+    table = merged.definitions.resolve_asset_graph().get(key("production", "jpm.jobs")).metadata
+    assert table["dagster/table_name"] == "production.jpm.jobs", "the prefix is Dagster's alone"
+
+
+def test_our_jobs_run_in_one_process_and_those_of_the_host_as_it_likes(merged: Daemon) -> None:
+    executors = {
+        name: merged.repository.get_job(name).executor_def.name
+        for name in ("daily", "production_daily", "production_reconcile", "__ASSET_JOB")
+    }
+    assert executors == {
+        "daily": "multiprocess",
+        "production_daily": "in_process",
+        "production_reconcile": "in_process",
+        "__ASSET_JOB": "multiprocess",
+    }
+    from st_pipelines import definitions
+
+    standalone = definitions.production.get_repository_def()
+    assert standalone.get_job("__ASSET_JOB").executor_def.name == "in_process"
+
+
+def test_changes_loads_what_changed_in_a_merged_code_location(
+    merged: Daemon, tmp_path: Path
+) -> None:
+    (request,) = merged.tick_sensor("production_changes")
+    assert set(request.asset_selection or ()) == {key("production", table) for table in TABLES}
+    for environment, rows in (("production", True), ("integration", False)):
+        file = tmp_path / "data" / f"{environment}.duckdb"
+        assert file.exists() == rows
+    assert count(tmp_path / "data" / "production.duckdb", "jpm.jobs") > 0
+    merged.tick_sensor("production_changes")
+    assert "nothing changed: asked 2 of 2 endpoints" in merged.told["production_changes"][-1]
+    (request,) = merged.tick_sensor("integration_changes")
+    assert set(request.asset_selection or ()) == {key("integration", table) for table in TABLES}
+    merged.tick_schedule("production_weekly_reconcile", at(8, 3))
+    observed = {
+        record.asset_key
+        for table in TABLES
+        for record in merged.instance.fetch_observations(key("production", table), limit=1).records
+    }
+    assert observed == {key("production", table) for table in TABLES}
+
+
+def test_gaps_loads_incomplete_days_in_a_merged_code_location(merged: Daemon) -> None:
+    merged.tick_schedule("production_daily", at(5, 0, 30))  # loads the 4th
+    merged.sleep_until(at(6, 4))
+    requests = merged.tick_sensor("production_gaps")
+    assert [request.partition_key for request in requests] == ["2026-03-05", None]
+    for request in requests:
+        assert set(request.asset_selection or ()) == {key("production", table) for table in TABLES}
+    for day in (2, 3, 4, 5):
+        wanted = dg.AssetRecordsFilter(
+            asset_key=key("production", "jpm.jobs"), asset_partitions=[f"2026-03-{day:02}"]
+        )
+        assert merged.instance.fetch_materializations(wanted, limit=9).records
+    merged.tick_sensor("production_gaps")
+    assert merged.told["production_gaps"][-1] == "the last 14 days are complete"
+
+
+def test_an_environment_waits_for_its_own_runs_alone(merged: Daemon) -> None:
+    def start(job: str, **tags: str) -> dg.DagsterRun:
+        return merged.instance.create_run_for_job(
+            merged.repository.get_job(job),
+            status=dg.DagsterRunStatus.STARTED,
+            tags={
+                "st_pipelines/environment": job.split("_")[0],
+                "dagster/partition": "2026-03-05",
+                **tags,
+            },
+        )
+
+    start("integration_intraday")
+    start("integration_intraday", **{"dagster/sensor_name": "integration_changes"})
+    assert merged.tick_schedule("production_intraday", at(5, 9), run=False)
+    assert merged.tick_sensor("production_changes", run=False)
+    mine = start("production_intraday")
+    assert not merged.tick_schedule("production_intraday", at(5, 9), run=False)
+    assert merged.told["production_intraday"] == [
+        f"run {mine.run_id[:8]} of production_intraday is unfinished"
+    ]
+    merged.instance.report_run_canceled(mine)
+    start("production_intraday", **{"dagster/sensor_name": "production_changes"})
+    assert not merged.tick_sensor("production_changes", run=False)
+
+
+def test_alerts_of_an_environment_name_its_tables_and_jobs(
+    merged: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receiver = Receiver()
+    monkeypatch.setenv("ST_ALERT_WEBHOOK", receiver.url)
+    try:
+        for environment in ("production", "integration"):
+            merged.tick_sensor(f"{environment}_alerts")
+        merged.sandbox.faults.append(
+            lambda request: Response(b"{}", 403) if request.url.path.endswith("/jobs") else None
+        )
+        merged.tick_schedule("production_daily", at(5, 0, 30))
+        for environment in ("production", "integration"):
+            merged.tick_sensor(f"{environment}_alerts")
+        (text,) = receiver.texts
+        assert text.startswith(":red_circle: *production*: jpm.jobs, 2026-03-04 failed\n")
+        run = merged.instance.get_runs()[0]
+        assert text.endswith(f"/runs/{run.run_id}|Open the run>")
+        merged.sandbox.faults.clear()
+        merged.tick_schedule("production_daily", at(5, 0, 30))
+        for day in (6, 8):
+            merged.sleep_until(at(day, 10))
+            merged.tick_sensor("production_alerts")
+        assert "jpm.jobs not loaded for more than 54 hours" in receiver.texts[1]
+        assert "`production_daily` and `production_gaps`" in receiver.texts[1]
+        merged.tick_sensor("integration_alerts")
+        assert len(receiver.texts) == 2
+    finally:
+        receiver.close()
+
+
+def test_alerts_of_an_environment_leave_sensors_of_others_alone(
+    merged: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receiver = Receiver()
+    monkeypatch.setenv("ST_ALERT_WEBHOOK", receiver.url)
+    try:
+        for name in ("gaps", "integration_gaps", "production_gaps"):
+            fail = add_failing_sensor(merged, name)
+            for _ in range(3):
+                fail()
+        merged.tick_sensor("production_alerts")
+        (text,) = receiver.texts
+        assert text.startswith(":red_circle: *production*: `production_gaps` keeps failing\n")
+    finally:
+        receiver.close()
+
+
+class Renaming(ServiceTitanTranslator):
+    """A host that keeps neither the environment nor the API in its keys."""
+
+    def get_asset_spec(self, data: EndpointTranslatorData) -> dg.AssetSpec:
+        spec = super().get_asset_spec(data)
+        return spec.replace_attributes(
+            key=["raw", f"st_{data.endpoint.flat_name}"],
+            group_name="raw",
+            owners=["team:finance"],
+            tags={"tier": "1"},
+            deps=["upstream"],
+            description="A collection of ServiceTitan.",
+        )
+
+
+def build_renamed(clock: Callable[[], datetime]) -> dg.Definitions:
+    return build_definitions("production", translator=Renaming(), clock=clock)
+
+
+RENAMED = dg.AssetKey(["raw", "st_jpm_jobs"])
+
+
+def test_a_key_of_a_translator_is_honored_by_jobs_sensors_and_checks(
+    rebuilt: Callable[[Build], Daemon],
+) -> None:
+    daemon = rebuilt(build_renamed)
+    assert RENAMED in daemon.repository.get_job("jpm").asset_layer.selected_asset_keys
+    (request,) = daemon.tick_sensor("changes")
+    assert RENAMED in (request.asset_selection or ())
+    daemon.tick_sensor("changes")
+    assert "nothing changed: asked 2 of 2 endpoints" in daemon.told["changes"][-1]
+    daemon.sleep_until(at(6, 4))
+    assert all(RENAMED in (r.asset_selection or ()) for r in daemon.tick_sensor("gaps"))
+    daemon.tick_sensor("gaps")
+    assert daemon.told["gaps"][-1] == "the last 14 days are complete"
+    records = daemon.instance.event_log_storage.get_asset_check_execution_history(
+        dg.AssetCheckKey(RENAMED, "rows"), limit=1
+    )
+    assert records[0].status.value == "SUCCEEDED"
+
+
+def test_a_translator_changes_what_an_asset_says(rebuilt: Callable[[Build], Daemon]) -> None:
+    graph = rebuilt(build_renamed).definitions.resolve_asset_graph()
+    asset = graph.get(RENAMED)
+    assert (asset.group_name, asset.owners, asset.tags["tier"]) == ("raw", ["team:finance"], "1")
+    assert asset.description == "A collection of ServiceTitan."
+    assert asset.parent_keys == {dg.AssetKey("upstream")}
+    assert asset.freshness_policy is not None
+    assert asset.metadata["operation"] == "GET /jpm/v2/tenant/{tenant}/jobs"
+
+
+def test_partitions_are_not_translated() -> None:
+    class Monthly(ServiceTitanTranslator):
+        def get_asset_spec(self, data: EndpointTranslatorData) -> dg.AssetSpec:
+            monthly = dg.MonthlyPartitionsDefinition("2026-01-01")
+            return super().get_asset_spec(data).replace_attributes(partitions_def=monthly)
+
+    with pytest.raises(dg.DagsterInvalidDefinitionError, match="leave it out"):
+        build_definitions("production", translator=Monthly(), select=["jpm.jobs"])
+
+
+def test_a_selection_and_a_prefix_may_be_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVICETITAN_SELECT", "crm")
+    one = build_definitions("production", select="jpm.jobs", key_prefix="st")
+    assert list(one.resolve_all_asset_keys()) == [key("production", "jpm.jobs")]
+    two = build_definitions("production", select=["jpm.jobs", "settings.u*"])
+    assert {k.path[-1] for k in two.resolve_all_asset_keys()} == {"jobs", "user_roles"}
+    with pytest.raises(SettingsError, match=r"select: no table 'jpm.job'.*did you mean jpm.jobs"):
+        build_definitions("production", select=["jpm.job"])
+
+
+def test_defaults_name_everything_as_in_a_code_location_of_its_own() -> None:
+    repository = build_definitions("production", select="jpm.jobs").get_repository_def()
+    assert set(repository.get_top_level_resources()) == {"servicetitan", "warehouse"}
+    assert {job.name for job in repository.get_all_jobs()} == {
+        "daily", "intraday", "full_refresh", "jpm", "reconcile", "__ASSET_JOB",
+    }  # fmt: skip
+    nodes = {node.name for node in repository.get_job("reconcile").all_node_defs}
+    assert nodes == {"tables", "reconcile_table"}
