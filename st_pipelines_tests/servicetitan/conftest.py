@@ -18,7 +18,7 @@ def server() -> Iterator[ScriptedServer]:
 
 @pytest.fixture
 def endpoint() -> Callable[..., Endpoint]:
-    """Makes a windowed list sorted by id; keyword arguments change it."""
+    """Build a windowed list sorted by id; keyword arguments change it."""
 
     def make(**changes: Any) -> Endpoint:
         facts: dict[str, Any] = {

@@ -52,7 +52,7 @@ class Seen:
 
 @dataclass(frozen=True, kw_only=True)
 class Canned:
-    """An answer given instead of records."""
+    """A response served instead of records."""
 
     status: int = 200
     body: bytes | str | dict | list = b""
@@ -67,14 +67,14 @@ class Canned:
 
 
 class ScriptedServer:
-    """Serves `records` in the API's envelopes, or what it was told to serve.
+    """Serves `records` in the API's envelopes, or the responses that a test sets up.
 
     `before_page` is called with the number of the data request (1, 2, ...) before it is answered:
-    this is where tests move records. Requests are answered one after the other.
+    this is where tests move records. Requests are answered one at a time.
     """
 
     def __init__(self) -> None:
-        # Ports are used again, and tokens outlive a server: its client id must be its own.
+        # Ports are reused and tokens outlive a server, so each server needs its own client id.
         self.client_id = f"cid.tests-{next(_numbers)}"
         self.records: list[dict[str, Any]] = []
         self.before_page: Callable[[int, Seen], None] = lambda number, seen: None
@@ -89,7 +89,7 @@ class ScriptedServer:
         self.cap = 5000
         self.totals = True
         self.zip = False
-        self.honours_page = True
+        self.honors_page = True
         self.envelope = "page"
         self.empty_pages: set[int] = set()
         self.released = threading.Event()
@@ -164,19 +164,19 @@ class ScriptedServer:
         if self.envelope == "array" and not seen.page_size:
             return records
         size = min(seen.page_size or 50, self.cap)
-        number = seen.page if self.honours_page else 1
+        number = seen.page if self.honors_page else 1
         begin = (number - 1) * size
         data = [] if number in self.empty_pages else records[begin : begin + size]
         if self.envelope == "array":
             return data
         if self.envelope == "data":
             return {"data": data}
-        told = self.totals and seen.query.get("includeTotal") == "true"
+        has_total = self.totals and seen.query.get("includeTotal") == "true"
         return {
             "page": number,
             "pageSize": size,
-            "hasMore": begin + size < len(records) or not self.honours_page,
-            "totalCount": len(records) if told else None,
+            "hasMore": begin + size < len(records) or not self.honors_page,
+            "totalCount": len(records) if has_total else None,
             "data": data,
         }
 

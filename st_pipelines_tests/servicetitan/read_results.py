@@ -1,4 +1,4 @@
-"""Reads as the layer above does: pages of an older reading are thrown away."""
+"""Collects what a read returns as the layer above does: the pages of the last reading count."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def not_ended() -> Window:
     return Window(start=ENDED.start, end=datetime.now(timezone.utc) + timedelta(days=1))
 
 
-def taken(pages: Iterable[Page]) -> list[dict[str, Any]]:
-    """The records of the last reading."""
+def last_reading(pages: Iterable[Page]) -> list[dict[str, Any]]:
+    """Return the records of the last reading."""
     readings: dict[int, list[dict[str, Any]]] = {}
     for page in pages:
         records = json.loads(page.records)
@@ -43,7 +43,7 @@ def ids(
     stats: ReadStats | None = None,
     concurrency: int = 4,
 ) -> Counter[int]:
-    """How often each id came in the last reading."""
+    """Return how often each id came in the last reading."""
     stats = stats or ReadStats()
     pages = read(client, endpoint, window, stats=stats, concurrency=concurrency)
-    return Counter(record["id"] for record in taken(pages))
+    return Counter(record["id"] for record in last_reading(pages))

@@ -1,4 +1,4 @@
-"""One token for everybody, renewed in time, and never more often than needed."""
+"""Access tokens are shared, renewed in time, and never requested more often than needed."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def test_eight_threads_without_a_token_cause_one_request(server):
         return fetch(tokens)
 
     with ThreadPoolExecutor(8) as pool:
-        got = set(pool.map(together, range(8)))
-    assert len(got) == len(server.forms) == 1
+        tokens_seen = set(pool.map(together, range(8)))
+    assert len(tokens_seen) == len(server.forms) == 1
 
 
 def test_eight_threads_with_a_refused_token_renew_it_once(server):
@@ -78,7 +78,7 @@ def test_eight_threads_with_a_refused_token_renew_it_once(server):
     assert len(server.forms) == 2
 
 
-def test_a_late_complaint_about_an_old_token_does_not_drop_the_new_one(server):
+def test_a_late_401_for_an_old_token_does_not_drop_the_new_one(server):
     tokens = source(server)
     old = fetch(tokens)
     tokens.invalidate(old)
@@ -91,7 +91,7 @@ def test_a_late_complaint_about_an_old_token_does_not_drop_the_new_one(server):
     ("lifetime", "still_good", "renewed"),
     [(900, 839, 840), ("900", 839, 840), (100, 89, 90), (None, 839, 840)],
 )
-def test_a_token_is_renewed_a_minute_or_a_tenth_of_its_life_before_its_end(
+def test_a_token_is_renewed_a_minute_or_a_tenth_of_its_lifetime_before_it_expires(
     server, lifetime, still_good, renewed
 ):
     clock = Clock()
@@ -103,7 +103,7 @@ def test_a_token_is_renewed_a_minute_or_a_tenth_of_its_life_before_its_end(
     assert fetch(tokens) is not first
 
 
-def test_clients_with_the_same_credentials_share_their_token(server):
+def test_clients_with_the_same_credentials_share_a_token(server):
     one = server.connection()
     for connection in (one, server.connection(tenant_id="4712")):
         Client(connection, policy=NO_WAIT).session(Usage()).get("/anything")
@@ -120,14 +120,14 @@ def test_clients_with_the_same_credentials_share_their_token(server):
         {"client_secret": SecretStr("corrected")},
     ],
 )
-def test_other_credentials_have_a_token_of_their_own(server, change):
+def test_different_credentials_have_different_token_sources(server, change):
     assert token_source_for(server.connection()) is not token_source_for(
         server.connection(**change)
     )
 
 
 @pytest.mark.parametrize("status", [400, 401])
-def test_refused_credentials_are_not_tried_again(server, status):
+def test_refused_credentials_are_not_retried(server, status):
     server.canned_tokens.append(Canned(status=status, body={"error": "invalid_client"}))
     with pytest.raises(AuthenticationFailed, match="invalid_client") as caught:
         fetch(source(server))
@@ -137,21 +137,21 @@ def test_refused_credentials_are_not_tried_again(server, status):
     assert len(server.forms) == 1
 
 
-def test_a_failing_token_endpoint_is_asked_again(server):
+def test_transient_failures_of_the_token_endpoint_are_retried(server):
     server.canned_tokens += [Canned(status=503), Canned(status=429), Canned(fault="reset")]
     usage = Usage()
     assert fetch(source(server), usage)
     assert usage.token_requests == 4
 
 
-def test_a_token_endpoint_that_stays_down_is_not_asked_by_two_loops_of_retries(server):
+def test_the_retries_of_token_and_data_requests_do_not_multiply(server):
     server.canned_tokens += [Canned(status=503)] * 100
     with pytest.raises(ServiceUnavailable):
         server.session().get("/anything")
     assert len(server.forms) == NO_WAIT.attempts
 
 
-def test_a_token_answer_without_a_token_is_not_a_token(server):
+def test_a_token_response_without_a_token_is_an_error(server):
     server.canned_tokens += [Canned(body={"token": "x"})] * 100
     with pytest.raises(UnexpectedResponse, match="no access_token"):
         fetch(source(server))
@@ -162,7 +162,9 @@ def test_a_token_answer_without_a_token_is_not_a_token(server):
     [
         (
             {"tenant": "7", "scope": ["tn.a:r", "tn.b:r"], "nbf": 10, "exp": 910},
-            {"7"}, {"tn.a:r", "tn.b:r"}, 900,
+            {"7"},
+            {"tn.a:r", "tn.b:r"},
+            900,
         ),
         ({"tenant": 7, "scope": "tn.a:r", "iat": 10, "exp": 70.5}, {"7"}, {"tn.a:r"}, 60),
         ({"scope": "tn.a:r tn.b:r"}, set(), {"tn.a:r", "tn.b:r"}, None),
@@ -170,10 +172,8 @@ def test_a_token_answer_without_a_token_is_not_a_token(server):
         ({"scope": []}, set(), set(), None),
         ({}, set(), None, None),
     ],
-)  # fmt: skip
-def test_a_token_tells_tenant_scopes_and_life_in_any_usual_spelling(
-    payload, tenants, scopes, lifetime
-):
+)
+def test_claims_are_read_in_any_common_spelling(payload, tenants, scopes, lifetime):
     claims = read_token_claims(
         SecretStr(jwt.encode(payload, "a key that nobody checks, long enough"))
     )
@@ -185,5 +185,5 @@ def test_a_token_tells_tenant_scopes_and_life_in_any_usual_spelling(
 
 
 @pytest.mark.parametrize("token", ["opaque", "a.b.c", "", "eyJhbGciOiJIUzI1NiJ9.W10.x"])
-def test_claims_of_a_token_that_cannot_be_read_are_unknown(token):
+def test_the_claims_of_an_opaque_token_are_unknown(token):
     assert read_token_claims(SecretStr(token)) is None

@@ -1,4 +1,4 @@
-"""Every answer that ServiceTitan may plausibly give, and what is done about it."""
+"""Every response that ServiceTitan may plausibly send, and how the client reacts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MAINTENANCE = {"title": "The service is suspended for maintenance. Please try ag
 PATH = "/jpm/v2/tenant/{tenant}/jobs"
 
 
-def test_a_request_is_signed_and_says_who_asks(server):
+def test_a_request_is_signed_and_has_a_user_agent(server):
     server.session().get(PATH, {"sort": "+Id", "name": "a b&c"})
     (seen,) = server.seen
     assert seen.headers["authorization"] == f"Bearer {server.tokens[0]}"
@@ -41,7 +41,7 @@ def test_a_request_is_signed_and_says_who_asks(server):
     assert seen.raw_query == "sort=%2BId&name=a%20b%26c"
 
 
-def test_a_compressed_answer_is_unpacked(server):
+def test_a_compressed_response_is_decompressed(server):
     server.zip = True
     usage = ReadStats()
     body = server.session(usage).get(PATH)
@@ -68,7 +68,7 @@ def test_credentials_in_a_netrc_file_do_not_replace_the_token(server, tmp_path, 
         (Canned(status=302, headers={"Location": "http://other.test/login"}), WrongPath),
     ],
 )
-def test_what_would_fail_again_is_asked_once(server, canned, error):
+def test_permanent_failures_are_not_retried(server, canned, error):
     server.rule = lambda seen: canned
     with pytest.raises(error) as caught:
         server.session().get(PATH)
@@ -96,7 +96,7 @@ def test_what_would_fail_again_is_asked_once(server, canned, error):
         (Canned(body=b"no gzip", headers={"Content-Encoding": "gzip"}), Unreachable),
     ],
 )
-def test_what_may_pass_is_asked_again(server, canned, error):
+def test_transient_failures_are_retried(server, canned, error):
     client = server.client()
     server.canned += [canned] * 2
     client.session(Usage()).get(PATH)
@@ -109,25 +109,25 @@ def test_what_may_pass_is_asked_again(server, canned, error):
 
 
 @pytest.mark.parametrize("fault", ["hang", "hanging body"])
-def test_an_answer_that_hangs_is_given_up_and_asked_for_again(server, fault):
+def test_a_hanging_response_is_aborted_and_retried(server, fault):
     server.canned.append(Canned(body=b'{"data": []}', fault=fault))
     server.session(timeout=0.2).get(PATH)
     assert len(server.seen) == 2
 
 
-def test_a_refused_connection_says_so(server):
+def test_the_error_says_that_the_connection_was_refused(server):
     server.close()
     with pytest.raises(Unreachable, match="connection was refused"):
         server.session().get(PATH)
 
 
-def test_a_host_that_does_not_exist_says_so(server):
+def test_the_error_says_that_the_host_does_not_exist(server):
     client = server.client(api_url="http://no-such-host.invalid")
     with pytest.raises(Unreachable, match=r"does not resolve|refused|proxy"):
         client.session(Usage()).get(PATH)
 
 
-def test_a_401_in_mid_run_renews_the_token_once_and_replays(server):
+def test_a_401_renews_the_token_once_and_replays_the_request(server):
     client = server.client()
     client.session(Usage()).get(PATH)
     server.revoked.update(server.tokens)
@@ -145,7 +145,7 @@ def test_a_401_with_a_fresh_token_is_final(server):
     assert "same environment" in caught.value.hint
 
 
-def test_a_retry_after_the_token_has_ended_is_signed_with_a_new_one(server):
+def test_a_retry_after_the_token_expired_uses_a_new_one(server):
     client = server.client()
 
     def ends_meanwhile(seen):
@@ -174,7 +174,7 @@ def test_a_403_names_the_scope_to_tick(server):
         server.session().fetch(PATH, {}, lambda body: body, scope="tn.jpm.jobs:r")
 
 
-def test_a_message_tells_request_status_problem_trace_and_hint_in_this_order(server):
+def test_a_message_has_request_status_problem_trace_id_and_hint_in_this_order(server):
     problem = {
         "title": "One or more validation errors",
         "traceId": "00-4bf9-01",
@@ -191,7 +191,7 @@ def test_a_message_tells_request_status_problem_trace_and_hint_in_this_order(ser
     assert caught.value.trace_id == "00-4bf9-01"
 
 
-def test_an_html_error_is_said_to_be_html(server):
+def test_the_error_says_that_the_body_is_an_html_page(server):
     page = "<html><head><title>Service\n Unavailable</title></head>" + "<p>x" * 5000
     server.rule = lambda seen: Canned(status=503, body=page)
     with pytest.raises(ServiceUnavailable, match="an HTML page titled 'Service Unavailable'") as e:
@@ -223,40 +223,40 @@ def test_an_html_error_is_said_to_be_html(server):
         ({}, "", None),
     ],
 )
-def test_the_wait_is_read_from_header_then_text(headers, text, seconds):
+def test_the_wait_is_read_from_the_header_or_else_from_the_text(headers, text, seconds):
     assert parse_retry_after(headers, text, datetime(2026, 1, 2, 5, tzinfo=timezone.utc)) == seconds
 
 
-def test_a_429_makes_every_thread_of_the_tenant_wait_as_long_as_it_says(server):
+def test_a_429_makes_every_thread_of_the_tenant_wait(server):
     now = [0.0]
     limiter = RateLimiter(1000, clock=lambda: now[0], sleep=lambda seconds: None)
-    naps = []
+    sleeps = []
 
     def sleep(seconds):
-        naps.append(seconds)
+        sleeps.append(seconds)
         limiter.acquire = lambda cancelled=None: moments.append(limiter._next)
 
     moments = []
     title = {"title": "Rate limit is exceeded. Try again in 12 seconds."}
     server.canned.append(Canned(status=429, body=title))
     server.session(policy=RetryPolicy(sleep=sleep), limiter=limiter).get(PATH)
-    assert naps == [12]
+    assert sleeps == [12]
     assert moments == [12]
 
 
-def test_waits_grow_up_to_a_limit_and_differ_between_threads():
+def test_backoff_grows_up_to_a_limit_and_is_random():
     policy = RetryPolicy(backoff=1, max_backoff=8)
     for attempt, longest in enumerate([1, 2, 4, 8, 8], start=1):
         waits = {policy.wait(None, attempt) for _ in range(50)}
         assert longest / 2 <= min(waits) < max(waits) <= longest
 
 
-def test_a_told_wait_is_not_longer_than_the_policy_bears():
+def test_retry_after_is_capped_by_the_policy():
     error = ServiceTitanError("x", retry_after=4000.0)
     assert RetryPolicy(max_retry_after_seconds=300).wait(error, 1) == 300
 
 
-def test_a_told_wait_that_did_not_help_grows():
+def test_backoff_applies_where_retry_after_did_not_help():
     policy, error = RetryPolicy(backoff=1, max_backoff=8), ServiceTitanError("x", retry_after=0.0)
     assert policy.wait(error, 1) == 0
     assert [policy.wait(error, attempt) >= 2 ** (attempt - 2) for attempt in (2, 3, 4)] == [
@@ -265,29 +265,29 @@ def test_a_told_wait_that_did_not_help_grows():
     assert policy.wait(ServiceTitanError("x", retry_after=20.0), 4) == 20
 
 
-def test_a_byte_order_mark_is_no_part_of_a_body(server):
+def test_a_byte_order_mark_is_removed_from_the_body(server):
     server.canned_tokens.append(Canned(body=b'\xef\xbb\xbf{"access_token":"opaque-with-mark"}'))
     server.tokens.append("opaque-with-mark")
     server.rule = lambda seen: Canned(body=b'\xef\xbb\xbf{"data":[]}')
     assert server.session().get(PATH) == b'{"data":[]}'
 
 
-def test_nobody_waits_for_a_retry_that_nobody_wants(server):
+def test_cancellation_ends_the_wait_for_a_retry(server):
     cancelled = Cancellation()
-    naps = []
+    sleeps = []
 
     def sleep(seconds):
-        naps.append(seconds)
+        sleeps.append(seconds)
         cancelled.set()
 
     server.canned.append(Canned(status=503, headers={"Retry-After": "60"}))
     with pytest.raises(Cancelled):
         server.session(cancelled=cancelled, policy=RetryPolicy(sleep=sleep)).fetch(PATH, {}, bytes)
-    assert sum(naps) < 1
+    assert sum(sleeps) < 1
     assert len(server.seen) == 1
 
 
-def test_an_answer_that_drips_is_broken_off_however_often_a_byte_comes(server):
+def test_a_response_that_trickles_in_is_aborted_although_bytes_keep_coming(server):
     server.rule = lambda seen: Canned(body=b"{" + b" " * 100, fault="drip")
     begun = monotonic()
     with pytest.raises(Unreachable, match="no answer in time"):
@@ -295,12 +295,12 @@ def test_an_answer_that_drips_is_broken_off_however_often_a_byte_comes(server):
     assert monotonic() - begun < 2
 
 
-def test_an_answer_that_is_slow_but_comes_is_taken(server):
+def test_a_slow_response_is_accepted(server):
     server.rule = lambda seen: Canned(body=b"{" + b" " * 8 + b"}", fault="drip")
     assert server.session(timeout=0.3).get("/anything").startswith(b"{")
 
 
-def test_setting_a_cancellation_breaks_off_an_exchange_that_hangs(server):
+def test_cancellation_aborts_a_hanging_exchange(server):
     server.rule = lambda seen: Canned(body={}, fault="hanging body")
     cancelled, client = Cancellation(), server.client()
     threading.Timer(0.1, cancelled.set).start()
@@ -310,7 +310,7 @@ def test_setting_a_cancellation_breaks_off_an_exchange_that_hangs(server):
     assert monotonic() - begun < client.connection.timeout / 2
 
 
-def test_nothing_is_asked_under_a_cancellation_that_is_set(server):
+def test_a_cancelled_session_sends_nothing(server):
     client, cancelled = server.client(), Cancellation()
     client.session(Usage()).get("/anything")
     cancelled.set()

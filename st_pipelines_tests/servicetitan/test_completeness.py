@@ -1,4 +1,4 @@
-"""Reading lists that move: nothing that stayed may be missing, and what is unproven fails."""
+"""Lists that move while they are read: no record that stayed is missing, or the reading fails."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from st_pipelines_tests.servicetitan.read_results import ENDED, ids, not_ended
 
 @pytest.mark.parametrize("sort", ["+Id", None])
 @pytest.mark.parametrize("rising", [True, False])
-def test_48_of_2000_records_that_leave_while_being_read_take_no_other_with_them(
+def test_48_of_2000_records_that_leave_during_the_reading_hide_no_others(
     server, endpoint, sort, rising
 ):
-    """The classic trap: 1,952 rows arrive, the final total is 1,952, and other rows are missing."""
+    """The classic trap: 1,952 rows arrive, the final total is 1,952, yet other rows are missing."""
     server.fill(2000)
     leaving = [(number if rising else 2001 - number) for number in range(1, 49)]
 
@@ -39,17 +39,17 @@ def test_48_of_2000_records_that_leave_while_being_read_take_no_other_with_them(
     stats = ReadStats()
     got = ids(server.client(page_size=100), endpoint(sort=sort), stats=stats)
     assert set(range(1, 2001)) - set(leaving) <= set(got)
-    assert (stats.readings == 1) is (sort == "+Id"), "without a sort a movement needs another"
+    assert (stats.readings == 1) is (sort == "+Id"), (
+        "without a sort, a move requires a second reading"
+    )
     assert stats.total == 1952
 
 
 @pytest.mark.parametrize("at_once", [1, 20])
-def test_records_that_leave_at_every_request_do_not_harm_a_sorted_reading(
-    server, endpoint, at_once
-):
-    """Without a pause in the changes no two readings agree; more leave than pages overlap.
+def test_a_sorted_reading_survives_records_that_leave_at_every_request(server, endpoint, at_once):
+    """The changes never pause, so no two readings agree, and more records leave than pages overlap.
 
-    One page at a time: the order of pages in flight would decide how often the list has moved.
+    One page at a time, as the order of pages in flight would decide how often the list moves.
     """
     server.fill(1000)
     server.before_page = lambda number, seen: server.remove(
@@ -62,9 +62,7 @@ def test_records_that_leave_at_every_request_do_not_harm_a_sorted_reading(
     assert stats.readings == 1
 
 
-def test_records_that_leave_during_every_unsorted_reading_are_reported_as_movement(
-    server, endpoint
-):
+def test_an_unsorted_list_that_moves_during_every_reading_raises_reading_moved(server, endpoint):
     server.fill(1000)
     server.before_page = lambda number, seen: server.remove(server.records[-1]["id"])
     stats = ReadStats()
@@ -75,7 +73,7 @@ def test_records_that_leave_during_every_unsorted_reading_are_reported_as_moveme
     assert not caught.value.permanent
 
 
-def test_a_window_that_stands_still_is_read_once_even_without_a_sort(server, endpoint):
+def test_an_unmoved_window_is_read_once_even_without_a_sort(server, endpoint):
     server.fill(30)
     stats = ReadStats()
     assert len(ids(server.client(page_size=10), endpoint(sort=None), stats=stats)) == 30
@@ -100,7 +98,7 @@ def test_equal_totals_with_a_record_missing_are_not_accepted(server, endpoint):
 
 
 def test_records_that_enter_a_window_while_others_leave_hide_none(server, endpoint):
-    """The total stays the same, and so does the number of distinct records of plain pages."""
+    """The total stays the same, and plain pages would return as many distinct records."""
     server.records = [{"id": number} for number in range(100, 300)]
     stayed = set(range(100, 300))
 
@@ -117,7 +115,7 @@ def test_records_that_enter_a_window_while_others_leave_hide_none(server, endpoi
     assert stats.readings == 1
 
 
-def test_records_that_enter_at_the_front_push_no_other_out_of_sight(server, endpoint):
+def test_records_that_enter_at_the_front_hide_no_others(server, endpoint):
     server.records = [{"id": number} for number in range(100, 200)]
 
     def enter(number, seen):
@@ -127,14 +125,14 @@ def test_records_that_enter_at_the_front_push_no_other_out_of_sight(server, endp
     assert set(range(100, 200)) <= set(ids(server.client(page_size=10), endpoint()))
 
 
-def served(ids, total=20, has_more=True, ascending=True):
+def page_of(ids, total=20, has_more=True, ascending=True):
     rows = [msgspec.Raw(b'{"id":%d}' % one) for one in ids]
     return ParsedPage(
         rows=rows, keys=list(ids), ascending=ascending, has_more=has_more, total=total
     )
 
 
-def proven(proof, coverage, first, last):
+def is_accepted(proof, coverage, first, last):
     """Whether a reading of two pages of 11 rows is accepted."""
     summary = ReadingSummary(paging=PagingStrategy.OVERLAPPING)
     for page in (coverage.link(first, at_start=True), coverage.link(last)):
@@ -146,46 +144,50 @@ def proven(proof, coverage, first, last):
 @pytest.mark.parametrize(
     ("first", "last", "accepted"),
     [
-        (served(range(1, 12)), served(range(11, 21), has_more=False), True),
-        (served(range(1, 12)), served(range(12, 22), has_more=False), False),  # do not touch
-        (served(range(1, 12)), served(range(11, 21), has_more=True), False),  # not the last
-        (served(range(1, 12)), served([*range(11, 20), 5], has_more=False, ascending=False), False),
-        (served(range(1, 12), 30), served(range(11, 21), 30, has_more=False), False),  # too few
-        (served(range(1, 12), 30), served(range(11, 21), 20, has_more=False), True),
-        (served(range(1, 12), 20), served(range(11, 21), 30, has_more=False), True),
-        (served(range(1, 12), None), served(range(11, 21), None, has_more=False), True),
-        (served(range(1, 12)), served([], has_more=False), False),  # behind the end
+        (page_of(range(1, 12)), page_of(range(11, 21), has_more=False), True),
+        (page_of(range(1, 12)), page_of(range(12, 22), has_more=False), False),  # do not touch
+        (page_of(range(1, 12)), page_of(range(11, 21), has_more=True), False),  # not the last
+        (
+            page_of(range(1, 12)),
+            page_of([*range(11, 20), 5], has_more=False, ascending=False),
+            False,
+        ),
+        (page_of(range(1, 12), 30), page_of(range(11, 21), 30, has_more=False), False),  # too few
+        (page_of(range(1, 12), 30), page_of(range(11, 21), 20, has_more=False), True),
+        (page_of(range(1, 12), 20), page_of(range(11, 21), 30, has_more=False), True),
+        (page_of(range(1, 12), None), page_of(range(11, 21), None, has_more=False), True),
+        (page_of(range(1, 12)), page_of([], has_more=False), False),  # behind the end
     ],
 )
 def test_a_sorted_reading_is_accepted_only_under_all_of_its_conditions(
     endpoint, first, last, accepted
 ):
-    assert proven(CompletenessProof(endpoint()), Coverage(by_id=True), first, last) is accepted
+    assert is_accepted(CompletenessProof(endpoint()), Coverage(by_id=True), first, last) is accepted
 
 
 @pytest.mark.parametrize(
     ("first", "last", "accepted"),
     [
-        (served(range(20, 9, -1)), served(range(10, 0, -1), has_more=False), True),
-        (served(range(20, 9, -1)), served(range(9, -1, -1), has_more=False), False),
-        (served(range(20, 9, -1)), served(range(10, 0, -1)), False),
-        (served(range(20, 9, -1), 21), served(range(10, 0, -1), 20, has_more=False), False),
-        (served(range(20, 9, -1), 21), served(range(10, 0, -1), 21, has_more=False), False),
-        (served(range(20, 9, -1), None), served(range(10, 0, -1), None, has_more=False), False),
+        (page_of(range(20, 9, -1)), page_of(range(10, 0, -1), has_more=False), True),
+        (page_of(range(20, 9, -1)), page_of(range(9, -1, -1), has_more=False), False),
+        (page_of(range(20, 9, -1)), page_of(range(10, 0, -1)), False),
+        (page_of(range(20, 9, -1), 21), page_of(range(10, 0, -1), 20, has_more=False), False),
+        (page_of(range(20, 9, -1), 21), page_of(range(10, 0, -1), 21, has_more=False), False),
+        (page_of(range(20, 9, -1), None), page_of(range(10, 0, -1), None, has_more=False), False),
     ],
 )
 def test_an_unsorted_reading_is_accepted_only_under_all_of_its_conditions(
     endpoint, first, last, accepted
 ):
     assert (
-        proven(CompletenessProof(endpoint(sort=None)), Coverage(by_id=False), first, last)
+        is_accepted(CompletenessProof(endpoint(sort=None)), Coverage(by_id=False), first, last)
         is accepted
     )
 
 
-def test_a_record_that_was_changed_does_not_link_two_pages_of_an_unsorted_list():
-    """Where the order goes by the time of change, it may have come from anywhere."""
-    first, changed = served(range(20, 9, -1)), served(range(10, 0, -1), has_more=False)
+def test_a_changed_record_does_not_link_two_pages_of_an_unsorted_list():
+    """If the order depends on the time of change, the record may have come from anywhere."""
+    first, changed = page_of(range(20, 9, -1)), page_of(range(10, 0, -1), has_more=False)
     other = msgspec.Raw(b'{"id":10,"name":"new"}')
     changed = dataclasses.replace(changed, rows=[other, *changed.rows[1:]])
     coverage = Coverage(by_id=False)
@@ -193,8 +195,8 @@ def test_a_record_that_was_changed_does_not_link_two_pages_of_an_unsorted_list()
     assert coverage.link(changed) is None
 
 
-def test_a_sort_that_the_server_ignores_is_not_relied_upon(server, endpoint):
-    """Newest first in spite of sort=+Id: ids then prove nothing, and contents must."""
+def test_a_sort_that_the_server_ignores_proves_nothing(server, endpoint):
+    """The list is newest first despite sort=+Id, so only the contents can prove anything."""
     server.fill(100)
     rows = list(server.records)
 
@@ -214,30 +216,28 @@ def test_a_sort_that_the_server_ignores_is_not_relied_upon(server, endpoint):
 
 @pytest.mark.parametrize("window", [None, ENDED, not_ended()])
 @pytest.mark.parametrize("sort", ["+Id", None])
-def test_a_list_that_stands_still_is_read_once_in_pages_that_overlap(
-    server, endpoint, window, sort
-):
-    """Also a snapshot, and a window that has not ended."""
+def test_an_unmoved_list_is_read_once_in_overlapping_pages(server, endpoint, window, sort):
+    """The same holds for a snapshot, and for a window that has not ended."""
     server.fill(35)
     facts = endpoint(sort=sort, **({"date_filter": None} if window is None else {}))
     stats = ReadStats()
     assert len(ids(server.client(page_size=10), facts, window, stats=stats)) == 35
-    asked = sorted(((s.page - 1) * s.page_size, s.page * s.page_size) for s in server.seen)
-    assert asked[0] == (0, 10)
-    assert asked[-1][1] >= 35
-    assert all(later[0] < earlier[1] for earlier, later in itertools.pairwise(asked))
+    ranges = sorted(((s.page - 1) * s.page_size, s.page * s.page_size) for s in server.seen)
+    assert ranges[0] == (0, 10)
+    assert ranges[-1][1] >= 35
+    assert all(later[0] < earlier[1] for earlier, later in itertools.pairwise(ranges))
     assert (stats.readings, stats.requests) == (1, 5)
 
 
-def test_the_pages_overlap_by_the_size_of_the_pages_that_the_server_makes(server, endpoint):
-    """Asked for 5,000 it serves 10; by the asked size the first page would be the last."""
+def test_the_overlap_follows_the_page_size_that_the_server_serves(server, endpoint):
+    """It serves 10 rows instead of 5,000; by the latter, the first page would be the last."""
     server.fill(35)
     server.cap = 10
     assert len(ids(server.client(), endpoint(kind="snapshot", date_filter=None), None)) == 35
     assert len(server.seen) == 5
 
 
-def test_a_server_that_knows_one_page_size_only_is_read_until_two_readings_agree(server, endpoint):
+def test_a_server_with_a_fixed_page_size_is_read_until_two_readings_agree(server, endpoint):
     rows = [{"id": number} for number in range(45)]
 
     def fixed(seen):
@@ -251,10 +251,10 @@ def test_a_server_that_knows_one_page_size_only_is_read_until_two_readings_agree
     assert stats.readings == 3
 
 
-def test_a_snapshot_that_gains_and_loses_a_record_is_complete_in_spite_of_equal_totals(
+def test_a_snapshot_that_gains_and_loses_a_record_is_complete_despite_equal_totals(
     server, endpoint
 ):
-    """The total stays 40 all the while; an ascending reading would miss a record."""
+    """The total stays 40 throughout; an ascending reading would miss a record."""
     server.fill(40)
 
     def swap(number, seen):
@@ -285,8 +285,8 @@ def test_an_unsorted_snapshot_that_moves_is_read_again(server, endpoint, totals)
     assert stats.readings == (1 if totals else 3), "without totals two must agree"
 
 
-def test_guid_keys_are_linked_by_what_the_records_say(server, endpoint):
-    """The server's order of GUIDs is its own; that it is the same all the while is enough."""
+def test_pages_with_guid_keys_are_linked_by_the_contents_of_records(server, endpoint):
+    """The server has its own order of GUIDs; it only has to stay the same."""
     server.records = [{"id": f"{number:032x}"} for number in range(30)]
     snapshot = endpoint(kind="snapshot", date_filter=None)
     stats = ReadStats()
@@ -309,8 +309,8 @@ def test_a_sorted_list_without_totals_is_read_once(server, endpoint):
     assert len(server.seen) == 5
 
 
-def test_a_full_page_of_a_list_that_tells_nothing_must_be_confirmed(server, endpoint):
-    """Page 2 may be empty because a record left page 1, and another took its place."""
+def test_a_full_page_without_total_and_has_more_must_be_confirmed(server, endpoint):
+    """Page 2 may be empty because one record left page 1 and another took its place."""
     server.fill(11)
     server.envelope = "data"
     server.before_page = lambda number, seen: server.remove(5) if number == 2 else None
@@ -326,20 +326,20 @@ def test_a_single_page_without_totals_is_complete(server, endpoint):
     assert len(server.seen) == 1
 
 
-def test_a_single_page_with_another_total_is_read_again(server, endpoint):
+def test_a_single_page_with_a_different_total_is_read_again(server, endpoint):
     server.fill(2)
     server.canned.append(Canned(body={"hasMore": False, "totalCount": 2, "data": [{"id": 1}]}))
     assert sorted(ids(server.client(), endpoint())) == [1, 2]
 
 
-def test_a_single_page_whose_total_never_fits_is_not_accepted(server, endpoint):
+def test_a_single_page_whose_total_never_matches_is_not_accepted(server, endpoint):
     server.rule = lambda seen: Canned(body={"hasMore": False, "totalCount": 9, "data": [{"id": 1}]})
     with pytest.raises(ReadingMoved, match="1 records, 1 distinct, total 9"):
         ids(server.client(), endpoint())
     assert len(server.seen) == 6
 
 
-def test_records_without_a_key_are_told_apart_by_all_that_they_say(server, endpoint):
+def test_records_without_a_key_are_distinguished_by_their_contents(server, endpoint):
     server.records = [{"id": 7, "name": f"n{number}"} for number in range(30)]
     got = ids(server.client(page_size=10), endpoint(key=(), sort=None))
     assert got == {7: 30}
@@ -350,10 +350,10 @@ def test_equal_records_without_a_key_are_accepted_when_two_readings_agree(server
     stats = ReadStats()
     got = ids(server.client(page_size=10), endpoint(key=(), sort=None), stats=stats)
     assert got == {7: 30}
-    assert stats.readings == 3, "equal records cannot tell whether pages touch"
+    assert stats.readings == 3, "equal records cannot show whether pages touch"
 
 
-def test_a_composite_key_tells_records_apart(server, endpoint):
+def test_records_are_distinguished_by_a_composite_key(server, endpoint):
     server.records = [{"id": number // 2, "type": number % 2} for number in range(30)]
     stats = ReadStats()
     got = ids(server.client(page_size=10), endpoint(key=("id", "type")), stats=stats)
@@ -362,10 +362,8 @@ def test_a_composite_key_tells_records_apart(server, endpoint):
 
 
 @pytest.mark.parametrize("seed", range(24))
-def test_whatever_moves_no_record_that_stayed_is_missing_from_an_accepted_reading(
-    server, endpoint, seed
-):
-    """Records leave, and where the list has no window new ones enter, at random moments."""
+def test_an_accepted_reading_lacks_no_record_that_stayed_whatever_moved(server, endpoint, seed):
+    """Records leave at random moments; in a list without a window, new ones enter."""
     chance = random.Random(seed)
     server.fill(chance.randrange(60, 150))
     stayed = {record["id"] for record in server.records}
@@ -392,7 +390,7 @@ def test_whatever_moves_no_record_that_stayed_is_missing_from_an_accepted_readin
         assert stayed <= set(got)
 
 
-def test_a_later_reading_without_rows_still_makes_the_earlier_ones_void(server, endpoint):
+def test_a_later_reading_without_rows_still_voids_the_earlier_ones(server, endpoint):
     server.fill(30)
     server.before_page = lambda number, seen: server.records.clear() if number == 3 else None
     assert not ids(server.client(page_size=10), endpoint(sort=None), ENDED)

@@ -1,4 +1,4 @@
-"""Export feeds: followed by token to the end, and never in a circle."""
+"""Export feeds are followed by token to the end, and never in a circle."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from st_pipelines.servicetitan.reading.read import read
 from st_pipelines.servicetitan.reading.stats import ReadStats
 from st_pipelines.windows import Window
 from st_pipelines_tests.servicetitan.fake_server import Canned, Seen
-from st_pipelines_tests.servicetitan.read_results import ENDED, taken
+from st_pipelines_tests.servicetitan.read_results import ENDED, last_reading
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def feed(endpoint):
 
 
 def chained(**pages):
-    """Pages by the `from` that asks for them; "start" for any that is not a token."""
+    """Serve pages by the `from` that requests them; "start" for anything that is not a token."""
 
     def rule(seen):
         ids, token, more = pages.get(seen.query.get("from", ""), pages["start"])
@@ -32,10 +32,10 @@ def chained(**pages):
     return rule
 
 
-def test_a_feed_is_followed_to_its_end_and_its_last_token_is_kept(server, feed):
+def test_a_feed_is_read_to_its_end_and_its_last_token_is_kept(server, feed):
     server.rule = chained(start=([1, 2], "t1", True), t1=([], "t2", True), t2=([3], "t3", False))
     stats = ReadStats()
-    records = taken(read(server.client(), feed, ENDED, stats=stats))
+    records = last_reading(read(server.client(), feed, ENDED, stats=stats))
     assert [record["id"] for record in records] == [1, 2, 3]
     assert [seen.query["from"] for seen in server.seen] == ["2026-01-02", "t1", "t2"]
     assert all(seen.query["includeRecentChanges"] == "true" for seen in server.seen)
@@ -43,7 +43,7 @@ def test_a_feed_is_followed_to_its_end_and_its_last_token_is_kept(server, feed):
     assert (stats.continue_from, stats.records, stats.readings) == ("t3", 3, 1)
 
 
-def test_a_feed_without_a_start_begins_at_the_beginning(server, feed):
+def test_a_feed_without_a_start_is_read_from_the_beginning(server, feed):
     server.rule = chained(start=([], "t1", False))
     list(read(server.client(), feed, Window(start=None, end=ENDED.end), stats=ReadStats()))
     list(read(server.client(), feed, None, stats=ReadStats()))
@@ -58,13 +58,13 @@ def test_a_start_is_sent_as_its_utc_date(server, feed):
     assert server.seen[0].query["from"] == "2026-01-02"
 
 
-def test_a_feed_goes_on_from_a_stored_token(server, feed):
+def test_a_feed_continues_from_a_stored_token(server, feed):
     server.rule = chained(start=([1], "t1", True), t1=([2], "t2", False))
-    records = taken(read_feed(server.session(), feed, "t1"))
+    records = last_reading(read_feed(server.session(), feed, "t1"))
     assert [record["id"] for record in records] == [2]
 
 
-def test_the_export_of_a_list_is_read_with_the_exports_own_path_and_parameters(server, endpoint):
+def test_the_export_of_a_list_has_its_own_path_and_parameters(server, endpoint):
     server.rule = chained(start=([1], "t1", False))
     export = Export(path="/jpm/v2/tenant/{tenant}/export/jobs", params={"active": "Any"})
     list(read_feed(server.session(), endpoint(export=export), None))
@@ -73,11 +73,11 @@ def test_the_export_of_a_list_is_read_with_the_exports_own_path_and_parameters(s
 
 
 @pytest.mark.parametrize("circle", ["t2", "t1"])
-def test_a_token_that_comes_again_while_more_is_said_to_follow_is_an_error(server, feed, circle):
+def test_a_repeated_token_with_more_to_follow_is_an_error(server, feed, circle):
     server.rule = chained(start=([1], "t1", True), t1=([2], "t2", True), t2=([3], circle, True))
     with pytest.raises(TokenRepeated):
         list(read_feed(server.session(), feed, None))
-    assert len(server.seen) == 7, "it is looked at five times: it may be a slip"
+    assert len(server.seen) == 7, "it is requested five times, as it may be a slip"
 
 
 def test_a_stored_token_that_leads_to_itself_is_an_error(server, feed):
@@ -91,22 +91,22 @@ def test_a_stored_token_that_leads_to_itself_is_an_error(server, feed):
 def test_an_empty_page_that_leads_to_itself_is_the_end(server, feed, start):
     server.rule = chained(start=([1], "t1", True), t1=([], "t1", True))
     stats = ReadStats()
-    records = taken(read_feed(server.session(stats), feed, start))
+    records = last_reading(read_feed(server.session(stats), feed, start))
     assert [record["id"] for record in records] == ([] if start else [1])
     assert stats.continue_from == "t1"
     assert len([seen for seen in server.seen if seen.query.get("from") == "t1"]) == 5
 
 
-def test_a_token_that_is_repeated_once_by_mistake_loses_nothing(server, feed):
+def test_a_token_repeated_once_by_mistake_loses_no_records(server, feed):
     server.rule = chained(start=([1], "t1", True), t1=([2], "t2", True), t2=([3], "t3", False))
     slip = Canned(body={"hasMore": True, "continueFrom": "t1", "data": [{"id": 2}]})
     server.canned.extend([server.rule(Seen(path="", query={}, headers={})), slip])
-    records = taken(read_feed(server.session(), feed, None))
+    records = last_reading(read_feed(server.session(), feed, None))
     assert [record["id"] for record in records] == [1, 2, 3]
 
 
 def test_a_last_page_may_repeat_its_token(server, feed):
-    """No new data: the same place again, and nothing to follow."""
+    """No new data: the same bookmark again, and nothing more to follow."""
     server.rule = chained(start=([], "t1", False))
     stats = ReadStats()
     list(read_feed(server.session(stats), feed, "t1"))
@@ -116,7 +116,7 @@ def test_a_last_page_may_repeat_its_token(server, feed):
 @pytest.mark.parametrize("token", [None, ""])
 def test_more_to_follow_without_a_token_is_an_error(server, feed, token):
     server.rule = chained(start=([1], token, True))
-    with pytest.raises(UnexpectedResponse, match="no continueFrom"):
+    with pytest.raises(UnexpectedResponse, match="has no continueFrom"):
         list(read_feed(server.session(), feed, None))
 
 
@@ -126,7 +126,7 @@ def test_a_feed_that_does_not_say_whether_more_follow_is_an_error(server, feed):
         list(read_feed(server.session(), feed, None))
 
 
-def test_new_tokens_without_rows_do_not_go_on_for_ever(server, feed):
+def test_a_feed_of_new_tokens_without_rows_ends_in_an_error(server, feed):
     server.rule = lambda seen: Canned(
         body={"hasMore": True, "continueFrom": f"t{len(server.seen)}", "data": []}
     )

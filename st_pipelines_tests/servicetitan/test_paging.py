@@ -1,4 +1,4 @@
-"""Reading lists that stand still: which pages are asked for, and when it ends."""
+"""Lists that do not move: which pages are requested, and when the reading ends."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from st_pipelines.servicetitan.reading.stats import ReadStats
 from st_pipelines.windows import Window
 from st_pipelines_tests.deadlines import DEADLINE
 from st_pipelines_tests.servicetitan.fake_server import Canned
-from st_pipelines_tests.servicetitan.read_results import ENDED, ids, taken
+from st_pipelines_tests.servicetitan.read_results import ENDED, ids, last_reading
 
 
 def test_a_hundred_thousand_rows_cost_at_most_25_requests_and_one_token(server, endpoint):
@@ -46,9 +46,7 @@ def test_a_single_page_costs_one_request(server, endpoint):
     assert len(server.seen) == 1
 
 
-def test_the_query_carries_filter_sort_total_page_and_the_endpoints_own_parameters(
-    server, endpoint
-):
+def test_the_query_has_filter_sort_total_page_and_the_endpoints_own_parameters(server, endpoint):
     ids(server.client(), endpoint(params={"active": "Any"}, max_page_size=500))
     assert server.seen[0].path == "/jpm/v2/tenant/4711/jobs"
     assert server.seen[0].query == {
@@ -63,7 +61,7 @@ def test_the_query_carries_filter_sort_total_page_and_the_endpoints_own_paramete
     assert "sort=%2BId" in server.seen[0].raw_query
 
 
-def test_the_connections_page_size_is_asked_for_where_the_endpoint_allows_it(server, endpoint):
+def test_the_connections_page_size_is_requested_where_the_endpoint_allows_it(server, endpoint):
     ids(server.client(page_size=20), endpoint())
     assert server.seen[0].page_size == 20
 
@@ -75,19 +73,19 @@ def test_a_page_capped_by_the_server_does_not_end_the_reading(server, endpoint):
 
 
 def test_an_empty_page_in_the_middle_does_not_end_the_reading(server, endpoint):
-    """The page has no rows, but says that more follow; what comes after it must arrive."""
+    """A page without rows says that more follow; the pages after it must be read."""
     server.fill(60)
     server.empty_pages = {3}
     client = server.client(page_size=10)
-    with pytest.raises(ReadingMoved):  # ten rows are missing, so that it is not accepted either
+    with pytest.raises(ReadingMoved):  # ten rows are missing, so the reading is not accepted
         ids(client, endpoint(sort=None))
     assert max(seen.page for seen in server.seen) >= 6
 
 
 @pytest.mark.parametrize("totals", [True, False])
 @pytest.mark.parametrize("sort", ["+Id", None])
-def test_a_page_that_comes_empty_by_mistake_is_asked_for_again(server, endpoint, sort, totals):
-    """Whenever it is asked for: two readings that lack it would agree."""
+def test_a_page_that_is_empty_by_mistake_is_requested_again(server, endpoint, sort, totals):
+    """The page is empty in every reading, so two readings that lack it would agree."""
     server.fill(60)
     server.totals = totals
     slip = Canned(body={"hasMore": True, "totalCount": 60 if totals else None, "data": []})
@@ -121,29 +119,29 @@ def test_null_data_counts_as_an_empty_page(server, endpoint):
     assert (page.records, page.count) == (b"[]", 0)
 
 
-def test_has_more_for_ever_with_the_same_page_ends_in_a_clear_error(server, endpoint):
+def test_endless_has_more_with_the_same_page_ends_in_a_clear_error(server, endpoint):
     server.fill(10)
-    server.honours_page = False
+    server.honors_page = False
     with pytest.raises(UnexpectedResponse, match="hasMore is still true"):
         ids(server.client(page_size=5), endpoint())
     assert len(server.seen) < 20
 
 
-def test_has_more_for_ever_with_empty_pages_ends_in_a_clear_error(server, endpoint):
+def test_endless_has_more_with_empty_pages_ends_in_a_clear_error(server, endpoint):
     server.rule = lambda seen: Canned(body={"hasMore": True, "data": []})
     with pytest.raises(UnexpectedResponse, match="no new record"):
         ids(server.client(), endpoint())
     assert len(server.seen) < 20
 
 
-def test_a_page_that_forgets_has_more_is_not_taken_for_the_last(server, endpoint):
+def test_a_page_without_has_more_is_not_taken_for_the_last(server, endpoint):
     server.fill(30)
     server.rule = lambda seen: Canned(body={"data": [{"id": 11}]}) if seen.page == 2 else None
     with pytest.raises(UnexpectedResponse, match="page 2 does not say"):
         ids(server.client(page_size=10), endpoint())
 
 
-def test_an_endpoint_that_counts_from_zero_is_asked_for_page_zero(server, endpoint):
+def test_an_endpoint_that_counts_from_zero_is_read_from_page_zero(server, endpoint):
     def from_zero(seen):
         begin = seen.page * seen.page_size
         rows = [{"id": one} for one in range(25)][begin : begin + seen.page_size]
@@ -155,7 +153,7 @@ def test_an_endpoint_that_counts_from_zero_is_asked_for_page_zero(server, endpoi
     assert server.seen[0].page == 0
 
 
-def test_an_endpoint_without_pages_is_asked_once_and_not_for_a_page(server, endpoint):
+def test_an_endpoint_without_pages_is_requested_once_and_without_a_page_number(server, endpoint):
     server.envelope = "data"
     server.fill(4)
     facts = endpoint(paged=False, envelope="data", includes_total=False, sort=None)
@@ -163,9 +161,9 @@ def test_an_endpoint_without_pages_is_asked_once_and_not_for_a_page(server, endp
     assert [set(seen.query) for seen in server.seen] == [{"modifiedOnOrAfter", "modifiedBefore"}]
 
 
-def test_an_endpoint_without_pages_that_says_more_follow_is_not_accepted(server, endpoint):
+def test_an_endpoint_without_pages_that_has_more_is_an_error(server, endpoint):
     server.fill(60)
-    with pytest.raises(UnexpectedResponse, match="no pages to ask for"):
+    with pytest.raises(UnexpectedResponse, match="no pages to request"):
         ids(server.client(), endpoint(paged=False))
 
 
@@ -174,23 +172,21 @@ def test_a_bare_array_is_the_records(server, endpoint):
     server.fill(4)
     facts = endpoint(envelope="array", paged=False, kind="snapshot", date_filter=None)
     pages = list(read(server.client(), facts, None, stats=ReadStats()))
-    assert len(taken(pages)) == 4
+    assert len(last_reading(pages)) == 4
     assert pages[0].records.startswith(b"[{")
 
 
 @pytest.mark.parametrize("rows", [0, 3])
-def test_a_paged_list_without_has_more_costs_at_most_two_requests_when_it_is_short(
-    server, endpoint, rows
-):
+def test_a_short_list_without_has_more_costs_at_most_two_requests(server, endpoint, rows):
     server.envelope = "data"
     server.fill(rows)
     assert len(ids(server.client(), endpoint(envelope="data"))) == rows
     assert len(server.seen) == min(rows, 1) + 1
 
 
-def test_a_paged_list_without_has_more_that_ignores_the_page_is_read_once(server, endpoint):
+def test_a_list_without_has_more_that_ignores_the_page_is_read_once(server, endpoint):
     server.envelope = "data"
-    server.honours_page = False
+    server.honors_page = False
     server.fill(3)
     assert ids(server.client(), endpoint(envelope="data")) == {1: 1, 2: 1, 3: 1}
     assert len(server.seen) == 2
@@ -204,7 +200,7 @@ def test_a_paged_array_is_read_to_the_first_empty_page_and_must_agree_twice(serv
     assert stats.readings == 2
 
 
-def test_an_open_start_is_left_out_unless_the_endpoint_insists_on_one(server, endpoint):
+def test_an_open_start_is_left_out_unless_the_endpoint_requires_one(server, endpoint):
     open_start = Window(start=None, end=ENDED.end)
     ids(server.client(), endpoint(), open_start)
     required = DateFilter(lower="fromUtc", upper="toUtc", required=True)
@@ -226,21 +222,23 @@ def test_a_page_size_that_is_refused_is_halved_and_remembered(server, endpoint):
     client, stats = server.client(), ReadStats()
     assert len(ids(client, endpoint(), stats=stats)) == 700
     assert stats.page_size == 312
-    asked = len(server.seen)
+    before = len(server.seen)
     ids(client, endpoint())
-    assert server.seen[asked].page_size == 312
+    assert server.seen[before].page_size == 312
 
 
-def test_another_bad_request_is_not_answered_with_a_smaller_page(server, endpoint):
+def test_any_other_bad_request_does_not_shrink_the_page(server, endpoint):
     server.rule = lambda seen: Canned(status=400, body={"title": "wrong date"})
     with pytest.raises(BadRequest, match="wrong date"):
         ids(server.client(), endpoint())
-    assert [seen.page_size for seen in server.seen][1:] == [1], "one row is refused alike"
+    assert [seen.page_size for seen in server.seen][1:] == [1], (
+        "a page of one row is refused as well"
+    )
 
 
 @pytest.mark.parametrize("fault", ["hang", "500"])
-def test_a_page_that_is_too_much_for_the_server_is_halved(server, endpoint, fault):
-    """Page numbers change their meaning with the size, so that the reading starts over."""
+def test_a_page_that_overloads_the_server_is_halved(server, endpoint, fault):
+    """Page numbers change meaning with the size, so the reading starts over."""
 
     def overloaded(seen):
         if seen.page_size <= 100 or seen.page == 1:
@@ -255,7 +253,7 @@ def test_a_page_that_is_too_much_for_the_server_is_halved(server, endpoint, faul
     assert (stats.readings, stats.page_size) == (2, 100)
 
 
-def test_a_server_that_is_down_is_not_asked_for_ever_smaller_pages(server, endpoint):
+def test_a_server_that_is_down_does_not_shrink_the_page(server, endpoint):
     server.rule = lambda seen: Canned(status=503, body="<html>down</html>")
     with pytest.raises(ServiceUnavailable):
         ids(server.client(), endpoint())
@@ -269,7 +267,7 @@ def test_the_page_size_is_never_halved_below_fifty(server, endpoint):
     assert {seen.page_size for seen in server.seen} == {120, 60, 50, 1}
 
 
-def test_a_refused_connection_is_no_reason_for_smaller_pages(server, endpoint):
+def test_a_reset_connection_does_not_shrink_the_page(server, endpoint):
     client = server.client()
     client.session(ReadStats()).get("/anything")
     server.rule = lambda seen: Canned(fault="reset")
@@ -278,7 +276,7 @@ def test_a_refused_connection_is_no_reason_for_smaller_pages(server, endpoint):
     assert {seen.page_size for seen in server.seen[1:]} == {5000}
 
 
-def test_closing_the_iterator_leaves_no_thread_and_asks_for_nothing_more(server, endpoint):
+def test_closing_the_iterator_leaves_no_thread_and_no_further_request(server, endpoint):
     server.fill(1000)
     before = set(threading.enumerate())
     pages = read(server.client(page_size=10), endpoint(), ENDED, stats=ReadStats(), concurrency=4)
@@ -290,7 +288,7 @@ def test_closing_the_iterator_leaves_no_thread_and_asks_for_nothing_more(server,
 
 
 def test_closing_the_iterator_ends_the_waits_of_pages_that_are_being_retried(server, endpoint):
-    """A 503 that says to wait five minutes must not hold up a run that was cancelled."""
+    """A 503 with a wait of five minutes must not hold up a cancelled run."""
     server.fill(1000)
     busy = Canned(status=503, headers={"Retry-After": "300"})
     server.rule = lambda seen: busy if seen.page > 2 else None
@@ -302,7 +300,7 @@ def test_closing_the_iterator_ends_the_waits_of_pages_that_are_being_retried(ser
     assert monotonic() - begun < 1.5
 
 
-def test_closing_the_iterator_breaks_off_pages_that_hang(server, endpoint):
+def test_closing_the_iterator_aborts_hanging_pages(server, endpoint):
     """Ctrl-C must not wait for the timeout of every page in flight."""
     server.fill(1000)
     server.rule = lambda seen: Canned(fault="hang") if seen.page > 2 else None
@@ -314,8 +312,8 @@ def test_closing_the_iterator_breaks_off_pages_that_hang(server, endpoint):
     assert monotonic() - begun < DEADLINE / 2
 
 
-def test_no_more_pages_are_fetched_ahead_than_the_concurrency_allows(server, endpoint):
-    """An idle consumer must not fill the memory."""
+def test_the_concurrency_limits_how_many_pages_are_fetched_ahead(server, endpoint):
+    """A slow consumer must not fill the memory."""
     server.fill(1000)
     client = server.client(page_size=10)
     pages = read(client, endpoint(), ENDED, stats=ReadStats(), concurrency=3)
@@ -326,7 +324,7 @@ def test_no_more_pages_are_fetched_ahead_than_the_concurrency_allows(server, end
     assert len([seen for seen in server.seen if seen.path != "/other"]) <= 1 + 3
 
 
-def test_records_that_are_no_objects_are_not_data(server, endpoint):
+def test_records_that_are_not_objects_are_an_error(server, endpoint):
     server.rule = lambda seen: Canned(body={"hasMore": False, "data": [1, 2]})
     with pytest.raises(UnexpectedResponse, match="not the expected"):
         ids(server.client(), endpoint())
@@ -338,7 +336,7 @@ def test_count_costs_one_request_for_one_row(server, endpoint):
     assert [(seen.page, seen.page_size) for seen in server.seen] == [(1, 1)]
 
 
-def test_count_is_unknown_where_the_endpoint_does_not_tell(server, endpoint):
+def test_count_is_unknown_for_an_endpoint_without_totals(server, endpoint):
     assert count(server.client(), endpoint(includes_total=False), ENDED) is None
     assert server.seen == []
 
@@ -350,13 +348,13 @@ def test_count_is_unknown_where_the_endpoint_does_not_tell(server, endpoint):
         ({"data": None}, "null instead of"),
     ],
 )
-def test_a_body_that_says_nothing_is_no_empty_list(server, endpoint, body, problem):
+def test_a_body_without_any_information_is_not_an_empty_list(server, endpoint, body, problem):
     server.rule = lambda seen: Canned(body=body)
     with pytest.raises(UnexpectedResponse, match=problem):
         ids(server.client(), endpoint())
 
 
-def test_null_is_no_empty_list_where_nothing_says_that_it_is_all(server, endpoint):
+def test_null_without_any_information_is_not_an_empty_list(server, endpoint):
     """A snapshot without rows would mark everything deleted."""
     server.rule = lambda seen: Canned(body={"data": None})
     facts = endpoint(envelope="data", paged=False, kind="snapshot", date_filter=None)
@@ -364,20 +362,20 @@ def test_null_is_no_empty_list_where_nothing_says_that_it_is_all(server, endpoin
         ids(server.client(), facts, None)
 
 
-def test_an_empty_page_of_a_list_with_a_total_is_not_the_list(server, endpoint):
+def test_an_empty_page_with_a_total_is_not_the_whole_list(server, endpoint):
     server.rule = lambda seen: Canned(body={"data": [], "totalCount": 180})
     with pytest.raises(ReadingMoved):
         ids(server.client(), endpoint(date_filter=None, kind="snapshot"), None)
 
 
-def test_a_server_that_ignores_the_page_is_not_believed_when_its_total_is_larger(server, endpoint):
+def test_a_server_that_ignores_the_page_is_not_trusted_if_its_total_is_larger(server, endpoint):
     rows = [{"id": number} for number in range(50)]
     server.rule = lambda seen: Canned(body={"data": rows, "totalCount": 180})
     with pytest.raises(ReadingMoved):
         ids(server.client(), endpoint())
 
 
-def test_a_negative_total_is_no_total(server, endpoint):
+def test_a_negative_total_is_ignored(server, endpoint):
     rows = [{"id": number} for number in range(180)]
 
     def page(seen):
@@ -395,7 +393,7 @@ def test_numbers_and_booleans_as_text_mean_the_same(server, endpoint):
     assert ids(server.client(), endpoint()) == {1: 1}
 
 
-def test_records_whose_key_is_null_are_counted_each(server, endpoint):
+def test_each_record_with_a_null_key_counts(server, endpoint):
     rows = [{"id": None, "name": str(number)} for number in range(2)] + [{"id": 1}, {"id": 2}]
 
     def page(seen):
@@ -405,14 +403,14 @@ def test_records_whose_key_is_null_are_counted_each(server, endpoint):
 
     server.rule = page
     pages = read(server.client(), endpoint(max_page_size=2), ENDED, stats=ReadStats())
-    assert len(taken(pages)) == 4
+    assert len(last_reading(pages)) == 4
 
 
 REFUSED = pytest.mark.parametrize("status", [400, 404])
 
 
 def refuses_after_the_end(server, status):
-    """Pages after the last are refused in the place of being empty."""
+    """Refuse pages after the last, instead of serving them empty."""
 
     def rule(seen):
         beyond = (seen.page - 1) * min(seen.page_size, server.cap) >= max(len(server.records), 1)
@@ -443,7 +441,7 @@ def test_a_list_without_has_more_may_end_with_a_refusal(server, endpoint, status
     assert len(ids(server.client(page_size=100), endpoint(includes_total=False))) == 250
 
 
-def test_a_list_that_tells_neither_has_more_nor_total_ends_with_an_empty_page(server, endpoint):
+def test_a_list_without_has_more_and_total_ends_with_an_empty_page(server, endpoint):
     server.envelope = "data"
     server.fill(250)
     assert len(ids(server.client(page_size=100), endpoint(includes_total=False))) == 250
@@ -459,7 +457,7 @@ def test_a_refused_page_in_the_middle_is_not_taken_for_the_end(server, endpoint,
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
-def test_a_large_page_may_be_refused_in_any_words(server, endpoint, status):
+def test_a_large_page_may_be_refused_in_any_wording(server, endpoint, status):
     server.fill(1200)
     refused = Canned(status=status, body={"title": "at most 500 records in a request"})
     server.rule = lambda seen: refused if seen.page_size > 500 else None

@@ -112,7 +112,7 @@ def test_a_page_that_is_too_large_is_halved(server, endpoint):
     assert posting.page_size == 100
 
 
-def test_a_token_endpoint_that_is_down_is_no_reason_for_smaller_pages(server, endpoint):
+def test_a_failing_token_endpoint_does_not_shrink_the_page(server, endpoint):
     server.canned_tokens.extend([Canned(status=503)] * 20)
     posting = source(server, endpoint, page_size=200)
     with pytest.raises(ServiceTitanError) as caught:

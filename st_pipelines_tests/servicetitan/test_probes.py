@@ -1,4 +1,4 @@
-"""Asking whether anything changed, without reading it."""
+"""Probes find out whether anything changed, without reading it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def page(*records: dict[str, Any], token: str, more: bool = False) -> Canned:
     return Canned(body={"data": list(records), "hasMore": more, "continueFrom": token})
 
 
-def ask(server: ScriptedServer, endpoint: Any, before: ChangeProbe) -> tuple[ChangeProbe, int]:
+def probe(server: ScriptedServer, endpoint: Any, before: ChangeProbe) -> tuple[ChangeProbe, int]:
     stats = ReadStats()
     found = probe_for_changes(server.session(stats), endpoint, before, NOW)
     return found, stats.requests
@@ -31,25 +31,25 @@ def feed(endpoint: Any) -> Any:
     return endpoint(kind="feed", envelope="export", cursor="modifiedOn", date_filter=None)
 
 
-def test_a_list_is_asked_for_one_record_of_the_time_since(
+def test_a_list_is_probed_for_one_record_since_the_last_probe(
     server: ScriptedServer, endpoint: Any
 ) -> None:
     server.fill(3)
-    found, requests = ask(server, endpoint(), ChangeProbe(since=SINCE))
+    found, requests = probe(server, endpoint(), ChangeProbe(since=SINCE))
     assert (found.changed, requests) == (True, 1)
     query = server.seen[-1].query
     assert query["pageSize"] == "1"
     assert query["modifiedOnOrAfter"] == "2026-03-05T12:00:00Z"
     assert "includeTotal" not in query
     server.records = []
-    assert ask(server, endpoint(), ChangeProbe(since=SINCE))[0].changed is False
+    assert probe(server, endpoint(), ChangeProbe(since=SINCE))[0].changed is False
 
 
-def test_of_several_variants_one_is_asked_in_turn(server: ScriptedServer, endpoint: Any) -> None:
-    of = endpoint(variants=({"billType": "A"}, {"billType": "B"}))
+def test_variants_are_probed_in_turn(server: ScriptedServer, endpoint: Any) -> None:
+    facts = endpoint(variants=({"billType": "A"}, {"billType": "B"}))
     before = ChangeProbe(since=SINCE)
     for wanted in ("A", "B", "A"):
-        before, requests = ask(server, of, before)
+        before, requests = probe(server, facts, before)
         assert (server.seen[-1].query["billType"], requests) == (wanted, 1)
 
 
@@ -57,50 +57,53 @@ def test_a_feed_is_read_to_its_end_once_and_then_from_its_token(
     server: ScriptedServer, feed: Any
 ) -> None:
     server.canned.extend(
-        [page({"id": 1, "modifiedOn": OLD}, token="t1", more=True), page(token="t2"),
-         page(token="t2"), page({"id": 1, "modifiedOn": NEW}, token="t3"), page(token="t3")]
-    )  # fmt: skip
-    found, requests = ask(server, feed, ChangeProbe(since=SINCE))
+        [
+            page({"id": 1, "modifiedOn": OLD}, token="t1", more=True),
+            page(token="t2"),
+            page(token="t2"),
+            page({"id": 1, "modifiedOn": NEW}, token="t3"),
+            page(token="t3"),
+        ]
+    )
+    found, requests = probe(server, feed, ChangeProbe(since=SINCE))
     assert (found.changed, requests, found.token) == (False, 2, "t2")
     assert server.seen[0].query["from"] == "2026-03-05"
-    found, requests = ask(server, feed, found)
+    found, requests = probe(server, feed, found)
     assert (found.changed, requests) == (False, 1)
     assert server.seen[-1].query["from"] == "t2"
-    found, requests = ask(server, feed, found)
+    found, requests = probe(server, feed, found)
     assert (found.changed, requests, found.token) == (True, 1, "t3")
-    assert ask(server, feed, found)[0].changed is False, "it is not seen again"
+    assert probe(server, feed, found)[0].changed is False, "it is not reported again"
 
 
-def test_a_record_without_a_time_is_a_change_when_it_comes_after_the_token(
+def test_a_record_without_a_time_is_a_change_if_it_follows_the_token(
     server: ScriptedServer, feed: Any
 ) -> None:
     undated = {"id": 1, "modifiedOn": None}
     server.canned.extend([page(undated, token="t1"), page(undated, token="t2"), page(token="t2")])
-    found, _ = ask(server, feed, ChangeProbe(since=SINCE))
+    found, _ = probe(server, feed, ChangeProbe(since=SINCE))
     assert found.changed is False, "it was there before"
-    found, _ = ask(server, feed, found)
+    found, _ = probe(server, feed, found)
     assert found.changed is True
-    assert ask(server, feed, found)[0].changed is False
+    assert probe(server, feed, found)[0].changed is False
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 410, 500])
-def test_a_token_that_is_no_longer_good_is_replaced_by_the_day(
+def test_a_stale_token_is_replaced_by_the_date(
     server: ScriptedServer, feed: Any, status: int
 ) -> None:
     server.rule = lambda seen: (
         Canned(status=status) if seen.query["from"] == "stale" else page(token="t9")
     )
-    found, _ = ask(server, feed, ChangeProbe(since=SINCE, token="stale"))
+    found, _ = probe(server, feed, ChangeProbe(since=SINCE, token="stale"))
     assert (found.changed, found.token) == (False, "t9")
     assert server.seen[-1].query["from"] == "2026-03-05"
 
 
 @pytest.mark.parametrize("odd", [b'"\xff"', b"1e400", rb'"\ud83d"'])
-def test_a_record_that_cannot_be_read_is_a_change(
-    server: ScriptedServer, feed: Any, odd: bytes
-) -> None:
+def test_an_unreadable_record_is_a_change(server: ScriptedServer, feed: Any, odd: bytes) -> None:
     new = b'{"id":1,"modifiedOn":"2026-03-06T00:00:00Z","odd":' + odd + b"}"
     server.canned.append(
         Canned(body=b'{"hasMore":false,"continueFrom":"t1","data":[' + new + b"]}")
     )
-    assert ask(server, feed, ChangeProbe(since=SINCE))[0].changed is True
+    assert probe(server, feed, ChangeProbe(since=SINCE))[0].changed is True

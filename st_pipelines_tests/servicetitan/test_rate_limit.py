@@ -1,4 +1,4 @@
-"""No second with more requests than the vendor allows, and a pause for everybody after a 429."""
+"""The rate limit holds in every second, and a pause holds back every request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from st_pipelines.servicetitan.http.rate_limit import RateLimiter, limiter_for
 
 
 class Time:
-    """A clock that only moves when somebody sleeps."""
+    """A clock that moves only when someone sleeps."""
 
     def __init__(self):
         self.now = 0.0
@@ -42,7 +42,7 @@ def test_no_second_sees_more_requests_than_allowed():
     assert 50 <= busiest < 60
 
 
-def test_a_rest_does_not_save_up_a_burst():
+def test_idle_time_does_not_allow_a_burst():
     time, limit = limiter(10)
     limit.acquire()
     time.now = 100.0
@@ -58,7 +58,7 @@ def test_threads_share_the_limit():
     assert time.now >= 199 / 100
 
 
-def test_a_pause_holds_back_everybody():
+def test_a_pause_holds_back_every_request():
     time, limit = limiter(60)
     limit.acquire()
     limit.pause_until(30.0)
@@ -74,7 +74,7 @@ def test_a_shorter_pause_does_not_end_a_longer_one():
     assert time.now >= 30.0
 
 
-def test_a_pause_that_comes_while_a_thread_waits_holds_it_back_too():
+def test_a_pause_also_holds_back_a_thread_that_is_waiting():
     time = Time()
     paused = []
 
@@ -90,7 +90,7 @@ def test_a_pause_that_comes_while_a_thread_waits_holds_it_back_too():
     assert time.now >= 50.0
 
 
-def test_a_wait_ends_when_nobody_wants_the_answer():
+def test_cancellation_ends_the_wait():
     _, limit = limiter(60)
     limit.pause_until(1000.0)
     cancelled = Cancellation()
@@ -99,7 +99,7 @@ def test_a_wait_ends_when_nobody_wants_the_answer():
         limit.acquire(cancelled)
 
 
-def test_a_tenant_and_app_have_one_limiter():
+def test_each_tenant_and_app_has_one_limiter():
     key = SecretStr("ak1.limits")
     one = limiter_for("t1", key, 60)
     assert limiter_for("t1", SecretStr("ak1.limits"), 60) is one
@@ -107,7 +107,7 @@ def test_a_tenant_and_app_have_one_limiter():
     assert limiter_for("t1", SecretStr("ak1.other"), 60) is not one
 
 
-def test_a_changed_limit_holds_for_everybody():
+def test_a_changed_limit_applies_to_every_user():
     key = SecretStr("ak1.changed")
     one = limiter_for("t1", key, 60)
     limiter_for("t1", key, 20)

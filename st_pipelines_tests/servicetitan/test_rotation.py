@@ -1,4 +1,4 @@
-"""A client secret that is exchanged while loads go on: the next one, or what its source holds."""
+"""A client secret is rotated while loads run: the next one is used, or the source is reloaded."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ NAMES = ("CLIENT_SECRET (.env)", "CLIENT_SECRET_NEXT (.env)")
 
 
 class Portal:
-    """The server with secrets that are accepted, and a source of secrets beside it."""
+    """A server that accepts certain secrets, and a source of secrets beside it."""
 
     def __init__(self, server: ScriptedServer) -> None:
         self.server = server
         self.accepted = {CLIENT_SECRET}
         self.kept = [CLIENT_SECRET]
-        self.asked = 0
+        self.reloads = 0
         self.now = 1000.0
         self.issue = server.token
         server.token = self.token
@@ -41,15 +41,15 @@ class Portal:
             return Canned(status=400, body={"error": "invalid_client"})
         return self.issue(form)
 
-    def anew(self) -> tuple[SecretStr, ...]:
-        self.asked += 1
+    def reload(self) -> tuple[SecretStr, ...]:
+        self.reloads += 1
         return tuple(map(SecretStr, self.kept))
 
     def source(self, following: str | None = NEXT, **changes: Any) -> TokenSource:
         facts: dict[str, Any] = {
             "client_secret_next": SecretStr(following) if following else None,
             "secret_names": NAMES,
-            "reload_secrets": self.anew,
+            "reload_secrets": self.reload,
         }
         connection = self.server.connection(**facts | changes)
         return TokenSource(connection, clock=lambda: self.now)
@@ -77,7 +77,7 @@ def test_the_next_secret_is_not_sent_while_the_first_is_accepted(portal: Portal)
     assert source.notice == ""
 
 
-def test_a_refused_secret_gives_way_to_the_next_from_then_on(
+def test_the_next_secret_replaces_a_refused_one_from_then_on(
     portal: Portal, caplog: pytest.LogCaptureFixture
 ) -> None:
     source = portal.source()
@@ -87,7 +87,7 @@ def test_a_refused_secret_gives_way_to_the_next_from_then_on(
         renew(source)
         renew(source)
     assert portal.sent == [CLIENT_SECRET, CLIENT_SECRET, NEXT, NEXT]
-    assert portal.asked == 0
+    assert portal.reloads == 0
     assert source.notice == (
         "ServiceTitan refuses CLIENT_SECRET (.env) and accepts CLIENT_SECRET_NEXT (.env): move "
         "the value of the latter to the former, delete the old value there, and the old secret in "
@@ -96,7 +96,7 @@ def test_a_refused_secret_gives_way_to_the_next_from_then_on(
     assert caplog.messages == [source.notice]
 
 
-def test_the_first_secret_is_returned_to_where_the_next_is_refused(portal: Portal) -> None:
+def test_the_first_secret_is_used_again_once_the_next_is_refused(portal: Portal) -> None:
     source = portal.source()
     portal.accepted = {NEXT}
     renew(source)
@@ -108,14 +108,14 @@ def test_the_first_secret_is_returned_to_where_the_next_is_refused(portal: Porta
 
 
 @pytest.mark.parametrize("following", [None, NEXT])
-def test_the_source_is_asked_anew_where_all_are_refused(
+def test_the_source_is_reloaded_once_all_secrets_are_refused(
     portal: Portal, following: str | None
 ) -> None:
     source = portal.source(following)
     renew(source)
     portal.accepted, portal.kept = {"cs2.new"}, ["cs2.new"]
     renew(source)
-    assert portal.asked == 1
+    assert portal.reloads == 1
     assert portal.sent[-1] == "cs2.new"
     assert source.notice.startswith("ServiceTitan refuses the value that CLIENT_SECRET (.env) had")
     portal.accepted, portal.kept = {"cs2.newer"}, ["cs2.newer"]
@@ -124,24 +124,24 @@ def test_the_source_is_asked_anew_where_all_are_refused(
     assert portal.sent[sent:] == ["cs2.new", "cs2.newer"]  # and none of the forgotten ones
 
 
-def test_a_source_that_holds_nothing_new_is_not_asked_by_every_load(portal: Portal) -> None:
+def test_a_source_without_new_secrets_is_not_reloaded_by_every_load(portal: Portal) -> None:
     source = portal.source()
     portal.accepted = set()
     for _ in range(3):
         with pytest.raises(AuthenticationFailed) as caught:
             renew(source)
-    assert portal.asked == 1
+    assert portal.reloads == 1
     assert "CLIENT_SECRET (.env) and CLIENT_SECRET_NEXT (.env) are both refused" in str(
         caught.value
     )
     portal.now += 60
     portal.accepted, portal.kept = {"cs2.new"}, ["cs2.new"]
     renew(source)
-    assert portal.asked == 2
+    assert portal.reloads == 2
 
 
-def test_a_source_that_is_out_of_reach_is_asked_by_the_next_load_too(portal: Portal) -> None:
-    """Its error may pass, so Dagster tries each of them again; a refusal would be final."""
+def test_an_unreachable_source_is_tried_again_by_the_next_load(portal: Portal) -> None:
+    """Its error may be transient, so Dagster retries each load; a refusal would be final."""
     portal.accepted = set()
 
     def gone() -> tuple[SecretStr, ...]:
@@ -153,14 +153,14 @@ def test_a_source_that_is_out_of_reach_is_asked_by_the_next_load_too(portal: Por
             renew(source)
 
 
-def test_a_token_endpoint_that_is_down_changes_no_secret(portal: Portal) -> None:
+def test_a_failing_token_endpoint_changes_no_secret(portal: Portal) -> None:
     portal.server.token = lambda form: Canned(status=503)
     with pytest.raises(ServiceUnavailable):
         renew(portal.source())
-    assert portal.asked == 0
+    assert portal.reloads == 0
 
 
-def test_secrets_that_differ_have_token_sources_that_differ(server: ScriptedServer) -> None:
+def test_different_secrets_have_different_token_sources(server: ScriptedServer) -> None:
     one = server.connection(client_secret_next=SecretStr("a"))
     other = server.connection(client_secret_next=SecretStr("b"))
     assert token_source_for(one) is not token_source_for(other)

@@ -1,4 +1,4 @@
-"""Nothing secret in anything that a person or a log may see."""
+"""No secret in anything that a person or a log may see."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def secrets(server):
 
 
 def everything_shown(error):
-    """Message, repr, arguments, attributes, and the traceback with every local variable."""
+    """Collect message, repr, arguments, attributes, and the traceback with its local variables."""
     shown, todo, seen = [], [error], set()
     while todo:
         one = todo.pop()
@@ -50,7 +50,7 @@ def everything_shown(error):
 
 
 def echo(server):
-    """An answer that repeats all that was sent, as some gateways do."""
+    """Respond with everything that was sent, as some gateways do."""
 
     def answer(seen):
         everything = {
@@ -91,7 +91,7 @@ def test_no_failure_shows_a_secret(server, endpoint, rule, caplog):
     assert PLACE not in repr(vars(caught.value)) + str(caught.value) + caplog.text
 
 
-def test_the_debug_log_of_urllib3_shows_no_place_of_a_feed(server, caplog):
+def test_the_debug_log_of_urllib3_shows_no_continuation_token(server, caplog):
     caplog.set_level(logging.DEBUG, logger="urllib3")
     server.session().get(PATH, {"from": PLACE, "pageSize": "5"})
     assert "jobs?from=***&pageSize=5" in caplog.text
@@ -105,7 +105,7 @@ def test_a_refused_secret_is_not_shown(server):
     assert CLIENT_SECRET not in everything_shown(caught.value)
 
 
-def test_an_app_key_that_no_header_can_hold_is_not_shown_and_not_retried(server):
+def test_an_app_key_that_is_not_a_valid_header_is_neither_shown_nor_retried(server):
     usage = ReadStats()
     key = "ak1.key-with-a\nline-break"
     with pytest.raises(ServiceTitanError, match="line break") as caught:
@@ -116,7 +116,7 @@ def test_an_app_key_that_no_header_can_hold_is_not_shown_and_not_retried(server)
     assert usage.requests == 1
 
 
-def test_no_exception_of_the_http_library_hangs_on_an_error(server):
+def test_errors_do_not_chain_exceptions_of_the_http_library(server):
     """It would carry the request, and with it every header."""
     client = server.client()
     server.rule = lambda seen: Canned(fault="reset")
@@ -180,7 +180,7 @@ def test_a_url_shows_only_paging_sort_active_and_dates(url, shown):
         "encoded twice se%252Fcret%252B1 in text",
     ],
 )
-def test_scrubbing_leaves_no_secret_in_any_spelling(text):
+def test_scrubbing_removes_secrets_in_any_encoding(text):
     scrubbed = scrub(text, ["ak1.abcdefgh", "se/cret+1\n"])
     assert "***" in scrubbed
     for secret in ("abcdefgh", "eyJ", "opaque", "cret"):
@@ -196,7 +196,7 @@ def test_scrubbing_leaves_no_secret_in_any_spelling(text):
         b'{"access_token":["opaque-and-secret"]}',
     ],
 )
-def test_an_odd_answer_to_a_token_request_is_not_quoted(server, body):
+def test_an_unexpected_token_response_is_not_quoted(server, body):
     server.canned_tokens.extend([Canned(body=body)] * 9)
     with pytest.raises(ServiceTitanError, match="it holds no access_token") as caught:
         server.session().get(PATH)
@@ -211,7 +211,7 @@ def test_a_body_with_records_is_not_quoted(server, endpoint, before):
     assert "Jane" not in str(caught.value)
 
 
-def test_a_sentence_in_the_place_of_records_is_quoted(server):
+def test_a_sentence_instead_of_records_is_quoted(server):
     server.rule = lambda seen: Canned(body=b"The service is being upgraded.")
     with pytest.raises(ServiceTitanError, match="is being upgraded"):
         server.session().get(PATH)

@@ -105,7 +105,7 @@ def _fetch(session: Session[ReadStats], endpoint: Endpoint, bookmark: str | None
     def parse_export(body: bytes) -> ParsedPage:
         page = parse(body)
         if page.has_more is None:
-            raise ValueError("it does not say whether more follow")
+            raise ValueError("it does not say whether more pages follow")
         return page
 
     path = export.path if export else endpoint.path
@@ -124,7 +124,7 @@ def _next_bookmark(endpoint: Endpoint, page: ParsedPage, seen: set[bytes], empty
     token = page.continue_from
     if not token:
         raise UnexpectedResponse(
-            f"{endpoint.table}: the feed says that more follow, but gives no continueFrom"
+            f"{endpoint.table}: the feed says that more pages follow, but has no continueFrom"
         )
     if _digest(token) in seen:
         raise TokenRepeated(
@@ -132,7 +132,9 @@ def _next_bookmark(endpoint: Endpoint, page: ParsedPage, seen: set[bytes], empty
             hint="The records after it cannot be reached. Read the feed from a date instead.",
         )
     if empty >= MAX_EMPTY_PAGES:
-        raise TokenRepeated(f"{endpoint.table}: {empty} empty pages in a row, and more to follow")
+        raise TokenRepeated(
+            f"{endpoint.table}: the feed served {empty} empty pages in a row, and more follow"
+        )
     seen.add(_digest(token))
     return token
 

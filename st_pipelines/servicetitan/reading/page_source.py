@@ -68,7 +68,7 @@ class PageSource:
         session: sends the requests; its usage records the last `totalCount`.
         endpoint: what is read.
         page_size: rows per page; shrinks when the server cannot serve that many.
-        refusal: the last error that was taken for the end of the list instead of an error.
+        refusal: the last error that was taken for the end of the list.
     """
 
     def __init__(

@@ -54,7 +54,7 @@ def ascending(source: PageSource, first: ParsedPage, concurrency: int) -> Pages:
             index += 1
             number = source.endpoint.first_page + index
             if page.has_more is None and index < last:
-                raise source.build_error(f"page {number} does not say whether more follow")
+                raise source.build_error(f"page {number} does not say whether more pages follow")
             yield page
             if not page.has_more:
                 return

@@ -98,7 +98,7 @@ def _read_once(
     """Go through the pages once; return whether they are proven to be everything."""
     first = source.fetch(source.page(0))
     if first.has_more and not source.endpoint.paged:
-        raise source.build_error("more follow, but this endpoint has no pages to ask for")
+        raise source.build_error("it has more records, but this endpoint has no pages to request")
     paging = proof.choose_paging(first, source.rows_of(first))
     summary, coverage = ReadingSummary(paging=paging), proof.start_coverage(first)
     reading, stats.records = stats.readings, 0
