@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -180,15 +179,3 @@ def test_a_run_without_days_says_that_it_needs_some(configured: Path) -> None:
     }  # fmt: skip
     assert "production__settings__employees" in said
     assert all("choose a partition or a range of them" in text for text in said.values())
-
-
-def test_the_readme_loads_without_dagster(
-    configured: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    *_, code = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    exec(compile(code, "README.md", "exec"), {})
-    assert "inserted=" in capsys.readouterr().out
-    assert query(configured, "SELECT count(*) FROM jpm.jobs WHERE _run_id LIKE 'notebook-%'") != [
-        (0,)
-    ]
