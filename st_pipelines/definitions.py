@@ -19,10 +19,9 @@ import dagster as dg
 
 from st_pipelines.catalog.model import Catalog
 from st_pipelines.catalog.registry import select as select_endpoints
-from st_pipelines.config.environments import ENVIRONMENTS, EnvironmentName, environment_name
+from st_pipelines.config.environments import ENVIRONMENTS, EnvironmentName
 from st_pipelines.config.errors import SettingsError
-from st_pipelines.config.project import load_catalog, selected
-from st_pipelines.config.settings import load_settings
+from st_pipelines.config.project import resolve_environment
 from st_pipelines.defs.assets import build_assets
 from st_pipelines.defs.environment import DAILY, INTRADAY, EnvironmentDefs
 from st_pipelines.defs.jobs import Job, build_asset_jobs, build_reconcile_job
@@ -74,10 +73,10 @@ def build_definitions(
     Raises:
         SettingsError: a setting or `select` is wrong. Missing credentials are not an error here.
     """
-    settings = load_settings(environment_name(environment), **overrides)
-    catalog = catalog or load_catalog()
+    config = resolve_environment(environment, **overrides)
+    settings, catalog = config.settings, catalog or config.catalog
     if select is None:
-        catalog = selected(environment, settings, catalog)
+        catalog = config.apply_selection(catalog)
     else:
         catalog = _select(catalog, _as_list(select))
     env = EnvironmentDefs(

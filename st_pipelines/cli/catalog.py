@@ -83,12 +83,13 @@ def adopt(
 ) -> None:
     """Make columns of what loads kept in _extra, and move the values into them."""
     from st_pipelines.catalog.registry import packaged_catalog
-    from st_pipelines.config import project
+    from st_pipelines.config.project import resolve_environment
     from st_pipelines.warehouse.adopt import adopt as adopting
 
-    file = project.additions_file()
+    config = resolve_environment(environment_name(environment))
+    file = config.additions_file
     adoption = adopting.adopt(
-        project.warehouse(environment_name(environment)),
+        config.open_store(),
         packaged_catalog(),
         file,
         select=select or (),

@@ -12,7 +12,7 @@ from dotenv import dotenv_values
 
 from st_pipelines.config.environments import EnvironmentName, setting_name
 from st_pipelines.config.errors import SettingsError
-from st_pipelines.config.settings import dotenv, env_file
+from st_pipelines.config.settings import env_file, read_dotenv
 
 PRIVATE = 0o600
 
@@ -32,7 +32,7 @@ def refuse_if_taken(environment: EnvironmentName, *, append: bool) -> None:
             "its end with --append"
         )
     fields = ("client_id", "client_secret", "app_key", "tenant_id")
-    there = dotenv()
+    there = read_dotenv(file)
     names = [name for field in fields if (name := setting_name(environment, field)) in there]
     if names:
         raise SettingsError(

@@ -83,21 +83,19 @@ def load_range(
     """
     from st_pipelines.catalog import registry
     from st_pipelines.cli import dagster_sqlite, processes, progress
-    from st_pipelines.config import connection as connecting
-    from st_pipelines.config import project
-    from st_pipelines.config.settings import load_settings
+    from st_pipelines.config.connection import build_connection
+    from st_pipelines.config.project import resolve_environment
     from st_pipelines.definitions import build_definitions
     from st_pipelines.defs import run_state, translator
     from st_pipelines.servicetitan.http.auth import token_source_for
     from st_pipelines.servicetitan.http.retry import RetryPolicy
     from st_pipelines.servicetitan.http.transport import new_http_session
 
-    settings = load_settings(environment)
-    available = project.selected(environment, settings, project.load_catalog())
-    endpoints = registry.select(available, patterns)
-    days = _resolve_range(environment, settings, first, last)
-    project.warehouse(environment).check()
-    connection = connecting.connection(environment, settings)
+    config = resolve_environment(environment)
+    endpoints = registry.select(config.apply_selection(), patterns)
+    days = _resolve_range(environment, config.settings, first, last)
+    config.open_store().check()
+    connection = build_connection(config)
     definitions = build_definitions(environment, loggers={"console": progress.progress_logger})
     job = definitions.resolve_implicit_global_asset_job_def()
     keys = [translator.asset_key(environment, endpoint) for endpoint in endpoints]

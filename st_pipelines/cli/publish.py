@@ -10,9 +10,9 @@ from st_pipelines.config.environments import environment_name
 
 def publish(environment: Environment) -> None:
     """Replace the read copy of a warehouse, `<name>_read.duckdb`, by its present state."""
-    from st_pipelines.config import project
+    from st_pipelines.config.project import resolve_environment
 
-    warehouse = project.warehouse(environment_name(environment))
+    warehouse = resolve_environment(environment_name(environment)).open_store()
     published = warehouse.publish()
     if published is None:
         typer.echo(f"{warehouse.read_location} is up to date")

@@ -35,16 +35,16 @@ def reconcile_tables(
         ValueError: a pattern matches no table.
         AuthenticationFailed: the credentials are refused.
     """
-    from st_pipelines.config import project
-    from st_pipelines.config.project import load_catalog
+    from st_pipelines.config.project import resolve_environment
     from st_pipelines.sync import sync
     from st_pipelines.sync.session import sync_context
 
-    endpoints = project.chosen(environment, load_catalog(), patterns)
+    config = resolve_environment(environment)
+    endpoints = config.select_endpoints(patterns)
     reports: list[LoadReport] = []
     failures: dict[str, str] = {}
     aggregates = 0
-    with sync_context(environment, "reconcile") as context:
+    with sync_context(config, "reconcile") as context:
         for endpoint in endpoints:
             with console.status(f"reading {endpoint.table}"):
                 try:

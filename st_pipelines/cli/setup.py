@@ -77,9 +77,9 @@ def collect_values(
     Raises:
         SettingsError: the value of an option cannot be right.
     """
-    from st_pipelines.config.sources.base import cleaned
+    from st_pipelines.config.sources.base import clean_value
 
-    values = {field: cleaned(value)[0] for field, value in options.items() if value is not None}
+    values = {field: clean_value(value)[0] for field, value in options.items() if value is not None}
     for field, value in values.items():
         if objection := find_objection(environment, field, value):
             raise SettingsError(objection)
@@ -113,11 +113,11 @@ def find_objection(environment: EnvironmentName, field: str, value: str) -> str:
 
 
 def _prompt(environment: EnvironmentName, field: str, hint: str) -> str:
-    from st_pipelines.config.sources.base import cleaned
+    from st_pipelines.config.sources.base import clean_value
 
     label = f"{NAMES.get(field, 'time zone').capitalize()} ({hint})"
     while True:
-        answer = cleaned(typer.prompt(label, hide_input=field in _HIDDEN))[0]
+        answer = clean_value(typer.prompt(label, hide_input=field in _HIDDEN))[0]
         objection = find_objection(environment, field, answer)
         if not objection:
             return answer

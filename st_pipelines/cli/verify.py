@@ -71,13 +71,13 @@ def verify_tables(
         AuthenticationFailed: the credentials are refused.
         WarehouseError: there is no warehouse yet, or another process holds it.
     """
-    from st_pipelines.config import project
-    from st_pipelines.config.project import load_catalog
+    from st_pipelines.config.project import resolve_environment
     from st_pipelines.sync.session import sync_context
 
-    endpoints = project.chosen(environment, load_catalog(), patterns)
+    config = resolve_environment(environment)
+    endpoints = config.select_endpoints(patterns)
     progress = Console(stderr=True)
-    with sync_context(environment, "verify") as context:
+    with sync_context(config, "verify") as context:
         for number, endpoint in enumerate(endpoints, start=1):
             with progress.status(f"{number} of {len(endpoints)}: reading {endpoint.table}"):
                 result = _verify_table(context, endpoint, days, deep)

@@ -1,8 +1,12 @@
-"""Everything that comes in from outside: environments, credentials, hosts, time zone, warehouse.
+"""Configuration: environments, credentials, hosts, time zone, warehouse, schedules.
 
-The names are those servicepytan's users already have. Production reads `SERVICETITAN_*`,
-integration `SERVICETITAN_INTEGRATION_*`, the sandbox `SERVICETITAN_SANDBOX_*`. Of the sources the
-first wins: arguments, environment variables, `.env` in the working directory, servicepytan's config
-file, a folder of files, AWS Secrets Manager, Azure Key Vault, HashiCorp Vault. The managers are
-asked when a connection is needed, not before. Nothing here has a default environment.
+Start with `project.resolve_environment`, which reads everything once for a run, a tick or a
+command; `settings` has the settings of an environment, `connection` what the client needs of them.
+The names of the settings are servicepytan's. Production reads `SERVICETITAN_*`, integration
+`SERVICETITAN_INTEGRATION_*`, the sandbox `SERVICETITAN_SANDBOX_*`; no environment is the default.
+
+Sources, of which the first that has a value wins: arguments, environment variables, `.env` in the
+working directory, servicepytan's config file, a folder of files, AWS Secrets Manager, Azure Key
+Vault, HashiCorp Vault. Secrets managers are asked only when a connection is needed. This package
+imports neither Dagster nor DuckDB, nor anything from `sync`, `defs` or `cli`.
 """

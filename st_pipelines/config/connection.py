@@ -1,39 +1,37 @@
-"""From the settings of an environment to a connection, or to why there is none."""
+"""Builds the connection of an environment, or says why it cannot be built."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
 from st_pipelines.config.environments import ENVIRONMENTS, EnvironmentName, hosts, setting_name
 from st_pipelines.config.errors import NotConfigured, SettingsError, WrongHost
-from st_pipelines.config.settings import (
-    EnvironmentSettings,
-    complete,
-    env_file,
-    load_settings,
-    setting_and_source,
-)
+from st_pipelines.config.project import EnvironmentConfig, resolve_environment
+from st_pipelines.config.settings import EnvironmentSettings, complete, setting_and_source
 from st_pipelines.servicetitan.http.connection import Connection
 
 
-def connection(environment: EnvironmentName, settings: EnvironmentSettings) -> Connection:
-    """What the client needs, complete; asks the secrets managers that are named.
+def build_connection(config: EnvironmentConfig) -> Connection:
+    """Builds what the client needs; asks the secrets managers that are named.
 
     Raises:
-        SettingsError: a credential is missing (it names all that are), a host is the other
+        SettingsError: credentials are missing (the message names all of them), a host is another
             environment's, or a manager refuses.
     """
-    settings = complete(environment, settings)
-    require_complete(environment, settings)
+    environment = config.environment
+    settings = complete(environment, config.settings)
+    require_complete(config, settings)
     assert settings.client_id is not None
     assert settings.client_secret is not None
     assert settings.app_key is not None
     assert settings.tenant_id is not None
     api_url, auth_url = hosts(environment)
+
+    def reload_secrets() -> tuple[SecretStr, ...]:
+        return _reload_secrets(config)
+
     return Connection(
         environment=environment,
         api_url=settings.api_url or api_url,
@@ -45,7 +43,7 @@ def connection(environment: EnvironmentName, settings: EnvironmentSettings) -> C
             setting_and_source(environment, settings, "client_secret"),
             setting_and_source(environment, settings, "client_secret_next"),
         ),
-        reload_secrets=_asking_again(environment, settings._given),
+        reload_secrets=reload_secrets,
         app_key=settings.app_key,
         tenant_id=settings.tenant_id,
         requests_per_second=settings.requests_per_second,
@@ -54,13 +52,21 @@ def connection(environment: EnvironmentName, settings: EnvironmentSettings) -> C
     )
 
 
-def require_complete(environment: EnvironmentName, settings: EnvironmentSettings) -> None:
-    """Asks nobody: what a manager may hold that has not been asked yet counts as there.
+def require_complete(
+    config: EnvironmentConfig, settings: EnvironmentSettings | None = None
+) -> None:
+    """Checks that a connection can be built, as far as this machine knows.
+
+    A credential that a secrets manager may hold counts as present until the manager was asked.
+
+    Args:
+        settings: with what the managers hold, if they were asked.
 
     Raises:
-        SettingsError: a credential is missing (it names all that are), or a host or the
-            credentials are the other environment's.
+        SettingsError: credentials are missing (the message names all of them), or a host or the
+            credentials belong to another environment.
     """
+    environment, settings = config.environment, settings or config.settings
     _refuse_other_hosts(environment, settings)
     urls = zip(("api_url", "auth_url"), hosts(environment), strict=True)
     fields = [*settings.missing(), *(f for f, url in urls if not (getattr(settings, f) or url))]
@@ -70,7 +76,7 @@ def require_complete(environment: EnvironmentName, settings: EnvironmentSettings
         also = f", or in {' or '.join(others)}" if others else ""
         raise NotConfigured(
             f"{environment} is not configured: set {', '.join(missing)} "
-            f"in the environment or in {env_file().name}{also}"
+            f"in the environment or in {config.variables.dotenv_file.name}{also}"
         )
     named = (settings.api_environment or environment).lower()
     if named != environment:
@@ -81,34 +87,32 @@ def require_complete(environment: EnvironmentName, settings: EnvironmentSettings
 
 
 def why_incomplete(environment: EnvironmentName) -> str:
-    """Why an environment cannot be asked, as far as this machine tells; empty where it can."""
+    """Returns why no connection can be built now, as far as this machine knows; or an empty text.
+
+    Schedules and sensors call it with every tick, so it sees changes of the configuration.
+    """
     try:
-        require_complete(environment, load_settings(environment))
+        require_complete(resolve_environment(environment))
     except SettingsError as error:
         return str(error)
     return ""
 
 
-def _asking_again(
-    environment: EnvironmentName, given: Mapping[str, Any]
-) -> Callable[[], tuple[SecretStr, ...]]:
-    """Reads the sources anew, for a secret that was rotated since."""
-
-    def ask() -> tuple[SecretStr, ...]:
-        problem: SettingsError
-        try:
-            again = complete(environment, load_settings(environment, **given))
-        except SettingsError as error:
-            problem = type(error)(f"ServiceTitan refuses the client secret that was read; {error}")
-        else:
-            return tuple(s for s in (again.client_secret, again.client_secret_next) if s)
-        raise problem
-
-    return ask
+def _reload_secrets(config: EnvironmentConfig) -> tuple[SecretStr, ...]:
+    """Reads all sources again, for a client secret that was rotated meanwhile."""
+    problem: SettingsError
+    try:
+        again = resolve_environment(config.environment, **config.overrides)
+        settings = complete(again.environment, again.settings)
+    except SettingsError as error:
+        problem = type(error)(f"ServiceTitan rejects the configured client secret; {error}")
+    else:
+        return tuple(s for s in (settings.client_secret, settings.client_secret_next) if s)
+    raise problem
 
 
 def _refuse_other_hosts(environment: EnvironmentName, settings: EnvironmentSettings) -> None:
-    """The credentials of one environment must not be sent to the other's host."""
+    """Refuses to send the credentials of one environment to the host of another."""
     for other in ENVIRONMENTS:
         if other == environment:
             continue

@@ -1,4 +1,7 @@
-"""The environments: their names, the prefixes of their settings, ServiceTitan's hosts."""
+"""The environments: names, prefixes of their settings, ServiceTitan's hosts.
+
+Also lists the settings of the project as a whole, which `project` reads.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,6 @@ PROJECT_SETTINGS = (
     "ST_WAREHOUSE_DIR",
     *(f"ST_{environment.upper()}_WAREHOUSE" for environment in ENVIRONMENTS),
 )
-"""What is set for the project as a whole, see `project`."""
 _HOSTS: dict[EnvironmentName, tuple[str, str]] = {
     "production": ("https://api.servicetitan.io", "https://auth.servicetitan.io"),
     "integration": (
@@ -35,22 +37,17 @@ _HOSTS: dict[EnvironmentName, tuple[str, str]] = {
 
 
 def environment_name(text: str) -> EnvironmentName:
-    """The environment of that name. Raises SettingsError."""
+    """Returns the text as the name of an environment. Raises SettingsError if it is not one."""
     if text not in PREFIXES:
         raise SettingsError(f"unknown environment {text!r}: name one of {', '.join(ENVIRONMENTS)}")
     return text  # pyright: ignore[reportReturnType]
 
 
 def setting_name(environment: EnvironmentName, field: str) -> str:
-    """The name under which a field is set, such as `SERVICETITAN_CLIENT_ID`."""
-    return prefix_of(environment) + field.upper()
-
-
-def prefix_of(environment: EnvironmentName) -> str:
-    """Of the names of its settings, such as `SERVICETITAN_`. Raises SettingsError."""
-    return PREFIXES[environment_name(environment)]
+    """Returns the name under which a field is set, such as `SERVICETITAN_CLIENT_ID`."""
+    return PREFIXES[environment_name(environment)] + field.upper()
 
 
 def hosts(environment: EnvironmentName) -> tuple[str, str]:
-    """ServiceTitan's own API and auth URLs; empty for the sandbox."""
+    """Returns ServiceTitan's API and auth URLs; both are empty for the sandbox."""
     return _HOSTS[environment_name(environment)]

@@ -1,4 +1,4 @@
-"""What goes wrong with settings, by whether asking again may help."""
+"""Exceptions for configuration problems. Every message names the setting and says what to do."""
 
 from __future__ import annotations
 
@@ -6,21 +6,25 @@ from typing import ClassVar
 
 
 class SettingsError(Exception):
-    """A setting is missing, misspelt or wrong. The message names it and says what to do."""
+    """A setting is missing, misspelled or invalid.
+
+    Attributes:
+        permanent: whether the same attempt fails again until somebody changes something.
+    """
 
     permanent: ClassVar[bool] = True
 
 
 class NotConfigured(SettingsError):
-    """Credentials of an environment are missing. The message names them."""
+    """Credentials of an environment are missing. The message names all of them."""
 
 
 class WrongHost(SettingsError):
-    """A host is the other environment's, where these credentials do not belong.
+    """A URL setting points to the host of another environment.
 
     Attributes:
-        text: what is wrong.
-        hint: what to do.
+        text: the problem.
+        hint: what to do about it.
     """
 
     def __init__(self, text: str, hint: str) -> None:
@@ -30,6 +34,6 @@ class WrongHost(SettingsError):
 
 
 class SourceUnavailable(SettingsError):
-    """A secrets manager cannot be reached or is overloaded, which may pass."""
+    """A secrets manager is unreachable or overloaded. Retrying later may help."""
 
     permanent = False

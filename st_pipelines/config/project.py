@@ -1,19 +1,24 @@
-"""What is set for the project as a whole, and the tables that an environment has."""
+"""Everything that is configured for one environment, resolved once: `resolve_environment`.
+
+A run, a tick or a command resolves its environment once and passes the value on, so `.env` is
+parsed once and nothing changes in between. `connection` turns the value into a connection.
+"""
 
 from __future__ import annotations
 
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
 from st_pipelines.catalog import registry
 from st_pipelines.catalog.model import Catalog, Endpoint
-from st_pipelines.catalog.registry import select
 from st_pipelines.config.environments import (
     ENVIRONMENTS,
     EnvironmentName,
@@ -21,154 +26,224 @@ from st_pipelines.config.environments import (
     setting_name,
 )
 from st_pipelines.config.errors import SettingsError
-from st_pipelines.config.settings import EnvironmentSettings, dotenv, load_settings
+from st_pipelines.config.settings import (
+    EnvironmentSettings,
+    build_settings,
+    hide_overrides,
+    read_variables,
+)
+from st_pipelines.config.sources.local import Variables
+from st_pipelines.warehouse.store.base import DEFAULT_WAIT_SECONDS, Store, open_store
 
-if TYPE_CHECKING:
-    from st_pipelines.warehouse.store.base import Store
 
+def resolve_environment(environment: EnvironmentName, **overrides: Any) -> EnvironmentConfig:
+    """Reads the process environment and `.env`, once, for everything that the value has.
 
-def warehouse(environment: EnvironmentName) -> Store:
-    """The environment's warehouse: `ST_WAREHOUSE_DIR` (default `data`) / `<environment>.duckdb`.
+    Values are validated when they are first used, so an invalid one concerns only its users.
 
-    `ST_PRODUCTION_WAREHOUSE` and the like name another file. `ST_PUBLISH_SECONDS` has a read copy
-    made after loads, see `warehouse.publish`.
+    Args:
+        **overrides: settings that win over all sources, such as `timezone`.
 
     Raises:
-        SettingsError: a value is wrong, two environments have one file, or there is no such
-            environment.
+        SettingsError: the environment is unknown, or `.env` cannot be read.
     """
-    from st_pipelines.warehouse.store.base import open_store
-
-    environment_name(environment)
-    values = _values()
-    file = _warehouse_file(environment, values)
-    for other in ENVIRONMENTS:
-        if other != environment and _one_file(file, _warehouse_file(other, values)):
-            raise SettingsError(
-                f"{environment} and {other} have the same warehouse file {file}: give each its own"
-                f" by ST_{environment.upper()}_WAREHOUSE and ST_{other.upper()}_WAREHOUSE"
-            )
-    return open_store(
-        file, publish_seconds=_publish_seconds(_value("ST_PUBLISH_SECONDS", values=values))
+    return EnvironmentConfig(
+        environment=environment_name(environment),
+        variables=read_variables(),
+        overrides=hide_overrides(overrides),
     )
 
 
-def _warehouse_file(environment: EnvironmentName, values: Mapping[str, str | None]) -> str:
-    folder = Path(_value("ST_WAREHOUSE_DIR", "data", values))
-    named = _value(f"ST_{environment.upper()}_WAREHOUSE", values=values)
-    return named or str(folder / f"{environment}.duckdb")
-
-
-def _one_file(file: str, other: str) -> bool:
-    return os.path.realpath(file) == os.path.realpath(other)
-
-
-def _publish_seconds(text: str) -> float | None:
-    """Seconds between two read copies; None, which is none at all, where it is empty or 0."""
-    try:
-        seconds = float(text or 0)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds < math.inf:
-        raise SettingsError(
-            f"ST_PUBLISH_SECONDS: {text!r} is no number of seconds: give one such as 300, or 0 to "
-            "publish no read copy"
-        )
-    return seconds or None
-
-
-def _values() -> dict[str, str | None]:
-    """What `.env` and the process environment set, in capitals; the latter wins."""
-    return {name.upper(): value for name, value in {**dotenv(), **os.environ}.items()}
-
-
-def _value(name: str, default: str = "", values: Mapping[str, str | None] | None = None) -> str:
-    """A setting of no environment; an empty one is not set."""
-    return ((_values() if values is None else values).get(name) or default).strip()
-
-
-def history(catalog: Catalog) -> frozenset[str]:
-    """The tables of which every version is kept: `ST_HISTORY`, such as `jpm.jobs,crm.*`.
+def load_catalog() -> Catalog:
+    """Returns the packaged catalog with the user's additions, for what has no environment.
 
     Raises:
-        SettingsError: it names a table that does not exist, or one whose records have no key.
+        SettingsError: `.env` cannot be read.
+        ValueError: the additions file is malformed or does not fit the catalog.
     """
-    patterns = _value("ST_HISTORY")
-    if not patterns:
-        return frozenset()
-    chosen = _select("ST_HISTORY", catalog, patterns)
-    for endpoint in chosen:
-        if not endpoint.has_key and endpoint.table in patterns:
+    return registry.load_catalog(_find_additions(_merge(read_variables())))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvironmentConfig:
+    """What is configured for one environment, from variables that were read at one moment.
+
+    Attributes:
+        environment: its name.
+        variables: the process environment and `.env`.
+        overrides: settings that win over all sources.
+    """
+
+    environment: EnvironmentName
+    variables: Variables = field(repr=False)
+    overrides: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def settings(self) -> EnvironmentSettings:
+        """The settings of the environment, without those of secrets managers.
+
+        Raises:
+            SettingsError: as `settings.load_settings`.
+        """
+        return build_settings(self.environment, self.variables, self.overrides)
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """All endpoints, with the user's additions. Raises ValueError if those do not fit."""
+        return registry.load_catalog(self.additions_file)
+
+    @cached_property
+    def additions_file(self) -> Path:
+        """The user's additions to the catalog: `ST_CATALOG`, by default `st_catalog.json`."""
+        return _find_additions(self._project)
+
+    def apply_selection(self, catalog: Catalog | None = None) -> Catalog:
+        """Returns the part of a catalog that the environment has: `SERVICETITAN_SELECT`.
+
+        Args:
+            catalog: by default the configured one.
+
+        Raises:
+            SettingsError: the setting names a table that does not exist.
+        """
+        catalog, patterns = catalog or self.catalog, self.settings.select
+        if not patterns:
+            return catalog
+        chosen = _select(setting_name(self.environment, "select"), catalog, patterns)
+        return Catalog({endpoint.table: endpoint for endpoint in chosen}, catalog.left_out)
+
+    def select_endpoints(self, patterns: Sequence[str]) -> list[Endpoint]:
+        """Returns the endpoints that a command names, by default those the environment has.
+
+        Raises:
+            SettingsError: a setting is invalid.
+            ValueError: a pattern matches no table.
+        """
+        if patterns:
+            return registry.select(self.catalog, patterns)
+        return list(self.apply_selection())
+
+    @cached_property
+    def history_tables(self) -> frozenset[str]:
+        """The tables that keep every version of a row: `ST_HISTORY`, such as `jpm.jobs,crm.*`.
+
+        Raises:
+            SettingsError: it names a table that does not exist, or whose records have no key.
+        """
+        patterns = _read(self._project, "ST_HISTORY")
+        if not patterns:
+            return frozenset()
+        chosen = _select("ST_HISTORY", self.catalog, patterns)
+        for endpoint in chosen:
+            if not endpoint.has_key and endpoint.table in patterns:
+                raise SettingsError(
+                    f"ST_HISTORY: {endpoint.table} can have no history, as its records have no key"
+                )
+        return frozenset(endpoint.table for endpoint in chosen if endpoint.has_key)
+
+    @cached_property
+    def warehouse_uri(self) -> str:
+        """The warehouse: `ST_WAREHOUSE_DIR` (by default `data`) / `<environment>.duckdb`.
+
+        `ST_PRODUCTION_WAREHOUSE` and the like name another one.
+
+        Raises:
+            SettingsError: two environments have the same file.
+        """
+        folder = Path(_read(self._project, "ST_WAREHOUSE_DIR", "data"))
+        uris = {
+            name: _read(self._project, f"ST_{name.upper()}_WAREHOUSE")
+            or str(folder / f"{name}.duckdb")
+            for name in ENVIRONMENTS
+        }
+        uri = uris.pop(self.environment)
+        for other, its_uri in uris.items():
+            if os.path.realpath(uri) == os.path.realpath(its_uri):
+                raise SettingsError(
+                    f"{self.environment} and {other} have the same warehouse file {uri}: give each "
+                    f"its own by ST_{self.environment.upper()}_WAREHOUSE and "
+                    f"ST_{other.upper()}_WAREHOUSE"
+                )
+        return uri
+
+    @cached_property
+    def publish_seconds(self) -> float | None:
+        """Least time between two read copies: `ST_PUBLISH_SECONDS`; None (empty or 0) for none.
+
+        Raises:
+            SettingsError: it is not a number of seconds.
+        """
+        text = _read(self._project, "ST_PUBLISH_SECONDS")
+        try:
+            seconds = float(text or 0)
+        except ValueError:
+            seconds = math.nan
+        if not 0 <= seconds < math.inf:
             raise SettingsError(
-                f"ST_HISTORY: {endpoint.table} has no history, as nothing identifies its records"
+                f"ST_PUBLISH_SECONDS: {text!r} is not a number of seconds: give one such as 300, "
+                "or 0 to publish no read copy"
             )
-    return frozenset(endpoint.table for endpoint in chosen if endpoint.has_key)
+        return seconds or None
+
+    def open_store(
+        self, uri: str | None = None, *, wait_seconds: float = DEFAULT_WAIT_SECONDS
+    ) -> Store:
+        """Returns the environment's warehouse; nothing is opened yet.
+
+        Args:
+            uri: of another warehouse than the configured one.
+
+        Raises:
+            SettingsError: a setting of the warehouse is invalid.
+            WarehouseUnusable: no backend has the URI's scheme.
+        """
+        configured = self.warehouse_uri
+        return open_store(
+            uri or configured, wait_seconds=wait_seconds, publish_seconds=self.publish_seconds
+        )
+
+    @cached_property
+    def alert_webhook_url(self) -> SecretStr | None:
+        """Where alerts are sent: `ST_ALERT_WEBHOOK`; None if it is not set.
+
+        Raises:
+            SettingsError: it is not an http or https URL.
+        """
+        url = _read(self._project, "ST_ALERT_WEBHOOK")
+        if not url:
+            return None
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise SettingsError("ST_ALERT_WEBHOOK is not a URL: give it as https://host/path")
+        return SecretStr(url)
+
+    @cached_property
+    def ui_url(self) -> str:
+        """What links in messages point to: `ST_UI_URL`, by default a local `dagster dev`."""
+        return _read(self._project, "ST_UI_URL", "http://127.0.0.1:3000").rstrip("/")
+
+    @cached_property
+    def _project(self) -> Mapping[str, str | None]:
+        return _merge(self.variables)
 
 
-def selected(
-    environment: EnvironmentName, settings: EnvironmentSettings, catalog: Catalog
-) -> Catalog:
-    """The part of the catalogue that an environment has: `SERVICETITAN_SELECT`.
+def _merge(variables: Variables) -> dict[str, str | None]:
+    """Returns all variables by name in capitals; the process environment wins."""
+    merged = {**variables.dotenv, **variables.process}
+    return {name.upper(): value for name, value in merged.items()}
 
-    Raises:
-        SettingsError: it names a table that does not exist.
-    """
-    if not settings.select:
-        return catalog
-    chosen = _select(setting_name(environment, "select"), catalog, settings.select)
-    return Catalog({endpoint.table: endpoint for endpoint in chosen}, catalog.left_out)
+
+def _read(variables: Mapping[str, str | None], name: str, default: str = "") -> str:
+    """Returns a setting of the project; an empty one counts as not set."""
+    return (variables.get(name) or default).strip()
+
+
+def _find_additions(variables: Mapping[str, str | None]) -> Path:
+    return Path(_read(variables, "ST_CATALOG", "st_catalog.json"))
 
 
 def _select(setting: str, catalog: Catalog, patterns: str) -> list[Endpoint]:
     try:
-        return select(catalog, [patterns])
+        return registry.select(catalog, [patterns])
     except ValueError as error:
         raise SettingsError(f"{setting}: {error}") from None
-
-
-def alert_webhook_url() -> SecretStr | None:
-    """Returns `ST_ALERT_WEBHOOK`, the URL that receives alerts, or None if it is not set.
-
-    Raises:
-        SettingsError: it is no http or https URL.
-    """
-    url = _value("ST_ALERT_WEBHOOK")
-    if not url:
-        return None
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise SettingsError("ST_ALERT_WEBHOOK is no URL: give it as https://host/path")
-    return SecretStr(url)
-
-
-def ui_url() -> str:
-    """Where messages link to: `ST_UI_URL`, by default `dagster dev` on this machine."""
-    return _value("ST_UI_URL", "http://127.0.0.1:3000").rstrip("/")
-
-
-def chosen(
-    environment: EnvironmentName, catalog: Catalog, patterns: Sequence[str]
-) -> list[Endpoint]:
-    """The endpoints that a command is about: those it names, or those the environment has.
-
-    Raises:
-        SettingsError: a setting is wrong.
-        ValueError: a pattern matches no table.
-    """
-    if patterns:
-        return select(catalog, patterns)
-    return list(selected(environment, load_settings(environment), catalog))
-
-
-def additions_file() -> Path:
-    """The user's additions to the catalogue: `ST_CATALOG`, or `st_catalog.json` here."""
-    return Path(_value("ST_CATALOG", "st_catalog.json"))
-
-
-def load_catalog() -> Catalog:
-    """Returns the packaged catalog with the user's additions.
-
-    Raises:
-        ValueError: the additions file is malformed or does not fit the catalog.
-    """
-    return registry.load_catalog(additions_file())

@@ -1,4 +1,7 @@
-"""The settings of one environment, gathered from their sources."""
+"""The settings of one environment, gathered from their sources.
+
+Settings of the project as a whole, such as the warehouse, are in `project`.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +12,29 @@ import os
 from collections.abc import Collection, Iterable, Mapping
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dotenv import dotenv_values
 from pydantic import Field, PrivateAttr, ValidationError
-from pydantic_settings import SettingsConfigDict
 
 from st_pipelines.config.environments import (
     PREFIXES,
     PROJECT_PREFIX,
     PROJECT_SETTINGS,
     EnvironmentName,
-    prefix_of,
+    environment_name,
     setting_name,
 )
 from st_pipelines.config.errors import SettingsError
-from st_pipelines.config.sources.base import Handed
-from st_pipelines.config.sources.places import Places, managers, near_sources, place_sources
-from st_pipelines.config.sources.resolve import Gathered, gather, sealed
+from st_pipelines.config.sources.base import ExplicitSettings
+from st_pipelines.config.sources.local import Variables
+from st_pipelines.config.sources.places import (
+    AllPlaces,
+    Places,
+    local_sources,
+    manager_sources,
+)
+from st_pipelines.config.sources.resolve import Gathered, gather, hide
 from st_pipelines.config.validators import (
     Cron,
     Secret,
@@ -39,33 +47,44 @@ from st_pipelines.config.validators import (
 )
 
 _REQUIRED = ("client_id", "client_secret", "app_key", "tenant_id")
-# What only the connection needs; the rest makes Dagster's definitions, which load without network.
-_FROM_MANAGERS = frozenset((*_REQUIRED, "client_secret_next", "app_id", "api_environment",
-    "api_url", "auth_url", "requests_per_second", "page_size", "timeout"))  # fmt: skip
+_FROM_MANAGERS = frozenset(
+    (
+        *_REQUIRED,
+        "client_secret_next",
+        "app_id",
+        "api_environment",
+        "api_url",
+        "auth_url",
+        "requests_per_second",
+        "page_size",
+        "timeout",
+    )
+)
+"""Fields that only the connection needs. Dagster's definitions need the others, without network."""
 _log = logging.getLogger(__name__)
-_told: set[str] = set()
+_logged: set[str] = set()
+_Model = TypeVar("_Model", bound=ExplicitSettings)
 
 
-class EnvironmentSettings(Handed):
-    """The settings of one environment, each optional until it is needed.
+class EnvironmentSettings(ExplicitSettings):
+    """The settings of one environment. None is required until a connection is built.
 
     Attributes:
         client_id, client_secret, app_key, tenant_id: the credentials that ServiceTitan issues.
-        client_secret_next: tried where ServiceTitan refuses `client_secret`, for a rotation.
-        app_id: kept for servicepytan's users; the API does not need it.
-        api_environment: servicepytan's; must be this environment where it is given.
-        timezone: IANA name of the company's time zone, by which a record belongs to a day.
+        client_secret_next: used if ServiceTitan rejects `client_secret`, during a rotation.
+        app_id: accepted because servicepytan's users have it; the API does not need it.
+        api_environment: servicepytan's; must be this environment if it is set.
+        timezone: IANA name of the company's time zone, which decides the day of a record.
         start_date: first day that has a partition; it also holds everything older.
         api_url, auth_url: another ServiceTitan-like server; https unless it is loopback.
-        requests_per_second: of the tenant and app, shared by all threads of a process.
-        page_size: records a page, at most the endpoint's own limit.
-        select: the tables that the environment has, see `selection.select`; None is all.
+        requests_per_second: for the tenant and app, shared by all threads of a process.
+        page_size: records per page, at most the endpoint's own limit.
+        timeout: seconds to wait for a response.
+        select: the tables that the environment has, see `registry.select`; None for all.
         daily_cron, intraday_cron, snapshots_cron: of the schedules, in the time zone.
-        changes_minutes: between two looks of the sensor `changes`.
-        gap_days: days back that the sensor `gaps` looks for partitions to load.
+        changes_minutes: between two ticks of the sensor `changes`.
+        gap_days: how many days back the sensor `gaps` looks for partitions to load.
     """
-
-    model_config = SettingsConfigDict(extra="ignore", env_file_encoding="utf-8")
 
     client_id: Text = None
     client_secret: Secret = None
@@ -89,9 +108,8 @@ class EnvironmentSettings(Handed):
     gap_days: int = Field(default=14, ge=1, le=366)
 
     _gathered: Gathered = PrivateAttr(default_factory=Gathered)
-    _places: Places = PrivateAttr(default_factory=Places)
-    _given: Mapping[str, Any] = PrivateAttr(default_factory=dict)
-    _complete: bool = PrivateAttr(default=False)
+    _places: Places = PrivateAttr(default_factory=AllPlaces)
+    _managers_asked: bool = PrivateAttr(default=False)
 
     @property
     def gathered(self) -> Gathered:
@@ -100,163 +118,164 @@ class EnvironmentSettings(Handed):
 
     @property
     def places(self) -> Places:
-        """Where else settings are looked for."""
+        """The settings that name further sources."""
         return self._places
 
     @property
     def asks_managers(self) -> bool:
         """Whether a secrets manager is named that has not been asked yet."""
-        return self._places.has_managers and not self._complete
+        return self._places.has_managers and not self._managers_asked
 
     def missing(self) -> list[str]:
-        """Names of the credentials that are not set, as fields."""
+        """Returns the credentials that are not set, as names of fields."""
         return [name for name in _REQUIRED if not getattr(self, name)]
 
 
 def env_file() -> Path:
-    """The `.env` that is read: in the working directory."""
+    """Returns the path of `.env`: in the working directory."""
     return Path.cwd() / ".env"
 
 
-def dotenv() -> dict[str, str | None]:
-    """What `.env` says.
+def read_dotenv(file: Path) -> dict[str, str | None]:
+    """Parses `.env`; empty if there is none.
 
     Raises:
-        SettingsError: it is no text in UTF-8.
+        SettingsError: the file is not UTF-8 text.
     """
-    file = env_file()
     try:
         return dotenv_values(file)
     except UnicodeDecodeError:
         pass
     raise SettingsError(
-        f"{file} is no UTF-8 text: save it in this encoding (in PowerShell: Set-Content -Encoding "
+        f"{file} is not UTF-8 text: save it in this encoding (in PowerShell: Set-Content -Encoding "
         "utf8, where '>' writes UTF-16)"
     )
 
 
+def read_variables() -> Variables:
+    """Reads the process environment and `.env`. Raises SettingsError."""
+    file = env_file()
+    return Variables(process=dict(os.environ), dotenv=read_dotenv(file), dotenv_file=file)
+
+
 def load_settings(environment: EnvironmentName, **overrides: Any) -> EnvironmentSettings:
-    """The settings of an environment from what is on this machine; no manager is asked.
+    """Reads the settings of an environment from this machine; asks no secrets manager.
 
     Args:
-        environment: `production`, `integration` or `sandbox`.
         **overrides: values that win over all sources.
 
     Raises:
-        SettingsError: a value is wrong, a name is misspelt, or a file cannot be read.
+        SettingsError: a value is invalid, a name is misspelled, or a file cannot be read.
     """
-    prefix = prefix_of(environment)
-    _refuse_misspelt(environment)
-    given = {name: sealed(name, value) for name, value in overrides.items() if value is not None}
-    places = _places(prefix, {n: v for n, v in given.items() if n in Places.model_fields})
-    near = near_sources(
-        EnvironmentSettings,
-        prefix,
-        env_file=env_file(),
-        places=places,
-        given={n: v for n, v in given.items() if n in EnvironmentSettings.model_fields},
-    )
-    settings = _made(prefix, gather(near, Gathered(warnings=places.gathered.warnings)))
-    settings._places, settings._given = places, given
+    return build_settings(environment, read_variables(), hide_overrides(overrides))
+
+
+def hide_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the overrides that are not None, with their secrets wrapped."""
+    secrets = (*EnvironmentSettings.secret_fields, *AllPlaces.secret_fields)
+    given = {name: value for name, value in overrides.items() if value is not None}
+    return {name: hide(value) if name in secrets else value for name, value in given.items()}
+
+
+def build_settings(
+    environment: EnvironmentName, variables: Variables, overrides: Mapping[str, Any]
+) -> EnvironmentSettings:
+    """Builds the settings of an environment from variables that were read before.
+
+    Args:
+        overrides: of `hide_overrides`.
+
+    Raises:
+        SettingsError: as `load_settings`.
+    """
+    prefix = PREFIXES[environment_name(environment)]
+    _refuse_misspelled(prefix, variables)
+    gathered = gather(local_sources(AllPlaces, prefix, variables, overrides))
+    places = _build(AllPlaces, prefix, gathered)
+    places._gathered = gathered
+    sources = local_sources(EnvironmentSettings, prefix, variables, overrides, places)
+    gathered = gather(sources, Gathered(warnings=gathered.warnings))
+    settings = _build(EnvironmentSettings, prefix, gathered)
+    settings._gathered, settings._places = gathered, places
     return settings
 
 
 def complete(environment: EnvironmentName, settings: EnvironmentSettings) -> EnvironmentSettings:
-    """The settings with what the secrets managers hold, where such are named. Asks them.
-
-    Args:
-        environment: whose settings they are.
-        settings: of `load_settings`.
+    """Returns the settings with what the secrets managers hold. Asks them, if any is named.
 
     Raises:
-        SettingsError: a manager refuses, or does not have it; says which and what to do.
-        SourceUnavailable: one cannot be reached.
+        SettingsError: a manager refuses or lacks the secret.
+        SourceUnavailable: a manager is unreachable.
     """
     if not settings.asks_managers:
         return settings
-    prefix, before = prefix_of(environment), settings.gathered
-    after = gather(managers(EnvironmentSettings, prefix, settings._places), before)
+    prefix, before = PREFIXES[environment], settings.gathered
+    after = gather(manager_sources(EnvironmentSettings, prefix, settings.places), before)
     unused = after.values.keys() - before.values.keys() - _FROM_MANAGERS
-    made = _made(
-        prefix,
-        dataclasses.replace(
-            after,
-            values={name: value for name, value in after.values.items() if name not in unused},
-            origins={name: where for name, where in after.origins.items() if name not in unused},
-            warnings=(*after.warnings, *(_unused(prefix, name, after) for name in sorted(unused))),
-        ),
+    warnings = (
+        f"{prefix}{name.upper()} ({after.origins[name]}) is not used: Dagster's definitions "
+        "need it without network, so set it in the environment or in .env"
+        for name in sorted(unused)
     )
-    made._given, made._places, made._complete = settings._given, settings._places, True
-    return made
+    gathered = dataclasses.replace(
+        after,
+        values={name: value for name, value in after.values.items() if name not in unused},
+        origins={name: origin for name, origin in after.origins.items() if name not in unused},
+        warnings=(*after.warnings, *warnings),
+    )
+    completed = _build(EnvironmentSettings, prefix, gathered)
+    completed._gathered, completed._places = gathered, settings.places
+    completed._managers_asked = True
+    return completed
 
 
 def setting_and_source(
     environment: EnvironmentName, settings: EnvironmentSettings, field: str
 ) -> str:
-    """A setting as a person knows it: its name and where its value came from."""
+    """Returns the name of a setting and where its value came from, for messages."""
     origin = settings.gathered.origins.get(field)
     name = setting_name(environment, field)
     return f"{name} ({origin})" if origin else name
 
 
-def _unused(prefix: str, name: str, gathered: Gathered) -> str:
-    return (
-        f"{prefix}{name.upper()} ({gathered.origins[name]}) is not used: Dagster's definitions "
-        "need it without network, so set it in the environment or in .env"
-    )
-
-
-def _places(prefix: str, given: Mapping[str, Any]) -> Places:
-    gathered = gather(place_sources(prefix, env_file=env_file(), given=given))
+def _build(model: type[_Model], prefix: str, gathered: Gathered) -> _Model:
+    """Validates gathered values and logs their warnings. Raises SettingsError."""
+    _log_once(gathered.warnings)
     try:
-        places = Places(**gathered.values)
+        return model(**gathered.values)
     except ValidationError as error:
-        raise SettingsError(format_validation_error(error, prefix, gathered.origins)) from None
-    places._gathered = gathered
-    return places
+        text = format_validation_error(error, model.secret_fields, prefix, gathered.origins)
+        raise SettingsError(text) from None
 
 
-def _made(prefix: str, gathered: Gathered) -> EnvironmentSettings:
-    """The settings that were gathered, checked. Raises SettingsError."""
-    _tell(gathered.warnings)
-    try:
-        settings = EnvironmentSettings(**gathered.values)
-    except ValidationError as error:
-        raise SettingsError(format_validation_error(error, prefix, gathered.origins)) from None
-    settings._gathered = gathered
-    return settings
-
-
-def _tell(warnings: Iterable[str]) -> None:
-    """Logs each warning once a process: settings are read for every run and command."""
+def _log_once(warnings: Iterable[str]) -> None:
+    """Logs each warning once per process, as settings are read for every run and command."""
     for warning in warnings:
-        if warning not in _told:
-            _told.add(warning)
+        if warning not in _logged:
+            _logged.add(warning)
             _log.warning("%s", warning)
 
 
-def _refuse_misspelt(environment: EnvironmentName) -> None:
-    """A name that no setting has is refused: a misspelt one would be missed in silence.
+def _refuse_misspelled(prefix: str, variables: Variables) -> None:
+    """Refuses names that are not settings, which would otherwise have no effect in silence.
 
-    In the process environment only near misses are, as other programs may use the prefix.
+    In the process environment only near misses are refused, as other programs may use the prefix.
     """
-    prefix = prefix_of(environment)
-    others = tuple(p for p in PREFIXES.values() if len(p) > len(prefix))
-    fields = (*EnvironmentSettings.model_fields, *Places.model_fields)
+    others = tuple(other for other in PREFIXES.values() if len(other) > len(prefix))
+    fields = (*EnvironmentSettings.model_fields, *AllPlaces.model_fields)
     known = {prefix + name.upper() for name in fields}
-    in_file = dotenv()
-    for name in {**in_file, **os.environ}:
+    for name in {**variables.dotenv, **variables.process}:
         upper = name.upper()
         if upper.startswith(PROJECT_PREFIX):
-            _refuse_if_unknown(name, PROJECT_SETTINGS, in_file)
+            _refuse_unknown(name, PROJECT_SETTINGS, variables.dotenv)
         elif upper.startswith(prefix) and not upper.startswith(others):
-            _refuse_if_unknown(name, known, in_file)
+            _refuse_unknown(name, known, variables.dotenv)
 
 
-def _refuse_if_unknown(name: str, known: Collection[str], in_file: Collection[str]) -> None:
+def _refuse_unknown(name: str, known: Collection[str], dotenv: Collection[str]) -> None:
     if name.upper() in known:
         return
     near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.85)
-    if near or name in in_file:
+    if near or name in dotenv:
         hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
         raise SettingsError(f"unknown setting {name}: {hint}")

@@ -1,9 +1,9 @@
-"""What the value of a setting may be, and how a wrong one is told."""
+"""Types of settings: which values each accepts, and how an invalid value is reported."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date, datetime, timezone
 from ipaddress import ip_address
 from typing import Annotated, Any
@@ -12,14 +12,25 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationError
 
-from st_pipelines.config.sources.base import CREDENTIAL, SECRET_FIELDS
+from st_pipelines.config.sources.base import CREDENTIAL
+
+_MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
+_WEEKDAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
+_CRON_FIELDS: tuple[tuple[int, int, Sequence[str]], ...] = (
+    (0, 59, []),
+    (0, 23, []),
+    (1, 31, ["l"]),
+    (1, 12, _MONTHS),
+    (0, 7, _WEEKDAYS),
+)
+_CRON_ALIASES = ["@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly", "@annually"]
 
 
-def https_or_loopback(url: str) -> str:
-    """The URL without a trailing slash, or "".
+def check_url(url: str) -> str:
+    """Accepts https, and http for this machine; returns the URL without a trailing slash.
 
     Raises:
-        ValueError: it is no https URL, nor one of this machine, or it carries more than a host.
+        ValueError: the URL has another scheme, no host, or more than a host and a path.
     """
     if not url:
         return url
@@ -27,10 +38,10 @@ def https_or_loopback(url: str) -> str:
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ValueError("give the host alone, without user, query or fragment")
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{url!r} is no URL: give it as https://host")
+        raise ValueError(f"{url!r} is not a URL: give it as https://host")
     if parts.scheme == "http" and not _is_loopback(parts.hostname):
         raise ValueError(
-            f"{url!r} is not https; http is accepted for this machine (127.0.0.1) only"
+            f"{url!r} is not https; http is accepted only for this machine (127.0.0.1)"
         )
     return url.rstrip("/")
 
@@ -42,22 +53,21 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _digits(text: str | None) -> str | None:
+def _check_tenant_id(text: str | None) -> str | None:
     if text and not text.isdecimal():
-        raise ValueError("it is no tenant id, which is a number without quotes")
+        raise ValueError("a tenant ID is a number, without quotes")
     return text
 
 
-def _known_zone(name: str) -> str:
+def _check_time_zone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (KeyError, ValueError, OSError):
-        raise ValueError("it is no IANA time zone: give one such as America/New_York") from None
+        raise ValueError("not an IANA time zone: give one such as America/New_York") from None
     return name
 
 
-def _a_day(value: Any) -> Any:
-    """A date as it is written in `.env`; other values as they are."""
+def _parse_date(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
@@ -66,47 +76,80 @@ def _a_day(value: Any) -> Any:
         raise ValueError("write it as YYYY-MM-DD") from None
 
 
-def _not_in_the_future(day: date) -> date:
+def _check_not_in_the_future(day: date) -> date:
     if day > datetime.now(timezone.utc).date():
-        raise ValueError(f"{day} is in the future: give the day from which partitions shall exist")
+        raise ValueError(f"{day} is in the future: give the first day that gets a partition")
     return day
 
 
-def _a_cron(text: str) -> str:
-    import dagster as dg  # takes seconds, which commands that need no schedule should not pay
+def check_cron(text: str) -> str:
+    """Accepts the cron expressions that Dagster accepts for a schedule.
 
-    try:
-        with warnings.catch_warnings():  # the schedule itself warns of an odd interval
-            warnings.simplefilter("ignore")
-            dg.ScheduleDefinition(name="validation", job_name="validation", cron_schedule=text)
-    except dg.DagsterInvalidDefinitionError:
-        raise ValueError("write it as five fields: minute, hour, day, month, weekday") from None
+    Dagster is not imported for it, as most commands need neither it nor its second of loading.
+
+    Raises:
+        ValueError: the expression is not one of five fields.
+    """
+    fields = text.lower().split()
+    if text.lower() in _CRON_ALIASES:
+        return text
+    valid = len(fields) == len(_CRON_FIELDS) and all(
+        _is_cron_field(field, at) for at, field in enumerate(fields)
+    )
+    if not valid or (fields[3] in ("2", "feb") and fields[2] in ("30", "31")):
+        raise ValueError("write it as five fields: minute, hour, day, month, weekday")
     return text
 
 
-# What is gathered was cleaned of white space and quotes already.
+def _is_cron_field(text: str, at: int) -> bool:
+    lowest, highest, names = _CRON_FIELDS[at]
+
+    def is_value(value: str) -> bool:
+        return value in names or (value.isdecimal() and lowest <= int(value) <= highest)
+
+    def is_part(part: str) -> bool:
+        if at == 4 and (nth := re.fullmatch(r"(.+)#[1-5]|l([0-7])", part)):
+            part = nth[1] or nth[2]
+        base, slash, step = part.partition("/")
+        if slash and not (step.isdecimal() and int(step)):
+            return False
+        return base == "*" or all(is_value(value) for value in base.split("-", 1))
+
+    return (text == "?" and at in (2, 4)) or all(is_part(part) for part in text.split(","))
+
+
+# Every source strips white space and quotes before these see a value.
 Text = str | None
 Secret = SecretStr | None
-Url = Annotated[str, AfterValidator(https_or_loopback)]
-Cron = Annotated[str, AfterValidator(_a_cron)]
-TenantId = Annotated[Text, AfterValidator(_digits)]
-Zone = Annotated[str, AfterValidator(_known_zone)]
-StartDate = Annotated[date, BeforeValidator(_a_day), AfterValidator(_not_in_the_future)]
+Url = Annotated[str, AfterValidator(check_url)]
+OptionalUrl = Annotated[str | None, AfterValidator(lambda url: check_url(url) if url else None)]
+Cron = Annotated[str, AfterValidator(check_cron)]
+TenantId = Annotated[Text, AfterValidator(_check_tenant_id)]
+Zone = Annotated[str, AfterValidator(_check_time_zone)]
+StartDate = Annotated[date, BeforeValidator(_parse_date), AfterValidator(_check_not_in_the_future)]
 
 
-def format_validation_error(error: ValidationError, prefix: str, origins: Mapping[str, str]) -> str:
-    """One line a wrong value; the value of a secret is never repeated."""
+def format_validation_error(
+    error: ValidationError, secret_fields: Collection[str], prefix: str, origins: Mapping[str, str]
+) -> str:
+    """Describes each invalid value with its setting, without ever repeating a secret.
+
+    Args:
+        error: from the settings model.
+        prefix: of the environment's settings, such as `SERVICETITAN_`.
+        origins: where each value came from, by field.
+    """
     lines = []
     for item in error.errors(include_url=False):
         field = str(item["loc"][0]).upper().removeprefix(prefix)
         given = str(item["input"])
-        secret = field.lower() in SECRET_FIELDS or "@" in given or CREDENTIAL.search(given)
+        secret = field.lower() in secret_fields or "@" in given or CREDENTIAL.search(given)
         value = "" if secret else f" is {item['input']!r}"
         message = item["msg"].removeprefix("Value error, ")
         if secret:
             message = message.replace(repr(given), "the value")
         origin = origins.get(field.lower(), "")
-        # The two that everybody has; the name alone leads there.
+        # The name of the setting alone leads to the sources that everybody has.
         far = origin and not origin.startswith(("environment variable", ".env", "an argument"))
         lines.append(f"{prefix}{field}{f' ({origin})' if far else ''}{value}: {message}")
     return "; ".join(lines)

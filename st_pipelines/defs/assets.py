@@ -72,6 +72,7 @@ def sync_context(context: RunContext, env: EnvironmentDefs) -> "SyncContext":
         warehouse=warehouse.warehouse,
         timezone=env.settings.timezone,
         run_id=context.run.run_id,
+        catalog=warehouse.config.catalog,
         history=warehouse.history,
         clock=env.clock,
     )

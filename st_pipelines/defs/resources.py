@@ -12,13 +12,10 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import PrivateAttr
 
-from st_pipelines.config import connection as connecting
-from st_pipelines.config import project
-from st_pipelines.config.environments import EnvironmentName
+from st_pipelines.config.connection import build_connection
 from st_pipelines.config.errors import SettingsError
-from st_pipelines.config.project import load_catalog
-from st_pipelines.config.settings import EnvironmentSettings, load_settings
-from st_pipelines.config.sources.base import SECRET_FIELDS
+from st_pipelines.config.project import EnvironmentConfig, resolve_environment
+from st_pipelines.config.settings import EnvironmentSettings
 from st_pipelines.warehouse.errors import WarehouseError
 
 if TYPE_CHECKING:
@@ -28,7 +25,30 @@ if TYPE_CHECKING:
     from st_pipelines.warehouse.store.base import Store
 
 
-class ServiceTitanResource(dg.ConfigurableResource):
+class EnvironmentResource(dg.ConfigurableResource):
+    """A resource of one environment, whose configuration is resolved once per run.
+
+    Outside a run it is resolved once per object.
+    """
+
+    environment: str
+
+    _config: EnvironmentConfig | None = PrivateAttr(default=None)
+
+    @property
+    def config(self) -> EnvironmentConfig:
+        """What is configured for the environment. Raises SettingsError."""
+        if self._config is None:
+            environment: Any = self.environment
+            self._config = resolve_environment(environment, **self._overrides)
+        return self._config
+
+    @property
+    def _overrides(self) -> Mapping[str, Any]:
+        return {}
+
+
+class ServiceTitanResource(EnvironmentResource):
     """ServiceTitan in one environment, as one tenant.
 
     Leave all but `environment` out to take them from environment variables and `.env`; what is
@@ -37,7 +57,6 @@ class ServiceTitanResource(dg.ConfigurableResource):
     Dagster shows a resource's configuration and keeps that of a run.
     """
 
-    environment: str
     client_id: str | None = None
     client_secret: str | None = None
     client_secret_next: str | None = None
@@ -51,8 +70,7 @@ class ServiceTitanResource(dg.ConfigurableResource):
     @property
     def settings(self) -> EnvironmentSettings:
         """The environment's settings. Raises SettingsError."""
-        given = self.model_dump(exclude={"environment"})
-        return load_settings(self._name, **given)
+        return self.config.settings
 
     @property
     def client(self) -> Client:
@@ -64,7 +82,7 @@ class ServiceTitanResource(dg.ConfigurableResource):
         from st_pipelines.servicetitan.http.client import Client
 
         if self._client is None:
-            self._client = Client(connecting.connection(self._name, self.settings))
+            self._client = Client(build_connection(self.config))
         return self._client
 
     def get_resource_definition(self) -> Any:
@@ -82,20 +100,22 @@ class ServiceTitanResource(dg.ConfigurableResource):
             SettingsError: the run's configuration holds a secret in plain text.
         """
         _refuse_plain_text_of_run(context.run)
+        self._config = None
         try:
             yield self
         finally:
+            self._config = None
             if self._client is not None:
                 self._client.close()
                 self._client = None
 
     @property
-    def _name(self) -> EnvironmentName:
-        return self.environment  # pyright: ignore[reportReturnType]
+    def _overrides(self) -> Mapping[str, Any]:
+        return self.model_dump(exclude={"environment"})
 
 
 def _refuse_plain_text(config: Mapping[str, Any]) -> None:
-    for name in SECRET_FIELDS:
+    for name in EnvironmentSettings.secret_fields:
         if isinstance(config.get(name), str):
             raise SettingsError(
                 f"{name} is given to ServiceTitanResource in plain text, which Dagster shows in its"
@@ -109,13 +129,12 @@ def _refuse_plain_text_of_run(run: dg.DagsterRun | None) -> None:
         _refuse_plain_text((resource or {}).get("config") or {})
 
 
-class WarehouseResource(dg.ConfigurableResource):
+class WarehouseResource(EnvironmentResource):
     """The DuckDB warehouse of one environment.
 
     Leave `uri` out to take `ST_WAREHOUSE_DIR`/`<environment>.duckdb`.
     """
 
-    environment: str
     uri: str | None = None
     wait_seconds: float = 120.0
 
@@ -124,14 +143,7 @@ class WarehouseResource(dg.ConfigurableResource):
     @property
     def warehouse(self) -> Store:
         """Where tables land."""
-        from st_pipelines.warehouse.store.base import open_store
-
-        found = project.warehouse(self.environment)  # pyright: ignore[reportArgumentType]
-        return open_store(
-            self.uri or found.uri,
-            wait_seconds=self.wait_seconds,
-            publish_seconds=found.publish_seconds,
-        )
+        return self.config.open_store(self.uri, wait_seconds=self.wait_seconds)
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[WarehouseResource]:
@@ -139,10 +151,12 @@ class WarehouseResource(dg.ConfigurableResource):
 
         Else the last loads of a night would not be read before those of the next.
         """
+        self._config = None
         yield self
         if self._copy_is_behind:
             with _only_logged(context.log):
                 self.warehouse.publish()
+        self._config = None
 
     def publish_if_due(self, log: dg.DagsterLogManager) -> None:
         """After a load: replaces the read copy, if publishing is on and the last is old enough."""
@@ -155,7 +169,7 @@ class WarehouseResource(dg.ConfigurableResource):
     @property
     def history(self) -> frozenset[str]:
         """Tables of which every version of a row is kept. Raises SettingsError."""
-        return project.history(load_catalog())
+        return self.config.history_tables
 
     def query(self, sql: str) -> pd.DataFrame:
         """Runs a query, read-only.

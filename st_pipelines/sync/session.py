@@ -14,10 +14,9 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from st_pipelines.catalog.model import Endpoint
-from st_pipelines.config import connection as connecting
-from st_pipelines.config import project
+from st_pipelines.config.connection import build_connection
 from st_pipelines.config.environments import environment_name
-from st_pipelines.config.settings import load_settings
+from st_pipelines.config.project import EnvironmentConfig, resolve_environment
 from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.sync.strategies import strategy_for
 from st_pipelines.sync.sync import LoadReport, SyncContext, extract_load, reconcile
@@ -29,26 +28,23 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def sync_context(environment: str, purpose: str) -> Iterator[SyncContext]:
+def sync_context(config: EnvironmentConfig, purpose: str) -> Iterator[SyncContext]:
     """Opens the connections of an environment for as long as the context lasts.
 
     Args:
-        environment: `production`, `integration` or `sandbox`.
         purpose: the run id starts with it, such as `verify-3f2a9c01`.
 
     Raises:
         SettingsError: a setting is missing or wrong.
     """
-    name = environment_name(environment)
-    settings, catalog = load_settings(name), project.load_catalog()
-    with closing(Client(connecting.connection(name, settings))) as client:
+    with closing(Client(build_connection(config))) as client:
         yield SyncContext(
             client=client,
-            warehouse=project.warehouse(name),
-            timezone=settings.timezone,
+            warehouse=config.open_store(),
+            timezone=config.settings.timezone,
             run_id=f"{purpose}-{uuid.uuid4().hex[:8]}",
-            catalog=catalog,
-            history=project.history(catalog),
+            catalog=config.catalog,
+            history=config.history_tables,
         )
 
 
@@ -64,8 +60,9 @@ class Session:
     def __init__(self, environment: str) -> None:
         """Opens the environment. Raises SettingsError if a setting is missing or wrong."""
         self._stack = ExitStack()
-        self.context = self._stack.enter_context(sync_context(environment, "session"))
-        self._start_date = load_settings(environment_name(environment)).start_date
+        config = resolve_environment(environment_name(environment))
+        self.context = self._stack.enter_context(sync_context(config, "session"))
+        self._start_date = config.settings.start_date
 
     def __enter__(self) -> Session:
         return self

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from st_pipelines.catalog.registry import load_catalog
-from st_pipelines.config.connection import connection
+from st_pipelines.config.connection import build_connection
 from st_pipelines.config.errors import SettingsError
-from st_pipelines.config.project import history, selected, warehouse
+from st_pipelines.config.project import resolve_environment
 from st_pipelines.config.settings import load_settings
 
 COMPLETE = {
@@ -27,8 +26,8 @@ def set_all(monkeypatch: pytest.MonkeyPatch, prefix: str = "SERVICETITAN_", **ch
 
 def test_the_names_of_servicepytan_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     set_all(monkeypatch, TIMEZONE="America/Chicago", APP_ID="unused")
-    settings = load_settings("production")
-    found = connection("production", settings)
+    config = resolve_environment("production")
+    found, settings = build_connection(config), config.settings
     assert (found.client_id, found.tenant_id, settings.timezone) == (
         "cid.abc",
         "42",
@@ -41,13 +40,13 @@ def test_the_names_of_servicepytan_are_read(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_integration_has_names_and_hosts_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     set_all(monkeypatch, "SERVICETITAN_INTEGRATION_", CLIENT_ID="cid.int")
-    found = connection("integration", load_settings("integration"))
+    found = build_connection(resolve_environment("integration"))
     assert (found.client_id, found.api_url) == (
         "cid.int",
         "https://api-integration.servicetitan.io",
     )
     with pytest.raises(SettingsError, match="production is not configured"):
-        connection("production", load_settings("production"))
+        build_connection(resolve_environment("production"))
 
 
 def test_a_dotenv_file_is_read_and_the_environment_wins(
@@ -56,15 +55,17 @@ def test_a_dotenv_file_is_read_and_the_environment_wins(
     lines = [f"SERVICETITAN_{name}='{value}'" for name, value in COMPLETE.items()]
     (tmp_path / ".env").write_text("\n".join(lines) + "\nST_WAREHOUSE_DIR=elsewhere\n")
     monkeypatch.setenv("SERVICETITAN_TENANT_ID", "43")
-    found = connection("production", load_settings("production"))
+    found = build_connection(resolve_environment("production"))
     assert (found.client_id, found.tenant_id) == ("cid.abc", "43")
-    assert warehouse("production").path == Path("elsewhere/production.duckdb")
+    assert resolve_environment("production").open_store().path == Path(
+        "elsewhere/production.duckdb"
+    )
 
 
 def test_all_missing_settings_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SERVICETITAN_CLIENT_ID", "cid.abc")
     with pytest.raises(SettingsError) as caught:
-        connection("production", load_settings("production"))
+        build_connection(resolve_environment("production"))
     assert str(caught.value) == (
         "production is not configured: set SERVICETITAN_CLIENT_SECRET, SERVICETITAN_APP_KEY, "
         "SERVICETITAN_TENANT_ID in the environment or in .env"
@@ -74,20 +75,20 @@ def test_all_missing_settings_are_named_at_once(monkeypatch: pytest.MonkeyPatch)
 def test_an_empty_setting_is_a_missing_one(monkeypatch: pytest.MonkeyPatch) -> None:
     set_all(monkeypatch, APP_KEY="  ")
     with pytest.raises(SettingsError, match="set SERVICETITAN_APP_KEY in"):
-        connection("production", load_settings("production"))
+        build_connection(resolve_environment("production"))
 
 
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("TIMEZONE", "America/New York", "'America/New York': it is no IANA time zone"),
+        ("TIMEZONE", "America/New York", "'America/New York': not an IANA time zone"),
         ("TIMEZONE", "Eastern", "such as America/New_York"),
         ("START_DATE", "2999-01-01", "2999-01-01 is in the future"),
         ("START_DATE", "soon", "SERVICETITAN_START_DATE is 'soon': write it as YYYY-MM-DD"),
         ("API_URL", "http://api.example.com", "is not https"),
-        ("AUTH_URL", "ftp://x", "is no URL"),
+        ("AUTH_URL", "ftp://x", "is not a URL"),
         ("API_URL", "https://user:pw@host", "without user"),
-        ("TENANT_ID", "abc", "'abc': it is no tenant id"),
+        ("TENANT_ID", "abc", "'abc': a tenant ID is a number"),
         ("PAGE_SIZE", "0", "SERVICETITAN_PAGE_SIZE"),
         ("REQUESTS_PER_SECOND", "fast", "SERVICETITAN_REQUESTS_PER_SECOND"),
     ],
@@ -104,7 +105,7 @@ def test_a_wrong_value_is_named_with_its_setting(
 
 def test_http_is_accepted_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     set_all(monkeypatch, API_URL="http://127.0.0.1:8000/", AUTH_URL="http://localhost:8000")
-    found = connection("production", load_settings("production"))
+    found = build_connection(resolve_environment("production"))
     assert found.api_url == "http://127.0.0.1:8000"
 
 
@@ -137,14 +138,14 @@ def test_an_unknown_setting_of_the_project_in_dotenv_is_refused(tmp_path: Path) 
 def test_names_of_the_project_may_be_in_small_letters(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("st_warehouse_dir=elsewhere\n")
     load_settings("production")
-    assert warehouse("production").path.parent == Path("elsewhere")
+    assert resolve_environment("production").open_store().path.parent == Path("elsewhere")
 
 
 def test_a_dotenv_in_another_encoding_is_named(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("SERVICETITAN_TENANT_ID=1\n", encoding="utf-16")
-    for read in (lambda: load_settings("production"), lambda: warehouse("production")):
-        with pytest.raises(SettingsError, match=r"\.env is no UTF-8 text: save it"):
-            read()
+    for read in (load_settings, resolve_environment):
+        with pytest.raises(SettingsError, match=r"\.env is not UTF-8 text: save it"):
+            read("production")
 
 
 def test_an_unknown_setting_in_dotenv_is_refused(tmp_path: Path) -> None:
@@ -162,8 +163,9 @@ def test_the_settings_of_one_environment_are_no_mistake_in_another(
 
 def test_nothing_shows_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     set_all(monkeypatch)
-    settings = load_settings("production")
-    shown = repr(settings) + str(settings) + repr(connection("production", settings))
+    config = resolve_environment("production", client_secret="cs1.hidden")
+    settings = config.settings
+    shown = repr(settings) + str(settings) + repr(config) + repr(build_connection(config))
     assert "hidden" not in shown + str(settings.model_dump())
 
 
@@ -173,22 +175,24 @@ def test_there_is_no_default_environment() -> None:
 
 
 def test_history_is_kept_of_the_tables_that_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert history(load_catalog()) == frozenset()
+    assert resolve_environment("production").history_tables == frozenset()
     monkeypatch.setenv("ST_HISTORY", "jpm.jobs, marketing_ads.*")
-    assert {"jpm.jobs", "marketing_ads.ad_group"} & history(load_catalog()) >= {"jpm.jobs"}
-    assert "marketing_ads.attributed_leads" not in history(load_catalog())
+    assert {"jpm.jobs", "marketing_ads.ad_group"} & resolve_environment(
+        "production"
+    ).history_tables >= {"jpm.jobs"}
+    assert "marketing_ads.attributed_leads" not in resolve_environment("production").history_tables
 
 
 @pytest.mark.parametrize(("value", "said"), [
     ("jpm.jbos", "did you mean jpm.jobs"),
-    ("marketing_ads.attributed_leads", "nothing identifies its records"),
+    ("marketing_ads.attributed_leads", "its records have no key"),
 ])  # fmt: skip
 def test_history_that_cannot_be_kept_is_named(
     monkeypatch: pytest.MonkeyPatch, value: str, said: str
 ) -> None:
     monkeypatch.setenv("ST_HISTORY", value)
     with pytest.raises(SettingsError, match=said) as error:
-        history(load_catalog())
+        _ = resolve_environment("production").history_tables
     assert "ST_HISTORY" in str(error.value)
 
 
@@ -198,23 +202,23 @@ def test_history_that_cannot_be_kept_is_named(
 def test_how_often_a_read_copy_is_made(
     monkeypatch: pytest.MonkeyPatch, text: str, seconds: float | None
 ) -> None:
-    assert warehouse("production").publish_seconds is None
+    assert resolve_environment("production").open_store().publish_seconds is None
     monkeypatch.setenv("ST_PUBLISH_SECONDS", text)
-    assert warehouse("production").publish_seconds == seconds
+    assert resolve_environment("production").open_store().publish_seconds == seconds
     monkeypatch.setenv("ST_SANDBOX_WAREHOUSE", "x.duckdb")
-    assert warehouse("sandbox").publish_seconds == seconds
+    assert resolve_environment("sandbox").open_store().publish_seconds == seconds
 
 
 @pytest.mark.parametrize("text", ["often", "-1", "inf", "nan"])
 def test_a_wrong_number_of_seconds_is_named(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("ST_PUBLISH_SECONDS", text)
-    with pytest.raises(SettingsError, match=f"ST_PUBLISH_SECONDS: '{text}' is no number"):
-        warehouse("production")
+    with pytest.raises(SettingsError, match=f"ST_PUBLISH_SECONDS: '{text}' is not a number"):
+        resolve_environment("production").open_store()
 
 
 def test_a_warehouse_of_an_unknown_environment_is_refused() -> None:
     with pytest.raises(SettingsError, match="unknown environment 'prod'"):
-        warehouse("prod")  # pyright: ignore[reportArgumentType]
+        resolve_environment("prod").open_store()  # pyright: ignore[reportArgumentType]
 
 
 def test_two_environments_with_one_warehouse_file_are_refused(
@@ -225,11 +229,11 @@ def test_two_environments_with_one_warehouse_file_are_refused(
     (tmp_path / "other.duckdb").symlink_to(tmp_path / "data" / "production.duckdb")
     monkeypatch.setenv("ST_INTEGRATION_WAREHOUSE", str(tmp_path / "other.duckdb"))
     with pytest.raises(SettingsError, match="integration and production have the same warehouse"):
-        warehouse("integration")
+        resolve_environment("integration").open_store()
     with pytest.raises(SettingsError, match="ST_INTEGRATION_WAREHOUSE"):
-        warehouse("production")
+        resolve_environment("production").open_store()
     monkeypatch.setenv("ST_INTEGRATION_WAREHOUSE", "elsewhere.duckdb")
-    assert warehouse("integration").uri == "elsewhere.duckdb"
+    assert resolve_environment("integration").open_store().uri == "elsewhere.duckdb"
 
 
 def test_the_host_of_the_other_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,17 +241,17 @@ def test_the_host_of_the_other_environment_is_refused(monkeypatch: pytest.Monkey
         monkeypatch.setenv(f"SERVICETITAN_{name}", "1")
     monkeypatch.setenv("SERVICETITAN_API_URL", "https://api-integration.servicetitan.io/")
     with pytest.raises(SettingsError, match="SERVICETITAN_API_URL is the host of integration"):
-        connection("production", load_settings("production"))
+        build_connection(resolve_environment("production"))
 
 
 def test_a_selection_of_an_unknown_table_offers_near_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SERVICETITAN_INTEGRATION_SELECT", "crm, jpm.jobz")
-    of = load_settings("integration")
+    config = resolve_environment("integration")
     with pytest.raises(SettingsError, match=r"INTEGRATION_SELECT: no table 'jpm.jobz': did you"):
-        selected("integration", of, load_catalog())
+        config.apply_selection()
     monkeypatch.setenv("SERVICETITAN_INTEGRATION_SELECT", "crm, jpm.jobs")
-    of = load_settings("integration")
-    chosen = selected("integration", of, load_catalog())
+    config = resolve_environment("integration")
+    chosen = config.apply_selection()
     assert {endpoint.api for endpoint in chosen} == {"crm", "jpm"}
     assert [e.table for e in chosen if e.api == "jpm"] == ["jpm.jobs"]
 

@@ -203,7 +203,7 @@ def test_without_a_webhook_the_tick_says_how_to_have_one(
     daemon.tick_sensor("alerts")
     assert daemon.told["alerts"] == [
         "ST_ALERT_WEBHOOK is not set: failures show in the UI alone",
-        "ST_ALERT_WEBHOOK is no URL: give it as https://host/path",
+        "ST_ALERT_WEBHOOK is not a URL: give it as https://host/path",
     ]
 
 

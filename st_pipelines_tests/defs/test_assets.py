@@ -188,7 +188,7 @@ def test_a_passing_trouble_is_retried_and_then_told_in_full(
     instance: dg.DagsterInstance, configured: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("st_pipelines.defs.failures.FIRST_DELAY", 0)
-    monkeypatch.setattr("st_pipelines.defs.resources.project.warehouse", busy_warehouse)
+    monkeypatch.setattr("st_pipelines.config.project.EnvironmentConfig.open_store", busy_warehouse)
     result = materialize(instance, "settings.user_roles")
     assert sum(e.is_step_up_for_retry for e in result.all_events) == 2
     [failure] = [e for e in result.all_events if e.is_step_failure]
@@ -197,7 +197,7 @@ def test_a_passing_trouble_is_retried_and_then_told_in_full(
     assert data.description == "held by process 1"
 
 
-def busy_warehouse(_environment: str) -> Any:
+def busy_warehouse(*_: object, **_options: object) -> Any:
     raise WarehouseBusy("held by process 1")
 
 

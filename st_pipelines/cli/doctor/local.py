@@ -13,10 +13,8 @@ import duckdb
 from st_pipelines.cli.doctor.plausibility import NAMES, doubts
 from st_pipelines.cli.doctor.subject import Subject
 from st_pipelines.cli.output import counted
-from st_pipelines.config import project
 from st_pipelines.config.environments import ENVIRONMENTS, EnvironmentName
 from st_pipelines.config.errors import SettingsError
-from st_pipelines.config.project import load_catalog
 from st_pipelines.config.settings import (
     EnvironmentSettings,
     complete,
@@ -27,7 +25,7 @@ from st_pipelines.config.sources.base import CLIENT_SECRETS
 from st_pipelines.servicetitan.http.auth import try_client_secrets
 from st_pipelines.sync.explain import Finding, diagnosed, failed
 from st_pipelines.warehouse.errors import WarehouseBusy
-from st_pipelines.warehouse.store.base import Store, open_store
+from st_pipelines.warehouse.store.base import Store
 from st_pipelines.warehouse.tables.load_log import (
     read_loaded_tables,
     refuse_other_environments,
@@ -60,8 +58,7 @@ def look_at_settings(subject: Subject) -> Iterator[Finding]:
     connection = subject.connection
     found = [*_implausible(subject), *_of_another(subject)]
     yield from found
-    project.history(load_catalog())
-    project.alert_webhook_url()
+    _ = subject.config.history_tables, subject.config.alert_webhook_url  # raise if invalid
     if not any(finding.status == "failed" for finding in found):
         text = (
             f"complete, for tenant {connection.tenant_id} at {urlsplit(connection.api_url).netloc}"
@@ -165,7 +162,7 @@ def _shared(subject: Subject, other: EnvironmentName) -> list[str]:
 
 def look_at_warehouse(subject: Subject, room: int = ROOM) -> Iterator[Finding]:
     """Can be written, nobody holds it, and there is room on the disk."""
-    warehouse = open_store(project.warehouse(subject.environment).uri, wait_seconds=0)
+    warehouse = subject.config.open_store(wait_seconds=0)
     warehouse.check()
     size = warehouse.size_bytes
     state = "does not exist yet, a load makes it"
@@ -189,7 +186,7 @@ def look_at_warehouse(subject: Subject, room: int = ROOM) -> Iterator[Finding]:
 
 def look_at_history(subject: Subject) -> Iterator[Finding]:
     """Whether the tables were loaded from their beginning, or hold a few days only."""
-    warehouse = open_store(project.warehouse(subject.environment).uri, wait_seconds=0)
+    warehouse = subject.config.open_store(wait_seconds=0)
     wanted = [e.table for e in subject.endpoints if e.partitioned and not e.by_day]
     command = f"st-pipelines load --environment {subject.environment}"
     loaded: dict[str, bool] = {}

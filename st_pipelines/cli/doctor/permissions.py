@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.cli.doctor.subject import Subject
 from st_pipelines.cli.scopes import allows_writing, required_scopes, surplus_scopes
-from st_pipelines.config.project import load_catalog
 from st_pipelines.servicetitan.errors.errors import PermissionDenied, ServiceTitanError, WrongPath
 from st_pipelines.servicetitan.errors.problems import ACCEPT, build_problem
 from st_pipelines.servicetitan.http.messages import Usage
@@ -40,7 +39,7 @@ def make_a_call(subject: Subject) -> Iterator[Finding]:
 
 def _askable(subject: Subject) -> list[Endpoint]:
     """Where a call should succeed: what the token has a scope for, of the selection first."""
-    everything = [*subject.endpoints, *load_catalog()]
+    everything = [*subject.endpoints, *subject.config.catalog]
     everything.sort(key=lambda endpoint: endpoint.by_day)  # an aggregate costs more than a record
     scopes = subject.claims.scopes if subject.claims else None
     fitting = [e for e in everything if scopes is None or e.scope in scopes] or everything

@@ -81,7 +81,7 @@ def read_settings(
         *(_report(environment, settings, name) for name in EnvironmentSettings.model_fields),
         *(
             _report(environment, settings.places, name)
-            for name in Places.model_fields
+            for name in type(settings.places).model_fields
             if name in origins
         ),
     )

@@ -10,12 +10,11 @@ from functools import cached_property
 import requests
 
 from st_pipelines.catalog.model import Endpoint
-from st_pipelines.config import connection as connecting
-from st_pipelines.config import project
+from st_pipelines.config.connection import build_connection
 from st_pipelines.config.environments import EnvironmentName, setting_name
 from st_pipelines.config.errors import SettingsError
-from st_pipelines.config.project import load_catalog
-from st_pipelines.config.settings import EnvironmentSettings, load_settings
+from st_pipelines.config.project import EnvironmentConfig, resolve_environment
+from st_pipelines.config.settings import EnvironmentSettings
 from st_pipelines.servicetitan.http.auth import TokenSource
 from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.http.connection import Connection
@@ -48,14 +47,19 @@ class Subject:
     session: requests.Session = field(default_factory=new_http_session)
 
     @cached_property
+    def config(self) -> EnvironmentConfig:
+        """Raises SettingsError: `.env` cannot be read."""
+        return resolve_environment(self.environment)
+
+    @property
     def settings(self) -> EnvironmentSettings:
         """Raises SettingsError: a value is wrong or a name misspelt."""
-        return load_settings(self.environment)
+        return self.config.settings
 
     @cached_property
     def connection(self) -> Connection:
         """Raises SettingsError: a credential is missing."""
-        return connecting.connection(self.environment, self.settings)
+        return build_connection(self.config)
 
     @cached_property
     def tokens(self) -> TokenSource:
@@ -94,8 +98,8 @@ def select_endpoints(environment: EnvironmentName, patterns: Sequence[str]) -> l
     Raises:
         ValueError: a pattern matches no table.
     """
-    catalog = load_catalog()
+    config = resolve_environment(environment)
     try:
-        return project.chosen(environment, catalog, patterns)
+        return config.select_endpoints(patterns)
     except SettingsError:
-        return list(catalog)
+        return list(config.catalog)

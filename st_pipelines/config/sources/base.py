@@ -1,4 +1,7 @@
-"""A place where settings may be, as pydantic-settings sees it, with a name that a person knows."""
+"""The interface of a settings source, and what sources share: names, values, files.
+
+The sources themselves are in `local` and in one module for each secrets manager.
+"""
 
 from __future__ import annotations
 
@@ -10,26 +13,44 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, get_args
 
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from st_pipelines.config.errors import SettingsError
 
 CLIENT_SECRETS = ("client_secret", "client_secret_next")
-SECRET_FIELDS = (*CLIENT_SECRETS, "app_key", "vault_token", "vault_secret_id")
-# What a credential of ServiceTitan looks like, should it stand in another setting's place.
 CREDENTIAL = re.compile(r"\b(?:cs|ak)\d+\.[^\s'\"]*")
-_SERVICEPYTAN = "SERVICETITAN_"
+"""A ServiceTitan secret, to recognize one that was pasted into another setting."""
+SERVICEPYTAN_PREFIX = "SERVICETITAN_"
+
 _QUOTES = "\"'"
-# `str.strip` leaves the byte order mark and the zero-width space in place.
-_INVISIBLE = "\ufeff\u200b\u2060"
-_LONGEST = 65536
+_INVISIBLE = "\ufeff\u200b\u2060"  # `str.strip` keeps byte order marks and zero-width spaces
+_MAX_FILE_BYTES = 65536
 
 
-class Handed(BaseSettings):
-    """Settings that take what they are handed: `gather` asks the sources, and notes who said it."""
+class ExplicitSettings(BaseSettings):
+    """Settings built from their arguments alone: `resolve.gather` has asked the sources before.
+
+    Attributes:
+        secret_fields: names of the fields that hold a secret, in order.
+    """
+
+    model_config = SettingsConfigDict(extra="ignore", validate_default=False)
+
+    secret_fields: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Finds the secrets by their type, once for each class."""
+        super().__pydantic_init_subclass__(**kwargs)
+        cls.secret_fields = tuple(
+            name
+            for name, field in cls.model_fields.items()
+            if SecretStr in get_args(field.annotation)
+        )
 
     @classmethod
     def settings_customise_sources(
@@ -40,18 +61,18 @@ class Handed(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Asks nobody."""
+        """Keeps pydantic-settings from reading sources of its own."""
         return (init_settings,)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What one source says.
+    """What one source holds.
 
     Attributes:
         values: by field, as found; never shown.
-        created: by field, when the version of the secret was made, aware, where it is known.
-        warnings: what a person should mend; they hold no value.
+        created: by field, when that version of the secret was created, aware, where known.
+        warnings: what the user should correct, without values.
     """
 
     values: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -60,57 +81,74 @@ class Reading:
 
 
 class Source(PydanticBaseSettingsSource):
-    """Reads the fields of a settings class from one place.
+    """Reads the fields of a settings class from one source.
 
     Attributes:
-        title: what a person calls the place; holds no secret.
-        silent_newline: a value may end with a line break without that being worth a word.
+        prefix: of the names of the environment's settings, such as `SERVICETITAN_`.
+        title: the source in messages; contains no secret.
+        ignore_final_newline: whether values may end with a line break without a warning.
     """
 
-    silent_newline = False
+    ignore_final_newline = False
+    settings_cls: type[ExplicitSettings]
 
-    def __init__(self, settings_cls: type[BaseSettings], prefix: str, title: str) -> None:
-        """Nothing is read yet.
-
-        Args:
-            settings_cls: whose fields to read.
-            prefix: of the environment's names.
-            title: see the class.
-        """
+    def __init__(self, settings_cls: type[ExplicitSettings], prefix: str, title: str) -> None:
+        """Reads nothing yet."""
         super().__init__(settings_cls)
         self.prefix = prefix
         self.title = title
 
     @abstractmethod
     def read(self) -> Reading:
-        """All that the place says. Raises SettingsError."""
+        """Reads everything the source holds. Raises SettingsError."""
 
     def origin(self, name: str) -> str:
-        """Where the value of a field came from, for a person."""
+        """Returns where the value of a field came from, for messages."""
         return self.title
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """Names of the fields that are looked for."""
+        """Names of the fields to look for."""
         return tuple(self.settings_cls.model_fields)
 
     def __call__(self) -> dict[str, Any]:
-        """As pydantic-settings asks."""
+        """Implements pydantic-settings' interface."""
         return dict(self.read().values)
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """As pydantic-settings asks."""
+        """Implements pydantic-settings' interface."""
         return self.read().values.get(field_name), field_name, False
 
 
-def cleaned(text: str) -> tuple[str, str]:
-    """The value without white space and quotes around it.
+class Manager(Source):
+    """A secrets manager, which is asked over the network and only when a connection is needed.
 
-    Args:
-        text: as it was found.
+    Attributes:
+        places: the settings that say where the manager is and how to log in.
+        named_by: the one of them that selects the manager.
+    """
+
+    places: ClassVar[type[BaseModel]]
+    named_by: ClassVar[str]
+
+    @classmethod
+    def from_places(cls, settings_cls: type[ExplicitSettings], prefix: str, places: Any) -> Manager:
+        """Imports the vendor's library; asks nobody yet.
+
+        Args:
+            places: an instance of the class's `places`, which its constructor takes.
+
+        Raises:
+            SettingsError: the library is not installed, or a setting is missing.
+        """
+        return cls(settings_cls, prefix, places)
+
+
+def clean_value(text: str) -> tuple[str, str]:
+    """Removes white space and quotes around a pasted value.
 
     Returns:
-        The value, and what was taken off in words; the latter is empty where nothing was.
+        The value, and a description of what was removed; empty if nothing was.
     """
     spaces = quotes = False
     while True:
@@ -122,43 +160,42 @@ def cleaned(text: str) -> tuple[str, str]:
         if not text:
             bare = text
             break
-    names = [name for name, was in (("white space", spaces), ("quotes", quotes)) if was]
-    return bare, " and ".join(names)
+    removed = [name for name, was in (("white space", spaces), ("quotes", quotes)) if was]
+    return bare, " and ".join(removed)
 
 
-def fields_of(
-    mapping: Mapping[str, Any], fields: Iterable[str], prefix: str, *, also: str = ""
+def pick_fields(
+    mapping: Mapping[str, Any], fields: Iterable[str], prefix: str, *, other_prefix: str = ""
 ) -> dict[str, Any]:
-    """What a mapping says of the fields, by field.
+    """Returns the values of the fields that a mapping has, by field.
+
+    Names in the mapping may have the environment's prefix (`SERVICETITAN_CLIENT_ID`) or none
+    (`client_id`), any case, and `-` or `.` for `_`.
 
     Args:
-        mapping: names as in the environment (`SERVICETITAN_CLIENT_ID`), or without the prefix
-            (`client_id`); in any case, with `-` or `_`.
-        fields: names of the fields.
-        prefix: of the environment, such as `SERVICETITAN_INTEGRATION_`. Names with the prefix of
-            another environment are not taken.
-        also: a further prefix, for files that hold one environment under another's names.
+        prefix: the environment's; names with another environment's prefix are ignored.
+        other_prefix: also accepted, for files that use one prefix in every environment.
     """
     by_name = {_as_variable(name): value for name, value in mapping.items()}
     found: dict[str, Any] = {}
     for wanted in fields:
-        for name in (prefix + wanted, wanted, also + wanted):
+        for name in (prefix + wanted, wanted, other_prefix + wanted):
             if _as_variable(name) in by_name:
                 found[wanted] = by_name[_as_variable(name)]
                 break
     return found
 
 
-def near_misses(names: Iterable[str], fields: Iterable[str], prefix: str) -> list[str]:
-    """Names that are no setting but look like a misspelt one, as hints."""
+def find_near_misses(names: Iterable[str], fields: Iterable[str], prefix: str) -> list[str]:
+    """Returns a hint for each name that is not a setting but looks like a misspelled one."""
     known = {(prefix + field).upper() for field in fields}
     hints = []
     for name in names:
         full = _as_variable(name)
-        full = full if full.startswith(_SERVICEPYTAN) else prefix + full
+        full = full if full.startswith(SERVICEPYTAN_PREFIX) else prefix + full
         if full not in known:
             near = difflib.get_close_matches(full, known, n=1, cutoff=0.85)
-            hints += [f"{name} is no setting: did you mean {near[0]}?"] if near else []
+            hints += [f"{name} is not a setting: did you mean {near[0]}?"] if near else []
     return hints
 
 
@@ -167,19 +204,18 @@ def _as_variable(name: str) -> str:
 
 
 def read_text(file: Path, setting: str) -> str:
-    """The text of a file.
+    """Returns the text of a file of at most 64 KiB in UTF-8.
 
     Args:
-        file: of at most 64 KiB, UTF-8.
-        setting: that led to it.
+        setting: that names the file, for the message.
 
     Raises:
-        SettingsError: it cannot be read.
+        SettingsError: the file cannot be read.
     """
     try:
         with file.open("rb") as opened:
-            content = opened.read(_LONGEST + 1)
-        if len(content) <= _LONGEST:
+            content = opened.read(_MAX_FILE_BYTES + 1)
+        if len(content) <= _MAX_FILE_BYTES:
             return content.decode("utf-8-sig")
         reason = "larger than 64 KiB"
     except OSError as error:
@@ -191,15 +227,14 @@ def read_text(file: Path, setting: str) -> str:
     )
 
 
-def plain_object(text: str, title: str) -> dict[str, Any]:
-    """The names and texts of a JSON object; empty and null values are left out.
+def parse_flat_object(text: str, title: str) -> dict[str, Any]:
+    """Returns the strings and numbers of a JSON object as text; skips all other values.
 
     Args:
-        text: JSON.
-        title: of what holds it, for the message.
+        title: the source, for the message.
 
     Raises:
-        SettingsError: it is no JSON object; the message quotes nothing of it.
+        SettingsError: the text is not a JSON object. The message quotes nothing of it.
     """
     try:
         parsed = json.loads(text)
@@ -207,7 +242,7 @@ def plain_object(text: str, title: str) -> dict[str, Any]:
         parsed = None
     if not isinstance(parsed, dict):
         raise SettingsError(
-            f'{title} is no JSON object: write it as {{"SERVICETITAN_CLIENT_ID": "...", ...}}'
+            f'{title} is not a JSON object: write it as {{"SERVICETITAN_CLIENT_ID": "...", ...}}'
         )
     return {
         name: str(value)

@@ -1,173 +1,163 @@
-"""Arguments, environment variables and `.env`: sources that cost nothing to read."""
+"""Sources on this machine: arguments, environment variables, `.env`, files and folders.
+
+Reading them needs no network, so they make up the settings with which Dagster's definitions load.
+"""
 
 from __future__ import annotations
 
 import os
 import stat
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource
+from pydantic_settings import EnvSettingsSource
 
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.config.sources.base import (
-    SECRET_FIELDS,
+    SERVICEPYTAN_PREFIX,
+    ExplicitSettings,
     Reading,
     Source,
-    fields_of,
-    near_misses,
-    plain_object,
+    find_near_misses,
+    parse_flat_object,
+    pick_fields,
     read_text,
 )
 
-_SERVICEPYTAN = "SERVICETITAN_"
+
+@dataclass(frozen=True, kw_only=True)
+class Variables:
+    """The process environment and `.env`, both read at one moment.
+
+    Attributes:
+        process: names and values of the process environment.
+        dotenv: names and values of `.env`; a name without `=` has the value None.
+        dotenv_file: the path of `.env`, which need not exist.
+    """
+
+    process: Mapping[str, str] = field(repr=False)
+    dotenv: Mapping[str, str | None] = field(repr=False)
+    dotenv_file: Path
 
 
 class Arguments(Source):
-    """What the caller gives: in code, or a Dagster resource from its configuration."""
+    """Values given in code, or in the configuration of a Dagster resource."""
 
     def __init__(
-        self, settings_cls: type[BaseSettings], prefix: str, given: Mapping[str, Any]
+        self, settings_cls: type[ExplicitSettings], prefix: str, given: Mapping[str, Any]
     ) -> None:
-        """Keep them.
-
-        Args:
-            settings_cls: whose fields to read.
-            prefix: of the environment's names.
-            given: by field.
-        """
         super().__init__(settings_cls, prefix, "an argument")
-        self._given = given
+        self._given = {n: v for n, v in given.items() if n in settings_cls.model_fields}
 
     def read(self) -> Reading:
-        """As they were given."""
+        """Returns the values as they were given."""
         return Reading(values=self._given)
 
 
-class Variables(Source):
-    """The process environment."""
+class NamedVariables(Source):
+    """Variables by name, in any case: of the process environment, or of `.env`."""
 
-    def __init__(self, settings_cls: type[BaseSettings], prefix: str) -> None:
-        """Nothing is read yet."""
-        super().__init__(settings_cls, prefix, "the environment")
-        self._inner = EnvSettingsSource(settings_cls, env_prefix=prefix)
-
-    def read(self) -> Reading:
-        """As pydantic-settings finds them."""
-        return Reading(values=self._inner())
-
-    def origin(self, name: str) -> str:
-        """The variable."""
-        return "environment variable"
-
-
-class DotEnv(Source):
-    """`.env` in the working directory."""
-
-    def __init__(self, settings_cls: type[BaseSettings], prefix: str, file: Path) -> None:
-        """Nothing is read yet."""
-        super().__init__(settings_cls, prefix, file.name)
+    def __init__(
+        self,
+        settings_cls: type[ExplicitSettings],
+        prefix: str,
+        variables: Mapping[str, str | None],
+        file: Path | None = None,
+    ) -> None:
+        """Takes the variables, and the file that holds them, if any."""
+        super().__init__(settings_cls, prefix, file.name if file else "environment variable")
         self._file = file
-        self._inner = DotEnvSettingsSource(
-            settings_cls, env_file=file, env_file_encoding="utf-8", env_prefix=prefix
-        )
+        self._inner = EnvSettingsSource(settings_cls, env_prefix=prefix)
+        self._inner.env_vars = {name.lower(): value for name, value in variables.items()}
 
     def read(self) -> Reading:
-        """As pydantic-settings finds them."""
-        found = self._inner()
-        values = {name: found[name] for name in self.fields if name in found}
-        holds = any(values.get(name) for name in SECRET_FIELDS)
-        return Reading(values=values, warnings=open_to_others(self._file) if holds else ())
+        """Returns the values as pydantic-settings finds them."""
+        values = self._inner()
+        has_secret = any(values.get(name) for name in self.settings_cls.secret_fields)
+        if self._file is None or not has_secret:
+            return Reading(values=values)
+        return Reading(values=values, warnings=warn_if_open_to_others(self._file))
 
 
 class ConfigFile(Source):
-    """The JSON file that servicepytan's `config_file` takes, as it is."""
+    """The JSON file that servicepytan takes as its `config_file`, unchanged."""
 
     def __init__(
-        self, settings_cls: type[BaseSettings], prefix: str, file: Path, setting: str
+        self, settings_cls: type[ExplicitSettings], prefix: str, file: Path, setting: str
     ) -> None:
-        """Nothing is read yet.
-
-        Args:
-            settings_cls: whose fields to read.
-            prefix: of the environment's names.
-            file: the JSON file.
-            setting: that names the file.
-        """
+        """Reads nothing yet. `setting` names the file in messages."""
         super().__init__(settings_cls, prefix, f"config file {file}")
         self._file = file
         self._setting = setting
 
     def read(self) -> Reading:
-        """Its values.
+        """Returns the values of the file.
 
-        Names are servicepytan's in every environment, as it keeps a file for each.
+        servicepytan keeps a file for each environment and uses the same names in all of them, so
+        those are accepted in every environment.
 
         Raises:
-            SettingsError: there is no such file, or it is no JSON object of plain values.
+            SettingsError: the file is missing or is not a JSON object.
         """
-        mapping = plain_object(read_text(self._file, self._setting), self.title)
-        values = fields_of(mapping, self.fields, self.prefix, also=_SERVICEPYTAN)
-        holds = any(values.get(name) for name in SECRET_FIELDS)
-        hints = near_misses(mapping, self.fields, _SERVICEPYTAN)
+        mapping = parse_flat_object(read_text(self._file, self._setting), self.title)
+        values = pick_fields(mapping, self.fields, self.prefix, other_prefix=SERVICEPYTAN_PREFIX)
+        has_secret = any(values.get(name) for name in self.settings_cls.secret_fields)
+        hints = find_near_misses(mapping, self.fields, SERVICEPYTAN_PREFIX)
         return Reading(
             values=values,
             warnings=(
-                *(open_to_others(self._file) if holds else ()),
+                *(warn_if_open_to_others(self._file) if has_secret else ()),
                 *(f"{self.title}: {hint}" for hint in hints),
             ),
         )
 
 
 class Folder(Source):
-    """A file a setting, named as the setting or without its prefix, in any case."""
+    """A folder with one file for each setting, as Kubernetes and Docker mount secrets.
 
-    silent_newline = True
+    A file has the name of its setting, with or without the prefix, in any case.
+    """
+
+    ignore_final_newline = True
 
     def __init__(
-        self, settings_cls: type[BaseSettings], prefix: str, folder: Path, setting: str
+        self, settings_cls: type[ExplicitSettings], prefix: str, folder: Path, setting: str
     ) -> None:
-        """Nothing is read yet.
-
-        Args:
-            settings_cls: whose fields to read.
-            prefix: of the environment's names.
-            folder: where the files are.
-            setting: that names the folder.
-        """
+        """Reads nothing yet. `setting` names the folder in messages."""
         super().__init__(settings_cls, prefix, f"folder {folder}")
         self._folder = folder
         self._setting = setting
 
     def read(self) -> Reading:
-        """Its values.
+        """Returns the contents of the files that are settings.
 
         Raises:
-            SettingsError: there is no such folder, or a file cannot be read.
+            SettingsError: the folder or one of the files cannot be read.
         """
-        files = self._files()
-        chosen = fields_of({file.name: file for file in files}, self.fields, self.prefix)
-        hints = [f"{self.title}: {h}" for h in near_misses(
-            (file.name for file in files), self.fields, self.prefix)]  # fmt: skip
+        files = self._list_files()
+        chosen = pick_fields({file.name: file for file in files}, self.fields, self.prefix)
+        near_misses = find_near_misses((file.name for file in files), self.fields, self.prefix)
+        warnings = [f"{self.title}: {hint}" for hint in near_misses]
         if not chosen:
-            hints.append(
+            warnings.append(
                 f"{self.title} holds no file that is named as a setting, such as "
                 f"{self.prefix}CLIENT_ID or client_id"
             )
-        for name in SECRET_FIELDS:
+        for name in self.settings_cls.secret_fields:
             if name in chosen:
-                hints += open_to_others(chosen[name], mounted=self._is_mounted)
+                warnings += warn_if_open_to_others(chosen[name], mounted=self._is_mounted)
         values = {name: read_text(file, self._setting) for name, file in chosen.items()}
-        return Reading(values=values, warnings=tuple(hints))
+        return Reading(values=values, warnings=tuple(warnings))
 
     @property
     def _is_mounted(self) -> bool:
-        """Kubernetes and Docker lay them so; nobody else is in the container to read them."""
+        """Whether Kubernetes or Docker mounted it into a container that no other user shares."""
         return (self._folder / "..data").is_symlink() or self._folder.is_relative_to("/run/secrets")
 
-    def _files(self) -> list[Path]:
-        # Kubernetes swaps `..data` as a whole: read in one of its states, not across two.
+    def _list_files(self) -> list[Path]:
+        # Kubernetes updates a volume by swapping `..data`: resolve it once, to read one version.
         versions = self._folder / "..data"
         try:
             folder = versions.resolve(strict=True) if versions.is_symlink() else self._folder
@@ -180,12 +170,12 @@ class Folder(Source):
         )
 
 
-def open_to_others(file: Path, *, mounted: bool = False) -> tuple[str, ...]:
-    """A warning if others than its owner may read or change a file that holds a secret.
+def warn_if_open_to_others(file: Path, *, mounted: bool = False) -> tuple[str, ...]:
+    """Returns a warning if other users may read or change a file that holds a secret.
 
     Args:
         file: links are followed.
-        mounted: into a container, where reading by others is how it is laid: only changing counts.
+        mounted: into a container, where files are readable by all: only writing matters then.
     """
     if os.name == "nt":
         return ()

@@ -1,67 +1,34 @@
-"""The settings that name where further settings are. They come from near at hand themselves."""
+"""The settings that name further sources, and the sources that they name, in order."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import AfterValidator, PrivateAttr, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import PrivateAttr, create_model
 
-from st_pipelines.config.sources.base import Handed, Source
-from st_pipelines.config.sources.local import Arguments, ConfigFile, DotEnv, Folder, Variables
-from st_pipelines.config.sources.resolve import Gathered
-from st_pipelines.config.validators import https_or_loopback
-
-
-def _url(value: str | None) -> str | None:
-    return https_or_loopback(value) if value else None
-
-
-Text = str | None
-Secret = SecretStr | None
-Url = Annotated[str | None, AfterValidator(_url)]
+from st_pipelines.config.sources.base import ExplicitSettings, Source
+from st_pipelines.config.sources.local import (
+    Arguments,
+    ConfigFile,
+    Folder,
+    NamedVariables,
+    Variables,
+)
+from st_pipelines.config.sources.resolve import MANAGERS, Gathered
 
 
-class Places(Handed):
-    """Where the settings of one environment are besides the environment and `.env`.
+class Places(ExplicitSettings):
+    """Where the settings of one environment are, apart from the environment and `.env`.
 
     Attributes:
         config_file: a JSON file of servicepytan.
-        secrets_dir: a folder with a file a setting.
-        aws_secret_id: name or ARN of a secret in AWS Secrets Manager.
-        aws_region, aws_profile: as AWS calls them; else what boto3 finds.
-        azure_key_vault: URL of an Azure Key Vault.
-        vault_url: of a HashiCorp Vault.
-        vault_path: of the secret in its KV v2 engine.
-        vault_mount: of that engine.
-        vault_namespace: of Vault Enterprise.
-        vault_token: logs in with a token; else `VAULT_TOKEN` and `~/.vault-token`.
-        vault_role_id, vault_secret_id, vault_approle_mount: log in by AppRole.
-        vault_kubernetes_role, vault_kubernetes_mount, vault_kubernetes_token_file: log in as the
-            pod's service account.
+        secrets_dir: a folder with a file for each setting.
     """
 
-    model_config = SettingsConfigDict(extra="ignore", env_file_encoding="utf-8")
-
-    config_file: Text = None
-    secrets_dir: Text = None
-    aws_secret_id: Text = None
-    aws_region: Text = None
-    aws_profile: Text = None
-    azure_key_vault: Url = None
-    vault_url: Url = None
-    vault_path: Text = None
-    vault_mount: Text = None
-    vault_namespace: Text = None
-    vault_token: Secret = None
-    vault_role_id: Text = None
-    vault_secret_id: Secret = None
-    vault_approle_mount: Text = None
-    vault_kubernetes_role: Text = None
-    vault_kubernetes_mount: Text = None
-    vault_kubernetes_token_file: Text = None
+    config_file: str | None = None
+    secrets_dir: str | None = None
 
     _gathered: Gathered = PrivateAttr(default_factory=Gathered)
 
@@ -73,42 +40,37 @@ class Places(Handed):
     @property
     def has_managers(self) -> bool:
         """Whether a secrets manager is named."""
-        return bool(self.aws_secret_id or self.azure_key_vault or self.vault_url)
+        return any(getattr(self, manager.named_by) for manager in MANAGERS)
 
 
-def place_sources(prefix: str, *, env_file: Path, given: Mapping[str, Any]) -> Iterator[Source]:
-    """Where the names of places are looked for, in order: arguments, environment, `.env`.
-
-    Args:
-        prefix: of the environment's names.
-        env_file: the `.env`.
-        given: by field; they win.
-    """
-    yield Arguments(Places, prefix, given)
-    yield Variables(Places, prefix)
-    yield DotEnv(Places, prefix, env_file)
+# Pydantic orders fields from the last base to the first.
+AllPlaces: type[Places] = create_model(  # pyright: ignore[reportAssignmentType]
+    "AllPlaces",
+    __base__=(*(manager.places for manager in reversed(MANAGERS)), Places),
+    __doc__="The places, with the settings of every secrets manager.",
+)
 
 
-def near_sources(
-    settings_cls: type[BaseSettings],
+def local_sources(
+    settings_cls: type[ExplicitSettings],
     prefix: str,
-    *,
-    env_file: Path,
-    places: Places,
+    variables: Variables,
     given: Mapping[str, Any],
+    places: Places | None = None,
 ) -> Iterator[Source]:
-    """What is on this machine, in order: arguments, environment, `.env`, config file, folder.
+    """Yields the sources of this machine: arguments, environment, `.env`, config file, folder.
 
     Args:
         settings_cls: whose fields to read.
-        prefix: of the environment's names.
-        env_file: the `.env`.
-        places: names the file and the folder.
-        given: by field; they win.
+        prefix: of the environment's settings.
+        given: values by field, which win.
+        places: names the file and the folder. None while the places themselves are read.
     """
     yield Arguments(settings_cls, prefix, given)
-    yield Variables(settings_cls, prefix)
-    yield DotEnv(settings_cls, prefix, env_file)
+    yield NamedVariables(settings_cls, prefix, variables.process)
+    yield NamedVariables(settings_cls, prefix, variables.dotenv, variables.dotenv_file)
+    if places is None:
+        return
     if places.config_file:
         setting, file = f"{prefix}CONFIG_FILE", Path(places.config_file).expanduser()
         yield ConfigFile(settings_cls, prefix, file, setting)
@@ -117,26 +79,14 @@ def near_sources(
         yield Folder(settings_cls, prefix, folder, setting)
 
 
-def managers(settings_cls: type[BaseSettings], prefix: str, places: Places) -> Iterator[Source]:
-    """The secrets managers that are named, in order: AWS, Azure, Vault. They are asked by network.
-
-    Args:
-        settings_cls: whose fields to read.
-        prefix: of the environment's names.
-        places: names them.
+def manager_sources(
+    settings_cls: type[ExplicitSettings], prefix: str, places: Places
+) -> Iterator[Source]:
+    """Yields the secrets managers that are named. Reading them needs the network.
 
     Raises:
-        SettingsError: one is named by halves, or its extra is not installed.
+        SettingsError: a manager lacks a setting, or its extra is not installed.
     """
-    if places.aws_secret_id:
-        from st_pipelines.config.sources.aws import SecretsManager
-
-        yield SecretsManager(settings_cls, prefix, places)
-    if places.azure_key_vault:
-        from st_pipelines.config.sources.azure import KeyVault
-
-        yield KeyVault(settings_cls, prefix, places)
-    if places.vault_url:
-        from st_pipelines.config.sources.vault import Vault
-
-        yield Vault(settings_cls, prefix, places)
+    for manager in MANAGERS:
+        if getattr(places, manager.named_by):
+            yield manager.from_places(settings_cls, prefix, places)

@@ -1,4 +1,8 @@
-"""Sources asked in order: for each setting the first that has a value wins."""
+"""Asks sources in order; the first value of each setting wins. Lists the secrets managers.
+
+To add a secrets manager, write its module with a `Manager` and its settings (`aws` is the
+shortest example) and add the class to `MANAGERS`.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +13,24 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from st_pipelines.config.sources.base import SECRET_FIELDS, Source, cleaned
+from st_pipelines.config.sources.aws import SecretsManager
+from st_pipelines.config.sources.azure import KeyVault
+from st_pipelines.config.sources.base import Manager, Source, clean_value
+from st_pipelines.config.sources.vault import Vault
+
+MANAGERS: tuple[type[Manager], ...] = (SecretsManager, KeyVault, Vault)
+"""In the order in which they are asked, after all sources of this machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gathered:
-    """What several sources say together.
+    """What several sources hold together.
 
     Attributes:
         values: by field; never shown.
-        origins: by field, where its value came from, for a person.
-        created: by field, when that version of the secret was made, where it is known.
-        warnings: what a person should mend, without values.
+        origins: by field, where its value came from, for messages.
+        created: by field, when that version of the secret was created, where known.
+        warnings: what the user should correct, without values.
         asked: titles of the sources, in order.
     """
 
@@ -31,17 +41,16 @@ class Gathered:
     asked: tuple[str, ...] = ()
 
 
-def gather(sources: Iterable[Source], onto: Gathered | None = None) -> Gathered:
-    """Asks each source.
+def gather(sources: Iterable[Source], before: Gathered | None = None) -> Gathered:
+    """Reads every source and keeps the first value of each field.
 
     Args:
-        sources: the first wins.
-        onto: what earlier sources said, which wins over all of these.
+        before: what earlier sources held; it wins over all of these.
 
     Raises:
         SettingsError: a source cannot be read.
     """
-    before = onto or Gathered()
+    before = before or Gathered()
     values, origins, created = dict(before.values), dict(before.origins), dict(before.created)
     warnings, asked = list(before.warnings), list(before.asked)
     for source in sources:
@@ -49,15 +58,17 @@ def gather(sources: Iterable[Source], onto: Gathered | None = None) -> Gathered:
         asked.append(source.title)
         warnings += reading.warnings
         for name, found in reading.values.items():
-            value, taken_off = _clean(found, source.silent_newline)
+            value, removed = _clean(found, source.ignore_final_newline)
             if value in (None, "") or name in values:
                 continue
-            values[name], origins[name] = sealed(name, value), source.origin(name)
+            is_secret = name in source.settings_cls.secret_fields
+            values[name] = hide(value) if is_secret else value
+            origins[name] = source.origin(name)
             if name in reading.created:
                 created[name] = reading.created[name]
-            if taken_off:
+            if removed:
                 setting = f"{source.prefix}{name.upper()} ({origins[name]})"
-                warnings.append(_mended(setting, taken_off))
+                warnings.append(f"{setting} has {removed} around its value, ignored: remove it")
     return Gathered(
         values=values,
         origins=origins,
@@ -67,19 +78,15 @@ def gather(sources: Iterable[Source], onto: Gathered | None = None) -> Gathered:
     )
 
 
-def sealed(name: str, value: Any) -> Any:
-    """The value of a field; a secret's as one that no repr shows."""
-    return SecretStr(value) if name in SECRET_FIELDS and isinstance(value, str) else value
+def hide(secret: Any) -> Any:
+    """Returns a secret wrapped so that no repr shows it."""
+    return SecretStr(secret) if isinstance(secret, str) else secret
 
 
-def _mended(setting: str, taken_off: str) -> str:
-    return f"{setting} has {taken_off} around its value, which is taken off: correct it there"
-
-
-def _clean(value: Any, silent_newline: bool) -> tuple[Any, str]:
+def _clean(value: Any, ignore_final_newline: bool) -> tuple[Any, str]:
     if isinstance(value, SecretStr):
-        text, taken_off = cleaned(value.get_secret_value())
-        return SecretStr(text) if text else None, taken_off
+        text, removed = clean_value(value.get_secret_value())
+        return SecretStr(text) if text else None, removed
     if not isinstance(value, str):
         return value, ""
-    return cleaned(value.rstrip("\r\n") if silent_newline else value)
+    return clean_value(value.rstrip("\r\n") if ignore_final_newline else value)

@@ -1,4 +1,7 @@
-"""The vendors' libraries: imported when they are needed, and quiet while they handle secrets."""
+"""The vendors' libraries: imported on first use, and kept from logging secrets.
+
+The sources that use them are `aws`, `azure` and `vault`.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,12 @@ _CHATTY = ("azure", "boto3", "botocore", "hvac", "msal", "requests", "urllib3")
 _lock = threading.RLock()
 
 
-def vendor(module: str, *, extra: str, setting: str) -> ModuleType:
-    """A module of an optional dependency.
+def import_vendor(module: str, *, extra: str, setting: str) -> ModuleType:
+    """Imports a module of an optional dependency.
 
     Args:
-        module: its name.
-        extra: of this package, which installs it.
-        setting: that asks for it.
+        extra: of this package, which installs the dependency.
+        setting: that needs it, for the message.
 
     Raises:
         SettingsError: it is not installed.
@@ -39,26 +41,26 @@ def vendor(module: str, *, extra: str, setting: str) -> ModuleType:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Holds back what the libraries would write of a secret at debug level.
+    """Suppresses the libraries' debug output, in one thread at a time.
 
-    boto3 logs whole answers, and `http.client` prints headers and bodies. One thread at a time.
+    At debug level boto3 logs whole responses, and `http.client` prints headers and bodies.
     """
     with _lock:
-        levels = {logger: logger.level for logger in _chatty_loggers()}
-        printing = http.client.HTTPConnection.debuglevel
+        levels = {logger: logger.level for logger in _find_chatty_loggers()}
+        debuglevel = http.client.HTTPConnection.debuglevel
         try:
             for logger in levels:
                 logger.setLevel(max(logger.getEffectiveLevel(), logging.INFO))
             http.client.HTTPConnection.debuglevel = 0
             yield
         finally:
-            http.client.HTTPConnection.debuglevel = printing
+            http.client.HTTPConnection.debuglevel = debuglevel
             for logger, level in levels.items():
                 logger.setLevel(level)
 
 
-def _chatty_loggers() -> list[logging.Logger]:
-    """Those of the libraries, with every child that has a level of its own."""
+def _find_chatty_loggers() -> list[logging.Logger]:
+    """Returns the libraries' loggers, and their children that have a level of their own."""
     children = [
         logger
         for name, logger in list(logging.root.manager.loggerDict.items())

@@ -18,8 +18,8 @@ from datetime import datetime, timedelta
 import dagster as dg
 import msgspec
 
-from st_pipelines.config import project
 from st_pipelines.config.errors import SettingsError
+from st_pipelines.config.project import resolve_environment
 from st_pipelines.defs.environment import ALERTS, DAILY, GAPS, EnvironmentDefs
 from st_pipelines.defs.metadata import FAIL_AFTER
 from st_pipelines.defs.run_state import is_run_of
@@ -86,16 +86,17 @@ def build_alerts_sensor(env: EnvironmentDefs) -> dg.SensorDefinition:
     )
     def alerts(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         try:
-            url = project.alert_webhook_url()
+            config = resolve_environment(env.environment)
+            url = config.alert_webhook_url
         except SettingsError as error:
             return dg.SkipReason(str(error))
         if url is None:
             return dg.SkipReason("ST_ALERT_WEBHOOK is not set: failures show in the UI alone")
         now, state = env.clock(), read_state(context, _State)
         texts = [
-            *_report_failures(context.instance, env, state, now),
-            *_report_stale_tables(context.instance, env, state, now),
-            *_report_failing_instigators(context, env, state),
+            *_report_failures(context.instance, env, state, now, config.ui_url),
+            *_report_stale_tables(context.instance, env, state, now, config.ui_url),
+            *_report_failing_instigators(context, env, state, config.ui_url),
         ]
         state.waiting += [_Message(text, since=now, due=now) for text in texts]
         outcome = _deliver(Webhook(url=url), state, now, context.log.warning)
@@ -106,7 +107,7 @@ def build_alerts_sensor(env: EnvironmentDefs) -> dg.SensorDefinition:
 
 
 def _report_failures(
-    instance: dg.DagsterInstance, env: EnvironmentDefs, state: _State, now: datetime
+    instance: dg.DagsterInstance, env: EnvironmentDefs, state: _State, now: datetime, ui_url: str
 ) -> Iterator[str]:
     """Yields a message for each cause in each run that failed since the last tick."""
     state.reported = {
@@ -124,7 +125,7 @@ def _report_failures(
                 state.reported[key] = now
                 by_cause.setdefault((failure.cause, failure.hint), []).append(failure)
         for failures in by_cause.values():
-            yield _failure_text(env.environment, failures)
+            yield _failure_text(env.environment, failures, ui_url)
 
 
 def _read_failed_runs(
@@ -148,7 +149,7 @@ def _read_failed_runs(
 
 
 def _report_stale_tables(
-    instance: dg.DagsterInstance, env: EnvironmentDefs, state: _State, now: datetime
+    instance: dg.DagsterInstance, env: EnvironmentDefs, state: _State, now: datetime, ui_url: str
 ) -> Iterator[str]:
     stale = read_stale_tables(instance, env, now)
     new = sorted(stale.keys() - state.stale)
@@ -160,12 +161,12 @@ def _report_stale_tables(
             f":hourglass: *{env.environment}*: {_join_names(new)} not loaded for more than"
             f" {hours:.0f} hours (last {oldest:%Y-%m-%d %H:%M} UTC)\n*What to do*: check that the"
             f" daemon runs, and which ticks of `{env.name(DAILY)}` and `{env.name(GAPS)}` were"
-            f" skipped: {project.ui_url()}/automation"
+            f" skipped: {ui_url}/automation"
         )
 
 
 def _report_failing_instigators(
-    context: dg.SensorEvaluationContext, env: EnvironmentDefs, state: _State
+    context: dg.SensorEvaluationContext, env: EnvironmentDefs, state: _State, ui_url: str
 ) -> Iterator[str]:
     origin = context.code_location_origin
     location = origin.location_name if origin else None
@@ -173,12 +174,12 @@ def _report_failing_instigators(
     for name in sorted(failing.keys() - state.failing):
         yield (
             f":red_circle: *{env.environment}*: `{name}` keeps failing\n{_shorten(failing[name])}\n"
-            f"*What to do*: its ticks are at {project.ui_url()}/automation"
+            f"*What to do*: its ticks are at {ui_url}/automation"
         )
     state.failing = set(failing)
 
 
-def _failure_text(environment: str, failures: list[Failure]) -> str:
+def _failure_text(environment: str, failures: list[Failure], ui_url: str) -> str:
     """Returns one message for failures with the same cause in one run."""
     first = failures[0]
     partition = f", {first.partition}" if first.partition else ""
@@ -189,7 +190,7 @@ def _failure_text(environment: str, failures: list[Failure]) -> str:
     ]
     if first.hint:
         lines.append(f"*What to do*: {escape_markup(first.hint)}")
-    return "\n".join([*lines, f"<{project.ui_url()}/runs/{first.run_id}|Open the run>"])
+    return "\n".join([*lines, f"<{ui_url}/runs/{first.run_id}|Open the run>"])
 
 
 def _join_names(names: list[str]) -> str:

@@ -17,9 +17,9 @@ import dagster as dg
 import msgspec
 
 from st_pipelines.catalog.model import Endpoint
-from st_pipelines.config import connection as connecting
+from st_pipelines.config.connection import build_connection
 from st_pipelines.config.errors import SettingsError
-from st_pipelines.config.settings import load_settings
+from st_pipelines.config.project import resolve_environment
 from st_pipelines.defs.environment import CHANGES, EnvironmentDefs
 from st_pipelines.defs.jobs import Job
 from st_pipelines.defs.run_state import loaded_until, read_unfinished_work
@@ -56,7 +56,7 @@ def build_changes_sensor(env: EnvironmentDefs, job: Job) -> dg.SensorDefinition:
     )
     def changes(context: dg.SensorEvaluationContext) -> dg.SkipReason | dg.RunRequest:
         try:
-            connection = connecting.connection(env.environment, load_settings(env.environment))
+            connection = build_connection(resolve_environment(env.environment))
         except SettingsError as error:
             return dg.SkipReason(str(error))
         now = env.clock()

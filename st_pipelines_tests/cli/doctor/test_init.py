@@ -15,9 +15,9 @@ from dotenv import dotenv_values
 from typer.testing import CliRunner
 
 from st_pipelines.cli.app import app
-from st_pipelines.config.connection import connection
+from st_pipelines.config.connection import build_connection
 from st_pipelines.config.errors import SettingsError
-from st_pipelines.config.settings import load_settings
+from st_pipelines.config.project import resolve_environment
 
 FLAGS = [
     "init", "--client-id", "cid.typed", "--client-secret", "cs1.typed", "--app-key", "ak1.typed",
@@ -138,7 +138,7 @@ def test_an_implausible_answer_is_asked_for_again_and_never_repeated() -> None:
         "there: it begins with cs and a number",
         "SERVICETITAN_TENANT_ID is no number. The tenant id is the number that ServiceTitan shows "
         "under Settings > Integrations > API Application Access.",
-        "SERVICETITAN_TIMEZONE is 'Denver': it is no IANA time zone: give one such as "
+        "SERVICETITAN_TIMEZONE is 'Denver': not an IANA time zone: give one such as "
         "America/New_York",
     ]
     assert "pasted" not in said
@@ -149,7 +149,7 @@ def test_an_implausible_answer_is_asked_for_again_and_never_repeated() -> None:
     (("--client-id", "<id>"), "SERVICETITAN_CLIENT_ID still holds a placeholder"),
     (("--start-date", "soon"), "SERVICETITAN_START_DATE is 'soon': write it as YYYY-MM-DD"),
     (("--api-url", "http://x.test"), "is not https"),
-    (("--timezone", "cs1.pasted"), "SERVICETITAN_TIMEZONE: it is no IANA"),
+    (("--timezone", "cs1.pasted"), "SERVICETITAN_TIMEZONE: not an IANA"),
     (("--client-id", ""), "SERVICETITAN_CLIENT_ID must not be empty"),
 ])  # fmt: skip
 def test_an_implausible_flag_ends_it(flags: tuple[str, str], told: str) -> None:
@@ -169,7 +169,7 @@ def test_a_value_of_another_form_is_written_with_a_note() -> None:
 @pytest.mark.parametrize("secret", ["cs1.a#b", "cs1.a'b", "cs1.a\\b", 'cs1.a"b', "cs1.a=b$c"])
 def test_odd_characters_are_read_back_as_they_were_typed(secret: str) -> None:
     run(*FLAGS, "--client-secret", secret, "--environment", "production")
-    found = connection("production", load_settings("production"))
+    found = build_connection(resolve_environment("production"))
     assert found.client_secret.get_secret_value() == secret
 
 

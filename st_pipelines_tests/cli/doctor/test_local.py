@@ -16,6 +16,7 @@ from st_pipelines.cli.doctor import local
 from st_pipelines.cli.doctor.plausibility import doubts
 from st_pipelines.cli.doctor.report import as_line
 from st_pipelines.cli.doctor.subject import Subject
+from st_pipelines.config.project import resolve_environment
 from st_pipelines.sync.explain import Finding
 from st_pipelines.sync.session import sync_context
 from st_pipelines.sync.sync import extract_load
@@ -96,8 +97,7 @@ def test_a_misspelt_setting(server: ScriptedServer, monkeypatch: pytest.MonkeyPa
         ),
         (
             {"TENANT_ID": "cs1.abcdef"},
-            "❌ settings: SERVICETITAN_TENANT_ID: it is no tenant id, which is a number "
-            "without quotes",
+            "❌ settings: SERVICETITAN_TENANT_ID: a tenant ID is a number, without quotes",
         ),
     ],
 )
@@ -172,8 +172,8 @@ def test_settings_of_the_warehouse_are_told_with_it(
 ) -> None:
     monkeypatch.setenv("ST_PUBLISH_SECONDS", "often")
     assert troubles()[-1] == (
-        "❌ warehouse: ST_PUBLISH_SECONDS: 'often' is no number of seconds: give one such as 300, "
-        "or 0 to publish no read copy"
+        "❌ warehouse: ST_PUBLISH_SECONDS: 'often' is not a number of seconds: give one such as "
+        "300, or 0 to publish no read copy"
     )
 
 
@@ -216,7 +216,7 @@ def test_tables_that_hold_a_few_days_only_are_named(portal: Portal) -> None:
     said = [as_line(f) for f in found(selection=tables) if f.step == "history"]
     assert said == ["✅ history: nothing is loaded yet: st-pipelines load --environment production"]
     days = Days(first=date(2026, 3, 9), last=date(2026, 3, 10), timezone="UTC")
-    with sync_context("production", "test") as job:
+    with sync_context(resolve_environment("production"), "test") as job:
         extract_load(job, load_catalog()["jpm.jobs"], days)
         assert [line for line in troubles(selection=tables) if "history" in line] == [
             "⚠  history: 2 of 2 tables not loaded from the beginning (crm.customers, jpm.jobs). "
@@ -233,7 +233,7 @@ def test_a_warehouse_of_another_environment(
     portal: Portal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     portal(prefix="SERVICETITAN_INTEGRATION_")
-    with sync_context("integration", "test") as job:
+    with sync_context(resolve_environment("integration"), "test") as job:
         extract_load(job, load_catalog()["settings.user_roles"], None)
     Path("data/integration.duckdb").rename("data/production.duckdb")
     portal()

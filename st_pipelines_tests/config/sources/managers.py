@@ -50,9 +50,9 @@ class Keeper:
 class Aws(Keeper):
     """AWS Secrets Manager, as moto plays it."""
 
-    unreachable = "cannot be reached (EndpointConnectionError): check network, proxy and region"
-    forbidden = "it may not be read: allow secretsmanager:GetSecretValue for it"
-    absent = "there is no such secret: check name and region (ResourceNotFoundException)"
+    unreachable = "is unreachable (EndpointConnectionError): check network, proxy and region"
+    forbidden = "access is denied: allow secretsmanager:GetSecretValue for it"
+    absent = "the secret does not exist: check its name and the region (ResourceNotFoundException)"
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -107,8 +107,8 @@ class Aws(Keeper):
 class Azure(Keeper):
     """Azure Key Vault, with a managed identity."""
 
-    unreachable = "cannot be reached (ServiceRequestError): check the URL, network and proxy"
-    forbidden = "SERVICETITAN-CLIENT-ID may not be read: give this identity the role"
+    unreachable = "is unreachable (ServiceRequestError): check the URL, network and proxy"
+    forbidden = "access to SERVICETITAN-CLIENT-ID is denied: give this identity the role"
     absent = "set SERVICETITAN_CLIENT_ID, SERVICETITAN_CLIENT_SECRET, SERVICETITAN_APP_KEY"
 
     def __init__(self, folder: Path) -> None:
@@ -146,9 +146,9 @@ class Azure(Keeper):
 class Vault(Keeper):
     """HashiCorp Vault, with one of its logins."""
 
-    unreachable = "cannot be reached (ConnectionError): check the URL, network, proxy and"
-    forbidden = "may not be read (Forbidden): the token is invalid or expired, or its policy lacks"
-    absent = "there is no such secret, or its latest version is deleted: check SERVICETITAN_VAULT"
+    unreachable = "is unreachable (ConnectionError): check the URL, network, proxy and"
+    forbidden = "access is denied (Forbidden): the token is invalid or expired, or its policy lacks"
+    absent = "the secret does not exist, or its latest version is deleted: check SERVICETITAN_VAULT"
 
     def __init__(self, folder: Path, login: str) -> None:
         self.server = VaultServer()

@@ -10,8 +10,9 @@ import pytest
 
 from st_pipelines.cli.doctor.report import read_settings
 from st_pipelines.config import settings as settings_module
-from st_pipelines.config.connection import connection, require_complete
+from st_pipelines.config.connection import build_connection, require_complete
 from st_pipelines.config.errors import SettingsError
+from st_pipelines.config.project import resolve_environment
 from st_pipelines.config.settings import load_settings
 from st_pipelines_tests.config.sources.managers import Vault
 
@@ -25,7 +26,7 @@ COMPLETE = {
 
 @pytest.fixture(autouse=True)
 def _nothing_told_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings_module, "_told", set())
+    monkeypatch.setattr(settings_module, "_logged", set())
 
 
 def config_file(folder: Path, mode: int = 0o600, **changes: object) -> Path:
@@ -82,7 +83,7 @@ def test_an_empty_line_of_the_example_hides_no_other_source(
     """`.env.example` is copied with empty credentials by people whose secrets are elsewhere."""
     dotenv(tmp_path, "SERVICETITAN_CLIENT_ID=\nSERVICETITAN_START_DATE=\n")
     monkeypatch.setenv("SERVICETITAN_CONFIG_FILE", str(config_file(tmp_path)))
-    assert connection("production", load_settings("production")).client_id == "cid.abc"
+    assert build_connection(resolve_environment("production")).client_id == "cid.abc"
 
 
 def test_a_config_file_of_servicepytan_is_read_as_it_is(
@@ -92,8 +93,8 @@ def test_a_config_file_of_servicepytan_is_read_as_it_is(
         tmp_path, TENANT_ID=42, TIMEZONE="America/Chicago", APP_ID="1", API_ENVIRONMENT="production"
     )
     monkeypatch.setenv("SERVICETITAN_CONFIG_FILE", str(file))
-    settings = load_settings("production")
-    found = connection("production", settings)
+    config = resolve_environment("production")
+    found, settings = build_connection(config), config.settings
     assert (found.tenant_id, settings.timezone) == ("42", "America/Chicago")
     assert found.client_secret.get_secret_value() == "cs1.MARKED"
 
@@ -104,21 +105,21 @@ def test_a_config_file_of_the_other_environment_is_refused(
     file = config_file(tmp_path, API_ENVIRONMENT="integration")
     monkeypatch.setenv("SERVICETITAN_CONFIG_FILE", str(file))
     with pytest.raises(SettingsError) as caught:
-        connection("production", load_settings("production"))
+        build_connection(resolve_environment("production"))
     assert str(caught.value) == (
         f"SERVICETITAN_API_ENVIRONMENT (config file {file}) is 'integration': these credentials "
         "are not production's; give each environment its own, see .env.example"
     )
     monkeypatch.setenv("SERVICETITAN_INTEGRATION_CONFIG_FILE", str(file))
-    assert connection("integration", load_settings("integration")).client_id == "cid.abc"
+    assert build_connection(resolve_environment("integration")).client_id == "cid.abc"
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
         (None, "SERVICETITAN_CONFIG_FILE: {file} cannot be read (No such file or directory)"),
-        (b"{MARKED", "config file {file} is no JSON object"),
-        (b'["MARKED"]', "config file {file} is no JSON object"),
+        (b"{MARKED", "config file {file} is not a JSON object"),
+        (b'["MARKED"]', "config file {file} is not a JSON object"),
         (b"\xff\xfe\x00M", "{file} cannot be read (not UTF-8 text)"),
         (b" " * 70000, "{file} cannot be read (larger than 64 KiB)"),
     ],
@@ -142,7 +143,7 @@ def test_a_misspelt_name_in_a_file_draws_a_hint(
     file = config_file(tmp_path, TIMEZON="UTC", COLOUR="red")
     monkeypatch.setenv("SERVICETITAN_CONFIG_FILE", str(file))
     assert load_settings("production").gathered.warnings == (
-        f"config file {file}: SERVICETITAN_TIMEZON is no setting: did you mean "
+        f"config file {file}: SERVICETITAN_TIMEZON is not a setting: did you mean "
         "SERVICETITAN_TIMEZONE?",
     )
 
@@ -179,10 +180,11 @@ def test_what_a_paste_leaves_around_a_value_is_taken_off_and_told(
     with caplog.at_level(logging.WARNING):
         settings = load_settings("production")
         load_settings("production")
-    assert connection("production", settings).client_secret.get_secret_value() == "cs1.MARKED"
+    found = build_connection(resolve_environment("production"))
+    assert found.client_secret.get_secret_value() == "cs1.MARKED"
     warning = (
         "SERVICETITAN_CLIENT_SECRET (environment variable) has "
-        f"{taken_off} around its value, which is taken off: correct it there"
+        f"{taken_off} around its value, ignored: remove it"
     )
     assert settings.gathered.warnings == (warning,)
     assert caplog.messages == [warning]  # once a process
@@ -267,9 +269,9 @@ def test_a_schedule_counts_a_manager_that_was_not_asked_as_configured(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SERVICETITAN_AWS_SECRET_ID", "x")
-    require_complete("production", load_settings("production"))
+    require_complete(resolve_environment("production"))
     with pytest.raises(SettingsError, match="integration is not configured"):
-        require_complete("integration", load_settings("integration"))
+        require_complete(resolve_environment("integration"))
 
 
 def test_every_setting_is_shown_with_its_source_and_no_secret(

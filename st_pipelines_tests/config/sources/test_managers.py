@@ -16,8 +16,9 @@ from starlette.responses import Response
 
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.cli.doctor.local import read_secret_ages
-from st_pipelines.config.connection import connection
+from st_pipelines.config.connection import build_connection
 from st_pipelines.config.errors import SettingsError, SourceUnavailable
+from st_pipelines.config.project import resolve_environment
 from st_pipelines.config.settings import complete, load_settings
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.servicetitan.http.client import Client
@@ -51,7 +52,7 @@ def of(sandbox: Sandbox, **changes: str) -> dict[str, str]:
 def test_credentials_are_read_and_their_place_is_named(keeper: Keeper) -> None:
     keeper.put(CREDENTIALS)
     settings = complete("production", load_settings("production"))
-    found = connection("production", settings)
+    found = build_connection(resolve_environment("production"))
     assert (found.client_id, found.tenant_id) == ("cid.abc", "42")
     assert found.client_secret.get_secret_value() == "cs1.MARKED"
     assert found.app_key.get_secret_value() == "ak1.MARKED"
@@ -72,7 +73,7 @@ def test_debug_output_of_the_vendors_libraries_shows_nothing(
     monkeypatch.setattr(http.client.HTTPConnection, "debuglevel", 1)
     caplog.set_level(logging.DEBUG)
     caplog.set_level(logging.DEBUG, logger="botocore.parsers")
-    connection("production", load_settings("production"))
+    build_connection(resolve_environment("production"))
     assert "MARKED" not in caplog.text + "".join(capfd.readouterr())
     assert http.client.HTTPConnection.debuglevel == 1
     assert logging.getLogger("botocore.parsers").level == logging.DEBUG
@@ -86,11 +87,11 @@ def test_the_other_logins_of_vault(
         vault.put(CREDENTIALS)
         for name, value in vault.environment().items():
             monkeypatch.setenv(name, value)
-        assert connection("production", load_settings("production")).client_id == "cid.abc"
+        assert build_connection(resolve_environment("production")).client_id == "cid.abc"
         vault.server.token = vault.server.service_account = "another"
         with pytest.raises(SettingsError) as caught:
-            connection("production", load_settings("production"))
-    said = {"token": vault.forbidden, "kubernetes": "Vault refuses the login (InvalidRequest)"}
+            build_connection(resolve_environment("production"))
+    said = {"token": vault.forbidden, "kubernetes": "Vault rejects the login (InvalidRequest)"}
     assert said[login] in str(caught.value)
     assert "MARKED" not in str(caught.value)
 
@@ -98,10 +99,10 @@ def test_the_other_logins_of_vault(
 def test_a_vault_without_path_or_login_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SERVICETITAN_VAULT_URL", "http://127.0.0.1:1")
     with pytest.raises(SettingsError, match="set SERVICETITAN_VAULT_PATH too"):
-        connection("production", load_settings("production"))
+        build_connection(resolve_environment("production"))
     monkeypatch.setenv("SERVICETITAN_VAULT_PATH", "servicetitan")
-    with pytest.raises(SettingsError, match="no login is named: set SERVICETITAN_VAULT_TOKEN"):
-        connection("production", load_settings("production"))
+    with pytest.raises(SettingsError, match="no login is configured: set SERVICETITAN_VAULT_TOKEN"):
+        build_connection(resolve_environment("production"))
 
 
 def test_a_machine_without_an_identity_in_azure_is_told_how_to_get_one(
@@ -112,8 +113,8 @@ def test_a_machine_without_an_identity_in_azure_is_told_how_to_get_one(
         for name, value in azure.environment().items():
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("IDENTITY_HEADER", "another")
-        with pytest.raises(SettingsError, match="could not log in to Azure: give it") as caught:
-            connection("production", load_settings("production"))
+        with pytest.raises(SettingsError, match="cannot log in to Azure: give it") as caught:
+            build_connection(resolve_environment("production"))
     assert caught.value.permanent
     assert caught.value.__context__ is None
 
@@ -133,7 +134,7 @@ def test_what_aws_lacks_is_named(
         monkeypatch.setenv(name, value)
     monkeypatch.delenv(without)
     with pytest.raises(SettingsError, match=said) as caught:
-        connection("production", load_settings("production"))
+        build_connection(resolve_environment("production"))
     assert caught.value.permanent
 
 
@@ -145,8 +146,8 @@ def test_a_sealed_or_busy_manager_may_be_asked_again_later(
         manager.server.status = 503 if kind == "vault" else 501  # which azure-core does not repeat
         for name, value in manager.environment().items():
             monkeypatch.setenv(name, value)
-        with pytest.raises(SourceUnavailable, match="does not answer now") as caught:
-            connection("production", load_settings("production"))
+        with pytest.raises(SourceUnavailable, match="is unavailable") as caught:
+            build_connection(resolve_environment("production"))
     assert not caught.value.permanent
 
 
@@ -165,7 +166,7 @@ def test_an_extra_that_is_not_installed_is_named(
     monkeypatch.setenv("SERVICETITAN_VAULT_PATH", "x")
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(SettingsError) as caught:
-        connection("production", load_settings("production"))
+        build_connection(resolve_environment("production"))
     assert str(caught.value) == (
         f"SERVICETITAN_{setting} needs the package {module}, which is not installed: "
         f"pip install 'st_pipelines[{extra}]'"
@@ -179,14 +180,14 @@ def test_a_secret_of_aws_that_is_no_object_is_not_quoted(
     for name, value in aws.environment().items():
         monkeypatch.setenv(name, value)
     aws.put_text("cs1.MARKED")
-    with pytest.raises(SettingsError, match=r"is no JSON object: write it as") as caught:
-        connection("production", load_settings("production"))
+    with pytest.raises(SettingsError, match=r"is not a JSON object: write it as") as caught:
+        build_connection(resolve_environment("production"))
     assert "MARKED" not in str(caught.value)
 
 
 def test_a_missing_secret_is_named(keeper: Keeper) -> None:
     with pytest.raises(SettingsError) as caught:
-        connection("production", load_settings("production"))
+        build_connection(resolve_environment("production"))
     assert keeper.absent in str(caught.value)
     assert keeper.title in str(caught.value)
     assert caught.value.permanent
@@ -197,7 +198,7 @@ def test_a_missing_secret_is_named(keeper: Keeper) -> None:
 def test_a_half_filled_secret_is_told_by_what_it_lacks(keeper: Keeper) -> None:
     keeper.put({"client_id": "cid.abc", "tenant_id": "42", "client_secret": "cs1.MARKED"})
     with pytest.raises(SettingsError) as caught:
-        connection("production", load_settings("production"))
+        build_connection(resolve_environment("production"))
     assert str(caught.value) == (
         "production is not configured: set SERVICETITAN_APP_KEY in the environment or in .env, "
         f"or in {keeper.title}"
@@ -209,7 +210,7 @@ def test_a_missing_permission_is_named(keeper: Keeper, monkeypatch: pytest.Monke
     for name, value in keeper.forbid().items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError) as caught:
-        connection("production", load_settings("production"))
+        build_connection(resolve_environment("production"))
     assert keeper.forbidden in str(caught.value)
     assert caught.value.permanent
     assert caught.value.__context__ is None
@@ -219,7 +220,7 @@ def test_an_unreachable_place_is_named(keeper: Keeper, monkeypatch: pytest.Monke
     for name, value in keeper.elsewhere().items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError) as caught:
-        connection("production", load_settings("production"))
+        build_connection(resolve_environment("production"))
     assert keeper.unreachable in str(caught.value)
     # A folder does not come back by waiting; a manager may, so Dagster tries the step again.
     assert caught.value.permanent is isinstance(keeper, Mounted)
@@ -245,7 +246,7 @@ def test_a_secret_is_exchanged_while_a_run_goes_on(
         return None
 
     own_sandbox.interceptors.append(exchanged)
-    client = Client(connection("production", load_settings("production")), policy=NO_WAIT)
+    client = Client(build_connection(resolve_environment("production")), policy=NO_WAIT)
     warehouse = DuckDBFile(uri=str(tmp_path / "w.duckdb"))
     job = SyncContext(
         client=client, warehouse=warehouse, timezone="UTC", run_id="r", clock=lambda: NOW
