@@ -18,8 +18,7 @@ from st_pipelines.cli.output import counted, show
 from st_pipelines.config.environments import environment_name
 
 if TYPE_CHECKING:
-    from st_pipelines.warehouse.adopt.adopt import Adoption
-    from st_pipelines.warehouse.adopt.plan import Finding
+    from st_pipelines.warehouse.adopt.adopt import Adoption, Finding
 
 app = typer.Typer(no_args_is_help=True, help="The list of endpoints.")
 

@@ -9,8 +9,12 @@ Definitions import this module, so it must not import DuckDB.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 from st_pipelines.catalog.model import DataType, Endpoint, Field, ListOf, Scalar, StructOf
 
@@ -18,13 +22,13 @@ if TYPE_CHECKING:
     import duckdb
 
 DECIMAL = "DECIMAL(38,10)"
-"""28 digits before the point and 10 behind it: costs arrive with 10 decimals (facts, 7.3)."""
+"""28 digits before the point and 10 after it: the API serves costs with 10 decimals."""
 
 EXTRA = "_extra"
-"""The column that keeps what no column could hold, as JSON from path to value."""
+"""The column for values that no other column can hold: a JSON object from path to value."""
 
 EXTRA_MEMBER = "\x01extra"
-"""Its member in staged records: a name that no API would serve."""
+"""The member of staged records that becomes `_extra`; a name that no API would serve."""
 
 OWN_COLUMNS = {
     "_tenant_id": "VARCHAR",
@@ -36,17 +40,23 @@ OWN_COLUMNS = {
 }
 
 DUCKDB_1 = version("duckdb").startswith("1.")
-"""It reads a JSON number into a wide DECIMAL by way of a double times a power of ten and gets
-999999999999.99 wrong; as text it is exact. DuckDB 2 reads the digits themselves."""
+"""DuckDB 1 reads a JSON number into a wide DECIMAL through a double times a power of ten, and gets
+999999999999.99 wrong; it reads text exactly. DuckDB 2 reads the digits themselves."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_YEARS_BACK, _YEARS_AHEAD = 10, 2
+_YEAR = timedelta(days=365)
+_STEP = timedelta(days=7)  # no zone changes and changes back within a week
+_SECOND = timedelta(seconds=1)
 
 
 def quote(identifier: str) -> str:
-    """An identifier for SQL; columns may be called `from`, `order` or `end`."""
+    """Quotes an identifier; columns may be called `from`, `order` or `end`."""
     return '"' + identifier.replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:
-    """A string for SQL, where binding is not possible (file names in a view, struct keys)."""
+    """Quotes a string, where SQL cannot bind a value (file names, settings, struct keys)."""
     return "'" + text.replace("'", "''") + "'"
 
 
@@ -64,7 +74,7 @@ def count_changes(
 
 
 def table_type(type_: DataType) -> str:
-    """The type in the table, with snake_case members."""
+    """Returns the type in the table, with snake_case members."""
     match type_:
         case Scalar(name):
             return DECIMAL if name == "DECIMAL" else name
@@ -75,27 +85,27 @@ def table_type(type_: DataType) -> str:
 
 
 def columns_of(endpoint: Endpoint) -> dict[str, str]:
-    """Column to DuckDB type, the API's first, then ours (with an underscore)."""
+    """Returns each column's DuckDB type: the API's columns, then ours (with an underscore)."""
     return {f.column: table_type(f.type) for f in endpoint.row_fields} | OWN_COLUMNS
 
 
 def staged_type(type_: DataType) -> str:
-    """The type by which `read_json` reads a staged field, with the members as served."""
+    """Returns the type with which `read_json` reads a staged field, with members as served."""
     if type_ == Scalar("DECIMAL"):
         return "VARCHAR" if DUCKDB_1 else DECIMAL
     return _served_type(type_, staged_type)
 
 
-def typed(type_: DataType) -> str:
-    """The table's type, with the members as served."""
-    return DECIMAL if type_ == Scalar("DECIMAL") else _served_type(type_, typed)
+def _typed_as_served(type_: DataType) -> str:
+    """Returns the table's type, but with members as served."""
+    return DECIMAL if type_ == Scalar("DECIMAL") else _served_type(type_, _typed_as_served)
 
 
 def select_expression(field: Field) -> str:
-    """SQL from the staged field to the table's column, without its alias."""
+    """Returns SQL that turns a staged field into the table's column, without an alias."""
     expression = quote(field.name)
-    if staged_type(field.type) != typed(field.type):
-        expression = f"CAST({expression} AS {typed(field.type)})"
+    if staged_type(field.type) != _typed_as_served(field.type):
+        expression = f"CAST({expression} AS {_typed_as_served(field.type)})"
     mapping = _mapping(field.type)
     if mapping is None:
         return expression
@@ -103,7 +113,7 @@ def select_expression(field: Field) -> str:
 
 
 def _mapping(type_: DataType) -> str | None:
-    """remap_struct's mapping; None where all members keep their names."""
+    """Returns the mapping for `remap_struct`; None if all members keep their names."""
     match type_:
         case ListOf(item):
             inner = _mapping(item)
@@ -133,3 +143,63 @@ def _served_type(type_: DataType, of) -> str:
 
 def _struct(members) -> str:
     return "STRUCT(" + ", ".join(f"{quote(name)} {type_}" for name, type_ in members) + ")"
+
+
+def local_day_sql(moment: str, zone: str) -> str:
+    """Returns SQL for the local day of a TIMESTAMPTZ, as a DATE; NULL for NULL.
+
+    The days are those of Python's time zone database, up to ten years ago. DuckDB has its own copy,
+    from another release: if a government changed a zone in between, DuckDB would put a row near
+    midnight on another day than the window it was read for. Both agree on earlier times.
+
+    Args:
+        moment: a SQL expression.
+        zone: an IANA name.
+    """
+    offsets, micros = _read_offsets(zone), f"epoch_us({moment})"
+    cases = " ".join(
+        f"WHEN {micros} >= {_micros(since - _EPOCH)} THEN {_micros(offset)}"
+        for since, offset in reversed(offsets)
+    )
+    recent = f"make_timestamp({micros} + CASE {cases} END)"
+    return (
+        f"CAST(CASE WHEN {micros} >= {_micros(offsets[0][0] - _EPOCH)} THEN {recent} "
+        f"ELSE timezone({literal(zone)}, {moment}) END AS DATE)"
+    )
+
+
+@functools.lru_cache(maxsize=16)
+def _read_offsets(zone: str) -> tuple[tuple[datetime, timedelta], ...]:
+    """Returns the offsets from UTC, and since when each holds; the earliest first."""
+    return tuple(_find_changes(ZoneInfo(zone)))
+
+
+def _find_changes(zone: ZoneInfo) -> Iterator[tuple[datetime, timedelta]]:
+    now = datetime.now(timezone.utc).replace(microsecond=0)
+    at = now - _YEARS_BACK * _YEAR
+    offset = _offset(zone, at)
+    yield at, offset
+    while at < now + _YEARS_AHEAD * _YEAR:
+        following = at + _STEP
+        if _offset(zone, following) != offset:
+            changed = _find_change(zone, at, following)
+            offset = _offset(zone, changed)
+            yield changed, offset
+        at = following
+
+
+def _find_change(zone: ZoneInfo, same: datetime, other: datetime) -> datetime:
+    """Returns the second at which the offset changes between two moments."""
+    offset = _offset(zone, same)
+    while other - same > _SECOND:
+        middle = same + ((other - same) // (2 * _SECOND)) * _SECOND
+        same, other = (middle, other) if _offset(zone, middle) == offset else (same, middle)
+    return other
+
+
+def _offset(zone: ZoneInfo, moment: datetime) -> timedelta:
+    return moment.astimezone(zone).utcoffset() or timedelta()
+
+
+def _micros(delta: timedelta) -> int:
+    return delta // timedelta(microseconds=1)

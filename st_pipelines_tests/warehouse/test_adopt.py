@@ -25,8 +25,7 @@ from st_pipelines.config.project import load_catalog
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.sync.sync import extract_load
 from st_pipelines.warehouse.adopt import adopt as adopting
-from st_pipelines.warehouse.adopt.adopt import Adoption, adopt
-from st_pipelines.warehouse.adopt.plan import Finding
+from st_pipelines.warehouse.adopt.adopt import Adoption, Finding, adopt
 from st_pipelines.warehouse.errors import WarehouseUnusable
 from st_pipelines.warehouse.staging import json_path
 from st_pipelines_tests.churn_reader import days, job

@@ -19,12 +19,12 @@ from st_pipelines.warehouse.columns import (
     EXTRA,
     EXTRA_MEMBER,
     literal,
+    local_day_sql,
     quote,
     select_expression,
     staged_type,
 )
 from st_pipelines.warehouse.load_spec import LoadSpec
-from st_pipelines.warehouse.staging.local_day import local_day
 from st_pipelines.warehouse.store.scratch import InMemory, default_memory_limit, limit_memory
 
 MEMORY_LIMIT = "400MB"
@@ -219,4 +219,4 @@ def _partition_date(endpoint: Endpoint, zone: str) -> str:
     if not endpoint.cursor:
         return "$default_date::DATE"
     cursor = ".".join(quote(part) for part in endpoint.cursor.split("."))
-    return f"coalesce({local_day(cursor, zone)}, $default_date)"
+    return f"coalesce({local_day_sql(cursor, zone)}, $default_date)"

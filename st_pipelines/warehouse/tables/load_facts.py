@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from st_pipelines.catalog.model import Endpoint, Field, StructOf
-from st_pipelines.warehouse.columns import fetch_row, quote
-from st_pipelines.warehouse.staging.local_day import local_day
+from st_pipelines.warehouse.columns import fetch_row, local_day_sql, quote
 from st_pipelines.warehouse.tables.load_log import read_previous_row_count, read_usual_row_count
 from st_pipelines.warehouse.tables.row_scope import (
     export_only_columns,
@@ -128,7 +127,7 @@ class _Counting:
         A local day is one stretch of time, so its first and its last cursor speak for all its rows.
         """
         wrong = " OR ".join(
-            f"{local_day(moment, self._load.spec.timezone)} IS DISTINCT FROM _partition_date"
+            f"{local_day_sql(moment, self._load.spec.timezone)} IS DISTINCT FROM _partition_date"
             for moment in ("earliest", "latest")
         )
         in_scope, without_key, days = self._query(
@@ -149,7 +148,8 @@ class _Counting:
         return self._query(
             f"SELECT {columns} FROM {self._table} t WHERE t._tenant_id = $tenant "
             f"AND {cursor} IS NOT NULL "
-            f"AND {local_day(cursor, self._load.spec.timezone)} IS DISTINCT FROM t._partition_date"
+            f"AND {local_day_sql(cursor, self._load.spec.timezone)} "
+            "IS DISTINCT FROM t._partition_date"
         )
 
     def find_duplicates(self) -> list[tuple]:
