@@ -137,7 +137,7 @@ def _exchange(
         request.method,
         request.url,
         headers=_HEADERS if request.body is None else _HEADERS | _JSON_BODY,
-        data=request.body or _reveal_form(request.form),
+        data=_reveal_form(request.form) if request.form else request.body,
         auth=auth,
         timeout=(min(timeout, _CONNECT_TIMEOUT_SECONDS), timeout),
         allow_redirects=False,
@@ -151,9 +151,10 @@ def _exchange(
         if exchange.aborted:  # without a length, a closed connection looks like the end
             raise requests.exceptions.ReadTimeout
         body = b"".join(chunks).removeprefix(codecs.BOM_UTF8)
-        status, url = response.status_code, request.redacted_url
-        _log.debug("%s %s answered %d, %d bytes", request.method, url, status, len(body))
-        return Response(status=status, headers=response.headers, body=body)
+        if _log.isEnabledFor(logging.DEBUG):  # redacting a URL is not free
+            shown = (request.method, request.redacted_url, response.status_code, len(body))
+            _log.debug("%s %s answered %d, %d bytes", *shown)
+        return Response(status=response.status_code, headers=response.headers, body=body)
 
 
 def _abort_when_set(
@@ -162,10 +163,10 @@ def _abort_when_set(
     return nullcontext() if cancelled is None else cancelled.aborting(exchange.abort)
 
 
-def _reveal_form(form: Mapping[str, SecretStr | str] | None) -> dict[str, str]:
+def _reveal_form(form: Mapping[str, SecretStr | str]) -> dict[str, str]:
     return {
         name: value.get_secret_value() if isinstance(value, SecretStr) else value
-        for name, value in (form or {}).items()
+        for name, value in form.items()
     }
 
 

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import itertools
+import operator
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -183,7 +184,7 @@ def _read_keys(rows: list[msgspec.Raw], key: tuple[str, ...]) -> tuple[list[int]
 
 
 def _is_ascending(ids: list[int]) -> bool:
-    return all(one < other for one, other in itertools.pairwise(ids))
+    return all(map(operator.lt, ids, ids[1:]))
 
 
 def _read_leading_ids(rows: list[msgspec.Raw], name: str) -> list[int] | None:

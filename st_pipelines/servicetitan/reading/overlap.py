@@ -64,11 +64,14 @@ def find_page_across(end: int, limit: int, overlap: int) -> PageRange | None:
     """
     begin = max(0, end - overlap)
     sizes = range(limit, max(limit - _SIZES_TRIED, 1), -1)
-    pages = (PageRange(index=begin // size, size=size) for size in sizes)
-    furthest = sorted((page for page in pages if page.stop > end), key=lambda page: -page.stop)
-    if not furthest:
+    stops = {size: (begin // size + 1) * size for size in sizes}
+    spanning = [size for size in sizes if stops[size] > end]
+    if not spanning:
         return None
-    return next((page for page in furthest if _is_spanned(page.stop, sizes)), furthest[0])
+    spanning.sort(key=stops.__getitem__, reverse=True)
+    # A page whose end no size spans would leave the next one without a start.
+    size = next((size for size in spanning if _is_spanned(stops[size], sizes)), spanning[0])
+    return PageRange(index=begin // size, size=size)
 
 
 def plan_pages(first: PageRange, total: int, limit: int) -> Iterator[PageRange]:
