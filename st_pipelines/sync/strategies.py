@@ -143,7 +143,7 @@ class WindowedList(Strategy):
 
     @property
     def description(self) -> str:
-        """See `Strategy`."""
+        """By the local day of the cursor."""
         return f"Read by the local day of `{self.endpoint.cursor}`."
 
     def plan(self, days: Days | None, clock: Callable[[], datetime]) -> Iterator[PlannedRead]:
@@ -197,7 +197,7 @@ class ExportFeed(WindowedList):
 
     @property
     def description(self) -> str:
-        """See `Strategy`."""
+        """From the feed, by the local day of the cursor."""
         return f"Read from its export feed, by the local day of `{self.endpoint.cursor}`."
 
     def plan_reconcile(self, clock: Callable[[], datetime]) -> Iterator[PlannedRead]:
@@ -225,7 +225,7 @@ class DailyAggregate(Strategy):
 
     @property
     def description(self) -> str:
-        """See `Strategy`."""
+        """A local day at a time."""
         return "Read a local day at a time, as an aggregate over that day."
 
     def plan(self, days: Days | None, clock: Callable[[], datetime]) -> Iterator[PlannedRead]:
@@ -269,7 +269,7 @@ class Snapshot(Strategy):
 
     @property
     def description(self) -> str:
-        """See `Strategy`."""
+        """Whole."""
         return "Read whole with every load: ServiceTitan offers no usable date filter."
 
     def plan(self, days: Days | None, clock: Callable[[], datetime]) -> Iterator[PlannedRead]:

@@ -33,10 +33,9 @@ from st_pipelines.warehouse.tables.compare import (
     read_first_day,
     read_last_load,
 )
-from st_pipelines.warehouse.tables.row_scope import export_only_columns
 from st_pipelines.warehouse.tables.schema import has_table
 from st_pipelines.warehouse.tables.staged_records import StagedRecords, staged_records
-from st_pipelines.warehouse.tables.table_load import TableLoad
+from st_pipelines.warehouse.tables.table_load import TableLoad, export_only_columns
 from st_pipelines.windows import Window
 
 MAX_LOOKUPS = 1000

@@ -14,13 +14,13 @@ from typing import Any, Literal, TypeAlias
 from st_pipelines.catalog.model import Field, Scalar
 from st_pipelines.warehouse.columns import EXTRA, fetch_row, literal, quote, table_type
 from st_pipelines.warehouse.store.base import ALIAS
-from st_pipelines.warehouse.tables.row_scope import (
+from st_pipelines.warehouse.tables.table_load import (
+    TableLoad,
     key_columns,
     lacks_key,
     same_key,
     table_cursor,
 )
-from st_pipelines.warehouse.tables.table_load import TableLoad
 
 DifferenceKind: TypeAlias = Literal["missing", "extra", "duplicate", "differs"]
 

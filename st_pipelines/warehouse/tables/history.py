@@ -16,9 +16,8 @@ from st_pipelines.warehouse.columns import (
     quote,
 )
 from st_pipelines.warehouse.store.base import ALIAS
-from st_pipelines.warehouse.tables.row_scope import lacks_key, same_key, table_cursor
 from st_pipelines.warehouse.tables.schema import ensure_columns
-from st_pipelines.warehouse.tables.table_load import TableLoad
+from st_pipelines.warehouse.tables.table_load import TableLoad, lacks_key, same_key, table_cursor
 
 SCHEMA = "history"
 _OWN_COLUMNS = {name: type_ for name, type_ in OWN_COLUMNS.items() if name != "_deleted_at"} | {

@@ -1,12 +1,12 @@
 """Commits a load: merges staged records into their table and logs it, in one short transaction.
 
-Reading JSON and typing columns is done before (`staged_records`), on an in-memory database; here
-the warehouse is attached, the rows are merged, and it is detached again. Loads can be repeated, in
-any order with others: the table ends the same.
+Reading JSON and typing columns happens before, in an in-memory database (`staged_records`). Here
+the warehouse is attached, the rows are merged, and it is detached again. Loads can be repeated, and
+in any order: the table ends up the same.
 
-`_merge` is the order of a load: rows of the reading (`merge`), rows of the export feed
-(`merge_export`), then `_deleted_at` for rows that no longer exist, then versions (`history`), then
-what the checks need (`load_facts`) and the line in `_st.loads` (`load_log`).
+The order is: the rows of the reading, the rows of the export feed, and `_deleted_at` for rows that
+no longer exist (`merge`); then versions (`history`), what the checks need (`load_facts`), and the
+line in `_st.loads` (`load_log`).
 """
 
 from __future__ import annotations
@@ -28,8 +28,12 @@ from st_pipelines.warehouse.tables.load_facts import (
     find_missing_fields,
 )
 from st_pipelines.warehouse.tables.load_log import ExportBookmark, LoadRecord
-from st_pipelines.warehouse.tables.merge import mark_deleted, mark_missing, merge_staged
-from st_pipelines.warehouse.tables.merge_export import merge_export_rows
+from st_pipelines.warehouse.tables.merge import (
+    mark_deleted,
+    mark_missing,
+    merge_export_rows,
+    merge_staged,
+)
 from st_pipelines.warehouse.tables.schema import ensure_table
 from st_pipelines.warehouse.tables.staged_records import StagedRecords, translated_errors
 from st_pipelines.warehouse.tables.table_load import Counts, TableLoad

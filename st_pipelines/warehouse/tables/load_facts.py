@@ -14,14 +14,14 @@ from typing import Any
 from st_pipelines.catalog.model import Endpoint, Field, StructOf
 from st_pipelines.warehouse.columns import fetch_row, local_day_sql, quote
 from st_pipelines.warehouse.tables.load_log import read_previous_row_count, read_usual_row_count
-from st_pipelines.warehouse.tables.row_scope import (
+from st_pipelines.warehouse.tables.table_load import (
+    TableLoad,
     export_only_columns,
     key_columns,
     lacks_key,
     same_key,
     table_cursor,
 )
-from st_pipelines.warehouse.tables.table_load import TableLoad
 
 MAX_EXAMPLES = 5
 

@@ -1,12 +1,18 @@
-"""Merges staged rows into their table, and marks rows that no longer exist as deleted.
+"""Merges the rows of a load into their table by key, and marks rows that no longer exist.
 
-Rows with a key merge here, rows without in `merge_keyless`, rows of an export feed in
-`merge_export`. All of them run inside the load's transaction.
+- Rows of the list (`staged`) update rows whose version is older by the cursor, or equal and read
+  earlier. An older version never replaces a newer one. Rows that lack a part of the key, and tables
+  without a key, are left to `merge_keyless`.
+- Rows of an export feed (`export_rows`) are merged after them. The list decides what a row holds,
+  and the feed adds what only it serves: such a row replaces an older version, completes an equal
+  one, and is inserted where the list does not serve the record.
+- `_deleted_at` is set by `mark_missing`, on rows that a reading of everything lacks, and by
+  `mark_deleted`, on rows whose ids ServiceTitan no longer serves. A load that reads the row again
+  clears it.
+- `_extra` keeps what the columns could not hold, by path (`staging.stage` puts it there). What came
+  from the export is its last member, `EXPORT_ONLY`, so that neither source overwrites the other.
 
-A row is updated by a version that is newer by its cursor, or equally new and read later. Only the
-`_deleted_at` of rows that are in the table changes besides: a row is marked by `mark_missing` when
-a reading of everything lacks it, or by `mark_deleted` when ServiceTitan no longer serves its id,
-and unmarked when a later load reads it again.
+All of it runs inside the load's transaction (`load`).
 """
 
 from __future__ import annotations
@@ -15,7 +21,7 @@ from collections.abc import Collection, Mapping
 from datetime import timedelta
 
 from st_pipelines.catalog.additions import EXPORT_ONLY
-from st_pipelines.catalog.model import Endpoint, snake_case
+from st_pipelines.catalog.model import Endpoint, Export, snake_case
 from st_pipelines.warehouse.columns import (
     EXTRA,
     OWN_COLUMNS,
@@ -26,13 +32,18 @@ from st_pipelines.warehouse.columns import (
 )
 from st_pipelines.warehouse.load_spec import MergeMode
 from st_pipelines.warehouse.tables.merge_keyless import merge_keyless, merge_keyless_table
-from st_pipelines.warehouse.tables.row_scope import lacks_key, same_key, table_cursor
-from st_pipelines.warehouse.tables.table_load import Counts, TableLoad
+from st_pipelines.warehouse.tables.table_load import (
+    Counts,
+    TableLoad,
+    lacks_key,
+    same_key,
+    table_cursor,
+)
 
 CLOCK_SKEW = timedelta(hours=1)
 """ServiceTitan's clock may be this far behind ours."""
 
-MARKED_SINCE = "t._deleted_at > s._loaded_at"
+_MARKED_SINCE = "t._deleted_at > s._loaded_at"
 """A later load marked the row as deleted; this one read it before that."""
 
 
@@ -75,10 +86,46 @@ def _merge_statement(endpoint: Endpoint, table: str, no_key: str, complete: bool
     values = _values_of_list_row(endpoint)
     return (
         f"MERGE INTO {table} t USING (SELECT * FROM staged WHERE NOT ({no_key})) s "
-        f"ON {same_record(endpoint)} "
-        f"WHEN MATCHED AND {_is_newer(endpoint, complete)} AND ({changes(endpoint, values)}) "
-        f"THEN UPDATE SET {assignments(values)} "
-        f"WHEN NOT MATCHED THEN {insert(endpoint)}"
+        f"ON {_same_record(endpoint)} "
+        f"WHEN MATCHED AND {_is_newer(endpoint, complete)} AND ({_changes(endpoint, values)}) "
+        f"THEN UPDATE SET {_assignments(values)} "
+        f"WHEN NOT MATCHED THEN {_insert(endpoint)}"
+    )
+
+
+def merge_export_rows(load: TableLoad, export: Export) -> Counts:
+    """Merges `export_rows` by the endpoint's key, and rows that lack it by content."""
+    connection, table, no_key = load.connection, load.table, lacks_key(load.endpoint)
+    before = fetch_row(connection, f"SELECT count(*) FROM {table}")[0]
+    rows, without_key = fetch_row(
+        connection, f"SELECT count(*), count(*) FILTER (WHERE {no_key}) FROM export_rows"
+    )
+    touched = count_changes(
+        connection, _export_merge_statement(load.endpoint, export, table, no_key)
+    )
+    inserted = fetch_row(connection, f"SELECT count(*) FROM {table}")[0] - before
+    counts = Counts(
+        inserted=inserted, updated=touched - inserted, unchanged=rows - without_key - touched
+    )
+    if without_key:
+        counts += merge_keyless(
+            load, among=lacks_key(load.endpoint, "t"), source=no_key, rows="export_rows"
+        )
+    return counts
+
+
+def _export_merge_statement(endpoint: Endpoint, export: Export, table: str, no_key: str) -> str:
+    theirs, ours = table_cursor(endpoint, "s"), table_cursor(endpoint, "t")
+    newer, same = _values_of_newer_row(endpoint, export), _values_of_same_version(export)
+    return (
+        f"MERGE INTO {table} t USING (SELECT * FROM export_rows WHERE NOT ({no_key})) s "
+        f"ON {_same_record(endpoint)} "
+        f"WHEN MATCHED AND ({theirs} > {ours} OR ({ours} IS NULL AND {theirs} IS NOT NULL)) "
+        f"THEN UPDATE SET {_assignments(newer)} "
+        f"WHEN MATCHED AND {theirs} IS NOT DISTINCT FROM {ours} AND ({_changes(endpoint, same)}) "
+        f"THEN UPDATE SET {_assignments(same)} "
+        "WHEN NOT MATCHED THEN "
+        f"{_insert(endpoint, {quote(EXTRA): _join_extra('NULL', 's._extra')})}"
     )
 
 
@@ -91,7 +138,7 @@ def mark_missing(load: TableLoad, *, has_export_rows: bool) -> int:
     endpoint, spec = load.endpoint, load.spec
     since = literal(str(spec.loaded_at - CLOCK_SKEW))
     changed_since = (
-        f"SELECT 1 FROM export_rows s WHERE {same_record(endpoint)} "
+        f"SELECT 1 FROM export_rows s WHERE {_same_record(endpoint)} "
         f"AND {table_cursor(endpoint, 's')} >= TIMESTAMPTZ {since}"
     )
     if endpoint.has_active:
@@ -101,7 +148,7 @@ def mark_missing(load: TableLoad, *, has_export_rows: bool) -> int:
         f"UPDATE {load.table} t SET _deleted_at = ? "
         "WHERE t._tenant_id = ? AND t._deleted_at IS NULL AND t._loaded_at <= ? "
         f"AND NOT ({lacks_key(endpoint, 't')}) "
-        f"AND NOT EXISTS (SELECT 1 FROM staged s WHERE {same_record(endpoint)})"
+        f"AND NOT EXISTS (SELECT 1 FROM staged s WHERE {_same_record(endpoint)})"
         + (f" AND NOT EXISTS ({changed_since})" if has_export_rows else ""),
         [spec.loaded_at, spec.tenant_id, spec.loaded_at],
     )
@@ -120,43 +167,63 @@ def mark_deleted(load: TableLoad, ids: Collection[int]) -> int:
     )
 
 
-def all_columns(endpoint: Endpoint) -> list[str]:
+def _all_columns(endpoint: Endpoint) -> list[str]:
     """The table's columns, quoted."""
     return [quote(f.column) for f in endpoint.row_fields] + [quote(c) for c in OWN_COLUMNS]
 
 
-def same_record(endpoint: Endpoint) -> str:
+def _same_record(endpoint: Endpoint) -> str:
     """SQL: `t` and `s` are the same record of the same tenant."""
     return f"t._tenant_id = s._tenant_id AND {same_key(endpoint, 't', 's')}"
 
 
-def changes(endpoint: Endpoint, values: Mapping[str, str]) -> str:
+def _changes(endpoint: Endpoint, values: Mapping[str, str]) -> str:
     """SQL: an update with these values changes more than when and by which run a row was loaded."""
     content = {quote(f.column) for f in endpoint.row_fields} | {quote(EXTRA), quote("_deleted_at")}
     return " OR ".join(f"t.{c} IS DISTINCT FROM {v}" for c, v in values.items() if c in content)
 
 
-def assignments(values: Mapping[str, str]) -> str:
+def _assignments(values: Mapping[str, str]) -> str:
     """The columns of an UPDATE and their values."""
     return ", ".join(f"{column} = {value}" for column, value in values.items())
 
 
-def insert(endpoint: Endpoint, values: Mapping[str, str] | None = None) -> str:
+def _insert(endpoint: Endpoint, values: Mapping[str, str] | None = None) -> str:
     """The INSERT of a MERGE; `values` replaces the values of some columns of `s`."""
-    columns = all_columns(endpoint)
+    columns = _all_columns(endpoint)
     given = [(values or {}).get(column, f"s.{column}") for column in columns]
     return f"INSERT ({', '.join(columns)}) VALUES ({', '.join(given)})"
 
 
 def _values_of_list_row(endpoint: Endpoint) -> dict[str, str]:
     """What a row of the list sets. It keeps what only the export serves."""
-    values = {column: f"s.{column}" for column in all_columns(endpoint)}
-    values[quote("_deleted_at")] = f"CASE WHEN {MARKED_SINCE} THEN t._deleted_at END"
+    values = {column: f"s.{column}" for column in _all_columns(endpoint)}
+    values[quote("_deleted_at")] = f"CASE WHEN {_MARKED_SINCE} THEN t._deleted_at END"
     if endpoint.export:
         for name in endpoint.export.adds:
             column = quote(snake_case(name))
             values[column] = f"coalesce(s.{column}, t.{column})"
-        values[quote(EXTRA)] = join_extra("s._extra", _export_part("t._extra"))
+        values[quote(EXTRA)] = _join_extra("s._extra", _export_part("t._extra"))
+    return values
+
+
+def _values_of_newer_row(endpoint: Endpoint, export: Export) -> dict[str, str]:
+    lacking = {quote(snake_case(name)) for name in export.lacks}
+    values = {column: f"s.{column}" for column in _all_columns(endpoint) if column not in lacking}
+    deleted = f"{_MARKED_SINCE} OR s.active IS FALSE" if endpoint.has_active else _MARKED_SINCE
+    values[quote("_deleted_at")] = f"CASE WHEN {deleted} THEN t._deleted_at END"
+    return values | _values_of_same_version(export)
+
+
+def _values_of_same_version(export: Export) -> dict[str, str]:
+    """What the feed may set in a row whose version the list has served."""
+    columns = [quote(snake_case(name)) for name in export.adds]
+    values = {column: f"s.{column}" for column in columns}
+    listed, exported = _list_part("t._extra"), "CAST(s._extra AS VARCHAR)"
+    # what the list served too is not kept twice
+    part = f"CASE WHEN {exported} IS DISTINCT FROM {listed} THEN {exported} END"
+    values[quote(EXTRA)] = _join_extra(f"({listed})", f"({part})")
+    values |= {quote(name): f"s.{name}" for name in ("_loaded_at", "_run_id")}
     return values
 
 
@@ -177,15 +244,14 @@ def _is_newer(endpoint: Endpoint, complete: bool) -> str:
     return f"({newer} OR {same}{much_later})"
 
 
-# `_extra` of a row that list and export both write: what only the export served is its last
-# member, so that neither overwrites the other. The text is cut and joined, never parsed: its
-# numbers have more digits than a parser keeps. Within a JSON string the quotes of the member's
-# name would be escaped, so the search cannot match inside a value.
+# The text of `_extra` is cut and joined, never parsed: its numbers have more digits than a parser
+# keeps. Within a JSON string the quotes of the member's name would be escaped, so that the search
+# cannot match inside a value.
 _MEMBER = f'"{EXPORT_ONLY}":'
 _MARK = f"'{_MEMBER}'"
 
 
-def list_part(extra: str) -> str:
+def _list_part(extra: str) -> str:
     """SQL for the part of an `_extra` that the list served; NULL for none."""
     text = f"CAST({extra} AS VARCHAR)"
     head = f"rtrim(left({text}, strpos({text}, {_MARK})::INTEGER - 1), ',') || '}}'"
@@ -198,7 +264,7 @@ def _export_part(extra: str) -> str:
     return f"CASE WHEN contains({text}, {_MARK}) THEN left({tail}, -1) END"
 
 
-def join_extra(list_part: str, export_part: str) -> str:
+def _join_extra(list_part: str, export_part: str) -> str:
     """SQL for an `_extra` of both parts."""
     return (
         f"CASE WHEN {export_part} IS NULL THEN CAST({list_part} AS VARCHAR) "

@@ -1,4 +1,7 @@
-"""Schemas and tables as the catalogue says; they grow with it and never shrink."""
+"""Creates and extends tables as the catalog says. A table grows with it and never shrinks.
+
+A column whose new type cannot hold its values is renamed to `<name>_before_1`, and a new one added.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ _WIDENED = {
     "TIMESTAMPTZ": ("DATE",),
     "VARCHAR": ("BIGINT", "BOOLEAN", "DATE", "DOUBLE", "JSON", DECIMAL),
 }
-"""Type to those that it can take the place of without a loss."""
+"""Type to the types whose values it can hold without a loss."""
 
 
 def qualified(endpoint: Endpoint) -> str:
@@ -52,7 +55,7 @@ def ensure_columns(
     name: str,
     own_columns: Mapping[str, str],
 ) -> list[str]:
-    """The same for another table with the endpoint's columns."""
+    """Does what `ensure_table` does, for another table with the endpoint's columns."""
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {ALIAS}.{quote(schema)}")
     wanted = {f.column: table_type(f.type) for f in endpoint.row_fields} | dict(own_columns)
     table = f"{ALIAS}.{quote(schema)}.{quote(name)}"
@@ -69,11 +72,11 @@ def ensure_columns(
     for column, type_ in _types(endpoint).items():
         if column not in present:
             continue
-        united = _united(present[column], type_)
-        if united is None:
+        type_for_both = _unite(present[column], type_)
+        if type_for_both is None:
             _set_aside(connection, table, column, wanted[column], present)
-        elif _spelled(united) != _spelled(str(present[column])):
-            connection.execute(f"ALTER TABLE {table} ALTER {quote(column)} TYPE {united}")
+        elif _normalize(type_for_both) != _normalize(str(present[column])):
+            connection.execute(f"ALTER TABLE {table} ALTER {quote(column)} TYPE {type_for_both}")
         else:
             continue
         grown.append(column)
@@ -91,30 +94,31 @@ def _set_aside(
     type_: str,
     present: Mapping[str, Any],
 ) -> None:
-    """Keeps a column under another name, as its new type could not hold what is in it."""
+    """Renames a column whose new type cannot hold its values, and adds an empty one."""
     number = next(n for n in itertools.count(1) if f"{name}_before_{n}" not in present)
     old = quote(f"{name}_before_{number}")
     connection.execute(f"ALTER TABLE {table} RENAME COLUMN {quote(name)} TO {old}")
     connection.execute(f"ALTER TABLE {table} ADD COLUMN {quote(name)} {type_}")
 
 
-def _united(present: Any, wanted: DataType) -> str | None:
-    """The type that holds both, with the members of both; None where there is none."""
+def _unite(present: Any, wanted: DataType) -> str | None:
+    """The type that can hold values of both, with the members of both; None where there is none."""
     if isinstance(wanted, ListOf) and present.id == "list":
-        item = _united(present.children[0][1], wanted.item)
+        item = _unite(present.children[0][1], wanted.item)
         return None if item is None else item + "[]"
     if isinstance(wanted, StructOf) and present.id == "struct":
-        return _united_struct(dict(present.children), wanted)
+        return _unite_struct(dict(present.children), wanted)
     name = table_type(wanted)
-    if _spelled(str(present)) == _spelled(name) or _spelled(str(present)) in _WIDENED.get(name, ()):
+    before = _normalize(str(present))
+    if before == _normalize(name) or before in _WIDENED.get(name, ()):
         return name
     return None
 
 
-def _united_struct(present: Mapping[str, Any], wanted: StructOf) -> str | None:
+def _unite_struct(present: Mapping[str, Any], wanted: StructOf) -> str | None:
     fields = {field.column: field.type for field in wanted.fields}
     members = {
-        name: _united(type_, fields.pop(name)) if name in fields else str(type_)
+        name: _unite(type_, fields.pop(name)) if name in fields else str(type_)
         for name, type_ in present.items()
     } | {name: table_type(type_) for name, type_ in fields.items()}
     if None in members.values():
@@ -122,7 +126,7 @@ def _united_struct(present: Mapping[str, Any], wanted: StructOf) -> str | None:
     return "STRUCT(" + ", ".join(f"{quote(n)} {t}" for n, t in members.items()) + ")"
 
 
-def _spelled(type_: str) -> str:
-    """A type without what is spelled in two ways."""
-    spelled = type_.replace("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ")
-    return spelled.replace('"', "").replace(" ", "").upper()
+def _normalize(type_: str) -> str:
+    """A type in one spelling, to compare with another."""
+    normalized = type_.replace("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ")
+    return normalized.replace('"', "").replace(" ", "").upper()

@@ -17,7 +17,7 @@ from st_pipelines.warehouse.staging.stage import Staging
 from st_pipelines.warehouse.staging.typed_rows import PageRejected, TypedRows
 from st_pipelines.warehouse.store.base import Store
 from st_pipelines.warehouse.store.scratch import staging_folder
-from st_pipelines.warehouse.tables.row_scope import key_columns, lacks_key, table_cursor
+from st_pipelines.warehouse.tables.table_load import key_columns, lacks_key, table_cursor
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,7 @@
-"""The arguments of everything that happens in a load's transaction, and the count of its rows."""
+"""What every function of this package takes: the load of one table, and SQL conditions on its rows.
+
+`t` stands for a row of the table and `s` for a staged row. Nothing here runs a query.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,9 @@ from dataclasses import dataclass
 
 import duckdb
 
-from st_pipelines.catalog.model import Endpoint
+from st_pipelines.catalog.model import Endpoint, snake_case
+from st_pipelines.warehouse.columns import literal, quote
 from st_pipelines.warehouse.load_spec import LoadSpec
-from st_pipelines.warehouse.tables.row_scope import scope
 from st_pipelines.warehouse.tables.schema import qualified
 
 
@@ -33,8 +36,17 @@ class TableLoad:
 
     @property
     def scope(self) -> str:
-        """SQL on `t`: the row belongs to what was read."""
-        return scope(self.endpoint, self.spec)
+        """SQL on `t`: the row belongs to what was read. True for a reading of everything."""
+        spec = self.spec
+        if spec.window_end is None:
+            return "true"
+        if not self.endpoint.cursor:
+            return f"t._partition_date = DATE {literal(spec.default_date.isoformat())}"
+        cursor = table_cursor(self.endpoint, "t")
+        bounds = [f"{cursor} < TIMESTAMPTZ {literal(str(spec.window_end))}"]
+        if spec.window_start is not None:
+            bounds.append(f"{cursor} >= TIMESTAMPTZ {literal(str(spec.window_start))}")
+        return " AND ".join(bounds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,3 +74,33 @@ class Counts:
             unchanged=self.unchanged + other.unchanged,
             deleted=self.deleted + other.deleted,
         )
+
+
+def table_cursor(endpoint: Endpoint, alias: str = "") -> str:
+    """The cursor among the table's columns, `"lead_call"."modified_on"`; NULL without one."""
+    if not endpoint.cursor:
+        return "NULL::TIMESTAMPTZ"
+    parts = [quote(snake_case(part)) for part in endpoint.cursor.split(".")]
+    return ".".join([alias, *parts] if alias else parts)
+
+
+def key_columns(endpoint: Endpoint) -> list[str]:
+    """The columns of the key, quoted; none where only the whole content identifies a record."""
+    return [quote(snake_case(name)) for name in endpoint.key]
+
+
+def lacks_key(endpoint: Endpoint, alias: str = "") -> str:
+    """SQL: a row lacks a part of its key. False where there is no key."""
+    prefix = f"{alias}." if alias else ""
+    return " OR ".join(f"{prefix}{k} IS NULL" for k in key_columns(endpoint)) or "false"
+
+
+def same_key(endpoint: Endpoint, one: str, other: str) -> str:
+    """SQL: two rows of one tenant are the same record."""
+    return " AND ".join(f"{one}.{key} = {other}.{key}" for key in key_columns(endpoint))
+
+
+def export_only_columns(endpoint: Endpoint) -> frozenset[str]:
+    """Columns that the export serves and the list does not."""
+    added = endpoint.export.adds if endpoint.export else ()
+    return frozenset(snake_case(name) for name in added)

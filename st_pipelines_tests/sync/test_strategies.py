@@ -1,0 +1,227 @@
+"""What each kind of endpoint reads for a load, and how its rows merge."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from datetime import date, datetime, timezone
+
+import pytest
+
+from st_pipelines.catalog.registry import load_catalog
+from st_pipelines.servicetitan.reading.stats import ReadStats
+from st_pipelines.sync.strategies import (
+    DailyAggregate,
+    ExportFeed,
+    KeylessWindow,
+    PlannedRead,
+    Snapshot,
+    Strategy,
+    WindowedList,
+    strategy_for,
+)
+from st_pipelines.sync.sync import LoadReport
+from st_pipelines.warehouse.load_spec import MergeMode
+from st_pipelines.warehouse.staging.stage import Drift
+from st_pipelines.warehouse.tables.load import Loaded
+from st_pipelines.warehouse.tables.load_facts import Facts, MissingField
+from st_pipelines.warehouse.tables.table_load import Counts
+from st_pipelines.windows import Days, Window
+from st_pipelines_tests.churn_reader import TIMEZONE, days
+
+CATALOG = load_catalog()
+NOW = datetime(2026, 3, 10, 15, 30, tzinfo=timezone.utc)
+KINDS = {
+    "jpm.jobs": WindowedList,
+    "marketing_reputation.reviews": KeylessWindow,
+    "marketing_ads.performance_by_campaign": DailyAggregate,
+    "telecom.calls_export": ExportFeed,
+    "settings.user_roles": Snapshot,
+    "payroll.locations_rates": Snapshot,
+}
+
+
+def utc(day: int, hour: int = 0) -> datetime:
+    return datetime(2026, 3, day, hour, tzinfo=timezone.utc)
+
+
+def plan(table: str, range_: Days | None) -> list[PlannedRead]:
+    return list(strategy_for(CATALOG[table]).plan(range_, lambda: NOW))
+
+
+@pytest.mark.parametrize(("table", "kind"), KINDS.items())
+def test_each_kind_has_its_strategy(table: str, kind: type[Strategy]) -> None:
+    assert type(strategy_for(CATALOG[table])) is kind
+
+
+def test_every_endpoint_agrees_with_its_strategy_on_partitions() -> None:
+    for endpoint in CATALOG:
+        assert strategy_for(endpoint).partitioned == endpoint.partitioned
+
+
+def test_only_aggregates_cannot_be_reconciled_and_only_days_can_be_probed() -> None:
+    strategies = [strategy_for(endpoint) for endpoint in CATALOG]
+    assert {type(s) for s in strategies if not s.can_reconcile} == {DailyAggregate}
+    assert {type(s) for s in strategies if not s.can_probe} == {DailyAggregate, Snapshot}
+    for strategy in strategies:
+        assert strategy.can_reconcile == bool(list(strategy.plan_reconcile(lambda: NOW)))
+
+
+@pytest.mark.parametrize(
+    ("table", "mode"),
+    [
+        ("jpm.jobs", MergeMode.UPSERT),
+        ("telecom.calls_export", MergeMode.UPSERT),
+        ("marketing_reputation.reviews", MergeMode.REPLACE_SCOPE),
+    ],
+)
+def test_a_window_is_one_read_of_all_days_up_to_now(table: str, mode: MergeMode) -> None:
+    assert plan(table, days("2026-03-08", "2026-03-10")) == [
+        PlannedRead(
+            window=Window(start=utc(8, 5), end=NOW), mode=mode, default_date=date(2026, 3, 10)
+        )
+    ]
+
+
+def test_a_window_begins_earlier_where_records_change_without_moving_their_cursor() -> None:
+    endpoint = dataclasses.replace(CATALOG["jpm.jobs"], look_back_days=7)
+    [read] = strategy_for(endpoint).plan(days("2026-03-08", "2026-03-09"), lambda: NOW)
+    assert read.window == Window(start=utc(1, 5), end=utc(10, 4))
+
+
+def test_an_aggregate_is_one_read_a_day_and_replaces_the_day() -> None:
+    table = "marketing_ads.performance_by_campaign"
+    range_ = days("2026-03-07", "2026-03-08", open_start=True)
+    assert plan(table, range_) == [
+        PlannedRead(
+            window=Window(start=utc(7, 5), end=utc(8, 5)),
+            mode=MergeMode.REPLACE_DAY,
+            default_date=date(2026, 3, 7),
+        ),
+        PlannedRead(
+            window=Window(start=utc(8, 5), end=utc(9, 4)),
+            mode=MergeMode.REPLACE_DAY,
+            default_date=date(2026, 3, 8),
+        ),
+    ]
+
+
+def test_each_day_of_an_aggregate_is_planned_when_it_starts() -> None:
+    strategy = strategy_for(CATALOG["marketing_ads.performance_by_campaign"])
+    times = iter([utc(9, 12), utc(10, 12)])
+    reads = strategy.plan(days("2026-03-09", "2026-03-10"), lambda: next(times))
+    assert [read.window.end for read in reads if read.window] == [utc(9, 12), utc(10, 12)]
+
+
+def test_a_snapshot_is_one_read_that_replaces_all() -> None:
+    whole = [PlannedRead(window=None, mode=MergeMode.REPLACE_ALL)]
+    assert plan("settings.user_roles", None) == whole
+    assert plan("settings.user_roles", days("2026-03-08", "2026-03-10")) == whole
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        ("jpm.jobs", PlannedRead(window=None, mode=MergeMode.REPLACE_ALL)),
+        ("telecom.calls_export", PlannedRead(window=None, mode=MergeMode.UPSERT)),
+        (
+            "marketing_reputation.reviews",
+            PlannedRead(window=Window(start=None, end=NOW), mode=MergeMode.REPLACE_SCOPE),
+        ),
+        ("settings.user_roles", PlannedRead(window=None, mode=MergeMode.REPLACE_ALL)),
+    ],
+)
+def test_reconciling_reads_everything(table: str, expected: PlannedRead) -> None:
+    assert list(strategy_for(CATALOG[table]).plan_reconcile(lambda: NOW)) == [expected]
+
+
+def test_a_feed_has_nothing_to_follow_up() -> None:
+    follow_up = {e.table for e in CATALOG if strategy_for(e).can_follow_up}
+    assert {"jpm.jobs", "settings.user_roles"} <= follow_up
+    assert not {"telecom.calls_export", "payroll.locations_rates"} & follow_up
+
+
+def test_an_aggregate_is_verified_from_its_first_loaded_day_to_yesterday() -> None:
+    strategy = strategy_for(CATALOG["marketing_ads.performance_by_campaign"])
+
+    def verified(last_days: int | None, first: date | None) -> list[date | None]:
+        reads = strategy.plan_verify(last_days, first, NOW, TIMEZONE)
+        return [read.default_date for read in reads]
+
+    assert verified(None, date(2026, 3, 8)) == [date(2026, 3, 8), date(2026, 3, 9)]
+    assert verified(1, date(2026, 3, 1)) == [date(2026, 3, 9)]
+    assert verified(None, None) == []
+
+
+def test_a_record_that_changes_is_looked_for_up_to_now_but_an_aggregate_stays_in_its_day() -> None:
+    window, later = Window(start=utc(8), end=utc(9)), utc(10)
+    jobs = strategy_for(CATALOG["jpm.jobs"])
+    aggregate = strategy_for(CATALOG["marketing_ads.performance_by_campaign"])
+    assert jobs.extend_to(window, later) == Window(start=utc(8), end=later)
+    assert jobs.extend_to(None, later) is None
+    assert aggregate.extend_to(window, later) == window
+
+
+def test_strategies_load_neither_duckdb_nor_requests() -> None:
+    """Dagster's definitions ask them while they load."""
+    code = (
+        "import sys; import st_pipelines.sync.strategies;"
+        "print(*({'duckdb', 'requests', 'dagster'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_the_reports_of_consecutive_days_add_up() -> None:
+    first = LoadReport(
+        endpoint=CATALOG["jpm.jobs"],
+        window=Window(start=utc(8), end=utc(9)),
+        seconds=1.0,
+        read=ReadStats(requests=2, bytes=10, token_requests=1, readings=3, records=4, total=4),
+        loaded=Loaded(
+            rows_read=4,
+            counts=Counts(inserted=3, unchanged=1),
+            rows_by_date={date(2026, 3, 8): 4},
+            table_rows_by_date={date(2026, 3, 8): 4},
+            table_rows=4,
+            missing_fields=(MissingField(path="a", share=0.5, rows=4),),
+            facts=Facts(rows_before=1, lost=1, misplaced=7),
+        ),
+        notices=("old",),
+    )
+    first.drift.add({"x": 1})
+    second = LoadReport(
+        endpoint=CATALOG["jpm.jobs"],
+        window=Window(start=utc(9), end=utc(10)),
+        seconds=0.5,
+        read=ReadStats(requests=1, bytes=5, readings=1, records=2, total=2),
+        loaded=Loaded(
+            rows_read=2,
+            counts=Counts(inserted=1, updated=1),
+            rows_by_date={date(2026, 3, 8): 1, date(2026, 3, 9): 1},
+            table_rows_by_date={date(2026, 3, 9): 1},
+            table_rows=5,
+            preview=({"id": 1},),
+            missing_fields=(MissingField(path="a", share=0.6, rows=2),),
+            facts=Facts(rows_before=4, lost=2, misplaced=0),
+        ),
+        notices=("new",),
+    )
+    second.drift.add({"x": 2, "y": 3})
+    both = first + second
+    assert both.window == Window(start=utc(8), end=utc(10))
+    assert (both.seconds, both.notices, both.source_total) == (1.5, ("new",), 6)
+    assert (both.read.requests, both.read.bytes, both.read.token_requests) == (3, 15, 1)
+    assert (both.read.readings, both.read.records) == (3, 6)
+    loaded = both.loaded
+    assert (loaded.rows_read, loaded.table_rows, loaded.preview) == (6, 5, ({"id": 1},))
+    assert loaded.counts == Counts(inserted=4, updated=1, unchanged=1)
+    assert loaded.rows_by_date == {date(2026, 3, 8): 5, date(2026, 3, 9): 1}
+    assert loaded.table_rows_by_date == {date(2026, 3, 8): 4, date(2026, 3, 9): 1}
+    assert loaded.missing_fields == (MissingField(path="a", share=0.6, rows=2),)
+    assert (loaded.facts.rows_before, loaded.facts.lost, loaded.facts.misplaced) == (1, 3, 0)
+    assert both.drift == Drift(counts=both.drift.counts, examples={"x": "1", "y": "3"})
+    assert both.drift.counts == {"x": 2, "y": 1}
+    unknown = dataclasses.replace(second, read=ReadStats(total=None))
+    assert (first + unknown).source_total is None
