@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 class EnvironmentResource(dg.ConfigurableResource):
     """A resource of one environment, whose configuration is resolved once per run.
 
-    Outside a run it is resolved once per object.
+    Dagster initializes an object of its own for each run. Elsewhere, such as in a notebook, the
+    configuration is resolved once per object.
     """
 
     environment: str
@@ -100,11 +101,9 @@ class ServiceTitanResource(EnvironmentResource):
             SettingsError: the run's configuration holds a secret in plain text.
         """
         _refuse_plain_text_of_run(context.run)
-        self._config = None
         try:
             yield self
         finally:
-            self._config = None
             if self._client is not None:
                 self._client.close()
                 self._client = None
@@ -151,12 +150,10 @@ class WarehouseResource(EnvironmentResource):
 
         Else the last loads of a night would not be read before those of the next.
         """
-        self._config = None
         yield self
         if self._copy_is_behind:
             with _only_logged(context.log):
                 self.warehouse.publish()
-        self._config = None
 
     def publish_if_due(self, log: dg.DagsterLogManager) -> None:
         """After a load: replaces the read copy, if publishing is on and the last is old enough."""

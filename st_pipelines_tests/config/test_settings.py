@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from st_pipelines.config.connection import build_connection
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.config.project import resolve_environment
 from st_pipelines.config.settings import load_settings
+from st_pipelines.config.validators import check_cron
 
 COMPLETE = {
     "CLIENT_ID": "cid.abc",
@@ -260,3 +263,43 @@ def test_a_cron_expression_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("SERVICETITAN_DAILY_CRON", "at midnight")
     with pytest.raises(SettingsError, match="SERVICETITAN_DAILY_CRON is 'at midnight': write it"):
         load_settings("production")
+
+
+CRON_VALUES = (
+    "0 1 5 7 8 12 13 23 24 31 32 59 60 * ? l L mon jan x -1 1- *-5 1-5-6 1-l 5-2 1-5 */15 1/2"
+    " 1-9/3 */0 fri-mon feb-9 l5 l8 2#3 mon#6 mon#2 1,2 1,,2 *,1 1-60"
+)
+
+
+@pytest.mark.parametrize("at", range(5))
+def test_cron_expressions_are_those_that_dagster_accepts(at: int) -> None:
+    """The configuration checks them itself, as it must not import Dagster."""
+    for other in ("0 0 * * *", "0 0 30 2 *", "0 0 31 feb *"):
+        for value in CRON_VALUES.split():
+            fields = other.split()
+            fields[at] = value
+            text = " ".join(fields)
+            assert is_accepted(text) == is_accepted_by_dagster(text), text
+
+
+@pytest.mark.parametrize("text", ["@daily", "@Hourly", "@reboot", "* * * *", "* * * * * *"])
+def test_cron_aliases_and_counts_of_fields_are_those_that_dagster_accepts(text: str) -> None:
+    assert is_accepted(text) == is_accepted_by_dagster(text)
+
+
+def is_accepted(cron: str) -> bool:
+    try:
+        check_cron(cron)
+    except ValueError:
+        return False
+    return True
+
+
+def is_accepted_by_dagster(cron: str) -> bool:
+    try:
+        with warnings.catch_warnings():  # of intervals that are not even
+            warnings.simplefilter("ignore")
+            dg.ScheduleDefinition(name="x", job_name="x", cron_schedule=cron)
+    except dg.DagsterInvalidDefinitionError:
+        return False
+    return True
