@@ -1,4 +1,4 @@
-"""Who may ask, and how often: credentials, tokens, scopes and the rate limit."""
+"""Checks who may send requests, and how many: tokens, scopes and the rate limit."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ TOKEN_SECONDS = 900
 
 
 class Refused(Exception):
-    """A request that is answered with an error.
+    """Rejects a request.
 
     Args:
         status: the HTTP status.
-        message: for the body; empty for a bare answer.
+        message: for the body; empty for a response without one.
     """
 
     def __init__(self, status: int, message: str = "") -> None:
@@ -34,72 +34,82 @@ class Refused(Exception):
         self.message = message
 
 
-class Gate:
+class AccessControl:
     """Issues tokens and checks them.
 
     Args:
         tenants: credentials by tenant id.
-        scopes: what the app may read.
-        token_seconds: how long a token lives, in real time.
-        portal: how things stand with the app; well if None.
+        scopes: granted to the app.
+        token_seconds: lifetime of a token, in real time.
+        portal: the app's setup; None if all is well.
     """
 
     def __init__(
-        self, tenants: Mapping[str, Credentials], scopes: tuple[str, ...], token_seconds: float,
+        self,
+        tenants: Mapping[str, Credentials],
+        scopes: tuple[str, ...],
+        token_seconds: float,
         portal: Portal | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.scopes = scopes if portal is None else portal.scopes(scopes)
         self._portal = portal
         self._opaque: dict[str, Mapping[str, Any]] = {}
         self.token_seconds = token_seconds
         self._tenants = tenants
-        self._by_client = {known.client_id: known for known in tenants.values()}
+        self._by_client = {credentials.client_id: credentials for credentials in tenants.values()}
         self._accepted: dict[str, frozenset[str]] = {}
 
     def rotate(self, client_id: str, *secrets: str) -> None:
-        """Accept these client secrets from now on, and no other; tokens stay good."""
+        """Accept only these client secrets from now on. Issued tokens stay valid."""
         self._accepted[client_id] = frozenset(secrets)
 
     def issue(self, form: Mapping[str, str], authorization: str) -> dict[str, object]:
-        """The answer to a token request. Raises Refused with an OAuth error code."""
+        """Return the body for a token request. Raises Refused with an OAuth error code."""
         client, secret = _basic(authorization) or (
-            form.get("client_id", ""), form.get("client_secret", "")
-        )  # fmt: skip
+            form.get("client_id", ""),
+            form.get("client_secret", ""),
+        )
         if form.get("grant_type") != "client_credentials":
             raise Refused(400, "unsupported_grant_type")
-        known = self._by_client.get(client)
-        if known is None or secret not in self._secrets_of(client, known):
+        credentials = self._by_client.get(client)
+        if credentials is None or secret not in self._accepted_secrets(client, credentials):
             raise Refused(400, "invalid_client")
-        if self._portal and not self._portal.known:
+        if self._portal and not self._portal.app_exists:
             raise Refused(400, "Application not found.")
-        if self._portal and not self._portal.grants:
+        if self._portal and not self._portal.grants_tokens:
             raise Refused(400, "unauthorized_client")
         now = time.time()
         claims = {
-            "iss": "sandbox", "client_id": client, "tenant": known.tenant_id, "nbf": int(now),
-            "exp": now + self.token_seconds, "scope": list(self.scopes),
-        }  # fmt: skip
+            "iss": "sandbox",
+            "client_id": client,
+            "tenant": credentials.tenant_id,
+            "nbf": int(now),
+            "exp": now + self.token_seconds,
+            "scope": list(self.scopes),
+        }
         return {
-            "access_token": self._spelt(claims),
+            "access_token": self._encode(claims),
             "expires_in": int(self.token_seconds),
             "token_type": "Bearer",
             "scope": " ".join(self.scopes),
         }
 
-    def _secrets_of(self, client: str, known: Credentials) -> frozenset[str]:
-        now = self._portal.secret_of(known) if self._portal else known.client_secret
+    def _accepted_secrets(self, client: str, credentials: Credentials) -> frozenset[str]:
+        now = (
+            self._portal.current_secret(credentials) if self._portal else credentials.client_secret
+        )
         return self._accepted.get(client, frozenset({now}))
 
-    def _spelt(self, claims: Mapping[str, Any]) -> str:
-        if self._portal and self._portal.opaque:
+    def _encode(self, claims: Mapping[str, Any]) -> str:
+        if self._portal and self._portal.opaque_tokens:
             token = token_urlsafe(48)
             self._opaque[token] = claims
             return token
         return jwt.encode(dict(claims), SIGNING_KEY, algorithm="HS256")
 
     def check(self, authorization: str, app_key: str, tenant: str) -> frozenset[str]:
-        """The scopes of a data request. Raises Refused."""
-        # Both a bare token and "Bearer <token>" are accepted (facts 1.5).
+        """Check a data request and return its scopes. Raises Refused."""
+        # Both a bare token and "Bearer <token>" are accepted.
         token = authorization.removeprefix("Bearer ").strip()
         try:
             claims = self._opaque.get(token) or _claims(token)
@@ -108,21 +118,21 @@ class Gate:
         if claims["exp"] <= time.time():
             raise Refused(401, "The access token has expired.")
         if app_key != self._tenants[claims["tenant"]].app_key:
-            # Nobody knows what ServiceTitan answers (facts 1.10); 401 is this sandbox's choice.
-            answer = self._portal.key_answer if self._portal else 401
-            raise Refused(answer, "Invalid application key." if answer == 401 else "")
+            # ServiceTitan's status is not known; 401 is this sandbox's choice.
+            status = self._portal.wrong_key_status if self._portal else 401
+            raise Refused(status, "Invalid application key." if status == 401 else "")
         if claims["tenant"] != tenant:
             raise Refused(404)
         if self._portal and not self._portal.connected:
             return frozenset()
-        refused = self._portal.not_accepted if self._portal else frozenset()
+        refused = self._portal.unaccepted_scopes if self._portal else frozenset()
         return frozenset(claims["scope"]) - refused
 
 
 @lru_cache(maxsize=64)
 def _claims(token: str) -> Mapping[str, Any]:
-    """What a token says; read once, because its many scopes take milliseconds."""
-    # `exp` is compared by the caller, for PyJWT rounds it to whole seconds.
+    """Decode a token; cached, because its many scopes take milliseconds."""
+    # The caller compares `exp`, because PyJWT rounds it to whole seconds.
     return jwt.decode(token, SIGNING_KEY, algorithms=["HS256"], options={"verify_exp": False})
 
 
@@ -138,7 +148,7 @@ def _basic(authorization: str) -> tuple[str, str] | None:
 
 
 class RateLimit:
-    """At most so many requests in any one second of real time, for each tenant by itself."""
+    """Limits each tenant's requests in any one second of real time."""
 
     def __init__(
         self, requests_per_second: float, clock: Callable[[], float] = time.monotonic
@@ -148,7 +158,7 @@ class RateLimit:
         self._arrivals: dict[str, deque[float]] = {}
 
     def wait(self, tenant: str) -> float:
-        """Count a request. Seconds until it would be let in, 0 if it is."""
+        """Count a request. Return 0 if it is allowed, or the seconds until it would be."""
         arrivals = self._arrivals.setdefault(tenant, deque())
         now = self._clock()
         while arrivals and arrivals[0] <= now - 1:

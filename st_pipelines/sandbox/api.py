@@ -1,4 +1,7 @@
-"""The API: one request in, one answer out. Every data request passes through `Api.data`."""
+"""Answers requests. Every data request passes through `Api.data`, every token request `Api.token`.
+
+Records come from `world`, bodies from `responses` and `feed`, faults from `faults`.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from starlette.responses import Response
 
 from st_pipelines.catalog.model import Catalog, Endpoint
 from st_pipelines.sandbox import feed, records, responses
-from st_pipelines.sandbox.access import Gate, RateLimit, Refused
+from st_pipelines.sandbox.access import AccessControl, RateLimit, Refused
 from st_pipelines.sandbox.churn import Churn
 from st_pipelines.sandbox.credentials import Credentials
 from st_pipelines.sandbox.faults import Faults
@@ -24,29 +27,29 @@ from st_pipelines.sandbox.portal import Portal
 from st_pipelines.sandbox.selection import BadRequest, read_selection, select
 from st_pipelines.sandbox.world import World
 
-Fault = Callable[[Request], Response | None]
-"""Looks at a request before anything else does, and may answer it."""
+Interceptor = Callable[[Request], Response | None]
+"""Sees a request first, and may answer it."""
 
 REQUIRED: Mapping[str, tuple[str, ...]] = {
     "settings.business_units_intacct": ("page", "pageSize", "includeTotal"),
     "equipment_systems.installed_equipment_custom_field_types": ("page", "pageSize", "descending"),
     "inventory.return_types": ("activeOnly",),
 }
-"""Parameters without which a list answers 400, besides dates (facts 3.4, 5.6)."""
+"""Parameters besides dates that a list requires; without them it answers 400."""
 
-ROWS_OF_AN_AGGREGATE = 12
+AGGREGATE_ROWS = 12
 _TENANT = re.compile(r"(?<=/tenant/)[^/]+")
 _TEMPLATE = "{tenant}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class AnsweredRequest:
     """A request that was answered.
 
     Attributes:
-        path: with `{tenant}` in the place of the id.
+        path: with `{tenant}` instead of the id.
         query: its parameters.
-        status: of the answer.
+        status: of the response.
         tenant: the tenant id in the path, empty where there is none.
     """
 
@@ -57,15 +60,15 @@ class Seen:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Manners:
-    """How the server treats its clients.
+class ServerOptions:
+    """Limits and options of the server.
 
     Attributes:
-        requests_per_second: per tenant; more are answered 429.
-        token_seconds: life of a token in real time.
-        export_batch: records in one answer of an export; the real number is unknown.
-        gzip_level: 0 never packs. Level 1 costs some 10 ms a megabyte.
-        live: let the worlds' time pass as the clock's does.
+        requests_per_second: per tenant; more get a 429.
+        token_seconds: lifetime of a token, in real time.
+        export_batch: records per export response; the real number is not known.
+        gzip_level: 0 turns gzip off. Level 1 costs about 10 ms per megabyte.
+        live: the worlds' time passes with the clock's.
         clock: real time in seconds, for the rate limit and for `live`.
     """
 
@@ -78,36 +81,43 @@ class Manners:
 
 
 @dataclass
-class Log:
-    """What was asked for so far."""
+class RequestLog:
+    """The requests so far."""
 
-    seen: deque[Seen] = field(default_factory=lambda: deque(maxlen=100_000))
+    seen: deque[AnsweredRequest] = field(default_factory=lambda: deque(maxlen=100_000))
     counts: Counter[str] = field(default_factory=Counter)
 
-    def note(self, seen: Seen) -> None:
+    def add(self, seen: AnsweredRequest) -> None:
         """Count a request."""
         self.seen.append(seen)
         self.counts[seen.path] += 1
 
 
 class Api:
-    """Answers for all tenants of one app."""
+    """Answers requests for all tenants of one app."""
 
     def __init__(
-        self, *, catalog: Catalog, worlds: Mapping[str, World],
-        tenants: Mapping[str, Credentials], scopes: tuple[str, ...], manners: Manners,
-        played: Faults, churn: Churn, portal: Portal | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        catalog: Catalog,
+        worlds: Mapping[str, World],
+        tenants: Mapping[str, Credentials],
+        scopes: tuple[str, ...],
+        options: ServerOptions,
+        faults: Faults,
+        churn: Churn,
+        portal: Portal | None = None,
+    ) -> None:
         self.worlds = worlds
-        self.log = Log()
-        self.faults: list[Fault] = []
-        self.gate = Gate(tenants, scopes, manners.token_seconds, portal)
+        self.log = RequestLog()
+        self.interceptors: list[Interceptor] = []
+        self.access = AccessControl(tenants, scopes, options.token_seconds, portal)
         self._portal = portal or Portal()
-        self.limit = RateLimit(manners.requests_per_second, manners.clock)
-        self._manners = manners
-        self.played = played
+        self.limit = RateLimit(options.requests_per_second, options.clock)
+        self._options = options
+        self.faults = faults
         self.churn = churn
-        self._moved = manners.clock()
+        self._clock_read = options.clock()
         self._lists: dict[str, list[Endpoint]] = {}
         self._feeds: dict[str, Endpoint] = {}
         for endpoint in catalog:
@@ -123,12 +133,12 @@ class Api:
 
     async def token(self, request: Request) -> Response:
         """POST /connect/token."""
-        play = self.played.draw(token=True)
-        response = self._fault(request) or await self._token(request)
-        if play is not None:
-            response = play(request, response)
+        fault = self.faults.draw(token=True)
+        response = self._intercept(request) or await self._token(request)
+        if fault is not None:
+            response = fault(request, response)
         self._date(response)
-        self.log.note(Seen(path="/connect/token", query={}, status=response.status_code))
+        self.log.add(AnsweredRequest(path="/connect/token", query={}, status=response.status_code))
         return response
 
     async def _token(self, request: Request) -> Response:
@@ -137,53 +147,57 @@ class Api:
             return responses.json_response({"error": "invalid_request"}, 400)
         form = dict(parse_qsl((await request.body()).decode()))
         try:
-            issued = self.gate.issue(form, request.headers.get("authorization", ""))
+            issued = self.access.issue(form, request.headers.get("authorization", ""))
         except Refused as refused:
             return responses.json_response({"error": refused.message}, refused.status)
         return responses.json_response(issued, headers={"Cache-Control": "no-store"})
 
     async def data(self, request: Request) -> Response:
-        """Any other request."""
+        """Every other request."""
         path = request.url.path
         match = _TENANT.search(path)
         tenant = match.group() if match else ""
         template = _TENANT.sub(_TEMPLATE, path, count=1)
         query = dict(request.query_params)
-        play = self.played.draw(token=False)
-        response = self._fault(request) or self._answer(request, template, tenant, query)
-        if play is None:
+        fault = self.faults.draw(token=False)
+        response = self._intercept(request) or self._respond(request, template, tenant, query)
+        if fault is None:
             accepted = request.headers.get("accept-encoding", "")
-            response = responses.packed(response, accepted, self._manners.gzip_level)
+            response = responses.compress(response, accepted, self._options.gzip_level)
         else:
-            response = play(request, response)
+            response = fault(request, response)
         self._date(response)
-        self.log.note(Seen(path=template, query=query, status=response.status_code, tenant=tenant))
+        self.log.add(
+            AnsweredRequest(path=template, query=query, status=response.status_code, tenant=tenant)
+        )
         return response
 
     def _date(self, response: Response) -> None:
         if date := self._portal.date:
             response.headers["Date"] = date
 
-    def _fault(self, request: Request) -> Response | None:
-        answered = (fault(request) for fault in self.faults)
+    def _intercept(self, request: Request) -> Response | None:
+        answered = (interceptor(request) for interceptor in self.interceptors)
         return next((answer for answer in answered if answer is not None), None)
 
-    def _answer(
+    def _respond(
         self, request: Request, template: str, tenant: str, query: Mapping[str, str]
     ) -> Response:
         known = template in self._feeds or template in self._lists
         if request.method != "GET" or not known or tenant not in self.worlds:
-            return responses.gateway(404, responses.NO_OPERATION)
+            return responses.gateway_error(404, responses.NO_OPERATION)
         headers = request.headers
         try:
-            scopes = self.gate.check(
+            scopes = self.access.check(
                 headers.get("authorization", ""), headers.get("st-app-key", ""), tenant
             )
         except Refused as refused:
-            return responses.gateway(refused.status, refused.message or responses.NO_OPERATION)
+            return responses.gateway_error(
+                refused.status, refused.message or responses.NO_OPERATION
+            )
         wait = self.limit.wait(tenant)
         if wait > 0:
-            return responses.too_many(wait)
+            return responses.too_many_requests(wait)
         try:
             return self._serve(template, tenant, query, scopes)
         except BadRequest as error:
@@ -192,28 +206,32 @@ class Api:
     def _serve(
         self, template: str, tenant: str, query: Mapping[str, str], scopes: frozenset[str]
     ) -> Response:
-        of_feed = self._feeds.get(template)
-        endpoint = of_feed or self._choose(self._lists[template], query)
+        feed_endpoint = self._feeds.get(template)
+        endpoint = feed_endpoint or self._choose(self._lists[template], query)
         if endpoint.scope not in scopes:
-            # Seen without a body (facts 1.10).
+            # AnsweredRequest without a body.
             return Response(status_code=403)
-        if self._manners.live:
+        if self._options.live:
             self._let_time_pass()
         world = self.worlds[tenant]
-        self.churn.stir(world, endpoint)
+        self.churn.perturb(world, endpoint)
         with world.lock:
-            if of_feed:
-                batch = self._manners.export_batch
+            if feed_endpoint:
+                batch = self._options.export_batch
                 table = world.table(endpoint.table)
-                return responses.json_response(feed.answer(table, query, world.now_ticks, batch))
-            raws = _aggregate(world, endpoint, query) if endpoint.by_day else _list(
-                world, endpoint, query
-            )  # fmt: skip
-            return responses.json_response(responses.listed(endpoint, query, raws, tenant))
+                return responses.json_response(
+                    feed.build_body(table, query, world.now_ticks, batch)
+                )
+            raws = (
+                _aggregate(world, endpoint, query)
+                if endpoint.by_day
+                else _list(world, endpoint, query)
+            )
+            return responses.json_response(responses.list_body(endpoint, query, raws, tenant))
 
     @staticmethod
     def _choose(endpoints: list[Endpoint], query: Mapping[str, str]) -> Endpoint:
-        """The endpoint of a path that several share, by the parameter that tells them apart."""
+        """Choose among endpoints with the same path, by the parameter that tells them apart."""
         if len(endpoints) == 1:
             return endpoints[0]
         for endpoint in endpoints:
@@ -223,10 +241,10 @@ class Api:
         raise BadRequest(name, f"The {name} field is required.")
 
     def _let_time_pass(self) -> None:
-        passed = self._manners.clock() - self._moved
+        passed = self._options.clock() - self._clock_read
         if passed < 1:
             return
-        self._moved += passed
+        self._clock_read += passed
         for world in self.worlds.values():
             world.move(timedelta(seconds=passed))
 
@@ -243,7 +261,7 @@ def _list(world: World, endpoint: Endpoint, query: Mapping[str, str]) -> list[by
 
 
 def _aggregate(world: World, endpoint: Endpoint, query: Mapping[str, str]) -> list[bytes]:
-    """Rows that sum up the window that is asked for: the same for the same window."""
+    """Generate rows that aggregate the requested window: equal for equal windows."""
     asked = endpoint.date_filter
     window = [] if asked is None else [asked.lower, asked.upper]
     for name in window:
@@ -252,5 +270,5 @@ def _aggregate(world: World, endpoint: Endpoint, query: Mapping[str, str]) -> li
     read_selection(endpoint, query)
     seed = ":".join(query[name] for name in window)
     filler = world.filler(endpoint, random.Random(f"{world.seed}:{endpoint.table}:{seed}"))
-    rows = filler.dicts(endpoint.columns, ROWS_OF_AN_AGGREGATE)
+    rows = filler.dicts(endpoint.columns, AGGREGATE_ROWS)
     return [records.encode(row) for row in rows]

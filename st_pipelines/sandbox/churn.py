@@ -1,4 +1,8 @@
-"""Records that move while they are read: created, changed, tied, deactivated, deleted, revived."""
+"""Changes records while a client reads them.
+
+Records are created, changed, deactivated, deleted and revived, and pairs of records get the same
+time of modification.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +15,20 @@ from st_pipelines.catalog.model import Endpoint, Scalar
 from st_pipelines.sandbox.table import Table
 from st_pipelines.sandbox.world import World
 
-MOST_AT_ONCE = 4
-FEWEST_RECORDS = 5
-"""A table that has no more loses none."""
+MAX_CHANGES = 4
+MIN_RECORDS = 5
+"""Tables with at most this many records lose none."""
 
 
 class Churn:
     """Changes a table before some of the requests that read it, by seed.
 
     Args:
-        probability: of a data request to find changes, from 0 to 1.
-        seed: decides everything that is left to chance.
+        probability: that a data request finds changed records, from 0 to 1.
+        seed: of all random choices.
 
     Raises:
-        ValueError: the probability is none.
+        ValueError: the probability is not from 0 to 1.
     """
 
     def __init__(self, probability: float, seed: int) -> None:
@@ -34,25 +38,25 @@ class Churn:
         self._rng = random.Random(f"{seed}:churn")
         self._number = 0
 
-    def stir(self, world: World, endpoint: Endpoint) -> None:
-        """Perhaps change some records of a table, and let a moment of its time pass.
+    def perturb(self, world: World, endpoint: Endpoint) -> None:
+        """Change some records of a table with the given probability, and let a moment pass.
 
         Args:
-            world: whose table; its lock must not be held by another thread for long.
-            endpoint: the table that is about to be read.
+            world: of the table. Its lock must not be held by another thread for long.
+            endpoint: about to be read.
         """
         if endpoint.by_day or self._rng.random() >= self.probability:
             return
         with world.lock:
             table = world.table(endpoint.table)
-            for _ in range(self._rng.randint(1, MOST_AT_ONCE)):
+            for _ in range(self._rng.randint(1, MAX_CHANGES)):
                 world.move(timedelta(milliseconds=self._rng.randint(1, 2000)))
                 self._rng.choice(_ACTIONS)(self, table, world.now_ticks)
 
     def _create(self, table: Table, now: int) -> None:
         if table.endpoint.explode:
             return  # a copy's members would have the ids of the original's
-        fields = self._news(table)
+        fields = self._new_value(table)
         fields |= {
             name: max((value or 0 for value in table.values(name)), default=0) + 1
             for name in table.endpoint.key
@@ -61,21 +65,21 @@ class Churn:
         table.create(fields, now)
 
     def _change(self, table: Table, now: int) -> None:
-        for position in self._some(table, 1):
-            table.change(position, self._news(table), now)
+        for position in self._pick(table, 1):
+            table.change(position, self._new_value(table), now)
 
-    def _tie(self, table: Table, now: int) -> None:
-        """Two records with one time of modification."""
-        for position in self._some(table, 2):
-            table.change(position, self._news(table), now)
+    def _change_two(self, table: Table, now: int) -> None:
+        """Give two records the same time of modification."""
+        for position in self._pick(table, 2):
+            table.change(position, self._new_value(table), now)
 
     def _deactivate(self, table: Table, now: int) -> None:
-        for position in self._some(table, 1):
+        for position in self._pick(table, 1):
             table.change(position, {"active": False}, now)
 
     def _delete(self, table: Table, now: int) -> None:
-        if len(table.keys) - len(table.deleted) > FEWEST_RECORDS:
-            for position in self._some(table, 1):
+        if len(table.keys) - len(table.deleted) > MIN_RECORDS:
+            for position in self._pick(table, 1):
                 table.delete(position)
 
     def _revive(self, table: Table, now: int) -> None:
@@ -85,25 +89,30 @@ class Churn:
         if gone:
             table.revive(self._rng.choice(gone), now)
 
-    def _some(self, table: Table, count: int) -> list[int]:
+    def _pick(self, table: Table, count: int) -> list[int]:
         alive = list(table.alive())
         return self._rng.sample(alive, min(count, len(alive)))
 
-    def _news(self, table: Table) -> dict[str, Any]:
-        """A field's new value: a text that no other record has."""
+    def _new_value(self, table: Table) -> dict[str, Any]:
+        """Return a new, unique value for a text field."""
         self._number += 1
         name = _text_field(table.endpoint)
         return {} if name is None else {name: f"churn {self._number}"}
 
 
 _ACTIONS: tuple[Callable[[Churn, Table, int], None], ...] = (
-    Churn._create, Churn._change, Churn._tie, Churn._deactivate, Churn._delete, Churn._delete,
+    Churn._create,
+    Churn._change,
+    Churn._change_two,
+    Churn._deactivate,
+    Churn._delete,
+    Churn._delete,
     Churn._revive,
-)  # fmt: skip
+)
 
 
 def _text_field(endpoint: Endpoint) -> str | None:
-    """A field that may say anything."""
+    """Return a field whose text can be anything."""
     special = {*endpoint.key, *(name for one in endpoint.variants for name in one)}
     names = [column.name for column in endpoint.columns if column.name not in special]
     texts = [name for name in names if _is(endpoint, name, "VARCHAR")]

@@ -1,4 +1,4 @@
-"""Answers that are wrong below HTTP: reset, hanging, dripping, broken in the middle."""
+"""Sends responses that are broken below HTTP: reset, hanging, dripping, or slow."""
 
 from __future__ import annotations
 
@@ -12,49 +12,48 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 PIECES = 20
-"""A slow body comes in so many pieces, `PAUSE` apart."""
+"""Number of pieces of a slow body, sent `PAUSE_SECONDS` apart."""
 
-PAUSE = 0.02
-"""Seconds between two pieces of a body that drips."""
+PAUSE_SECONDS = 0.02
 
 _TRANSPORT = "transport"
-_LINGER_NOT = struct.pack("ii", 1, 0)
+_NO_LINGER = struct.pack("ii", 1, 0)
 
 
 class Protocol(AutoHTTPProtocol):
-    """Uvicorn's own, which also shows an application the connection that it answers on."""
+    """uvicorn's protocol, which also gives the application access to its connection."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the connection where a response finds it."""
+        """Store the connection in the state, where responses find it."""
         self.app_state = {**self.app_state, _TRANSPORT: transport}
         super().connection_made(transport)
 
 
 class Reset(Response):
-    """The connection is reset instead of an answer."""
+    """Resets the connection instead of responding."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send nothing but the reset."""
         transport: asyncio.Transport = scope["state"][_TRANSPORT]
         connection = transport.get_extra_info("socket")
-        # Closing a socket that must not linger sends RST in the place of FIN.
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+        # Closing a socket with SO_LINGER 0 sends RST instead of FIN.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
         transport.abort()
-        await _until_gone(receive)
+        await _wait_for_disconnect(receive)
 
 
 class Hanging(Response):
-    """Headers and the first half of a body, then nothing."""
+    """Sends headers and half of the body, then nothing."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send until the half, then wait for the client to give up."""
+        """Send half, then wait for the client to give up."""
         await _begin(self, send)
         await _send_piece(send, bytes(self.body)[: len(self.body) // 2])
-        await _until_gone(receive)
+        await _wait_for_disconnect(receive)
 
 
 class Slow(Response):
-    """A body that comes in small pieces, all of it."""
+    """Sends the whole body in small, slow pieces."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send everything, slowly."""
@@ -64,14 +63,14 @@ class Slow(Response):
 
 
 class Dripping(Response):
-    """A body of which a byte comes every now and then, and never the end."""
+    """Sends a byte now and then, and never finishes."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send blanks, which JSON allows, until the client gives up."""
         self.headers["content-length"] = str(1 << 40)
         await _begin(self, send)
-        gone = asyncio.create_task(_until_gone(receive))
-        while not gone.done():
+        disconnected = asyncio.create_task(_wait_for_disconnect(receive))
+        while not disconnected.done():
             await _drip(send, [b" "])
 
 
@@ -82,21 +81,24 @@ def _pieces(body: bytes) -> Iterable[bytes]:
 
 async def _begin(response: Response, send: Send) -> None:
     await send(
-        {"type": "http.response.start", "status": response.status_code,
-         "headers": response.raw_headers}
-    )  # fmt: skip
+        {
+            "type": "http.response.start",
+            "status": response.status_code,
+            "headers": response.raw_headers,
+        }
+    )
 
 
 async def _drip(send: Send, pieces: Iterable[bytes]) -> None:
     for piece in pieces:
         await _send_piece(send, piece)
-        await asyncio.sleep(PAUSE)
+        await asyncio.sleep(PAUSE_SECONDS)
 
 
 async def _send_piece(send: Send, piece: bytes) -> None:
     await send({"type": "http.response.body", "body": piece, "more_body": True})
 
 
-async def _until_gone(receive: Receive) -> None:
+async def _wait_for_disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass

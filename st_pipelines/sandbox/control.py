@@ -1,4 +1,4 @@
-"""Driving the sandbox from another process: its time, its records, its counters."""
+"""Controls the sandbox from another process: its time, its records, its counters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from st_pipelines.sandbox import responses, ticks
-from st_pipelines.sandbox.api import Log
+from st_pipelines.sandbox.api import RequestLog
 from st_pipelines.sandbox.world import World
 
 ACTIONS = ("create", "change", "deactivate", "delete", "revive")
@@ -22,15 +22,15 @@ class Control:
 
     POST now: `{"now": "2026-01-02T03:04:05Z"}` or `{"move_seconds": 86400}`, for all tenants.
     POST change: `{"table", "action", "id", "fields", "tenant"}`; action is one of `ACTIONS`.
-    GET state: time, counters and, by table that was asked for, the number of records.
+    GET state: time, request counters, and the number of records of each table requested so far.
     """
 
-    def __init__(self, worlds: Mapping[str, World], log: Log) -> None:
+    def __init__(self, worlds: Mapping[str, World], log: RequestLog) -> None:
         self._worlds = worlds
         self._log = log
 
     def routes(self) -> list[Route]:
-        """For the application."""
+        """Return the routes to add to the application."""
         return [
             Route("/_sandbox/now", self.now, methods=["POST"]),
             Route("/_sandbox/change", self.change, methods=["POST"]),
@@ -68,7 +68,7 @@ class Control:
         return body["id"]
 
     async def state(self, request: Request) -> Response:
-        """What is."""
+        """Report the state."""
         return self._state()
 
     def _state(self) -> Response:

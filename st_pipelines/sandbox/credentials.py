@@ -9,7 +9,7 @@ APP_KEY = "ak1.sandbox"
 
 @dataclass(frozen=True, kw_only=True)
 class Credentials:
-    """What a client needs for one tenant. Well known, and good for nothing but the sandbox."""
+    """What a client needs for one tenant."""
 
     tenant_id: str
     client_id: str
@@ -18,7 +18,7 @@ class Credentials:
 
     @classmethod
     def for_tenant(cls, number: int) -> Credentials:
-        """Those of the `number`th tenant, from 0."""
+        """Return the credentials of the `number`th tenant, counted from 0."""
         tenant = str(1_000_000_001 + number)
         return cls(
             tenant_id=tenant,

@@ -1,6 +1,6 @@
-"""The things of the company, as planned. Times are ticks (100 ns), zero where they never come.
+"""The entities of the simulated company. Times are ticks of 100 ns, zero for "never".
 
-These are msgspec structs, not dataclasses, because a big world holds a million of them.
+They are msgspec structs rather than dataclasses because a large world has a million of them.
 """
 
 from __future__ import annotations
@@ -8,36 +8,36 @@ from __future__ import annotations
 import msgspec
 
 
-class Item(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Anything with an id and a life.
+class Entity(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Anything with an id and a lifetime.
 
     Attributes:
-        id: its key, whatever the table that shows it.
-        moments: when it was created and when it changed or will, in order.
-        gone: the moment at which it becomes inactive, zero if it never does.
-        draw: a number of its own, for what the story leaves to chance.
+        id: its key, before a story's offset.
+        moments: of its creation and its changes, past and future, in order.
+        deactivated: moment at which it becomes inactive; zero if never.
+        draw: a random number of its own, from which stories derive details.
     """
 
     id: int
     moments: tuple[int, ...]
-    gone: int = 0
+    deactivated: int = 0
     draw: int = 0
 
 
-class Named(Item, frozen=True, kw_only=True, gc=False):
-    """A row of the set-up that other rows point to."""
+class Named(Entity, frozen=True, kw_only=True, gc=False):
+    """A row of master data that other rows refer to."""
 
     name: str
 
 
 class Staff(Named, frozen=True, kw_only=True, gc=False):
-    """An employee, a technician, or a job type: what belongs to a business unit."""
+    """An employee, a technician, or a job type: belongs to a business unit."""
 
     unit: Named
 
 
 class Sku(Named, frozen=True, kw_only=True, gc=False):
-    """A service, a material or a piece of equipment of the price book."""
+    """A service, material or piece of equipment in the price book."""
 
     kind: str
     code: str
@@ -46,7 +46,7 @@ class Sku(Named, frozen=True, kw_only=True, gc=False):
 
 
 class Customer(Named, frozen=True, kw_only=True, gc=False):
-    """Who pays."""
+    """A person or company that pays for jobs."""
 
     commercial: bool
     street: str
@@ -55,15 +55,15 @@ class Customer(Named, frozen=True, kw_only=True, gc=False):
     zip: str
 
 
-class Location(Item, frozen=True, kw_only=True, gc=False):
-    """Where the work is done."""
+class Location(Entity, frozen=True, kw_only=True, gc=False):
+    """An address of a customer where work is done."""
 
     customer: Customer
     street: str
 
 
-class Call(Item, frozen=True, kw_only=True, gc=False):
-    """A telephone call, with the location that it led to a job for."""
+class Call(Entity, frozen=True, kw_only=True, gc=False):
+    """A phone call, with the location if it led to a job."""
 
     location: Location | None
     seconds: int
@@ -82,11 +82,11 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def cents(self) -> int:
-        """Its total."""
+        """Price times quantity."""
         return self.sku.cents * self.quantity
 
 
-class Job(Item, frozen=True, kw_only=True, gc=False):
+class Job(Entity, frozen=True, kw_only=True, gc=False):
     """A piece of work: booked, then done or canceled."""
 
     number: str
@@ -105,46 +105,46 @@ class Job(Item, frozen=True, kw_only=True, gc=False):
 
     @property
     def total(self) -> int:
-        """What it costs, in cents."""
+        """The job's price, in cents."""
         return sum(line.cents for line in self.lines)
 
 
-class OfJob(Item, frozen=True, kw_only=True, gc=False):
-    """Something that a job brings with it."""
+class JobChild(Entity, frozen=True, kw_only=True, gc=False):
+    """An entity that belongs to a job."""
 
     job: Job
 
 
-class Visit(OfJob, frozen=True, kw_only=True, gc=False):
+class Visit(JobChild, frozen=True, kw_only=True, gc=False):
     """An appointment and the assignment of its technician."""
 
 
-class Note(OfJob, frozen=True, kw_only=True, gc=False):
+class Note(JobChild, frozen=True, kw_only=True, gc=False):
     """A note on a job."""
 
 
-class Invoice(OfJob, frozen=True, kw_only=True, gc=False):
-    """The bill of a job; empty until the job is done."""
+class Invoice(JobChild, frozen=True, kw_only=True, gc=False):
+    """The invoice of a job; without items until the job is done."""
 
     paid: int
 
 
-class Payment(Item, frozen=True, kw_only=True, gc=False):
-    """The money for an invoice."""
+class Payment(Entity, frozen=True, kw_only=True, gc=False):
+    """A payment of an invoice."""
 
     invoice: Invoice
 
 
-class Estimate(OfJob, frozen=True, kw_only=True, gc=False):
-    """One option that was offered."""
+class Estimate(JobChild, frozen=True, kw_only=True, gc=False):
+    """One of the options offered to a customer."""
 
     sold: int
     option: int
     lines: tuple[Line, ...]
 
 
-class Membership(Item, frozen=True, kw_only=True, gc=False):
-    """A service contract of a location."""
+class Membership(Entity, frozen=True, kw_only=True, gc=False):
+    """A service contract for a location."""
 
     location: Location
     unit: Named

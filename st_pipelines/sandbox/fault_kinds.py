@@ -1,4 +1,7 @@
-"""The faults and defects that the sandbox can play. Imports little: the command's help reads it."""
+"""Lists the faults and defects that the sandbox can play.
+
+Imports nothing of the sandbox, because the command line reads it for its help.
+"""
 
 from __future__ import annotations
 

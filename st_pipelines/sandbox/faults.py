@@ -1,7 +1,7 @@
-"""Faults that the sandbox plays: which there are, and which request gets one.
+"""Plays faults: decides which request gets one, and turns its response into a broken one.
 
-A fault is drawn for each request by the seed and the number of the request, so that the same
-requests in the same order get the same faults again.
+The seed and the number of the request decide, so that the same requests in the same order get the
+same faults.
 """
 
 from __future__ import annotations
@@ -19,47 +19,47 @@ from st_pipelines.sandbox import responses
 from st_pipelines.sandbox.connection_faults import Dripping, Hanging, Reset, Slow
 from st_pipelines.sandbox.fault_kinds import FAULT_KINDS, TOKEN_PREFIX
 
-Play: TypeAlias = Callable[[Request, Response], Response]
-"""Turns the true answer into another, or gives it back where the fault does not apply."""
+FaultEffect: TypeAlias = Callable[[Request, Response], Response]
+"""Turns the original answer into another, or gives it back where the fault does not apply."""
 
 _HTML = "<!DOCTYPE html><html><head><title>{title}</title></head><body>{title}</body></html>"
 _MAINTENANCE = "The service is suspended for maintenance. Please try again later."
 _BEGINNING_OF_TIME = "1970-01-01"
 
 
-def _failure(status: int, title: str) -> Play:
+def _failure(status: int, title: str) -> FaultEffect:
     """An error page of a proxy."""
     page = _HTML.format(title=f"{status} {title}")
-    return lambda request, true: Response(page, status, media_type="text/html")
+    return lambda request, original: Response(page, status, media_type="text/html")
 
 
-def _problem(status: int, title: str, headers: Mapping[str, str] | None = None) -> Play:
+def _problem(status: int, title: str, headers: Mapping[str, str] | None = None) -> FaultEffect:
     """An error of the API."""
-    return lambda request, true: responses.json_response(
-        responses.problem(status, title), status, headers
+    return lambda request, original: responses.json_response(
+        responses.problem_body(status, title), status, headers
     )
 
 
-def _body(change: Callable[[bytes], bytes | str], kind: str = "application/json") -> Play:
+def _body(change: Callable[[bytes], bytes | str], kind: str = "application/json") -> FaultEffect:
     """Another body for an answer that is good otherwise."""
 
-    def play(request: Request, true: Response) -> Response:
-        if true.status_code != 200:
-            return true
-        return Response(change(bytes(true.body)), media_type=kind)
+    def apply(request: Request, original: Response) -> Response:
+        if original.status_code != 200:
+            return original
+        return Response(change(bytes(original.body)), media_type=kind)
 
-    return play
+    return apply
 
 
-def _envelope(change: Callable[[Request, dict[str, Any]], dict[str, Any] | None]) -> Play:
+def _envelope(change: Callable[[Request, dict[str, Any]], dict[str, Any] | None]) -> FaultEffect:
     """Other members around the records; None where the fault does not apply."""
 
-    def play(request: Request, true: Response) -> Response:
-        envelope = json.loads(bytes(true.body)) if true.status_code == 200 else None
+    def apply(request: Request, original: Response) -> Response:
+        envelope = json.loads(bytes(original.body)) if original.status_code == 200 else None
         changed = change(request, envelope) if isinstance(envelope, dict) else None
-        return true if changed is None else responses.json_response(changed)
+        return original if changed is None else responses.json_response(changed)
 
-    return play
+    return apply
 
 
 def _wrapped(body: bytes) -> bytes:
@@ -80,36 +80,36 @@ def _with_object_as_data(body: bytes) -> bytes:
     return json.dumps({**around, "data": {"message": "ok"}}).encode()
 
 
-def _unzippable(zipped: Callable[[bytes], bytes]) -> Play:
+def _bad_gzip(zipped: Callable[[bytes], bytes]) -> FaultEffect:
     """A body that says it is gzip."""
 
-    def play(request: Request, true: Response) -> Response:
-        if true.status_code != 200:
-            return true
+    def apply(request: Request, original: Response) -> Response:
+        if original.status_code != 200:
+            return original
         headers = {"Content-Encoding": "gzip"}
-        return Response(zipped(bytes(true.body)), 200, headers, "application/json")
+        return Response(zipped(bytes(original.body)), 200, headers, "application/json")
 
-    return play
+    return apply
 
 
-def _sent_as(how: type[Response]) -> Play:
-    """The true answer, sent in another manner."""
-    return lambda request, true: how(
-        bytes(true.body), true.status_code, media_type="application/json"
+def _send_as(how: type[Response]) -> FaultEffect:
+    """The original answer, sent in another manner."""
+    return lambda request, original: how(
+        bytes(original.body), original.status_code, media_type="application/json"
     )
 
 
 def _repeat_token(request: Request, envelope: dict[str, Any]) -> dict[str, Any] | None:
     if "continueFrom" not in envelope:
         return None
-    return {**envelope, "hasMore": True, "continueFrom": _asked_from(request)}
+    return {**envelope, "hasMore": True, "continueFrom": _requested_token(request)}
 
 
 def _empty_page(request: Request, envelope: dict[str, Any]) -> dict[str, Any] | None:
     if not envelope.get("hasMore"):
         return None
     # A feed's token stays where it was, for nothing was served.
-    token = {"continueFrom": _asked_from(request)} if "continueFrom" in envelope else {}
+    token = {"continueFrom": _requested_token(request)} if "continueFrom" in envelope else {}
     return {**envelope, **token, "data": []}
 
 
@@ -117,33 +117,31 @@ def _endless(request: Request, envelope: dict[str, Any]) -> dict[str, Any] | Non
     return {**envelope, "hasMore": True} if "hasMore" in envelope else None
 
 
-def _asked_from(request: Request) -> str:
+def _requested_token(request: Request) -> str:
     return request.query_params.get("from") or _BEGINNING_OF_TIME
 
 
-_ANYWHERE: dict[str, Play] = {
+_ANYWHERE: dict[str, FaultEffect] = {
     "500": _failure(500, "Internal Server Error"),
     "502": _failure(502, "Bad Gateway"),
     "503": _failure(503, "Service Unavailable"),
-    "401": lambda request, true: responses.gateway(401, "The access token has expired."),
+    "401": lambda request, original: responses.gateway_error(401, "The access token has expired."),
     "409": _problem(409, _MAINTENANCE),
-    "429": _problem(
-        429, "Rate limit is exceeded. Try again in 1 seconds.", {"Retry-After": "1"}
-    ),
+    "429": _problem(429, "Rate limit is exceeded. Try again in 1 seconds.", {"Retry-After": "1"}),
     "429-fraction": _problem(429, "Rate limit is exceeded.", {"Retry-After": "0.25"}),
     "429-bare": _problem(429, "Rate limit is exceeded."),
     "html": _body(lambda body: _HTML.format(title="Sign in"), "text/html"),
     "truncated": _body(lambda body: body[: len(body) * 2 // 3]),
     "not-json": _body(lambda body: "The operation was successful.", "text/plain"),
     "wrapped": _body(_wrapped),
-    "reset": lambda request, true: Reset(),
-    "hang": _sent_as(Hanging),
-    "drip": _sent_as(Dripping),
-    "slow": _sent_as(Slow),
-    "gzip-garbage": _unzippable(lambda body: b"this is not gzip" * 4),
-    "gzip-cut": _unzippable(lambda body: gzip.compress(body, 1)[:-12]),
-}  # fmt: skip
-_LISTS_ONLY: dict[str, Play] = {
+    "reset": lambda request, original: Reset(),
+    "hang": _send_as(Hanging),
+    "drip": _send_as(Dripping),
+    "slow": _send_as(Slow),
+    "gzip-garbage": _bad_gzip(lambda body: b"this is not gzip" * 4),
+    "gzip-cut": _bad_gzip(lambda body: gzip.compress(body, 1)[:-12]),
+}
+_LISTS_ONLY: dict[str, FaultEffect] = {
     "no-data": _body(_without_data),
     "data-object": _body(_with_object_as_data),
     "repeated-token": _envelope(_repeat_token),
@@ -170,7 +168,7 @@ class Faults:
         self._seed = seed
         self._numbers = {True: 0, False: 0}
 
-    def draw(self, *, token: bool) -> Play | None:
+    def draw(self, *, token: bool) -> FaultEffect | None:
         """The fault of the next request, if it gets one.
 
         Args:
@@ -181,7 +179,7 @@ class Faults:
             if kind.startswith(TOKEN_PREFIX) is token:
                 text = f"{self._seed}:{kind}:{self._numbers[token]}"
                 if random.Random(text).random() < probability:
-                    return _plays(kind.removeprefix(TOKEN_PREFIX))
+                    return _effect_of(kind.removeprefix(TOKEN_PREFIX))
         return None
 
 
@@ -215,5 +213,5 @@ def _check(kind: str, probability: float) -> None:
         raise ValueError(f"fault {kind}: the probability must be from 0 to 1, not {probability}")
 
 
-def _plays(kind: str) -> Play:
+def _effect_of(kind: str) -> FaultEffect:
     return _ANYWHERE.get(kind) or _LISTS_ONLY[kind]

@@ -1,4 +1,4 @@
-"""The export feeds: by time of modification, in batches, with tokens of their own."""
+"""Serves export feeds: records by time of modification, in batches, with continuation tokens."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from st_pipelines.sandbox import records, ticks
 from st_pipelines.sandbox.selection import ACTIVE_VALUES, BadRequest
 from st_pipelines.sandbox.table import Table
 
-HELD_BACK = 15 * ticks.MINUTE
-"""How long a change stays out of the export unless recent ones are asked for (facts 4.7)."""
+EXPORT_DELAY = 15 * ticks.MINUTE
+"""How long a change stays out of the export unless recent ones are wanted for."""
 
-BOTH_BY_DEFAULT = frozenset({"jpm.appointments"})
-"""Exports that take `active` and show everything without it (facts 4.1)."""
+SHOW_INACTIVE_BY_DEFAULT = frozenset({"jpm.appointments"})
+"""Exports that take `active` and show everything without it."""
 
-Place = tuple[int, int]
+Bookmark = tuple[int, int]
 """Where a feed was left: the last record's time of modification (ticks) and number of change."""
 
 
-def answer(table: Table, query: Mapping[str, str], now: int, batch: int) -> bytes:
+def build_body(table: Table, query: Mapping[str, str], now: int, batch: int) -> bytes:
     """One answer of the export.
 
     Args:
@@ -36,71 +36,75 @@ def answer(table: Table, query: Mapping[str, str], now: int, batch: int) -> byte
         BadRequest: `from` is neither a token of this export nor a date.
     """
     recent = query.get("includeRecentChanges", "").lower() == "true"
-    horizon = now if recent else now - HELD_BACK
-    places, positions = table.cached("feed", lambda: _ordered(table))
-    start = _start(table.endpoint, query, places)
-    end = bisect_right(places, (horizon, _EVER))
+    horizon = now if recent else now - EXPORT_DELAY
+    bookmarks, positions = table.cached("feed", lambda: _ordered(table))
+    start = _start(table.endpoint, query, bookmarks)
+    end = bisect_right(bookmarks, (horizon, _LAST_STAMP))
     chosen = positions[start : min(end, start + batch)]
-    left = places[start + len(chosen) - 1] if chosen else _left_at(table, query, places, start)
+    left = (
+        bookmarks[start + len(chosen) - 1] if chosen else _left_at(table, query, bookmarks, start)
+    )
     rows = b",".join(
         records.for_export(table.raws[at], table.endpoint, table.active[at])
         for at in chosen
-        if _wanted(table.endpoint, query, table.active[at])
+        if _is_wanted(table.endpoint, query, table.active[at])
     )
     has_more = b"true" if start + len(chosen) < end else b"false"
-    token = _token(table.endpoint, left).encode()
+    token = _encode_token(table.endpoint, left).encode()
     return b'{"hasMore":%b,"continueFrom":"%b","data":[%b]}' % (has_more, token, rows)
 
 
-_EVER = 1 << 62
+_LAST_STAMP = 1 << 62
 
 
-def _ordered(table: Table) -> tuple[list[Place], list[int]]:
+def _ordered(table: Table) -> tuple[list[Bookmark], list[int]]:
     rows = sorted((table.modified[at], table.stamps[at], at) for at in table.alive())
     return [row[:2] for row in rows], [row[2] for row in rows]
 
 
-def _start(endpoint: Endpoint, query: Mapping[str, str], places: list[Place]) -> int:
+def _start(endpoint: Endpoint, query: Mapping[str, str], bookmarks: list[Bookmark]) -> int:
     text = query.get("from", "")
     if not text:
         return 0
-    place = _place(endpoint, text)
-    if place is not None:
-        return bisect_right(places, place)
+    bookmark = _decode_token(endpoint, text)
+    if bookmark is not None:
+        return bisect_right(bookmarks, bookmark)
     try:
-        return bisect_left(places, (ticks.parse(text), 0))
+        return bisect_left(bookmarks, (ticks.parse(text), 0))
     except ValueError:
         raise BadRequest("from", "The continuation token is not valid.") from None
 
 
-def _left_at(table: Table, query: Mapping[str, str], places: list[Place], start: int) -> Place:
+def _left_at(
+    table: Table, query: Mapping[str, str], bookmarks: list[Bookmark], start: int
+) -> Bookmark:
     """Where an answer without records leaves the reader: just before what comes next."""
-    place = _place(table.endpoint, query.get("from", ""))
-    if place is not None:
-        return place
-    return places[start - 1] if start else (0, 0)
+    bookmark = _decode_token(table.endpoint, query.get("from", ""))
+    if bookmark is not None:
+        return bookmark
+    return bookmarks[start - 1] if start else (0, 0)
 
 
-def _wanted(endpoint: Endpoint, query: Mapping[str, str], active: bool) -> bool:
+def _is_wanted(endpoint: Endpoint, query: Mapping[str, str], active: bool) -> bool:
     if endpoint.export is None or "active" not in endpoint.export.params:
         return True
-    default = "any" if endpoint.table in BOTH_BY_DEFAULT else "true"
-    asked = ACTIVE_VALUES["active"].get(query.get("active", default).lower())
-    return asked is None or asked is active
+    default = "any" if endpoint.table in SHOW_INACTIVE_BY_DEFAULT else "true"
+    wanted = ACTIVE_VALUES["active"].get(query.get("active", default).lower())
+    return wanted is None or wanted is active
 
 
 def _signature(endpoint: Endpoint, body: str) -> str:
     return hashlib.sha256(f"{endpoint.table}|{body}".encode()).hexdigest()[:12]
 
 
-def _token(endpoint: Endpoint, place: Place) -> str:
-    body = f"{place[0]}.{place[1]}"
+def _encode_token(endpoint: Endpoint, bookmark: Bookmark) -> str:
+    body = f"{bookmark[0]}.{bookmark[1]}"
     text = f"{body}.{_signature(endpoint, body)}"
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-def _place(endpoint: Endpoint, text: str) -> Place | None:
-    """The place that a token of this endpoint means; None for any other text."""
+def _decode_token(endpoint: Endpoint, text: str) -> Bookmark | None:
+    """The bookmark that a token of this endpoint means; None for any other text."""
     try:
         decoded = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
         moment, stamp, signature = decoded.split(".")

@@ -1,4 +1,4 @@
-"""Values that fit a catalogue type, at every depth, for what the company's story does not tell."""
+"""Generates values of a catalog type, at every depth, for fields that no story fills."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ TEXT_TABLES = frozenset(
     f"accounting.{name}"
     for name in ("invoices", "invoice_items", "payments", "inventory_bills", "ap_bills")
 )
-"""Tables whose money and quantities are JSON strings (facts 7.3)."""
+"""Tables whose money and quantities are JSON strings."""
 
 NUMBERS_IN_TEXT_TABLES = frozenset({"taxRate", "soldHours"})
 LONG_DECIMALS = frozenset({"inventory", "pricebook"})
-"""APIs that serve decimals with up to 19 zeros (facts 7.3)."""
+"""APIs that serve decimals with up to 19 zeros."""
 
 Picks = Mapping[str, Any]
 """Ready values by field name, of one corner of the company: `jobId`, `customer` and so on."""
@@ -46,7 +46,7 @@ class Filler:
     """Fills fields of one endpoint with values of the right type.
 
     Args:
-        endpoint: decides how decimals look.
+        endpoint: decides how decimals context.
         rng: the only source of chance.
         anchor: ticks that invented times lie up to 200 days before.
         picks: called once a filling, for references into the company.

@@ -1,4 +1,7 @@
-"""Tables without a story: a few dozen rows that fit their schema and point into the company."""
+"""Stories of the tables that have no story of their own.
+
+Each has a few dozen rows that match the catalog's columns and refer to the company's entities.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,22 @@ from zlib import crc32
 from st_pipelines.catalog.model import Catalog, DataType, Endpoint, ListOf, Scalar, StructOf
 from st_pipelines.sandbox import sample_text, ticks
 from st_pipelines.sandbox.company import Company
-from st_pipelines.sandbox.entities import Item
+from st_pipelines.sandbox.entities import Entity
 from st_pipelines.sandbox.filler import Picks
-from st_pipelines.sandbox.stories.story import Fields, Look, Story
+from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story
 
-ROLES = ("createdBy", "modifiedBy", "updatedBy", "assignedTo", "assignedBy", "reportedBy", "soldBy",
-         "owner", "manager", "user")  # fmt: skip
+ROLES = (
+    "createdBy",
+    "modifiedBy",
+    "updatedBy",
+    "assignedTo",
+    "assignedBy",
+    "reportedBy",
+    "soldBy",
+    "owner",
+    "manager",
+    "user",
+)
 """What an employee may be to a record."""
 
 BEFORE = 200 * ticks.DAY
@@ -32,23 +45,26 @@ class Arrivals:
         self._gap = span // rows_at_start(endpoint.table)
         self._rng = random.Random(f"{company.seed}:{endpoint.table}:arrivals")
         self._next = company.start - BEFORE
-        self._list: list[Item] = []
+        self._list: list[Entity] = []
 
-    def __call__(self, company: Company) -> list[Item]:
+    def __call__(self, company: Company) -> list[Entity]:
         """All rows up to the day the company is planned to."""
         while self._next <= ticks.local_midnight(company.next_day):
             self._list.append(self._arrive(len(self._list)))
             self._next += self._gap
         return self._list
 
-    def _arrive(self, number: int) -> Item:
+    def _arrive(self, number: int) -> Entity:
         rng = self._rng
         # The first rows are there from the beginning, so that references always find one.
         created = self._next + (rng.randrange(self._gap) if number else 0)
         edits = sorted(created + rng.randrange(1, 900 * ticks.DAY) for _ in range(3))
-        gone = edits[0] if rng.random() < 0.1 else 0
-        return Item(
-            id=row_id(self._base, number), moments=(created, *edits), gone=gone, draw=number
+        deactivated = edits[0] if rng.random() < 0.1 else 0
+        return Entity(
+            id=row_id(self._base, number),
+            moments=(created, *edits),
+            deactivated=deactivated,
+            draw=number,
         )
 
 
@@ -74,20 +90,20 @@ def generic_story(endpoint: Endpoint, company: Company) -> Story:
     label = None if endpoint.has_key or cursor else _first_text(endpoint)
     keys = [name for name in endpoint.key if len(endpoint.key) > 1 and _is_number(endpoint, name)]
 
-    def fields(item: Item, look: Look) -> Fields:
-        told: Fields = dict.fromkeys(keys, item.id)
+    def fields(entity: Entity, context: RenderContext) -> Fields:
+        told: Fields = dict.fromkeys(keys, entity.id)
         if placed:
-            told[placed] = ticks.iso(item.moments[0])
+            told[placed] = ticks.iso(entity.moments[0])
         if label:
             # Two records without a key that are alike would be one.
             told[label] = (
-                f"{sample_text.CHANNELS[item.draw % len(sample_text.CHANNELS)]} {item.draw}"
+                f"{sample_text.CHANNELS[entity.draw % len(sample_text.CHANNELS)]} {entity.draw}"
             )
         if endpoint.variants:
-            told.update(endpoint.variants[item.draw % len(endpoint.variants)])
+            told.update(endpoint.variants[entity.draw % len(endpoint.variants)])
         return told
 
-    return Story(items=Arrivals(endpoint, company), fields=fields)
+    return Story(entities=Arrivals(endpoint, company), fields=fields)
 
 
 def _first_text(endpoint: Endpoint) -> str | None:
@@ -121,14 +137,14 @@ class References:
         """Values by field name, for a row of `endpoint`."""
         wanted = self._wanted(endpoint).items()
         picks: dict[str, Any] = {name: self._some_id(table, rng) for name, table in wanted}
-        setup = self._company.setup
-        clerk = rng.choice(setup.office)
+        master_data = self._company.master_data
+        clerk = rng.choice(master_data.office)
         picks |= {f"{role}Id": clerk.id for role in ROLES} | _pair("employee", clerk)
-        sku, tag = rng.choice(setup.services), rng.choice(setup.tags)
-        unit, technician = rng.choice(setup.units), rng.choice(setup.technicians)
+        sku, tag = rng.choice(master_data.services), rng.choice(master_data.tags)
+        unit, technician = rng.choice(master_data.units), rng.choice(master_data.technicians)
         picks |= _pair("businessUnit", unit) | _pair("technician", technician) | _pair("sku", sku)
         picks |= {"serviceId": sku.id, "tagTypeId": tag.id}
-        picks |= _pair("campaign", rng.choice(setup.campaigns))
+        picks |= _pair("campaign", rng.choice(master_data.campaigns))
         picks |= self._of_a_job(rng)
         return picks
 
@@ -161,10 +177,13 @@ class References:
         picks |= _pair("jobType", job.kind) | _pair("businessUnit", job.kind.unit)
         return picks | {
             "job": {"id": job.id, "name": job.number, "number": job.number},
-            "jobId": job.id, "jobNumber": job.number, "appointmentId": job.visit_id,
-            "locationId": job.location.id, "invoiceId": job.invoice_id,
+            "jobId": job.id,
+            "jobNumber": job.number,
+            "appointmentId": job.visit_id,
+            "locationId": job.location.id,
+            "invoiceId": job.invoice_id,
             "location": {"id": job.location.id, "name": customer.name},
-        }  # fmt: skip
+        }
 
 
 def _field_names(kind: DataType) -> set[str]:

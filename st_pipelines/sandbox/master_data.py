@@ -1,4 +1,7 @@
-"""What a company sets up before its first job: units, people, job types, campaigns, price book."""
+"""Generates the company's master data: business units, people, job types, campaigns, price book.
+
+It exists before the first job. `stories.master_data` renders it.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,16 @@ from st_pipelines.sandbox import sample_text, ticks
 from st_pipelines.sandbox.entities import Named, Sku, Staff
 
 
-class Setup:
+class MasterData:
     """The rows that all others point to. Created before `start`, changed now and then after it."""
 
     def __init__(self, *, seed: int, start: int, customers: int) -> None:
         self._rng = random.Random(seed * 7919)
         self._start = start
-        self.units = tuple(Named(**self._life(1_000_000, n, 0), name=f"{trade} Residential")
-                           for n, trade in enumerate(sample_text.TRADES))  # fmt: skip
+        self.units = tuple(
+            Named(**self._life(1_000_000, n, 0), name=f"{trade} Residential")
+            for n, trade in enumerate(sample_text.TRADES)
+        )
         self.tags = self._named(
             1_100_000, [f"Tag {word}" for word in sample_text.SKUS + sample_text.WORDS * 2]
         )
@@ -40,11 +45,11 @@ class Setup:
         rng = self._rng
         created = self._start - rng.randrange(ticks.DAY, 900 * ticks.DAY)
         edits = sorted(self._start + rng.randrange(1500 * ticks.DAY) for _ in range(2))
-        gone = edits[0] if rng.random() < leaving else 0
+        deactivated = edits[0] if rng.random() < leaving else 0
         return {
             "id": base + 3 * number + number % 2,
             "moments": (created, *edits),
-            "gone": gone,
+            "deactivated": deactivated,
             "draw": rng.getrandbits(24),
         }
 
@@ -64,9 +69,12 @@ class Setup:
         rng = self._rng
         return tuple(
             Sku(
-                **self._life(base, n, 0.05), kind=kind, code=f"{kind[0]}{1000 + n}",
+                **self._life(base, n, 0.05),
+                kind=kind,
+                code=f"{kind[0]}{1000 + n}",
                 name=f"{rng.choice(sample_text.TRADES)} {rng.choice(sample_text.SKUS)} {n}",
-                cents=rng.randrange(900, 95_000), category=rng.choice(self.categories),
+                cents=rng.randrange(900, 95_000),
+                category=rng.choice(self.categories),
             )
             for n in range(number)
-        )  # fmt: skip
+        )

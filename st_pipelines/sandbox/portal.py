@@ -1,7 +1,7 @@
-"""What the developer portal and the tenant's admin have set up, and defects of it to practise on.
+"""Simulates the developer portal and the tenant's admin, with defects to practice on.
 
-Where nobody knows what ServiceTitan answers, the answer is this sandbox's choice, or is named with
-the defect, as in `wrong-app-key:404`.
+Where ServiceTitan's response to a defect is not known, the sandbox chooses one, or the defect names
+it, as in `wrong-app-key:404`.
 """
 
 from __future__ import annotations
@@ -17,78 +17,78 @@ from st_pipelines.sandbox.fault_kinds import DEFECT_KINDS
 
 OTHER_TENANT = "1000009999"
 OTHER_APP_KEY = "ak1.sandbox.of-another-app"
-_ANSWERS = ("401", "403", "404")
+_WRONG_KEY_STATUSES = ("401", "403", "404")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Portal:
-    """How things stand with the app.
+    """The app's setup in the developer portal and the tenant.
 
     Attributes:
-        without: scopes that are not ticked.
-        besides: scopes that are ticked and that no endpoint needs.
-        not_accepted: scopes that the token names, in a version that the admin has not accepted.
+        missing_scopes: scopes that are not ticked.
+        extra_scopes: scopes that are ticked although no endpoint needs them.
+        unaccepted_scopes: scopes in the token that the admin has not accepted yet.
         connected: the tenant has connected the app.
-        grants: False if the token endpoint knows the client and gives no token.
-        known: False if the token endpoint does not find the app.
-        opaque: tokens tell nothing.
-        rotated: the secret that the user holds was deleted; `new_secret` is the good one.
-        key_answer: status for a wrong app key.
-        holds: what the user was told wrongly, by name of the setting without its prefix.
-        clock_off: added to the `Date` of answers.
-        remedies: what the portal would show to who looks, a line each.
+        grants_tokens: False if the token endpoint knows the client but gives no token.
+        app_exists: False if the token endpoint does not find the app.
+        opaque_tokens: tokens are not JWTs and reveal nothing.
+        secret_rotated: the user's secret was deleted; `new_secret` is valid.
+        wrong_key_status: HTTP status for a wrong app key.
+        wrong_settings: wrong values that the user holds, by setting without its prefix.
+        clock_offset: added to the `Date` of responses.
+        remedies: how to fix each defect, one line each.
     """
 
-    without: frozenset[str] = frozenset()
-    besides: frozenset[str] = frozenset()
-    not_accepted: frozenset[str] = frozenset()
+    missing_scopes: frozenset[str] = frozenset()
+    extra_scopes: frozenset[str] = frozenset()
+    unaccepted_scopes: frozenset[str] = frozenset()
     connected: bool = True
-    grants: bool = True
-    known: bool = True
-    opaque: bool = False
-    rotated: bool = False
-    key_answer: int = 401
-    holds: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    clock_off: timedelta = timedelta(0)
+    grants_tokens: bool = True
+    app_exists: bool = True
+    opaque_tokens: bool = False
+    secret_rotated: bool = False
+    wrong_key_status: int = 401
+    wrong_settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    clock_offset: timedelta = timedelta(0)
     remedies: tuple[str, ...] = ()
 
     def scopes(self, all_: Iterable[str]) -> tuple[str, ...]:
-        """What a token names."""
-        return tuple(sorted((set(all_) | self.besides) - self.without))
+        """Return the scopes in a token."""
+        return tuple(sorted((set(all_) | self.extra_scopes) - self.missing_scopes))
 
-    def secret_of(self, known: Credentials) -> str:
-        """The client secret that works."""
-        return new_secret(known) if self.rotated else known.client_secret
+    def current_secret(self, credentials: Credentials) -> str:
+        """Return the valid client secret."""
+        return new_secret(credentials) if self.secret_rotated else credentials.client_secret
 
     @property
     def date(self) -> str | None:
-        """The `Date` of an answer; None for the true one."""
-        if not self.clock_off:
+        """The `Date` of an status; None for the true one."""
+        if not self.clock_offset:
             return None
-        return format_datetime(datetime.now(timezone.utc) + self.clock_off, usegmt=True)
+        return format_datetime(datetime.now(timezone.utc) + self.clock_offset, usegmt=True)
 
 
-def new_secret(known: Credentials) -> str:
-    """The secret that replaces a rotated one."""
-    return known.client_secret.replace("cs1.", "cs2.")
+def new_secret(credentials: Credentials) -> str:
+    """Return the secret that replaces a rotated one."""
+    return credentials.client_secret.replace("cs1.", "cs2.")
 
 
-def read_defects(texts: Iterable[str], known: Credentials) -> Portal:
-    """The portal with defects, from texts such as `scope-missing:tn.jpm.jobs:r`.
+def read_defects(texts: Iterable[str], credentials: Credentials) -> Portal:
+    """Build a portal with defects, from texts such as `scope-missing:tn.jpm.jobs:r`.
 
     Args:
         texts: a kind of `fault_kinds.DEFECT_KINDS`, some with a value after a colon.
-        known: the first tenant's, which the remedies name.
+        credentials: the first tenant's, which the remedies name.
 
     Raises:
-        ValueError: there is no such defect, or its value is none.
+        ValueError: there is no such defect, or its value is invalid.
     """
     portal = Portal()
     for text in texts:
         kind, _, value = text.partition(":")
         if kind not in DEFECT_KINDS:
             raise ValueError(f"there is no defect {kind!r}: name one of {', '.join(DEFECT_KINDS)}")
-        changes, remedy = _CHANGES[kind](portal, value, known)
+        changes, remedy = _CHANGES[kind](portal, value, credentials)
         portal = dataclasses.replace(
             portal, **changes, remedies=(*portal.remedies, f"{kind}: {remedy}")
         )
@@ -98,61 +98,70 @@ def read_defects(texts: Iterable[str], known: Credentials) -> Portal:
 _Changes: TypeAlias = tuple[dict[str, object], str]
 
 
-def _scope_missing(portal: Portal, value: str, known: Credentials) -> _Changes:
+def _scope_missing(portal: Portal, value: str, credentials: Credentials) -> _Changes:
     scope = value or "tn.crm.customers:r"
-    return {"without": portal.without | {scope}}, f"tick {scope}, that is, restart without this"
+    return {
+        "missing_scopes": portal.missing_scopes | {scope}
+    }, f"tick {scope}, that is, restart without this"
 
 
-def _scope_surplus(portal: Portal, value: str, known: Credentials) -> _Changes:
+def _scope_surplus(portal: Portal, value: str, credentials: Credentials) -> _Changes:
     scope = value or "tn.crm.customers:w"
-    return {"besides": portal.besides | {scope}}, f"untick {scope}, that is, restart without this"
+    return {
+        "extra_scopes": portal.extra_scopes | {scope}
+    }, f"untick {scope}, that is, restart without this"
 
 
-def _scope_not_accepted(portal: Portal, value: str, known: Credentials) -> _Changes:
+def _scope_not_accepted(portal: Portal, value: str, credentials: Credentials) -> _Changes:
     scope = value or "tn.crm.customers:r"
     remedy = "accept the app's new version, that is, restart without this"
-    return {"not_accepted": portal.not_accepted | {scope}}, remedy
+    return {"unaccepted_scopes": portal.unaccepted_scopes | {scope}}, remedy
 
 
-def _app_not_connected(portal: Portal, value: str, known: Credentials) -> _Changes:
+def _app_not_connected(portal: Portal, value: str, credentials: Credentials) -> _Changes:
     return {"connected": False}, "connect the app, that is, restart without this"
 
 
-def _no_grant(portal: Portal, value: str, known: Credentials) -> _Changes:
-    return {"grants": False}, "connect the app again, that is, restart without this"
+def _no_grant(portal: Portal, value: str, credentials: Credentials) -> _Changes:
+    return {"grants_tokens": False}, "connect the app again, that is, restart without this"
 
 
-def _app_unknown(portal: Portal, value: str, known: Credentials) -> _Changes:
-    return {"known": False}, "add the tenant to the app, that is, restart without this"
+def _app_unknown(portal: Portal, value: str, credentials: Credentials) -> _Changes:
+    return {"app_exists": False}, "add the tenant to the app, that is, restart without this"
 
 
-def _opaque_token(portal: Portal, value: str, known: Credentials) -> _Changes:
-    return {"opaque": True}, "nothing is wrong; --deep finds out what the token allows"
+def _opaque_token(portal: Portal, value: str, credentials: Credentials) -> _Changes:
+    return {"opaque_tokens": True}, "nothing is wrong; --deep finds out what the token allows"
 
 
-def _wrong_tenant(portal: Portal, value: str, known: Credentials) -> _Changes:
-    holds = {**portal.holds, "TENANT_ID": OTHER_TENANT}
-    return {"holds": holds}, f"the portal shows TENANT_ID={known.tenant_id}"
+def _wrong_tenant(portal: Portal, value: str, credentials: Credentials) -> _Changes:
+    wrong_settings = {**portal.wrong_settings, "TENANT_ID": OTHER_TENANT}
+    return {"wrong_settings": wrong_settings}, f"the portal shows TENANT_ID={credentials.tenant_id}"
 
 
-def _wrong_app_key(portal: Portal, value: str, known: Credentials) -> _Changes:
-    answer = value or _ANSWERS[0]
-    if answer not in _ANSWERS:
-        raise ValueError(f"--defect wrong-app-key:{value}: name one of {', '.join(_ANSWERS)}")
-    holds = {**portal.holds, "APP_KEY": OTHER_APP_KEY}
-    return {"holds": holds, "key_answer": int(answer)}, f"the portal shows APP_KEY={known.app_key}"
+def _wrong_app_key(portal: Portal, value: str, credentials: Credentials) -> _Changes:
+    status = value or _WRONG_KEY_STATUSES[0]
+    if status not in _WRONG_KEY_STATUSES:
+        raise ValueError(
+            f"--defect wrong-app-key:{value}: name one of {', '.join(_WRONG_KEY_STATUSES)}"
+        )
+    wrong_settings = {**portal.wrong_settings, "APP_KEY": OTHER_APP_KEY}
+    return {
+        "wrong_settings": wrong_settings,
+        "wrong_key_status": int(status),
+    }, f"the portal shows APP_KEY={credentials.app_key}"
 
 
-def _secret_rotated(portal: Portal, value: str, known: Credentials) -> _Changes:
-    return {"rotated": True}, f"the new secret is CLIENT_SECRET={new_secret(known)}"
+def _secret_rotated(portal: Portal, value: str, credentials: Credentials) -> _Changes:
+    return {"secret_rotated": True}, f"the new secret is CLIENT_SECRET={new_secret(credentials)}"
 
 
-def _wrong_clock(portal: Portal, value: str, known: Credentials) -> _Changes:
+def _wrong_clock(portal: Portal, value: str, credentials: Credentials) -> _Changes:
     try:
         off = timedelta(seconds=float(value or 600))
     except (ValueError, OverflowError):
         raise ValueError(f"--defect wrong-clock:{value}: give seconds, such as -90") from None
-    return {"clock_off": off}, "restart without this"
+    return {"clock_offset": off}, "restart without this"
 
 
 _CHANGES: Mapping[str, Callable[[Portal, str, Credentials], _Changes]] = {

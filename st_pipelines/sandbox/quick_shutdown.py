@@ -1,4 +1,7 @@
-"""uvicorn's server, ending when it is told to: it would look ten times a second, and then wait."""
+"""A uvicorn server that stops at once.
+
+uvicorn itself polls for its stop flag ten times a second, and then waits for connections.
+"""
 
 from __future__ import annotations
 
@@ -9,31 +12,31 @@ import socket
 import uvicorn
 
 _TICK = 0.1
-_TURNS = 3
+_LOOP_TURNS = 3
 """Of the event loop, in which connections that were idle are gone."""
 
 
-class PromptServer(uvicorn.Server):
+class QuickShutdownServer(uvicorn.Server):
     """Serves until `end` is called, from any thread."""
 
     _loop: asyncio.AbstractEventLoop | None = None
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """Stop serving. Requests that are being answered have the configured grace."""
         self.should_exit = True
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # it has ended already
-                self._loop.call_soon_threadsafe(self._ended.set)
+                self._loop.call_soon_threadsafe(self._stopped.set)
 
     async def main_loop(self) -> None:
         """Tick until told to end."""
-        self._ended = asyncio.Event()
+        self._stopped = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         counter = 0
         while not await self.on_tick(counter):
             counter += 1
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._ended.wait(), _TICK)
+                await asyncio.wait_for(self._stopped.wait(), _TICK)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close what listens and what is idle; wait only if a request is being answered."""
@@ -41,7 +44,7 @@ class PromptServer(uvicorn.Server):
             server.close()
         for connection in list(self.server_state.connections):
             connection.shutdown()
-        for _ in range(_TURNS):
+        for _ in range(_LOOP_TURNS):
             await asyncio.sleep(0)
         if self.server_state.connections or self.server_state.tasks:
             await super().shutdown(sockets)

@@ -1,4 +1,4 @@
-"""Records as JSON text: the bytes of each are made once, so that a page is one join."""
+"""Renders entities as JSON bytes, once per change, so that a page is a single join."""
 
 from __future__ import annotations
 
@@ -9,16 +9,25 @@ import msgspec
 
 from st_pipelines.catalog.model import Endpoint, Field, ListOf, StructOf
 from st_pipelines.sandbox import ticks
-from st_pipelines.sandbox.entities import Item
+from st_pipelines.sandbox.entities import Entity
 from st_pipelines.sandbox.filler import VARIANTS, Filler
-from st_pipelines.sandbox.stories.story import Fields, Look, Story
+from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story
 
-EXPORT_ONLY_ACTIVE = frozenset({
-    "crm.bookings", "crm.customers_contacts", "crm.leads", "crm.locations_contacts", "jpm.jobs",
-    "jpm.projects", "memberships.recurring_service_events", "payroll.gross_pay_items",
-    "payroll.jobs_splits", "service_agreements.service_agreements",
-})  # fmt: skip
-"""Tables whose export carries `active` while their list does not (facts 4.10)."""
+EXPORT_ONLY_ACTIVE = frozenset(
+    {
+        "crm.bookings",
+        "crm.customers_contacts",
+        "crm.leads",
+        "crm.locations_contacts",
+        "jpm.jobs",
+        "jpm.projects",
+        "memberships.recurring_service_events",
+        "payroll.gross_pay_items",
+        "payroll.jobs_splits",
+        "service_agreements.service_agreements",
+    }
+)
+"""Tables whose export carries `active` while their list does not."""
 
 Members = dict[str, msgspec.Raw]
 """A record's members as JSON text, which keeps every digit."""
@@ -37,7 +46,7 @@ def members(raw: bytes) -> Members:
     return _members.decode(raw)
 
 
-def as_served(value: Any) -> msgspec.Raw:
+def to_raw(value: Any) -> msgspec.Raw:
     """A value given by a test, as JSON text."""
     if isinstance(value, datetime):
         value = ticks.iso(ticks.from_datetime(value))
@@ -49,7 +58,7 @@ def as_served(value: Any) -> msgspec.Raw:
     return msgspec.Raw(encode(value))
 
 
-class Completed:
+class ObjectTemplate:
     """Objects of one shape: told fields first, then one of a few ready fillings."""
 
     def __init__(self, columns: tuple[Field, ...], filler: Filler) -> None:
@@ -83,39 +92,39 @@ class Writer:
         columns = tuple(column for column in endpoint.columns if column.name != hidden)
         self._names = {column.name for column in columns}
         self._has_id = endpoint.key == ("id",) and not endpoint.explode
-        self._complete = Completed(columns, filler)
+        self._complete = ObjectTemplate(columns, filler)
         self._parts = {
-            column.name: Completed(column.type.item.fields, filler)
+            column.name: ObjectTemplate(column.type.item.fields, filler)
             for column in columns
             if isinstance(column.type, ListOf) and isinstance(column.type.item, StructOf)
         }
 
-    def write(self, item: Item, key: Any, modified: int, now: int) -> bytes:
-        """The record of `item` at `now`, last modified at `modified` (both ticks)."""
-        told = self._stamps(item, key, modified, now)
-        told.update(self._story.fields(item, Look(now=now, parts=self._parts)))
-        return bytes(self._complete(told, item.draw))
+    def write(self, entity: Entity, key: Any, modified: int, now: int) -> bytes:
+        """The record of `entity` at `now`, last modified at `modified` (both ticks)."""
+        told = self._stamps(entity, key, modified, now)
+        told.update(self._story.fields(entity, RenderContext(now=now, parts=self._parts)))
+        return bytes(self._complete(told, entity.draw))
 
     def serves(self, name: str) -> bool:
         """Whether the list's records have that field."""
         return name in self._names
 
-    def _stamps(self, item: Item, key: Any, modified: int, now: int) -> Fields:
+    def _stamps(self, entity: Entity, key: Any, modified: int, now: int) -> Fields:
         fields: Fields = {}
         if self._has_id:
             fields["id"] = key
         if "createdOn" in self._names:
-            fields["createdOn"] = ticks.iso(item.moments[0])
+            fields["createdOn"] = ticks.iso(entity.moments[0])
         if "modifiedOn" in self._names:
             fields["modifiedOn"] = ticks.iso(modified)
         if "active" in self._names:
-            fields["active"] = is_active(item, now)
+            fields["active"] = is_active(entity, now)
         return fields
 
 
-def is_active(item: Item, now: int) -> bool:
-    """Whether the item is active at `now` (ticks)."""
-    return not 0 < item.gone <= now
+def is_active(entity: Entity, now: int) -> bool:
+    """Whether the entity is active at `now` (ticks)."""
+    return not 0 < entity.deactivated <= now
 
 
 def for_export(raw: bytes, endpoint: Endpoint, active: bool) -> bytes:

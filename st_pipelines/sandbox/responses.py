@@ -1,4 +1,4 @@
-"""What the server says: envelopes around records, and bodies of errors."""
+"""Builds response bodies: envelopes around records, and errors in ServiceTitan's shapes."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from st_pipelines.sandbox.selection import BadRequest
 
 NO_OPERATION = "Unable to match incoming request to an operation."
 DEFAULT_PAGE_SIZE = 50
-WORTH_PACKING = 2048
+MIN_GZIP_BYTES = 2048
 
 
 def json_response(
     body: Any, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """A response with `body` as JSON; bytes are JSON already."""
+    """Build a response with `body` as JSON. Bytes are sent unchanged."""
     content = body if isinstance(body, bytes) else records.encode(body)
     return Response(content, status, headers, media_type="application/json; charset=utf-8")
 
 
-def packed(response: Response, accepted: str, level: int) -> Response:
-    """The response gzipped, if the client accepts that and it is worth it. Level 0 is never."""
+def compress(response: Response, accepted: str, level: int) -> Response:
+    """Gzip the response if the client accepts it and it is large enough. Level 0 turns this off."""
     body = bytes(response.body)
-    if not level or len(body) < WORTH_PACKING or "gzip" not in accepted.lower():
+    if not level or len(body) < MIN_GZIP_BYTES or "gzip" not in accepted.lower():
         return response
     squeeze = zlib.compressobj(level, wbits=31)
     headers = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
@@ -38,41 +38,41 @@ def packed(response: Response, accepted: str, level: int) -> Response:
     return Response(content, response.status_code, headers, response.media_type)
 
 
-def problem(status: int, title: str, **more: Any) -> dict[str, Any]:
-    """ServiceTitan's ApiErrorResponse, after RFC 7807 (facts 1.10)."""
+def problem_body(status: int, title: str, **more: Any) -> dict[str, Any]:
+    """ServiceTitan's ApiErrorResponse, after RFC 7807."""
     kind = f"https://httpstatuses.com/{status}"
     return {"type": kind, "title": title, "status": status, "traceId": uuid4().hex, **more}
 
 
 def bad_request(error: BadRequest) -> Response:
-    """400, naming the parameter."""
+    """Build a 400 that names the parameter."""
     errors = {error.parameter: [error.reason]}
-    body = problem(400, "One or more validation errors occurred.", errors=errors, data={})
+    body = problem_body(400, "One or more validation errors occurred.", errors=errors, data={})
     return json_response(body, 400)
 
 
-def gateway(status: int, message: str) -> Response:
-    """An error of the gateway in front of the API, which has a shape of its own (facts 1.10)."""
+def gateway_error(status: int, message: str) -> Response:
+    """Build an error of the gateway in front of the API, which has its own format."""
     return json_response({"statusCode": status, "message": message}, status)
 
 
-def too_many(seconds: float) -> Response:
-    """429, telling the wait in a header and in the title's digits (facts 2.5, 2.6)."""
+def too_many_requests(seconds: float) -> Response:
+    """Build a 429 with the wait in a header and in the title, as ServiceTitan does."""
     wait = max(1, math.ceil(seconds))
-    body = problem(429, f"Rate limit is exceeded. Try again in {wait} seconds.")
+    body = problem_body(429, f"Rate limit is exceeded. Try again in {wait} seconds.")
     return json_response(body, 429, {"Retry-After": str(wait)})
 
 
 def read_page(endpoint: Endpoint, query: Mapping[str, str]) -> tuple[int, int]:
-    """Number and size of the page that is asked for.
+    """Read page number and page size from the query.
 
     Raises:
-        BadRequest: a number that is none, or a size that the endpoint does not take.
+        BadRequest: a value is not a number, or out of the endpoint's range.
     """
     page = _number(query, "page", endpoint.first_page)
     size = _number(query, "pageSize", DEFAULT_PAGE_SIZE)
     if page == 0 and endpoint.first_page == 1:
-        # Custom fields of jobs and projects are the only ones known to mind (facts 3.4).
+        # Only the custom fields of jobs and projects are known to reject page 0.
         if endpoint.api == "jpm" and endpoint.name.endswith("custom_fields"):
             raise BadRequest("page", "The value must be at least 1.")
         page = 1
@@ -92,32 +92,53 @@ def _number(query: Mapping[str, str], name: str, default: int) -> int:
     return int(text)
 
 
-def listed(
-    endpoint: Endpoint, query: Mapping[str, str], raws: list[bytes], tenant_id: str
+def list_body(
+    endpoint: Endpoint, query: Mapping[str, str], records_json: list[bytes], tenant_id: str
 ) -> bytes:
-    """The body of a list.
+    """Build the body of a list.
 
     Args:
         endpoint: decides on the envelope.
         query: of the request.
-        raws: all selected records, in order.
+        records_json: all selected records, in order.
         tenant_id: which one envelope carries.
 
     Raises:
         BadRequest: the page cannot be served.
     """
     if not endpoint.paged:
-        return _enveloped(endpoint, raws, 1, max(len(raws), 1), len(raws), query, tenant_id)
+        return _wrap(
+            endpoint,
+            records_json,
+            1,
+            max(len(records_json), 1),
+            len(records_json),
+            query,
+            tenant_id,
+        )
     page, size = read_page(endpoint, query)
     start = (page - endpoint.first_page) * size
-    return _enveloped(endpoint, raws[start : start + size], page, size, len(raws), query, tenant_id)
+    return _wrap(
+        endpoint,
+        records_json[start : start + size],
+        page,
+        size,
+        len(records_json),
+        query,
+        tenant_id,
+    )
 
 
-def _enveloped(
-    endpoint: Endpoint, raws: list[bytes], page: int, size: int, total: int,
-    query: Mapping[str, str], tenant_id: str,
-) -> bytes:  # fmt: skip
-    rows = b"[" + b",".join(raws) + b"]"
+def _wrap(
+    endpoint: Endpoint,
+    records_json: list[bytes],
+    page: int,
+    size: int,
+    total: int,
+    query: Mapping[str, str],
+    tenant_id: str,
+) -> bytes:
+    rows = b"[" + b",".join(records_json) + b"]"
     if endpoint.envelope == "array":
         return rows
     if endpoint.path.endswith("/capacity-warnings"):

@@ -1,4 +1,4 @@
-"""Words the company is made of, and text that fits a field's name."""
+"""Sample words and names, and text that suits the name of a field."""
 
 from __future__ import annotations
 
@@ -7,38 +7,119 @@ from collections.abc import Callable
 from functools import lru_cache
 
 FIRST = (
-    "Ava", "Noah", "Mia", "Liam", "Zoë", "Lucas", "José", "Ingrid", "Emma", "Owen", "Chloé",
-    "Amir", "Grace", "Hans", "Nina", "Søren", "Ruth", "Diego", "Priya", "Tom", "Łucja", "Ben",
-)  # fmt: skip
+    "Ava",
+    "Noah",
+    "Mia",
+    "Liam",
+    "Zoë",
+    "Lucas",
+    "José",
+    "Ingrid",
+    "Emma",
+    "Owen",
+    "Chloé",
+    "Amir",
+    "Grace",
+    "Hans",
+    "Nina",
+    "Søren",
+    "Ruth",
+    "Diego",
+    "Priya",
+    "Tom",
+    "Łucja",
+    "Ben",
+)
 LAST = (
-    "Müller", "Smith", "Nguyen", "O'Brien", "García", "Johnson", "Sørensen", "Kowalski", "Brown",
-    "Silva", "Patel", "Jones", "Lefèvre", "Davis", "Miller", "Martínez", "Wilson", "Čapek", "Young",
-    "Anderson", "Ramírez", "Lee", "Walker", "Øverby", "Hall", "Allen", "King", "Wright", "Scott",
-)  # fmt: skip
+    "Müller",
+    "Smith",
+    "Nguyen",
+    "O'Brien",
+    "García",
+    "Johnson",
+    "Sørensen",
+    "Kowalski",
+    "Brown",
+    "Silva",
+    "Patel",
+    "Jones",
+    "Lefèvre",
+    "Davis",
+    "Miller",
+    "Martínez",
+    "Wilson",
+    "Čapek",
+    "Young",
+    "Anderson",
+    "Ramírez",
+    "Lee",
+    "Walker",
+    "Øverby",
+    "Hall",
+    "Allen",
+    "King",
+    "Wright",
+    "Scott",
+)
 FIRMS = ("Diner", "Dental", "Bakery", "Storage", "Auto Body", "Yoga", "Church", "Café")
 STREETS = ("Maple Ave", "Oak St", "Elm Dr", "Lake Rd", "Río Grande Way", "Main St", "5th Ave")
 CITIES = (
-    ("Albany", "NY", "12207"), ("Yonkers", "NY", "10701"), ("Newark", "NJ", "07102"),
-    ("São Paulo Heights", "NY", "10940"), ("Stamford", "CT", "06902"), ("Hoboken", "NJ", "07030"),
-    ("Montclair", "NJ", "07042"), ("White Plains", "NY", "10601"),
-)  # fmt: skip
+    ("Albany", "NY", "12207"),
+    ("Yonkers", "NY", "10701"),
+    ("Newark", "NJ", "07102"),
+    ("São Paulo Heights", "NY", "10940"),
+    ("Stamford", "CT", "06902"),
+    ("Hoboken", "NJ", "07030"),
+    ("Montclair", "NJ", "07042"),
+    ("White Plains", "NY", "10601"),
+)
 TRADES = ("HVAC", "Plumbing", "Electrical", "Drains", "Install")
 JOB_TYPES = (
-    "No Cool", "No Heat", "AC Tune-Up", "Furnace Tune-Up", "Drain Cleaning", "Water Heater Repair",
-    "Leak Search", "Panel Upgrade", "Outlet Repair", "Estimate HVAC", "Estimate Plumbing", "Recall",
-    "Thermostat Swap", "Sewer Camera", "EV Charger", "Duct Cleaning", "Boiler Service", "Warranty",
-    "Heat Pump Install", "AC Install", "Furnace Install", "Toilet Repair", "Faucet Install",
-    "Sump Pump", "Generator Service", "Lighting", "Gas Line", "Backflow Test", "Water Softener",
-    "Mini Split Service", "Membership Visit",
-)  # fmt: skip
+    "No Cool",
+    "No Heat",
+    "AC Tune-Up",
+    "Furnace Tune-Up",
+    "Drain Cleaning",
+    "Water Heater Repair",
+    "Leak Search",
+    "Panel Upgrade",
+    "Outlet Repair",
+    "Estimate HVAC",
+    "Estimate Plumbing",
+    "Recall",
+    "Thermostat Swap",
+    "Sewer Camera",
+    "EV Charger",
+    "Duct Cleaning",
+    "Boiler Service",
+    "Warranty",
+    "Heat Pump Install",
+    "AC Install",
+    "Furnace Install",
+    "Toilet Repair",
+    "Faucet Install",
+    "Sump Pump",
+    "Generator Service",
+    "Lighting",
+    "Gas Line",
+    "Backflow Test",
+    "Water Softener",
+    "Mini Split Service",
+    "Membership Visit",
+)
 CHANNELS = ("Google", "Postcard", "Radio", "Truck Wrap", "Referral", "Yelp", "Email", "Facebook")
 SKUS = ("Capacitor", "Contactor", "Filter", "Valve", "Blower", "Coil", "Breaker", "Pump", "Sensor")
 NOTES = (
-    "Customer asked for a call 30 minutes ahead.", "Gate code 4711.",
+    "Customer asked for a call 30 minutes ahead.",
+    "Gate code 4711.",
     "Dog in the yard 🐕, ring first.",
-    "Replaced part, tested, running normally.", "Prefers Frau Müller as contact.", "Paid on site.",
-    "<p>Checked pressure &amp; flow.</p>", "Second visit needed for the part.", "He said \"ok\".",
-)  # fmt: skip
+    "Replaced part, tested, running normally.",
+    "Prefers Frau Müller as contact.",
+    "Paid on site.",
+    "<p>Checked pressure &amp; flow.</p>",
+    "Second visit needed for the part.",
+    'He said "ok".',
+)
 WORDS = ("Standard", "Pending", "Open", "Posted", "Default", "Active", "Manual", "Regular")
 ROLES = ("CSR", "Dispatch", "Accounting", "GeneralOffice", "Admin", "SalesManager", "Owner")
 COLORS = ("#1E90FF", "#228B22", "#B22222", "#FFA500", "#708090")
@@ -67,7 +148,7 @@ def guid(rng: random.Random) -> str:
 
 
 def duration(rng: random.Random) -> str:
-    """A duration, in either of the two ways the API writes one (facts 7.7)."""
+    """A duration, in either of the two ways the API writes one."""
     minutes, seconds = rng.randrange(59), rng.randrange(60)
     if rng.random() < 0.5:
         return f"PT{minutes}M{seconds}S"
@@ -78,9 +159,12 @@ def _address_part(name: str, rng: random.Random) -> str | None:
     city, state, zip_code = rng.choice(CITIES)
     return {
         "street": f"{rng.randrange(1, 999)} {rng.choice(STREETS)}",
-        "city": city, "state": state, "zip": zip_code, "country": "USA",
+        "city": city,
+        "state": state,
+        "zip": zip_code,
+        "country": "USA",
         "unit": rng.choice((None, "2B")),
-    }.get(name)  # fmt: skip
+    }.get(name)
 
 
 def text(name: str, rng: random.Random) -> str | None:
@@ -107,15 +191,31 @@ _BY_NAME = (
     (("phone", "callerid", "dnis"), phone),
     (("url", "image", "video", "link"), lambda rng: f"https://example.com/{rng.getrandbits(32):x}"),
     (("color",), lambda rng: rng.choice(COLORS)),
-    (("memo", "note", "summary", "description", "text", "paragraph", "message", "header",
-      "instructions", "bio", "comment"), lambda rng: rng.choice(NOTES)),
+    (
+        (
+            "memo",
+            "note",
+            "summary",
+            "description",
+            "text",
+            "paragraph",
+            "message",
+            "header",
+            "instructions",
+            "bio",
+            "comment",
+        ),
+        lambda rng: rng.choice(NOTES),
+    ),
     (("launchdate", "eligibilitydate"), lambda rng: f"2025-0{rng.randrange(1, 10)}-15"),
-    (("number", "code", "reference"),
-     lambda rng: f"{rng.choice('ABCMST')}-{rng.randrange(1000, 9999)}"),
+    (
+        ("number", "code", "reference"),
+        lambda rng: f"{rng.choice('ABCMST')}-{rng.randrange(1000, 9999)}",
+    ),
     (("firstname",), lambda rng: rng.choice(FIRST)),
     (("lastname",), lambda rng: rng.choice(LAST)),
     (("campaign",), lambda rng: f"{rng.choice(CHANNELS)} {rng.choice(TRADES)}"),
     (("technician", "employee", "customer", "by"), person),
     (("sku", "material", "equipment"), lambda rng: f"{rng.choice(SKUS)} {rng.randrange(10, 99)}"),
     (("name",), lambda rng: f"{rng.choice(TRADES)} {rng.choice(WORDS)} {rng.randrange(1, 99)}"),
-)  # fmt: skip
+)

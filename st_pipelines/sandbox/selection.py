@@ -1,4 +1,4 @@
-"""Which records a list request means, and in which order."""
+"""Selects and sorts the records that a list request asks for."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from st_pipelines.sandbox.table import Table
 MAX_IDS = 50
 _NEVER = -(1 << 62)
 
-BOTH_BY_DEFAULT = frozenset({"jpm.job_cancel_reasons", "jpm.job_hold_reasons"})
-"""Tables that take `active` and yet show everything without it (facts 5.7)."""
+SHOW_INACTIVE_BY_DEFAULT = frozenset({"jpm.job_cancel_reasons", "jpm.job_hold_reasons"})
+"""Tables that take `active` and yet show everything without it."""
 
 ACTIVE_VALUES: Mapping[str, Mapping[str, bool | None]] = {
     "active": {"true": True, "false": False, "any": None},
@@ -22,7 +22,7 @@ ACTIVE_VALUES: Mapping[str, Mapping[str, bool | None]] = {
     "activeOnly": {"true": True, "false": None},
     "includeInactive": {"true": None, "false": True},
 }
-"""The four ways to ask for inactive records; None stands for both (facts 5.7)."""
+"""The four ways to ask for inactive records; None stands for both."""
 
 STAMP_FILTERS = (
     ("createdOnOrAfter", "createdBefore", "createdOn"),
@@ -67,20 +67,23 @@ class Selection:
 
 
 def read_selection(endpoint: Endpoint, query: Mapping[str, str]) -> Selection:
-    """The selection of a request. Unknown parameters are ignored, as ServiceTitan does (facts 5.9).
+    """The selection of a request. Unknown parameters are ignored, as ServiceTitan does.
 
     Raises:
         BadRequest: a value that cannot be read, or a required parameter that is missing.
     """
     order, descending = _order(endpoint, query)
     return Selection(
-        active=_active(endpoint, query), bounds=_bounds(endpoint, query), ids=_ids(endpoint, query),
+        active=_active(endpoint, query),
+        bounds=_bounds(endpoint, query),
+        ids=_ids(endpoint, query),
         equals=tuple(
             (name, query.get(name, endpoint.variants[0][name]))
             for name in (endpoint.variants[0] if endpoint.variants else ())
         ),
-        order=order, descending=descending,
-    )  # fmt: skip
+        order=order,
+        descending=descending,
+    )
 
 
 def _active(endpoint: Endpoint, query: Mapping[str, str]) -> bool | None:
@@ -89,7 +92,7 @@ def _active(endpoint: Endpoint, query: Mapping[str, str]) -> bool | None:
             continue
         if name in query:
             return _one_of(values, name, query[name])
-        return None if endpoint.table in BOTH_BY_DEFAULT else True
+        return None if endpoint.table in SHOW_INACTIVE_BY_DEFAULT else True
     return None
 
 
@@ -109,11 +112,15 @@ def _bounds(endpoint: Endpoint, query: Mapping[str, str]) -> tuple[Bound, ...]:
     names = {column.name for column in endpoint.columns}
     filters += [f for f in STAMP_FILTERS if f[0] != asked.lower and f[2] in names]
     return tuple(
-        Bound(field=field, lower=_moment(query, lower), upper=_moment(query, upper),
-              closed=upper.endswith("OnOrBefore"))
+        Bound(
+            field=field,
+            lower=_moment(query, lower),
+            upper=_moment(query, upper),
+            closed=upper.endswith("OnOrBefore"),
+        )
         for lower, upper, field in filters
         if lower in query or upper in query
-    )  # fmt: skip
+    )
 
 
 def _moment(query: Mapping[str, str], name: str) -> int | None:
@@ -138,7 +145,7 @@ def _ids(endpoint: Endpoint, query: Mapping[str, str]) -> frozenset[Any] | None:
 
 
 def _order(endpoint: Endpoint, query: Mapping[str, str]) -> tuple[str, bool]:
-    """Newest first unless asked otherwise (facts 3.10)."""
+    """Newest first unless asked otherwise."""
     text = query.get("sort", "").strip()
     if not text or endpoint.sort is None:
         return "id", True

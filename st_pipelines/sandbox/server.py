@@ -1,4 +1,4 @@
-"""The sandbox as a server: in a thread of this process, or by itself for the command line."""
+"""Runs the sandbox as a server: in a thread (`Sandbox`), or in the foreground (`serve`)."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from starlette.routing import Route
 
 from st_pipelines.catalog.model import Catalog
 from st_pipelines.catalog.registry import load_catalog
-from st_pipelines.sandbox.api import Api, Fault, Manners, Seen
+from st_pipelines.sandbox.api import AnsweredRequest, Api, Interceptor, ServerOptions
 from st_pipelines.sandbox.churn import Churn
 from st_pipelines.sandbox.connection_faults import Protocol
 from st_pipelines.sandbox.control import Control
 from st_pipelines.sandbox.credentials import APP_KEY, Credentials
 from st_pipelines.sandbox.faults import Faults
 from st_pipelines.sandbox.portal import read_defects
-from st_pipelines.sandbox.quick_shutdown import PromptServer
+from st_pipelines.sandbox.quick_shutdown import QuickShutdownServer
 from st_pipelines.sandbox.world import World
 
 HOST = "127.0.0.1"
@@ -31,24 +31,25 @@ EVERY_METHOD = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
 class Sandbox:
-    """A ServiceTitan on this machine. API and token are served at `url`.
+    """A simulated ServiceTitan. `url` serves both the API and tokens.
 
     Use it as a context manager, or call `start` and `stop`.
 
     Args:
-        seed: decides everything that is left to chance; the second tenant has the next one.
-        customers: about how many customers each tenant has.
+        seed: of all random choices; each further tenant has the next seed.
+        customers: approximate number of customers per tenant.
         port: 0 takes a free one.
-        now: the company's time, aware; the real time if None. It stands still unless moved, or
-            unless `live`.
+        now: the simulated time, aware; the real time if None. It stands still unless it is moved,
+            or `live` is set.
         catalog: the endpoints to serve; the packaged ones if None.
-        history_days: for how long the company has been doing jobs.
-        tenants: how many there are. They share the app key, and have credentials of their own.
-        scopes: what the app may read; everything if None.
-        requests_per_second, token_seconds, export_batch, gzip_level, live, clock: see `Manners`.
+        history_days: how long the company has existed.
+        tenants: number of tenants. They share the app key and have separate credentials.
+        scopes: granted to the app; all if None.
+        requests_per_second, token_seconds, export_batch, gzip_level, live, clock: see
+            `ServerOptions`.
         faults: probabilities by kind, see `fault_kinds.FAULT_KINDS`.
-        churn: probability of a data request to find that records have moved, see `churn.Churn`.
-        defects: of the app's set-up, see `fault_kinds.DEFECT_KINDS`.
+        churn: probability that a data request finds changed records, see `churn.Churn`.
+        defects: of the app's setup, see `fault_kinds.DEFECT_KINDS`.
 
     Raises:
         ValueError: there is no such fault or defect, or a probability is not from 0 to 1.
@@ -57,50 +58,79 @@ class Sandbox:
     app_key = APP_KEY
 
     def __init__(
-        self, *, seed: int = 7, customers: int = 2000, port: int = 0, now: datetime | None = None,
-        catalog: Catalog | None = None, history_days: int = 730, tenants: int = 1,
-        scopes: Iterable[str] | None = None, requests_per_second: float = 60.0,
-        token_seconds: float = 900, export_batch: int = 5000, gzip_level: int = 0,
-        live: bool = False, clock: Callable[[], float] = time.monotonic,
-        faults: Mapping[str, float] | None = None, churn: float = 0, defects: Iterable[str] = (),
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        seed: int = 7,
+        customers: int = 2000,
+        port: int = 0,
+        now: datetime | None = None,
+        catalog: Catalog | None = None,
+        history_days: int = 730,
+        tenants: int = 1,
+        scopes: Iterable[str] | None = None,
+        requests_per_second: float = 60.0,
+        token_seconds: float = 900,
+        export_batch: int = 5000,
+        gzip_level: int = 0,
+        live: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        faults: Mapping[str, float] | None = None,
+        churn: float = 0,
+        defects: Iterable[str] = (),
+    ) -> None:
         self._seed = seed
         catalog, now = catalog or load_catalog(), now or datetime.now(timezone.utc)
         self.tenants = tuple(Credentials.for_tenant(number) for number in range(tenants))
         self.portal = read_defects(defects, self.tenants[0])
         self.worlds = {
-            known.tenant_id: World(
-                catalog=catalog, seed=seed + number, customers=customers, now=now,
+            credentials.tenant_id: World(
+                catalog=catalog,
+                seed=seed + number,
+                customers=customers,
+                now=now,
                 history_days=history_days,
             )
-            for number, known in enumerate(self.tenants)
-        }  # fmt: skip
+            for number, credentials in enumerate(self.tenants)
+        }
         granted = sorted({endpoint.scope for endpoint in catalog} if scopes is None else scopes)
         self._api = Api(
-            catalog=catalog, worlds=self.worlds, scopes=tuple(granted),
-            tenants={known.tenant_id: known for known in self.tenants},
-            manners=Manners(
-                requests_per_second=requests_per_second, token_seconds=token_seconds,
-                export_batch=export_batch, gzip_level=gzip_level, live=live, clock=clock,
+            catalog=catalog,
+            worlds=self.worlds,
+            scopes=tuple(granted),
+            tenants={credentials.tenant_id: credentials for credentials in self.tenants},
+            options=ServerOptions(
+                requests_per_second=requests_per_second,
+                token_seconds=token_seconds,
+                export_batch=export_batch,
+                gzip_level=gzip_level,
+                live=live,
+                clock=clock,
             ),
-            played=Faults(faults or {}, seed), churn=Churn(churn, seed), portal=self.portal,
-        )  # fmt: skip
+            faults=Faults(faults or {}, seed),
+            churn=Churn(churn, seed),
+            portal=self.portal,
+        )
         self._socket = socket.create_server((HOST, port), backlog=512)
         self.url = f"http://{HOST}:{self._socket.getsockname()[1]}"
         self._server = self._build_server()
         self._thread = threading.Thread(target=self.run, name="sandbox", daemon=True)
 
-    def _build_server(self) -> PromptServer:
+    def _build_server(self) -> QuickShutdownServer:
         control = Control(self.worlds, self._api.log)
         token = Route("/connect/token", self._api.token, methods=["POST"])
         data = Route("/{path:path}", self._api.data, methods=EVERY_METHOD)
         application = Starlette(routes=[token, *control.routes(), data])
-        return PromptServer(
+        return QuickShutdownServer(
             uvicorn.Config(
-                application, log_level="warning", access_log=False, lifespan="off",
-                timeout_graceful_shutdown=1, http=Protocol, date_header=not self.portal.clock_off,
+                application,
+                log_level="warning",
+                access_log=False,
+                lifespan="off",
+                timeout_graceful_shutdown=1,
+                http=Protocol,
+                date_header=not self.portal.clock_offset,
             )
-        )  # fmt: skip
+        )
 
     @property
     def world(self) -> World:
@@ -123,27 +153,27 @@ class Sandbox:
         return self.tenants[0].client_secret
 
     @property
-    def interceptors(self) -> list[Fault]:
-        """Functions that may answer a request before the sandbox does. Append to it."""
-        return self._api.faults
+    def interceptors(self) -> list[Interceptor]:
+        """Functions that may answer a request before the sandbox does. Append to this list."""
+        return self._api.interceptors
 
     def set_faults(self, faults: Mapping[str, float]) -> None:
-        """Play other faults from the next request on, drawn anew.
+        """Replace the faults, from the next request on.
 
         Args:
-            faults: as for the sandbox itself; an empty one ends them.
+            faults: probabilities by kind; an empty mapping ends all faults.
 
         Raises:
             ValueError: there is no such fault, or a probability is not from 0 to 1.
         """
-        self._api.played = Faults(faults, self._seed)
+        self._api.faults = Faults(faults, self._seed)
 
     def set_churn(self, churn: float, seed: int) -> None:
-        """Move records in another measure from the next request on, drawn anew.
+        """Replace the churn, from the next request on.
 
         Args:
-            churn: probability of a data request to find that records have moved; 0 ends it.
-            seed: decides everything that is left to chance.
+            churn: probability that a data request finds changed records; 0 ends it.
+            seed: of all random choices.
 
         Raises:
             ValueError: the probability is not from 0 to 1.
@@ -151,31 +181,31 @@ class Sandbox:
         self._api.churn = Churn(churn, seed)
 
     def rotate(self, *secrets: str) -> None:
-        """Accept these client secrets of the first tenant from now on, and no other.
+        """Accept only these client secrets of the first tenant from now on. Tokens stay valid.
 
         Args:
-            secrets: one or two, as ServiceTitan lets two be active; tokens stay good.
+            secrets: one or two; ServiceTitan allows two at a time.
         """
-        self._api.gate.rotate(self.client_id, *secrets)
+        self._api.access.rotate(self.client_id, *secrets)
 
     @property
     def requests(self) -> Counter[str]:
-        """How often each path was asked for, `{tenant}` in the place of the id."""
+        """The number of requests per path, with `{tenant}` instead of the id."""
         return self._api.log.counts
 
     @property
-    def seen(self) -> list[Seen]:
+    def seen(self) -> list[AnsweredRequest]:
         """The answered requests, oldest first."""
         return list(self._api.log.seen)
 
     @property
     def token_requests(self) -> int:
-        """How many tokens were asked for."""
+        """The number of token requests."""
         return self.requests["/connect/token"]
 
     @property
     def data_requests(self) -> int:
-        """How many other requests there were."""
+        """The number of all other requests."""
         return self.requests.total() - self.token_requests
 
     def run(self) -> None:
@@ -183,13 +213,13 @@ class Sandbox:
         self._server.run(sockets=[self._socket])
 
     def start(self) -> Sandbox:
-        """Serve in a thread. The socket listens already, so a first request only waits."""
+        """Serve in a thread. The socket is listening already, so an early request just waits."""
         self._thread.start()
         return self
 
     def stop(self) -> None:
         """Stop serving and free the port."""
-        self._server.end()
+        self._server.stop()
         if self._thread.is_alive():
             self._thread.join()
         self._socket.close()
@@ -203,11 +233,11 @@ class Sandbox:
         self.stop()
 
     def environment(self, prefix: str = "SERVICETITAN_") -> dict[str, str]:
-        """The environment variables that point a client at the first tenant.
+        """Return the environment variables with which a client reaches the first tenant.
 
-        A defect may have it that they are not the right ones.
+        Some defects make them wrong on purpose.
         """
-        held = {
+        values = {
             "API_URL": self.url,
             "AUTH_URL": self.url,
             "CLIENT_ID": self.client_id,
@@ -215,26 +245,43 @@ class Sandbox:
             "APP_KEY": self.app_key,
             "TENANT_ID": self.tenant_id,
             "TIMEZONE": "America/New_York",
-            **self.portal.holds,
+            **self.portal.wrong_settings,
         }
-        return {f"{prefix}{name}": value for name, value in held.items()}
+        return {f"{prefix}{name}": value for name, value in values.items()}
 
 
 def serve(
-    *, port: int = 0, seed: int = 7, customers: int = 2000, now: datetime | None = None,
-    tenants: int = 1, requests_per_second: float = 60.0, gzip_level: int = 0,
-    faults: Mapping[str, float] | None = None, churn: float = 0, defects: Iterable[str] = (),
+    *,
+    port: int = 0,
+    seed: int = 7,
+    customers: int = 2000,
+    now: datetime | None = None,
+    tenants: int = 1,
+    requests_per_second: float = 60.0,
+    gzip_level: int = 0,
+    faults: Mapping[str, float] | None = None,
+    churn: float = 0,
+    defects: Iterable[str] = (),
     catalog: Catalog | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Serve until Ctrl-C. Prints the address and the settings to export.
 
-    Without `now` the company's time starts at the real one and passes with it.
+    Without `now`, the simulated time is the real time.
     """
     sandbox = Sandbox(
-        port=port, seed=seed, customers=customers, now=now, tenants=tenants, live=now is None,
-        requests_per_second=requests_per_second, gzip_level=gzip_level, faults=faults, churn=churn,
-        defects=defects, catalog=catalog,
-    )  # fmt: skip
+        port=port,
+        seed=seed,
+        customers=customers,
+        now=now,
+        tenants=tenants,
+        live=now is None,
+        requests_per_second=requests_per_second,
+        gzip_level=gzip_level,
+        faults=faults,
+        churn=churn,
+        defects=defects,
+        catalog=catalog,
+    )
     print(sandbox.url, flush=True)
     for name, value in sandbox.environment().items():
         print(f"export {name}={value}", flush=True)

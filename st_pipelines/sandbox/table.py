@@ -1,4 +1,4 @@
-"""One collection as the sandbox holds it: its records' bytes and the columns it is searched by."""
+"""Holds the records of one endpoint: their JSON bytes, and the columns that requests filter by."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import msgspec
 from st_pipelines.catalog.model import Endpoint, Scalar
 from st_pipelines.sandbox import records, ticks
 from st_pipelines.sandbox.company import Company
-from st_pipelines.sandbox.entities import Item
+from st_pipelines.sandbox.entities import Entity
 from st_pipelines.sandbox.generic import text_key
 from st_pipelines.sandbox.records import Members, Writer
 from st_pipelines.sandbox.stories.story import Story
 
-_UNBORN = -1
-"""The position of an item that is planned and not yet there."""
+_NOT_CREATED = -1
+"""The position of an entity that is planned and not yet there."""
 
-MOST_CACHED = 50
+MAX_CACHED = 50
 """Answers a table remembers; a reader that asks day by day would otherwise fill the memory."""
 
 Key = Any
@@ -46,7 +46,7 @@ class Table:
         self.modified: list[int] = []
         self.active: list[bool] = []
         self.stamps: list[int] = []
-        self.items: list[Item | None] = []
+        self.entities: list[Entity | None] = []
         self.deleted: set[int] = set()
         self.version = 0
         self._company = company
@@ -56,50 +56,52 @@ class Table:
         self._planned_to = -1
         self._last_created = 0
         self._pinned: set[int] = set()
-        self._waiting: list[tuple[int, int, int, Item]] = []
+        self._waiting: list[tuple[int, int, int, Entity]] = []
         self._overrides: dict[int, Members] = {}
         self._positions: dict[Key, int] = {}
         self._cache: dict[Any, Any] = {}
         self._cached_version = -1
-        self._has_text_key = endpoint.key == ("id",) and not endpoint.explode and (
-            endpoint.column("id").type == Scalar("VARCHAR")
-        )  # fmt: skip
+        self._has_text_key = (
+            endpoint.key == ("id",)
+            and not endpoint.explode
+            and (endpoint.column("id").type == Scalar("VARCHAR"))
+        )
 
     def advance(self, now: int) -> None:
         """Let everything happen that is due by `now` (ticks)."""
         if self._planned_to != self._company.next_day:
-            self._take_new_items(now)
+            self._take_new_entities(now)
         while self._waiting and self._waiting[0][0] <= now:
-            _, _, position, item = heapq.heappop(self._waiting)
-            self._happen(item, position, now)
+            _, _, position, entity = heapq.heappop(self._waiting)
+            self._happen(entity, position, now)
 
-    def _take_new_items(self, now: int) -> None:
-        items = self._story.items(self._company)
-        for item in items[self._taken :]:
-            if item.moments[0] <= now:
-                self._happen(item, _UNBORN, now)
+    def _take_new_entities(self, now: int) -> None:
+        entities = self._story.entities(self._company)
+        for entity in entities[self._taken :]:
+            if entity.moments[0] <= now:
+                self._happen(entity, _NOT_CREATED, now)
             else:
-                heapq.heappush(self._waiting, (item.moments[0], item.id, _UNBORN, item))
-        self._taken = len(items)
+                heapq.heappush(self._waiting, (entity.moments[0], entity.id, _NOT_CREATED, entity))
+        self._taken = len(entities)
         self._planned_to = self._company.next_day
 
-    def _happen(self, item: Item, position: int, now: int) -> None:
-        seen = bisect_right(item.moments, now)
-        if position == _UNBORN:
-            position = self._append(item.moments[0])
-            self._name(position, self._free_key(item, position))
-            self.items[position] = item
-        self.modified[position] = max(self.modified[position], item.moments[seen - 1])
+    def _happen(self, entity: Entity, position: int, now: int) -> None:
+        past = bisect_right(entity.moments, now)
+        if position == _NOT_CREATED:
+            position = self._append(entity.moments[0])
+            self._name(position, self._free_key(entity, position))
+            self.entities[position] = entity
+        self.modified[position] = max(self.modified[position], entity.moments[past - 1])
         if position not in self._pinned:
-            self.active[position] = records.is_active(item, now)
+            self.active[position] = records.is_active(entity, now)
         self._write(position, now)
-        if seen < len(item.moments):
-            heapq.heappush(self._waiting, (item.moments[seen], item.id, position, item))
+        if past < len(entity.moments):
+            heapq.heappush(self._waiting, (entity.moments[past], entity.id, position, entity))
 
     def _write(self, position: int, now: int) -> None:
-        item, changed = self.items[position], self._overrides.get(position)
-        if item is not None:
-            raw = self._writer.write(item, self.keys[position], self.modified[position], now)
+        entity, changed = self.entities[position], self._overrides.get(position)
+        if entity is not None:
+            raw = self._writer.write(entity, self.keys[position], self.modified[position], now)
             self.raws[position] = raw
         if changed is not None:
             own = {**records.members(self.raws[position]), **changed}
@@ -110,8 +112,8 @@ class Table:
 
     def _clock(self, position: int, own: Members) -> Members:
         """The members that tell when the record was created and changed."""
-        created = records.as_served(ticks.iso(self.created[position]))
-        modified = records.as_served(ticks.iso(self.modified[position]))
+        created = records.to_raw(ticks.iso(self.created[position]))
+        modified = records.to_raw(ticks.iso(self.modified[position]))
         clock = {"createdOn": created, "modifiedOn": modified}
         parent, _, leaf = (self.endpoint.cursor or "").rpartition(".")
         if parent in own and leaf == "modifiedOn":
@@ -126,25 +128,25 @@ class Table:
         self.modified.append(moment)
         self.active.append(True)
         self.stamps.append(0)
-        self.items.append(None)
+        self.entities.append(None)
         return len(self.keys) - 1
 
     def _name(self, position: int, key: Key) -> None:
         self.keys[position] = key
         self._positions[key] = position
 
-    def _free_key(self, item: Item, position: int) -> Key:
-        """The item's key; a later one where `create` has given that away: ids only rise."""
-        key = self._key_of(item, position)
+    def _free_key(self, entity: Entity, position: int) -> Key:
+        """The entity's key; a later one where `create` has given that away: ids only rise."""
+        key = self._key_of(entity, position)
         taken = isinstance(key, int) and self.endpoint.key == ("id",) and key <= self._last_created
         return self._new_key(position) if taken else key
 
-    def _key_of(self, item: Item, position: int) -> Key:
+    def _key_of(self, entity: Entity, position: int) -> Key:
         if self._has_text_key:
-            return text_key(self.endpoint.table, item.draw, self._company.seed)
+            return text_key(self.endpoint.table, entity.draw, self._company.seed)
         if self.endpoint.key == ("id",):
-            return item.id + self._story.offset
-        return item.id if self.endpoint.explode else position
+            return entity.id + self._story.offset
+        return entity.id if self.endpoint.explode else position
 
     def position(self, key: Key) -> int:
         """Where the record with `key` is. Raises KeyError."""
@@ -161,12 +163,12 @@ class Table:
         if self.endpoint.key == ("id",) and not self.endpoint.explode:
             key = fields.get("id", self._new_key(position))
             self._last_created = max(self._last_created, key if isinstance(key, int) else 0)
-            own["id"] = records.as_served(key)
+            own["id"] = records.to_raw(key)
         else:
             key = position
         self._name(position, key)
         if self.endpoint.cursor in own:
-            own[self.endpoint.cursor] = records.as_served(ticks.iso(now))
+            own[self.endpoint.cursor] = records.to_raw(ticks.iso(now))
         if "active" in own:
             own["active"] = msgspec.Raw(b"true")
         self._overrides[position] = own
@@ -181,7 +183,7 @@ class Table:
 
     def change(self, position: int, fields: dict[str, Any], now: int) -> None:
         """Set `fields` of a record, and its time of modification to `now` unless it is given."""
-        given = {name: records.as_served(value) for name, value in fields.items()}
+        given = {name: records.to_raw(value) for name, value in fields.items()}
         created, modified = given.pop("createdOn", None), given.pop("modifiedOn", None)
         if created is not None:
             self.created[position] = ticks.parse(msgspec.json.decode(created))
@@ -206,7 +208,7 @@ class Table:
 
     def cached(self, name: Any, make: Callable[[], Any]) -> Any:
         """What `make` gives, kept until the table changes."""
-        if self._cached_version != self.version or len(self._cache) > MOST_CACHED:
+        if self._cached_version != self.version or len(self._cache) > MAX_CACHED:
             self._cache.clear()
             self._cached_version = self.version
         if name not in self._cache:

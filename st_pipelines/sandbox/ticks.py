@@ -1,6 +1,6 @@
-"""Time as the sandbox counts it: whole ticks of 100 ns since 1970, as ServiceTitan's clock does.
+"""Converts times to ticks: 100 ns since 1970, the resolution of ServiceTitan's .NET timestamps.
 
-Python's datetime stops at microseconds, ServiceTitan serves seven digits (facts 7.4).
+Python's datetime has microseconds only, while ServiceTitan serves seven digits.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _day(number: int) -> str:
 
 
 def iso(ticks: int) -> str:
-    """`2025-10-13T14:05:09.8446003Z`; trailing zeros of the fraction are dropped (facts 7.4)."""
+    """`2025-10-13T14:05:09.8446003Z`; trailing zeros of the fraction are dropped."""
     seconds, fraction = divmod(ticks, SECOND)
     days, second = divmod(seconds, 86_400)
     head = f"{_day(days)}T{_CLOCK[second // 60]}:{second % 60:02}"
@@ -67,7 +67,7 @@ def iso(ticks: int) -> str:
 
 
 def midnight_utc(ticks: int) -> str:
-    """The day of `ticks` as a date-only value arrives: `2025-10-13T00:00:00Z` (facts 7.5)."""
+    """The day of `ticks` as a date-only value arrives: `2025-10-13T00:00:00Z`."""
     return f"{_day(ticks // DAY)}T00:00:00Z"
 
 

@@ -1,4 +1,4 @@
-"""All that one tenant holds at a time that only moves forward."""
+"""Holds everything that one tenant has, at a time that only moves forward."""
 
 from __future__ import annotations
 
@@ -23,8 +23,11 @@ from st_pipelines.sandbox.stories.story import Story
 from st_pipelines.sandbox.table import Key, Table
 
 STORIES: dict[str, Story] = {
-    **customers.STORIES, **jobs.STORIES, **billing.STORIES, **master_data.STORIES
-}  # fmt: skip
+    **customers.STORIES,
+    **jobs.STORIES,
+    **billing.STORIES,
+    **master_data.STORIES,
+}
 
 
 class World:
@@ -42,9 +45,14 @@ class World:
     """
 
     def __init__(
-        self, *, catalog: Catalog, seed: int = 7, customers: int = 2000, history_days: int = 730,
+        self,
+        *,
+        catalog: Catalog,
+        seed: int = 7,
+        customers: int = 2000,
+        history_days: int = 730,
         now: datetime | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.catalog = catalog
         self.seed = seed
         self.lock = threading.RLock()

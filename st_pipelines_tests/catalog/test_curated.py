@@ -40,22 +40,35 @@ def facts(**of_things: Any) -> Curated:
 
 @pytest.mark.parametrize(
     ("fact", "value", "complaint"),
-    [("key", ["id", "gone"], "key id, gone is not applied: its records have no gone"),
-     ("key", ["events"], "key events is not applied: events is not a single value"),
-     ("cursor", "gone.on", "cursor gone.on is not applied: its records have no gone.on"),
-     ("cursor", "name", "cursor name is not applied: name is not a time"),
-     ("cursor", "createdOn", "cursor createdOn is not applied: its date filter is on modifiedOn"),
-     ("look_back_days", 7, None),
-     ("params", {"gone": "x"}, "params gone=x is not applied: the operation does not take gone"),
-     ("variants", [{"gone": "x"}, {"gone": "y"}],
-      "variants gone=x, gone=y is not applied: the operation does not take gone"),
-     ("sort", "+Id", "sort +Id is not applied: the operation does not take sort"),
-     ("date_filter", BOUNDS,
-      "date_filter lower=fromUtc, upper=toUtc is not applied: "
-      "the operation does not take fromUtc, toUtc"),
-     ("max_page_size", 500, None), ("first_page", 0, None)],
+    [
+        ("key", ["id", "gone"], "key id, gone is not applied: its records have no gone"),
+        ("key", ["events"], "key events is not applied: events is not a single value"),
+        ("cursor", "gone.on", "cursor gone.on is not applied: its records have no gone.on"),
+        ("cursor", "name", "cursor name is not applied: name is not a time"),
+        (
+            "cursor",
+            "createdOn",
+            "cursor createdOn is not applied: its date filter is on modifiedOn",
+        ),
+        ("look_back_days", 7, None),
+        ("params", {"gone": "x"}, "params gone=x is not applied: the operation does not take gone"),
+        (
+            "variants",
+            [{"gone": "x"}, {"gone": "y"}],
+            "variants gone=x, gone=y is not applied: the operation does not take gone",
+        ),
+        ("sort", "+Id", "sort +Id is not applied: the operation does not take sort"),
+        (
+            "date_filter",
+            BOUNDS,
+            "date_filter lower=fromUtc, upper=toUtc is not applied: "
+            "the operation does not take fromUtc, toUtc",
+        ),
+        ("max_page_size", 500, None),
+        ("first_page", 0, None),
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_a_fact_that_does_not_fit_is_dropped_and_told(
     tmp_path: Path, fact: str, value: Any, complaint: str | None
 ) -> None:
@@ -93,8 +106,9 @@ def test_a_filter_and_its_cursor_go_together(tmp_path: Path) -> None:
     without, told = built(tmp_path, {"things": operation(record(), query=query)}, curated)
     things = without["abc.things"]
     assert (things.cursor, things.date_filter) == (
-        "modifiedOn", DateFilter(lower="modifiedOnOrAfter", upper="modifiedBefore"),
-    )  # fmt: skip
+        "modifiedOn",
+        DateFilter(lower="modifiedOnOrAfter", upper="modifiedBefore"),
+    )
     assert [line.split()[3] for line in told] == ["cursor", "date_filter"]
 
 
@@ -112,24 +126,58 @@ def test_a_filter_is_dropped_where_it_would_bound_nothing(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("properties", "envelope", "of_things", "reason"),
-    [({"log": EVENTS}, "export", {"explode": "events", "key": ["id"], "cursor": "date"},
-      "a row is a member of events, and its records have no events"),
-     ({"events": {"type": "array", "items": {}}}, "export", {"explode": "events"},
-      "a row is a member of events, and events is not an array of objects"),
-     ({"events": {"type": "array", "items": ID}}, "export", {"explode": "events"},
-      "a row is a member of events, and events is not an array of objects"),
-     ({"events": EVENTS, "daTe": TIME}, "export", {"explode": "events"},
-      "two of its fields would share a column"),
-     ({"events": EVENTS}, "export", {"explode": "events", "key": ["number"]},
-      "a feed needs its key, and its records have no number"),
-     ({}, "page", {"date_filter": {**BOUNDS, "required": True}},
-      "it is only served for a time range, and the operation does not take fromUtc, toUtc"),
-     ({}, "page", {"date_filter": BOUNDS, "by_day": True},
-      "it is only served for a time range, and the operation does not take fromUtc, toUtc"),
-     ({}, "page", {"by_day": True},
-      "it is only served for a time range, and it has no date filter")],
+    [
+        (
+            {"log": EVENTS},
+            "export",
+            {"explode": "events", "key": ["id"], "cursor": "date"},
+            "a row is a member of events, and its records have no events",
+        ),
+        (
+            {"events": {"type": "array", "items": {}}},
+            "export",
+            {"explode": "events"},
+            "a row is a member of events, and events is not an array of objects",
+        ),
+        (
+            {"events": {"type": "array", "items": ID}},
+            "export",
+            {"explode": "events"},
+            "a row is a member of events, and events is not an array of objects",
+        ),
+        (
+            {"events": EVENTS, "daTe": TIME},
+            "export",
+            {"explode": "events"},
+            "two of its fields would share a column",
+        ),
+        (
+            {"events": EVENTS},
+            "export",
+            {"explode": "events", "key": ["number"]},
+            "a feed needs its key, and its records have no number",
+        ),
+        (
+            {},
+            "page",
+            {"date_filter": {**BOUNDS, "required": True}},
+            "it is only served for a time range, and the operation does not take fromUtc, toUtc",
+        ),
+        (
+            {},
+            "page",
+            {"date_filter": BOUNDS, "by_day": True},
+            "it is only served for a time range, and the operation does not take fromUtc, toUtc",
+        ),
+        (
+            {},
+            "page",
+            {"by_day": True},
+            "it is only served for a time range, and it has no date filter",
+        ),
+    ],
     ids=["renamed", "untyped", "scalars", "clash", "key", "required", "by day", "no filter"],
-)  # fmt: skip
+)
 def test_a_table_that_is_nothing_without_a_fact_is_left_out(
     tmp_path: Path, properties: dict, envelope: str, of_things: dict, reason: str
 ) -> None:

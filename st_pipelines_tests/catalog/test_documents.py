@@ -51,15 +51,21 @@ def test_the_tenant_is_known_by_its_place_in_the_path(tmp_path: Path, name: str)
 
 @pytest.mark.parametrize(
     ("part", "value", "complaint"),
-    [("paths", [], "servers and paths"), ("servers", [None], "servers and paths"),
-     ("paths", {"/tenant/{tenant}/x": []}, "/abc/v2/tenant/{tenant}/x"),
-     ("paths", {"/tenant/{tenant}/x": {"get": []}}, None),
-     ("paths", {"/tenant/{tenant}/x": {"get": [1]}}, "/abc/v2/tenant/{tenant}/x"),
-     ("paths", {"/tenant/{tenant}/x": {"get": {"parameters": [{"in": "query"}]}}},
-      "/abc/v2/tenant/{tenant}/x: the document is malformed there ('name' is missing)"),
-     ("paths", None, None)],
+    [
+        ("paths", [], "servers and paths"),
+        ("servers", [None], "servers and paths"),
+        ("paths", {"/tenant/{tenant}/x": []}, "/abc/v2/tenant/{tenant}/x"),
+        ("paths", {"/tenant/{tenant}/x": {"get": []}}, None),
+        ("paths", {"/tenant/{tenant}/x": {"get": [1]}}, "/abc/v2/tenant/{tenant}/x"),
+        (
+            "paths",
+            {"/tenant/{tenant}/x": {"get": {"parameters": [{"in": "query"}]}}},
+            "/abc/v2/tenant/{tenant}/x: the document is malformed there ('name' is missing)",
+        ),
+        ("paths", None, None),
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_what_is_malformed_is_named_with_its_file(
     tmp_path: Path, part: str, value: Any, complaint: str | None
 ) -> None:
@@ -104,9 +110,13 @@ def test_a_page_that_tells_a_token_is_an_export_only_where_one_can_go_on_from_it
 
 
 def test_an_export_without_a_token_is_left_out_and_not_taken_for_the_list(tmp_path: Path) -> None:
-    catalog = build(tmp_path, {
-        "things": operation(record(), query=PAGED), "export/things": operation(record()),
-    })  # fmt: skip
+    catalog = build(
+        tmp_path,
+        {
+            "things": operation(record(), query=PAGED),
+            "export/things": operation(record()),
+        },
+    )
     assert catalog["abc.things"].export is None
     assert [entry.reason for entry in catalog.left_out] == [
         "an export without a continuation token"
@@ -115,11 +125,14 @@ def test_an_export_without_a_token_is_left_out_and_not_taken_for_the_list(tmp_pa
 
 @pytest.mark.parametrize(
     ("schema", "key", "cursor"),
-    [({"type": "string", "format": "date"}, "id", "modifiedOn"), ({"type": "integer"}, "id", None),
-     ({"oneOf": [{"type": "string"}, {"type": "integer"}]}, "id", None),
-     ({"type": "object", "properties": {"value": ID}}, "id", None)],
+    [
+        ({"type": "string", "format": "date"}, "id", "modifiedOn"),
+        ({"type": "integer"}, "id", None),
+        ({"oneOf": [{"type": "string"}, {"type": "integer"}]}, "id", None),
+        ({"type": "object", "properties": {"value": ID}}, "id", None),
+    ],
     ids=["date", "integer", "alternatives", "object"],
-)  # fmt: skip
+)
 def test_only_a_time_is_a_cursor(tmp_path: Path, schema: dict, key: str, cursor: str) -> None:
     things = {
         "things": operation(record(modifiedOn=schema), query=[*PAGED, *MODIFIED]),
@@ -140,23 +153,33 @@ def test_only_a_single_value_is_a_key(tmp_path: Path) -> None:
 def test_an_export_that_has_no_time_for_the_cursor_stays_a_table_of_its_own(
     tmp_path: Path,
 ) -> None:
-    catalog = build(tmp_path, {
-        "things": operation(record(), query=[*PAGED, *MODIFIED]),
-        "export/things": operation(record(modifiedOn={}), envelope="export"),
-    })  # fmt: skip
+    catalog = build(
+        tmp_path,
+        {
+            "things": operation(record(), query=[*PAGED, *MODIFIED]),
+            "export/things": operation(record(modifiedOn={}), envelope="export"),
+        },
+    )
     assert {e.table: e.cursor for e in catalog} == {
-        "abc.things": "modifiedOn", "abc.things_export": None,
-    }  # fmt: skip
+        "abc.things": "modifiedOn",
+        "abc.things_export": None,
+    }
 
 
 @pytest.mark.parametrize(
     ("description", "values", "sort"),
-    [(None, None, None), ("Applies sorting by specified fields", None, None),
-     ("Available fields are: Id, Name.", None, "+Id"), ("Available fields are: Name", None, None),
-     ("Use sort=-Id to sort descending", None, "+Id"), (None, ["+Id", "-Id"], "+Id"),
-     (None, ["Id", "Name"], "Id"), ("By Id", ["Name"], None)],
+    [
+        (None, None, None),
+        ("Applies sorting by specified fields", None, None),
+        ("Available fields are: Id, Name.", None, "+Id"),
+        ("Available fields are: Name", None, None),
+        ("Use sort=-Id to sort descending", None, "+Id"),
+        (None, ["+Id", "-Id"], "+Id"),
+        (None, ["Id", "Name"], "Id"),
+        ("By Id", ["Name"], None),
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_a_list_is_sorted_by_id_where_the_document_offers_it(
     tmp_path: Path, description: str | None, values: list[str] | None, sort: str | None
 ) -> None:
@@ -196,8 +219,11 @@ def test_of_two_versions_the_higher_is_the_table_and_the_other_is_left_out(tmp_p
 
 def test_a_higher_version_that_has_no_table_takes_none_away(tmp_path: Path) -> None:
     asking = operation(record(), query=[{**parameter("ids"), "required": True}])
-    write(tmp_path, a=of_version(2, {"things": operation(record())}),
-          b=of_version(3, {"things": asking}))  # fmt: skip
+    write(
+        tmp_path,
+        a=of_version(2, {"things": operation(record())}),
+        b=of_version(3, {"things": asking}),
+    )
     catalog = build_catalog(tmp_path, EMPTY)
     assert catalog["abc.things"].path == THINGS
     assert [entry.reason for entry in catalog.left_out] == ["needs the query parameter ids"]
@@ -211,7 +237,10 @@ def test_a_document_that_is_there_twice_counts_once(tmp_path: Path) -> None:
 
 
 def test_two_editions_of_one_document_are_refused_by_name(tmp_path: Path) -> None:
-    write(tmp_path, a=document({"things": operation(record())}),
-          b=document({"things": operation(record(more=ID))}))  # fmt: skip
+    write(
+        tmp_path,
+        a=document({"things": operation(record())}),
+        b=document({"things": operation(record(more=ID))}),
+    )
     with pytest.raises(ValueError, match=r"a\.json and b\.json describe .*/things differently"):
         build_catalog(tmp_path, EMPTY)

@@ -70,9 +70,13 @@ def test_the_packaged_catalogue_holds_what_people_use() -> None:
     assert jobs.export is not None
     assert "active" in {f.name for f in jobs.columns}, "active comes from the export alone"
     for feed in (
-        "jpm.job_history", "jpm.job_notes", "jpm.project_notes", "jpm.job_canceled_logs",
-        "accounting.invoice_items", "memberships.membership_status_changes",
-    ):  # fmt: skip
+        "jpm.job_history",
+        "jpm.job_notes",
+        "jpm.project_notes",
+        "jpm.job_canceled_logs",
+        "accounting.invoice_items",
+        "memberships.membership_status_changes",
+    ):
         assert catalog[feed].kind == "feed"
 
 
@@ -148,10 +152,13 @@ def test_list_and_export_of_one_collection_are_one_table_with_the_union_of_their
 ) -> None:
     listed = {"type": "object", "properties": {"id": ID, "modifiedOn": TIME}}
     exported = {"type": "object", "properties": {"id": ID, "active": {"type": "boolean"}}}
-    catalog = build(tmp_path, {
-        "things": operation(listed, query=[*PAGED, *MODIFIED]),
-        "export/things": operation(exported, envelope="export"),
-    })  # fmt: skip
+    catalog = build(
+        tmp_path,
+        {
+            "things": operation(listed, query=[*PAGED, *MODIFIED]),
+            "export/things": operation(exported, envelope="export"),
+        },
+    )
     things = catalog["abc.things"]
     assert [f.name for f in things.columns] == ["id", "modifiedOn", "active"]
     assert things.kind == "window"
@@ -162,27 +169,38 @@ def test_list_and_export_of_one_collection_are_one_table_with_the_union_of_their
 def test_an_export_with_another_type_under_the_same_name_stays_a_table_of_its_own(
     tmp_path: Path,
 ) -> None:
-    listed = {"type": "object", "properties": {"id": ID, "type": {"type": "object", "properties":
-              {"id": ID}}}}  # fmt: skip
+    listed = {
+        "type": "object",
+        "properties": {"id": ID, "type": {"type": "object", "properties": {"id": ID}}},
+    }
     exported = {"type": "object", "properties": {"id": ID, "type": {"type": "string"}}}
-    catalog = build(tmp_path, {
-        "calls": operation(listed, query=PAGED),
-        "export/calls": operation(exported, envelope="export"),
-    })  # fmt: skip
+    catalog = build(
+        tmp_path,
+        {
+            "calls": operation(listed, query=PAGED),
+            "export/calls": operation(exported, envelope="export"),
+        },
+    )
     assert set(catalog.endpoints) == {"abc.calls", "abc.calls_export"}
 
 
 def test_filters_that_hide_records_are_opened(tmp_path: Path) -> None:
     record = {"type": "object", "properties": {"id": ID}}
     query = [
-        *PAGED, parameter("active"), parameter("activeOnly", type="boolean"),
-        parameter("includeInactive", type="boolean"), parameter("includeTotal", type="boolean"),
+        *PAGED,
+        parameter("active"),
+        parameter("activeOnly", type="boolean"),
+        parameter("includeInactive", type="boolean"),
+        parameter("includeTotal", type="boolean"),
         {**parameter("activeState"), "description": "Values: [ActiveOnly, InactiveOnly, All]"},
-    ]  # fmt: skip
+    ]
     things = build(tmp_path, {"things": operation(record, query=query)})["abc.things"]
     assert things.params == {
-        "active": "Any", "activeOnly": "false", "includeInactive": "true", "activeState": "All",
-    }  # fmt: skip
+        "active": "Any",
+        "activeOnly": "false",
+        "includeInactive": "true",
+        "activeState": "All",
+    }
     assert things.includes_total
 
 
@@ -193,8 +211,9 @@ def test_an_operation_that_needs_more_than_the_tenant_is_left_out(tmp_path: Path
     catalog = build(tmp_path, {"things/{id}/notes": child, "notes": asking})
     assert not len(catalog)
     assert {entry.reason for entry in catalog.left_out} == {
-        "child: needs id", "needs the query parameter ids",
-    }  # fmt: skip
+        "child: needs id",
+        "needs the query parameter ids",
+    }
 
 
 @with_documents
@@ -285,8 +304,14 @@ def test_newer_documents_are_reported_change_by_change(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("modifiedOn", "modified_on"), ("job-types", "job_types"), ("averageCPC", "average_cpc"),
-     ("customers/contacts", "customers_contacts"), ("id", "id"), ("isOTDeduct", "is_ot_deduct")],
-)  # fmt: skip
+    [
+        ("modifiedOn", "modified_on"),
+        ("job-types", "job_types"),
+        ("averageCPC", "average_cpc"),
+        ("customers/contacts", "customers_contacts"),
+        ("id", "id"),
+        ("isOTDeduct", "is_ot_deduct"),
+    ],
+)
 def test_names_become_snake_case(name: str, expected: str) -> None:
     assert snake_case(name) == expected

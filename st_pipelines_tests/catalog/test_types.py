@@ -18,13 +18,26 @@ def types(tmp_path: Path, properties: dict[str, Any], **schemas: dict) -> dict[s
 
 @pytest.mark.parametrize(
     "schema",
-    [True, False, None, "string", [], {"type": "array", "items": True}, {"type": 5},
-     {"$ref": "#/components/schemas/Gone"}, {"$ref": "other.json#/Thing"}, {"$ref": "#Anchor"},
-     {"$ref": "#/components/schemas/Loop"}, {"type": "array", "items": {"$ref": "x.json"}},
-     {"allOf": [True]}, {"oneOf": [{"$ref": "#/nowhere"}, {"type": "null"}]},
-     {"type": "object", "properties": [1]}, {"type": "string", "format": ["date"]}],
+    [
+        True,
+        False,
+        None,
+        "string",
+        [],
+        {"type": "array", "items": True},
+        {"type": 5},
+        {"$ref": "#/components/schemas/Gone"},
+        {"$ref": "other.json#/Thing"},
+        {"$ref": "#Anchor"},
+        {"$ref": "#/components/schemas/Loop"},
+        {"type": "array", "items": {"$ref": "x.json"}},
+        {"allOf": [True]},
+        {"oneOf": [{"$ref": "#/nowhere"}, {"type": "null"}]},
+        {"type": "object", "properties": [1]},
+        {"type": "string", "format": ["date"]},
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_a_property_that_cannot_be_read_is_json_and_spoils_no_other(
     tmp_path: Path, schema: Any
 ) -> None:
@@ -95,10 +108,13 @@ def test_columns_of_list_and_export_are_told_apart(tmp_path: Path) -> None:
     objects = [{"type": "object", "properties": {name: ID}} for name in ("aB", "ab")]
     listed = record(jobId=ID, inner={"type": "array", "items": objects[0]})
     exported = record(job_id=ID, more=ID, inner={"type": "array", "items": objects[1]})
-    things = build(tmp_path, {
-        "things": operation(listed, query=PAGED),
-        "export/things": operation(exported, envelope="export"),
-    })["abc.things"]  # fmt: skip
+    things = build(
+        tmp_path,
+        {
+            "things": operation(listed, query=PAGED),
+            "export/things": operation(exported, envelope="export"),
+        },
+    )["abc.things"]
     assert [f.name for f in things.columns] == ["id", "modifiedOn", "jobId", "inner", "more"]
     assert things.column("inner").type == ListOf(StructOf((Field("aB", Scalar("BIGINT")),)))
     assert things.export is not None

@@ -4,7 +4,7 @@ import jwt
 import pytest
 import requests
 
-from st_pipelines.sandbox.access import Gate, RateLimit, Refused
+from st_pipelines.sandbox.access import AccessControl, RateLimit, Refused
 from st_pipelines.sandbox.credentials import Credentials
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines_tests.sandbox.client import Client
@@ -155,11 +155,11 @@ def test_the_rate_limit_counts_each_tenant_by_itself() -> None:
 
 def test_a_token_signed_by_somebody_else_is_refused() -> None:
     known = Credentials.for_tenant(0)
-    gate = Gate({known.tenant_id: known}, (), 900)
+    access = AccessControl({known.tenant_id: known}, (), 900)
     forged = jwt.encode({"tenant": known.tenant_id}, "another key of enough bytes......")
 
     with pytest.raises(Refused, match="401"):
-        gate.check(forged, known.app_key, known.tenant_id)
+        access.check(forged, known.app_key, known.tenant_id)
 
 
 def test_requests_are_counted_by_path() -> None:

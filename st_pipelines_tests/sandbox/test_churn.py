@@ -20,16 +20,25 @@ def world() -> World:
 def stirred(table: str, seed: int, times: int = 60) -> World:
     moved, churn = world(), Churn(1, seed)
     for _ in range(times):
-        churn.stir(moved, load_catalog()[table])
+        churn.perturb(moved, load_catalog()[table])
     return moved
 
 
 FORMS = (
-    "crm.customers", "crm.contacts", "accounting.credit_memos_credit_memo_items", "jpm.job_history",
-    "customer_interactions.technician_ratings", "payroll.payroll_settings", "telecom.calls",
-    "marketing_reputation.reviews", "marketing_ads.attributed_leads", "payroll.locations_rates",
-    "marketing_ads.performance_by_keyword", "jpm.job_notes", "accounting.invoices",
-)  # fmt: skip
+    "crm.customers",
+    "crm.contacts",
+    "accounting.credit_memos_credit_memo_items",
+    "jpm.job_history",
+    "customer_interactions.technician_ratings",
+    "payroll.payroll_settings",
+    "telecom.calls",
+    "marketing_reputation.reviews",
+    "marketing_ads.attributed_leads",
+    "payroll.locations_rates",
+    "marketing_ads.performance_by_keyword",
+    "jpm.job_notes",
+    "accounting.invoices",
+)
 
 
 @pytest.mark.parametrize("table", FORMS)
@@ -61,7 +70,7 @@ def test_a_deleted_record_comes_back():
     gone: set[int] = set()
     for _ in range(60):
         present = {record["id"] for record in moved.records("crm.customers")}
-        churn.stir(moved, endpoint)
+        churn.perturb(moved, endpoint)
         now = {record["id"] for record in moved.records("crm.customers")}
         gone |= present - now
         if gone & now:
@@ -76,8 +85,10 @@ def test_the_same_seed_moves_the_same_records():
 
 def test_records_move_between_two_pages_of_one_reading(client):
     client.sandbox.set_churn(1, seed=1)
-    totals = [page["totalCount"] for page in client.pages("crm.customers", includeTotal="true",
-                                                          pageSize=5)]  # fmt: skip
+    totals = [
+        page["totalCount"]
+        for page in client.pages("crm.customers", includeTotal="true", pageSize=5)
+    ]
     assert len(set(totals)) > 1
 
 

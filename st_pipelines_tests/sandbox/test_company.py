@@ -250,11 +250,14 @@ def test_a_world_without_jobs_is_served_too() -> None:
 def test_the_same_seed_makes_the_same_company_in_every_process() -> None:
     made = [
         subprocess.run(
-            [sys.executable, "-c", _DIGEST], capture_output=True, text=True, check=True,
+            [sys.executable, "-c", _DIGEST],
+            capture_output=True,
+            text=True,
+            check=True,
             env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
         ).stdout
         for seed in ("1", "2")
-    ]  # fmt: skip
+    ]
     assert made[0] == made[1] != ""
 
 

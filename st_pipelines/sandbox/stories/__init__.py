@@ -1,1 +1,5 @@
-"""How the things of the company look as records, one module a part of the business."""
+"""Stories: how the company's entities become records of a table, one module per business area.
+
+`story` defines what a story is. `World` looks here for a table's story, and uses `generic` for
+tables that have none.
+"""

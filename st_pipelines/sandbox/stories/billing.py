@@ -1,4 +1,4 @@
-"""Invoices with their items, payments, estimates."""
+"""Stories of invoices, their items, payments and estimates."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Any
 
 from st_pipelines.sandbox import ticks
 from st_pipelines.sandbox.company import Company
-from st_pipelines.sandbox.entities import Estimate, Invoice, Item, Job, Line, Payment
+from st_pipelines.sandbox.entities import Entity, Estimate, Invoice, Job, Line, Payment
 from st_pipelines.sandbox.filler import money, money_text
-from st_pipelines.sandbox.stories.story import Fields, Look, Story
+from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story
 
 
-class Billed(Item, frozen=True, kw_only=True, gc=False):
+class Billed(Entity, frozen=True, kw_only=True, gc=False):
     """A line of an invoice that was written."""
 
     invoice: Invoice
@@ -19,7 +19,7 @@ class Billed(Item, frozen=True, kw_only=True, gc=False):
     order: int
 
 
-class Offered(Item, frozen=True, kw_only=True, gc=False):
+class Offered(Entity, frozen=True, kw_only=True, gc=False):
     """A line of an estimate."""
 
     line: Line
@@ -29,9 +29,9 @@ def _named(thing: Any) -> Fields:
     return {"id": thing.id, "name": thing.name}
 
 
-def _invoice(invoice: Invoice, look: Look) -> Fields:
+def _invoice(invoice: Invoice, context: RenderContext) -> Fields:
     job = invoice.job
-    done, paid = look.past(job.done), look.past(invoice.paid)
+    done, paid = context.past(job.done), context.past(invoice.paid)
     total = job.total if done else 0
     day = job.done if done else invoice.moments[0]
     return {
@@ -55,7 +55,7 @@ def _invoice(invoice: Invoice, look: Look) -> Fields:
         "invoiceConfiguration": "JobInvoice",
         "summary": None,
         "items": [
-            look.part("items", line.draw, {"id": line.id, **_line(line, job, order)})
+            context.part("items", line.draw, {"id": line.id, **_line(line, job, order)})
             for order, line in enumerate(job.lines if done else (), start=1)
         ],
     }
@@ -86,21 +86,28 @@ def _line(line: Line, job: Job, order: int) -> Fields:
 
 def _billed(company: Company) -> list[Billed]:
     return [
-        Billed(id=line.id, moments=(invoice.job.done,), draw=line.draw, gone=invoice.gone,
-               invoice=invoice, line=line, order=order)
+        Billed(
+            id=line.id,
+            moments=(invoice.job.done,),
+            draw=line.draw,
+            deactivated=invoice.deactivated,
+            invoice=invoice,
+            line=line,
+            order=order,
+        )
         for invoice in company.invoices
         if invoice.job.done
         for order, line in enumerate(invoice.job.lines, start=1)
-    ]  # fmt: skip
+    ]
 
 
-def _invoice_item(billed: Billed, look: Look) -> Fields:
+def _invoice_item(billed: Billed, context: RenderContext) -> Fields:
     line = _line(billed.line, billed.invoice.job, billed.order)
     line["invoiceId"] = billed.invoice.id
     return line
 
 
-def _payment(payment: Payment, look: Look) -> Fields:
+def _payment(payment: Payment, context: RenderContext) -> Fields:
     invoice, job = payment.invoice, payment.invoice.job
     kind = ("Credit Card", "Check", "Cash", "Finançiamento")[payment.draw % 4]
     applied = {
@@ -126,8 +133,8 @@ def _payment(payment: Payment, look: Look) -> Fields:
     }
 
 
-def _estimate(estimate: Estimate, look: Look) -> Fields:
-    job, sold = estimate.job, look.past(estimate.sold)
+def _estimate(estimate: Estimate, context: RenderContext) -> Fields:
+    job, sold = estimate.job, context.past(estimate.sold)
     total = sum(line.cents for line in estimate.lines)
     written = ticks.iso(estimate.moments[0])
     stamps = {"createdOn": written, "modifiedOn": written}
@@ -146,7 +153,7 @@ def _estimate(estimate: Estimate, look: Look) -> Fields:
         "subtotal": money(total),
         "tax": money(0),
         "items": [
-            look.part("items", line.draw, {**stamps, "id": line.id, **_offer(line)})
+            context.part("items", line.draw, {**stamps, "id": line.id, **_offer(line)})
             for line in estimate.lines
         ],
     }
@@ -178,11 +185,11 @@ def _offered(company: Company) -> list[Offered]:
 
 
 STORIES = {
-    "accounting.invoices": Story(items=lambda company: company.invoices, fields=_invoice),
-    "accounting.invoice_items": Story(items=_billed, fields=_invoice_item),
-    "accounting.payments": Story(items=lambda company: company.payments, fields=_payment),
-    "salestech.estimates": Story(items=lambda company: company.estimates, fields=_estimate),
+    "accounting.invoices": Story(entities=lambda company: company.invoices, fields=_invoice),
+    "accounting.invoice_items": Story(entities=_billed, fields=_invoice_item),
+    "accounting.payments": Story(entities=lambda company: company.payments, fields=_payment),
+    "salestech.estimates": Story(entities=lambda company: company.estimates, fields=_estimate),
     "salestech.estimates_items": Story(
-        items=_offered, fields=lambda offered, look: _offer(offered.line)
+        entities=_offered, fields=lambda offered, context: _offer(offered.line)
     ),
 }

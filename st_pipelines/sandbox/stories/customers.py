@@ -1,4 +1,4 @@
-"""Customers, their locations and contacts, calls and memberships."""
+"""Stories of customers, locations, contacts, calls and memberships."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from st_pipelines.sandbox import sample_text, ticks
 from st_pipelines.sandbox.company import Company
 from st_pipelines.sandbox.entities import Call, Customer, Location, Membership
 from st_pipelines.sandbox.filler import money
-from st_pipelines.sandbox.stories.story import Fields, Look, Story
+from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story
 
 FREQUENCIES = ("Monthly", "Annual", "OneTime")
 
 
-def _customer(customer: Customer, look: Look) -> Fields:
+def _customer(customer: Customer, context: RenderContext) -> Fields:
     return {
         "name": customer.name,
         "type": "Commercial" if customer.commercial else "Residential",
@@ -31,7 +31,7 @@ def _address(customer: Customer, street: str, draw: int) -> Fields:
         "unit": None if draw % 4 else f"{draw % 30}A",
         "city": customer.city,
         "state": customer.state,
-        # Dispatchers type into this field whatever they like (facts 7.13).
+        # Dispatchers type into this field whatever they like.
         "zip": customer.zip if draw % 97 else "-",
         "country": "USA",
         "latitude": 40 + draw % 1_000_000 / 500_000 if located else None,
@@ -39,7 +39,7 @@ def _address(customer: Customer, street: str, draw: int) -> Fields:
     }
 
 
-def _location(location: Location, look: Look) -> Fields:
+def _location(location: Location, context: RenderContext) -> Fields:
     return {
         "customerId": location.customer.id,
         "name": location.customer.name,
@@ -49,11 +49,11 @@ def _location(location: Location, look: Look) -> Fields:
     }
 
 
-def _customer_contact(customer: Customer, look: Look) -> Fields:
+def _customer_contact(customer: Customer, context: RenderContext) -> Fields:
     return {"customerId": customer.id, **_contact(customer.name, customer.draw)}
 
 
-def _location_contact(location: Location, look: Look) -> Fields:
+def _location_contact(location: Location, context: RenderContext) -> Fields:
     return {"locationId": location.id, **_contact(location.customer.name, location.draw)}
 
 
@@ -74,9 +74,9 @@ def _call_type(call: Call) -> str:
     return ("Unbooked", "Excused", "NotLead", "Abandoned")[call.draw % 4]
 
 
-def _call_of_list(call: Call, look: Look) -> Fields:
+def _call_of_list(call: Call, context: RenderContext) -> Fields:
     customer = call.location and call.location.customer
-    modified = max(moment for moment in call.moments if moment <= look.now)
+    modified = max(moment for moment in call.moments if moment <= context.now)
     lead = {
         "createdOn": ticks.iso(call.moments[0]),
         "active": True,
@@ -101,7 +101,7 @@ def _call_of_list(call: Call, look: Look) -> Fields:
     return {"jobNumber": None, "leadCall": lead}
 
 
-def _call_of_export(call: Call, look: Look) -> Fields:
+def _call_of_export(call: Call, context: RenderContext) -> Fields:
     location = call.location
     customer = location and location.customer
     return {
@@ -122,14 +122,14 @@ def _call_of_export(call: Call, look: Look) -> Fields:
     }
 
 
-def _membership(membership: Membership, look: Look) -> Fields:
-    ended = look.past(membership.ended)
+def _membership(membership: Membership, context: RenderContext) -> Fields:
+    ended = context.past(membership.ended)
     frequency = FREQUENCIES[membership.kind]
     return {
         "from": ticks.midnight_utc(membership.start),
-        "to": None if frequency == "OneTime" else ticks.midnight_utc(
-            membership.start + 730 * ticks.DAY
-        ),
+        "to": None
+        if frequency == "OneTime"
+        else ticks.midnight_utc(membership.start + 730 * ticks.DAY),
         "cancellationDate": ticks.iso(membership.ended) if ended else None,
         "billingFrequency": frequency,
         "renewalBillingFrequency": None if frequency == "OneTime" else frequency,
@@ -138,7 +138,7 @@ def _membership(membership: Membership, look: Look) -> Fields:
         "businessUnitId": membership.unit.id,
         "customerId": membership.location.customer.id,
         "locationId": membership.location.id,
-    }  # fmt: skip
+    }
 
 
 def _customers(company: Company) -> list[Customer]:
@@ -146,13 +146,17 @@ def _customers(company: Company) -> list[Customer]:
 
 
 STORIES = {
-    "crm.customers": Story(items=_customers, fields=_customer),
-    "crm.customers_contacts": Story(items=_customers, fields=_customer_contact, offset=420_000_000),
-    "crm.locations": Story(items=lambda company: company.locations, fields=_location),
-    "crm.locations_contacts": Story(
-        items=lambda company: company.locations, fields=_location_contact, offset=430_000_000
+    "crm.customers": Story(entities=_customers, fields=_customer),
+    "crm.customers_contacts": Story(
+        entities=_customers, fields=_customer_contact, offset=420_000_000
     ),
-    "telecom.calls": Story(items=lambda company: company.calls, fields=_call_of_list),
-    "telecom.calls_export": Story(items=lambda company: company.calls, fields=_call_of_export),
-    "memberships.memberships": Story(items=lambda company: company.memberships, fields=_membership),
+    "crm.locations": Story(entities=lambda company: company.locations, fields=_location),
+    "crm.locations_contacts": Story(
+        entities=lambda company: company.locations, fields=_location_contact, offset=430_000_000
+    ),
+    "telecom.calls": Story(entities=lambda company: company.calls, fields=_call_of_list),
+    "telecom.calls_export": Story(entities=lambda company: company.calls, fields=_call_of_export),
+    "memberships.memberships": Story(
+        entities=lambda company: company.memberships, fields=_membership
+    ),
 }

@@ -1,4 +1,4 @@
-"""The set-up: business units, people, tags, job types, campaigns and the price book."""
+"""Stories of the master data: business units, people, tags, job types, price book."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from st_pipelines.sandbox import sample_text
 from st_pipelines.sandbox.company import Company
 from st_pipelines.sandbox.entities import Named, Sku, Staff
 from st_pipelines.sandbox.filler import money
-from st_pipelines.sandbox.master_data import Setup
-from st_pipelines.sandbox.stories.story import Fields, Look, Story
+from st_pipelines.sandbox.master_data import MasterData
+from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story
 
 
-def _name(named: Named, look: Look) -> Fields:
+def _name(named: Named, context: RenderContext) -> Fields:
     return {"name": named.name}
 
 
-def _job_type(kind: Staff, look: Look) -> Fields:
+def _job_type(kind: Staff, context: RenderContext) -> Fields:
     return {"name": kind.name, "businessUnitIds": [kind.unit.id]}
 
 
-def _person(person: Staff, look: Look) -> Fields:
+def _person(person: Staff, context: RenderContext) -> Fields:
     first, last = person.name.split(" ", 1)
     return {
         "userId": person.id + 7_000_000,
@@ -34,18 +34,18 @@ def _person(person: Staff, look: Look) -> Fields:
     }
 
 
-def _employee(person: Staff, look: Look) -> Fields:
+def _employee(person: Staff, context: RenderContext) -> Fields:
     return {
-        **_person(person, look),
+        **_person(person, context),
         "role": sample_text.ROLES[person.draw % len(sample_text.ROLES)],
     }
 
 
-def _technician(person: Staff, look: Look) -> Fields:
-    return {**_person(person, look), "shiftStart": "08:00:00", "shiftEnd": "17:00:00"}
+def _technician(person: Staff, context: RenderContext) -> Fields:
+    return {**_person(person, context), "shiftStart": "08:00:00", "shiftEnd": "17:00:00"}
 
 
-def _pay(person: Staff, look: Look) -> Fields:
+def _pay(person: Staff, context: RenderContext) -> Fields:
     technician = person.id >= 1_500_000
     return {
         "employeeId": person.id,
@@ -53,7 +53,7 @@ def _pay(person: Staff, look: Look) -> Fields:
     }
 
 
-def _sku(sku: Sku, look: Look) -> Fields:
+def _sku(sku: Sku, context: RenderContext) -> Fields:
     return {
         "code": sku.code,
         "displayName": sku.name,
@@ -64,32 +64,32 @@ def _sku(sku: Sku, look: Look) -> Fields:
     }
 
 
-def _service(sku: Sku, look: Look) -> Fields:
+def _service(sku: Sku, context: RenderContext) -> Fields:
     category = {"id": sku.category.id, "name": sku.category.name, "active": True}
-    return {**_sku(sku, look), "categories": [category]}
+    return {**_sku(sku, context), "categories": [category]}
 
 
-def _material(sku: Sku, look: Look) -> Fields:
-    return {**_sku(sku, look), "categories": [sku.category.id]}
+def _material(sku: Sku, context: RenderContext) -> Fields:
+    return {**_sku(sku, context), "categories": [sku.category.id]}
 
 
-def _of(choose: Callable[[Setup], Sequence[Named]]) -> Callable[[Company], Sequence[Named]]:
-    return lambda company: choose(company.setup)
+def _of(choose: Callable[[MasterData], Sequence[Named]]) -> Callable[[Company], Sequence[Named]]:
+    return lambda company: choose(company.master_data)
 
 
 STORIES = {
-    "settings.business_units": Story(items=_of(lambda setup: setup.units), fields=_name),
-    "settings.tag_types": Story(items=_of(lambda setup: setup.tags), fields=_name),
-    "settings.employees": Story(items=_of(lambda setup: setup.office), fields=_employee),
-    "settings.technicians": Story(items=_of(lambda setup: setup.technicians), fields=_technician),
+    "settings.business_units": Story(entities=_of(lambda data: data.units), fields=_name),
+    "settings.tag_types": Story(entities=_of(lambda data: data.tags), fields=_name),
+    "settings.employees": Story(entities=_of(lambda data: data.office), fields=_employee),
+    "settings.technicians": Story(entities=_of(lambda data: data.technicians), fields=_technician),
     "payroll.payroll_settings": Story(
-        items=_of(lambda setup: setup.office + setup.technicians), fields=_pay
+        entities=_of(lambda data: data.office + data.technicians), fields=_pay
     ),
-    "marketing.campaigns": Story(items=_of(lambda setup: setup.campaigns), fields=_name),
-    "jpm.job_types": Story(items=_of(lambda setup: setup.job_types), fields=_job_type),
-    "pricebook.categories": Story(items=_of(lambda setup: setup.categories), fields=_name),
-    "pricebook.categories_export": Story(items=_of(lambda setup: setup.categories), fields=_name),
-    "pricebook.services": Story(items=_of(lambda setup: setup.services), fields=_service),
-    "pricebook.materials": Story(items=_of(lambda setup: setup.materials), fields=_material),
-    "pricebook.equipment": Story(items=_of(lambda setup: setup.equipment), fields=_material),
+    "marketing.campaigns": Story(entities=_of(lambda data: data.campaigns), fields=_name),
+    "jpm.job_types": Story(entities=_of(lambda data: data.job_types), fields=_job_type),
+    "pricebook.categories": Story(entities=_of(lambda data: data.categories), fields=_name),
+    "pricebook.categories_export": Story(entities=_of(lambda data: data.categories), fields=_name),
+    "pricebook.services": Story(entities=_of(lambda data: data.services), fields=_service),
+    "pricebook.materials": Story(entities=_of(lambda data: data.materials), fields=_material),
+    "pricebook.equipment": Story(entities=_of(lambda data: data.equipment), fields=_material),
 }

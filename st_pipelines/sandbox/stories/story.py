@@ -1,4 +1,4 @@
-"""What a story is: the items behind a table, and how one of them looks at a time."""
+"""Defines `Story`: the entities behind a table, and how one of them looks at a given time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from st_pipelines.sandbox.company import Company
-from st_pipelines.sandbox.entities import Item
+from st_pipelines.sandbox.entities import Entity
 
 Fields = dict[str, Any]
 
@@ -23,7 +23,7 @@ class Completion(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class RenderContext:
     """What a rendering may know besides the item.
 
     Attributes:
@@ -48,12 +48,12 @@ class Story:
     """A table whose records tell of the company.
 
     Attributes:
-        items: the items behind it, in a list that only ever grows at its end.
+        entities: the items behind it, in a list that only ever grows at its end.
         fields: the served fields of one item, besides id, createdOn, modifiedOn and active. The
             same names for every item.
         offset: added to the item's id, where several tables show the same item.
     """
 
-    items: Callable[[Company], Sequence[Item]]
-    fields: Callable[[Any, Look], Fields]
+    entities: Callable[[Company], Sequence[Entity]]
+    fields: Callable[[Any, RenderContext], Fields]
     offset: int = 0
