@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from st_pipelines.config.errors import SettingsError
     from st_pipelines.config.project import load_catalog
     from st_pipelines.definitions import build_definitions
+    from st_pipelines.defs.metadata import ServiceTitanTranslator
     from st_pipelines.defs.resources import ServiceTitanResource, WarehouseResource
-    from st_pipelines.defs.translator import ServiceTitanTranslator
     from st_pipelines.sandbox.server import Sandbox
     from st_pipelines.servicetitan.errors.errors import ServiceTitanError
     from st_pipelines.sync.session import connect
@@ -49,7 +49,7 @@ _MODULES = {
     "ServiceTitanComponent": "component",
     "ServiceTitanError": "servicetitan.errors.errors",
     "ServiceTitanResource": "defs.resources",
-    "ServiceTitanTranslator": "defs.translator",
+    "ServiceTitanTranslator": "defs.metadata",
     "SettingsError": "config.errors",
     "WarehouseError": "warehouse.errors",
     "WarehouseResource": "defs.resources",

@@ -21,7 +21,7 @@ from dagster.components.utils.translation import TranslationFn, TranslationFnRes
 from pydantic import Field
 
 from st_pipelines.definitions import build_definitions
-from st_pipelines.defs.translator import EndpointTranslatorData, ServiceTitanTranslator
+from st_pipelines.defs.metadata import EndpointTranslatorData, ServiceTitanTranslator
 
 
 class ServiceTitanScaffolder(dg.Scaffolder):

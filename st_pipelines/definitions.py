@@ -25,12 +25,12 @@ from st_pipelines.config.project import resolve_environment
 from st_pipelines.defs.assets import build_assets
 from st_pipelines.defs.environment import DAILY, INTRADAY, EnvironmentDefs
 from st_pipelines.defs.jobs import Job, build_asset_jobs, build_reconcile_job
+from st_pipelines.defs.metadata import ServiceTitanTranslator
 from st_pipelines.defs.resources import ServiceTitanResource, WarehouseResource
 from st_pipelines.defs.schedules import build_schedules
 from st_pipelines.defs.sensors.alerts import build_alerts_sensor
 from st_pipelines.defs.sensors.changes import build_changes_sensor
 from st_pipelines.defs.sensors.gaps import build_gaps_sensor
-from st_pipelines.defs.translator import ServiceTitanTranslator
 from st_pipelines.windows import utc_now
 
 

@@ -86,7 +86,7 @@ def load_range(
     from st_pipelines.config.connection import build_connection
     from st_pipelines.config.project import resolve_environment
     from st_pipelines.definitions import build_definitions
-    from st_pipelines.defs import run_state, translator
+    from st_pipelines.defs import metadata, run_state
     from st_pipelines.servicetitan.http.auth import token_source_for
     from st_pipelines.servicetitan.http.retry import RetryPolicy
     from st_pipelines.servicetitan.http.transport import new_http_session
@@ -98,7 +98,7 @@ def load_range(
     connection = build_connection(config)
     definitions = build_definitions(environment, loggers={"console": progress.progress_logger})
     job = definitions.resolve_implicit_global_asset_job_def()
-    keys = [translator.asset_key(environment, endpoint) for endpoint in endpoints]
+    keys = [metadata.asset_key(environment, endpoint) for endpoint in endpoints]
     tags = {run_state.ENVIRONMENT_TAG: environment, TENANT_TAG: connection.tenant_id}
     tags |= run_state.range_tags(*days)
     with (

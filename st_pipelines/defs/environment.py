@@ -18,7 +18,7 @@ import dagster as dg
 from st_pipelines.catalog.model import Catalog, Endpoint
 from st_pipelines.config.environments import EnvironmentName
 from st_pipelines.config.settings import EnvironmentSettings
-from st_pipelines.defs.translator import EndpointTranslatorData, ServiceTitanTranslator
+from st_pipelines.defs.metadata import EndpointTranslatorData, ServiceTitanTranslator
 from st_pipelines.windows import utc_now
 
 DAILY, INTRADAY, SNAPSHOTS, FULL_REFRESH = "daily", "intraday", "snapshots", "full_refresh"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,8 @@ FAIL_AFTER = timedelta(hours=54)
 FRESHNESS = dg.FreshnessPolicy.time_window(warn_window=WARN_AFTER, fail_window=FAIL_AFTER)
 """Of a daily load: a late one warns, a second missed one fails. It costs no event of a run."""
 
+OWNERS = ("team:data",)
+
 _OWN_COLUMN_NOTES = {
     "_tenant_id": "ServiceTitan's number of the tenant",
     "_partition_date": "local day of the cursor, or of the load",
@@ -35,6 +38,52 @@ _OWN_COLUMN_NOTES = {
     "_deleted_at": "moment at which a complete reading no longer held the row, UTC",
     EXTRA: "what the columns could not hold, by path",
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndpointTranslatorData:
+    """What a translator describes: one endpoint in one environment.
+
+    Attributes:
+        key_prefix: components that the host puts in front of every asset key.
+    """
+
+    environment: str
+    endpoint: Endpoint
+    key_prefix: tuple[str, ...] = ()
+
+
+class ServiceTitanTranslator:
+    """Turns an endpoint into an asset spec. Override `get_asset_spec` to change what it says.
+
+    ```python
+    class Translator(ServiceTitanTranslator):
+        def get_asset_spec(self, data):
+            spec = super().get_asset_spec(data)
+            return spec.replace_attributes(owners=["team:finance"])
+    ```
+
+    Jobs, schedules, sensors and checks use the keys of these specs, so a changed key is honored
+    everywhere.
+    """
+
+    def get_asset_spec(self, data: EndpointTranslatorData) -> dg.AssetSpec:
+        """Returns the spec of an endpoint's asset, without partitions, which are not translated."""
+        endpoint = data.endpoint
+        return dg.AssetSpec(
+            asset_key(data.environment, endpoint, data.key_prefix),
+            group_name=endpoint.api,
+            kinds={"servicetitan", "duckdb"},
+            owners=OWNERS,
+            description=description(endpoint),
+            metadata=definition_metadata(data.environment, endpoint),
+            freshness_policy=FRESHNESS,
+        )
+
+
+def asset_key(environment: str, endpoint: Endpoint, prefix: tuple[str, ...] = ()) -> dg.AssetKey:
+    """Returns `[*prefix, environment, api, endpoint]`: environments must not share keys."""
+    return dg.AssetKey([*prefix, environment, endpoint.api, endpoint.name])
 
 
 def definition_metadata(environment: str, endpoint: Endpoint) -> dict[str, Any]:

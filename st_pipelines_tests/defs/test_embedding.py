@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.definitions import build_definitions
-from st_pipelines.defs.translator import EndpointTranslatorData, ServiceTitanTranslator
+from st_pipelines.defs.metadata import EndpointTranslatorData, ServiceTitanTranslator
 from st_pipelines_tests.daemon import TABLES, Build, Daemon, at
 from st_pipelines_tests.defs.test_alerts import Receiver, add_failing_sensor
 from st_pipelines_tests.defs.test_assets import count
