@@ -2,21 +2,24 @@
 
 There is one message for each cause in a failed run (none for a failure that Dagster retries), one
 for tables that outlived their freshness policy, and one for each schedule or sensor that keeps
-failing. `incidents` finds them, `webhook` sends. The same failure of a table and partition is
-reported once in two days, however often it recurs; a message that cannot be delivered is retried
-for a day.
+failing. `incidents` finds them. The same failure of a table and partition is reported once in two
+days, however often it recurs; a message that cannot be delivered is retried for a day.
 
 The cursor keeps up to when failures are known, what was reported, and the undelivered messages.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from urllib.parse import urlsplit
 
 import dagster as dg
 import msgspec
+from pydantic import SecretStr
 
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.config.project import resolve_environment
@@ -31,7 +34,6 @@ from st_pipelines.defs.sensors.incidents import (
     read_failures,
     read_stale_tables,
 )
-from st_pipelines.defs.sensors.webhook import Undelivered, Webhook, escape_markup
 
 MAX_WAITING = 100
 """Undelivered messages that are kept; the oldest are dropped."""
@@ -44,6 +46,45 @@ _REPORT_AGAIN_AFTER = timedelta(days=2)
 _OVERLAP = timedelta(minutes=1)
 _MAX_TEXT_CHARS = 1500
 _DELIVERY_SECONDS = 20.0
+_WEBHOOK_TIMEOUT_SECONDS = (5, 10)  # to connect, and between bytes of the response
+
+
+class Undelivered(Exception):
+    """The receiver did not accept a message. The text names only its host."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Webhook:
+    """Accepts JSON `{"text": ...}` by POST, as Slack, Mattermost and others do.
+
+    Attributes:
+        url: http or https.
+    """
+
+    url: SecretStr
+
+    def send(self, text: str) -> None:
+        """Delivers a message.
+
+        Args:
+            text: in Slack's markup; see `_escape_markup`.
+
+        Raises:
+            Undelivered: no connection, or a status other than 2xx.
+        """
+        import requests  # here, as the definitions load without it
+
+        url = self.url.get_secret_value()
+        host = urlsplit(url).hostname
+        try:
+            response = requests.post(
+                url, json={"text": text}, timeout=_WEBHOOK_TIMEOUT_SECONDS, allow_redirects=False
+            )
+        except requests.RequestException as error:
+            kind = re.sub(r"(?<!^)(?=[A-Z])", " ", type(error).__name__).lower()
+            raise Undelivered(f"{host}: {kind}") from None
+        if not response.ok or response.is_redirect:
+            raise Undelivered(f"{host} answered {response.status_code}")
 
 
 class _Message(msgspec.Struct):
@@ -189,18 +230,18 @@ def _failure_text(environment: str, failures: list[Failure], ui_url: str) -> str
         _shorten(first.cause),
     ]
     if first.hint:
-        lines.append(f"*What to do*: {escape_markup(first.hint)}")
+        lines.append(f"*What to do*: {_escape_markup(first.hint)}")
     return "\n".join([*lines, f"<{ui_url}/runs/{first.run_id}|Open the run>"])
 
 
 def _join_names(names: list[str]) -> str:
     shown = ", ".join(names[:_MAX_NAMES])
     more = len(names) - _MAX_NAMES
-    return escape_markup(f"{shown} and {more} more" if more > 0 else shown)
+    return _escape_markup(f"{shown} and {more} more" if more > 0 else shown)
 
 
 def _shorten(text: str) -> str:
-    return escape_markup(text if len(text) <= _MAX_TEXT_CHARS else text[:_MAX_TEXT_CHARS] + " ...")
+    return _escape_markup(text if len(text) <= _MAX_TEXT_CHARS else text[:_MAX_TEXT_CHARS] + " ...")
 
 
 def _deliver(webhook: Webhook, state: _State, now: datetime, warn: Callable[[str], object]) -> str:
@@ -231,3 +272,8 @@ def _deliver(webhook: Webhook, state: _State, now: datetime, warn: Callable[[str
     if problem:
         return f"sent {sent}, {len(state.waiting)} wait: {problem}"
     return f"sent {sent} messages" if sent else "nothing to report"
+
+
+def _escape_markup(text: str) -> str:
+    """Returns text in which Slack sees no markup."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
