@@ -1,4 +1,9 @@
-"""What Dagster shows: of an asset's definition, and of each materialisation."""
+"""Describes assets to Dagster: the spec of an endpoint's asset, and the metadata of each load.
+
+A host project overrides `ServiceTitanTranslator.get_asset_spec` to fit the assets into its own
+catalog. How an asset loads, its partitions and its checks are not translated; see `assets` and
+`checks`.
+"""
 
 from __future__ import annotations
 
@@ -20,23 +25,23 @@ if TYPE_CHECKING:
     from st_pipelines.sync.sync import LoadReport
 
 WINDOW_END = "window_end"
-"""Until when what was loaded is known: the sensors read it."""
+"""Metadata key of the end of the loaded window, which schedules and sensors rely on."""
 
 WARN_AFTER = timedelta(hours=30)
 FAIL_AFTER = timedelta(hours=54)
 
 FRESHNESS = dg.FreshnessPolicy.time_window(warn_window=WARN_AFTER, fail_window=FAIL_AFTER)
-"""Of a daily load: a late one warns, a second missed one fails. It costs no event of a run."""
+"""For daily loads: a late load warns, a second missed one fails. It costs no event of a run."""
 
 OWNERS = ("team:data",)
 
-_OWN_COLUMN_NOTES = {
-    "_tenant_id": "ServiceTitan's number of the tenant",
+_OWN_COLUMN_DESCRIPTIONS = {
+    "_tenant_id": "ServiceTitan's id of the tenant",
     "_partition_date": "local day of the cursor, or of the load",
-    "_loaded_at": "moment of the load that wrote this version, UTC",
-    "_run_id": "Dagster's run that wrote this version",
-    "_deleted_at": "moment at which a complete reading no longer held the row, UTC",
-    EXTRA: "what the columns could not hold, by path",
+    "_loaded_at": "time of the load that wrote this version, UTC",
+    "_run_id": "Dagster run that wrote this version",
+    "_deleted_at": "time at which a complete read no longer had the row, UTC",
+    EXTRA: "values that fit no column, by path",
 }
 
 
@@ -87,9 +92,9 @@ def asset_key(environment: str, endpoint: Endpoint, prefix: tuple[str, ...] = ()
 
 
 def definition_metadata(environment: str, endpoint: Endpoint) -> dict[str, Any]:
-    """Of the asset's definition: columns, table, operation, scope, place in the catalogue.
+    """Returns what a definition shows: columns, table, operation, scope, line in the catalog.
 
-    The table's name begins with the database, as DuckDB calls a file after its name: without it
+    The table's name begins with the database, which DuckDB names after the file. Without it,
     Dagster would take the tables of two environments for one.
     """
     facts: dict[str, Any] = {
@@ -109,12 +114,12 @@ def definition_metadata(environment: str, endpoint: Endpoint) -> dict[str, Any]:
 
 
 def description(endpoint: Endpoint) -> str:
-    """One sentence on what the asset is and how it is read."""
+    """Returns what the asset is and how it is read."""
     return f"`{endpoint.table}` from `{endpoint.path}`. {strategy_for(endpoint).description}"
 
 
 def report_metadata(report: LoadReport) -> dict[str, Any]:
-    """Of a materialisation, whatever its partitions."""
+    """Returns the metadata of a materialization or observation, whatever its partitions."""
     counts = report.loaded.counts
     facts: dict[str, Any] = {
         "rows_read": report.loaded.rows_read,
@@ -154,22 +159,22 @@ def _drift(report: LoadReport) -> dict[str, Any]:
 
 
 def _preview(report: LoadReport) -> str:
-    import pandas as pd  # half a second, which loading the definitions need not pay
+    import pandas as pd  # takes half a second, which the definitions do not need
 
     return pd.DataFrame(list(report.loaded.preview)).to_markdown(index=False)
 
 
 def _column_schema(endpoint: Endpoint) -> dg.TableSchema:
-    notes: Mapping[str, str] = _OWN_COLUMN_NOTES
-    keys = {endpoint_key for endpoint_key in endpoint.key}
-    served = {field.column: field.name for field in endpoint.row_fields}
+    descriptions: Mapping[str, str] = _OWN_COLUMN_DESCRIPTIONS
+    keys = set(endpoint.key)
+    served_names = {field.column: field.name for field in endpoint.row_fields}
     return dg.TableSchema(
         columns=[
             dg.TableColumn(
                 name=name,
                 type=type_,
-                description=notes.get(name),
-                constraints=dg.TableColumnConstraints(nullable=served.get(name) not in keys),
+                description=descriptions.get(name),
+                constraints=dg.TableColumnConstraints(nullable=served_names.get(name) not in keys),
             )
             for name, type_ in columns_of(endpoint).items()
         ]
@@ -180,17 +185,17 @@ def _code_reference(endpoint: Endpoint) -> dg.CodeReferencesMetadataValue:
     file = DATA / f"{endpoint.api}.json"
     line = _lines(file).get(endpoint.name, 1)
     reference = dg.LocalFileCodeReference(
-        file_path=str(file), line_number=line, label=f"{endpoint.table} in the catalogue"
+        file_path=str(file), line_number=line, label=f"{endpoint.table} in the catalog"
     )
     return dg.CodeReferencesMetadataValue(code_references=[reference])
 
 
 @functools.cache
 def _lines(file: Path) -> dict[str, int]:
-    """Endpoint to the line of its entry in a catalogue file."""
-    found: dict[str, int] = {}
+    """Returns the line of each endpoint's entry in a file of the catalog."""
+    numbers: dict[str, int] = {}
     if file.exists():
         for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
             if line.startswith(' "') and line.endswith("{"):
-                found.setdefault(line.split('"')[1], number)
-    return found
+                numbers.setdefault(line.split('"')[1], number)
+    return numbers

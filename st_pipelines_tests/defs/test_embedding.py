@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
 import pytest
 from starlette.responses import Response
 
+from st_pipelines import component as component_module
+from st_pipelines.component import ServiceTitanComponent
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.definitions import build_definitions
 from st_pipelines.defs.metadata import EndpointTranslatorData, ServiceTitanTranslator
@@ -200,7 +203,7 @@ def test_alerts_of_an_environment_name_its_tables_and_jobs(
     try:
         for environment in ("production", "integration"):
             merged.tick_sensor(f"{environment}_alerts")
-        merged.sandbox.faults.append(
+        merged.sandbox.interceptors.append(
             lambda request: Response(b"{}", 403) if request.url.path.endswith("/jobs") else None
         )
         merged.tick_schedule("production_daily", at(5, 0, 30))
@@ -210,7 +213,7 @@ def test_alerts_of_an_environment_name_its_tables_and_jobs(
         assert text.startswith(":red_circle: *production*: jpm.jobs, 2026-03-04 failed\n")
         run = merged.instance.get_runs()[0]
         assert text.endswith(f"/runs/{run.run_id}|Open the run>")
-        merged.sandbox.faults.clear()
+        merged.sandbox.interceptors.clear()
         merged.tick_schedule("production_daily", at(5, 0, 30))
         for day in (6, 8):
             merged.sleep_until(at(day, 10))
@@ -319,3 +322,52 @@ def test_defaults_name_everything_as_in_a_code_location_of_its_own() -> None:
     }  # fmt: skip
     nodes = {node.name for node in repository.get_job("reconcile").all_node_defs}
     assert nodes == {"tables", "reconcile_table"}
+
+
+TRANSLATED = """
+environment: production
+select: [jpm.jobs, settings.user_roles]
+key_prefix: [ignored]
+job_prefix: st_
+resource_prefix: st_
+translation:
+  key: "raw/{{ endpoint.flat_name }}"
+  group_name: "{{ environment }}_{{ spec.group_name }}"
+  metadata: {contract: gold}
+"""
+
+
+def build_component(clock: Callable[[], datetime]) -> dg.Definitions:
+    component = ServiceTitanComponent.resolve_from_yaml(TRANSLATED)
+    with pytest.MonkeyPatch.context() as patch:
+        build = partial(build_definitions, clock=clock)
+        patch.setattr(component_module, "build_definitions", build)
+        return component.build_defs(dg.ComponentTree.for_test().load_context)
+
+
+def test_a_translation_in_yaml_is_honored_by_jobs_and_sensors(
+    rebuilt: Callable[[Build], Daemon],
+) -> None:
+    daemon = rebuilt(build_component)
+    jobs, roles = dg.AssetKey(["raw", "jpm_jobs"]), dg.AssetKey(["raw", "settings_user_roles"])
+    asset = daemon.definitions.resolve_asset_graph().get(jobs)
+    assert asset.group_name == "production_jpm"
+    assert asset.metadata["contract"] == "gold"
+    assert asset.metadata["scope"] == "tn.jpm.jobs:r"
+    assert daemon.repository.get_job("st_daily").asset_layer.selected_asset_keys == {jobs, roles}
+    (request,) = daemon.tick_sensor("st_changes")
+    assert request.asset_selection == [jobs]
+    daemon.tick_sensor("st_changes")
+    assert daemon.told["st_changes"][-1].startswith("nothing changed: asked 1 of 1 endpoints")
+    daemon.tick_schedule("st_snapshots", at(5, 9))
+    assert daemon.instance.fetch_materializations(roles, limit=1).records
+
+
+def test_a_subclass_of_the_component_translates_in_python() -> None:
+    class Ours(ServiceTitanComponent):
+        def get_asset_spec(self, data: EndpointTranslatorData) -> dg.AssetSpec:
+            return super().get_asset_spec(data).replace_attributes(owners=["team:ours"])
+
+    component = Ours(environment="production", select=["jpm.jobs"])
+    graph = component.build_defs(dg.ComponentTree.for_test().load_context).resolve_asset_graph()
+    assert graph.get(dg.AssetKey(["production", "jpm", "jobs"])).owners == ["team:ours"]
