@@ -1,4 +1,4 @@
-"""Headless Chromium on Dagster's pages, used as a person uses them: by what they show."""
+"""Drives Dagster's pages in headless Chromium, by the texts they show."""
 
 from __future__ import annotations
 
@@ -18,14 +18,21 @@ from st_pipelines_tests.deadlines import wait_until
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
 _OPTIONS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--disable-dev-shm-usage", "--window-size=1600,1100",
-)  # fmt: skip
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--window-size=1600,1100",
+)
 
 
 class Browser:
-    """A window on one server."""
+    """A browser window that is open on one server."""
 
     def __init__(self, url: str, profile: Path) -> None:
         assert CHROMIUM
@@ -47,15 +54,15 @@ class Browser:
         return self._driver.find_element(By.TAG_NAME, "body").text
 
     def click(self, text: str) -> None:
-        """Presses the button that says so, as soon as it can be pressed."""
+        """Clicks the button with this text as soon as it is enabled."""
         self.wait(f"button {text!r}", lambda: self._press(text))
 
     def write(self, text: str) -> None:
-        """Replaces what the one input of the dialog holds."""
+        """Replaces the text of the dialog's only input."""
         self.wait("input", lambda: self._type(text))
 
     def switch(self) -> None:
-        """Turns the one switch of the page."""
+        """Toggles the page's only switch."""
         self.wait("switch", lambda: self._driver.find_elements(By.CSS_SELECTOR, _SWITCH))
         self._driver.execute_script(f"document.querySelector('{_SWITCH}').click()")
 
@@ -63,7 +70,7 @@ class Browser:
         return self._driver.find_element(By.CSS_SELECTOR, _SWITCH).is_selected()
 
     def wait_for(self, text: str, *, reload: bool = False) -> None:
-        """Until the page shows a text; with `reload` it is opened again and again."""
+        """Waits until the page shows a text; with `reload`, keeps reloading it."""
 
         def shown() -> bool:
             if text in self.text:

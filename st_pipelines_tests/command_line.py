@@ -1,4 +1,4 @@
-"""The command line, run as a user runs it."""
+"""Runs the command line as a user runs it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def run(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
 
 
 def processes_of(marker: str) -> list[str]:
-    """Command lines that are running now and carry the marker."""
+    """Returns the command lines of running processes that contain the marker."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:

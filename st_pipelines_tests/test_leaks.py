@@ -1,7 +1,7 @@
-"""Marked credentials, everything at debug level: no mark and no token in what can be read after.
+"""No credential and no token can be read anywhere after a run, even at debug level.
 
-Searched are all files (event log, compute logs, staged pages, warehouse), what was printed and
-logged, and what the web server serves of runs and resources.
+The credentials carry a mark. The tests search all files (event log, compute logs, staged pages,
+warehouse), everything printed and logged, and what the web server says about runs and resources.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from st_pipelines.defs.resources import ServiceTitanResource
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines_tests.deadlines import DEADLINE
 
-SECRET, FOLLOWING, ELSEWHERE = "cs1.MARK-first/+=", "cs2.MARK-following", "cs3.MARK-elsewhere"
+SECRET, NEXT_SECRET, OTHER_SECRET = "cs1.MARK-first/+=", "cs2.MARK-next", "cs3.MARK-other"
 MARK = re.compile(rb"MARK-\w+|ak1\.sandbox")
 TOKEN = re.compile(rb"eyJ[\w-]{20,}|(?i:bearer) [\w.-]{20,}")
 TABLES = ("jpm.jobs",)
@@ -65,20 +65,20 @@ def small_catalog() -> Catalog:
     return Catalog({table: whole[table] for table in TABLES})
 
 
-def leaks(content: bytes) -> list[bytes]:
-    encoded = [base64.b64encode(secret.encode()) for secret in (SECRET, FOLLOWING, ELSEWHERE)]
+def find_leaks(content: bytes) -> list[bytes]:
+    encoded = [base64.b64encode(secret.encode()) for secret in (SECRET, NEXT_SECRET, OTHER_SECRET)]
     found = MARK.findall(content) + TOKEN.findall(content)
     return found + [text for text in encoded if text in content]
 
 
-def leaking_files(folder: Path) -> list[tuple[str, list[bytes]]]:
-    found = [(str(file), leaks(file.read_bytes())) for file in folder.rglob("*") if file.is_file()]
-    return [entry for entry in found if entry[1]]
+def find_leaking_files(folder: Path) -> list[tuple[str, list[bytes]]]:
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    return [(str(file), leaks) for file in files if (leaks := find_leaks(file.read_bytes()))]
 
 
 @pytest.fixture
 def debugging(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """As somebody debugs: all loggers to a file, HTTP traffic to standard output."""
+    """Debugs as a user would: all loggers write to a file, HTTP traffic goes to standard output."""
     handler = logging.FileHandler(tmp_path / "debug.log")
     root = logging.getLogger()
     before = root.level
@@ -110,15 +110,15 @@ def run(instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
 
 
 def echo(request: Request) -> Response | None:
-    """As some gateways do: the answer repeats the request, with its token and key."""
+    """Repeats the request with its token and key in the response, as some gateways do."""
     if request.url.path.endswith("/jobs"):
-        sent = json.dumps(dict(request.headers)) + SECRET + FOLLOWING
+        sent = json.dumps(dict(request.headers)) + SECRET + NEXT_SECRET
         return PlainTextResponse(sent, status_code=403)
     return None
 
 
-def served(instance: dg.DagsterInstance, folder: Path) -> bytes:
-    """What the web server answers about runs, events and resources."""
+def fetch_pages(instance: dg.DagsterInstance, folder: Path) -> bytes:
+    """Returns what the web server says about runs, events and resources."""
     file = folder / "served.py"
     file.write_text(
         "from st_pipelines.definitions import build_definitions\n"
@@ -136,20 +136,20 @@ def served(instance: dg.DagsterInstance, folder: Path) -> bytes:
     with WorkspaceProcessContext(instance, InProcessWorkspaceLoadTarget([origin])) as workspace:
         app = create_app_from_workspace_process_context(workspace)
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
-        listening = socket.create_server(("127.0.0.1", 0))  # a first request only waits
+        listening = socket.create_server(("127.0.0.1", 0))  # the first request waits
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         try:
             url = f"http://127.0.0.1:{listening.getsockname()[1]}/graphql"
-            answer = requests.post(url, json={"query": QUERY}, timeout=DEADLINE)
+            response = requests.post(url, json={"query": QUERY}, timeout=DEADLINE)
         finally:
             server.should_exit = True
             thread.join()
             listening.close()
-    return answer.content
+    return response.content
 
 
-def test_nothing_that_can_be_read_holds_a_secret(
+def test_nothing_readable_has_a_secret(
     debugging: None,
     instance: dg.DagsterInstance,
     own_sandbox: Sandbox,
@@ -160,70 +160,73 @@ def test_nothing_that_can_be_read_holds_a_secret(
     for name, value in own_sandbox.environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("SERVICETITAN_CLIENT_SECRET", f'"{SECRET}"')
-    monkeypatch.setenv("SERVICETITAN_CLIENT_SECRET_NEXT", FOLLOWING)
+    monkeypatch.setenv("SERVICETITAN_CLIENT_SECRET_NEXT", NEXT_SECRET)
     monkeypatch.setenv("SERVICETITAN_START_DATE", "2026-03-01")
     own_sandbox.rotate(SECRET)
-    during: list[Any] = []
+    during_run: list[Any] = []
+    paths: list[str] = []
 
-    asked: list[str] = []
-
-    def looked_into(request: Request) -> Response | None:
-        during.extend(leaking_files(tmp_path))
-        asked.append(request.url.path)
-        if len(asked) != 2:
+    def search_and_rotate(request: Request) -> Response | None:
+        during_run.extend(find_leaking_files(tmp_path))
+        paths.append(request.url.path)
+        if len(paths) != 2:
             return None
-        own_sandbox.rotate(FOLLOWING)
+        own_sandbox.rotate(NEXT_SECRET)
         return Response(status_code=401)
 
-    own_sandbox.interceptors.append(looked_into)
+    own_sandbox.interceptors.append(search_and_rotate)
     assert run(instance).success
     own_sandbox.interceptors.append(echo)
     assert not run(instance).success
-    own_sandbox.rotate(ELSEWHERE)
+    own_sandbox.rotate(OTHER_SECRET)
     monkeypatch.setenv("SERVICETITAN_CLIENT_SECRET", SECRET + "x")
     assert not run(instance).success
-    pages = served(instance, tmp_path)
-    shown = json.loads(pages)["data"]
+    pages = fetch_pages(instance, tmp_path)
+    data = json.loads(pages)["data"]
     printed = "".join(capfd.readouterr()).encode()
 
-    assert during == []
-    assert leaking_files(tmp_path) == []
-    assert leaks(printed) == []
-    assert leaks(pages) == []
-    # It was looked where there is something to see.
+    assert during_run == []
+    assert find_leaking_files(tmp_path) == []
+    assert find_leaks(printed) == []
+    assert find_leaks(pages) == []
+    # The searched places are not empty.
     assert "/connect/token" in (tmp_path / "debug.log").read_text()
-    events = str(shown["runsOrError"])
-    assert len(shown["runsOrError"]["results"]) == 3
+    events = str(data["runsOrError"])
+    assert len(data["runsOrError"]["results"]) == 3
     assert "answered 403: " in events
     assert "invalid_client" in events
-    noted = events[events.index("'label': 'credentials'") :]
-    assert "accepts SERVICETITAN_CLIENT_SECRET_NEXT" in noted
-    assert "servicetitan" in str(shown["repositoriesOrError"])
+    notice = events[events.index("'label': 'credentials'") :]
+    assert "accepts SERVICETITAN_CLIENT_SECRET_NEXT" in notice
+    assert "servicetitan" in str(data["repositoriesOrError"])
 
 
 @pytest.mark.parametrize("wrong", [False, True])
 def test_a_check_shows_no_secret(
-    own_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, debugging: None,
-    capfd: pytest.CaptureFixture[str], wrong: bool,
-) -> None:  # fmt: skip
+    own_sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    debugging: None,
+    capfd: pytest.CaptureFixture[str],
+    wrong: bool,
+) -> None:
     for name, value in own_sandbox.environment().items():
         monkeypatch.setenv(name, value)
-    own_sandbox.rotate(SECRET, FOLLOWING)
+    own_sandbox.rotate(SECRET, NEXT_SECRET)
     own_sandbox.interceptors.append(echo)
-    monkeypatch.setenv("SERVICETITAN_CLIENT_SECRET", ELSEWHERE if wrong else SECRET)
-    monkeypatch.setenv("SERVICETITAN_CLIENT_SECRET_NEXT", ELSEWHERE if wrong else FOLLOWING)
+    monkeypatch.setenv("SERVICETITAN_CLIENT_SECRET", OTHER_SECRET if wrong else SECRET)
+    monkeypatch.setenv("SERVICETITAN_CLIENT_SECRET_NEXT", OTHER_SECRET if wrong else NEXT_SECRET)
     arguments = ["check", "--environment", "production", "--select", "jpm.jobs", "--deep", "--show"]
     for form in ("table", "json"):
-        told = CliRunner().invoke(app, [*arguments, "--format", form])
-        assert told.exit_code == 1
-        assert ("token" if wrong else "403") in told.output
-        assert not leaks(told.output.encode())
+        result = CliRunner().invoke(app, [*arguments, "--format", form])
+        assert result.exit_code == 1
+        assert ("token" if wrong else "403") in result.output
+        assert not find_leaks(result.output.encode())
     printed = "".join(capfd.readouterr())
-    assert not leaks(printed.encode())
-    assert not leaking_files(tmp_path)
+    assert not find_leaks(printed.encode())
+    assert not find_leaking_files(tmp_path)
 
 
-def test_a_secret_in_plain_text_in_a_resource_is_refused() -> None:
+def test_a_plain_text_secret_in_a_resource_is_refused() -> None:
     """Dagster's UI would show it."""
     resource = ServiceTitanResource(environment="production", client_secret=SECRET)
     with pytest.raises(SettingsError, match=r"client_secret is given .* in plain text") as caught:
@@ -233,13 +236,13 @@ def test_a_secret_in_plain_text_in_a_resource_is_refused() -> None:
     assert SECRET not in str(caught.value)
 
 
-def test_a_secret_in_plain_text_in_the_configuration_of_a_run_is_refused(
+def test_a_plain_text_secret_in_run_config_is_refused(
     instance: dg.DagsterInstance,
 ) -> None:
     job = build_definitions(
         "production", catalog=small_catalog()
     ).resolve_implicit_global_asset_job_def()
-    done = job.execute_in_process(
+    result = job.execute_in_process(
         instance=instance,
         run_config={
             "resources": {
@@ -249,7 +252,7 @@ def test_a_secret_in_plain_text_in_the_configuration_of_a_run_is_refused(
         asset_selection=[dg.AssetKey(["production", "jpm", "jobs"])],
         raise_on_error=False,
     )
-    assert not done.success
-    said = [str(event.event_specific_data) for event in done.all_events if event.is_failure]
-    assert "app_key is given to ServiceTitanResource in plain text" in str(said)
-    assert "ak1.MARK" not in str(said)
+    assert not result.success
+    failures = [str(event.event_specific_data) for event in result.all_events if event.is_failure]
+    assert "app_key is given to ServiceTitanResource in plain text" in str(failures)
+    assert "ak1.MARK" not in str(failures)

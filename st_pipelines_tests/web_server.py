@@ -1,4 +1,4 @@
-"""`dagster dev` in a folder of a user, for the browser's test and a benchmark."""
+"""Runs `dagster dev` in a user's folder, for the browser test and a benchmark."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CHECKOUT = Path(__file__).parents[1]
 
 @contextlib.contextmanager
 def dagster_dev(folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
-    """Runs it on the checkout's workspace.yaml; yields its URL. It prints to `dev.log`."""
+    """Runs `dagster dev` on the checkout's workspace.yaml and yields its URL. Logs to `dev.log`."""
     shutil.copy(_CHECKOUT / "workspace.yaml", folder)
     port = free_port(0)
     command = [sys.executable, "-m", "dagster", "dev", "-h", "127.0.0.1", "-p", str(port)]

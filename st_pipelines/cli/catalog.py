@@ -44,9 +44,11 @@ def endpoints(
 @app.command()
 def build(
     folder: Annotated[Path, typer.Argument(help="Folder of OpenAPI documents, *.json.")],
-    output: Annotated[Path | None, typer.Option(help="Where to; the package's own data.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Output folder; by default the package's own data.")
+    ] = None,
 ) -> None:
-    """Build the catalogue from OpenAPI documents and print what changed."""
+    """Build the catalog from OpenAPI documents and print what changed."""
     from st_pipelines.catalog.build.build import rebuild
     from st_pipelines.catalog.registry import DATA
 
@@ -76,11 +78,13 @@ def adopt(
     environment: Environment,
     select: Select = None,
     widen: Annotated[
-        bool, typer.Option("--widen", help="Also change the type of columns that held not all.")
+        bool, typer.Option("--widen", help="Also widen columns whose type did not fit all values.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would change.")
+    ] = False,
 ) -> None:
-    """Make columns of what loads kept in _extra, and move the values into them."""
+    """Turn fields that loads kept in _extra into columns, and move their values there."""
     from st_pipelines.catalog.registry import packaged_catalog
     from st_pipelines.config.project import resolve_environment
     from st_pipelines.warehouse.adopt import adopt as adopting
@@ -175,19 +179,19 @@ def _describe_adoption(adoption: Adoption, file: Path, dry_run: bool) -> Iterato
     adopted = [finding for finding in adoption.findings if finding.type is not None]
     left = [finding for finding in adoption.findings if finding.type is None]
     if not adoption.findings:
-        yield "Nothing to adopt: no table keeps anything in _extra."
+        yield "Nothing to adopt: no table has anything in _extra."
     if adopted:
         yield _finding_table("would be adopted" if dry_run else "adopted", "type", adopted)
     if left:
-        yield _finding_table("stay in _extra", "why", left)
+        yield _finding_table("stay in _extra", "reason", left)
     for entry in adoption.superfluous:
-        yield escape(f"{file} has {entry}, which the package knows by now: remove it there.")
+        yield escape(f"{file} has {entry}, which the package now has itself: remove it there.")
     if dry_run:
         yield "Nothing was changed."
     elif adopted:
         yield escape(
-            f"{adoption.rows:,} rows were written, {file} names the fields. "
-            "Reload the code locations of a running Dagster, so that it loads with them too."
+            f"{adoption.rows:,} rows were written, and {file} lists the fields. "
+            "Reload the code locations of a running Dagster, so that it loads them too."
         )
 
 

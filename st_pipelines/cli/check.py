@@ -1,4 +1,4 @@
-"""`st-pipelines check`: takes the steps of `doctor.steps` and prints their findings."""
+"""`st-pipelines check`: runs the steps of `doctor.steps` and prints their findings."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def check(
     environment: Environment,
     select: Select = None,
     deep: Annotated[
-        bool, typer.Option("--deep", help="Also ask each selected endpoint for one record.")
+        bool, typer.Option("--deep", help="Also request one record from each selected endpoint.")
     ] = False,
     show: Annotated[
-        bool, typer.Option("--show", help="Also list each setting, its value and its source.")
+        bool, typer.Option("--show", help="Also list each setting with its value and source.")
     ] = False,
-    format: Annotated[str, typer.Option(help="table (a line a finding) or json.")] = "table",
+    format: Annotated[str, typer.Option(help="table (one line per finding) or json.")] = "table",
 ) -> None:
-    """Look at everything a load needs, and say what to mend; exit code 0 if all is well."""
+    """Check everything that a load needs, and say what to fix; exit code 0 if all is well."""
     from st_pipelines.cli.doctor import report, steps
     from st_pipelines.cli.doctor.subject import Subject, select_endpoints
 

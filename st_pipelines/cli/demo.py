@@ -50,16 +50,18 @@ def demo(
     warehouse: Annotated[Path, typer.Option(help="DuckDB file to fill.")] = Path(
         "data/sandbox.duckdb"
     ),
-    days: Annotated[int, typer.Option(min=1, max=3650, help="Days that get a partition.")] = 30,
+    days: Annotated[
+        int, typer.Option(min=1, max=3650, help="Number of days, one partition each.")
+    ] = 30,
     seed: Seed = 7,
     customers: Customers = 2000,
-    ui: Annotated[bool, typer.Option("--ui", help="Open the Dagster UI at the end.")] = False,
-    load: Annotated[bool, typer.Option(help="Load before; --no-load only opens the UI.")] = True,
+    ui: Annotated[bool, typer.Option("--ui", help="Open the Dagster UI afterwards.")] = False,
+    load: Annotated[bool, typer.Option(help="Load first; --no-load only opens the UI.")] = True,
     port: Annotated[int, typer.Option(help="Port of the UI.")] = 3000,
 ) -> None:
-    """Fill a DuckDB file from a ServiceTitan on this machine, without credentials."""
+    """Fill a DuckDB file from a simulated ServiceTitan on this machine, without credentials."""
     if not (load or ui):
-        raise ValueError("--no-load leaves nothing to do: add --ui, which opens the UI")
+        raise ValueError("--no-load leaves nothing to do: add --ui to open the UI")
     with Demo(warehouse=warehouse, days=days, seed=seed, customers=customers) as running:
         failed = running.load() if load else 0
         if ui:
@@ -116,9 +118,7 @@ class Demo:
             home.mkdir(exist_ok=True, mode=0o700)
             (home / "dagster.yaml").write_text(_DAGSTER_YAML)
             company = Company.load_or_create(home / "company.json", self._seed, self._customers)
-            self.console.print(
-                f"Starting a ServiceTitan on this machine ({self._customers} customers)"
-            )
+            self.console.print(f"Starting a simulated ServiceTitan ({self._customers} customers)")
             self._set_environment(home, company, self._start_sandbox(company))
             self._stack = self._stack.pop_all()
         return self
@@ -152,7 +152,7 @@ class Demo:
     def open_ui(self, port: int) -> None:
         """Runs the Dagster UI until Ctrl-C."""
         port = free_port(port)
-        self.console.print(f"Dagster UI on http://127.0.0.1:{port} (Ctrl-C ends it)")
+        self.console.print(f"Dagster UI on http://127.0.0.1:{port} (Ctrl-C stops it)")
         command = [sys.executable, "-W", "ignore", "-m", "dagster", "dev"]
         command += ["-m", "st_pipelines.definitions"]
         command += ["-a", "sandbox", "-h", "127.0.0.1", "-p", str(port)]
@@ -216,7 +216,7 @@ def print_summary(
     console.print("A first query:\n")
     console.print(FIRST_QUERY, highlight=False, soft_wrap=True)
     console.print(_run_query(warehouse, FIRST_QUERY))
-    console.print("\nOpen the Dagster UI on it:")
+    console.print("\nOpen the Dagster UI:")
     console.print(f"  {ui_command}", highlight=False, soft_wrap=True)
 
 
@@ -228,7 +228,7 @@ def _run_query(warehouse: Store, query: str) -> Table | str:
         try:
             result = connection.execute(query)
         except Exception as error:  # a table is missing because its load failed: print why, go on
-            return f"(not possible: {error})"
+            return f"(the query failed: {error})"
         names, rows = [column[0] for column in result.description or ()], result.fetchall()
     table = Table()
     for index, name in enumerate(names):

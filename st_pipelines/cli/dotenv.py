@@ -1,4 +1,4 @@
-"""Writing `.env`: private from the first byte, never over what is there."""
+"""Writes `.env`: private from the first byte, and never over existing values."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ PRIVATE = 0o600
 
 
 def refuse_if_taken(environment: EnvironmentName, *, append: bool) -> None:
-    """Finds out whether `write` would refuse, before anything is asked.
+    """Refuses what `write` would refuse, before anybody is asked for values.
 
     Raises:
-        SettingsError: there is a file and nothing may be appended, or it has this environment.
+        SettingsError: the file exists and `append` is not set, or it has this environment.
     """
     file = env_file()
     if not os.path.lexists(file):
         return
     if not append:
         raise SettingsError(
-            f"{file.name} is there already and is left as it is: edit it, or add {environment} to "
-            "its end with --append"
+            f"{file.name} already exists and was not changed: edit it, or add {environment} to it "
+            "with --append"
         )
     fields = ("client_id", "client_secret", "app_key", "tenant_id")
-    there = read_dotenv(file)
-    names = [name for field in fields if (name := setting_name(environment, field)) in there]
+    values = read_dotenv(file)
+    names = [name for field in fields if (name := setting_name(environment, field)) in values]
     if names:
         raise SettingsError(
-            f"{file.name} has {environment} already ({', '.join(names)}) and is left as it is: "
-            "edit these lines"
+            f"{file.name} already has {environment} ({', '.join(names)}) and was not changed: edit "
+            "these lines"
         )
 
 
@@ -47,24 +47,23 @@ def write(
     """Writes the section of an environment.
 
     Args:
-        environment: gives the names their prefix.
         values: by field.
-        append: add to a file that is there; what it holds stays, byte by byte.
+        append: add to an existing file, whose content stays as it is, byte by byte.
 
     Yields:
-        What was done, a line each.
+        A line for each thing that was done.
 
     Raises:
-        SettingsError: as `refuse_if_taken`, or a value has no spelling that is read back the same.
+        SettingsError: as `refuse_if_taken`, or a value would not read back the same.
         OSError: the file cannot be written.
     """
     refuse_if_taken(environment, append=append)
     file, section = env_file(), _section(environment, values)
     if os.path.lexists(file):
-        closed = _append(file, section)
+        was_readable = _append(file, section)
         yield f"{environment} was added to {file.name}"
-        if closed:
-            yield f"{file.name} could be read by others and is now yours alone (mode 0600)"
+        if was_readable:
+            yield f"{file.name} was readable by others, and now is by you alone (mode 0600)"
     else:
         handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE)
         try:
@@ -72,15 +71,15 @@ def write(
         except OSError:
             file.unlink()
             raise
-        yield f"{file.name} was written, for you alone to read (mode 0600)"
+        yield f"{file.name} was written, readable by you alone (mode 0600)"
 
 
 def _append(file: Path, section: bytes) -> bool:
-    """Adds to the end; whether the file had to be closed to others before."""
+    """Adds to the end of the file. Returns whether others could read it before."""
     handle = os.open(file, os.O_RDWR | os.O_APPEND)
     mode = stat.S_IMODE(os.fstat(handle).st_mode)
-    closing = bool(mode & ~PRIVATE)
-    if closing:
+    was_readable = bool(mode & ~PRIVATE)
+    if was_readable:
         os.fchmod(handle, PRIVATE)
     before = file.read_bytes()
     gap = b"" if not before else b"\n" if before.endswith(b"\n") else b"\n\n"
@@ -89,7 +88,7 @@ def _append(file: Path, section: bytes) -> bool:
     except OSError:
         os.truncate(file, len(before))
         raise
-    return closing
+    return was_readable
 
 
 def _write_all(handle: int, content: bytes) -> None:

@@ -36,15 +36,17 @@ def load(
             "--from",
             metavar="YYYY-MM-DD",
             formats=["%Y-%m-%d"],
-            help="First day; the start date if not given.",
+            help="First day; by default the start date.",
         ),
     ] = None,
     last: Annotated[
         datetime | None,
-        typer.Option("--to", metavar="YYYY-MM-DD", formats=["%Y-%m-%d"], help="Last day; today."),
+        typer.Option(
+            "--to", metavar="YYYY-MM-DD", formats=["%Y-%m-%d"], help="Last day; by default today."
+        ),
     ] = None,
 ) -> None:
-    """Load a range of days, by default the whole history; runs and days are Dagster's."""
+    """Load a range of days, by default the whole history, as runs that Dagster records."""
     failed = load_range(
         environment_name(environment),
         select or [],
@@ -123,11 +125,11 @@ def _resolve_range(
     first, last = first or settings.start_date, last or today
     if first < settings.start_date:
         raise ValueError(
-            f"{first} is before the start date: its partition, {settings.start_date}, has all that "
-            f"is older; leave --from out, or set {setting_name(environment, 'start_date')}"
+            f"{first} is before the start date {settings.start_date}, whose partition holds "
+            f"everything older: omit --from, or set {setting_name(environment, 'start_date')}"
         )
     if last > today or first > last:
-        raise ValueError(f"{first} to {last} is no range of days up to today, {today}")
+        raise ValueError(f"{first} to {last} is not a range of days up to today, {today}")
     return first.isoformat(), last.isoformat()
 
 
@@ -143,7 +145,7 @@ def _open_instance(environment: EnvironmentName, tenant_id: str) -> dg.DagsterIn
     except DagsterHomeNotSetError:
         problem = "DAGSTER_HOME is not set"
     except dg.DagsterInvariantViolationError:
-        problem = "DAGSTER_HOME is not the absolute path of a folder that is there"
+        problem = "DAGSTER_HOME is not the absolute path of an existing folder"
     else:
         runs = instance.get_runs(dg.RunsFilter(tags={ENVIRONMENT_TAG: environment}), limit=100)
         others = {run.tags[TENANT_TAG] for run in runs if TENANT_TAG in run.tags} - {tenant_id}
@@ -151,10 +153,10 @@ def _open_instance(environment: EnvironmentName, tenant_id: str) -> dg.DagsterIn
             return instance
         instance.dispose()
         raise SettingsError(
-            f"DAGSTER_HOME has loads of tenant {min(others)}, this is tenant {tenant_id}: give "
-            "each a home of its own (docs/setup.md, several tenants)"
+            f"DAGSTER_HOME has loads of tenant {min(others)}, but this is tenant {tenant_id}: "
+            "give each tenant its own DAGSTER_HOME (docs/setup.md, several tenants)"
         )
     raise SettingsError(
-        f"{problem}: name a folder there in which Dagster keeps what was loaded, the same for "
-        "dagster dev (docs/setup.md, step 8)"
+        f"{problem}: set it to the folder in which Dagster records loads, the same as for dagster "
+        "dev (docs/setup.md, step 8)"
     )

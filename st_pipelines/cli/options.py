@@ -11,8 +11,8 @@ Select = Annotated[
     list[str] | None, typer.Option(help="Only these tables: jpm.jobs, jpm.* or jpm.")
 ]
 Format = Annotated[str, typer.Option(help="table or json.")]
-Customers = Annotated[int, typer.Option(min=1, help="Size of the company in the sandbox.")]
-Seed = Annotated[int, typer.Option(help="The same seed makes the same company.")]
+Customers = Annotated[int, typer.Option(min=1, help="Customers of the simulated company.")]
+Seed = Annotated[int, typer.Option(help="The same seed creates the same company.")]
 
 
 def require_format(value: str, *choices: str) -> None:

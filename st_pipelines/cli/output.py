@@ -1,4 +1,4 @@
-"""Tables in a terminal of any width."""
+"""Prints tables in a terminal of any width, and failures grouped by reason."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-_UNLIMITED = 10_000
-_MOST_NAMED = 8
+_UNLIMITED_WIDTH = 10_000
+_MAX_NAMED = 8
 
 
 def show(console: Console, table: Table) -> None:
-    """Prints a table; where it would break words in pieces, a paragraph for each row instead.
+    """Prints a table, or a paragraph per row if the table would break words.
 
-    A paragraph is the row's first cell, then the other cells that are not empty, each after its
+    A paragraph has the row's first cell, then its other cells that are not empty, each after its
     heading.
     """
-    options = console.options.update(max_width=_UNLIMITED)
+    options = console.options.update(max_width=_UNLIMITED_WIDTH)
     if console.measure(table, options=options).minimum <= console.width:
         console.print(table)
         return
@@ -30,33 +30,32 @@ def show(console: Console, table: Table) -> None:
         first, *others = (_text(cell) for cell in cells)
         first.stylize("bold")
         console.print(first, soft_wrap=True)
-        told = [
+        details = [
             Text(f"{heading} ", style="dim").append_text(cell)
             for heading, cell in zip(headings[1:], others, strict=True)
             if cell.plain
         ]
-        console.print(Padding(Text(", ").join(told), (0, 0, 0, 2)))
+        console.print(Padding(Text(", ").join(details), (0, 0, 0, 2)))
 
 
 def show_failures(console: Console, failures: Mapping[str, str]) -> None:
-    """Prints what failed, each reason once, whole, with the tables that it kept from success.
+    """Prints each reason once, in full, with the tables that failed for it.
 
     Args:
-        console: to print to.
         failures: reason by table.
     """
     tables: dict[str, list[str]] = {}
     for table, reason in failures.items():
         tables.setdefault(reason, []).append(table)
     for reason, names in tables.items():
-        more = len(names) - _MOST_NAMED
-        named = ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+        more = len(names) - _MAX_NAMED
+        named = ", ".join(names[:_MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
         line = Text.assemble(("failed", "red"), f" {named}: {reason}")
         console.print(line, soft_wrap=True)
 
 
 def counted(number: int, noun: str) -> str:
-    """`1 table`, `2 tables`."""
+    """Returns `1 table`, `2 tables`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 

@@ -1,4 +1,4 @@
-"""Processes of our own, and ports for them."""
+"""Child processes that end with their parent, free ports, and signals."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 
 
 class child:
-    """A process that ends with the `with` at the latest, and all that it started with it.
+    """Runs a process until the block ends; ends the processes that it started too.
 
-    It has a process group of its own: Dagster's webserver and daemon outlive a `dagster dev` that
-    had to be killed.
+    It has its own process group, because Dagster's webserver and daemon outlive a `dagster dev`
+    that was killed.
     """
 
     def __init__(self, command: list[str], **options: Any) -> None:
@@ -38,9 +38,9 @@ class child:
             os.killpg(self._process.pid, number)
 
 
-def free_port(wanted: int) -> int:
-    """The wanted port of this machine, or any free one where it is taken."""
-    for port in (wanted, 0):
+def free_port(preferred: int) -> int:
+    """Returns the preferred port of this machine, or any free one if it is in use."""
+    for port in (preferred, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -53,7 +53,7 @@ def free_port(wanted: int) -> int:
 
 @contextlib.contextmanager
 def terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM, and a terminal that is closed, end this process as Ctrl-C does."""
+    """Makes SIGTERM and a closed terminal end this process as Ctrl-C does."""
     numbers = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
     before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
     try:

@@ -100,8 +100,8 @@ def materialize(
                 if _was_interrupted(result):
                     left = ",".join(other for other in sorted(keys_by_api) if other >= api)
                     console.print(
-                        "Interrupted. What was loaded stays, and is not doubled by loading again; "
-                        f"what is left is of {left}",
+                        "Interrupted. What was loaded stays, and loading again duplicates nothing. "
+                        f"Still to load: {left}",
                         soft_wrap=True,
                     )
                     raise KeyboardInterrupt

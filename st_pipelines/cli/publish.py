@@ -1,4 +1,4 @@
-"""`st-pipelines publish`: replaces the read copy of a warehouse."""
+"""`st-pipelines publish`: brings the read copy of a warehouse up to date."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from st_pipelines.config.environments import environment_name
 
 
 def publish(environment: Environment) -> None:
-    """Replace the read copy of a warehouse, `<name>_read.duckdb`, by its present state."""
+    """Bring the read copy of a warehouse, `<name>_read.duckdb`, up to date."""
     from st_pipelines.config.project import resolve_environment
 
     warehouse = resolve_environment(environment_name(environment)).open_store()

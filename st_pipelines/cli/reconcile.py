@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def reconcile(environment: Environment, select: Select = None) -> None:
-    """Read whole tables and mark what ServiceTitan no longer has."""
+    """Read whole tables and mark the rows that ServiceTitan no longer has."""
     if reconcile_tables(environment_name(environment), select or [], Console()):
         raise typer.Exit(1)
 
@@ -61,7 +61,7 @@ def reconcile_tables(
     if reports:
         show(console, _as_table(reports))
     if aggregates:
-        console.print(f"left out {counted(aggregates, 'aggregate')} by day: nothing can be gone")
+        console.print(f"skipped {counted(aggregates, 'aggregate')} by day: they have no deletions")
     show_failures(console, failures)
     return len(failures)
 

@@ -19,9 +19,9 @@ Faults = Annotated[
     list[str] | None,
     typer.Option(
         metavar="KIND:PROBABILITY",
-        help="Answer some requests wrongly, such as 503:0.05; repeatable. Kinds: "
+        help="Make some responses wrong, such as 503:0.05; repeatable. Kinds: "
         + ", ".join(FAULT_KINDS)
-        + "; and for token requests token-500 and so on.",
+        + "; for token requests token-500 and so on.",
     ),
 ]
 Defects = Annotated[
@@ -34,26 +34,29 @@ Defects = Annotated[
 
 
 def sandbox(
-    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 0,
+    port: Annotated[int, typer.Option(help="Port; 0 chooses a free one.")] = 0,
     seed: Seed = 7,
     customers: Customers = 2000,
-    now: Annotated[str | None, typer.Option(help="Its time at the start, ISO 8601.")] = None,
+    now: Annotated[
+        str | None, typer.Option(help="Time of its clock at the start, ISO 8601.")
+    ] = None,
     fault: Faults = None,
     churn: Annotated[
-        float, typer.Option(help="Probability of a data request to find records moved, 0 to 1.")
+        float, typer.Option(help="Probability that records change before a data request, 0 to 1.")
     ] = 0,
     defect: Defects = None,
     until_input_ends: Annotated[
-        bool, typer.Option("--until-input-ends", hidden=True, help="Stop with the caller.")
+        bool, typer.Option("--until-input-ends", hidden=True, help="Stop when standard input ends.")
     ] = False,
 ) -> None:
-    """Run a ServiceTitan on this machine, until Ctrl-C.
+    """Run a simulated ServiceTitan on this machine until Ctrl-C.
 
-    With --fault it answers some requests wrongly, by seed and number of the request.
+    With --fault some responses are wrong, chosen by the seed and the number of the request.
 
-    With --churn it creates, changes, ties, deactivates and deletes records while they are read.
+    With --churn records are created, changed, given equal times, deactivated and deleted while
+    they are read.
 
-    With --defect the app is set up wrongly, for practising docs/setup.md.
+    With --defect the app is set up wrongly, to practice docs/setup.md.
     """
     from st_pipelines.config.project import load_catalog
     from st_pipelines.sandbox.faults import read_faults
@@ -77,7 +80,9 @@ def sandbox(
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise
-        raise ValueError(f"--port {port} is taken: name another one, or 0 for a free one") from None
+        raise ValueError(
+            f"--port {port} is in use: choose another one, or 0 for a free one"
+        ) from None
 
 
 def _parse_now(text: str) -> datetime:

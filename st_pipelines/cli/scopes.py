@@ -23,9 +23,11 @@ def scopes(
         str | None, typer.Option(help="Compare with the token of this environment.")
     ] = None,
     select: Select = None,
-    format: Annotated[str, typer.Option(help="table, json or text (a scope a line).")] = "table",
+    format: Annotated[
+        str, typer.Option(help="table, json or text (one scope per line).")
+    ] = "table",
 ) -> None:
-    """The least scopes to tick in the developer portal; with --environment, what its token has."""
+    """List the scopes to tick in the developer portal; --environment compares a token's."""
     from st_pipelines.catalog import registry
     from st_pipelines.cli.doctor.subject import select_endpoints
     from st_pipelines.config import project
@@ -102,7 +104,7 @@ def difference_lines(comparison: ScopeComparison | None) -> list[str]:
         lines.append(f"missing, tick: {', '.join(comparison.missing)}")
     write = [scope for scope in comparison.surplus if allows_writing(scope)]
     if write:
-        lines.append(f"not needed, and may change data, untick first: {', '.join(write)}")
+        lines.append(f"not needed and can change data, untick first: {', '.join(write)}")
     if read := [scope for scope in comparison.surplus if not allows_writing(scope)]:
         lines.append(f"not needed, untick: {', '.join(read)}")
     return lines or ["the token has these scopes and no others"]
@@ -149,6 +151,6 @@ def _compare_with_token(
     finally:
         subject.close()
     if granted is None:
-        typer.echo("the token does not tell its scopes", err=True)
+        typer.echo("the token does not list its scopes", err=True)
         return None
     return compare_scopes(granted, endpoints)

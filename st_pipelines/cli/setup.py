@@ -30,21 +30,23 @@ def init(
     environment: Environment,
     client_id: Annotated[str | None, typer.Option(help="Begins with cid.")] = None,
     client_secret: Annotated[
-        str | None, typer.Option(help="Better typed when asked: a shell keeps what it runs.")
+        str | None, typer.Option(help="Better entered at the prompt: shells record commands.")
     ] = None,
-    app_key: Annotated[str | None, typer.Option(help="Likewise.")] = None,
+    app_key: Annotated[str | None, typer.Option(help="Like the client secret.")] = None,
     tenant_id: Annotated[str | None, typer.Option(help="A number.")] = None,
     timezone: Annotated[str | None, typer.Option(help="Such as America/New_York.")] = None,
     start_date: Annotated[
         str | None, typer.Option(help="First day with a partition, YYYY-MM-DD.")
     ] = None,
-    api_url: Annotated[str | None, typer.Option(help="Another server, as the sandbox.")] = None,
-    auth_url: Annotated[str | None, typer.Option(help="Likewise, for tokens.")] = None,
+    api_url: Annotated[
+        str | None, typer.Option(help="Another server, such as the sandbox.")
+    ] = None,
+    auth_url: Annotated[str | None, typer.Option(help="The same, for tokens.")] = None,
     append: Annotated[
-        bool, typer.Option("--append", help="Add this environment to the .env that is there.")
+        bool, typer.Option("--append", help="Add this environment to an existing .env.")
     ] = False,
 ) -> None:
-    """Ask for the credentials of an environment and write them to .env, for you alone to read."""
+    """Ask for an environment's credentials and write them to .env, readable by you alone."""
     from st_pipelines.cli import dotenv
 
     name = environment_name(environment)
@@ -133,6 +135,6 @@ def _default_start_date(environment: EnvironmentName) -> str:
 
     default = EnvironmentSettings.model_fields["start_date"].default
     return (
-        f"Days begin at {default}, with all that is older; "
-        f"{setting_name(environment, 'start_date')} in .env names another."
+        f"The first partition is {default} and holds everything older; "
+        f"{setting_name(environment, 'start_date')} in .env sets another."
     )

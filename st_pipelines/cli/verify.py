@@ -41,8 +41,10 @@ _KINDS = {
 def verify(
     environment: Environment,
     select: Select = None,
-    days: Annotated[int | None, typer.Option(min=1, help="Only the last so many days.")] = None,
-    deep: Annotated[bool, typer.Option("--deep", help="Compare the values too.")] = False,
+    days: Annotated[
+        int | None, typer.Option(min=1, help="Only this many of the last days.")
+    ] = None,
+    deep: Annotated[bool, typer.Option("--deep", help="Also compare the values.")] = False,
     format: Format = "table",
 ) -> None:
     """Compare tables with ServiceTitan and print what differs; exit code 1 if anything does."""
@@ -124,7 +126,7 @@ def _print_results(console: Console, results: Sequence[Verified]) -> None:
     console.print(
         f"{wrong} of {tables} differ or could not be compared"
         if wrong
-        else f"{tables} as ServiceTitan has {'it' if len(results) == 1 else 'them'}"
+        else f"{tables} {'matches' if len(results) == 1 else 'match'} ServiceTitan"
     )
 
 

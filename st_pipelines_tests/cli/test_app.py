@@ -1,4 +1,4 @@
-"""The command line, run as a user runs it."""
+"""The commands that need no environment, run as a user runs them."""
 
 from __future__ import annotations
 
@@ -18,57 +18,58 @@ from st_pipelines_tests.command_line import COMMAND, run
 from st_pipelines_tests.deadlines import DEADLINE
 
 
-def test_endpoints_lists_the_catalogue_as_json() -> None:
-    listed = json.loads(run("endpoints", "--format", "json").stdout)
-    assert len(listed) == len(load_catalog())
-    jobs = next(entry for entry in listed if entry["table"] == "jpm.jobs")
+def test_endpoints_lists_the_catalog_as_json() -> None:
+    output = json.loads(run("endpoints", "--format", "json").stdout)
+    assert len(output) == len(load_catalog())
+    jobs = next(entry for entry in output if entry["table"] == "jpm.jobs")
     assert jobs["asset_key"] == ["<environment>", "jpm", "jobs"]
     assert (jobs["kind"], jobs["cursor"], jobs["key"]) == ("window", "modifiedOn", ["id"])
     assert jobs["scope"] == "tn.jpm.jobs:r"
-    columns = {c["name"]: (c["type"], c["field"]) for c in jobs["columns"]}
+    columns = {column["name"]: (column["type"], column["field"]) for column in jobs["columns"]}
     assert columns["job_number"] == ("VARCHAR", "jobNumber")
 
 
 @pytest.mark.parametrize("columns", [60, 80, 120, 160])
-def test_names_and_paths_stay_whole_in_a_terminal_of_any_width(columns: int) -> None:
-    of_the_width = {"env": {**os.environ, "COLUMNS": str(columns)}}
-    listed = run("endpoints", "--api", "jbce", **of_the_width).stdout
-    assert "<environment>/jbce/call_reasons" in listed
-    assert "tn.jbce.callreasons:r" in listed
-    assert "/jbce/v2/tenant/{tenant}/call-reasons" in listed
-    assert "1 " in listed.splitlines()[0]
-    ticked = run("scopes", **of_the_width).stdout
-    assert "accounting.credit_memos_credit_memo_items" in ticked
-    assert "tn.dis.appointmentassignments:r" in ticked
-    assert "{booking_provider}/bookings/{id}" in run("catalog", "left-out", **of_the_width).stdout
-    assert ("┃" in ticked) is (columns >= 120), "a table where it fits"
+def test_names_and_paths_are_never_broken_whatever_the_width(columns: int) -> None:
+    options = {"env": {**os.environ, "COLUMNS": str(columns)}}
+    output = run("endpoints", "--api", "jbce", **options).stdout
+    assert "<environment>/jbce/call_reasons" in output
+    assert "tn.jbce.callreasons:r" in output
+    assert "/jbce/v2/tenant/{tenant}/call-reasons" in output
+    assert "1 " in output.splitlines()[0]
+    scopes = run("scopes", **options).stdout
+    assert "accounting.credit_memos_credit_memo_items" in scopes
+    assert "tn.dis.appointmentassignments:r" in scopes
+    assert "{booking_provider}/bookings/{id}" in run("catalog", "left-out", **options).stdout
+    assert ("┃" in scopes) is (columns >= 120), "a table if it fits"
 
 
-def test_an_unknown_api_is_an_error_that_lists_the_known_ones() -> None:
+def test_an_unknown_api_is_an_error_that_names_the_known_ones() -> None:
     result = run("endpoints", "--api", "jobs")
     assert result.returncode == 1
     assert "no API 'jobs': name one of accounting, crm" in result.stderr
     assert "Traceback" not in result.stderr
 
 
-def test_building_the_catalogue_from_a_wrong_folder_says_so(tmp_path: Path) -> None:
+def test_building_the_catalog_from_a_folder_without_documents_is_an_error(tmp_path: Path) -> None:
     result = run("catalog", "build", str(tmp_path), "--output", str(tmp_path / "out"))
     assert result.returncode == 1
-    assert "holds no *.json" in result.stderr
+    assert "contains no *.json" in result.stderr
 
 
-def test_curated_facts_that_meet_no_endpoint_are_told(tmp_path: Path) -> None:
+def test_curated_facts_without_an_endpoint_are_reported(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text('{"openapi": "3.0.0", "paths": {}}')
     result = run("catalog", "build", str(tmp_path), "--output", str(tmp_path / "out"))
-    assert "! curated.yaml has facts of jpm.job_history" in result.stdout
+    assert "! curated.yaml has facts about jpm.job_history" in result.stdout
     assert not (tmp_path / "out" / "jpm.json").exists()
 
 
-def test_the_sandbox_serves_until_it_is_told_to_stop() -> None:
+def test_the_sandbox_serves_until_it_is_interrupted() -> None:
     process = subprocess.Popen(
         [*COMMAND, "sandbox", "--port", "0", "--customers", "20", "--defect", "wrong-tenant"],
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
         assert process.stdout
         url, *values, remedy = [process.stdout.readline().strip() for _ in range(9)]
@@ -80,7 +81,7 @@ def test_the_sandbox_serves_until_it_is_told_to_stop() -> None:
         assert process.wait(timeout=DEADLINE) in (0, 130, -signal.SIGINT)
 
 
-def test_publish_makes_a_read_copy_and_says_where(tmp_path: Path) -> None:
+def test_publish_creates_a_read_copy_and_prints_its_path(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     duckdb.connect(str(tmp_path / "data" / "production.duckdb")).close()
     command = ("publish", "--environment", "production")
@@ -90,11 +91,11 @@ def test_publish_makes_a_read_copy_and_says_where(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("environment", "told"),
+    ("environment", "expected"),
     [("integration", "does not exist yet: load something"), ("prod", "unknown environment 'prod'")],
 )
-def test_publish_says_what_is_missing(environment: str, told: str) -> None:
+def test_publish_reports_what_is_missing(environment: str, expected: str) -> None:
     done = run("publish", "--environment", environment)
     assert done.returncode == 1
-    assert told in done.stderr
+    assert expected in done.stderr
     assert "Traceback" not in done.stderr

@@ -478,7 +478,7 @@ def test_the_command_tells_what_it_adopted_and_the_next_what_is_left(
     assert "name one of production" in run("--environment", "prod").stderr
     told = run("--environment", "sandbox")
     assert told.returncode == 0, told.stderr
-    for part in ("1 adopted", "poNumber", "BIGINT", "1 stay in _extra", "st_catalog.json names"):
+    for part in ("1 adopted", "poNumber", "BIGINT", "1 stay in _extra", "st_catalog.json lists"):
         assert part in told.stdout
     assert json.loads(Path("st_catalog.json").read_text()) == {"jpm.jobs": {"poNumber": "BIGINT"}}
     assert load_catalog()["jpm.jobs"].columns[-1] == Field("poNumber", Scalar("BIGINT"))

@@ -1,4 +1,7 @@
-"""Steps on this machine alone: settings, warehouse, time zone, definitions."""
+"""Steps that check this machine: settings, secrets, warehouse, time zone, definitions.
+
+Only `check_secrets` may use the network.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +34,8 @@ from st_pipelines.warehouse.tables.load_log import (
     refuse_other_environments,
 )
 
-ROOM = 2_000_000_000
-"""Bytes that should be free, besides as many as the warehouse has."""
+MIN_FREE_BYTES = 2_000_000_000
+"""Free disk space to have on top of the size of the warehouse."""
 MAX_SECRET_AGE_DAYS = 90
 
 
@@ -53,31 +56,30 @@ class SecretAge:
     warning: str = ""
 
 
-def look_at_settings(subject: Subject) -> Iterator[Finding]:
-    """Complete and plausible, without asking anybody."""
+def check_settings(subject: Subject) -> Iterator[Finding]:
+    """Checks that settings are complete and plausible, without the network."""
     connection = subject.connection
-    found = [*_implausible(subject), *_of_another(subject)]
-    yield from found
+    findings = [*_check_plausibility(subject), *_check_other_environments(subject)]
+    yield from findings
     _ = subject.config.history_tables, subject.config.alert_webhook_url  # raise if invalid
-    if not any(finding.status == "failed" for finding in found):
-        text = (
-            f"complete, for tenant {connection.tenant_id} at {urlsplit(connection.api_url).netloc}"
-        )
+    if not any(finding.status == "failed" for finding in findings):
+        host = urlsplit(connection.api_url).netloc
+        text = f"complete, for tenant {connection.tenant_id} at {host}"
         yield Finding(step="settings", status="ok", text=text)
 
 
-def look_at_secrets(subject: Subject) -> Iterator[Finding]:
-    """Where they are kept, how old they are, and whether one is being exchanged."""
+def check_secrets(subject: Subject) -> Iterator[Finding]:
+    """Checks where secrets are kept, how old they are, and whether one is being rotated."""
     completed = complete(subject.environment, subject.settings)
     ages = read_secret_ages(subject.environment, completed)
-    told = [*completed.gathered.warnings, *subject.client.notices]
-    told += _second_secret(subject)
-    told += [age.warning for age in ages if age.warning]
-    for text in told:
+    warnings = [*completed.gathered.warnings, *subject.client.notices]
+    warnings += _check_second_secret(subject)
+    warnings += [age.warning for age in ages if age.warning]
+    for text in warnings:
         yield Finding(step="secrets", status="warning", code="secrets", text=text.rstrip("."))
-    if not told:
-        old = ", ".join(f"{age.name} is {age.days} days old" for age in ages)
-        yield Finding(step="secrets", status="ok", text=old or "nothing to mend")
+    if not warnings:
+        text = ", ".join(f"{age.name} is {age.days} days old" for age in ages)
+        yield Finding(step="secrets", status="ok", text=text or "nothing to fix")
 
 
 def read_secret_ages(
@@ -103,28 +105,27 @@ def _secret_ages(
         days = (now - created).days
         warning = ""
         if days > MAX_SECRET_AGE_DAYS:
-            warning = f"{name} is {days} days old: exchange it (docs/secrets.md)"
+            warning = f"{name} is {days} days old: rotate it (docs/secrets.md)"
         yield SecretAge(name=name, created=created, days=days, warning=warning)
 
 
-def _second_secret(subject: Subject) -> list[str]:
-    """Whether the rotation may go on; where the first is refused, the token's notice says it."""
+def _check_second_secret(subject: Subject) -> list[str]:
+    """Tries both secrets of a rotation. If the first is refused, the client's notice says so."""
     if subject.connection.client_secret_next is None or subject.client.notices:
         return []
-    first, following = try_client_secrets(subject.connection, http=subject.session)
-    if not following.accepted:
+    first, second = try_client_secrets(subject.connection, http=subject.session)
+    if not second.accepted:
         return [
-            f"ServiceTitan accepts {first.name} and refuses {following.name} "
-            f"({following.error_body}): keep the first in the developer portal, and generate the "
-            "second anew or remove it"
+            f"ServiceTitan accepts {first.name} but refuses {second.name} ({second.error_body}): "
+            "keep the first secret in the developer portal, and replace or remove the second"
         ]
     return [
-        f"ServiceTitan accepts both {first.name} and {following.name}: delete the old secret in "
+        f"ServiceTitan accepts both {first.name} and {second.name}: delete the old secret in "
         "the developer portal, then move the value of the latter to the former"
     ]
 
 
-def _implausible(subject: Subject) -> Iterator[Finding]:
+def _check_plausibility(subject: Subject) -> Iterator[Finding]:
     connection = subject.connection
     values = {
         "client_id": connection.client_id,
@@ -134,60 +135,69 @@ def _implausible(subject: Subject) -> Iterator[Finding]:
     }
     for doubt in doubts(values):
         yield Finding(
-            step="settings", status="failed" if doubt.sure else "warning", code=doubt.code,
-            text=f"{subject.setting(doubt.field)} {doubt.text}", hint=doubt.hint,
-        )  # fmt: skip
+            step="settings",
+            status="failed" if doubt.sure else "warning",
+            code=doubt.code,
+            text=f"{subject.setting(doubt.field)} {doubt.text}",
+            hint=doubt.hint,
+        )
 
 
-def _of_another(subject: Subject) -> Iterator[Finding]:
-    """Credentials that another environment has, too."""
+def _check_other_environments(subject: Subject) -> Iterator[Finding]:
+    """Finds credentials that another environment has too."""
     for other in ENVIRONMENTS:
-        if other != subject.environment and (same := _shared(subject, other)):
+        if other != subject.environment and (same := _shared_credentials(subject, other)):
             yield Finding(
-                step="settings", status="warning", code="same-credentials",
+                step="settings",
+                status="warning",
+                code="same-credentials",
                 text=f"{other} has the same {' and '.join(same)}",
                 hint="Each environment and tenant has its own; only the app key is the same.",
-            )  # fmt: skip
+            )
 
 
-def _shared(subject: Subject, other: EnvironmentName) -> list[str]:
+def _shared_credentials(subject: Subject, other: EnvironmentName) -> list[str]:
     try:
-        its_own = load_settings(other)
+        other_settings = load_settings(other)
     except SettingsError:
         return []
-    ours = subject.settings
-    pair = ("client_id", "client_secret")
-    return [NAMES[f] for f in pair if getattr(ours, f) and getattr(ours, f) == getattr(its_own, f)]
+    return [
+        NAMES[field]
+        for field in ("client_id", "client_secret")
+        if (value := getattr(subject.settings, field)) and value == getattr(other_settings, field)
+    ]
 
 
-def look_at_warehouse(subject: Subject, room: int = ROOM) -> Iterator[Finding]:
-    """Can be written, nobody holds it, and there is room on the disk."""
+def check_warehouse(subject: Subject, min_free_bytes: int = MIN_FREE_BYTES) -> Iterator[Finding]:
+    """Checks that the warehouse is writable, that nobody holds it, and that the disk has space."""
     warehouse = subject.config.open_store(wait_seconds=0)
     warehouse.check()
     size = warehouse.size_bytes
-    state = "does not exist yet, a load makes it"
+    state = "does not exist yet, the first load creates it"
     if warehouse.exists:
-        state = f"{size / 1e9:,.1f} GB, can be written"
-        if (busy := _busy(warehouse)) is not None:
+        state = f"{size / 1e9:,.1f} GB, writable"
+        if (busy := _find_holder(warehouse)) is not None:
             yield busy
             return
     free = shutil.disk_usage(warehouse.scratch_folder).free
-    if free < size + room:
+    if free < size + min_free_bytes:
         yield Finding(
-            step="warehouse", status="warning", code="disk-space",
+            step="warehouse",
+            status="warning",
+            code="disk-space",
             text=f"{warehouse.name}: {free / 1e9:,.1f} GB are free on its disk",
-            hint="A load needs room for what it stages, a read copy as much as the warehouse has: "
-            "make room, or set ST_WAREHOUSE_DIR to another disk.",
-        )  # fmt: skip
+            hint="A load needs space for staged records, and a read copy as much as the warehouse: "
+            "free some space, or set ST_WAREHOUSE_DIR to a folder on another disk.",
+        )
     else:
         text = f"{warehouse.name}: {state}; {free / 1e9:,.0f} GB are free"
         yield Finding(step="warehouse", status="ok", text=text)
 
 
-def look_at_history(subject: Subject) -> Iterator[Finding]:
-    """Whether the tables were loaded from their beginning, or hold a few days only."""
+def check_history(subject: Subject) -> Iterator[Finding]:
+    """Checks that the tables were loaded from their beginning, and not just for some days."""
     warehouse = subject.config.open_store(wait_seconds=0)
-    wanted = [e.table for e in subject.endpoints if e.partitioned and not e.by_day]
+    tables = [e.table for e in subject.endpoints if e.partitioned and not e.by_day]
     command = f"st-pipelines load --environment {subject.environment}"
     loaded: dict[str, bool] = {}
     if warehouse.exists:
@@ -196,11 +206,13 @@ def look_at_history(subject: Subject) -> Iterator[Finding]:
                 refuse_other_environments(connection, subject.environment, schema="_st")
                 loaded = read_loaded_tables(connection, subject.connection.tenant_id)
         except WarehouseBusy:
-            yield Finding(step="history", status="ok", text="not looked at, as a load is on")
+            yield Finding(
+                step="history", status="ok", text="not checked, because a load is running"
+            )
             return
-    missing = [table for table in wanted if not loaded.get(table)]
+    missing = [table for table in tables if not loaded.get(table)]
     if not missing:
-        text = f"{counted(len(wanted), 'table')} loaded from the beginning"
+        text = f"{counted(len(tables), 'table')} loaded from the beginning"
         yield Finding(step="history", status="ok", text=text)
     elif not loaded:
         text = f"nothing is loaded yet: {command}"
@@ -208,53 +220,60 @@ def look_at_history(subject: Subject) -> Iterator[Finding]:
     else:
         named = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         yield Finding(
-            step="history", status="warning", code="history",
-            text=f"{len(missing)} of {counted(len(wanted), 'table')} not loaded from the beginning "
+            step="history",
+            status="warning",
+            code="history",
+            text=f"{len(missing)} of {counted(len(tables), 'table')} not loaded from the beginning "
             f"({named})",
-            hint=f"They hold the days that were loaded, joins come back short: {command}.",
-        )  # fmt: skip
+            hint=f"They hold only some days, so joins return too few rows: run {command}.",
+        )
 
 
-def _busy(warehouse: Store) -> Finding | None:
-    """Who holds the file. A load of ours is no trouble: others queue behind it."""
+def _find_holder(warehouse: Store) -> Finding | None:
+    """Finds who holds the file. A load only warrants a warning, because others queue behind it."""
     try:
         with duckdb.connect() as own, warehouse.attach(own, "st-pipelines check"):
             return None
     except WarehouseBusy as error:
         if not error.queued:
             return failed("warehouse", error)
-        told = diagnosed(error)
-        return Finding(step="warehouse", status="warning", code="warehouse-in-use", text=told.text)
+        text = diagnosed(error).text
+        return Finding(step="warehouse", status="warning", code="warehouse-in-use", text=text)
 
 
-def look_at_time_zone(subject: Subject) -> Iterator[Finding]:
-    """Set on purpose: it decides to which day a record belongs."""
+def check_time_zone(subject: Subject) -> Iterator[Finding]:
+    """Checks that the time zone was set, because it decides which day a record belongs to."""
     zone = subject.settings.timezone
     if zone == "UTC":
         yield Finding(
-            step="time zone", status="warning", code="time-zone",
-            text=f"{subject.setting('timezone')} is not set or is UTC, so that days begin at "
-            "midnight in Greenwich",
-            hint="Set your company's, such as America/New_York, before the first load: it decides "
-            "to which day a record belongs.",
-        )  # fmt: skip
+            step="time zone",
+            status="warning",
+            code="time-zone",
+            text=f"{subject.setting('timezone')} is not set or is UTC, so days begin at midnight "
+            "UTC",
+            hint="Set your company's time zone, such as America/New_York, before the first load: "
+            "it decides which day a record belongs to.",
+        )
     else:
         yield Finding(step="time zone", status="ok", text=zone)
 
 
-def load_definitions(subject: Subject) -> Iterator[Finding]:
-    """Dagster takes the definitions, as `dagster dev` will."""
+def check_definitions(subject: Subject) -> Iterator[Finding]:
+    """Loads the definitions as `dagster dev` will."""
     from st_pipelines.definitions import build_definitions
 
     try:
         definitions = build_definitions(subject.environment)
         assets = definitions.resolve_asset_graph().get_all_asset_keys()
-    except Exception as error:  # whatever it is, it would stop `dagster dev`
-        told = diagnosed(error)
+    except Exception as error:  # any error would stop `dagster dev`
+        diagnosis = diagnosed(error)
         yield Finding(
-            step="definitions", status="failed", code="definitions",
-            text=f"Dagster cannot load them: {told.text}", hint=told.hint,
-        )  # fmt: skip
+            step="definitions",
+            status="failed",
+            code="definitions",
+            text=f"Dagster cannot load them: {diagnosis.text}",
+            hint=diagnosis.hint,
+        )
         return
     text = f"Dagster loads {len(assets)} assets: {subject.environment} is ready for dagster dev"
     yield Finding(step="definitions", status="ok", text=text)

@@ -1,4 +1,4 @@
-"""Steps that need a network: both hosts, the clock, the token."""
+"""Steps that check the network and the credentials: both hosts, the clock, the token."""
 
 from __future__ import annotations
 
@@ -28,120 +28,127 @@ from st_pipelines.servicetitan.http.token_request import Token
 from st_pipelines.servicetitan.http.transport import Unsigned, send
 from st_pipelines.sync.explain import Finding, failed
 
-CONNECTING = 10.0
-"""Seconds in which a host has to answer."""
-ODD_CLOCK, WRONG_CLOCK = timedelta(seconds=30), timedelta(minutes=5)
+HOST_TIMEOUT_SECONDS = 10.0
+ODD_CLOCK_SKEW, WRONG_CLOCK_SKEW = timedelta(seconds=30), timedelta(minutes=5)
+"""From these on, the clock is a warning or a failure."""
 
 
-def reach_auth_host(subject: Subject) -> Iterator[Finding]:
-    """DNS, connection and TLS of the host that issues tokens."""
-    yield _reach(subject, "auth host", subject.connection.auth_url)
+def check_auth_host(subject: Subject) -> Iterator[Finding]:
+    """Checks DNS, connection and TLS of the host that issues tokens."""
+    yield _check_host(subject, "auth host", subject.connection.auth_url)
 
 
-def reach_api_host(subject: Subject) -> Iterator[Finding]:
-    """DNS, connection and TLS of the host that serves data."""
-    yield _reach(subject, "api host", subject.connection.api_url)
+def check_api_host(subject: Subject) -> Iterator[Finding]:
+    """Checks DNS, connection and TLS of the host that serves data."""
+    yield _check_host(subject, "api host", subject.connection.api_url)
 
 
-def _reach(subject: Subject, step: str, url: str) -> Finding:
-    """Any answer but a proxy's will do: what ServiceTitan says at `/` is nobody's business."""
-    asked = Request(method="GET", url=f"{url}/")
+def _check_host(subject: Subject, step: str, url: str) -> Finding:
+    """Requests `/`. Any response will do, unless it is a proxy's."""
+    request = Request(method="GET", url=f"{url}/")
     before = datetime.now(timezone.utc)
-    answer = send(subject.session, asked, auth=Unsigned(), timeout=CONNECTING)
-    if answer.status == 407:
+    response = send(subject.session, request, auth=Unsigned(), timeout=HOST_TIMEOUT_SECONDS)
+    if response.status == 407:
         raise Unreachable(
             "answered 407",
             method="GET",
-            url=asked.redacted_url,
+            url=request.redacted_url,
             problem=build_problem("proxy-credentials"),
         )
-    _note_clock(subject, answer, before)
+    _measure_skew(subject, response, before)
     proxy = select_proxy(url, get_environ_proxies(url))
     through = f", through the proxy {extract_host(proxy)}" if proxy else ""
     return Finding(step=step, status="ok", text=f"{extract_host(url)} answers{through}")
 
 
-def _note_clock(subject: Subject, answer: Response, before: datetime) -> None:
+def _measure_skew(subject: Subject, response: Response, before: datetime) -> None:
     try:
-        told = parsedate_to_datetime(answer.headers.get("Date", ""))
+        date = parsedate_to_datetime(response.headers.get("Date", ""))
     except (TypeError, ValueError):
         return
     now = datetime.now(timezone.utc)
     middle = before + (now - before) / 2
-    # The header has whole seconds: its moment is half a second later on average.
-    subject.skew = told.astimezone(timezone.utc) + timedelta(seconds=0.5) - middle
+    # The header has whole seconds, so the real time is half a second later on average.
+    subject.skew = date.astimezone(timezone.utc) + timedelta(seconds=0.5) - middle
 
 
-def compare_clocks(subject: Subject) -> Iterator[Finding]:
-    """This machine's clock against the `Date` of the hosts' answers."""
+def check_clock(subject: Subject) -> Iterator[Finding]:
+    """Compares this machine's clock with the `Date` of the hosts' responses."""
     if subject.skew is None:
         yield Finding(
-            step="clock", status="warning", code="clock-unknown",
-            text="no host tells the time", hint="See for yourself that this clock is right.",
-        )  # fmt: skip
+            step="clock",
+            status="warning",
+            code="clock-unknown",
+            text="no host sent its time",
+            hint="Check yourself that this machine's clock is right.",
+        )
         return
-    off = abs(subject.skew)
-    if off < ODD_CLOCK:
+    skew = abs(subject.skew)
+    if skew < ODD_CLOCK_SKEW:
         yield Finding(step="clock", status="ok", text="right to within half a minute")
         return
+    wrong = skew >= WRONG_CLOCK_SKEW
     side = "behind" if subject.skew > timedelta(0) else "ahead of"
-    minutes = f"{off.total_seconds() / 60:,.0f} min" if off >= WRONG_CLOCK else f"{off.seconds} s"
+    difference = f"{skew.total_seconds() / 60:,.0f} min" if wrong else f"{skew.seconds} s"
     yield Finding(
-        step="clock", status="failed" if off >= WRONG_CLOCK else "warning", code="clock",
-        text=f"this machine's clock is {minutes} {side} the clock of ServiceTitan's hosts",
-        hint="Set it by NTP: it decides where today's window ends, and whether certificates are "
-        "valid.",
-    )  # fmt: skip
+        step="clock",
+        status="failed" if wrong else "warning",
+        code="clock",
+        text=f"this machine's clock is {difference} {side} the clock of ServiceTitan's hosts",
+        hint="Synchronize it with NTP: it decides where today's window ends, and whether "
+        "certificates are valid.",
+    )
 
 
-def get_token(subject: Subject) -> Iterator[Finding]:
-    """A token for the credentials; a refused pair is tried at the other environment's host."""
+def check_token(subject: Subject) -> Iterator[Finding]:
+    """Requests a token. Tries refused credentials at the host of the other environment."""
     try:
         token = subject.token
     except AuthenticationFailed as error:
-        yield failed("token", _explained_by_another(subject, error))
+        yield failed("token", _try_other_environments(subject, error))
         return
-    yield Finding(step="token", status="ok", text=_what_it_says(token, subject.claims))
+    yield Finding(step="token", status="ok", text=_describe(token, subject.claims))
 
 
-def _what_it_says(token: Token, claims: TokenClaims | None) -> str:
-    """Life, tenant and scopes, as far as the token tells them."""
+def _describe(token: Token, claims: TokenClaims | None) -> str:
+    """Describes lifetime, tenant and scopes, as far as the token lists them."""
     if claims is None:
-        return f"issued for {token.lifetime:,.0f} s; it tells neither tenant nor scopes"
+        return f"issued for {token.lifetime:,.0f} s; it lists neither tenant nor scopes"
     seconds = token.lifetime if claims.lifetime is None else claims.lifetime
     tenant = f", for tenant {', '.join(sorted(claims.tenants))}" if claims.tenants else ""
     scopes = "" if claims.scopes is None else f", with {len(claims.scopes)} scopes"
     return f"issued for {seconds:,.0f} s{tenant}{scopes}"
 
 
-def _explained_by_another(subject: Subject, error: AuthenticationFailed) -> ServiceTitanError:
+def _try_other_environments(subject: Subject, error: AuthenticationFailed) -> ServiceTitanError:
+    """Returns the error, explained if another environment accepts the credentials."""
     if error.problem is None or error.problem.code != "credentials-refused":
         return error
     for other in ENVIRONMENTS:
-        if (elsewhere := _at(subject, other)) and _issues(subject, elsewhere):
+        if (connection := _connection_to(subject, other)) and _issues_token(subject, connection):
             error.problem = build_problem(
                 "wrong-environment", other=other, environment=subject.environment
             )
     return error
 
 
-def _at(subject: Subject, other: EnvironmentName) -> Connection | None:
-    """The same credentials at another environment's host, where the two may be mistaken.
+def _connection_to(subject: Subject, other: EnvironmentName) -> Connection | None:
+    """Returns the same credentials with another environment's host, if the two can be confused.
 
-    Those of a server of one's own are not sent to ServiceTitan's hosts, nor the other way round.
+    Credentials of a custom server are never sent to ServiceTitan's hosts, nor the reverse.
     """
     try:
-        its_own = load_settings(other).auth_url
+        custom_url = load_settings(other).auth_url
     except SettingsError:
         return None
-    url = its_own or hosts(other)[1]
-    same_kind = bool(its_own) == bool(subject.settings.auth_url)
+    url = custom_url or hosts(other)[1]
+    same_kind = bool(custom_url) == bool(subject.settings.auth_url)
     if not url or not same_kind or url == subject.connection.auth_url:
         return None
     return dataclasses.replace(subject.connection, environment=other, auth_url=url)
 
 
-def _issues(subject: Subject, connection: Connection) -> bool:
+def _issues_token(subject: Subject, connection: Connection) -> bool:
     try:
         TokenSource(connection).get_token(subject.session, subject.policy)
     except ServiceTitanError:

@@ -1,7 +1,8 @@
-"""Whether credentials can be what they are set as, before they are sent anywhere.
+"""Judges whether credentials are plausible, before they are sent anywhere.
 
-The prefixes were seen by several public clients and are promised by nobody: a value without one is
-doubted, a value with another's is refused. No value is ever repeated.
+Several public clients have seen the prefixes, but ServiceTitan does not promise them: a value
+without its prefix is doubted, and one with another's prefix is refused. Messages never repeat a
+value.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ _PLACEHOLDER = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class Doubt:
-    """Something about a value that cannot or need not be right.
+    """A reason to doubt a value.
 
     Attributes:
         field: of the settings.
-        code: which kind of doubt.
-        text: what is wrong, to be read after the name of the setting.
+        code: the kind of doubt.
+        text: what is wrong; it follows the name of the setting.
         hint: what to do.
-        sure: it cannot be right; otherwise it only looks odd.
+        sure: the value is wrong; otherwise it only looks odd.
     """
 
     field: str
@@ -49,14 +50,11 @@ class Doubt:
 
 
 def doubts(values: Mapping[str, str]) -> Iterator[Doubt]:
-    """What is implausible about credentials.
+    """Yields at most one doubt per field.
 
     Args:
-        values: by field: `client_id`, `client_secret`, `app_key`, `tenant_id`; empty ones and
-            missing ones are not looked at.
-
-    Yields:
-        At most one doubt a field.
+        values: by field: `client_id`, `client_secret`, `app_key`, `tenant_id`. Empty and missing
+            values are ignored.
     """
     for field, name in NAMES.items():
         value = values.get(field) or ""
@@ -65,22 +63,27 @@ def doubts(values: Mapping[str, str]) -> Iterator[Doubt]:
 
 
 def _doubt(field: str, name: str, value: str) -> Doubt | None:
-    copy = f"Copy the {name} anew from where it is shown."
     if value[0] in "'\"" or value[-1] in "'\"":
         return Doubt(
-            field=field, code="quotes", text="begins or ends with a quote",
-            hint="Leave the quotes away: env files of Docker and systemd pass them on.",
-        )  # fmt: skip
+            field=field,
+            code="quotes",
+            text="begins or ends with a quote",
+            hint="Remove the quotes: Docker's and systemd's env files pass them on.",
+        )
     if _PLACEHOLDER.fullmatch(value):
         return Doubt(
-            field=field, code="placeholder", text="still holds a placeholder",
-            hint=f"Put the {name} in its place.",
-        )  # fmt: skip
+            field=field,
+            code="placeholder",
+            text="still holds a placeholder",
+            hint=f"Replace it with the {name}.",
+        )
     if re.search(r"\s", value):
         return Doubt(
-            field=field, code="white-space", text="has white space in it",
-            hint=f"{copy} A line break may have come along.",
-        )  # fmt: skip
+            field=field,
+            code="white-space",
+            text="contains white space",
+            hint=f"Copy the {name} again from where it is shown, without a line break.",
+        )
     return _tenant_doubt(value) if field == "tenant_id" else _prefix_doubt(field, name, value)
 
 
@@ -88,24 +91,30 @@ def _prefix_doubt(field: str, name: str, value: str) -> Doubt | None:
     prefix, pattern = _PREFIXES[field]
     if pattern.match(value):
         return None
-    for other, (_, its_pattern) in _PREFIXES.items():
-        if its_pattern.match(value):
+    for other, (_, other_pattern) in _PREFIXES.items():
+        if other_pattern.match(value):
             return Doubt(
-                field=field, code="swapped", text=f"holds what looks like the {NAMES[other]}",
-                hint=f"Put the {name} there: it begins with {prefix}",
-            )  # fmt: skip
+                field=field,
+                code="swapped",
+                text=f"holds what looks like the {NAMES[other]}",
+                hint=f"Replace it with the {name}, which begins with {prefix}",
+            )
     return Doubt(
-        field=field, code="odd-format", sure=False,
-        text=f"does not begin with {prefix}, as such a {name.split()[-1]} does",
-        hint="If the token or the first call is refused, look at it first.",
-    )  # fmt: skip
+        field=field,
+        code="odd-format",
+        sure=False,
+        text=f"does not begin with {prefix} as other {name}s do",
+        hint="If the token or the first request is refused, check this value first.",
+    )
 
 
 def _tenant_doubt(value: str) -> Doubt | None:
     if value.isdecimal():
         return None
     return Doubt(
-        field="tenant_id", code="no-number", text="is no number",
+        field="tenant_id",
+        code="no-number",
+        text="is not a number",
         hint="The tenant id is the number that ServiceTitan shows under Settings > Integrations > "
         "API Application Access.",
-    )  # fmt: skip
+    )

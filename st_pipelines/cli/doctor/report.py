@@ -11,6 +11,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from st_pipelines.cli.output import counted
 from st_pipelines.config.environments import EnvironmentName, hosts
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.config.settings import (
@@ -143,8 +144,9 @@ def summary(environment: str, findings: Sequence[Finding]) -> str:
     """The last line of the check."""
     failures = sum(finding.status == "failed" for finding in findings)
     if failures:
-        return f"{environment}: {failures} to mend; docs/setup.md explains each"
+        return f"{environment}: {failures} to fix; docs/setup.md explains each"
     if not passed(findings):
-        return f"{environment}: not all steps could be taken"
+        return f"{environment}: not all steps could run"
     warnings = sum(finding.status == "warning" for finding in findings)
-    return f"{environment}: all is well" + (f", {warnings} to look at" if warnings else "")
+    suffix = f", with {counted(warnings, 'warning')}" if warnings else ""
+    return f"{environment}: all is well{suffix}"

@@ -1,7 +1,7 @@
-"""The steps of the check, in order, and which of them need which.
+"""Lists the steps of the check in order, and runs them.
 
-A step is a function of the `Subject` that yields findings; what it raises, if it is an error of
-ours, is a finding too. Another step is another entry of `STEPS`.
+A step is a function of the `Subject` that yields findings. An error of ours that it raises becomes
+a finding too. A new step is a new entry of `STEPS`.
 """
 
 from __future__ import annotations
@@ -17,52 +17,48 @@ from st_pipelines.servicetitan.errors.errors import ServiceTitanError
 from st_pipelines.sync.explain import Finding, failed
 from st_pipelines.warehouse.errors import WarehouseError
 
-Look: TypeAlias = Callable[[Subject], Iterable[Finding]]
+CheckFunction: TypeAlias = Callable[[Subject], Iterable[Finding]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One thing to look at.
+    """One step of the check.
 
     Attributes:
-        name: begins its lines.
-        look: finds.
-        needs: steps without whose success it would only repeat their trouble.
-        deep: taken only if the subject asks for it.
+        name: printed in front of its findings.
+        check: yields the findings.
+        needs: steps that must succeed first, because this one would only repeat their failure.
+        deep: runs only if the subject is `deep`.
     """
 
     name: str
-    look: Look
+    check: CheckFunction
     needs: tuple[str, ...] = ()
     deep: bool = False
 
 
 STEPS: tuple[Step, ...] = (
-    Step(name="settings", look=local.look_at_settings),
-    Step(name="auth host", look=network.reach_auth_host, needs=("settings",)),
-    Step(name="api host", look=network.reach_api_host, needs=("settings",)),
-    Step(name="clock", look=network.compare_clocks, needs=("auth host",)),
-    Step(name="token", look=network.get_token, needs=("auth host",)),
-    Step(name="secrets", look=local.look_at_secrets, needs=("token",)),
-    Step(name="access", look=permissions.make_a_call, needs=("api host", "token")),
-    Step(name="scopes", look=permissions.compare_scopes, needs=("token",)),
-    Step(name="endpoints", look=permissions.ask_each, needs=("access",), deep=True),
-    Step(name="warehouse", look=local.look_at_warehouse),
-    Step(name="history", look=local.look_at_history, needs=("warehouse", "settings")),
-    Step(name="time zone", look=local.look_at_time_zone, needs=("settings",)),
-    Step(name="definitions", look=local.load_definitions, needs=("settings",)),
+    Step(name="settings", check=local.check_settings),
+    Step(name="auth host", check=network.check_auth_host, needs=("settings",)),
+    Step(name="api host", check=network.check_api_host, needs=("settings",)),
+    Step(name="clock", check=network.check_clock, needs=("auth host",)),
+    Step(name="token", check=network.check_token, needs=("auth host",)),
+    Step(name="secrets", check=local.check_secrets, needs=("token",)),
+    Step(name="access", check=permissions.check_access, needs=("api host", "token")),
+    Step(name="scopes", check=permissions.check_scopes, needs=("token",)),
+    Step(name="endpoints", check=permissions.check_endpoints, needs=("access",), deep=True),
+    Step(name="warehouse", check=local.check_warehouse),
+    Step(name="history", check=local.check_history, needs=("warehouse", "settings")),
+    Step(name="time zone", check=local.check_time_zone, needs=("settings",)),
+    Step(name="definitions", check=local.check_definitions, needs=("settings",)),
 )
 
 
 def check(subject: Subject, steps: Sequence[Step] = STEPS) -> Iterator[Finding]:
-    """Take the steps.
-
-    Args:
-        subject: what is checked.
-        steps: in their order; one that needs a failed one is skipped.
+    """Runs the steps in order. Skips those that need a step that failed or was skipped.
 
     Yields:
-        Findings, each as soon as it is made.
+        Each finding as soon as it is made.
     """
     stopped: set[str] = set()
     for step in steps:
@@ -73,14 +69,14 @@ def check(subject: Subject, steps: Sequence[Step] = STEPS) -> Iterator[Finding]:
             needed = " and ".join(blocking)
             yield Finding(step=step.name, status="skipped", text=f"skipped: it needs {needed}")
             continue
-        for finding in _findings(step, subject):
+        for finding in _run_step(step, subject):
             if finding.status == "failed":
                 stopped.add(step.name)
             yield finding
 
 
-def _findings(step: Step, subject: Subject) -> Iterator[Finding]:
+def _run_step(step: Step, subject: Subject) -> Iterator[Finding]:
     try:
-        yield from step.look(subject)
+        yield from step.check(subject)
     except (ServiceTitanError, SettingsError, WarehouseError, OSError) as error:
         yield failed(step.name, error)

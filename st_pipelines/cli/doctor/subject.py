@@ -1,4 +1,4 @@
-"""What is checked: one environment and selection, and what is learnt of it on the way."""
+"""The subject of a check: one environment and selection, and what its steps learn about it."""
 
 from __future__ import annotations
 
@@ -23,37 +23,35 @@ from st_pipelines.servicetitan.http.token_claims import TokenClaims, read_token_
 from st_pipelines.servicetitan.http.token_request import Token
 from st_pipelines.servicetitan.http.transport import new_http_session
 
-PATIENCE = RetryPolicy(attempts=3)
-"""A check is to say what is so now, and soon."""
+CHECK_POLICY = RetryPolicy(attempts=3)
+"""Fewer retries than a load: a check reports the present state, and soon."""
 
 
 @dataclass(kw_only=True)
 class Subject:
-    """One environment, with what its steps find out, each thing once.
+    """One environment, and what the steps find out about it, each fact only once.
 
     Attributes:
-        environment: whose settings.
         endpoints: the selection.
-        deep: ask each of them.
-        policy: how often and how patiently to ask.
-        skew: by how much ServiceTitan's clock is ahead of this one; None until a host answered.
+        deep: also request a record from each of them.
+        skew: how far ServiceTitan's clock is ahead of this one; None until a host has answered.
     """
 
     environment: EnvironmentName
     endpoints: Sequence[Endpoint]
     deep: bool = False
-    policy: RetryPolicy = PATIENCE
+    policy: RetryPolicy = CHECK_POLICY
     skew: timedelta | None = None
     session: requests.Session = field(default_factory=new_http_session)
 
     @cached_property
     def config(self) -> EnvironmentConfig:
-        """Raises SettingsError: `.env` cannot be read."""
+        """The resolved configuration. Raises SettingsError: `.env` cannot be read."""
         return resolve_environment(self.environment)
 
     @property
     def settings(self) -> EnvironmentSettings:
-        """Raises SettingsError: a value is wrong or a name misspelt."""
+        """The settings. Raises SettingsError: a value is wrong or a name misspelled."""
         return self.config.settings
 
     @cached_property
@@ -63,30 +61,30 @@ class Subject:
 
     @cached_property
     def tokens(self) -> TokenSource:
-        """A source of its own, so that a token is asked for whatever this process has."""
+        """A source of its own, so that a token is requested even if this process has one."""
         return TokenSource(self.connection)
 
     @cached_property
     def token(self) -> Token:
-        """Raises ServiceTitanError: none is issued."""
+        """Raises ServiceTitanError: no token is issued."""
         return self.tokens.get_token(self.session, self.policy)
 
     @cached_property
     def claims(self) -> TokenClaims | None:
-        """What the token says; None for an opaque one."""
+        """The claims of the token; None if it is opaque."""
         return read_token_claims(self.token.value)
 
     @cached_property
     def client(self) -> Client:
-        """For data requests."""
+        """The client for data requests."""
         return Client(self.connection, policy=self.policy, http=self.session, tokens=self.tokens)
 
     def setting(self, field: str) -> str:
-        """The name under which a field is set, such as `SERVICETITAN_CLIENT_ID`."""
+        """Returns the name of a field's setting, such as `SERVICETITAN_CLIENT_ID`."""
         return setting_name(self.environment, field)
 
     def close(self) -> None:
-        """Close its connections."""
+        """Closes the connections."""
         self.session.close()
 
 

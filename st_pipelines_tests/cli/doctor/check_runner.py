@@ -1,4 +1,4 @@
-"""Running a check in this process, and its lines."""
+"""Runs a check in this process."""
 
 from __future__ import annotations
 
@@ -18,25 +18,29 @@ ACCEPTS = (
     "the tenant's admin accepts it in ServiceTitan under Settings > Integrations > "
     "API Application Access"
 )
-QUICK = tuple(step for step in steps.STEPS if step.name != "definitions")
+QUICK_STEPS = tuple(step for step in steps.STEPS if step.name != "definitions")
 
 
-def found(
-    *, environment: EnvironmentName = "production", selection: Iterable[str] = SELECTION,
+def run_check(
+    *,
+    environment: EnvironmentName = "production",
+    selection: Iterable[str] = SELECTION,
     deep: bool = False,
-) -> list[Finding]:  # fmt: skip
-    """All findings but those of the definitions, which take their time."""
+) -> list[Finding]:
+    """Returns all findings except those of the step `definitions`, which is slow."""
     endpoints = select(load_catalog(), selection)
     subject = Subject(environment=environment, endpoints=endpoints, deep=deep, policy=NO_WAIT)
-    findings = list(steps.check(subject, QUICK))
+    findings = list(steps.check(subject, QUICK_STEPS))
     subject.close()
     return findings
 
 
-def troubles(
-    *, environment: EnvironmentName = "production", selection: Iterable[str] = SELECTION,
+def problem_lines(
+    *,
+    environment: EnvironmentName = "production",
+    selection: Iterable[str] = SELECTION,
     deep: bool = False,
-) -> list[str]:  # fmt: skip
-    """The lines of what is wrong; what is skipped for it is left out."""
-    findings = found(environment=environment, selection=selection, deep=deep)
+) -> list[str]:
+    """Returns the lines of failures and warnings."""
+    findings = run_check(environment=environment, selection=selection, deep=deep)
     return [as_line(f) for f in findings if f.status in ("failed", "warning")]

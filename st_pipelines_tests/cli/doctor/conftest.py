@@ -1,4 +1,4 @@
-"""Checking a set-up in which exactly one thing is wrong."""
+"""Sandboxes and servers in whose setup exactly one thing is wrong."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def flawless() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def portal(flawless: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Portal]:
-    """Starts a sandbox with defects, or takes the one without; the settings point to it."""
+    """Starts a sandbox with defects, or uses the one without; the settings point to it."""
     with ExitStack() as running:
 
         def start(*defects: str, prefix: str = "SERVICETITAN_") -> Sandbox:
@@ -47,7 +47,7 @@ def portal(flawless: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Porta
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
-    """Answers as a test wants; its tokens are opaque. The settings point to it."""
+    """A scripted server whose tokens are opaque. The settings point to it."""
     server = ScriptedServer()
     values = {
         "API_URL": server.url,

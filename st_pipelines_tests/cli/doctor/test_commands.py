@@ -1,4 +1,4 @@
-"""`check` and `scopes` as they are typed, and the same diagnosis in Dagster."""
+"""The commands `check` and `scopes`, and the same diagnosis in Dagster."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from st_pipelines.cli.app import app
 from st_pipelines.cli.doctor import steps
 from st_pipelines.definitions import build_definitions
 from st_pipelines.servicetitan.errors.problems import PROBLEMS
-from st_pipelines_tests.cli.doctor.check_runner import found, troubles
+from st_pipelines_tests.cli.doctor.check_runner import problem_lines, run_check
 from st_pipelines_tests.cli.doctor.conftest import Portal
 from st_pipelines_tests.servicetitan.fake_server import ScriptedServer
 
@@ -29,7 +29,7 @@ def run(*arguments: str) -> Result:
     return CliRunner(env={"COLUMNS": "100"}).invoke(app, list(arguments), catch_exceptions=False)
 
 
-def test_a_check_ends_with_what_is_left_to_do(portal: Portal) -> None:
+def test_check_prints_a_line_per_finding_and_a_summary(portal: Portal) -> None:
     portal("scope-surplus", "scope-surplus:tn.jpm.jobs:w")
     command = "-m st_pipelines.cli.app check --environment production --select jpm.jobs --deep"
     done = subprocess.run(
@@ -37,16 +37,27 @@ def test_a_check_ends_with_what_is_left_to_do(portal: Portal) -> None:
     )
     assert done.returncode == 0, done.stderr
     printed = done.stdout.splitlines()
-    assert printed[-1] == "production: all is well, 1 to look at"
+    assert printed[-1] == "production: all is well, with 1 warning"
     assert [line.partition(":")[0] for line in printed[:-1]] == [
-        "✅ settings", "✅ auth host", "✅ api host", "✅ clock", "✅ token", "✅ secrets",
-        "✅ access", "✅ scopes", "⚠  scopes", "✅ endpoints", "✅ warehouse", "✅ history",
-        "✅ time zone", "✅ definitions",
-    ]  # fmt: skip
+        "✅ settings",
+        "✅ auth host",
+        "✅ api host",
+        "✅ clock",
+        "✅ token",
+        "✅ secrets",
+        "✅ access",
+        "✅ scopes",
+        "⚠  scopes",
+        "✅ endpoints",
+        "✅ warehouse",
+        "✅ history",
+        "✅ time zone",
+        "✅ definitions",
+    ]
     assert "cs1.sandbox" not in done.stdout + done.stderr
 
 
-def test_a_failed_check_is_json_for_machines_and_exit_code_1(portal: Portal) -> None:
+def test_a_failed_check_exits_with_1_and_can_print_json(portal: Portal) -> None:
     portal("scope-missing:tn.jpm.jobs:r")
     done = run("check", "--environment", "production", "--select", "jpm.jobs", "--format", "json")
     told = json.loads(done.stdout)
@@ -54,43 +65,50 @@ def test_a_failed_check_is_json_for_machines_and_exit_code_1(portal: Portal) -> 
     assert (told["environment"], told["well"]) == ("production", False)
     [failed] = [finding for finding in told["findings"] if finding["status"] == "failed"]
     assert (failed["step"], failed["code"], failed["items"]) == (
-        "scopes", "scopes-missing", ["tn.jpm.jobs:r"],
-    )  # fmt: skip
+        "scopes",
+        "scopes-missing",
+        ["tn.jpm.jobs:r"],
+    )
     assert [f["step"] for f in told["findings"] if f["status"] == "skipped"] == []
 
 
-def test_a_check_of_no_table_is_a_mistake() -> None:
+def test_a_selection_that_matches_no_table_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"did you mean jpm\.jobs"):
         run("check", "--environment", "production", "--select", "jpm.jbos")
 
 
-def test_scopes_of_a_selection_are_those_of_lists_and_exports() -> None:
+def test_scopes_as_text_has_one_line_per_scope() -> None:
     done = run("scopes", "--select", "jpm.jobs,jpm.job_history", "--format", "text")
     assert done.stdout == "tn.jpm.jobhistory:r\ntn.jpm.jobs:r\n"
 
 
-def test_scopes_are_grouped_by_api_and_compared_with_the_token(portal: Portal) -> None:
+def test_scopes_as_json_groups_by_api_and_compares_with_the_token(portal: Portal) -> None:
     portal("scope-missing:tn.jpm.jobs:r", "scope-surplus")
     done = run(
-        "scopes", "--environment", "production", "--select", "jpm.jobs,settings.user_roles",
-        "--format", "json",
-    )  # fmt: skip
+        "scopes",
+        "--environment",
+        "production",
+        "--select",
+        "jpm.jobs,settings.user_roles",
+        "--format",
+        "json",
+    )
     told = json.loads(done.stdout)
     assert told["scopes"] == {
         "jpm": {"tn.jpm.jobs:r": ["jpm.jobs"]},
         "settings": {"tn.stt.userroles:r": ["settings.user_roles"]},
     }
     assert told["missing"] == ["tn.jpm.jobs:r"]
-    assert told["surplus"][0] == "tn.crm.customers:w", "what writes comes first"
+    assert told["surplus"][0] == "tn.crm.customers:w", "scopes that allow writing come first"
     assert "tn.stt.userroles:r" not in told["surplus"]
 
 
-def test_the_differences_are_told_with_those_that_write_first() -> None:
+def test_surplus_scopes_that_allow_writing_come_first() -> None:
     chosen = select(load_catalog(), ["jpm.jobs", "crm.leads"])
     granted = ["tn.jpm.jobs:r", "tn.acc.invoices:r", "tn.crm.leads:w", "tn.odd"]
     assert scopes.difference_lines(scopes.compare_scopes(granted, chosen)) == [
         "missing, tick: tn.crm.leads:r",
-        "not needed, and may change data, untick first: tn.crm.leads:w, tn.odd",
+        "not needed and can change data, untick first: tn.crm.leads:w, tn.odd",
         "not needed, untick: tn.acc.invoices:r",
     ]
     assert scopes.difference_lines(
@@ -98,7 +116,7 @@ def test_the_differences_are_told_with_those_that_write_first() -> None:
     ) == ["the token has these scopes and no others"]
 
 
-def test_a_table_of_scopes_marks_what_the_token_lacks(portal: Portal) -> None:
+def test_scopes_as_a_table_marks_missing_scopes(portal: Portal) -> None:
     portal("scope-missing:tn.jpm.jobs:r")
     done = run("scopes", "--environment", "production", "--select", "jpm.jobs,jpm.job_types")
     assert "│ tn.jpm.jobtypes:r │ jpm │ ✅" in done.stdout
@@ -109,16 +127,18 @@ def test_a_table_of_scopes_marks_what_the_token_lacks(portal: Portal) -> None:
 def test_scopes_of_an_opaque_token_are_unknown(server: ScriptedServer) -> None:
     done = run("scopes", "--environment", "production", "--select", "jpm.jobs", "--format", "text")
     assert (done.exit_code, done.stdout) == (0, "tn.jpm.jobs:r\n")
-    assert done.stderr == "the token does not tell its scopes\n"
+    assert done.stderr == "the token does not list its scopes\n"
 
 
 @pytest.mark.parametrize(
     ("defect", "step"),
     [("scope-not-accepted", "endpoints"), ("secret-rotated", "token"), ("wrong-tenant", "access")],
 )
-def test_a_failing_asset_says_what_the_check_says(portal: Portal, defect: str, step: str) -> None:
+def test_a_failing_asset_shows_the_diagnosis_of_the_check(
+    portal: Portal, defect: str, step: str
+) -> None:
     portal(defect)
-    [finding] = [f for f in found(deep=True) if f.status == "failed"]
+    [finding] = [f for f in run_check(deep=True) if f.status == "failed"]
     assert finding.step == step
     few = select(load_catalog(), ["crm.customers"])
     definitions = build_definitions(
@@ -135,7 +155,7 @@ def test_a_failing_asset_says_what_the_check_says(portal: Portal, defect: str, s
     assert data.metadata["hint"] == dg.TextMetadataValue(finding.hint)
 
 
-def test_the_guide_lists_every_trouble_by_code_and_title() -> None:
+def test_the_guide_lists_every_finding_by_code_and_title() -> None:
     guide = (Path(__file__).parents[3] / "docs" / "setup.md").read_text(encoding="utf-8")
     for code, (title, _) in PROBLEMS.items():
         assert f"`{code}`" in guide
@@ -148,10 +168,11 @@ def test_the_guide_lists_every_trouble_by_code_and_title() -> None:
     assert [code for code in sorted(codes) if f"`{code}`" not in guide] == []
 
 
-def test_show_lists_each_setting_with_its_source_and_no_secret(portal: Portal) -> None:
+def test_show_lists_each_setting_with_its_source_and_masks_secrets(portal: Portal) -> None:
     portal()
-    told = run("check", "--environment", "production", "--select", "jpm.jobs", "--show",
-               "--format", "json").stdout  # fmt: skip
+    told = run(
+        "check", "--environment", "production", "--select", "jpm.jobs", "--show", "--format", "json"
+    ).stdout
     settings = {one["name"].split(" ")[0]: one for one in json.loads(told)["settings"]}
     assert settings["SERVICETITAN_CLIENT_ID"]["value"].startswith("cid.")
     assert settings["SERVICETITAN_CLIENT_ID"]["source"] == "environment variable"
@@ -162,7 +183,7 @@ def test_show_lists_each_setting_with_its_source_and_no_secret(portal: Portal) -
     assert "cs1.sandbox" not in told + shown
 
 
-def test_a_second_secret_in_use_and_a_quoted_value_are_told_once(
+def test_a_second_secret_in_use_and_a_quoted_value_are_reported_once(
     portal: Portal, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     portal()
@@ -183,19 +204,28 @@ def test_a_second_secret_in_use_and_a_quoted_value_are_told_once(
     ) in told
 
 
-@pytest.mark.parametrize(("accepted", "told"), [
-    (True, "⚠  secrets: ServiceTitan accepts both {first} and {second}: delete the old secret in "
-     "the developer portal, then move the value of the latter to the former"),
-    (False, "⚠  secrets: ServiceTitan accepts {first} and refuses {second} (invalid_client): keep "
-     "the first in the developer portal, and generate the second anew or remove it"),
-])  # fmt: skip
-def test_a_second_secret_is_tried_before_the_first_is_deleted(
+@pytest.mark.parametrize(
+    ("accepted", "told"),
+    [
+        (
+            True,
+            "⚠  secrets: ServiceTitan accepts both {first} and {second}: delete the old secret in "
+            "the developer portal, then move the value of the latter to the former",
+        ),
+        (
+            False,
+            "⚠  secrets: ServiceTitan accepts {first} but refuses {second} (invalid_client): keep "
+            "the first secret in the developer portal, and replace or remove the second",
+        ),
+    ],
+)
+def test_both_secrets_of_a_rotation_are_tried(
     portal: Portal, monkeypatch: pytest.MonkeyPatch, accepted: bool, told: str
 ) -> None:
     portal()
     good = os.environ["SERVICETITAN_CLIENT_SECRET"]
     monkeypatch.setenv("SERVICETITAN_CLIENT_SECRET_NEXT", good if accepted else "cs1.refused0")
-    assert troubles() == [
+    assert problem_lines() == [
         told.format(
             first="SERVICETITAN_CLIENT_SECRET (environment variable)",
             second="SERVICETITAN_CLIENT_SECRET_NEXT (environment variable)",
@@ -203,7 +233,7 @@ def test_a_second_secret_is_tried_before_the_first_is_deleted(
     ]
 
 
-def test_without_a_selection_the_environment_s_own_is_checked(
+def test_check_uses_the_selection_of_the_environment_by_default(
     portal: Portal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     portal("scope-missing:tn.jpm.jobs:r")

@@ -1,4 +1,4 @@
-"""`st-pipelines init`: a private file, never over another, and nothing implausible in it."""
+"""`st-pipelines init` writes a private file, never over another, with plausible values only."""
 
 from __future__ import annotations
 
@@ -20,9 +20,18 @@ from st_pipelines.config.errors import SettingsError
 from st_pipelines.config.project import resolve_environment
 
 FLAGS = [
-    "init", "--client-id", "cid.typed", "--client-secret", "cs1.typed", "--app-key", "ak1.typed",
-    "--tenant-id", "4711", "--timezone", "America/Denver",
-]  # fmt: skip
+    "init",
+    "--client-id",
+    "cid.typed",
+    "--client-secret",
+    "cs1.typed",
+    "--app-key",
+    "ak1.typed",
+    "--tenant-id",
+    "4711",
+    "--timezone",
+    "America/Denver",
+]
 ANSWERS = "cid.typed\ncs1.typed\nak1.typed\n4711\nAmerica/Denver\n"
 
 
@@ -38,7 +47,7 @@ def mode(file: Path) -> int:
     return stat.S_IMODE(file.stat().st_mode)
 
 
-def test_what_is_asked_is_written_for_its_owner_alone() -> None:
+def test_the_answers_are_written_to_a_private_file() -> None:
     said = run("init", "--environment", "production", answers=ANSWERS)
     assert said == (
         "Client id (begins with cid.): cid.typed\n"
@@ -46,9 +55,9 @@ def test_what_is_asked_is_written_for_its_owner_alone() -> None:
         "App key (begins with ak1., is not shown while you type): \n"
         "Tenant id (a number): 4711\n"
         "Time zone (your company's, such as America/New_York): America/Denver\n"
-        ".env was written, for you alone to read (mode 0600)\n"
-        "Days begin at 2024-01-01, with all that is older; SERVICETITAN_START_DATE in .env names "
-        "another.\nNext: st-pipelines check --environment production\n"
+        ".env was written, readable by you alone (mode 0600)\n"
+        "The first partition is 2024-01-01 and holds everything older; SERVICETITAN_START_DATE in "
+        ".env sets another.\nNext: st-pipelines check --environment production\n"
     )
     assert Path(".env").read_text() == (
         "# production\n"
@@ -62,7 +71,7 @@ def test_what_is_asked_is_written_for_its_owner_alone() -> None:
 
 
 def test_the_file_is_private_from_its_first_byte(tmp_path: Path) -> None:
-    """No umask helps, and no mode was changed: so it was made with the one that it has."""
+    """The umask hides nothing and nothing changes the mode, so the file was created with it."""
     script = (
         "import os, sys\n"
         "from st_pipelines.cli.app import app\n"
@@ -78,34 +87,34 @@ def test_the_file_is_private_from_its_first_byte(tmp_path: Path) -> None:
     assert mode(tmp_path / ".env") == 0o600
 
 
-def test_an_existing_file_is_left_alone_before_anything_is_asked() -> None:
+def test_an_existing_file_is_refused_before_the_first_prompt() -> None:
     Path(".env").write_text("MINE=1\n")
     with pytest.raises(SettingsError) as refused:
         run(*FLAGS, "--environment", "production")
     assert str(refused.value) == (
-        ".env is there already and is left as it is: edit it, or add production to its end with "
-        "--append"
+        ".env already exists and was not changed: edit it, or add production to it with --append"
     )
     assert Path(".env").read_text() == "MINE=1\n"
 
 
-def test_a_link_to_nowhere_is_not_written_through(tmp_path: Path) -> None:
+def test_a_dangling_link_is_not_followed(tmp_path: Path) -> None:
     Path(".env").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(SettingsError, match="is there already"):
+    with pytest.raises(SettingsError, match="already exists"):
         run(*FLAGS, "--environment", "production")
     assert not (tmp_path / "elsewhere").exists()
 
 
 @pytest.mark.parametrize("before", ["MINE='a # b'  # kept\n\n", "MINE=1", ""])
-def test_a_second_environment_is_added_and_nothing_lost(before: str) -> None:
+def test_a_second_environment_is_appended_and_nothing_is_lost(before: str) -> None:
     Path(".env").write_text(before)
     Path(".env").chmod(0o644)
     said = run(*FLAGS, "--environment", "integration", "--append")
     assert said == (
         "integration was added to .env\n"
-        ".env could be read by others and is now yours alone (mode 0600)\n"
-        "Days begin at 2024-01-01, with all that is older; SERVICETITAN_INTEGRATION_START_DATE in "
-        ".env names another.\nNext: st-pipelines check --environment integration\n"
+        ".env was readable by others, and now is by you alone (mode 0600)\n"
+        "The first partition is 2024-01-01 and holds everything older; "
+        "SERVICETITAN_INTEGRATION_START_DATE in .env sets another.\nNext: st-pipelines check "
+        "--environment integration\n"
     )
     assert Path(".env").read_text().startswith(before)
     values = dotenv_values(".env")
@@ -120,24 +129,24 @@ def test_an_environment_is_not_added_twice() -> None:
     with pytest.raises(SettingsError) as refused:
         run(*FLAGS, "--environment", "production", "--append")
     assert str(refused.value) == (
-        ".env has production already (SERVICETITAN_CLIENT_ID, SERVICETITAN_CLIENT_SECRET, "
-        "SERVICETITAN_APP_KEY, SERVICETITAN_TENANT_ID) and is left as it is: edit these lines"
+        ".env already has production (SERVICETITAN_CLIENT_ID, SERVICETITAN_CLIENT_SECRET, "
+        "SERVICETITAN_APP_KEY, SERVICETITAN_TENANT_ID) and was not changed: edit these lines"
     )
     assert Path(".env").read_bytes() == before
 
 
-def test_an_implausible_answer_is_asked_for_again_and_never_repeated() -> None:
+def test_an_implausible_answer_is_prompted_for_again_and_never_printed() -> None:
     answers = (
         "your-client-id\ncid.typed\n ak1.pasted \n'cs1.typed'\nak1.typed\nabc\n4711\nDenver\n"
         "America/Denver\n"
     )
     said = run("init", "--environment", "production", answers=answers)
     assert [line for line in said.splitlines() if line.startswith("SERVICETITAN_")] == [
-        "SERVICETITAN_CLIENT_ID still holds a placeholder. Put the client id in its place.",
-        "SERVICETITAN_CLIENT_SECRET holds what looks like the app key. Put the client secret "
-        "there: it begins with cs and a number",
-        "SERVICETITAN_TENANT_ID is no number. The tenant id is the number that ServiceTitan shows "
-        "under Settings > Integrations > API Application Access.",
+        "SERVICETITAN_CLIENT_ID still holds a placeholder. Replace it with the client id.",
+        "SERVICETITAN_CLIENT_SECRET holds what looks like the app key. Replace it with the client "
+        "secret, which begins with cs and a number",
+        "SERVICETITAN_TENANT_ID is not a number. The tenant id is the number that ServiceTitan "
+        "shows under Settings > Integrations > API Application Access.",
         "SERVICETITAN_TIMEZONE is 'Denver': not an IANA time zone: give one such as "
         "America/New_York",
     ]
@@ -145,35 +154,38 @@ def test_an_implausible_answer_is_asked_for_again_and_never_repeated() -> None:
     assert dotenv_values(".env")["SERVICETITAN_CLIENT_SECRET"] == "cs1.typed"
 
 
-@pytest.mark.parametrize(("flags", "told"), [
-    (("--client-id", "<id>"), "SERVICETITAN_CLIENT_ID still holds a placeholder"),
-    (("--start-date", "soon"), "SERVICETITAN_START_DATE is 'soon': write it as YYYY-MM-DD"),
-    (("--api-url", "http://x.test"), "is not https"),
-    (("--timezone", "cs1.pasted"), "SERVICETITAN_TIMEZONE: not an IANA"),
-    (("--client-id", ""), "SERVICETITAN_CLIENT_ID must not be empty"),
-])  # fmt: skip
-def test_an_implausible_flag_ends_it(flags: tuple[str, str], told: str) -> None:
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (("--client-id", "<id>"), "SERVICETITAN_CLIENT_ID still holds a placeholder"),
+        (("--start-date", "soon"), "SERVICETITAN_START_DATE is 'soon': write it as YYYY-MM-DD"),
+        (("--api-url", "http://x.test"), "is not https"),
+        (("--timezone", "cs1.pasted"), "SERVICETITAN_TIMEZONE: not an IANA"),
+        (("--client-id", ""), "SERVICETITAN_CLIENT_ID must not be empty"),
+    ],
+)
+def test_an_implausible_option_is_refused(flags: tuple[str, str], told: str) -> None:
     with pytest.raises(SettingsError, match=told):
         run(*FLAGS, *flags, "--environment", "production")
     assert not Path(".env").exists()
 
 
-def test_a_value_of_another_form_is_written_with_a_note() -> None:
+def test_a_value_of_an_unusual_form_is_written_with_a_note() -> None:
     said = run(*FLAGS, "--app-key", "typed", "--environment", "production")
     assert said.startswith(
-        "Note: SERVICETITAN_APP_KEY does not begin with ak1., as such a key does. If the token or "
-        "the first call is refused, look at it first.\n"
+        "Note: SERVICETITAN_APP_KEY does not begin with ak1. as other app keys do. If the token or "
+        "the first request is refused, check this value first.\n"
     )
 
 
 @pytest.mark.parametrize("secret", ["cs1.a#b", "cs1.a'b", "cs1.a\\b", 'cs1.a"b', "cs1.a=b$c"])
-def test_odd_characters_are_read_back_as_they_were_typed(secret: str) -> None:
+def test_unusual_characters_read_back_unchanged(secret: str) -> None:
     run(*FLAGS, "--client-secret", secret, "--environment", "production")
     found = build_connection(resolve_environment("production"))
     assert found.client_secret.get_secret_value() == secret
 
 
-def test_a_value_that_the_file_cannot_hold_is_refused() -> None:
+def test_a_value_that_env_cannot_hold_is_refused() -> None:
     with pytest.raises(SettingsError) as refused:
         run(*FLAGS, "--client-secret", "cs1.a${HOME}b", "--environment", "production")
     assert str(refused.value) == (
@@ -184,8 +196,8 @@ def test_a_value_that_the_file_cannot_hold_is_refused() -> None:
 
 
 @pytest.mark.parametrize("before", [None, "MINE=1\n"])
-def test_a_full_disk_leaves_what_was_there(before: str | None) -> None:
-    """A limit for the size of files fails a write as a full disk does."""
+def test_a_full_disk_leaves_the_previous_content(before: str | None) -> None:
+    """A limit on the size of files fails a write as a full disk does."""
     if before is not None:
         Path(".env").write_text(before)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -1,4 +1,4 @@
-"""What may be wrong on this machine: settings, warehouse, time zone, definitions."""
+"""`check` when something is wrong on this machine: settings, warehouse, time zone, definitions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from st_pipelines.sync.session import sync_context
 from st_pipelines.sync.sync import extract_load
 from st_pipelines.warehouse.store.write_queue import Deadline, acquire
 from st_pipelines.windows import Days
-from st_pipelines_tests.cli.doctor.check_runner import found, troubles
+from st_pipelines_tests.cli.doctor.check_runner import problem_lines, run_check
 from st_pipelines_tests.cli.doctor.conftest import Portal
 from st_pipelines_tests.deadlines import DEADLINE
 from st_pipelines_tests.servicetitan.fake_server import ScriptedServer
@@ -41,18 +41,18 @@ def subject() -> Subject:
 
 
 def settings_lines(monkeypatch: pytest.MonkeyPatch, **changes: str) -> list[str]:
-    """The lines of the settings alone: nothing is sent anywhere."""
+    """Returns the lines of the step `settings`, which uses no network."""
     for name, value in (GOOD | changes).items():
         monkeypatch.setenv(f"SERVICETITAN_{name}", value)
-    return lines(list(local.look_at_settings(subject())))
+    return lines(list(local.check_settings(subject())))
 
 
 def lines(findings: list[Finding]) -> list[str]:
     return [as_line(finding) for finding in findings]
 
 
-def test_settings_that_are_not_there() -> None:
-    assert troubles() == [
+def test_missing_settings_are_named() -> None:
+    assert problem_lines() == [
         "❌ settings: production is not configured: set SERVICETITAN_CLIENT_ID, "
         "SERVICETITAN_CLIENT_SECRET, SERVICETITAN_APP_KEY, SERVICETITAN_TENANT_ID in the "
         "environment or in .env. Where there is no .env yet, st-pipelines init asks for them and "
@@ -60,9 +60,11 @@ def test_settings_that_are_not_there() -> None:
     ]
 
 
-def test_a_misspelt_setting(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_misspelled_setting_is_named(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SERVICETITAN_TIMEZON", "UTC")
-    assert troubles() == [
+    assert problem_lines() == [
         "❌ settings: unknown setting SERVICETITAN_TIMEZON: did you mean SERVICETITAN_TIMEZONE?"
     ]
 
@@ -72,23 +74,24 @@ def test_a_misspelt_setting(server: ScriptedServer, monkeypatch: pytest.MonkeyPa
     [
         (
             {"CLIENT_ID": "your-client-id"},
-            "❌ settings: SERVICETITAN_CLIENT_ID still holds a placeholder. Put the client id in "
-            "its place.",
+            "❌ settings: SERVICETITAN_CLIENT_ID still holds a placeholder. Replace it with the "
+            "client id.",
         ),
         (
             {"APP_KEY": "ak1.xxxxxxx"},
-            "❌ settings: SERVICETITAN_APP_KEY still holds a placeholder. Put the app key in its "
-            "place.",
+            "❌ settings: SERVICETITAN_APP_KEY still holds a placeholder. Replace it with the app "
+            "key.",
         ),
         (
             {"CLIENT_ID": "cs2.abcdef", "CLIENT_SECRET": "cs2.abcdef"},
-            "❌ settings: SERVICETITAN_CLIENT_ID holds what looks like the client secret. Put the "
-            "client id there: it begins with cid.",
+            "❌ settings: SERVICETITAN_CLIENT_ID holds what looks like the client secret. Replace "
+            "it "
+            "with the client id, which begins with cid.",
         ),
         (
             {"CLIENT_SECRET": "cs1.abc def"},
-            "❌ settings: SERVICETITAN_CLIENT_SECRET has white space in it. Copy the client secret "
-            "anew from where it is shown. A line break may have come along.",
+            "❌ settings: SERVICETITAN_CLIENT_SECRET contains white space. Copy the client secret "
+            "again from where it is shown, without a line break.",
         ),
         (
             {"API_URL": "https://api-integration.servicetitan.io"},
@@ -101,24 +104,26 @@ def test_a_misspelt_setting(server: ScriptedServer, monkeypatch: pytest.MonkeyPa
         ),
     ],
 )
-def test_a_value_that_cannot_be_right(
+def test_a_value_that_cannot_be_right_fails(
     monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], line: str
 ) -> None:
     for name, value in (GOOD | changes).items():
         monkeypatch.setenv(f"SERVICETITAN_{name}", value)
-    assert troubles()[0] == line
-    assert [f.step for f in found() if f.status == "skipped"][:2] == ["auth host", "api host"]
+    assert problem_lines()[0] == line
+    assert [f.step for f in run_check() if f.status == "skipped"][:2] == ["auth host", "api host"]
 
 
-def test_a_value_of_another_form_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_value_of_an_unusual_form_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings_lines(monkeypatch, APP_KEY="abcdef") == [
-        "⚠  settings: SERVICETITAN_APP_KEY does not begin with ak1., as such a key does. If the "
-        "token or the first call is refused, look at it first.",
+        "⚠  settings: SERVICETITAN_APP_KEY does not begin with ak1. as other app keys do. If the "
+        "token or the first request is refused, check this value first.",
         "✅ settings: complete, for tenant 4711 at api.servicetitan.io",
     ]
 
 
-def test_both_environments_with_the_same_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_credentials_in_two_environments_are_a_warning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for name in ("CLIENT_ID", "CLIENT_SECRET", "APP_KEY"):
         monkeypatch.setenv(f"SERVICETITAN_INTEGRATION_{name}", GOOD[name])
     assert settings_lines(monkeypatch)[0] == (
@@ -127,13 +132,13 @@ def test_both_environments_with_the_same_credentials(monkeypatch: pytest.MonkeyP
     )
 
 
-def test_quotes_that_came_along() -> None:
-    """Docker's env files pass them on; the settings may take them away, `init` does."""
+def test_copied_quotes_are_doubted() -> None:
+    """Docker's env files pass them on. The settings may remove them, and `init` does."""
     [doubt] = doubts({"client_secret": '"cs1.abcdef"'})
     assert (doubt.code, doubt.text, doubt.hint) == (
         "quotes",
         "begins or ends with a quote",
-        "Leave the quotes away: env files of Docker and systemd pass them on.",
+        "Remove the quotes: Docker's and systemd's env files pass them on.",
     )
 
 
@@ -141,7 +146,7 @@ def test_quotes_that_came_along() -> None:
     "value",
     ["<client id>", "your-client-id", "xxx", "cid.xxx", "cid.", "CHANGE_ME", "...", "${ID}"],
 )
-def test_placeholders_are_known(value: str) -> None:
+def test_placeholders_are_recognized(value: str) -> None:
     [doubt] = doubts({"client_id": value})
     assert (doubt.code, doubt.sure) == ("placeholder", True)
 
@@ -157,28 +162,28 @@ def test_real_values_are_not_doubted(values: dict[str, str]) -> None:
     assert list(doubts(values)) == []
 
 
-def test_other_settings_are_looked_at_too(
+def test_a_wrong_history_setting_is_reported(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ST_HISTORY", "jpm.jbos")
-    assert troubles() == [
+    assert problem_lines() == [
         "❌ settings: ST_HISTORY: no table 'jpm.jbos': did you mean jpm.jobs or "
         "jpm.job_types or jpm.job_notes?"
     ]
 
 
-def test_settings_of_the_warehouse_are_told_with_it(
+def test_a_wrong_warehouse_setting_is_reported_by_its_step(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ST_PUBLISH_SECONDS", "often")
-    assert troubles()[-1] == (
+    assert problem_lines()[-1] == (
         "❌ warehouse: ST_PUBLISH_SECONDS: 'often' is not a number of seconds: give one such as "
         "300, or 0 to publish no read copy"
     )
 
 
 @pytest.mark.parametrize("zone", [None, "UTC"])
-def test_a_time_zone_that_is_not_set(
+def test_a_missing_time_zone_is_a_warning(
     portal: Portal, monkeypatch: pytest.MonkeyPatch, zone: str | None
 ) -> None:
     portal()
@@ -186,10 +191,10 @@ def test_a_time_zone_that_is_not_set(
         monkeypatch.delenv("SERVICETITAN_TIMEZONE")
     else:
         monkeypatch.setenv("SERVICETITAN_TIMEZONE", zone)
-    assert troubles() == [
-        "⚠  time zone: SERVICETITAN_TIMEZONE is not set or is UTC, so that days begin at midnight "
-        "in Greenwich. Set your company's, such as America/New_York, before the first load: it "
-        "decides to which day a record belongs."
+    assert problem_lines() == [
+        "⚠  time zone: SERVICETITAN_TIMEZONE is not set or is UTC, so days begin at midnight UTC. "
+        "Set your company's time zone, such as America/New_York, before the first load: it decides "
+        "which day a record belongs to."
     ]
 
 
@@ -202,34 +207,34 @@ def warehouse(tmp_path: Path) -> Path:
 
 
 def warehouse_lines(**options: int) -> list[str]:
-    return lines(list(local.look_at_warehouse(subject(), **options)))
+    return lines(list(local.check_warehouse(subject(), **options)))
 
 
-def test_a_warehouse_that_is_free(warehouse: Path) -> None:
+def test_a_writable_warehouse_passes(warehouse: Path) -> None:
     [line] = warehouse_lines()
-    assert line.startswith("✅ warehouse: data/production.duckdb: 0.0 GB, can be written; ")
+    assert line.startswith("✅ warehouse: data/production.duckdb: 0.0 GB, writable; ")
 
 
-def test_tables_that_hold_a_few_days_only_are_named(portal: Portal) -> None:
+def test_tables_without_their_history_are_named(portal: Portal) -> None:
     portal()
     tables = ["crm.customers", "jpm.jobs", "settings.user_roles", "marketing_ads.performance*"]
-    said = [as_line(f) for f in found(selection=tables) if f.step == "history"]
+    said = [as_line(f) for f in run_check(selection=tables) if f.step == "history"]
     assert said == ["✅ history: nothing is loaded yet: st-pipelines load --environment production"]
     days = Days(first=date(2026, 3, 9), last=date(2026, 3, 10), timezone="UTC")
     with sync_context(resolve_environment("production"), "test") as job:
         extract_load(job, load_catalog()["jpm.jobs"], days)
-        assert [line for line in troubles(selection=tables) if "history" in line] == [
+        assert [line for line in problem_lines(selection=tables) if "history" in line] == [
             "⚠  history: 2 of 2 tables not loaded from the beginning (crm.customers, jpm.jobs). "
-            "They hold the days that were loaded, joins come back short: "
+            "They hold only some days, so joins return too few rows: run "
             "st-pipelines load --environment production."
         ]
         for table in ("jpm.jobs", "crm.customers"):
             extract_load(job, load_catalog()[table], dataclasses.replace(days, open_start=True))
-    said = [as_line(f) for f in found(selection=tables) if f.step == "history"]
+    said = [as_line(f) for f in run_check(selection=tables) if f.step == "history"]
     assert said == ["✅ history: 2 tables loaded from the beginning"]
 
 
-def test_a_warehouse_of_another_environment(
+def test_a_warehouse_of_another_environment_fails(
     portal: Portal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     portal(prefix="SERVICETITAN_INTEGRATION_")
@@ -237,17 +242,17 @@ def test_a_warehouse_of_another_environment(
         extract_load(job, load_catalog()["settings.user_roles"], None)
     Path("data/integration.duckdb").rename("data/production.duckdb")
     portal()
-    [line] = [line for line in troubles() if "history" in line]
+    [line] = [line for line in problem_lines() if "history" in line]
     assert line.startswith("❌ history: this warehouse holds the tables of integration")
 
 
-def test_looking_makes_no_warehouse() -> None:
+def test_the_check_creates_no_warehouse() -> None:
     [line] = warehouse_lines()
-    assert "does not exist yet, a load makes it" in line
+    assert "does not exist yet, the first load creates it" in line
     assert not Path("data/production.duckdb").exists()
 
 
-def test_a_warehouse_that_another_program_holds(warehouse: Path) -> None:
+def test_a_warehouse_that_another_program_holds_fails(warehouse: Path) -> None:
     script = f"import duckdb; c = duckdb.connect({str(warehouse)!r}); print('held'); input()"
     holder = subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -255,7 +260,7 @@ def test_a_warehouse_that_another_program_holds(warehouse: Path) -> None:
     try:
         assert holder.stdout
         assert holder.stdout.readline() == "held\n"
-        [line] = [t for t in troubles() if "warehouse" in t]
+        [line] = [t for t in problem_lines() if "warehouse" in t]
     finally:
         holder.communicate("\n", timeout=DEADLINE)
     program = Path(sys.executable).resolve()
@@ -273,36 +278,36 @@ def test_a_warehouse_that_a_load_is_writing_is_a_warning(warehouse: Path) -> Non
     assert line.endswith(": jpm.jobs, run 1a2b): wait for its load")
 
 
-def test_a_warehouse_in_a_place_that_is_no_folder(
+def test_a_warehouse_folder_that_is_a_file_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "notes").write_text("text")
     monkeypatch.setenv("ST_WAREHOUSE_DIR", "notes")
-    assert [t for t in troubles() if "warehouse" in t] == [
+    assert [t for t in problem_lines() if "warehouse" in t] == [
         "❌ warehouse: notes/production.duckdb: its folder cannot be created (File exists): "
         "set ST_WAREHOUSE_DIR to a folder that you can write to"
     ]
 
 
-def test_a_disk_that_is_nearly_full(warehouse: Path) -> None:
-    [line] = warehouse_lines(room=10**18)
+def test_a_nearly_full_disk_is_a_warning(warehouse: Path) -> None:
+    [line] = warehouse_lines(min_free_bytes=10**18)
     assert line.startswith("⚠  warehouse: data/production.duckdb: ")
     assert line.endswith(
-        " GB are free on its disk. A load needs room for what it stages, a read copy as much as "
-        "the warehouse has: make room, or set ST_WAREHOUSE_DIR to another disk."
+        " GB are free on its disk. A load needs space for staged records, and a read copy as much "
+        "as the warehouse: free some space, or set ST_WAREHOUSE_DIR to a folder on another disk."
     )
 
 
-def test_definitions_that_dagster_loads(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert lines(list(local.load_definitions(subject()))) == [
+def test_definitions_that_load_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert lines(list(local.check_definitions(subject()))) == [
         "✅ definitions: Dagster loads 137 assets: production is ready for dagster dev"
     ]
 
 
-def test_definitions_that_dagster_cannot_load() -> None:
+def test_definitions_that_do_not_load_fail() -> None:
     looking = subject()
     Path("st_catalog.json").write_text("[]")
-    [line] = lines(list(local.load_definitions(looking)))
+    [line] = lines(list(local.check_definitions(looking)))
     assert line == (
         f"❌ definitions: Dagster cannot load them: {Path('st_catalog.json').absolute()}: expected "
         "an object of tables, {'jpm.jobs': {...}}"

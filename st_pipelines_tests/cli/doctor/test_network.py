@@ -26,7 +26,12 @@ from st_pipelines.servicetitan.http.messages import Request
 from st_pipelines.servicetitan.http.retry import NO_WAIT
 from st_pipelines.servicetitan.http.transport import Unsigned, new_http_session, send
 from st_pipelines.sync.explain import diagnosed
-from st_pipelines_tests.cli.doctor.check_runner import CUSTOMERS, QUICK, found, troubles
+from st_pipelines_tests.cli.doctor.check_runner import (
+    CUSTOMERS,
+    QUICK_STEPS,
+    problem_lines,
+    run_check,
+)
 from st_pipelines_tests.cli.doctor.conftest import Portal
 from st_pipelines_tests.servicetitan.fake_server import Canned, ScriptedServer
 
@@ -75,7 +80,9 @@ def closed_port() -> int:
         return server.getsockname()[1]
 
 
-def issued(name: str = "127.0.0.1", *, root: bool = False, **options: object) -> ssl.SSLContext:
+def issue_certificate(
+    name: str = "127.0.0.1", *, root: bool = False, **options: object
+) -> ssl.SSLContext:
     """A server's certificate of a new authority."""
     return _context(trustme.CA(), name, root=root, **options)
 
@@ -92,7 +99,7 @@ def _context(
     return context
 
 
-def signed_by_itself(folder: Path) -> ssl.SSLContext:
+def self_signed(folder: Path) -> ssl.SSLContext:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.datetime.now(datetime.timezone.utc)
@@ -118,10 +125,10 @@ def signed_by_itself(folder: Path) -> ssl.SSLContext:
 
 def lines_of_api_host(host: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setenv("SERVICETITAN_API_URL", f"https://{host}")
-    return troubles()
+    return problem_lines()
 
 
-def test_a_host_that_does_not_exist(portal: Portal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_name_that_does_not_resolve(portal: Portal, monkeypatch: pytest.MonkeyPatch) -> None:
     portal()
     assert lines_of_api_host("name.invalid", monkeypatch) == [
         "❌ api host: the host name name.invalid does not resolve (GET https://name.invalid/). "
@@ -130,19 +137,25 @@ def test_a_host_that_does_not_exist(portal: Portal, monkeypatch: pytest.MonkeyPa
     ]
 
 
-def test_the_auth_host_is_looked_at_by_itself(
+def test_the_auth_host_is_checked_separately(
     portal: Portal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     portal()
     monkeypatch.setenv("SERVICETITAN_AUTH_URL", "https://name.invalid")
-    [line] = troubles()
+    [line] = problem_lines()
     assert line.startswith("❌ auth host: the host name name.invalid does not resolve")
-    assert [f.step for f in found() if f.status == "skipped"] == [
-        "clock", "token", "secrets", "access", "scopes",
-    ]  # fmt: skip
+    assert [f.step for f in run_check() if f.status == "skipped"] == [
+        "clock",
+        "token",
+        "secrets",
+        "access",
+        "scopes",
+    ]
 
 
-def test_a_closed_port(portal: Portal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_closed_port_refuses_the_connection(
+    portal: Portal, monkeypatch: pytest.MonkeyPatch
+) -> None:
     portal()
     host = f"127.0.0.1:{closed_port()}"
     assert lines_of_api_host(host, monkeypatch) == [
@@ -152,11 +165,11 @@ def test_a_closed_port(portal: Portal, monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
-def test_a_certificate_that_is_signed_by_itself(
+def test_a_self_signed_certificate(
     portal: Portal, serve: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     portal()
-    host = serve(tls=signed_by_itself(tmp_path))
+    host = serve(tls=self_signed(tmp_path))
     assert lines_of_api_host(host, monkeypatch) == [
         f"❌ api host: the certificate of {host} is self-signed (GET https://{host}/). Something "
         "other than ServiceTitan is answering, such as an intercepting proxy, a virus scanner or "
@@ -170,7 +183,7 @@ def test_a_certificate_of_an_intercepting_proxy(
     portal: Portal, serve: Server, monkeypatch: pytest.MonkeyPatch, root: bool
 ) -> None:
     portal()
-    host = serve(tls=issued(root=root))
+    host = serve(tls=issue_certificate(root=root))
     assert lines_of_api_host(host, monkeypatch) == [
         f"❌ api host: the certificate of {host} was issued by an unknown authority (GET "
         f"https://{host}/). The cause is usually your company's intercepting proxy. Set "
@@ -186,13 +199,13 @@ def trusted(monkeypatch: pytest.MonkeyPatch, folder: Path) -> trustme.CA:
     return authority
 
 
-def test_an_authority_of_ones_own_is_accepted(
+def test_a_custom_authority_is_accepted(
     portal: Portal, serve: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     portal()
     host = serve(tls=_context(trusted(monkeypatch, tmp_path)))
     monkeypatch.setenv("SERVICETITAN_API_URL", f"https://{host}")
-    [finding] = [finding for finding in found() if finding.step == "api host"]
+    [finding] = [finding for finding in run_check() if finding.step == "api host"]
     assert as_line(finding) == f"✅ api host: {host} answers"
 
 
@@ -222,7 +235,7 @@ def test_a_certificate_that_has_expired(
     ]
 
 
-def test_a_host_that_speaks_no_tls(
+def test_a_host_that_does_not_speak_tls(
     portal: Portal, serve: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     portal()
@@ -235,15 +248,18 @@ def test_a_host_that_speaks_no_tls(
 
 
 @pytest.mark.parametrize("content", [None, "no certificate"])
-def test_a_file_of_authorities_that_is_none(
-    portal: Portal, serve: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+def test_an_unusable_file_of_authorities(
+    portal: Portal,
+    serve: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
     content: str | None,
-) -> None:  # fmt: skip
+) -> None:
     portal()
     if content:
         (tmp_path / "own.pem").write_text(content)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "own.pem"))
-    host = serve(tls=issued())
+    host = serve(tls=issue_certificate())
     assert lines_of_api_host(host, monkeypatch) == [
         f"❌ api host: the file of certificate authorities cannot be used (GET https://{host}/). "
         "Check REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE. Each must name a file of certificates in "
@@ -251,13 +267,13 @@ def test_a_file_of_authorities_that_is_none(
     ]
 
 
-def test_an_app_key_that_no_header_can_hold(
+def test_an_app_key_that_cannot_be_a_header(
     portal: Portal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sandbox = portal()
     monkeypatch.setenv("SERVICETITAN_APP_KEY", "ak1.a\N{EN DASH}b")
     customers = CUSTOMERS.format(tenant=sandbox.tenant_id)
-    assert troubles(selection=["crm.customers"]) == [
+    assert problem_lines(selection=["crm.customers"]) == [
         f"❌ access: the request could not be made (GET {sandbox.url}{customers}). Possible "
         "causes: a line break or an unusual character that was copied along with the app key; "
         "the host in the settings API_URL and AUTH_URL; or the proxy address in HTTPS_PROXY and "
@@ -274,7 +290,9 @@ def test_a_request_that_fails_for_another_reason(portal: Portal) -> None:
     sandbox = portal()
     subject = Subject(environment="production", endpoints=[], policy=NO_WAIT)
     subject.session.mount("http://", _NoRequests())
-    lines = [as_line(finding) for finding in check(subject, QUICK) if finding.status == "failed"]
+    lines = [
+        as_line(finding) for finding in check(subject, QUICK_STEPS) if finding.status == "failed"
+    ]
     host = sandbox.url.removeprefix("http://")
     assert lines == [
         f"❌ {step}: the request to {host} failed (GET {sandbox.url}/). Check the proxy, the "
@@ -295,19 +313,29 @@ def test_a_proxy_that_cannot_be_reached(
     ]
 
 
-@pytest.mark.parametrize(("status", "told"), [
-    (407, "the proxy requires a user name and password (GET https://name.invalid/). Put them into "
-     "HTTPS_PROXY, as http://user:password@proxy:port, or have this machine allowed through "
-     "without them."),
-    (403, "the proxy does not allow name.invalid (GET https://name.invalid/). Have the host "
-     "allowed there. docs/setup.md lists all hosts."),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (
+            407,
+            "the proxy requires a user name and password (GET https://name.invalid/). Put them "
+            "into "
+            "HTTPS_PROXY, as http://user:password@proxy:port, or have this machine allowed through "
+            "without them.",
+        ),
+        (
+            403,
+            "the proxy does not allow name.invalid (GET https://name.invalid/). Have the host "
+            "allowed there. docs/setup.md lists all hosts.",
+        ),
+    ],
+)
 def test_a_proxy_that_refuses(
-    portal: Portal, serve: Server, monkeypatch: pytest.MonkeyPatch, status: int, told: str
+    portal: Portal, serve: Server, monkeypatch: pytest.MonkeyPatch, status: int, expected: str
 ) -> None:
     portal()
     monkeypatch.setenv("HTTPS_PROXY", f"http://{serve(status)}")
-    assert lines_of_api_host("name.invalid", monkeypatch) == [f"❌ api host: {told}"]
+    assert lines_of_api_host("name.invalid", monkeypatch) == [f"❌ api host: {expected}"]
 
 
 def test_a_proxy_that_refuses_a_request_without_tls(
@@ -315,9 +343,9 @@ def test_a_proxy_that_refuses_a_request_without_tls(
 ) -> None:
     sandbox = portal()
     monkeypatch.setenv("HTTP_PROXY", f"http://{serve(407)}")
-    told = "Put them into HTTPS_PROXY, as http://user:password@proxy:port, or have this machine"
-    assert troubles() == [
-        f"❌ {step}: the proxy requires a user name and password (GET {sandbox.url}/). {told} "
+    expected = "Put them into HTTPS_PROXY, as http://user:password@proxy:port, or have this machine"
+    assert problem_lines() == [
+        f"❌ {step}: the proxy requires a user name and password (GET {sandbox.url}/). {expected} "
         "allowed through without them."
         for step in ("auth host", "api host")
     ]
@@ -329,76 +357,87 @@ def test_a_proxy_is_named_without_its_password(
     sandbox, proxy = portal(), serve()
     monkeypatch.setenv("HTTP_PROXY", f"http://user:hidden@{proxy}")
     host = sandbox.url.removeprefix("http://")
-    assert as_line(found()[1]) == f"✅ auth host: {host} answers, through the proxy {proxy}"
+    assert as_line(run_check()[1]) == f"✅ auth host: {host} answers, through the proxy {proxy}"
 
 
-def test_a_host_that_needs_no_proxy_is_asked_without(
-    portal: Portal, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_proxy_is_honored(portal: Portal, monkeypatch: pytest.MonkeyPatch) -> None:
     portal()
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{closed_port()}")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    assert troubles() == []
+    assert problem_lines() == []
 
 
-@pytest.mark.parametrize(("seconds", "told"), [
-    (600, "❌ clock: this machine's clock is 10 min behind"),
-    (-600, "❌ clock: this machine's clock is 10 min ahead of"),
-])  # fmt: skip
-def test_a_clock_that_is_wrong(portal: Portal, seconds: int, told: str) -> None:
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (600, "❌ clock: this machine's clock is 10 min behind"),
+        (-600, "❌ clock: this machine's clock is 10 min ahead of"),
+    ],
+)
+def test_a_clock_that_is_wrong(portal: Portal, seconds: int, expected: str) -> None:
     portal(f"wrong-clock:{seconds}")
-    assert troubles() == [
-        f"{told} the clock of ServiceTitan's hosts. Set it by NTP: it decides where today's window "
-        "ends, and whether certificates are valid."
+    assert problem_lines() == [
+        f"{expected} the clock of ServiceTitan's hosts. Synchronize it with NTP: it decides where "
+        "today's window ends, and whether certificates are valid."
     ]
 
 
 def test_a_clock_that_is_a_little_wrong_is_a_warning(portal: Portal) -> None:
     portal("wrong-clock:90")
-    [line] = troubles()
+    [line] = problem_lines()
     assert line.startswith("⚠  clock: this machine's clock is ")
-    assert " s behind the clock of ServiceTitan's hosts. Set it by NTP" in line
+    assert " s behind the clock of ServiceTitan's hosts. Synchronize it with NTP" in line
 
 
-def test_hosts_that_do_not_tell_the_time(
+def test_hosts_that_send_no_date(
     server: ScriptedServer, serve: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SERVICETITAN_AUTH_URL", f"http://{serve()}")
     monkeypatch.setenv("SERVICETITAN_API_URL", f"http://{serve()}")
-    assert troubles()[0] == (
-        "⚠  clock: no host tells the time. See for yourself that this clock is right."
+    assert problem_lines()[0] == (
+        "⚠  clock: no host sent its time. Check yourself that this machine's clock is right."
     )
 
 
-@pytest.mark.parametrize(("fault", "told"), [
-    ("hang", "{host} did not answer in time (GET {url}/). It is overloaded, or something in "
-     "between holds the request back. Try again later. If the problem persists, check your proxy "
-     "and firewall."),
-    ("reset", "the connection to {host} was cut off (GET {url}/). A proxy or firewall may have "
-     "closed it. Try again. If the problem persists, check both."),
-])  # fmt: skip
-def test_a_host_that_gives_no_answer(
-    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, fault: str, told: str
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        (
+            "hang",
+            "{host} did not answer in time (GET {url}/). It is overloaded, or something in "
+            "between holds the request back. Try again later. If the problem persists, check "
+            "your proxy "
+            "and firewall.",
+        ),
+        (
+            "reset",
+            "the connection to {host} was cut off (GET {url}/). A proxy or firewall may have "
+            "closed it. Try again. If the problem persists, check both.",
+        ),
+    ],
+)
+def test_a_host_that_does_not_respond(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, fault: str, expected: str
 ) -> None:
-    monkeypatch.setattr("st_pipelines.cli.doctor.network.CONNECTING", 0.2)
+    monkeypatch.setattr("st_pipelines.cli.doctor.network.HOST_TIMEOUT_SECONDS", 0.2)
     server.canned.append(Canned(fault=fault))
     host = server.url.removeprefix("http://")
-    assert troubles() == ["❌ auth host: " + told.format(host=host, url=server.url)]
+    assert problem_lines() == ["❌ auth host: " + expected.format(host=host, url=server.url)]
 
 
 def test_a_firewall_that_drops_the_connection() -> None:
-    """A listener whose queue is full answers no more than a firewall that drops packets."""
+    """A listener whose queue is full is as silent as a firewall that drops packets."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
         host = f"127.0.0.1:{full.getsockname()[1]}"
         waiting = [socket.socket() for _ in range(4)]
-        for one in waiting:
-            one.setblocking(False)
-            one.connect_ex(full.getsockname())
-        asked = Request(method="GET", url=f"http://{host}/")
+        for client in waiting:
+            client.setblocking(False)
+            client.connect_ex(full.getsockname())
+        request = Request(method="GET", url=f"http://{host}/")
         with pytest.raises(Unreachable) as caught:
-            send(new_http_session(), asked, auth=Unsigned(), timeout=0.2)
-        for one in waiting:
-            one.close()
+            send(new_http_session(), request, auth=Unsigned(), timeout=0.2)
+        for client in waiting:
+            client.close()
     assert diagnosed(caught.value).line == (
         f"could not connect to {host} (GET http://{host}/). A firewall drops the connection, or "
         "this network requires a proxy. Allow port 443, or set HTTPS_PROXY."

@@ -270,7 +270,7 @@ def test_a_manager_tells_how_old_the_secret_is(keeper: Keeper) -> None:
     assert (young.days, young.warning) == (0, "")
     later = datetime.now(timezone.utc) + timedelta(days=91)
     (old,) = read_secret_ages("production", settings, now=later)
-    assert old.warning == f"{old.name} is 91 days old: exchange it (docs/secrets.md)"
+    assert old.warning == f"{old.name} is 91 days old: rotate it (docs/secrets.md)"
     assert keeper.title in old.name
 
 
