@@ -9,7 +9,8 @@ Prints, for the package without its sandbox,
 - the packages and modules at the package's top level, `__init__.py` not counted;
 - the conditions on the kind of an endpoint or a load outside the places that decide about it
   (`sync/strategies.py`, `catalog/`, `sandbox/`): on `kind`, `by_day`, `replaces`, `mode` or an
-  empty `key`; and, in a second figure, on any fact of an endpoint that tells its kinds apart.
+  empty `key`, also by the properties `is_feed` and `has_key`; and, in a second figure, on any fact
+  of an endpoint that tells its kinds apart.
 
 A condition is the test of an `if`, `elif`, ternary, `while`, `assert`, `match` or comprehension, an
 operand of `and`, `or` and `not`, a side of a comparison, or an argument of `bool`. It counts where
@@ -24,7 +25,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "st_pipelines"
-KINDS = frozenset({"kind", "by_day", "replaces", "keyless", "mode", "key"})
+KINDS = frozenset({"kind", "is_feed", "by_day", "replaces", "keyless", "mode", "key", "has_key"})
 FACTS = KINDS | {
     "partitioned",
     "cursor",
@@ -32,6 +33,7 @@ FACTS = KINDS | {
     "explode",
     "variants",
     "ids",
+    "can_look_up",
     "has_active",
     "includes_total",
 }

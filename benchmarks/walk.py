@@ -54,7 +54,7 @@ class Walk:
             threading.setprofile(None)
 
     def forget(self) -> None:
-        """Starts the count anew; threads that are already profiled stay so."""
+        """Starts counting again. Threads that are profiled already stay so."""
         self._entered = set()
 
     def functions(self) -> dict[str, list[str]]:
