@@ -33,7 +33,7 @@ from server import Server
 
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.sync.sync import extract_load
-from st_pipelines.warehouse.store import attachment
+from st_pipelines.warehouse.store import duckdb_file
 from st_pipelines.warehouse.store.duckdb_file import DuckDBFile
 
 KINDS = ("first", "merging", "publishing")
@@ -66,13 +66,13 @@ def main() -> int:
 
 def work(kind: str, file: Path) -> None:
     """The work that is killed. Prints when it begins and when it attaches a warehouse."""
-    attach: Callable[..., None] = attachment._attach
+    attach: Callable[..., None] = duckdb_file._attach
 
     def report_and_attach(*arguments: object) -> None:
         print("attaching", flush=True)
         attach(*arguments)
 
-    attachment._attach = report_and_attach
+    duckdb_file._attach = report_and_attach
     warehouse = DuckDBFile(uri=str(file))
     print("begin", flush=True)
     load(warehouse, TABLES[:1] if kind == "publishing" else TABLES)

@@ -23,7 +23,7 @@ from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.sync.sync import extract_load
 from st_pipelines.warehouse.errors import WarehouseFull
-from st_pipelines.warehouse.store import attachment, duckdb_file
+from st_pipelines.warehouse.store import duckdb_file
 from st_pipelines.warehouse.store.scratch import staging_folder
 from st_pipelines.windows import Days
 from st_pipelines_tests.churn_reader import job
@@ -111,15 +111,15 @@ def _dying_before_the_detaching(*arguments: Any) -> Any:
         die()
 
 
-_attach_file = duckdb_file.attach_file
+_attach_file = duckdb_file._attach_file
 
 
 def load_and_die_committed(
     server: Any, file: Path, table: str, days: Days | None, longest_log: str
 ) -> None:
     """Dies between COMMIT and DETACH: with a long log, the load is in that alone."""
-    attachment._CHECKPOINT_THRESHOLD = longest_log
-    duckdb_file.attach_file = _dying_before_the_detaching
+    duckdb_file._CHECKPOINT_THRESHOLD = longest_log
+    duckdb_file._attach_file = _dying_before_the_detaching
     load(server, file, table, days, None)
 
 

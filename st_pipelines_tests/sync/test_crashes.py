@@ -31,7 +31,7 @@ WAREHOUSE = "st_pipelines.warehouse"
 
 POINTS = [
     Point(f"{WAREHOUSE}.staging.stage:Staging.add", after=True, call=2),
-    Point(f"{WAREHOUSE}.store.attachment:_attach"),
+    Point(f"{WAREHOUSE}.store.duckdb_file:_attach"),
     Point(f"{WAREHOUSE}.tables.load:_merge", after=True),
     Point(f"{WAREHOUSE}.tables.load_log:write_load_record", after=True),
 ]

@@ -13,10 +13,15 @@ from st_pipelines.catalog.model import DataType, Field, ListOf, Scalar, StructOf
 from st_pipelines.warehouse.columns import DUCKDB_1
 
 _TO_SHAPE = bytes(
-    ord("0") if byte in b"0123456789" else byte if byte in b".-" else
-    ord("e") if byte in b"eE" else ord(" ")
+    ord("0")
+    if byte in b"0123456789"
+    else byte
+    if byte in b".-"
+    else ord("e")
+    if byte in b"eE"
+    else ord(" ")
     for byte in range(256)
-)  # fmt: skip
+)
 _FINE = re.compile(rb"\.[0-9]{10}0*[1-9]")
 """A fraction with more than the 10 places of DECIMAL(38,10)."""
 _LONG = (b"0" * 16, b"000000.")

@@ -3,7 +3,7 @@
 A DuckDB file belongs to one process at a time, readers included. A load therefore works in an
 in-memory database and attaches the file only to merge. Attaching waits, up to a limit: first for
 the write lock, in the order of arrival (`write_queue`), then for DuckDB's own lock, which a shell
-or notebook may hold (`attachment`). Readers get a copy of the file (`read_copy`).
+or notebook may hold. Readers get a copy of the file (`read_copy`).
 
 What survives a power failure, as the system calls of DuckDB 1.5.6 and 2.0.1 show:
 
@@ -18,20 +18,36 @@ What survives a power failure, as the system calls of DuckDB 1.5.6 and 2.0.1 sho
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import duckdb
 
-from st_pipelines.warehouse.errors import WarehouseUnusable
-from st_pipelines.warehouse.store.attachment import attach_file, check_file, open_read_only
-from st_pipelines.warehouse.store.base import DEFAULT_WAIT_SECONDS, Published
-from st_pipelines.warehouse.store.read_copy import ReadCopy
-from st_pipelines.warehouse.store.write_queue import Deadline, acquire
+from st_pipelines.warehouse.columns import literal, quote
+from st_pipelines.warehouse.errors import WarehouseBusy, WarehouseUnusable, translate_duckdb_error
+from st_pipelines.warehouse.store import integrity
+from st_pipelines.warehouse.store.base import ALIAS, DEFAULT_WAIT_SECONDS, Published
+from st_pipelines.warehouse.store.read_copy import ReadCopy, sync_folder
+from st_pipelines.warehouse.store.scratch import staging_folder
+from st_pipelines.warehouse.store.write_queue import (
+    Deadline,
+    WriteLock,
+    acquire,
+    sleep_before_retry,
+)
 
 _DURABLE = "COMMIT succeeded and is durable"
+_CHECKPOINT_THRESHOLD = "1KB"
+"""COMMIT moves a longer log into the file, or bypasses the log; otherwise DETACH would have to."""
+_NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
+_Opened = TypeVar("_Opened")
+_opening = threading.Lock()  # no thread may inspect a file while another attaches it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +97,9 @@ class DuckDBFile:
     @property
     def read_copy(self) -> ReadCopy:
         """The copy that readers open."""
-        return ReadCopy(source=self.path, wait_seconds=self.wait_seconds)
+        return ReadCopy(
+            source=self.path, wait_seconds=self.wait_seconds, attach_source=self._attach_locked
+        )
 
     def check(self) -> None:
         """Verifies that a load could write the file. See `Store.check`."""
@@ -99,7 +117,7 @@ class DuckDBFile:
                 f"warehouse {path} cannot be written: set ST_WAREHOUSE_DIR to a folder that you "
                 "can write to, or fix the permissions"
             )
-        check_file(path)
+        _check_file(path)
 
     @contextlib.contextmanager
     def attach(
@@ -110,7 +128,7 @@ class DuckDBFile:
         deadline = Deadline(self.wait_seconds)
         with (
             acquire(self.path, deadline, purpose) as lock,
-            attach_file(connection, self.path, lock, deadline),
+            self._attach_locked(connection, lock, deadline),
         ):
             yield
 
@@ -128,7 +146,7 @@ class DuckDBFile:
         """Yields a read-only connection to the file. See `Store.read_only`."""
         deadline = Deadline(self.wait_seconds)
         with acquire(self.path, deadline, "a query") as lock:
-            connection = open_read_only(self.path, lock, deadline)
+            connection = _wait_and_open_read_only(self.path, lock, deadline)
         with connection:
             connection.execute("SET TimeZone = 'UTC'")
             yield connection
@@ -146,6 +164,11 @@ class DuckDBFile:
             return None
         return self.read_copy.publish_if_older_than(self.publish_seconds)
 
+    def _attach_locked(
+        self, connection: duckdb.DuckDBPyConnection, lock: WriteLock, deadline: Deadline
+    ) -> AbstractContextManager[None]:
+        return _attach_file(connection, self.path, lock, deadline)
+
 
 def _create_folder(path: Path) -> None:
     try:
@@ -155,3 +178,88 @@ def _create_folder(path: Path) -> None:
             f"warehouse {path}: its folder cannot be created ({error.strerror}): "
             "set ST_WAREHOUSE_DIR to a folder that you can write to"
         ) from None
+
+
+@contextlib.contextmanager
+def _attach_file(
+    connection: duckdb.DuckDBPyConnection, path: Path, lock: WriteLock, deadline: Deadline
+) -> Iterator[None]:
+    """Attaches the file as `ALIAS`, creating it if necessary; detaches on exit.
+
+    Raises:
+        WarehouseBusy: another program held the file until the deadline.
+        WarehouseUnusable, WarehouseFull: see the classes.
+    """
+    _retry_while_busy(lambda: _attach(connection, path), lock, deadline)
+    try:
+        yield
+    except BaseException as error:
+        with contextlib.suppress(duckdb.Error):
+            connection.execute("ROLLBACK")
+        if isinstance(error, duckdb.Error):
+            raise translate_duckdb_error(error, path) from error
+        raise
+    finally:
+        # a commit that cannot be moved into the file stays in the log beside it
+        with contextlib.suppress(duckdb.Error):
+            connection.execute(f"DETACH {ALIAS}")
+
+
+def _wait_and_open_read_only(
+    path: Path, lock: WriteLock, deadline: Deadline
+) -> duckdb.DuckDBPyConnection:
+    return _retry_while_busy(lambda: _open_read_only(path), lock, deadline)
+
+
+def _check_file(path: Path) -> None:
+    """Runs `integrity.check`, but not while another thread attaches the file."""
+    with _opening:
+        integrity.check(path)
+
+
+def _retry_while_busy(open_: Callable[[], _Opened], lock: WriteLock, deadline: Deadline) -> _Opened:
+    while True:
+        try:
+            return open_()
+        except WarehouseBusy as error:
+            if not deadline.left:
+                raise
+            lock.report_obstacle(str(error))
+            deadline.log_wait(lambda obstacle=str(error): obstacle)
+            sleep_before_retry(deadline)
+
+
+def _attach(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    with _opening:
+        integrity.check(path)
+        try:
+            if not path.exists():
+                _create(connection, path)
+            connection.execute(f"SET checkpoint_threshold = '{_CHECKPOINT_THRESHOLD}'")
+            connection.execute(f"ATTACH {literal(str(path))} AS {quote(ALIAS)}")
+        except duckdb.Error as error:
+            raise translate_duckdb_error(error, path) from None
+
+
+def _create(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Creates an empty database atomically: a partial one could not be opened."""
+    with staging_folder(path.parent, path.name) as new:
+        connection.execute(f"ATTACH {literal(str(new))} AS created")
+        connection.execute("DETACH created")
+        try:
+            os.link(new, path)  # unlike a rename, never replaces what another process created
+        except FileExistsError:
+            pass
+        except OSError as error:  # without hard links, DuckDB creates the file at its path
+            if error.errno not in _NO_HARD_LINKS:
+                raise
+    sync_folder(path.parent)
+
+
+def _open_read_only(path: Path) -> duckdb.DuckDBPyConnection:
+    with _opening:
+        integrity.check(path)
+        try:
+            return duckdb.connect(str(path), read_only=True)
+        except duckdb.Error as error:
+            raise translate_duckdb_error(error, path) from None

@@ -17,6 +17,8 @@ import errno
 import os
 import shutil
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -25,10 +27,9 @@ import duckdb
 
 from st_pipelines.warehouse.columns import literal
 from st_pipelines.warehouse.errors import WarehouseBusy, translate_duckdb_error
-from st_pipelines.warehouse.store.attachment import attach_file, sync_folder
 from st_pipelines.warehouse.store.base import ALIAS, Published
 from st_pipelines.warehouse.store.scratch import in_memory, staging_folder
-from st_pipelines.warehouse.store.write_queue import Deadline, acquire
+from st_pipelines.warehouse.store.write_queue import Deadline, WriteLock, acquire
 
 _CHUNK_BYTES = 1 << 30
 _KERNEL_COPY_UNSUPPORTED = {
@@ -47,10 +48,14 @@ class ReadCopy:
     Attributes:
         source: the warehouse file.
         wait_seconds: how long to wait for writers and other publishers.
+        attach_source: attaches the warehouse file as `ALIAS`, given its write lock.
     """
 
     source: Path
     wait_seconds: float
+    attach_source: Callable[
+        [duckdb.DuckDBPyConnection, WriteLock, Deadline], AbstractContextManager[None]
+    ]
 
     @property
     def path(self) -> Path:
@@ -140,7 +145,7 @@ class ReadCopy:
                 in_memory(new.parent) as connection,
                 contextlib.ExitStack() as after_detaching,
             ):
-                with attach_file(connection, self.source, lock, deadline):
+                with self.attach_source(connection, lock, deadline):
                     start = time.monotonic()
                     connection.execute(f"CHECKPOINT {ALIAS}")
                     # closed only after DETACH: a process that closes a file loses its locks on it
@@ -172,3 +177,13 @@ def _check_readable(copy: Path) -> None:
             connection.execute("DETACH published")
     except duckdb.Error as error:
         raise translate_duckdb_error(error, copy) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Flushes a folder's list of files to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems do not support it
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
