@@ -1,4 +1,4 @@
-"""Endpoints and loads for the tests of the warehouse."""
+"""Builds endpoints, records and loads for the warehouse tests."""
 
 from __future__ import annotations
 
@@ -38,12 +38,19 @@ FIELDS = (
     Field("modifiedOn", Scalar("TIMESTAMPTZ")),
     Field("open", Scalar("JSON")),
     Field("tagIds", ListOf(Scalar("BIGINT"))),
-    Field("items", ListOf(StructOf((
-        Field("skuId", Scalar("BIGINT")),
-        Field("unitPrice", Scalar("DECIMAL")),
-        Field("from", StructOf((Field("zipCode", Scalar("VARCHAR")),))),
-    )))),
-)  # fmt: skip
+    Field(
+        "items",
+        ListOf(
+            StructOf(
+                (
+                    Field("skuId", Scalar("BIGINT")),
+                    Field("unitPrice", Scalar("DECIMAL")),
+                    Field("from", StructOf((Field("zipCode", Scalar("VARCHAR")),))),
+                )
+            )
+        ),
+    ),
+)
 
 
 def endpoint(**changes: Any) -> Endpoint:
@@ -63,11 +70,17 @@ def endpoint(**changes: Any) -> Endpoint:
 
 def record(**changes: Any) -> dict[str, Any]:
     facts = {
-        "id": 1, "name": "Müller", "total": "12.50", "rate": 0.25, "active": True,
-        "dueDate": "2026-01-02T00:00:00", "modifiedOn": "2026-01-02T03:04:05.1234567Z",
-        "open": {"a": [1, "x"]}, "tagIds": [1, 2],
+        "id": 1,
+        "name": "Müller",
+        "total": "12.50",
+        "rate": 0.25,
+        "active": True,
+        "dueDate": "2026-01-02T00:00:00",
+        "modifiedOn": "2026-01-02T03:04:05.1234567Z",
+        "open": {"a": [1, "x"]},
+        "tagIds": [1, 2],
         "items": [{"skuId": 7, "unitPrice": 3.5, "from": {"zipCode": "0815"}}],
-    }  # fmt: skip
+    }
     return facts | changes
 
 
@@ -80,7 +93,7 @@ def catalog_of(of: Endpoint) -> Catalog:
 
 @dataclass
 class Place:
-    """A warehouse file, and loads into it."""
+    """A folder with a warehouse file, and loads into it."""
 
     folder: Path
     timezone: str = "America/New_York"
@@ -96,11 +109,15 @@ class Place:
 
     def what(self, **changes: Any) -> LoadSpec:
         facts: dict[str, Any] = {
-            "environment": "sandbox", "tenant_id": "1", "window_start": None,
-            "window_end": datetime(2027, 1, 1, tzinfo=timezone.utc), "timezone": self.timezone,
-            "default_date": date(2026, 12, 31), "run_id": "a run",
+            "environment": "sandbox",
+            "tenant_id": "1",
+            "window_start": None,
+            "window_end": datetime(2027, 1, 1, tzinfo=timezone.utc),
+            "timezone": self.timezone,
+            "default_date": date(2026, 12, 31),
+            "run_id": "a run",
             "loaded_at": datetime(2026, 6, 1, tzinfo=timezone.utc),
-        }  # fmt: skip
+        }
         return LoadSpec(**(facts | changes))
 
     @contextmanager

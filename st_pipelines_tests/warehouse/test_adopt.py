@@ -1,4 +1,4 @@
-"""What was kept in `_extra` becomes columns, as if the catalogue had always known them."""
+"""Values in `_extra` become columns, as if the catalog had always known the fields."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ OWN = "_tenant_id, _partition_date, _loaded_at, _run_id, _deleted_at"
 
 @dataclasses.dataclass
 class Adopting:
-    """A warehouse, a catalogue of one table, and an additions file."""
+    """A warehouse, a catalog of one table, and an additions file."""
 
     place: Place
     of: Endpoint = dataclasses.field(default_factory=endpoint)
@@ -64,7 +64,7 @@ class Adopting:
         return self.place.query(f"SELECT {columns} FROM {self.of.table} ORDER BY id")
 
     def fresh(self, records: Sequence[dict[str, Any]]) -> list[tuple]:
-        """The rows of an empty warehouse that is loaded with the adopted catalogue."""
+        """The rows of an empty warehouse that is loaded with the adopted catalog."""
         with tempfile.TemporaryDirectory() as folder:
             other = Adopting(Place(Path(folder)), self.adopted)
             other.load(*records)
@@ -76,11 +76,11 @@ def by_name(adopting: Adopting, row: tuple) -> dict[str, Any]:
         "SELECT column_name FROM duckdb_columns() WHERE table_name = "
         f"'{adopting.of.name}' AND schema_name = '{adopting.of.api}' ORDER BY column_index"
     )
-    return {name: alike(value) for (name,), value in zip(names, row, strict=True)}
+    return {name: normalize(value) for (name,), value in zip(names, row, strict=True)}
 
 
-def alike(value: Any) -> Any:
-    """JSON text as what it says, whatever the order of its members and the look of its numbers."""
+def normalize(value: Any) -> Any:
+    """Parses JSON text, so that member order and number formats do not matter."""
     match value:
         case str() if value[:1] in ("{", "["):
             try:
@@ -88,9 +88,9 @@ def alike(value: Any) -> Any:
             except ValueError:
                 return value
         case dict():
-            return {name: alike(member) for name, member in value.items()}
+            return {name: normalize(member) for name, member in value.items()}
         case list():
-            return [alike(item) for item in value]
+            return [normalize(item) for item in value]
     return value
 
 
@@ -106,26 +106,38 @@ def finding(done: Adoption, path: str) -> Finding:
 UNKNOWN = [
     record(id=1, poNumber=5, shipTo={"zip": "0815", "geo": {"lat": 1.5}}),
     record(id=2, poNumber=7, mixed="x", items=[{"skuId": 1, "color": "red"}, {"skuId": 2}, None]),
-    record(id=3, mixed=4, seenOn="2026-01-02T03:04:05.123Z", items=[
-        {"skuId": 1, "from": {"zipCode": "1", "lots": [{"n": 1}, {"n": 2.5}]}}, {"color": "blue"},
-    ]),
+    record(
+        id=3,
+        mixed=4,
+        seenOn="2026-01-02T03:04:05.123Z",
+        items=[
+            {"skuId": 1, "from": {"zipCode": "1", "lots": [{"n": 1}, {"n": 2.5}]}},
+            {"color": "blue"},
+        ],
+    ),
     record(id=4),
-]  # fmt: skip
+]
 
 
 def test_unknown_fields_at_every_depth_become_columns(things: Adopting) -> None:
     things.load(*UNKNOWN)
     before = things.rows(OWN)
     done = things.adopt()
-    assert json.loads(things.file.read_text()) == {"abc.things": {
-        "items": [{"color": "VARCHAR", "from": {"lots": [{"n": "DECIMAL"}]}}],
-        "mixed": "JSON", "poNumber": "BIGINT", "seenOn": "TIMESTAMPTZ",
-        "shipTo": {"geo": {"lat": "DECIMAL"}, "zip": "VARCHAR"},
-    }}  # fmt: skip
+    assert json.loads(things.file.read_text()) == {
+        "abc.things": {
+            "items": [{"color": "VARCHAR", "from": {"lots": [{"n": "DECIMAL"}]}}],
+            "mixed": "JSON",
+            "poNumber": "BIGINT",
+            "seenOn": "TIMESTAMPTZ",
+            "shipTo": {"geo": {"lat": "DECIMAL"}, "zip": "VARCHAR"},
+        }
+    }
     assert things.rows("po_number, mixed, ship_to.zip, ship_to.geo.lat, _extra") == [
-        (5, None, "0815", Decimal("1.5"), None), (7, '"x"', None, None, None),
-        (None, "4", None, None, None), (None, None, None, None, None),
-    ]  # fmt: skip
+        (5, None, "0815", Decimal("1.5"), None),
+        (7, '"x"', None, None, None),
+        (None, "4", None, None, None),
+        (None, None, None, None, None),
+    ]
     assert [by_name(things, row) for row in things.rows()] == things.fresh(UNKNOWN)
     assert things.rows(OWN) == before
     assert finding(done, "items[].color").rows == 2
@@ -155,28 +167,42 @@ def test_a_later_load_fills_adopted_columns_directly(things: Adopting) -> None:
     assert [by_name(things, row) for row in things.rows()] == things.fresh([UNKNOWN[0], *later])
 
 
-def test_a_dry_run_tells_the_same_and_writes_nothing(things: Adopting) -> None:
+def test_a_dry_run_finds_the_same_and_writes_nothing(things: Adopting) -> None:
     things.load(*UNKNOWN)
     before = things.rows()
-    told = things.adopt(dry_run=True)
-    assert (told.rows, things.rows(), things.file.exists()) == (0, before, False)
-    assert things.adopt().findings == told.findings
+    dry = things.adopt(dry_run=True)
+    assert (dry.rows, things.rows(), things.file.exists()) == (0, before, False)
+    assert things.adopt().findings == dry.findings
 
 
 @pytest.mark.parametrize(
     ("values", "type_"),
     [
-        ([True, False, None], "BOOLEAN"), ([1, 2**63 - 1], "BIGINT"), ([1, 2.5], "DECIMAL"),
-        ([2**63], "DECIMAL"), ([0.5, 1e-12], "DOUBLE"), ([1.0], "DECIMAL"), ([10**400], "VARCHAR"),
-        (["2026-01-02", "2026-01-03T00:00:00"], "DATE"), (["2026-01-02T00:00:00Z"], "TIMESTAMPTZ"),
-        (["2026-01-02T03:04:05"], "VARCHAR"), (["2026-01-02T03:04:05+05:30"], "VARCHAR"),
-        (["2026-02-30"], "VARCHAR"), (["12.50", ""], "VARCHAR"), (["1", 1], "JSON"),
-        ([True, "true"], "JSON"), ([[1], [2.5], []], ["DECIMAL"]), ([{"a": 1}, [1]], "JSON"),
-        ([{"a": 1}, {"b": "x"}], {"a": "BIGINT", "b": "VARCHAR"}), ([{"a": 1, "A": 2}], "JSON"),
-        ([{"": 1}], "JSON"), ([{"": 10**20}], "JSON"), ([{f"k{n}": n for n in range(101)}], "JSON"),
+        ([True, False, None], "BOOLEAN"),
+        ([1, 2**63 - 1], "BIGINT"),
+        ([1, 2.5], "DECIMAL"),
+        ([2**63], "DECIMAL"),
+        ([0.5, 1e-12], "DOUBLE"),
+        ([1.0], "DECIMAL"),
+        ([10**400], "VARCHAR"),
+        (["2026-01-02", "2026-01-03T00:00:00"], "DATE"),
+        (["2026-01-02T00:00:00Z"], "TIMESTAMPTZ"),
+        (["2026-01-02T03:04:05"], "VARCHAR"),
+        (["2026-01-02T03:04:05+05:30"], "VARCHAR"),
+        (["2026-02-30"], "VARCHAR"),
+        (["12.50", ""], "VARCHAR"),
+        (["1", 1], "JSON"),
+        ([True, "true"], "JSON"),
+        ([[1], [2.5], []], ["DECIMAL"]),
+        ([{"a": 1}, [1]], "JSON"),
+        ([{"a": 1}, {"b": "x"}], {"a": "BIGINT", "b": "VARCHAR"}),
+        ([{"a": 1, "A": 2}], "JSON"),
+        ([{"": 1}], "JSON"),
+        ([{"": 10**20}], "JSON"),
+        ([{f"k{n}": n for n in range(101)}], "JSON"),
     ],
-)  # fmt: skip
-def test_the_type_is_the_narrowest_that_loses_nothing(
+)
+def test_the_inferred_type_is_the_narrowest_lossless_one(
     things: Adopting, values: list, type_: Any
 ) -> None:
     records = [record(id=n, new=value) for n, value in enumerate(values)]
@@ -197,7 +223,7 @@ def test_the_type_is_the_narrowest_that_loses_nothing(
         ("日本", "its name contains no letter or digit to make a column name of"),
     ],
 )
-def test_what_can_have_no_column_stays_and_the_reason_is_told(
+def test_a_name_that_cannot_be_a_column_stays_with_a_reason(
     things: Adopting, name: str, reason: str
 ) -> None:
     things.load(record(id=1, **{name: 1}))
@@ -206,13 +232,13 @@ def test_what_can_have_no_column_stays_and_the_reason_is_told(
     assert things.rows("name, _extra IS NULL") == [("Müller", False)]
 
 
-def test_of_two_fields_for_one_column_the_first_gets_it(things: Adopting) -> None:
+def test_of_two_fields_for_one_column_the_first_becomes_the_column(things: Adopting) -> None:
     things.load(record(id=1, po_number=1, poNumber=2))
     things.adopt()
     assert things.rows("po_number, _extra") == [(2, '{"po_number":1}')]
 
 
-def test_a_column_is_widened_only_if_asked_to_and_loses_nothing(things: Adopting) -> None:
+def test_a_column_is_widened_only_with_the_option_and_without_loss(things: Adopting) -> None:
     things.load(record(id=1), record(id=2, tagIds=[1, 2.5], rate="fast", active="yes"))
     assert not things.adopt().rows
     done = things.adopt(widen=True)
@@ -221,7 +247,7 @@ def test_a_column_is_widened_only_if_asked_to_and_loses_nothing(things: Adopting
     assert rows == [([1, 2], "0.25", "true", None), ([1, Decimal("2.5")], "fast", "yes", None)]
 
 
-def test_a_boolean_among_integers_makes_text_of_them_at_once(things: Adopting) -> None:
+def test_a_boolean_among_integers_widens_them_to_text_at_once(things: Adopting) -> None:
     things.load(record(id=1), record(id=2, tagIds=[1, True]))
     things.adopt(widen=True)
     assert things.rows("tag_ids, _extra") == [(["1", "2"], None), (["1", "true"], None)]
@@ -234,8 +260,9 @@ def test_a_value_that_no_wider_type_holds_stays(things: Adopting) -> None:
     assert "no wider type" in finding(done, "name").reason
     assert "no wider type" in finding(done, "modifiedOn").reason
     assert json.loads(things.rows("_extra")[0][0]) == {
-        "name": {"first": "A"}, "modifiedOn": "soon",
-    }  # fmt: skip
+        "name": {"first": "A"},
+        "modifiedOn": "soon",
+    }
 
 
 def test_the_key_and_the_cursor_keep_their_types(things: Adopting) -> None:
@@ -254,7 +281,7 @@ def test_members_that_only_the_table_still_has_are_kept(things: Adopting) -> Non
     assert rows == [(Decimal("1.25"), 3, None)]
 
 
-def test_rows_find_their_values_where_others_were_deleted(things: Adopting) -> None:
+def test_rows_get_their_own_values_after_others_were_deleted(things: Adopting) -> None:
     things.load(*(record(id=n, new=n, tagIds=[n, "x"]) for n in range(100)))
     with duckdb.connect(str(things.place.file)) as connection:
         connection.execute("DELETE FROM abc.things WHERE id % 3 = 0")
@@ -263,7 +290,7 @@ def test_rows_find_their_values_where_others_were_deleted(things: Adopting) -> N
     assert rows == [(n, n, [str(n), "x"], None) for n in range(100) if n % 3]
 
 
-def test_the_history_of_a_table_is_treated_alike(things: Adopting) -> None:
+def test_the_history_table_is_adopted_too(things: Adopting) -> None:
     things.load(*UNKNOWN)
     with duckdb.connect(str(things.place.file)) as connection:
         connection.execute("CREATE SCHEMA history")
@@ -280,7 +307,7 @@ def test_the_history_of_a_table_is_treated_alike(things: Adopting) -> None:
     assert kept == things.rows(values)
 
 
-def test_an_adoption_that_was_cut_off_is_finished_by_the_next(
+def test_an_interrupted_adoption_is_finished_by_the_next(
     things: Adopting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     things.load(*UNKNOWN)
@@ -300,7 +327,7 @@ def test_an_adoption_that_was_cut_off_is_finished_by_the_next(
     assert [by_name(things, row) for row in things.rows()] == things.fresh(UNKNOWN)
 
 
-def test_a_value_that_an_old_process_kept_again_wins_over_the_column(things: Adopting) -> None:
+def test_a_newer_value_in_extra_replaces_the_columns_value(things: Adopting) -> None:
     things.load(record(id=1, poNumber=5))
     things.adopt()
     things.load(record(id=1, poNumber=6, modifiedOn="2026-02-01T00:00:00Z"))
@@ -317,7 +344,7 @@ def test_unreadable_text_stays_beside_the_adopted_value(things: Adopting) -> Non
     assert (new, json.loads(extra)) == (1, {"(lone surrogates)": raw, "total": "\ufffd"})
 
 
-def test_events_of_a_history_take_what_stands_beside_and_inside_them(tmp_path: Path) -> None:
+def test_exploded_rows_adopt_fields_around_and_inside_them(tmp_path: Path) -> None:
     of = packaged_catalog()["jpm.job_history"]
     things = Adopting(Place(tmp_path), of)
     records = [{"jobId": 7, "note": "n", "history": [{"id": 1, "author": {"id": 3}}, {"id": 2}]}]
@@ -332,7 +359,7 @@ def test_events_of_a_history_take_what_stands_beside_and_inside_them(tmp_path: P
 
 @settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
 @given(changes=st.lists(mutations(), min_size=8, max_size=8), widen=st.booleans())
-def test_what_was_adopted_equals_a_fresh_load_with_the_adopted_catalogue(
+def test_adopted_rows_equal_a_fresh_load_with_the_adopted_catalog(
     changes: list[Any], widen: bool
 ) -> None:
     of = endpoint(key=(), cursor=None, kind="snapshot")
@@ -353,7 +380,7 @@ def test_what_was_adopted_equals_a_fresh_load_with_the_adopted_catalogue(
             assert not left.rows
 
 
-def test_the_sandboxes_unknown_fields_are_adopted_by_every_later_load(
+def test_unknown_fields_of_the_sandbox_are_columns_in_later_loads(
     own_sandbox: Sandbox, tmp_path: Path
 ) -> None:
     table, world = "accounting.invoices", own_sandbox.world
@@ -363,8 +390,14 @@ def test_the_sandboxes_unknown_fields_are_adopted_by_every_later_load(
         items = [
             {**item, "color": {"name": "red", "n": n}} for n, item in enumerate(invoice["items"])
         ]
-        world.change(table, invoice["id"], items=items, poNumber=number, shipTo={"zip": "0815"},
-                     odd="x" if number else 1)  # fmt: skip
+        world.change(
+            table,
+            invoice["id"],
+            items=items,
+            poNumber=number,
+            shipTo={"zip": "0815"},
+            odd="x" if number else 1,
+        )
     loading = job(own_sandbox, tmp_path / "drifted.duckdb")
     drifted = extract_load(loading, load_catalog()[table], ALL)
     assert drifted.drift.counts["items[].color"] > 0
@@ -374,8 +407,9 @@ def test_the_sandboxes_unknown_fields_are_adopted_by_every_later_load(
     )
     assert load_catalog()[table] != before
     world.change(table, with_items[5]["id"], poNumber=99)
-    again = extract_load(dataclasses.replace(loading, catalog=load_catalog()),
-                         load_catalog()[table], ALL)  # fmt: skip
+    again = extract_load(
+        dataclasses.replace(loading, catalog=load_catalog()), load_catalog()[table], ALL
+    )
     assert not again.drift.counts
     assert again.loaded.counts.updated == 1
     fresh = job(own_sandbox, tmp_path / "fresh.duckdb")
@@ -390,7 +424,7 @@ def test_the_sandboxes_unknown_fields_are_adopted_by_every_later_load(
     assert sum(row[-1] is not None for row in rows[0]) == 0
 
 
-def test_a_warehouse_that_is_not_there_is_named(things: Adopting) -> None:
+def test_a_missing_warehouse_is_refused(things: Adopting) -> None:
     with pytest.raises(WarehouseUnusable, match=r"test\.duckdb does not exist: load into it"):
         things.adopt()
     assert not things.place.file.exists()
@@ -419,7 +453,7 @@ def test_a_selection_that_names_no_table_is_refused(things: Adopting) -> None:
         ('{"jpm.jobs": {"modifiedOn": "VARCHAR"}}', "modifiedOn is its key or cursor"),
     ],
 )
-def test_a_malformed_additions_file_is_named_with_the_place(
+def test_a_malformed_additions_file_is_refused_with_the_location(
     tmp_path: Path, text: str, message: str
 ) -> None:
     (tmp_path / "st_catalog.json").write_text(text)
@@ -428,7 +462,7 @@ def test_a_malformed_additions_file_is_named_with_the_place(
     assert str(raised.value).startswith(str(tmp_path / "st_catalog.json"))
 
 
-def test_the_additions_count_from_the_moment_they_are_written(
+def test_additions_take_effect_as_soon_as_they_are_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert load_catalog() is load_catalog() is packaged_catalog()
@@ -445,7 +479,7 @@ def test_the_additions_count_from_the_moment_they_are_written(
     assert load_catalog() is packaged_catalog()
 
 
-def test_what_the_package_knows_by_now_is_told_as_superfluous(things: Adopting) -> None:
+def test_additions_the_package_has_now_are_reported_as_superfluous(things: Adopting) -> None:
     things.load(record(id=1, poNumber=5, items=[{"color": "red"}]))
     things.adopt()
     of = things.adopted
@@ -456,7 +490,7 @@ def test_what_the_package_knows_by_now_is_told_as_superfluous(things: Adopting) 
     assert things.adopted.column("poNumber").type == Scalar("BIGINT")
 
 
-def test_the_command_tells_what_it_adopted_and_the_next_what_is_left(
+def test_the_command_reports_what_it_adopted_and_what_is_left(
     things: Adopting,
 ) -> None:
     jobs = packaged_catalog()["jpm.jobs"]
@@ -470,15 +504,19 @@ def test_the_command_tells_what_it_adopted_and_the_next_what_is_left(
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "COLUMNS": "150"}
         return subprocess.run(
-            [*command, *arguments], capture_output=True, text=True, check=False, env=environment,
+            [*command, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=environment,
             timeout=DEADLINE,
-        )  # fmt: skip
+        )
 
     assert "Missing option '--environment'" in run().stderr
     assert "name one of production" in run("--environment", "prod").stderr
-    told = run("--environment", "sandbox")
-    assert told.returncode == 0, told.stderr
+    result = run("--environment", "sandbox")
+    assert result.returncode == 0, result.stderr
     for part in ("1 adopted", "poNumber", "BIGINT", "1 stay in _extra", "st_catalog.json lists"):
-        assert part in told.stdout
+        assert part in result.stdout
     assert json.loads(Path("st_catalog.json").read_text()) == {"jpm.jobs": {"poNumber": "BIGINT"}}
     assert load_catalog()["jpm.jobs"].columns[-1] == Field("poNumber", Scalar("BIGINT"))

@@ -13,9 +13,16 @@ from st_pipelines.warehouse.columns import local_day_sql
 from st_pipelines.windows import local_day
 
 ZONES = (
-    "UTC", "America/New_York", "America/Vancouver", "America/Phoenix", "Australia/Lord_Howe",
-    "Asia/Kathmandu", "Africa/Casablanca", "Pacific/Apia", "Europe/Dublin",
-)  # fmt: skip
+    "UTC",
+    "America/New_York",
+    "America/Vancouver",
+    "America/Phoenix",
+    "Australia/Lord_Howe",
+    "Asia/Kathmandu",
+    "Africa/Casablanca",
+    "Pacific/Apia",
+    "Europe/Dublin",
+)
 
 
 def days_of(moments: list[datetime], zone: str) -> list:

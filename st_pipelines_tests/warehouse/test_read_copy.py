@@ -1,4 +1,4 @@
-"""The read copy: complete, replaced as a whole, at most so often, and in nobody's way."""
+"""The read copy is complete, replaced as a whole, not too often, and blocks nobody."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import duckdb
 import pytest
 
 from st_pipelines.warehouse.errors import WarehouseBusy, WarehouseFull, WarehouseUnusable
-from st_pipelines.warehouse.store import read_copy as module
+from st_pipelines.warehouse.store import read_copy
 from st_pipelines.warehouse.store.base import Published
 from st_pipelines.warehouse.store.duckdb_file import DuckDBFile
 from st_pipelines.warehouse.store.write_queue import Deadline, acquire
@@ -20,7 +20,7 @@ from st_pipelines_tests.warehouse.factories import Place, record
 HOUR = 3600.0
 
 
-def every(place: Place, seconds: float | None) -> DuckDBFile:
+def store_that_publishes_every(place: Place, seconds: float | None) -> DuckDBFile:
     return DuckDBFile(uri=str(place.file), wait_seconds=20, publish_seconds=seconds)
 
 
@@ -33,7 +33,7 @@ def files(place: Place) -> set[str]:
     return {path.name for path in place.folder.rglob("*.duckdb*") if ".lock" not in path.name}
 
 
-def test_the_copy_is_what_was_loaded_and_is_made_once(place: Place) -> None:
+def test_the_copy_equals_the_warehouse_and_is_made_once(place: Place) -> None:
     place.load([record(id=1)])
     made = place.warehouse.publish()
     assert made
@@ -49,7 +49,7 @@ def test_the_copy_is_what_was_loaded_and_is_made_once(place: Place) -> None:
     assert list((place.folder / ".staging").iterdir()) == [place.folder / ".staging" / ".lock"]
 
 
-def test_it_is_made_where_the_kernel_cannot_copy(
+def test_the_copy_is_made_where_the_kernel_cannot_copy(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unsupported(*_: object) -> int:
@@ -61,11 +61,11 @@ def test_it_is_made_where_the_kernel_cannot_copy(
     assert place.warehouse.read_copy.path.read_bytes() == place.file.read_bytes()
 
 
-def test_a_reader_keeps_what_it_has_open_and_a_new_one_gets_the_new(place: Place) -> None:
+def test_a_reader_keeps_its_open_copy_and_a_new_reader_gets_the_new_one(place: Place) -> None:
     place.load([record(id=1)])
     place.warehouse.publish()
     code = "SELECT count(*) FROM abc.things"
-    old = place.warehouse.read_copy.path.open("rb")  # as another process would keep it
+    old = place.warehouse.read_copy.path.open("rb")  # as another process keeps it open
     before = old.read()
     place.load([record(id=2)])
     place.warehouse.publish()
@@ -76,7 +76,7 @@ def test_a_reader_keeps_what_it_has_open_and_a_new_one_gets_the_new(place: Place
         assert connection.execute(code).fetchall() == [(2,)]
 
 
-def test_readers_never_fail_while_it_is_replaced(place: Place) -> None:
+def test_readers_never_fail_while_the_copy_is_replaced(place: Place) -> None:
     place.load([record(id=0)])
     place.warehouse.publish()
     seen, failures, over = set(), [], threading.Event()
@@ -99,7 +99,7 @@ def test_readers_never_fail_while_it_is_replaced(place: Place) -> None:
     assert len(seen) > 1
 
 
-def test_loads_go_on_while_the_copy_is_read(place: Place) -> None:
+def test_loads_continue_while_the_copy_is_read(place: Place) -> None:
     place.load([record(id=1)])
     place.warehouse.publish()
     with duckdb.connect(str(place.warehouse.read_copy.path), read_only=True) as connection:
@@ -108,23 +108,25 @@ def test_loads_go_on_while_the_copy_is_read(place: Place) -> None:
         assert connection.execute("SELECT count(*) FROM abc.things").fetchall() == [(1,)]
 
 
-def test_it_is_made_after_loads_but_not_more_often_than_asked_for(place: Place) -> None:
+def test_loads_publish_no_more_often_than_publish_seconds(place: Place) -> None:
     place.load([record(id=1)])
-    assert every(place, None).publish_if_due() is None
+    assert store_that_publishes_every(place, None).publish_if_due() is None
     assert not place.warehouse.read_copy.path.exists()
-    assert every(place, HOUR).publish_if_due()
+    assert store_that_publishes_every(place, HOUR).publish_if_due()
     place.load([record(id=2)])
-    assert every(place, HOUR).publish_if_due() is None
+    assert store_that_publishes_every(place, HOUR).publish_if_due() is None
     assert rows(place) == [(1,)]
-    assert every(place, 1e-6).publish_if_due()
+    assert store_that_publishes_every(place, 1e-6).publish_if_due()
     assert rows(place) == [(1,), (2,)]
-    assert every(place, 1e-6).publish_if_due() is None, "nothing was loaded since"
+    assert store_that_publishes_every(place, 1e-6).publish_if_due() is None, (
+        "nothing was loaded since"
+    )
 
 
-def test_of_several_only_one_publishes_and_the_loads_do_not_wait_for_it(place: Place) -> None:
+def test_of_concurrent_publishers_one_copies_and_loads_do_not_wait(place: Place) -> None:
     place.load([record(id=1)])
     with acquire(place.warehouse.read_copy.path, Deadline(0), "publishing"):
-        assert every(place, HOUR).publish_if_due() is None
+        assert store_that_publishes_every(place, HOUR).publish_if_due() is None
     made: list[Published | None] = []
     threads = [
         threading.Thread(target=lambda: made.append(place.warehouse.publish())) for _ in range(4)
@@ -136,7 +138,7 @@ def test_of_several_only_one_publishes_and_the_loads_do_not_wait_for_it(place: P
     assert [one is None for one in made].count(False) == 1
 
 
-def test_a_copy_that_somebody_wrote_to_is_replaced_with_its_log(place: Place) -> None:
+def test_a_copy_that_somebody_wrote_to_is_replaced_and_its_log_deleted(place: Place) -> None:
     place.load([record(id=1)])
     place.warehouse.publish()
     copy = place.warehouse.read_copy.path
@@ -149,7 +151,7 @@ def test_a_copy_that_somebody_wrote_to_is_replaced_with_its_log(place: Place) ->
     assert rows(place) == [(1,), (2,)]
 
 
-def test_a_copy_that_cannot_be_made_leaves_the_old_one(
+def test_a_failed_publication_keeps_the_old_copy(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -158,14 +160,14 @@ def test_a_copy_that_cannot_be_made_leaves_the_old_one(
     place.load([record(id=1)])
     place.warehouse.publish()
     place.load([record(id=2)])
-    monkeypatch.setattr(module, "_copy_bytes", full)
+    monkeypatch.setattr(read_copy, "_copy_bytes", full)
     with pytest.raises(WarehouseFull, match="no space left"):
         place.warehouse.publish()
     assert rows(place) == [(1,)]
     assert files(place) == {"test.duckdb", "test_read.duckdb"}
 
 
-def test_a_held_warehouse_is_waited_for_and_named(place: Place) -> None:
+def test_publishing_waits_for_the_warehouse_and_names_its_holder(place: Place) -> None:
     place.load([record(id=1)])
     impatient = DuckDBFile(uri=str(place.file), wait_seconds=0)
     with duckdb.connect(str(place.file)), pytest.raises(WarehouseBusy, match="in this process"):
@@ -177,13 +179,13 @@ def test_a_held_warehouse_is_waited_for_and_named(place: Place) -> None:
         impatient.publish()
 
 
-def test_without_a_warehouse_there_is_nothing_to_publish(place: Place) -> None:
+def test_publishing_without_a_warehouse_is_refused(place: Place) -> None:
     with pytest.raises(WarehouseUnusable, match="does not exist yet"):
         place.warehouse.publish()
     assert not place.file.exists()
 
 
-def test_a_clock_that_was_set_back_does_not_stop_publishing(
+def test_a_clock_set_back_does_not_stop_publishing(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place.load([record(id=1)])
@@ -191,4 +193,4 @@ def test_a_clock_that_was_set_back_does_not_stop_publishing(
     place.load([record(id=2)])
     yesterday = time.time() - 24 * HOUR
     monkeypatch.setattr(time, "time", lambda: yesterday)
-    assert every(place, HOUR).publish_if_due()
+    assert store_that_publishes_every(place, HOUR).publish_if_due()

@@ -99,9 +99,14 @@ def test_an_empty_database_serves_the_next_load_with_that_loads_folder(
         second.connection.execute("FROM own")
 
 
-@pytest.mark.parametrize("left", [
-    "CREATE TABLE staged AS SELECT 1", "ATTACH ':memory:' AS warehouse", None,
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "left",
+    [
+        "CREATE TABLE staged AS SELECT 1",
+        "ATTACH ':memory:' AS warehouse",
+        None,
+    ],
+)
 def test_a_database_with_content_or_of_a_failed_load_is_closed(
     opened: list[object], tmp_path: Path, left: str | None
 ) -> None:

@@ -1,4 +1,4 @@
-"""Writers of one warehouse: in the order of asking, bounded, and told who is in the way."""
+"""Writers of one warehouse wait in the order of arrival, up to a limit, and learn who holds it."""
 
 from __future__ import annotations
 
@@ -45,12 +45,14 @@ except duckdb.IOException:
 
 
 @contextmanager
-def another(code: str, file: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process that has something in its hands until the `with` ends."""
+def lock_holder(code: str, file: Path) -> Iterator[subprocess.Popen[str]]:
+    """Runs a process that holds a lock until the `with` block ends."""
     process = subprocess.Popen(
-        [sys.executable, "-c", code, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        [sys.executable, "-c", code, str(file)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
-    )  # fmt: skip
+    )
     assert process.stdout
     assert process.stdout.readline() == "held\n"
     try:
@@ -72,8 +74,8 @@ def with_and_without_a_queue(request: pytest.FixtureRequest, monkeypatch) -> str
     return request.param
 
 
-def test_turns_come_in_the_order_of_asking(tmp_path: Path, monkeypatch) -> None:
-    """With a lock alone, of eight that ask again and again one gets it nearly every time."""
+def test_the_write_lock_is_granted_in_the_order_of_arrival(tmp_path: Path, monkeypatch) -> None:
+    """With DuckDB's lock alone, one of eight retrying processes gets it nearly every time."""
     path, order, drawn = tmp_path / "x", [], []
     draw = write_queue._draw_number
     monkeypatch.setattr(
@@ -95,7 +97,9 @@ def test_turns_come_in_the_order_of_asking(tmp_path: Path, monkeypatch) -> None:
     assert order == list(range(6))
 
 
-def test_two_never_have_it_at_once(tmp_path: Path, with_and_without_a_queue: str) -> None:
+def test_two_writers_never_hold_the_lock_at_once(
+    tmp_path: Path, with_and_without_a_queue: str
+) -> None:
     inside, most = [], []
 
     def take() -> None:
@@ -115,11 +119,11 @@ def test_two_never_have_it_at_once(tmp_path: Path, with_and_without_a_queue: str
     assert len(most) == 30
 
 
-def test_who_has_the_turn_is_named_and_a_dead_one_has_it_no_more(tmp_path: Path) -> None:
+def test_the_holder_is_named_and_a_dead_process_holds_nothing(tmp_path: Path) -> None:
     path = tmp_path / "x.duckdb"
-    with another(HOLDER, path) as process:
-        told = re.escape(f"held by process {process.pid} (-c: jpm.jobs, run 7): wait")
-        with pytest.raises(WarehouseBusy, match=told), acquire(path, Deadline(0), "another"):
+    with lock_holder(HOLDER, path) as process:
+        message = re.escape(f"held by process {process.pid} (-c: jpm.jobs, run 7): wait")
+        with pytest.raises(WarehouseBusy, match=message), acquire(path, Deadline(0), "another"):
             pass
         process.kill()
         process.wait()
@@ -127,22 +131,24 @@ def test_who_has_the_turn_is_named_and_a_dead_one_has_it_no_more(tmp_path: Path)
             pass
 
 
-def test_the_foreign_holder_is_named_to_all_that_wait(place: Place) -> None:
-    """The first in the queue meets DuckDB's lock; the others only meet the first."""
+def test_everyone_in_the_queue_learns_the_foreign_holder(place: Place) -> None:
+    """The first in the queue waits for DuckDB's lock; the others wait for the first."""
     place.load([record()])
     waiting = threading.Thread(target=place.load, args=([record(id=2)],))
-    with another(SHELL, place.file) as shell:
+    with lock_holder(SHELL, place.file) as shell:
         waiting.start()
         lock = place.file.with_name(place.file.name + ".lock")
         wait_until(lambda: f"process {shell.pid}" in lock.read_text(), "note of the holder")
-        told = rf"held by process \d+ \(.*abc\.things, run a run\), which .* waits: .*{shell.pid}"
-        with pytest.raises(WarehouseBusy, match=told):
+        message = (
+            rf"held by process \d+ \(.*abc\.things, run a run\), which .* waits: .*{shell.pid}"
+        )
+        with pytest.raises(WarehouseBusy, match=message):
             attach_at_once(place)
     waiting.join()
     assert place.query("SELECT id FROM abc.things ORDER BY id") == [(1,), (2,)]
 
 
-def test_threads_of_a_process_wait_for_one_another(
+def test_threads_of_one_process_wait_for_each_other(
     place: Place, with_and_without_a_queue: str
 ) -> None:
     def load(number: int) -> None:
@@ -158,8 +164,8 @@ def test_threads_of_a_process_wait_for_one_another(
 
 
 @pytest.mark.parametrize("look", ["check", "attach", "read"])
-def test_looking_at_a_file_does_not_release_it(place: Place, look: str) -> None:
-    """Closing a file drops the locks that the process has on it, whoever holds them there."""
+def test_inspecting_a_file_does_not_release_its_lock(place: Place, look: str) -> None:
+    """Closing a file drops all locks that the process has on it."""
     place.load([record()])
     impatient = DuckDBFile(uri=str(place.file), wait_seconds=0)
     with duckdb.connect() as connection, place.warehouse.attach(connection):
@@ -174,7 +180,7 @@ def test_looking_at_a_file_does_not_release_it(place: Place, look: str) -> None:
         assert subprocess.run([sys.executable, "-c", PROBE, str(place.file)]).returncode == 3
 
 
-def test_a_connection_of_the_user_in_this_process_keeps_its_lock(place: Place) -> None:
+def test_the_users_own_connection_in_this_process_keeps_its_lock(place: Place) -> None:
     place.load([record()])
     impatient = DuckDBFile(uri=str(place.file), wait_seconds=0)
     with duckdb.connect(str(place.file)):
@@ -186,18 +192,18 @@ def test_a_connection_of_the_user_in_this_process_keeps_its_lock(place: Place) -
 
 
 @pytest.mark.parametrize("holder", [HOLDER, SHELL])
-def test_a_long_wait_is_told_once(
+def test_a_long_wait_is_logged_once(
     place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, holder: str
 ) -> None:
     place.load([record()])
     monkeypatch.setattr(write_queue, "QUIET_SECONDS", 0)
     warehouse = DuckDBFile(uri=str(place.file), wait_seconds=0.3)
     with (
-        another(holder, place.file) as process,
+        lock_holder(holder, place.file) as process,
         pytest.raises(WarehouseBusy),
         warehouse.read_only(),
     ):
         pass
-    [told] = [entry.getMessage() for entry in caplog.records if "Waiting" in entry.getMessage()]
-    assert told.startswith("Waiting for up to 0 s more: warehouse")
-    assert f"process {process.pid}" in told
+    [message] = [entry.getMessage() for entry in caplog.records if "Waiting" in entry.getMessage()]
+    assert message.startswith("Waiting for up to 0 s more: warehouse")
+    assert f"process {process.pid}" in message
