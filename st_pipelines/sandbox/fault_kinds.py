@@ -11,7 +11,7 @@ FAULT_KINDS: Mapping[str, str] = {
     "500": "500 with an HTML page; 502 and 503 likewise",
     "502": "see 500",
     "503": "see 500",
-    "401": "the token is not accepted, in the middle of a run",
+    "401": "the token is rejected in the middle of a run",
     "409": "the service is suspended for maintenance",
     "429": "too many requests, Retry-After in whole seconds",
     "429-fraction": "too many requests, Retry-After 0.25",
@@ -19,35 +19,35 @@ FAULT_KINDS: Mapping[str, str] = {
     "html": "200 with an HTML page",
     "truncated": "200 with JSON that is cut off",
     "not-json": "200 with plain text",
-    "wrapped": "200 with an array in the place of an object, and the other way round",
-    "no-data": "200 with an object without `data`",
+    "wrapped": "200 with an array instead of an object, and vice versa",
+    "no-data": "200 with an object that lacks `data`",
     "data-object": "200 with an object as `data`",
     "reset": "the connection is reset",
     "hang": "headers and half of the body, then nothing",
-    "drip": "a body of which a byte comes now and then, and never the end",
-    "slow": "a body that drips but completes",
-    "gzip-garbage": "says gzip and is not",
+    "drip": "a body that sends a byte now and then and never ends",
+    "slow": "a body that arrives slowly but completely",
+    "gzip-garbage": "declared as gzip, but is not",
     "gzip-cut": "gzip that is cut off",
-    "repeated-token": "an export answers with the continuation token it was asked for",
-    "endless": "hasMore is true, for ever with probability 1",
-    "empty-page": "a page in the middle comes without records",
+    "repeated-token": "an export returns the continuation token of the request",
+    "endless": "hasMore is true; with probability 1, forever",
+    "empty-page": "a page in the middle has no records",
 }
-"""What each kind does. Those of a token request have the same names after `token-`."""
+"""What each fault does. For token requests, the names start with `token-`."""
 
 TOKEN_PREFIX = "token-"
-"""Before the name of a kind: it hits token requests instead of data requests."""
+"""Prefix of faults that hit token requests instead of data requests."""
 
 DEFECT_KINDS: Mapping[str, str] = {
-    "scope-missing": "a scope is not ticked; which: scope-missing:tn.jpm.jobs:r",
-    "scope-surplus": "a scope is ticked that nothing needs, by itself one that writes",
-    "scope-not-accepted": "the token names a scope that the admin has not accepted yet",
-    "app-not-connected": "the tenant has not connected the app: tokens, but 403 everywhere",
+    "scope-missing": "a scope is not ticked; choose it: scope-missing:tn.jpm.jobs:r",
+    "scope-surplus": "a scope is ticked that nothing needs; by default one that writes",
+    "scope-not-accepted": "the token contains a scope that the admin has not accepted yet",
+    "app-not-connected": "the tenant has not connected the app: tokens work, requests get a 403",
     "app-unknown": "the token endpoint does not find the application",
-    "no-grant": "the token endpoint knows the client and gives no token",
-    "opaque-token": "tokens tell neither tenant nor scopes",
-    "wrong-tenant": "the tenant id that you hold is another's",
-    "wrong-app-key": "the app key that you hold is another's; wrong-app-key:404 sets the answer",
-    "secret-rotated": "the client secret that you hold was deleted",
-    "wrong-clock": "answers are dated 600 s ahead; wrong-clock:-90 sets another difference",
+    "no-grant": "the token endpoint knows the client but gives no token",
+    "opaque-token": "tokens reveal neither tenant nor scopes",
+    "wrong-tenant": "your tenant id belongs to another tenant",
+    "wrong-app-key": "your app key belongs to another app; wrong-app-key:404 sets the status",
+    "secret-rotated": "your client secret was deleted",
+    "wrong-clock": "responses are dated 600 s ahead; wrong-clock:-90 sets another offset",
 }
-"""What may be wrong in the developer portal, by the tenant's admin, or with what you hold."""
+"""What can be wrong in the developer portal, at the tenant, or in your settings."""

@@ -20,7 +20,7 @@ from st_pipelines.sandbox.connection_faults import Dripping, Hanging, Reset, Slo
 from st_pipelines.sandbox.fault_kinds import FAULT_KINDS, TOKEN_PREFIX
 
 FaultEffect: TypeAlias = Callable[[Request, Response], Response]
-"""Turns the original answer into another, or gives it back where the fault does not apply."""
+"""Returns a broken response, or the original where the fault does not apply."""
 
 _HTML = "<!DOCTYPE html><html><head><title>{title}</title></head><body>{title}</body></html>"
 _MAINTENANCE = "The service is suspended for maintenance. Please try again later."
@@ -28,20 +28,20 @@ _BEGINNING_OF_TIME = "1970-01-01"
 
 
 def _failure(status: int, title: str) -> FaultEffect:
-    """An error page of a proxy."""
+    """Build an error page as a proxy sends it."""
     page = _HTML.format(title=f"{status} {title}")
     return lambda request, original: Response(page, status, media_type="text/html")
 
 
 def _problem(status: int, title: str, headers: Mapping[str, str] | None = None) -> FaultEffect:
-    """An error of the API."""
+    """Build an error as the API sends it."""
     return lambda request, original: responses.json_response(
         responses.problem_body(status, title), status, headers
     )
 
 
 def _body(change: Callable[[bytes], bytes | str], kind: str = "application/json") -> FaultEffect:
-    """Another body for an answer that is good otherwise."""
+    """Replace the body of a successful response."""
 
     def apply(request: Request, original: Response) -> Response:
         if original.status_code != 200:
@@ -52,7 +52,7 @@ def _body(change: Callable[[bytes], bytes | str], kind: str = "application/json"
 
 
 def _envelope(change: Callable[[Request, dict[str, Any]], dict[str, Any] | None]) -> FaultEffect:
-    """Other members around the records; None where the fault does not apply."""
+    """Replace the members around the records; `change` returns None if it does not apply."""
 
     def apply(request: Request, original: Response) -> Response:
         envelope = json.loads(bytes(original.body)) if original.status_code == 200 else None
@@ -63,7 +63,7 @@ def _envelope(change: Callable[[Request, dict[str, Any]], dict[str, Any] | None]
 
 
 def _wrapped(body: bytes) -> bytes:
-    """An array in an object, an object in an array."""
+    """Wrap an array in an object, or an object in an array."""
     return b'{"items":' + body + b"}" if body[:1] == b"[" else b"[" + body + b"]"
 
 
@@ -81,7 +81,7 @@ def _with_object_as_data(body: bytes) -> bytes:
 
 
 def _bad_gzip(zipped: Callable[[bytes], bytes]) -> FaultEffect:
-    """A body that says it is gzip."""
+    """Send a body as gzip that cannot be decompressed."""
 
     def apply(request: Request, original: Response) -> Response:
         if original.status_code != 200:
@@ -93,7 +93,7 @@ def _bad_gzip(zipped: Callable[[bytes], bytes]) -> FaultEffect:
 
 
 def _send_as(how: type[Response]) -> FaultEffect:
-    """The original answer, sent in another manner."""
+    """Send the original response in another way."""
     return lambda request, original: how(
         bytes(original.body), original.status_code, media_type="application/json"
     )
@@ -108,7 +108,7 @@ def _repeat_token(request: Request, envelope: dict[str, Any]) -> dict[str, Any] 
 def _empty_page(request: Request, envelope: dict[str, Any]) -> dict[str, Any] | None:
     if not envelope.get("hasMore"):
         return None
-    # A feed's token stays where it was, for nothing was served.
+    # The token stays the same, because no record was served.
     token = {"continueFrom": _requested_token(request)} if "continueFrom" in envelope else {}
     return {**envelope, **token, "data": []}
 
@@ -155,10 +155,10 @@ class Faults:
 
     Args:
         probabilities: by kind, from 0 to 1; the first kind that is drawn is played.
-        seed: decides everything that is left to chance.
+        seed: of all random choices.
 
     Raises:
-        ValueError: there is no such kind, or a probability is none.
+        ValueError: there is no such kind, or a probability is not from 0 to 1.
     """
 
     def __init__(self, probabilities: Mapping[str, float], seed: int) -> None:
@@ -169,10 +169,10 @@ class Faults:
         self._numbers = {True: 0, False: 0}
 
     def draw(self, *, token: bool) -> FaultEffect | None:
-        """The fault of the next request, if it gets one.
+        """Draw the fault of the next request; None if it gets none.
 
         Args:
-            token: it is a token request; those are counted by themselves.
+            token: whether it is a token request; these are counted separately.
         """
         self._numbers[token] += 1
         for kind, probability in self._probabilities.items():
@@ -184,10 +184,11 @@ class Faults:
 
 
 def read_faults(texts: Iterable[str]) -> dict[str, float]:
-    """Probabilities by kind, from texts such as `503:0.05`.
+    """Read probabilities by kind from texts such as `503:0.05`.
 
     Raises:
-        ValueError: a text is not of that form, or what `Faults` raises.
+        ValueError: a text does not have that form, there is no such kind, or a probability is not
+            from 0 to 1.
     """
     found: dict[str, float] = {}
     for text in texts:
@@ -195,7 +196,7 @@ def read_faults(texts: Iterable[str]) -> dict[str, float]:
         try:
             probability = float(number) if colon else 1.0
         except ValueError:
-            raise ValueError(f"--fault {text}: {number!r} is no number from 0 to 1") from None
+            raise ValueError(f"--fault {text}: {number!r} is not a number from 0 to 1") from None
         kind = kind if colon else number
         _check(kind, probability)
         found[kind] = probability

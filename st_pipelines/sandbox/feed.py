@@ -17,20 +17,20 @@ EXPORT_DELAY = 15 * ticks.MINUTE
 """How long a change stays out of the export unless recent ones are wanted for."""
 
 SHOW_INACTIVE_BY_DEFAULT = frozenset({"jpm.appointments"})
-"""Exports that take `active` and show everything without it."""
+"""Exports that take `active` but serve all records without it."""
 
 Bookmark = tuple[int, int]
-"""Where a feed was left: the last record's time of modification (ticks) and number of change."""
+"""How far a feed was read: time of modification (ticks) and change number of the last record."""
 
 
 def build_body(table: Table, query: Mapping[str, str], now: int, batch: int) -> bytes:
-    """One answer of the export.
+    """Build one response body of the export.
 
     Args:
         table: whose export.
         query: `from`, `includeRecentChanges` and for two exports `active`.
         now: ticks.
-        batch: how many records at most; ServiceTitan tells nobody its own number.
+        batch: maximum number of records; ServiceTitan does not publish its own.
 
     Raises:
         BadRequest: `from` is neither a token of this export nor a date.
@@ -78,7 +78,7 @@ def _start(endpoint: Endpoint, query: Mapping[str, str], bookmarks: list[Bookmar
 def _left_at(
     table: Table, query: Mapping[str, str], bookmarks: list[Bookmark], start: int
 ) -> Bookmark:
-    """Where an answer without records leaves the reader: just before what comes next."""
+    """Return the bookmark of a response without records: just before the next record."""
     bookmark = _decode_token(table.endpoint, query.get("from", ""))
     if bookmark is not None:
         return bookmark
@@ -104,7 +104,7 @@ def _encode_token(endpoint: Endpoint, bookmark: Bookmark) -> str:
 
 
 def _decode_token(endpoint: Endpoint, text: str) -> Bookmark | None:
-    """The bookmark that a token of this endpoint means; None for any other text."""
+    """Decode a token of this endpoint; None for any other text."""
     try:
         decoded = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
         moment, stamp, signature = decoded.split(".")

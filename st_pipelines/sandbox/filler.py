@@ -12,7 +12,7 @@ from st_pipelines.catalog.model import DataType, Endpoint, Field, ListOf, Scalar
 from st_pipelines.sandbox import sample_text, ticks
 
 VARIANTS = 48
-"""How many different fillings an endpoint has. Rows share them, so that a page is cheap to make."""
+"""Number of different fillings per endpoint. Rows share them, so that pages are cheap."""
 
 TEXT_TABLES = frozenset(
     f"accounting.{name}"
@@ -25,7 +25,7 @@ LONG_DECIMALS = frozenset({"inventory", "pricebook"})
 """APIs that serve decimals with up to 19 zeros."""
 
 Picks = Mapping[str, Any]
-"""Ready values by field name, of one corner of the company: `jobId`, `customer` and so on."""
+"""Values that belong together, by field name: `jobId`, `customer` and so on."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -37,7 +37,7 @@ def money(cents: int, places: int = 2) -> msgspec.Raw:
 
 
 def money_text(cents: int) -> str:
-    """An amount as the accounting API writes it: `"0.00"`."""
+    """An amount as the accounting API serves it: `"0.00"`."""
     sign, value = ("-", -cents) if cents < 0 else ("", cents)
     return f"{sign}{value // 100}.{value % 100:02}"
 
@@ -86,7 +86,7 @@ class Filler:
     def value(self, name: str, kind: DataType, depth: int = 0) -> Any:
         """A value of type `kind` for a field called `name`."""
         if name in self.picks:
-            return _matching(self.picks[name], kind)
+            return _fit(self.picks[name], kind)
         if isinstance(kind, Scalar):
             return self._scalar(name, kind)
         if isinstance(kind, ListOf):
@@ -99,7 +99,7 @@ class Filler:
         singular = name[:-1] if name.endswith("Ids") else name
         count = self.rng.randrange(4 if depth == 0 else 2)
         if singular in self.picks and count:
-            return [_matching(self.picks[singular], kind.item)]
+            return [_fit(self.picks[singular], kind.item)]
         items = (self.value(singular, kind.item, depth + 1) for _ in range(count))
         return [item for item in items if item is not None]
 
@@ -115,7 +115,7 @@ class Filler:
         if name == "id":
             return self.rng.randrange(1_000_000, 500_000_000)
         if name.endswith(("Id", "By")):
-            # A key that points to nothing we hold would be a lie; null is not.
+            # An id without a record would break joins; null does not.
             return None
         return self.rng.randrange(120)
 
@@ -136,14 +136,14 @@ class Filler:
         return self.rng.choice(([], [unit], [unit, leaf]))
 
 
-def _matching(pick: Any, kind: DataType) -> Any:
-    """`pick` if it is of type `kind`, cut to the members that `kind` knows; else None."""
+def _fit(pick: Any, kind: DataType) -> Any:
+    """Return `pick`, cut to the members of `kind`; None if it has another type."""
     if isinstance(kind, StructOf):
         if not isinstance(pick, dict):
             return None
         return {part.name: pick.get(part.name) for part in kind.fields}
     if isinstance(kind, ListOf):
-        return [_matching(pick, kind.item)] if not isinstance(pick, list) else pick
+        return [_fit(pick, kind.item)] if not isinstance(pick, list) else pick
     if isinstance(pick, dict | list):
         return None
     if kind.name == "VARCHAR" and not isinstance(pick, str):

@@ -30,14 +30,14 @@ ROLES = (
     "manager",
     "user",
 )
-"""What an employee may be to a record."""
+"""Roles of an employee in a record."""
 
 BEFORE = 200 * ticks.DAY
 """Some rows are older than the history."""
 
 
 class Arrivals:
-    """Rows of one table that come one after the other, evenly, for ever."""
+    """Generates the rows of one table at even intervals, without end."""
 
     def __init__(self, endpoint: Endpoint, company: Company) -> None:
         span = company.history_days * ticks.DAY + BEFORE
@@ -48,7 +48,7 @@ class Arrivals:
         self._list: list[Entity] = []
 
     def __call__(self, company: Company) -> list[Entity]:
-        """All rows up to the day the company is planned to."""
+        """Return all rows up to the last planned day."""
         while self._next <= ticks.local_midnight(company.next_day):
             self._list.append(self._arrive(len(self._list)))
             self._next += self._gap
@@ -56,7 +56,7 @@ class Arrivals:
 
     def _arrive(self, number: int) -> Entity:
         rng = self._rng
-        # The first rows are there from the beginning, so that references always find one.
+        # The first rows exist from the start, so that references always find one.
         created = self._next + (rng.randrange(self._gap) if number else 0)
         edits = sorted(created + rng.randrange(1, 900 * ticks.DAY) for _ in range(3))
         deactivated = edits[0] if rng.random() < 0.1 else 0
@@ -84,24 +84,24 @@ def row_id(base: int, number: int) -> int:
 
 
 def generic_story(endpoint: Endpoint, company: Company) -> Story:
-    """A story that tells only what must hold: the key, the time that places a row, the variant."""
+    """Build a story with the essential fields only: key, cursor and variant."""
     cursor = endpoint.cursor if endpoint.cursor and "." not in endpoint.cursor else None
     placed = cursor if cursor not in (None, "createdOn", "modifiedOn") else None
     label = None if endpoint.has_key or cursor else _first_text(endpoint)
     keys = [name for name in endpoint.key if len(endpoint.key) > 1 and _is_number(endpoint, name)]
 
     def fields(entity: Entity, context: RenderContext) -> Fields:
-        told: Fields = dict.fromkeys(keys, entity.id)
+        values: Fields = dict.fromkeys(keys, entity.id)
         if placed:
-            told[placed] = ticks.iso(entity.moments[0])
+            values[placed] = ticks.iso(entity.moments[0])
         if label:
-            # Two records without a key that are alike would be one.
-            told[label] = (
+            # Equal records without a key would count as one.
+            values[label] = (
                 f"{sample_text.CHANNELS[entity.draw % len(sample_text.CHANNELS)]} {entity.draw}"
             )
         if endpoint.variants:
-            told.update(endpoint.variants[entity.draw % len(endpoint.variants)])
-        return told
+            values.update(endpoint.variants[entity.draw % len(endpoint.variants)])
+        return values
 
     return Story(entities=Arrivals(endpoint, company), fields=fields)
 
@@ -116,21 +116,26 @@ def _is_number(endpoint: Endpoint, name: str) -> bool:
 
 
 class References:
-    """Picks one corner of the company, so that the keys of a row belong together.
+    """Picks related entities, so that the ids in a row belong together.
 
     Args:
-        catalog: tells by their names which tables a `vendorId` or a `projectId` may mean.
-        company: whose rows exist at `now` (ticks).
+        catalog: its table names decide what `vendorId` or `projectId` refers to.
+        company: only its jobs created by `now` (ticks) are used.
+        with_story: tables with stories of their own.
     """
 
-    def __init__(self, catalog: Catalog, company: Company, now: int, told: Mapping[str, Any]):
+    def __init__(self, catalog: Catalog, company: Company, now: int, with_story: Mapping[str, Any]):
         self._company = company
-        # Not the later ones, or a table would depend on when it is first asked for.
+        # Later jobs are excluded, or a table would depend on when it is first requested.
         self._jobs = [job for job in company.jobs if job.moments[0] <= now]
         self._found: dict[str, dict[str, str]] = {}
         self._tables: dict[str, list[Endpoint]] = {}
         for endpoint in catalog:
-            if endpoint.table not in told and endpoint.key == ("id",) and not endpoint.is_feed:
+            if (
+                endpoint.table not in with_story
+                and endpoint.key == ("id",)
+                and not endpoint.is_feed
+            ):
                 self._tables.setdefault(reference_name(endpoint.name), []).append(endpoint)
 
     def pick(self, endpoint: Endpoint, rng: random.Random) -> Picks:
@@ -149,13 +154,13 @@ class References:
         return picks
 
     def _wanted(self, endpoint: Endpoint) -> dict[str, str]:
-        """The table without a story that each key field of `endpoint` points to."""
+        """Return the table without a story that each id field of `endpoint` refers to."""
         if endpoint.table not in self._found:
             found: dict[str, str] = {}
-            # The order of a set is another in each process, and draws go by this order.
+            # A set has a different order in each process, which would change the random choices.
             for name in sorted(_field_names(StructOf(endpoint.columns))):
                 candidates = self._tables.get(name.removesuffix("s"), [])
-                # Two APIs may each have `categories`; a field means its own API's.
+                # Several APIs have `categories`; a field refers to its own API's.
                 near = [other for other in candidates if other.api == endpoint.api] or candidates
                 if near and near[0].column("id").type == Scalar("BIGINT"):
                     found[name.removesuffix("s")] = near[0].table
@@ -168,7 +173,7 @@ class References:
 
     def _of_a_job(self, rng: random.Random) -> dict[str, Any]:
         if not self._jobs:
-            # A small world may have no job yet; the first customer was there before the start.
+            # A small world may have no job yet; the first customer exists from the start.
             customer, location = self._company.customers[0], self._company.locations[0]
             return {"customerId": customer.id, "locationId": location.id}
         job = rng.choice(self._jobs)
@@ -201,7 +206,7 @@ def _pair(name: str, thing: Any) -> dict[str, Any]:
 
 
 def reference_name(collection: str) -> str:
-    """The field that points to a collection: `jobCancelReasonId` to `job_cancel_reasons`."""
+    """Return the name of references to a collection: `jobTypeId` for `job_types`."""
     singular = re.sub(r"ies$", "y", collection)
     singular = re.sub(r"(?<=s|x)es$|(?<!s)s$", "", singular)
     head, *rest = singular.split("_")

@@ -13,7 +13,7 @@ import uvicorn
 
 _TICK = 0.1
 _LOOP_TURNS = 3
-"""Of the event loop, in which connections that were idle are gone."""
+"""Iterations of the event loop in which idle connections close."""
 
 
 class QuickShutdownServer(uvicorn.Server):
@@ -29,7 +29,7 @@ class QuickShutdownServer(uvicorn.Server):
                 self._loop.call_soon_threadsafe(self._stopped.set)
 
     async def main_loop(self) -> None:
-        """Tick until told to end."""
+        """Run uvicorn's ticks until `stop` is called."""
         self._stopped = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         counter = 0
@@ -39,7 +39,7 @@ class QuickShutdownServer(uvicorn.Server):
                 await asyncio.wait_for(self._stopped.wait(), _TICK)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close what listens and what is idle; wait only if a request is being answered."""
+        """Close listeners and idle connections; wait only while a request is being answered."""
         for server in self.servers:
             server.close()
         for connection in list(self.server_state.connections):

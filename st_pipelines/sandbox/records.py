@@ -30,7 +30,7 @@ EXPORT_ONLY_ACTIVE = frozenset(
 """Tables whose export carries `active` while their list does not."""
 
 Members = dict[str, msgspec.Raw]
-"""A record's members as JSON text, which keeps every digit."""
+"""A record's members as JSON text, which keeps all digits."""
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
 _members = msgspec.json.Decoder(Members)
@@ -59,7 +59,7 @@ def to_raw(value: Any) -> msgspec.Raw:
 
 
 class ObjectTemplate:
-    """Objects of one shape: told fields first, then one of a few ready fillings."""
+    """Renders objects of one shape: given fields first, then one of a few prepared fillings."""
 
     def __init__(self, columns: tuple[Field, ...], filler: Filler) -> None:
         self._columns = columns
@@ -67,24 +67,24 @@ class ObjectTemplate:
         self._tails: list[bytes] = []
         self._unknown: frozenset[str] = frozenset()
 
-    def __call__(self, told: Fields, draw: int) -> msgspec.Raw:
-        """The JSON text of an object. Every call must tell the same names."""
+    def __call__(self, fields: Fields, draw: int) -> msgspec.Raw:
+        """Render an object as JSON. Every call must give the same field names."""
         if not self._tails:
-            self._prepare(told)
+            self._prepare(fields)
         for name in self._unknown:
-            del told[name]
-        return msgspec.Raw(_encoder.encode(told)[:-1] + self._tails[draw % VARIANTS])
+            del fields[name]
+        return msgspec.Raw(_encoder.encode(fields)[:-1] + self._tails[draw % VARIANTS])
 
-    def _prepare(self, told: Fields) -> None:
-        """Make the fillings for what is not told, and find what this catalogue does not know."""
-        self._unknown = frozenset(told) - {column.name for column in self._columns}
-        rest = tuple(column for column in self._columns if column.name not in told)
-        comma = b"," if rest and len(told) > len(self._unknown) else b""
+    def _prepare(self, fields: Fields) -> None:
+        """Prepare fillings for the other fields, and find given fields that the catalog lacks."""
+        self._unknown = frozenset(fields) - {column.name for column in self._columns}
+        rest = tuple(column for column in self._columns if column.name not in fields)
+        comma = b"," if rest and len(fields) > len(self._unknown) else b""
         self._tails = [comma + tail + b"}" for tail in self._filler.tails(rest)]
 
 
 class Writer:
-    """Writes the records of one endpoint, as its list serves them."""
+    """Renders the records of one endpoint as its list serves them."""
 
     def __init__(self, endpoint: Endpoint, story: Story, filler: Filler) -> None:
         self._story = story
@@ -101,12 +101,12 @@ class Writer:
 
     def write(self, entity: Entity, key: Any, modified: int, now: int) -> bytes:
         """The record of `entity` at `now`, last modified at `modified` (both ticks)."""
-        told = self._stamps(entity, key, modified, now)
-        told.update(self._story.fields(entity, RenderContext(now=now, parts=self._parts)))
-        return bytes(self._complete(told, entity.draw))
+        fields = self._stamps(entity, key, modified, now)
+        fields.update(self._story.fields(entity, RenderContext(now=now, parts=self._parts)))
+        return bytes(self._complete(fields, entity.draw))
 
     def serves(self, name: str) -> bool:
-        """Whether the list's records have that field."""
+        """Whether the list serves that field."""
         return name in self._names
 
     def _stamps(self, entity: Entity, key: Any, modified: int, now: int) -> Fields:
@@ -128,7 +128,7 @@ def is_active(entity: Entity, now: int) -> bool:
 
 
 def for_export(raw: bytes, endpoint: Endpoint, active: bool) -> bytes:
-    """The export's record for the list's: some carry `active` only there."""
+    """Turn a list record into an export record: some have `active` only in the export."""
     if endpoint.table not in EXPORT_ONLY_ACTIVE:
         return raw
     return raw[:-1] + (b',"active":true}' if active else b',"active":false}')

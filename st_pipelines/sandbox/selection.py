@@ -14,7 +14,7 @@ MAX_IDS = 50
 _NEVER = -(1 << 62)
 
 SHOW_INACTIVE_BY_DEFAULT = frozenset({"jpm.job_cancel_reasons", "jpm.job_hold_reasons"})
-"""Tables that take `active` and yet show everything without it."""
+"""Tables that take `active` but serve all records without it."""
 
 ACTIVE_VALUES: Mapping[str, Mapping[str, bool | None]] = {
     "active": {"true": True, "false": False, "any": None},
@@ -22,7 +22,7 @@ ACTIVE_VALUES: Mapping[str, Mapping[str, bool | None]] = {
     "activeOnly": {"true": True, "false": None},
     "includeInactive": {"true": None, "false": True},
 }
-"""The four ways to ask for inactive records; None stands for both."""
+"""The four parameters for inactive records. None selects both."""
 
 STAMP_FILTERS = (
     ("createdOnOrAfter", "createdBefore", "createdOn"),
@@ -56,7 +56,7 @@ class Bound:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """What a list request asks for, besides the page."""
+    """What a list request selects, apart from the page."""
 
     active: bool | None = None
     bounds: tuple[Bound, ...] = ()
@@ -145,7 +145,7 @@ def _ids(endpoint: Endpoint, query: Mapping[str, str]) -> frozenset[Any] | None:
 
 
 def _order(endpoint: Endpoint, query: Mapping[str, str]) -> tuple[str, bool]:
-    """Newest first unless asked otherwise."""
+    """Newest first, unless `sort` says otherwise."""
     text = query.get("sort", "").strip()
     if not text or endpoint.sort is None:
         return "id", True
@@ -158,7 +158,7 @@ def _order(endpoint: Endpoint, query: Mapping[str, str]) -> tuple[str, bool]:
 
 
 def select(table: Table, selection: Selection) -> list[int]:
-    """Positions of the records that are meant, in order."""
+    """Return the positions of the selected records, in order."""
     return table.cached(selection, lambda: _select(table, selection))
 
 
@@ -173,7 +173,7 @@ def _select(table: Table, selection: Selection) -> list[int]:
     for name, text in selection.equals:
         column = table.values(name)
         positions = [at for at in positions if column[at] == text]
-    # Ties of any order go by key, so that pages never depend on chance.
+    # Ties are ordered by key, so that pages are stable.
     positions.sort(key=table.keys.__getitem__, reverse=selection.descending)
     if selection.order != "id":
         column = _column(table, selection.order)

@@ -18,24 +18,24 @@ from st_pipelines.sandbox.records import Members, Writer
 from st_pipelines.sandbox.stories.story import Story
 
 _NOT_CREATED = -1
-"""The position of an entity that is planned and not yet there."""
+"""The position of an entity that is planned but not created yet."""
 
 MAX_CACHED = 50
-"""Answers a table remembers; a reader that asks day by day would otherwise fill the memory."""
+"""Cached selections per table; reading day by day would otherwise fill the memory."""
 
 Key = Any
 """An id (int or text), a tuple of key fields, or the position of a record without a key."""
 
 
 class Table:
-    """The records of an endpoint, by position; every position keeps its record for good.
+    """The records of an endpoint, by position. A record never changes its position.
 
     Attributes:
         raws: JSON text of each record as the list serves it.
         keys, created, modified, active, stamps: by position. `stamps` number the changes, so that
             records with one `modifiedOn` have an order in the export.
-        deleted: positions that are served no more.
-        version: grows with every change; caches hang on it.
+        deleted: positions that are no longer served.
+        version: grows with every change and invalidates the cache.
     """
 
     def __init__(self, endpoint: Endpoint, company: Company, story: Story, writer: Writer) -> None:
@@ -68,7 +68,7 @@ class Table:
         )
 
     def advance(self, now: int) -> None:
-        """Let everything happen that is due by `now` (ticks)."""
+        """Apply all changes that are due by `now` (ticks)."""
         if self._planned_to != self._company.next_day:
             self._take_new_entities(now)
         while self._waiting and self._waiting[0][0] <= now:
@@ -111,7 +111,7 @@ class Table:
         self.stamps[position] = self.version
 
     def _clock(self, position: int, own: Members) -> Members:
-        """The members that tell when the record was created and changed."""
+        """Return the members with the times of creation and modification."""
         created = records.to_raw(ticks.iso(self.created[position]))
         modified = records.to_raw(ticks.iso(self.modified[position]))
         clock = {"createdOn": created, "modifiedOn": modified}
@@ -149,7 +149,7 @@ class Table:
         return entity.id if self.endpoint.explode else position
 
     def position(self, key: Key) -> int:
-        """Where the record with `key` is. Raises KeyError."""
+        """Return the position of the record with `key`. Raises KeyError."""
         if len(self.endpoint.key) > 1:
             columns = (self.values(name) for name in self.endpoint.key)
             return list(zip(*columns, strict=True)).index(tuple(key))
@@ -197,7 +197,7 @@ class Table:
         self._write(position, now)
 
     def delete(self, position: int) -> None:
-        """Serve the record no more, anywhere."""
+        """Stop serving the record in list and export."""
         self.deleted.add(position)
         self.version += 1
 
@@ -207,7 +207,7 @@ class Table:
         self.change(position, {"active": True}, now)
 
     def cached(self, name: Any, make: Callable[[], Any]) -> Any:
-        """What `make` gives, kept until the table changes."""
+        """Return the result of `make`, cached until the table changes."""
         if self._cached_version != self.version or len(self._cache) > MAX_CACHED:
             self._cache.clear()
             self._cached_version = self.version
@@ -216,7 +216,7 @@ class Table:
         return self._cache[name]
 
     def alive(self) -> Iterable[int]:
-        """Positions of all records that are served at all."""
+        """Return the positions of all records that are not deleted."""
         return (position for position in range(len(self.keys)) if position not in self.deleted)
 
     def values(self, name: str) -> list[Any]:

@@ -31,16 +31,16 @@ STORIES: dict[str, Story] = {
 
 
 class World:
-    """The company's records, by table; each table is made when it is first asked for.
+    """The company's records, by table. Each table is built when it is first requested.
 
     Safe to use from a test's thread while the server answers: everything holds `lock`.
-    The same arguments always make the same world.
+    Equal arguments give equal worlds.
 
     Args:
         catalog: the endpoints it must serve.
-        seed: decides everything that is left to chance.
-        customers: about how many customers there are at `now`.
-        history_days: for how long the company has been doing jobs by then.
+        seed: of all random choices.
+        customers: approximate number of customers at `now`.
+        history_days: how long the company has existed by then.
         now: an aware datetime; the real time if None.
     """
 
@@ -67,7 +67,7 @@ class World:
 
     @property
     def now(self) -> datetime:
-        """The company's time, UTC. Set it to a later one to let life go on."""
+        """The simulated time, UTC. Set it to a later time to move forward."""
         return ticks.to_datetime(self._now)
 
     @now.setter
@@ -76,11 +76,11 @@ class World:
 
     @property
     def now_ticks(self) -> int:
-        """The company's time in ticks of 100 ns."""
+        """The simulated time in ticks of 100 ns."""
         return self._now
 
     def set_now(self, moment: datetime) -> None:
-        """Let all happen that is due by `moment` (aware). Raises ValueError if that is past."""
+        """Apply all changes due by `moment` (aware). Raises ValueError if it is in the past."""
         target = ticks.from_datetime(moment)
         with self.lock:
             if target < self._now:
@@ -91,7 +91,7 @@ class World:
                 table.advance(target)
 
     def move(self, delta: timedelta) -> None:
-        """Let `delta` pass."""
+        """Move time forward by `delta`."""
         self.set_now(self.now + delta)
 
     def table(self, name: str) -> Table:
@@ -117,7 +117,7 @@ class World:
         return Filler(endpoint, rng, self._day, lambda: self._references.pick(endpoint, rng))
 
     def counts(self) -> dict[str, int]:
-        """How many records each table that was asked for holds."""
+        """Return the number of records of each table requested so far."""
         with self.lock:
             return {name: len(list(table.alive())) for name, table in self._tables.items()}
 
@@ -145,7 +145,7 @@ class World:
         return list(_parsed(self.export_raw(table), exact))
 
     def create(self, table: str, **fields: Any) -> Key:
-        """Add a record, created now, like the newest but for `fields`. Returns its key."""
+        """Add a record, created now: a copy of the newest with other `fields`. Returns its key."""
         with self.lock:
             return self.table(table).create(fields, self._now)
 
@@ -160,7 +160,7 @@ class World:
         self.change(table, key, active=False)
 
     def delete(self, table: str, key: Key) -> None:
-        """Take a record out of list and export."""
+        """Remove a record from list and export."""
         with self.lock:
             held = self.table(table)
             held.delete(held.position(key))
@@ -174,7 +174,7 @@ class World:
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    """Millions of new objects and no cycle among them: the collector would only cost a quarter."""
+    """Turn off garbage collection: millions of objects without cycles take a quarter less time."""
     was_on = gc.isenabled()
     gc.disable()
     try:

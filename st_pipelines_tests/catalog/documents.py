@@ -1,4 +1,4 @@
-"""Small OpenAPI documents, and the catalogues they give."""
+"""Small OpenAPI documents, and the catalogs they give."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def document(paths: dict, version: str = "3.1.0", **schemas: dict) -> dict:
 
 
 def build(tmp_path: Path, paths: dict, curated: Curated = EMPTY, **rest) -> Catalog:
-    """The catalogue of a document with such paths."""
+    """The catalog of a document with such paths."""
     return build_whole(tmp_path, document(paths, **rest), curated)
 
 
 def build_whole(tmp_path: Path, whole: Any, curated: Curated = EMPTY) -> Catalog:
-    """The catalogue of one document."""
+    """The catalog of one document."""
     (tmp_path / "abc-v2.json").write_text(json.dumps(whole))
     return build_catalog(tmp_path, curated)
 

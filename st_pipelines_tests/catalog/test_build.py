@@ -48,7 +48,7 @@ def test_a_new_and_an_empty_folder_are_filled_and_filled_again(
 def test_files_of_apis_that_are_gone_go_and_other_files_stay(
     tmp_path: Path, documents: Path
 ) -> None:
-    folder = tmp_path / "catalogue"
+    folder = tmp_path / "catalog"
     rebuild(documents, folder)
     (folder / "README.md").write_text("mine")
     (folder / "xyz.json").write_text((folder / "abc.json").read_text())
@@ -71,10 +71,10 @@ def test_a_folder_of_something_else_is_named_and_left_as_it_is(
 
 
 @pytest.mark.parametrize("text", [ADDITIONS, "{}", "[]", "{", '{"a": {"columns": {}}}'])
-def test_a_foreign_file_in_a_catalogue_is_named_and_nothing_is_touched(
+def test_a_foreign_file_in_a_catalog_is_named_and_nothing_is_touched(
     tmp_path: Path, documents: Path, text: str
 ) -> None:
-    folder = tmp_path / "catalogue"
+    folder = tmp_path / "catalog"
     rebuild(documents, folder)
     (folder / "st_catalog.json").write_text(text)
     before = contents(folder)
@@ -84,7 +84,7 @@ def test_a_foreign_file_in_a_catalogue_is_named_and_nothing_is_touched(
     assert contents(folder) == before
 
 
-def test_the_documents_and_a_file_are_no_folder_for_the_catalogue(
+def test_the_documents_and_a_file_are_no_folder_for_the_catalog(
     tmp_path: Path, documents: Path
 ) -> None:
     before = contents(documents)
@@ -98,7 +98,7 @@ def test_the_documents_and_a_file_are_no_folder_for_the_catalogue(
 def test_a_build_that_fails_leaves_the_folder_as_it_was(
     tmp_path: Path, documents: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "catalogue"
+    folder = tmp_path / "catalog"
     rebuild(documents, folder)
     before = contents(folder)
     write(documents, "others", "{id}/notes")

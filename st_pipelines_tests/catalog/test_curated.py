@@ -257,7 +257,7 @@ def test_facts_of_what_is_not_in_the_documents_are_told(tmp_path: Path) -> None:
     ]
 
 
-def test_every_table_that_is_sorted_by_id_unsaid_is_in_the_packaged_catalogue() -> None:
+def test_every_table_that_is_sorted_by_id_unsaid_is_in_the_packaged_catalog() -> None:
     tables = load_curated().sorted_by_id["tables"]
     assert {load_catalog()[table].sort for table in tables} == {"+Id"}
     assert load_curated().sorted_by_id["reason"]

@@ -1,4 +1,4 @@
-"""The catalogue: derived from OpenAPI documents, corrected by the curated file, complete."""
+"""The catalog: derived from OpenAPI documents, corrected by the curated file, complete."""
 
 import json
 from collections import Counter
@@ -44,14 +44,14 @@ def test_every_get_operation_is_a_table_an_export_or_left_out_with_a_reason() ->
 
 
 @with_documents
-def test_the_committed_catalogue_is_the_one_the_documents_give_byte_for_byte() -> None:
+def test_the_committed_catalog_is_the_one_the_documents_give_byte_for_byte() -> None:
     rendered = files.render(build_catalog(DOCUMENTS))
     assert rendered == {f.name: f.read_text(encoding="utf-8") for f in DATA.glob("*.json")}
     assert rendered == files.render(build_catalog(DOCUMENTS))
 
 
 @with_documents
-def test_no_sentence_of_the_documents_is_in_the_catalogue() -> None:
+def test_no_sentence_of_the_documents_is_in_the_catalog() -> None:
     committed = "".join(file.read_text(encoding="utf-8") for file in DATA.glob("*.json"))
     for file in DOCUMENTS.glob("*.json"):
         for item in json.loads(file.read_bytes())["paths"].values():
@@ -60,7 +60,7 @@ def test_no_sentence_of_the_documents_is_in_the_catalogue() -> None:
                 assert len(text) < 30 or text not in committed
 
 
-def test_the_packaged_catalogue_holds_what_people_use() -> None:
+def test_the_packaged_catalog_holds_what_people_use() -> None:
     catalog = load_catalog()
     assert len(catalog) >= 130
     assert len(catalog.apis) == 24
@@ -97,7 +97,7 @@ def test_money_that_arrives_as_text_is_decimal_at_every_depth() -> None:
     assert {f.name: f.type for f in items.item.fields}["price"] == Scalar("DECIMAL")
 
 
-def test_keys_and_cursors_of_the_packaged_catalogue_are_fields_of_their_rows() -> None:
+def test_keys_and_cursors_of_the_packaged_catalog_are_fields_of_their_rows() -> None:
     for endpoint in load_catalog():
         names = {f.name for f in endpoint.row_fields}
         assert set(endpoint.key) <= names, endpoint.table
@@ -280,7 +280,7 @@ def test_a_file_that_is_no_openapi_document_is_named(
         build_catalog(tmp_path, EMPTY)
 
 
-def test_a_catalogue_survives_its_files(tmp_path: Path) -> None:
+def test_a_catalog_survives_its_files(tmp_path: Path) -> None:
     files.write(load_catalog(), tmp_path)
     assert files.read(tmp_path).endpoints == load_catalog().endpoints
     assert files.read(tmp_path).left_out == load_catalog().left_out

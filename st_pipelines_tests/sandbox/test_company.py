@@ -221,7 +221,7 @@ def test_a_created_record_has_the_given_fields_and_a_key_of_its_own(catalog: Cat
     assert row["completedOn"] == row["createdOn"] == row["modifiedOn"] == "2026-03-10T15:30:00Z"
 
 
-def test_a_newer_catalogue_with_an_unknown_endpoint_and_fields_is_served(catalog: Catalog) -> None:
+def test_a_newer_catalog_with_an_unknown_endpoint_and_fields_is_served(catalog: Catalog) -> None:
     jobs, tags = catalog["jpm.jobs"], catalog["settings.tag_types"]
     fewer = tuple(column for column in jobs.columns if column.name != "summary")
     changed: list[dict[str, Any]] = [

@@ -1,4 +1,4 @@
-"""What holds for every endpoint of the catalogue, list and export."""
+"""What holds for every endpoint of the catalog, list and export."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def exact(text: str) -> Any:
     return json.loads(text, parse_float=Decimal)
 
 
-def test_the_catalogue_is_not_empty() -> None:
+def test_the_catalog_is_not_empty() -> None:
     assert len(CATALOG) > 100
 
 

@@ -175,7 +175,7 @@ def test_a_probability_is_from_nought_to_one():
 
 def test_the_command_reads_kinds_with_and_without_a_probability():
     assert read_faults(["503:0.05", "hang"]) == {"503": 0.05, "hang": 1.0}
-    with pytest.raises(ValueError, match="--fault 503:x: 'x' is no number"):
+    with pytest.raises(ValueError, match="--fault 503:x: 'x' is not a number"):
         read_faults(["503:x"])
 
 

@@ -15,43 +15,43 @@ Fields = dict[str, Any]
 
 
 class Completion(Protocol):
-    """Adds a filling to the told fields of an object. `draw` chooses which."""
+    """Adds a filling to the given fields of an object. `draw` chooses which."""
 
-    def __call__(self, told: Fields, draw: int) -> msgspec.Raw:
+    def __call__(self, given: Fields, draw: int) -> msgspec.Raw:
         """The JSON text of the object."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class RenderContext:
-    """What a rendering may know besides the item.
+    """What rendering may use besides the entity.
 
     Attributes:
-        now: ticks; nothing later than this may show.
-        parts: by column that is a list of objects, completes such an object.
+        now: ticks; nothing later may be visible.
+        parts: completes an object, by column that is a list of objects.
     """
 
     now: int
     parts: Mapping[str, Completion]
 
     def past(self, moment: int) -> bool:
-        """Whether `moment` exists and has come."""
+        """Whether `moment` is not "never" and not in the future."""
         return 0 < moment <= self.now
 
-    def part(self, column: str, draw: int, told: Fields) -> msgspec.Raw | Fields:
-        """A member of the list `column`: what is told of it, and some filling for the rest."""
-        return self.parts[column](told, draw) if column in self.parts else told
+    def part(self, column: str, draw: int, given: Fields) -> msgspec.Raw | Fields:
+        """Render an item of the list `column`: the given fields, completed by a filling."""
+        return self.parts[column](given, draw) if column in self.parts else given
 
 
 @dataclass(frozen=True, kw_only=True)
 class Story:
-    """A table whose records tell of the company.
+    """How the company's entities become the records of a table.
 
     Attributes:
-        entities: the items behind it, in a list that only ever grows at its end.
-        fields: the served fields of one item, besides id, createdOn, modifiedOn and active. The
-            same names for every item.
-        offset: added to the item's id, where several tables show the same item.
+        entities: those behind the table, in a list that only grows at its end.
+        fields: served fields of one entity, apart from id, createdOn, modifiedOn and active. The
+            names are the same for every entity.
+        offset: added to the entity's id, where several tables serve the same entity.
     """
 
     entities: Callable[[Company], Sequence[Entity]]
