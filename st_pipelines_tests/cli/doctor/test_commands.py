@@ -60,16 +60,16 @@ def test_check_prints_a_line_per_finding_and_a_summary(portal: Portal) -> None:
 def test_a_failed_check_exits_with_1_and_can_print_json(portal: Portal) -> None:
     portal("scope-missing:tn.jpm.jobs:r")
     done = run("check", "--environment", "production", "--select", "jpm.jobs", "--format", "json")
-    told = json.loads(done.stdout)
+    output = json.loads(done.stdout)
     assert done.exit_code == 1
-    assert (told["environment"], told["well"]) == ("production", False)
-    [failed] = [finding for finding in told["findings"] if finding["status"] == "failed"]
+    assert (output["environment"], output["well"]) == ("production", False)
+    [failed] = [finding for finding in output["findings"] if finding["status"] == "failed"]
     assert (failed["step"], failed["code"], failed["items"]) == (
         "scopes",
         "scopes-missing",
         ["tn.jpm.jobs:r"],
     )
-    assert [f["step"] for f in told["findings"] if f["status"] == "skipped"] == []
+    assert [f["step"] for f in output["findings"] if f["status"] == "skipped"] == []
 
 
 def test_a_selection_that_matches_no_table_is_an_error() -> None:
@@ -93,14 +93,14 @@ def test_scopes_as_json_groups_by_api_and_compares_with_the_token(portal: Portal
         "--format",
         "json",
     )
-    told = json.loads(done.stdout)
-    assert told["scopes"] == {
+    output = json.loads(done.stdout)
+    assert output["scopes"] == {
         "jpm": {"tn.jpm.jobs:r": ["jpm.jobs"]},
         "settings": {"tn.stt.userroles:r": ["settings.user_roles"]},
     }
-    assert told["missing"] == ["tn.jpm.jobs:r"]
-    assert told["surplus"][0] == "tn.crm.customers:w", "scopes that allow writing come first"
-    assert "tn.stt.userroles:r" not in told["surplus"]
+    assert output["missing"] == ["tn.jpm.jobs:r"]
+    assert output["surplus"][0] == "tn.crm.customers:w", "scopes that allow writing come first"
+    assert "tn.stt.userroles:r" not in output["surplus"]
 
 
 def test_surplus_scopes_that_allow_writing_come_first() -> None:
@@ -170,17 +170,17 @@ def test_the_guide_lists_every_finding_by_code_and_title() -> None:
 
 def test_show_lists_each_setting_with_its_source_and_masks_secrets(portal: Portal) -> None:
     portal()
-    told = run(
+    output = run(
         "check", "--environment", "production", "--select", "jpm.jobs", "--show", "--format", "json"
     ).stdout
-    settings = {one["name"].split(" ")[0]: one for one in json.loads(told)["settings"]}
+    settings = {one["name"].split(" ")[0]: one for one in json.loads(output)["settings"]}
     assert settings["SERVICETITAN_CLIENT_ID"]["value"].startswith("cid.")
     assert settings["SERVICETITAN_CLIENT_ID"]["source"] == "environment variable"
     assert settings["SERVICETITAN_PAGE_SIZE"]["source"] == "default"
     assert settings["SERVICETITAN_CLIENT_SECRET"]["value"] == "**********"
     shown = run("check", "--environment", "production", "--select", "jpm.jobs", "--show").stdout
     assert "SERVICETITAN_CLIENT_SECRET" in shown
-    assert "cs1.sandbox" not in told + shown
+    assert "cs1.sandbox" not in output + shown
 
 
 def test_a_second_secret_in_use_and_a_quoted_value_are_reported_once(
@@ -192,20 +192,20 @@ def test_a_second_secret_in_use_and_a_quoted_value_are_reported_once(
     monkeypatch.setenv("SERVICETITAN_APP_KEY", f"'{os.environ['SERVICETITAN_APP_KEY']}'")
     done = run("check", "--environment", "production", "--select", "jpm.jobs")
     assert "quotes around its value" not in done.stderr + caplog.text
-    told = [line for line in done.stdout.splitlines() if "secrets:" in line]
+    warnings = [line for line in done.stdout.splitlines() if "secrets:" in line]
     assert done.exit_code == 0, done.stdout
-    assert any("SERVICETITAN_APP_KEY" in line and "quot" in line for line in told)
+    assert any("SERVICETITAN_APP_KEY" in line and "quot" in line for line in warnings)
     first = "SERVICETITAN_CLIENT_SECRET (environment variable)"
     second = "SERVICETITAN_CLIENT_SECRET_NEXT (environment variable)"
     assert (
         f"⚠  secrets: ServiceTitan refuses {first} and accepts {second}: move the value of the "
         "latter to the former, delete the old value there, and the old secret in the developer "
         "portal if it is still listed"
-    ) in told
+    ) in warnings
 
 
 @pytest.mark.parametrize(
-    ("accepted", "told"),
+    ("accepted", "expected"),
     [
         (
             True,
@@ -220,13 +220,13 @@ def test_a_second_secret_in_use_and_a_quoted_value_are_reported_once(
     ],
 )
 def test_both_secrets_of_a_rotation_are_tried(
-    portal: Portal, monkeypatch: pytest.MonkeyPatch, accepted: bool, told: str
+    portal: Portal, monkeypatch: pytest.MonkeyPatch, accepted: bool, expected: str
 ) -> None:
     portal()
     good = os.environ["SERVICETITAN_CLIENT_SECRET"]
     monkeypatch.setenv("SERVICETITAN_CLIENT_SECRET_NEXT", good if accepted else "cs1.refused0")
     assert problem_lines() == [
-        told.format(
+        expected.format(
             first="SERVICETITAN_CLIENT_SECRET (environment variable)",
             second="SERVICETITAN_CLIENT_SECRET_NEXT (environment variable)",
         )

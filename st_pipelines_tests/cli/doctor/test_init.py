@@ -20,17 +20,8 @@ from st_pipelines.config.errors import SettingsError
 from st_pipelines.config.project import resolve_environment
 
 FLAGS = [
-    "init",
-    "--client-id",
-    "cid.typed",
-    "--client-secret",
-    "cs1.typed",
-    "--app-key",
-    "ak1.typed",
-    "--tenant-id",
-    "4711",
-    "--timezone",
-    "America/Denver",
+    *("init", "--client-id", "cid.typed", "--client-secret", "cs1.typed", "--app-key", "ak1.typed"),
+    *("--tenant-id", "4711", "--timezone", "America/Denver"),
 ]
 ANSWERS = "cid.typed\ncs1.typed\nak1.typed\n4711\nAmerica/Denver\n"
 
@@ -48,8 +39,8 @@ def mode(file: Path) -> int:
 
 
 def test_the_answers_are_written_to_a_private_file() -> None:
-    said = run("init", "--environment", "production", answers=ANSWERS)
-    assert said == (
+    output = run("init", "--environment", "production", answers=ANSWERS)
+    assert output == (
         "Client id (begins with cid.): cid.typed\n"
         "Client secret (begins with cs, is not shown while you type): \n"
         "App key (begins with ak1., is not shown while you type): \n"
@@ -108,8 +99,8 @@ def test_a_dangling_link_is_not_followed(tmp_path: Path) -> None:
 def test_a_second_environment_is_appended_and_nothing_is_lost(before: str) -> None:
     Path(".env").write_text(before)
     Path(".env").chmod(0o644)
-    said = run(*FLAGS, "--environment", "integration", "--append")
-    assert said == (
+    output = run(*FLAGS, "--environment", "integration", "--append")
+    assert output == (
         "integration was added to .env\n"
         ".env was readable by others, and now is by you alone (mode 0600)\n"
         "The first partition is 2024-01-01 and holds everything older; "
@@ -140,8 +131,8 @@ def test_an_implausible_answer_is_prompted_for_again_and_never_printed() -> None
         "your-client-id\ncid.typed\n ak1.pasted \n'cs1.typed'\nak1.typed\nabc\n4711\nDenver\n"
         "America/Denver\n"
     )
-    said = run("init", "--environment", "production", answers=answers)
-    assert [line for line in said.splitlines() if line.startswith("SERVICETITAN_")] == [
+    output = run("init", "--environment", "production", answers=answers)
+    assert [line for line in output.splitlines() if line.startswith("SERVICETITAN_")] == [
         "SERVICETITAN_CLIENT_ID still holds a placeholder. Replace it with the client id.",
         "SERVICETITAN_CLIENT_SECRET holds what looks like the app key. Replace it with the client "
         "secret, which begins with cs and a number",
@@ -150,12 +141,12 @@ def test_an_implausible_answer_is_prompted_for_again_and_never_printed() -> None
         "SERVICETITAN_TIMEZONE is 'Denver': not an IANA time zone: give one such as "
         "America/New_York",
     ]
-    assert "pasted" not in said
+    assert "pasted" not in output
     assert dotenv_values(".env")["SERVICETITAN_CLIENT_SECRET"] == "cs1.typed"
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "expected"),
     [
         (("--client-id", "<id>"), "SERVICETITAN_CLIENT_ID still holds a placeholder"),
         (("--start-date", "soon"), "SERVICETITAN_START_DATE is 'soon': write it as YYYY-MM-DD"),
@@ -164,15 +155,15 @@ def test_an_implausible_answer_is_prompted_for_again_and_never_printed() -> None
         (("--client-id", ""), "SERVICETITAN_CLIENT_ID must not be empty"),
     ],
 )
-def test_an_implausible_option_is_refused(flags: tuple[str, str], told: str) -> None:
-    with pytest.raises(SettingsError, match=told):
+def test_an_implausible_option_is_refused(flags: tuple[str, str], expected: str) -> None:
+    with pytest.raises(SettingsError, match=expected):
         run(*FLAGS, *flags, "--environment", "production")
     assert not Path(".env").exists()
 
 
 def test_a_value_of_an_unusual_form_is_written_with_a_note() -> None:
-    said = run(*FLAGS, "--app-key", "typed", "--environment", "production")
-    assert said.startswith(
+    output = run(*FLAGS, "--app-key", "typed", "--environment", "production")
+    assert output.startswith(
         "Note: SERVICETITAN_APP_KEY does not begin with ak1. as other app keys do. If the token or "
         "the first request is refused, check this value first.\n"
     )
