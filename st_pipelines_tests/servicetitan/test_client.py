@@ -20,10 +20,15 @@ from st_pipelines.servicetitan.errors.errors import (
     Unreachable,
     WrongPath,
 )
-from st_pipelines.servicetitan.http.cancellation import Cancellation, Cancelled
 from st_pipelines.servicetitan.http.messages import Usage
 from st_pipelines.servicetitan.http.rate_limit import RateLimiter
-from st_pipelines.servicetitan.http.retry import NO_WAIT, RetryPolicy, parse_retry_after
+from st_pipelines.servicetitan.http.retry import (
+    NO_WAIT,
+    Cancellation,
+    Cancelled,
+    RetryPolicy,
+    parse_retry_after,
+)
 from st_pipelines.servicetitan.reading.stats import ReadStats
 from st_pipelines_tests.servicetitan.fake_server import APP_KEY, Canned
 

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from pydantic import SecretStr
 
-from st_pipelines.servicetitan.http.cancellation import Cancellation, Cancelled
 from st_pipelines.servicetitan.http.rate_limit import RateLimiter, limiter_for
+from st_pipelines.servicetitan.http.retry import Cancellation, Cancelled
 
 
 class Time:

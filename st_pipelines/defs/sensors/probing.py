@@ -24,12 +24,11 @@ from st_pipelines.servicetitan.errors.errors import (
     RateLimited,
     ServiceTitanError,
 )
-from st_pipelines.servicetitan.http.cancellation import Cancellation, Cancelled
 from st_pipelines.servicetitan.http.connection import Connection
+from st_pipelines.servicetitan.http.retry import Cancellation, Cancelled, RetryPolicy
 from st_pipelines.servicetitan.reading.stats import ReadStats
 
-if TYPE_CHECKING:  # these load requests, which loading the definitions must not
-    from st_pipelines.servicetitan.http.retry import RetryPolicy
+if TYPE_CHECKING:  # it loads requests, which loading the definitions must not
     from st_pipelines.servicetitan.reading.probes import ChangeProbe
 
 _log = logging.getLogger(__name__)
@@ -37,6 +36,7 @@ _log = logging.getLogger(__name__)
 TICK_SECONDS = 40.0
 """Time for probing. Dagster ends a tick after 60 seconds; the next tick probes the rest."""
 
+_RETRY_POLICY = RetryPolicy(attempts=2, backoff=0.5, max_retry_after_seconds=5)
 _FIRST_RETRY_DELAY, _MAX_RETRY_DELAY = timedelta(minutes=5), timedelta(hours=6)
 _REQUEST_TIMEOUT_SECONDS = 15.0
 _CONCURRENCY = 8
@@ -138,7 +138,7 @@ def probe_endpoints(
     results, cancelled, deadline = ProbeResults(), Cancellation(), time.monotonic() + seconds
     timeout = min(connection.timeout, _REQUEST_TIMEOUT_SECONDS)
     connection = dataclasses.replace(connection, timeout=timeout)
-    with closing(Client(connection, policy=_retry_policy())) as client:
+    with closing(Client(connection, policy=_RETRY_POLICY)) as client:
 
         def probe(endpoint: Endpoint) -> ChangeProbe:
             poll = polls[endpoint.table]
@@ -177,9 +177,3 @@ def _note_result(results: ProbeResults, table: str, future: Future[ChangeProbe])
     except Exception as error:  # concerns one table and must not stop the others
         _log.exception("%s could not be probed", table)
         results.failed[table] = f"{type(error).__name__}, see the log"
-
-
-def _retry_policy() -> RetryPolicy:
-    from st_pipelines.servicetitan.http.retry import RetryPolicy
-
-    return RetryPolicy(attempts=2, backoff=0.5, max_retry_after_seconds=5)

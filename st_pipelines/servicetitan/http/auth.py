@@ -22,10 +22,9 @@ import requests
 from pydantic import SecretStr
 
 from st_pipelines.servicetitan.errors.errors import AuthenticationFailed
-from st_pipelines.servicetitan.http.cancellation import Cancellation
 from st_pipelines.servicetitan.http.connection import Connection
 from st_pipelines.servicetitan.http.messages import Usage
-from st_pipelines.servicetitan.http.retry import RetryPolicy, call_with_retries
+from st_pipelines.servicetitan.http.retry import Cancellation, RetryPolicy, call_with_retries
 from st_pipelines.servicetitan.http.token_request import Token, request_token
 from st_pipelines.servicetitan.http.transport import new_http_session
 

@@ -12,8 +12,7 @@ from collections.abc import Callable
 
 from pydantic import SecretStr
 
-from st_pipelines.servicetitan.http.cancellation import Cancellation
-from st_pipelines.servicetitan.http.retry import sleep_unless_cancelled
+from st_pipelines.servicetitan.http.retry import Cancellation, sleep_unless_cancelled
 
 # Requests that leave evenly spaced arrive less evenly, and the server's second is not ours.
 _MARGIN = 0.95

@@ -1,7 +1,8 @@
 """Decides whether a failed request is worth retrying, and how long to wait before it.
 
 Transient failures (429, 5xx, 408, maintenance, lost connections, broken or invalid bodies) are
-retried with exponential backoff, or after the wait that the server asks for.
+retried with exponential backoff, or after the wait that the server asks for. A `Cancellation` ends
+the waits, and also calls that are blocked and cannot check it.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import logging
 import math
 import random
 import re
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -27,12 +30,52 @@ from st_pipelines.servicetitan.errors.errors import (
     UnexpectedResponse,
     Unreachable,
 )
-from st_pipelines.servicetitan.http.cancellation import Cancellation, Cancelled
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _SECONDS = re.compile(r"(\d[\d,]*(?:\.\d+)?)\s*seconds?\b", re.IGNORECASE | re.ASCII)
 _CANCELLATION_CHECK_SECONDS = 0.2
+
+
+class Cancelled(Exception):
+    """Nobody wants the response any more. Does not leave this package."""
+
+
+class Cancellation(threading.Event):
+    """An event that also aborts calls that are blocked and cannot check it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._aborts: list[Callable[[], None]] = []
+        self._guard = threading.Lock()
+
+    def set(self) -> None:
+        """Set the event, and abort everything in progress under it."""
+        with self._guard:
+            super().set()
+            aborts = list(self._aborts)
+        for abort in aborts:
+            abort()
+
+    @contextmanager
+    def aborting(self, abort: Callable[[], None]) -> Iterator[None]:
+        """Call a function if the event is set while the context lasts.
+
+        Args:
+            abort: called from the thread that sets the event; must not block.
+
+        Raises:
+            Cancelled: the event was set already.
+        """
+        with self._guard:
+            if self.is_set():
+                raise Cancelled
+            self._aborts.append(abort)
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._aborts.remove(abort)
 
 
 @dataclass(frozen=True, kw_only=True)

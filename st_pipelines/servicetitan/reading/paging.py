@@ -12,9 +12,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from typing import TypeAlias, TypeVar
 
-from st_pipelines.servicetitan.http.cancellation import Cancellation
 from st_pipelines.servicetitan.http.client import Session
 from st_pipelines.servicetitan.http.messages import Usage
+from st_pipelines.servicetitan.http.retry import Cancellation
 from st_pipelines.servicetitan.reading.envelope import ParsedPage
 from st_pipelines.servicetitan.reading.overlap import (
     Coverage,
