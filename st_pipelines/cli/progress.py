@@ -98,15 +98,18 @@ def materialize(
                     raise_on_error=False,
                 )
                 if _was_interrupted(result):
-                    left = ",".join(other for other in sorted(keys_by_api) if other >= api)
-                    console.print(
-                        "Interrupted. What was loaded stays, and loading again duplicates nothing. "
-                        f"Still to load: {left}",
-                        soft_wrap=True,
-                    )
+                    _print_interruption(console, [other for other in keys_by_api if other >= api])
                     raise KeyboardInterrupt
             outcomes.append(ApiOutcome.from_run(api, result))
     return outcomes
+
+
+def _print_interruption(console: Console, apis: Collection[str]) -> None:
+    console.print(
+        "Interrupted. What was loaded stays, and loading again duplicates nothing. "
+        f"Still to load: {','.join(sorted(apis))}",
+        soft_wrap=True,
+    )
 
 
 def _was_interrupted(result: dg.ExecuteInProcessResult) -> bool:

@@ -75,22 +75,11 @@ def check_scopes(subject: Subject) -> Iterator[Finding]:
         )
         return
     required = required_scopes(subject.endpoints)
-    missing = [scope for scope in required if scope not in granted]
-    if missing:
-        yield Finding(
-            step="scopes",
-            status="failed",
-            code="scopes-missing",
-            items=tuple(missing),
-            text=f"the token lacks {len(missing)} of the {len(required)} scopes of the selection: "
-            + _join(missing),
-            hint="Tick them in the app (developer portal); its new version takes effect when "
-            f"{ACCEPT}. Or limit what you load with --select.",
-        )
+    if missing := [scope for scope in required if scope not in granted]:
+        yield _report_missing(missing, len(required))
     else:
-        number = len(required)
-        text = f"the token has all {number} scopes of the selection"
-        if number == 1:
+        text = f"the token has all {len(required)} scopes of the selection"
+        if len(required) == 1:
             text = "the token has the scope of the selection"
         yield Finding(step="scopes", status="ok", text=text)
     if surplus := [scope for scope in surplus_scopes(granted, required) if allows_writing(scope)]:
@@ -102,6 +91,19 @@ def check_scopes(subject: Subject) -> Iterator[Finding]:
             text=f"the token can also change data: {_join(surplus)}",
             hint="This package never writes to ServiceTitan: untick them in the app.",
         )
+
+
+def _report_missing(missing: Sequence[str], required: int) -> Finding:
+    return Finding(
+        step="scopes",
+        status="failed",
+        code="scopes-missing",
+        items=tuple(missing),
+        text=f"the token lacks {len(missing)} of the {required} scopes of the selection: "
+        + _join(missing),
+        hint="Tick them in the app (developer portal); its new version takes effect when "
+        f"{ACCEPT}. Or limit what you load with --select.",
+    )
 
 
 def check_endpoints(subject: Subject) -> Iterator[Finding]:
