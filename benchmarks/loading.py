@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.servicetitan.http.client import Client
-from st_pipelines.servicetitan.http.connection import Connection
+from st_pipelines.servicetitan.http.model import Connection
 from st_pipelines.sync.sync import SyncContext
 from st_pipelines.warehouse.store.duckdb_file import DuckDBFile
 from st_pipelines.windows import Days, local_day

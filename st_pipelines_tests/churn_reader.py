@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from st_pipelines.catalog.model import DataType, Endpoint, Field, ListOf, Scalar, StructOf
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.servicetitan.http.client import Client
-from st_pipelines.servicetitan.http.connection import Connection
+from st_pipelines.servicetitan.http.model import Connection
 from st_pipelines.servicetitan.http.retry import RetryPolicy
 from st_pipelines.sync.sync import SyncContext
 from st_pipelines.warehouse.store.duckdb_file import DuckDBFile

@@ -10,7 +10,7 @@ from st_pipelines.config.environments import ENVIRONMENTS, EnvironmentName, host
 from st_pipelines.config.errors import NotConfigured, SettingsError, WrongHost
 from st_pipelines.config.project import EnvironmentConfig, resolve_environment
 from st_pipelines.config.settings import EnvironmentSettings, complete, setting_and_source
-from st_pipelines.servicetitan.http.connection import Connection
+from st_pipelines.servicetitan.http.model import Connection
 
 
 def build_connection(config: EnvironmentConfig) -> Connection:

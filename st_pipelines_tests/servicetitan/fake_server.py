@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, parse_qsl, urlsplit
 from pydantic import SecretStr
 
 from st_pipelines.servicetitan.http.client import Client, Session
-from st_pipelines.servicetitan.http.connection import Connection
+from st_pipelines.servicetitan.http.model import Connection
 from st_pipelines.servicetitan.http.rate_limit import RateLimiter
 from st_pipelines.servicetitan.http.retry import NO_WAIT, Cancellation, RetryPolicy
 from st_pipelines.servicetitan.reading.stats import ReadStats

@@ -16,7 +16,7 @@ from st_pipelines.servicetitan.errors.errors import (
 )
 from st_pipelines.servicetitan.http.auth import TokenSource, token_source_for
 from st_pipelines.servicetitan.http.client import Client
-from st_pipelines.servicetitan.http.messages import Usage
+from st_pipelines.servicetitan.http.model import Usage
 from st_pipelines.servicetitan.http.retry import NO_WAIT
 from st_pipelines.servicetitan.http.token_claims import TokenClaims, read_token_claims
 from st_pipelines.servicetitan.http.transport import new_http_session

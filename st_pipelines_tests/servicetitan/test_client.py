@@ -20,7 +20,7 @@ from st_pipelines.servicetitan.errors.errors import (
     Unreachable,
     WrongPath,
 )
-from st_pipelines.servicetitan.http.messages import Usage
+from st_pipelines.servicetitan.http.model import Usage
 from st_pipelines.servicetitan.http.rate_limit import RateLimiter
 from st_pipelines.servicetitan.http.retry import (
     NO_WAIT,

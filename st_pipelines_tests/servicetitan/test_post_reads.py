@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from st_pipelines.servicetitan.errors.errors import BadRequest, ServiceTitanError
-from st_pipelines.servicetitan.http.messages import Usage
+from st_pipelines.servicetitan.http.model import Usage
 from st_pipelines.servicetitan.reading.envelope import ParsedPage
 from st_pipelines.servicetitan.reading.page_source import PageSource
 from st_pipelines.servicetitan.reading.stats import ReadStats

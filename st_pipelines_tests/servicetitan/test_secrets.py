@@ -14,7 +14,7 @@ from pydantic import SecretStr
 import st_pipelines
 from st_pipelines.servicetitan.errors.errors import ServiceTitanError
 from st_pipelines.servicetitan.http.auth import TokenSource
-from st_pipelines.servicetitan.http.messages import Usage
+from st_pipelines.servicetitan.http.model import Usage
 from st_pipelines.servicetitan.http.redact import redact_url, scrub
 from st_pipelines.servicetitan.http.retry import NO_WAIT
 from st_pipelines.servicetitan.http.transport import new_http_session

@@ -20,9 +20,8 @@ from st_pipelines.servicetitan.errors.errors import (
 )
 from st_pipelines.servicetitan.errors.problems import build_problem
 from st_pipelines.servicetitan.http.auth import TokenSource
-from st_pipelines.servicetitan.http.connection import Connection
 from st_pipelines.servicetitan.http.diagnosis import extract_host
-from st_pipelines.servicetitan.http.messages import Request, Response
+from st_pipelines.servicetitan.http.model import Connection, Request, Response
 from st_pipelines.servicetitan.http.token_claims import TokenClaims
 from st_pipelines.servicetitan.http.token_request import Token
 from st_pipelines.servicetitan.http.transport import Unsigned, send

@@ -11,7 +11,7 @@ from st_pipelines.cli.output import counted
 from st_pipelines.cli.scopes import allows_writing, required_scopes, surplus_scopes
 from st_pipelines.servicetitan.errors.errors import PermissionDenied, ServiceTitanError, WrongPath
 from st_pipelines.servicetitan.errors.problems import ACCEPT, build_problem
-from st_pipelines.servicetitan.http.messages import Usage
+from st_pipelines.servicetitan.http.model import Usage
 from st_pipelines.servicetitan.reading.probes import probe_access
 from st_pipelines.sync.explain import Finding, failed
 

@@ -17,7 +17,7 @@ from st_pipelines.config.project import EnvironmentConfig, resolve_environment
 from st_pipelines.config.settings import EnvironmentSettings
 from st_pipelines.servicetitan.http.auth import TokenSource
 from st_pipelines.servicetitan.http.client import Client
-from st_pipelines.servicetitan.http.connection import Connection
+from st_pipelines.servicetitan.http.model import Connection
 from st_pipelines.servicetitan.http.retry import RetryPolicy
 from st_pipelines.servicetitan.http.token_claims import TokenClaims, read_token_claims
 from st_pipelines.servicetitan.http.token_request import Token

@@ -24,7 +24,7 @@ from st_pipelines.servicetitan.errors.errors import (
     RateLimited,
     ServiceTitanError,
 )
-from st_pipelines.servicetitan.http.connection import Connection
+from st_pipelines.servicetitan.http.model import Connection
 from st_pipelines.servicetitan.http.retry import Cancellation, Cancelled, RetryPolicy
 from st_pipelines.servicetitan.reading.stats import ReadStats
 

@@ -22,8 +22,7 @@ import requests
 from pydantic import SecretStr
 
 from st_pipelines.servicetitan.errors.errors import AuthenticationFailed
-from st_pipelines.servicetitan.http.connection import Connection
-from st_pipelines.servicetitan.http.messages import Usage
+from st_pipelines.servicetitan.http.model import Connection, Usage
 from st_pipelines.servicetitan.http.retry import Cancellation, RetryPolicy, call_with_retries
 from st_pipelines.servicetitan.http.token_request import Token, request_token
 from st_pipelines.servicetitan.http.transport import new_http_session

@@ -18,8 +18,7 @@ import requests
 from st_pipelines import json_text
 from st_pipelines.servicetitan.errors.errors import RateLimited, ServiceTitanError
 from st_pipelines.servicetitan.http.auth import TokenSource, token_source_for
-from st_pipelines.servicetitan.http.connection import Connection
-from st_pipelines.servicetitan.http.messages import Request, Response, Usage
+from st_pipelines.servicetitan.http.model import Connection, Request, Response, Usage
 from st_pipelines.servicetitan.http.rate_limit import RateLimiter, limiter_for
 from st_pipelines.servicetitan.http.responses import build_error, build_unexpected_response
 from st_pipelines.servicetitan.http.retry import Cancellation, RetryPolicy, call_with_retries

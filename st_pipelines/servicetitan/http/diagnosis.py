@@ -11,8 +11,7 @@ import re
 from urllib.parse import urlsplit
 
 from st_pipelines.servicetitan.errors.problems import Problem, build_problem
-from st_pipelines.servicetitan.http.connection import Connection
-from st_pipelines.servicetitan.http.messages import Request
+from st_pipelines.servicetitan.http.model import Connection, Request
 from st_pipelines.servicetitan.http.token_claims import TokenClaims, read_token_claims
 
 _NOT_FOUND = r"\b(not (be )?(found|registered)|does not exist|unknown)\b"

@@ -24,7 +24,6 @@ from st_pipelines.servicetitan.errors.errors import (
     WrongPath,
 )
 from st_pipelines.servicetitan.errors.problems import build_problem
-from st_pipelines.servicetitan.http.connection import Connection
 from st_pipelines.servicetitan.http.diagnosis import (
     MAINTENANCE,
     WEB_PAGE,
@@ -32,7 +31,7 @@ from st_pipelines.servicetitan.http.diagnosis import (
     diagnose_token_response,
     extract_host,
 )
-from st_pipelines.servicetitan.http.messages import Request, Response
+from st_pipelines.servicetitan.http.model import Connection, Request, Response
 from st_pipelines.servicetitan.http.redact import redact_url, scrub, shorten
 from st_pipelines.servicetitan.http.retry import parse_retry_after
 

@@ -11,9 +11,8 @@ import requests
 from pydantic import SecretStr
 
 from st_pipelines.servicetitan.errors.errors import AuthenticationFailed, ServiceTitanError
-from st_pipelines.servicetitan.http.connection import Connection
 from st_pipelines.servicetitan.http.diagnosis import diagnose_token_response
-from st_pipelines.servicetitan.http.messages import Request, Response, Usage
+from st_pipelines.servicetitan.http.model import Connection, Request, Response, Usage
 from st_pipelines.servicetitan.http.responses import (
     build_error,
     build_unexpected_response,

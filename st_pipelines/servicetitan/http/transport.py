@@ -30,7 +30,7 @@ from st_pipelines import __version__
 from st_pipelines.servicetitan.errors.errors import Unreachable
 from st_pipelines.servicetitan.errors.network import find_network_problem, walk_causes
 from st_pipelines.servicetitan.errors.problems import build_problem
-from st_pipelines.servicetitan.http.messages import Request, Response
+from st_pipelines.servicetitan.http.model import Request, Response
 from st_pipelines.servicetitan.http.redact import redact_url
 from st_pipelines.servicetitan.http.retry import Cancellation, Cancelled
 

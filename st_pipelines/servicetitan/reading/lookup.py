@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.servicetitan.http.client import Session
-from st_pipelines.servicetitan.http.messages import Usage
+from st_pipelines.servicetitan.http.model import Usage
 from st_pipelines.servicetitan.reading.envelope import ParsedPage, page_parser
 from st_pipelines.servicetitan.reading.paging import in_order
 

@@ -13,7 +13,7 @@ from contextlib import closing
 from typing import TypeAlias, TypeVar
 
 from st_pipelines.servicetitan.http.client import Session
-from st_pipelines.servicetitan.http.messages import Usage
+from st_pipelines.servicetitan.http.model import Usage
 from st_pipelines.servicetitan.http.retry import Cancellation
 from st_pipelines.servicetitan.reading.envelope import ParsedPage
 from st_pipelines.servicetitan.reading.overlap import (

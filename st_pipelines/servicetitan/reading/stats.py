@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from st_pipelines.servicetitan.http.messages import Usage
+from st_pipelines.servicetitan.http.model import Usage
 
 
 @dataclass(kw_only=True)

@@ -22,7 +22,7 @@ from st_pipelines.cli.doctor.report import as_line
 from st_pipelines.cli.doctor.steps import check
 from st_pipelines.cli.doctor.subject import Subject
 from st_pipelines.servicetitan.errors.errors import Unreachable
-from st_pipelines.servicetitan.http.messages import Request
+from st_pipelines.servicetitan.http.model import Request
 from st_pipelines.servicetitan.http.retry import NO_WAIT
 from st_pipelines.servicetitan.http.transport import Unsigned, new_http_session, send
 from st_pipelines.sync.explain import diagnosed

@@ -1,0 +1,139 @@
+"""Defines the values of the package: connection, request, response, and the counters of both.
+
+It must not import `requests`: Dagster's definitions load these values.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from pydantic import SecretStr
+
+from st_pipelines.servicetitan.http.redact import redact_url
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """One tenant in one environment, with the credentials issued for exactly that pair.
+
+    A client id and its secret are issued for each app, tenant and environment; the app key is
+    the same in every environment. The secrets are `SecretStr`, so that no repr shows them.
+
+    Attributes:
+        environment: "production", "integration" or "sandbox".
+        api_url: e.g. "https://api.servicetitan.io", without a trailing slash.
+        auth_url: e.g. "https://auth.servicetitan.io", without a trailing slash.
+        client_id: the app's id for this tenant.
+        client_secret: the secret that goes with `client_id`.
+        app_key: sent as `ST-App-Key` with every data request.
+        tenant_id: ServiceTitan's tenant number, as text.
+        requests_per_second: limit of data requests; the vendor allows 60 for each app and tenant
+            (developer FAQ), which other programs with the same app share.
+        page_size: rows per page; the vendor's maximum is 5,000.
+        timeout: seconds without a byte; the vendor's own server timeout is 100.
+        client_secret_next: tried when `client_secret` is refused; ServiceTitan allows two active
+            secrets, so that one can be rotated.
+        secret_names: what the user calls the two secrets, for messages.
+        reload_secrets: reads the secrets from their source again; called when all are refused.
+    """
+
+    environment: str
+    api_url: str
+    auth_url: str
+    client_id: str
+    client_secret: SecretStr
+    app_key: SecretStr
+    tenant_id: str
+    requests_per_second: float = 60
+    page_size: int = 5000
+    timeout: float = 100
+    client_secret_next: SecretStr | None = None
+    secret_names: tuple[str, str] = ("the client secret", "the next client secret")
+    reload_secrets: Callable[[], tuple[SecretStr, ...]] | None = field(
+        default=None, repr=False, compare=False
+    )
+
+    @property
+    def token_url(self) -> str:
+        """The OAuth 2 token endpoint (vendor: `/connect/token` below the auth host)."""
+        return f"{self.auth_url.rstrip('/')}/connect/token"
+
+    @property
+    def secrets(self) -> tuple[SecretStr, ...]:
+        """Every secret of the connection, for `redact.scrub`."""
+        following = (self.client_secret_next,) if self.client_secret_next else ()
+        return (self.client_secret, *following, self.app_key)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A request, with the secrets that must not be shown of it.
+
+    Attributes:
+        method: HTTP method.
+        url: with its query.
+        body: JSON, for what ServiceTitan reads by POST.
+        form: sent form-encoded; only token requests have one.
+        secrets: everything that a response might echo.
+        scope: the OAuth scope that the request needs, where known.
+        tenant: id of the tenant whose data is requested.
+        token: signs the request; its claims may explain a refusal.
+    """
+
+    method: str
+    url: str = field(repr=False)
+    body: bytes | None = field(default=None, repr=False)
+    form: Mapping[str, SecretStr | str] | None = field(default=None, repr=False)
+    secrets: tuple[SecretStr, ...] = ()
+    scope: str = ""
+    tenant: str = ""
+    token: SecretStr | None = None
+
+    @property
+    def redacted_url(self) -> str:
+        """The URL without secrets."""
+        return redact_url(self.url)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Response:
+    """A complete response.
+
+    Attributes:
+        status: HTTP status.
+        headers: case-insensitive.
+        body: decompressed, without a byte order mark.
+    """
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+
+
+@dataclass(kw_only=True)
+class Usage:
+    """Counts what was sent and received. Threads can share it.
+
+    Attributes:
+        requests: data requests sent, retries included.
+        bytes: size of the bodies received, after decompression.
+        token_requests: requests to the token endpoint, retries included.
+    """
+
+    requests: int = 0
+    bytes: int = 0
+    token_requests: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    def add(self, *, requests: int = 0, received: int = 0, token_requests: int = 0) -> None:
+        """Add to the counters; `received` counts bytes."""
+        with self._lock:
+            self.requests += requests
+            self.bytes += received
+            self.token_requests += token_requests
+
+    def add_usage(self, other: Usage) -> None:
+        """Add another's counters."""
+        self.add(requests=other.requests, received=other.bytes, token_requests=other.token_requests)
