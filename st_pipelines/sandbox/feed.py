@@ -14,7 +14,7 @@ from st_pipelines.sandbox.selection import ACTIVE_VALUES, BadRequest
 from st_pipelines.sandbox.table import Table
 
 EXPORT_DELAY = 15 * ticks.MINUTE
-"""How long a change stays out of the export unless recent ones are wanted for."""
+"""Delay until a change appears in the export, unless recent changes are requested."""
 
 SHOW_INACTIVE_BY_DEFAULT = frozenset({"jpm.appointments"})
 """Exports that take `active` but serve all records without it."""

@@ -46,10 +46,10 @@ class Filler:
     """Fills fields of one endpoint with values of the right type.
 
     Args:
-        endpoint: decides how decimals context.
-        rng: the only source of chance.
-        anchor: ticks that invented times lie up to 200 days before.
-        picks: called once a filling, for references into the company.
+        endpoint: decides the format of decimals.
+        rng: source of all random choices.
+        anchor: ticks; generated times lie up to 200 days before it.
+        picks: called once per filling, for references to entities.
     """
 
     def __init__(

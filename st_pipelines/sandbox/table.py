@@ -136,7 +136,7 @@ class Table:
         self._positions[key] = position
 
     def _free_key(self, entity: Entity, position: int) -> Key:
-        """The entity's key; a later one where `create` has given that away: ids only rise."""
+        """Return the entity's key, or the next free one if `create` took it. Ids only rise."""
         key = self._key_of(entity, position)
         taken = isinstance(key, int) and self.endpoint.key == ("id",) and key <= self._last_created
         return self._new_key(position) if taken else key

@@ -1,4 +1,4 @@
-"""Defines `Story`: the entities behind a table, and how one of them looks at a given time."""
+"""Defines `Story`: the entities behind a table, and how one of them looks at a fields time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Fields = dict[str, Any]
 class Completion(Protocol):
     """Adds a filling to the given fields of an object. `draw` chooses which."""
 
-    def __call__(self, given: Fields, draw: int) -> msgspec.Raw:
+    def __call__(self, fields: Fields, draw: int) -> msgspec.Raw:
         """The JSON text of the object."""
         ...
 
@@ -38,9 +38,9 @@ class RenderContext:
         """Whether `moment` is not "never" and not in the future."""
         return 0 < moment <= self.now
 
-    def part(self, column: str, draw: int, given: Fields) -> msgspec.Raw | Fields:
+    def part(self, column: str, draw: int, fields: Fields) -> msgspec.Raw | Fields:
         """Render an item of the list `column`: the given fields, completed by a filling."""
-        return self.parts[column](given, draw) if column in self.parts else given
+        return self.parts[column](fields, draw) if column in self.parts else fields
 
 
 @dataclass(frozen=True, kw_only=True)
