@@ -45,6 +45,12 @@ def load(
             "--to", metavar="YYYY-MM-DD", formats=["%Y-%m-%d"], help="Last day; by default today."
         ),
     ] = None,
+    key_prefix: Annotated[
+        str,
+        typer.Option(
+            metavar="A/B", help="The key_prefix of the assets, if your own Dagster project has one."
+        ),
+    ] = "",
 ) -> None:
     """Load a range of days, by default the whole history, as runs that Dagster records."""
     failed = load_range(
@@ -53,6 +59,7 @@ def load(
         Console(),
         first=first and first.date(),
         last=last and last.date(),
+        key_prefix=tuple(part for part in key_prefix.split("/") if part),
     )
     if failed:
         raise typer.Exit(1)
@@ -65,6 +72,7 @@ def load_range(
     *,
     first: date | None = None,
     last: date | None = None,
+    key_prefix: tuple[str, ...] = (),
 ) -> int:
     """Materializes tables for a range of days; prints progress and a summary.
 
@@ -72,6 +80,7 @@ def load_range(
         patterns: select among the tables of the environment.
         first: the start date if None; its partition includes everything older.
         last: today if None.
+        key_prefix: as the code location that shows the runs gives to `build_definitions`.
 
     Returns:
         Number of tables that failed.
@@ -98,9 +107,11 @@ def load_range(
     days = _resolve_range(environment, config.settings, first, last)
     config.open_store().check()
     connection = build_connection(config)
-    definitions = build_definitions(environment, loggers={"console": progress.progress_logger})
+    definitions = build_definitions(
+        environment, key_prefix=key_prefix, loggers={"console": progress.progress_logger}
+    )
     job = definitions.resolve_implicit_global_asset_job_def()
-    keys = [metadata.asset_key(environment, endpoint) for endpoint in endpoints]
+    keys = [metadata.asset_key(environment, endpoint, key_prefix) for endpoint in endpoints]
     tags = {run_state.ENVIRONMENT_TAG: environment, TENANT_TAG: connection.tenant_id}
     tags |= run_state.range_tags(*days)
     with (

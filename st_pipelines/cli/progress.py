@@ -85,7 +85,7 @@ def materialize(
     """
     keys_by_api: dict[str, list[dg.AssetKey]] = {}
     for key in keys:
-        keys_by_api.setdefault(key.path[1], []).append(key)
+        keys_by_api.setdefault(key.path[-2], []).append(key)
     outcomes = []
     with Progress(console, len(keys)) as progress:
         for api, api_keys in sorted(keys_by_api.items()):
@@ -221,7 +221,7 @@ def _as_table(outcomes: Sequence[ApiOutcome]) -> Table:
 
 def _table_of(event: dg.DagsterEvent) -> str:
     """Returns the table that a step loads: `jpm.jobs` for `production__jpm__jobs`."""
-    return str(event.step_key).split("__", 1)[-1].replace("__", ".")
+    return ".".join(str(event.step_key).split("__")[-2:])
 
 
 def _failure_message(event: dg.DagsterEvent) -> str:

@@ -175,6 +175,20 @@ def test_refused_credentials_are_tried_once_and_start_no_run(
         assert instance.get_runs() == []
 
 
+def test_a_load_is_recorded_under_the_key_prefix_of_the_project(
+    own_sandbox: Sandbox, configured: Path
+) -> None:
+    own_sandbox.interceptors.append(refuse("/user-roles", 404))
+    done = load("--select", TABLES, "--from", "2026-03-09", "--key-prefix", "st/raw")
+    assert done.exit_code == 1
+    key = dg.AssetKey(["st", "raw", "production", "jpm", "jobs"])
+    assert loaded_days(key) == ["2026-03-09", "2026-03-10"]
+    assert loaded_days() == []
+    assert "settings.user_roles" in done.output
+    assert "raw" not in done.output
+    assert "production." not in done.output
+
+
 def test_a_run_without_partitions_fails_with_a_hint(configured: Path) -> None:
     from st_pipelines.definitions import build_definitions
 
