@@ -35,6 +35,8 @@ from st_pipelines.config.settings import (
 from st_pipelines.config.sources.local import Variables
 from st_pipelines.warehouse.store.base import DEFAULT_WAIT_SECONDS, Store, open_store
 
+_ADDITIONS_FILE = "st_catalog.json"
+
 
 def resolve_environment(environment: EnvironmentName, **overrides: Any) -> EnvironmentConfig:
     """Reads the process environment and `.env`, once, for everything that the value has.
@@ -61,7 +63,7 @@ def load_catalog() -> Catalog:
         SettingsError: `.env` cannot be read.
         ValueError: the additions file is malformed or does not fit the catalog.
     """
-    return registry.load_catalog(_find_additions(_merge(read_variables())))
+    return registry.load_catalog(Path(read_variables().read("ST_CATALOG", _ADDITIONS_FILE)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +97,7 @@ class EnvironmentConfig:
     @cached_property
     def additions_file(self) -> Path:
         """The user's additions to the catalog: `ST_CATALOG`, by default `st_catalog.json`."""
-        return _find_additions(self._project)
+        return Path(self.variables.read("ST_CATALOG", _ADDITIONS_FILE))
 
     def apply_selection(self, catalog: Catalog | None = None) -> Catalog:
         """Returns the part of a catalog that the environment has: `SERVICETITAN_SELECT`.
@@ -130,7 +132,7 @@ class EnvironmentConfig:
         Raises:
             SettingsError: it names a table that does not exist, or whose records have no key.
         """
-        patterns = _read(self._project, "ST_HISTORY")
+        patterns = self.variables.read("ST_HISTORY")
         if not patterns:
             return frozenset()
         chosen = _select("ST_HISTORY", self.catalog, patterns)
@@ -150,9 +152,9 @@ class EnvironmentConfig:
         Raises:
             SettingsError: two environments have the same file.
         """
-        folder = Path(_read(self._project, "ST_WAREHOUSE_DIR", "data"))
+        folder = Path(self.variables.read("ST_WAREHOUSE_DIR", "data"))
         uris = {
-            name: _read(self._project, f"ST_{name.upper()}_WAREHOUSE")
+            name: self.variables.read(f"ST_{name.upper()}_WAREHOUSE")
             or str(folder / f"{name}.duckdb")
             for name in ENVIRONMENTS
         }
@@ -173,7 +175,7 @@ class EnvironmentConfig:
         Raises:
             SettingsError: it is not a number of seconds.
         """
-        text = _read(self._project, "ST_PUBLISH_SECONDS")
+        text = self.variables.read("ST_PUBLISH_SECONDS")
         try:
             seconds = float(text or 0)
         except ValueError:
@@ -209,7 +211,7 @@ class EnvironmentConfig:
         Raises:
             SettingsError: it is not an http or https URL.
         """
-        url = _read(self._project, "ST_ALERT_WEBHOOK")
+        url = self.variables.read("ST_ALERT_WEBHOOK")
         if not url:
             return None
         parts = urlsplit(url)
@@ -220,26 +222,7 @@ class EnvironmentConfig:
     @cached_property
     def ui_url(self) -> str:
         """What links in messages point to: `ST_UI_URL`, by default a local `dagster dev`."""
-        return _read(self._project, "ST_UI_URL", "http://127.0.0.1:3000").rstrip("/")
-
-    @cached_property
-    def _project(self) -> Mapping[str, str | None]:
-        return _merge(self.variables)
-
-
-def _merge(variables: Variables) -> dict[str, str | None]:
-    """Returns all variables by name in capitals; the process environment wins."""
-    merged = {**variables.dotenv, **variables.process}
-    return {name.upper(): value for name, value in merged.items()}
-
-
-def _read(variables: Mapping[str, str | None], name: str, default: str = "") -> str:
-    """Returns a setting of the project; an empty one counts as not set."""
-    return (variables.get(name) or default).strip()
-
-
-def _find_additions(variables: Mapping[str, str | None]) -> Path:
-    return Path(_read(variables, "ST_CATALOG", "st_catalog.json"))
+        return self.variables.read("ST_UI_URL", "http://127.0.0.1:3000").rstrip("/")
 
 
 def _select(setting: str, catalog: Catalog, patterns: str) -> list[Endpoint]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dotenv import dotenv_values
-from pydantic import Field, PrivateAttr, ValidationError
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError
 
 from st_pipelines.config.environments import (
     PREFIXES,
@@ -34,7 +34,7 @@ from st_pipelines.config.sources.places import (
     local_sources,
     manager_sources,
 )
-from st_pipelines.config.sources.resolve import Gathered, gather, hide
+from st_pipelines.config.sources.resolve import Gathered, gather
 from st_pipelines.config.validators import (
     Cron,
     Secret,
@@ -174,7 +174,10 @@ def hide_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the overrides that are not None, with their secrets wrapped."""
     secrets = (*EnvironmentSettings.secret_fields, *AllPlaces.secret_fields)
     given = {name: value for name, value in overrides.items() if value is not None}
-    return {name: hide(value) if name in secrets else value for name, value in given.items()}
+    return {
+        name: SecretStr(value) if name in secrets and isinstance(value, str) else value
+        for name, value in given.items()
+    }
 
 
 def build_settings(

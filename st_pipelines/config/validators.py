@@ -67,17 +67,12 @@ def _check_time_zone(name: str) -> str:
     return name
 
 
-def _parse_date(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
+def _parse_start_date(value: Any) -> Any:
     try:
-        return date.fromisoformat(value)
+        day = date.fromisoformat(value) if isinstance(value, str) else value
     except ValueError:
         raise ValueError("write it as YYYY-MM-DD") from None
-
-
-def _check_not_in_the_future(day: date) -> date:
-    if day > datetime.now(timezone.utc).date():
+    if type(day) is date and day > datetime.now(timezone.utc).date():
         raise ValueError(f"{day} is in the future: give the first day that gets a partition")
     return day
 
@@ -126,7 +121,7 @@ OptionalUrl = Annotated[str | None, AfterValidator(lambda url: check_url(url) if
 Cron = Annotated[str, AfterValidator(check_cron)]
 TenantId = Annotated[Text, AfterValidator(_check_tenant_id)]
 Zone = Annotated[str, AfterValidator(_check_time_zone)]
-StartDate = Annotated[date, BeforeValidator(_parse_date), AfterValidator(_check_not_in_the_future)]
+StartDate = Annotated[date, BeforeValidator(_parse_start_date)]
 
 
 def format_validation_error(

@@ -41,12 +41,10 @@ class EnvironmentResource(dg.ConfigurableResource):
         """What is configured for the environment. Raises SettingsError."""
         if self._config is None:
             environment: Any = self.environment
-            self._config = resolve_environment(environment, **self._overrides)
+            fields = type(self).model_fields.keys() & EnvironmentSettings.model_fields.keys()
+            given = {name: getattr(self, name) for name in fields}
+            self._config = resolve_environment(environment, **given)
         return self._config
-
-    @property
-    def _overrides(self) -> Mapping[str, Any]:
-        return {}
 
 
 class ServiceTitanResource(EnvironmentResource):
@@ -107,10 +105,6 @@ class ServiceTitanResource(EnvironmentResource):
             if self._client is not None:
                 self._client.close()
                 self._client = None
-
-    @property
-    def _overrides(self) -> Mapping[str, Any]:
-        return self.model_dump(exclude={"environment"})
 
 
 def _refuse_plain_text(config: Mapping[str, Any]) -> None:

@@ -35,11 +35,22 @@ class Variables:
         process: names and values of the process environment.
         dotenv: names and values of `.env`; a name without `=` has the value None.
         dotenv_file: the path of `.env`, which need not exist.
+        merged: both by name in capitals; the process environment wins.
     """
 
     process: Mapping[str, str] = field(repr=False)
     dotenv: Mapping[str, str | None] = field(repr=False)
     dotenv_file: Path
+    merged: Mapping[str, str | None] = field(repr=False, init=False)
+
+    def __post_init__(self) -> None:
+        merged = {**self.dotenv, **self.process}
+        merged = {name.upper(): value for name, value in merged.items()}
+        object.__setattr__(self, "merged", merged)
+
+    def read(self, name: str, default: str = "") -> str:
+        """Returns the value of a name in capitals; an empty one counts as not set."""
+        return (self.merged.get(name) or default).strip()
 
 
 class Arguments(Source):

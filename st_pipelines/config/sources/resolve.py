@@ -62,7 +62,7 @@ def gather(sources: Iterable[Source], before: Gathered | None = None) -> Gathere
             if value in (None, "") or name in values:
                 continue
             is_secret = name in source.settings_cls.secret_fields
-            values[name] = hide(value) if is_secret else value
+            values[name] = SecretStr(value) if is_secret and isinstance(value, str) else value
             origins[name] = source.origin(name)
             if name in reading.created:
                 created[name] = reading.created[name]
@@ -76,11 +76,6 @@ def gather(sources: Iterable[Source], before: Gathered | None = None) -> Gathere
         warnings=tuple(dict.fromkeys(warnings)),
         asked=tuple(asked),
     )
-
-
-def hide(secret: Any) -> Any:
-    """Returns a secret wrapped so that no repr shows it."""
-    return SecretStr(secret) if isinstance(secret, str) else secret
 
 
 def _clean(value: Any, ignore_final_newline: bool) -> tuple[Any, str]:
