@@ -1,4 +1,4 @@
-"""Settings: servicepytan's names, from the environment and `.env`; each mistake named."""
+"""Settings come from the environment and `.env`, and every mistake is reported by name."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def set_all(monkeypatch: pytest.MonkeyPatch, prefix: str = "SERVICETITAN_", **ch
         monkeypatch.setenv(prefix + name, value)
 
 
-def test_the_names_of_servicepytan_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_servicepytans_names_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     set_all(monkeypatch, TIMEZONE="America/Chicago", APP_ID="unused")
     config = resolve_environment("production")
     found, settings = build_connection(config), config.settings
@@ -41,7 +41,7 @@ def test_the_names_of_servicepytan_are_read(monkeypatch: pytest.MonkeyPatch) -> 
     assert found.auth_url == "https://auth.servicetitan.io"
 
 
-def test_integration_has_names_and_hosts_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_integration_has_its_own_names_and_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
     set_all(monkeypatch, "SERVICETITAN_INTEGRATION_", CLIENT_ID="cid.int")
     found = build_connection(resolve_environment("integration"))
     assert (found.client_id, found.api_url) == (
@@ -75,7 +75,7 @@ def test_all_missing_settings_are_named_at_once(monkeypatch: pytest.MonkeyPatch)
     )
 
 
-def test_an_empty_setting_is_a_missing_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_setting_counts_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     set_all(monkeypatch, APP_KEY="  ")
     with pytest.raises(SettingsError, match="set SERVICETITAN_APP_KEY in"):
         build_connection(resolve_environment("production"))
@@ -96,7 +96,7 @@ def test_an_empty_setting_is_a_missing_one(monkeypatch: pytest.MonkeyPatch) -> N
         ("REQUESTS_PER_SECOND", "fast", "SERVICETITAN_REQUESTS_PER_SECOND"),
     ],
 )
-def test_a_wrong_value_is_named_with_its_setting(
+def test_an_invalid_value_is_reported_with_its_setting(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
 ) -> None:
     set_all(monkeypatch, **{name: value})
@@ -112,7 +112,9 @@ def test_http_is_accepted_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> N
     assert found.api_url == "http://127.0.0.1:8000"
 
 
-def test_a_misspelt_setting_is_refused_with_the_right_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_misspelled_setting_is_refused_with_the_right_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     set_all(monkeypatch)
     monkeypatch.setenv("SERVICETITAN_TIMEZON", "UTC")
     with pytest.raises(
@@ -122,7 +124,7 @@ def test_a_misspelt_setting_is_refused_with_the_right_name(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("name", ["ST_WAREHOUSEDIR", "ST_HISTROY", "ST_PRODUCTION_WAREHOUS"])
-def test_a_misspelt_setting_of_the_project_is_refused(
+def test_a_misspelled_project_setting_is_refused(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     set_all(monkeypatch)
@@ -132,19 +134,19 @@ def test_a_misspelt_setting_of_the_project_is_refused(
         load_settings("production")
 
 
-def test_an_unknown_setting_of_the_project_in_dotenv_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_project_setting_in_dotenv_is_refused(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("ST_COLOUR=red\nst_ui_url=http://x\n")
     with pytest.raises(SettingsError, match="unknown setting ST_COLOUR: known are ST_ALERT_WEBHO"):
         load_settings("production")
 
 
-def test_names_of_the_project_may_be_in_small_letters(tmp_path: Path) -> None:
+def test_project_settings_may_be_in_lower_case(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("st_warehouse_dir=elsewhere\n")
     load_settings("production")
     assert resolve_environment("production").open_store().path.parent == Path("elsewhere")
 
 
-def test_a_dotenv_in_another_encoding_is_named(tmp_path: Path) -> None:
+def test_a_dotenv_in_another_encoding_is_reported(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("SERVICETITAN_TENANT_ID=1\n", encoding="utf-16")
     for read in (load_settings, resolve_environment):
         with pytest.raises(SettingsError, match=r"\.env is not UTF-8 text: save it"):
@@ -157,7 +159,7 @@ def test_an_unknown_setting_in_dotenv_is_refused(tmp_path: Path) -> None:
         load_settings("production")
 
 
-def test_the_settings_of_one_environment_are_no_mistake_in_another(
+def test_one_environment_ignores_the_settings_of_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     set_all(monkeypatch, "SERVICETITAN_INTEGRATION_")
@@ -177,7 +179,7 @@ def test_there_is_no_default_environment() -> None:
         load_settings("prod")  # pyright: ignore[reportArgumentType]
 
 
-def test_history_is_kept_of_the_tables_that_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_history_tables_are_those_that_the_setting_names(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve_environment("production").history_tables == frozenset()
     monkeypatch.setenv("ST_HISTORY", "jpm.jobs, marketing_ads.*")
     assert {"jpm.jobs", "marketing_ads.ad_group"} & resolve_environment(
@@ -186,15 +188,15 @@ def test_history_is_kept_of_the_tables_that_are_named(monkeypatch: pytest.Monkey
     assert "marketing_ads.attributed_leads" not in resolve_environment("production").history_tables
 
 
-@pytest.mark.parametrize(("value", "said"), [
+@pytest.mark.parametrize(("value", "expected"), [
     ("jpm.jbos", "did you mean jpm.jobs"),
     ("marketing_ads.attributed_leads", "its records have no key"),
 ])  # fmt: skip
-def test_history_that_cannot_be_kept_is_named(
-    monkeypatch: pytest.MonkeyPatch, value: str, said: str
+def test_a_table_that_cannot_have_history_is_reported(
+    monkeypatch: pytest.MonkeyPatch, value: str, expected: str
 ) -> None:
     monkeypatch.setenv("ST_HISTORY", value)
-    with pytest.raises(SettingsError, match=said) as error:
+    with pytest.raises(SettingsError, match=expected) as error:
         _ = resolve_environment("production").history_tables
     assert "ST_HISTORY" in str(error.value)
 
@@ -202,7 +204,7 @@ def test_history_that_cannot_be_kept_is_named(
 @pytest.mark.parametrize(
     ("text", "seconds"), [("300", 300.0), (" 0.5 ", 0.5), ("0", None), ("", None)]
 )
-def test_how_often_a_read_copy_is_made(
+def test_publish_seconds_are_read_and_zero_means_never(
     monkeypatch: pytest.MonkeyPatch, text: str, seconds: float | None
 ) -> None:
     assert resolve_environment("production").open_store().publish_seconds is None
@@ -213,7 +215,9 @@ def test_how_often_a_read_copy_is_made(
 
 
 @pytest.mark.parametrize("text", ["often", "-1", "inf", "nan"])
-def test_a_wrong_number_of_seconds_is_named(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def test_an_invalid_number_of_seconds_is_reported(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
     monkeypatch.setenv("ST_PUBLISH_SECONDS", text)
     with pytest.raises(SettingsError, match=f"ST_PUBLISH_SECONDS: '{text}' is not a number"):
         resolve_environment("production").open_store()
@@ -247,7 +251,7 @@ def test_the_host_of_the_other_environment_is_refused(monkeypatch: pytest.Monkey
         build_connection(resolve_environment("production"))
 
 
-def test_a_selection_of_an_unknown_table_offers_near_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_selecting_an_unknown_table_suggests_similar_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SERVICETITAN_INTEGRATION_SELECT", "crm, jpm.jobz")
     config = resolve_environment("integration")
     with pytest.raises(SettingsError, match=r"INTEGRATION_SELECT: no table 'jpm.jobz': did you"):
@@ -259,7 +263,7 @@ def test_a_selection_of_an_unknown_table_offers_near_ones(monkeypatch: pytest.Mo
     assert [e.table for e in chosen if e.api == "jpm"] == ["jpm.jobs"]
 
 
-def test_a_cron_expression_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_cron_expression_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SERVICETITAN_DAILY_CRON", "at midnight")
     with pytest.raises(SettingsError, match="SERVICETITAN_DAILY_CRON is 'at midnight': write it"):
         load_settings("production")

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from moto.server import ThreadedMotoServer
 
-from st_pipelines_tests.config.sources.managers import Aws, Azure, Keeper, Mounted, Vault
+from st_pipelines_tests.config.sources.managers import Aws, Azure, Mounted, SecretStore, Vault
 
 
 @pytest.fixture(autouse=True)
-def _no_cloud_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _without_this_machines_cloud_login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in os.environ:
         if name.startswith(("AWS_", "AZURE_", "VAULT_", "IDENTITY_", "REQUESTS_CA")):
             monkeypatch.delenv(name)
@@ -21,7 +21,7 @@ def _no_cloud_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 @pytest.fixture(scope="session")
 def moto() -> Iterator[str]:
-    """One AWS for all tests: its URL."""
+    """The URL of one simulated AWS for all tests."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -29,20 +29,20 @@ def moto() -> Iterator[str]:
     server.stop()
 
 
-KEEPERS = ("aws", "azure", "vault-approle", "mounted")
+STORES = ("aws", "azure", "vault-approle", "mounted")
 
 
-@pytest.fixture(params=KEEPERS)
-def keeper(
+@pytest.fixture(params=STORES)
+def store(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Keeper]:
-    """Each place by turns, named in the environment."""
+) -> Iterator[SecretStore]:
+    """Each store in turn, named in the environment."""
     kind: str = request.param
-    made: Keeper
+    made: SecretStore
     if kind == "aws":
         made = Aws(request.getfixturevalue("moto"))
     else:
-        makers: dict[str, Callable[[], Keeper]] = {
+        makers: dict[str, Callable[[], SecretStore]] = {
             "azure": lambda: Azure(tmp_path),
             "mounted": lambda: Mounted(tmp_path),
         }

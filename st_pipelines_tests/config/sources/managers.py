@@ -1,4 +1,4 @@
-"""Every place that a credential can be kept in, with the same handles for all of them."""
+"""Fakes of every source of credentials, all with the same methods."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from st_pipelines_tests.deadlines import DEADLINE
 AWS = "us-east-1"
 
 
-class Keeper:
-    """Keeps credentials, and can be spoilt.
+class SecretStore:
+    """Holds credentials, and can be made to fail.
 
     Attributes:
-        forbidden, unreachable, absent: what the error says in each of these cases.
+        forbidden, unreachable, absent: part of the error message in each of these cases.
     """
 
     title: str
@@ -36,19 +36,19 @@ class Keeper:
         raise NotImplementedError
 
     def forbid(self) -> dict[str, str]:
-        """Variables besides those of the environment, if any."""
+        """Denies access; returns variables that must be set for it, if any."""
         raise NotImplementedError
 
     def elsewhere(self) -> dict[str, str]:
-        """Variables that lead to nobody."""
+        """Returns variables that name an unreachable store."""
         raise NotImplementedError
 
     def close(self) -> None:
         pass
 
 
-class Aws(Keeper):
-    """AWS Secrets Manager, as moto plays it."""
+class Aws(SecretStore):
+    """AWS Secrets Manager, simulated by moto."""
 
     unreachable = "is unreachable (EndpointConnectionError): check network, proxy and region"
     forbidden = "access is denied: allow secretsmanager:GetSecretValue for it"
@@ -104,7 +104,7 @@ class Aws(Keeper):
         requests.post(f"{self._url}/moto-api/reset-auth", data="Infinity", timeout=DEADLINE)
 
 
-class Azure(Keeper):
+class Azure(SecretStore):
     """Azure Key Vault, with a managed identity."""
 
     unreachable = "is unreachable (ServiceRequestError): check the URL, network and proxy"
@@ -143,7 +143,7 @@ class Azure(Keeper):
         self.server.close()
 
 
-class Vault(Keeper):
+class Vault(SecretStore):
     """HashiCorp Vault, with one of its logins."""
 
     unreachable = "is unreachable (ConnectionError): check the URL, network, proxy and"
@@ -189,7 +189,7 @@ class Vault(Keeper):
         self.server.close()
 
 
-class Mounted(Keeper):
+class Mounted(SecretStore):
     """A folder as Kubernetes mounts a secret: links into a version, which is swapped as a whole."""
 
     unreachable = "cannot be read as a folder (No such file or directory): mount the secrets there"

@@ -1,4 +1,4 @@
-"""Environment, `.env`, config file and mounted folder: who wins, what is mended and told."""
+"""Environment, `.env`, config file and mounted folder: precedence, cleaning, warnings."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ COMPLETE = {
 
 
 @pytest.fixture(autouse=True)
-def _nothing_told_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+def _nothing_logged_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings_module, "_logged", set())
 
 
 def config_file(folder: Path, mode: int = 0o600, **changes: object) -> Path:
-    """As servicepytan's users have it."""
+    """Writes a file such as servicepytan's users have."""
     values = {f"SERVICETITAN_{name}": value for name, value in {**COMPLETE, **changes}.items()}
     file = folder / "servicepytan.json"
     file.write_text(json.dumps(values))
@@ -44,7 +44,7 @@ def dotenv(folder: Path, text: str, mode: int = 0o600) -> None:
 
 
 def test_each_source_wins_over_the_next(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """All of them give a client id; taking away the winner each time leaves the next."""
+    """All have a client id; removing the winner each time leaves the next."""
     vault = Vault(tmp_path, "token")
     vault.put({name.lower(): value for name, value in COMPLETE.items()} | {"client_id": "vault"})
     folder = tmp_path / "mounted"
@@ -77,16 +77,16 @@ def test_each_source_wins_over_the_next(monkeypatch: pytest.MonkeyPatch, tmp_pat
     vault.close()
 
 
-def test_an_empty_line_of_the_example_hides_no_other_source(
+def test_an_empty_line_in_dotenv_hides_no_other_source(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """`.env.example` is copied with empty credentials by people whose secrets are elsewhere."""
+    """People whose secrets are elsewhere copy `.env.example` with its empty credentials."""
     dotenv(tmp_path, "SERVICETITAN_CLIENT_ID=\nSERVICETITAN_START_DATE=\n")
     monkeypatch.setenv("SERVICETITAN_CONFIG_FILE", str(config_file(tmp_path)))
     assert build_connection(resolve_environment("production")).client_id == "cid.abc"
 
 
-def test_a_config_file_of_servicepytan_is_read_as_it_is(
+def test_servicepytans_config_file_is_read_unchanged(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     file = config_file(
@@ -115,7 +115,7 @@ def test_a_config_file_of_the_other_environment_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         (None, "SERVICETITAN_CONFIG_FILE: {file} cannot be read (No such file or directory)"),
         (b"{MARKED", "config file {file} is not a JSON object"),
@@ -124,8 +124,8 @@ def test_a_config_file_of_the_other_environment_is_refused(
         (b" " * 70000, "{file} cannot be read (larger than 64 KiB)"),
     ],
 )
-def test_a_config_file_that_is_none_is_named_and_not_quoted(
-    content: bytes | None, said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_an_unreadable_config_file_is_named_but_not_quoted(
+    content: bytes | None, expected: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     file = tmp_path / "config.json"
     if content is not None:
@@ -133,11 +133,11 @@ def test_a_config_file_that_is_none_is_named_and_not_quoted(
     monkeypatch.setenv("SERVICETITAN_CONFIG_FILE", str(file))
     with pytest.raises(SettingsError) as caught:
         load_settings("production")
-    assert said.format(file=file) in str(caught.value)
+    assert expected.format(file=file) in str(caught.value)
     assert "MARKED" not in str(caught.value)
 
 
-def test_a_misspelt_name_in_a_file_draws_a_hint(
+def test_a_misspelled_name_in_a_file_causes_a_hint(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     file = config_file(tmp_path, TIMEZON="UTC", COLOUR="red")
@@ -163,7 +163,7 @@ def test_the_folder_of_one_environment_is_not_read_for_another(
 
 
 @pytest.mark.parametrize(
-    ("written", "taken_off"),
+    ("written", "removed"),
     [
         (" cs1.MARKED\n", "white space"),
         ('"cs1.MARKED"', "quotes"),
@@ -171,8 +171,8 @@ def test_the_folder_of_one_environment_is_not_read_for_another(
         ("\ufeffcs1.MARKED\u200b", "white space"),
     ],
 )
-def test_what_a_paste_leaves_around_a_value_is_taken_off_and_told(
-    written: str, taken_off: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_white_space_and_quotes_around_a_value_are_removed_with_a_warning(
+    written: str, removed: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name, value in COMPLETE.items():
         monkeypatch.setenv(f"SERVICETITAN_{name}", value)
@@ -184,14 +184,14 @@ def test_what_a_paste_leaves_around_a_value_is_taken_off_and_told(
     assert found.client_secret.get_secret_value() == "cs1.MARKED"
     warning = (
         "SERVICETITAN_CLIENT_SECRET (environment variable) has "
-        f"{taken_off} around its value, ignored: remove it"
+        f"{removed} around its value, ignored: remove it"
     )
     assert settings.gathered.warnings == (warning,)
     assert caplog.messages == [warning]  # once a process
     assert "MARKED" not in caplog.text
 
 
-def test_the_line_break_at_the_end_of_a_mounted_file_is_no_matter(
+def test_a_final_line_break_in_a_mounted_file_is_ignored(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "client_id").write_text("cid.abc\n")
@@ -201,7 +201,7 @@ def test_the_line_break_at_the_end_of_a_mounted_file_is_no_matter(
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o602])
-def test_a_file_with_secrets_that_others_may_open_draws_a_warning(
+def test_a_file_with_secrets_that_others_can_read_causes_a_warning(
     mode: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     dotenv(tmp_path, "SERVICETITAN_CLIENT_SECRET=cs1.MARKED\n", mode)
@@ -223,7 +223,7 @@ def test_a_dotenv_without_secrets_may_be_open_to_others(tmp_path: Path) -> None:
     assert load_settings("production").gathered.warnings == ()
 
 
-def test_what_kubernetes_mounts_draws_a_warning_only_where_others_may_change_it(
+def test_a_kubernetes_mount_causes_a_warning_only_if_others_can_write_to_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     version = tmp_path / "..2026"
@@ -239,7 +239,7 @@ def test_what_kubernetes_mounts_draws_a_warning_only_where_others_may_change_it(
     assert warning.endswith(f"(mode 0666): chmod go-w {version / 'client_secret'}")
 
 
-def test_a_credential_in_the_wrong_place_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_credential_in_the_wrong_setting_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("TENANT_ID", "TIMEZONE", "PAGE_SIZE", "VAULT_URL"):
         monkeypatch.setenv(f"SERVICETITAN_{name}", "cs1.MARKED")
         with pytest.raises(SettingsError, match=f"SERVICETITAN_{name}") as caught:
@@ -248,7 +248,7 @@ def test_a_credential_in_the_wrong_place_is_not_shown(monkeypatch: pytest.Monkey
         monkeypatch.delenv(f"SERVICETITAN_{name}")
 
 
-def test_a_time_zone_kept_by_a_manager_is_told_to_be_too_far(
+def test_a_time_zone_in_a_secrets_manager_is_ignored_with_a_warning(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     vault = Vault(tmp_path, "token")
@@ -265,7 +265,7 @@ def test_a_time_zone_kept_by_a_manager_is_told_to_be_too_far(
     )
 
 
-def test_a_schedule_counts_a_manager_that_was_not_asked_as_configured(
+def test_a_schedule_trusts_a_manager_that_was_not_asked_yet(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SERVICETITAN_AWS_SECRET_ID", "x")
@@ -304,7 +304,7 @@ def test_every_setting_is_shown_with_its_source_and_no_secret(
     assert "MARKED" not in repr(report)
 
 
-def test_a_manager_that_fails_leaves_the_other_settings_to_be_shown(
+def test_the_other_settings_are_shown_if_a_manager_fails(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SERVICETITAN_CLIENT_ID", "cid.abc")

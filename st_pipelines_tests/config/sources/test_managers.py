@@ -1,4 +1,4 @@
-"""Every place that keeps credentials: good, missing, forbidden, unreachable, rotated in a run."""
+"""Every source of credentials: readable, missing, forbidden, unreachable, rotated in a run."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from st_pipelines.servicetitan.http.retry import NO_WAIT
 from st_pipelines.sync.sync import SyncContext, extract_load
 from st_pipelines.warehouse.store.duckdb_file import DuckDBFile
 from st_pipelines.windows import Days
-from st_pipelines_tests.config.sources.conftest import KEEPERS
-from st_pipelines_tests.config.sources.managers import Aws, Azure, Keeper, Mounted, Vault
+from st_pipelines_tests.config.sources.conftest import STORES
+from st_pipelines_tests.config.sources.managers import Aws, Azure, Mounted, SecretStore, Vault
 from st_pipelines_tests.conftest import NOW
 
 CREDENTIALS = {
@@ -36,7 +36,7 @@ CREDENTIALS = {
     "app_key": "ak1.MARKED",
     "tenant_id": "42",
 }
-MANAGERS = [kind for kind in KEEPERS if kind != "mounted"]
+MANAGERS = [kind for kind in STORES if kind != "mounted"]
 
 
 def of(sandbox: Sandbox, **changes: str) -> dict[str, str]:
@@ -49,25 +49,25 @@ def of(sandbox: Sandbox, **changes: str) -> dict[str, str]:
     }
 
 
-def test_credentials_are_read_and_their_place_is_named(keeper: Keeper) -> None:
-    keeper.put(CREDENTIALS)
+def test_credentials_are_read_with_their_source(store: SecretStore) -> None:
+    store.put(CREDENTIALS)
     settings = complete("production", load_settings("production"))
     found = build_connection(resolve_environment("production"))
     assert (found.client_id, found.tenant_id) == ("cid.abc", "42")
     assert found.client_secret.get_secret_value() == "cs1.MARKED"
     assert found.app_key.get_secret_value() == "ak1.MARKED"
     for field in CREDENTIALS:
-        assert settings.gathered.origins[field].startswith(keeper.title)
+        assert settings.gathered.origins[field].startswith(store.title)
     assert not settings.gathered.warnings
     assert "MARKED" not in repr(settings) + repr(found) + repr(settings.gathered)
 
 
-def test_debug_output_of_the_vendors_libraries_shows_nothing(
-    keeper: Keeper, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str],
+def test_the_vendors_debug_output_shows_no_secret(
+    store: SecretStore, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """boto3 logs whole answers at debug level, `http.client` prints tokens and forms."""
-    keeper.put(CREDENTIALS)
+    store.put(CREDENTIALS)
     capfd.readouterr()
     caplog.clear()
     monkeypatch.setattr(http.client.HTTPConnection, "debuglevel", 1)
@@ -80,7 +80,7 @@ def test_debug_output_of_the_vendors_libraries_shows_nothing(
 
 
 @pytest.mark.parametrize("login", ["token", "kubernetes"])
-def test_the_other_logins_of_vault(
+def test_vault_accepts_a_token_and_a_service_account(
     login: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with closing(Vault(tmp_path, login)) as vault:
@@ -91,12 +91,14 @@ def test_the_other_logins_of_vault(
         vault.server.token = vault.server.service_account = "another"
         with pytest.raises(SettingsError) as caught:
             build_connection(resolve_environment("production"))
-    said = {"token": vault.forbidden, "kubernetes": "Vault rejects the login (InvalidRequest)"}
-    assert said[login] in str(caught.value)
+    expected = {"token": vault.forbidden, "kubernetes": "Vault rejects the login (InvalidRequest)"}
+    assert expected[login] in str(caught.value)
     assert "MARKED" not in str(caught.value)
 
 
-def test_a_vault_without_path_or_login_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_vault_without_path_or_login_names_the_missing_setting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("SERVICETITAN_VAULT_URL", "http://127.0.0.1:1")
     with pytest.raises(SettingsError, match="set SERVICETITAN_VAULT_PATH too"):
         build_connection(resolve_environment("production"))
@@ -105,7 +107,7 @@ def test_a_vault_without_path_or_login_is_told_what_to_set(monkeypatch: pytest.M
         build_connection(resolve_environment("production"))
 
 
-def test_a_machine_without_an_identity_in_azure_is_told_how_to_get_one(
+def test_a_machine_without_an_azure_identity_gets_a_hint(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with closing(Azure(tmp_path)) as azure:
@@ -120,26 +122,26 @@ def test_a_machine_without_an_identity_in_azure_is_told_how_to_get_one(
 
 
 @pytest.mark.parametrize(
-    ("without", "said"),
+    ("without", "expected"),
     [
         ("SERVICETITAN_AWS_REGION", "no region is known: set SERVICETITAN_AWS_REGION"),
         ("AWS_ACCESS_KEY_ID", "no AWS credentials were found: give this machine a role"),
         ("AWS_SECRET_ACCESS_KEY", "the AWS credentials are incomplete"),
     ],
 )
-def test_what_aws_lacks_is_named(
-    without: str, said: str, moto: str, monkeypatch: pytest.MonkeyPatch
+def test_a_missing_aws_setting_is_named(
+    without: str, expected: str, moto: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in Aws(moto).environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv(without)
-    with pytest.raises(SettingsError, match=said) as caught:
+    with pytest.raises(SettingsError, match=expected) as caught:
         build_connection(resolve_environment("production"))
     assert caught.value.permanent
 
 
 @pytest.mark.parametrize("kind", ["vault", "azure"])
-def test_a_sealed_or_busy_manager_may_be_asked_again_later(
+def test_a_sealed_or_overloaded_manager_is_a_temporary_failure(
     kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with closing(Vault(tmp_path, "token") if kind == "vault" else Azure(tmp_path)) as manager:
@@ -173,7 +175,7 @@ def test_an_extra_that_is_not_installed_is_named(
     )
 
 
-def test_a_secret_of_aws_that_is_no_object_is_not_quoted(
+def test_an_aws_secret_that_is_not_an_object_is_not_quoted(
     moto: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     aws = Aws(moto)
@@ -185,55 +187,57 @@ def test_a_secret_of_aws_that_is_no_object_is_not_quoted(
     assert "MARKED" not in str(caught.value)
 
 
-def test_a_missing_secret_is_named(keeper: Keeper) -> None:
+def test_a_missing_secret_is_named(store: SecretStore) -> None:
     with pytest.raises(SettingsError) as caught:
         build_connection(resolve_environment("production"))
-    assert keeper.absent in str(caught.value)
-    assert keeper.title in str(caught.value)
+    assert store.absent in str(caught.value)
+    assert store.title in str(caught.value)
     assert caught.value.permanent
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
 
 
-def test_a_half_filled_secret_is_told_by_what_it_lacks(keeper: Keeper) -> None:
-    keeper.put({"client_id": "cid.abc", "tenant_id": "42", "client_secret": "cs1.MARKED"})
+def test_an_incomplete_secret_is_reported_with_what_is_missing(store: SecretStore) -> None:
+    store.put({"client_id": "cid.abc", "tenant_id": "42", "client_secret": "cs1.MARKED"})
     with pytest.raises(SettingsError) as caught:
         build_connection(resolve_environment("production"))
     assert str(caught.value) == (
         "production is not configured: set SERVICETITAN_APP_KEY in the environment or in .env, "
-        f"or in {keeper.title}"
+        f"or in {store.title}"
     )
 
 
-def test_a_missing_permission_is_named(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
-    keeper.put(CREDENTIALS)
-    for name, value in keeper.forbid().items():
+def test_a_missing_permission_is_named(store: SecretStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.put(CREDENTIALS)
+    for name, value in store.forbid().items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError) as caught:
         build_connection(resolve_environment("production"))
-    assert keeper.forbidden in str(caught.value)
+    assert store.forbidden in str(caught.value)
     assert caught.value.permanent
     assert caught.value.__context__ is None
 
 
-def test_an_unreachable_place_is_named(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in keeper.elsewhere().items():
+def test_an_unreachable_source_is_named(
+    store: SecretStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in store.elsewhere().items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError) as caught:
         build_connection(resolve_environment("production"))
-    assert keeper.unreachable in str(caught.value)
+    assert store.unreachable in str(caught.value)
     # A folder does not come back by waiting; a manager may, so Dagster tries the step again.
-    assert caught.value.permanent is isinstance(keeper, Mounted)
-    assert isinstance(caught.value, SourceUnavailable) is not isinstance(keeper, Mounted)
+    assert caught.value.permanent is isinstance(store, Mounted)
+    assert isinstance(caught.value, SourceUnavailable) is not isinstance(store, Mounted)
 
 
-def test_a_secret_is_exchanged_while_a_run_goes_on(
-    keeper: Keeper, own_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_secret_can_be_rotated_during_a_run(
+    store: SecretStore, own_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("SERVICETITAN_API_URL", own_sandbox.url)
     monkeypatch.setenv("SERVICETITAN_AUTH_URL", own_sandbox.url)
     monkeypatch.setenv("SERVICETITAN_PAGE_SIZE", "20")
-    keeper.put(of(own_sandbox))
+    store.put(of(own_sandbox))
     new, seen = "cs2.the-new-secret", []
 
     def exchanged(request: Request) -> Response | None:
@@ -241,7 +245,7 @@ def test_a_secret_is_exchanged_while_a_run_goes_on(
             seen.append(request.url.path)
             if len(seen) == 2:
                 own_sandbox.rotate(new)
-                keeper.put(of(own_sandbox, client_secret=new))
+                store.put(of(own_sandbox, client_secret=new))
                 return Response(status_code=401)
         return None
 
@@ -258,27 +262,27 @@ def test_a_secret_is_exchanged_while_a_run_goes_on(
     assert report.loaded.rows_read == len(own_sandbox.world.records("jpm.jobs")) > 20
     (notice,) = report.notices
     assert notice.startswith("ServiceTitan refuses the value that SERVICETITAN_CLIENT_SECRET (")
-    assert keeper.title in notice
+    assert store.title in notice
     assert new not in notice
 
 
-@pytest.mark.parametrize("keeper", MANAGERS, indirect=True)
-def test_a_manager_tells_how_old_the_secret_is(keeper: Keeper) -> None:
-    keeper.put(CREDENTIALS)
+@pytest.mark.parametrize("store", MANAGERS, indirect=True)
+def test_a_manager_reports_the_age_of_a_secret(store: SecretStore) -> None:
+    store.put(CREDENTIALS)
     settings = complete("production", load_settings("production"))
     (young,) = read_secret_ages("production", settings)
     assert (young.days, young.warning) == (0, "")
     later = datetime.now(timezone.utc) + timedelta(days=91)
     (old,) = read_secret_ages("production", settings, now=later)
     assert old.warning == f"{old.name} is 91 days old: rotate it (docs/secrets.md)"
-    assert keeper.title in old.name
+    assert store.title in old.name
 
 
-@pytest.mark.parametrize("keeper", MANAGERS, indirect=True)
+@pytest.mark.parametrize("store", MANAGERS, indirect=True)
 def test_no_manager_is_asked_before_a_connection_is_needed(
-    keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+    store: SecretStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in keeper.elsewhere().items():
+    for name, value in store.elsewhere().items():
         monkeypatch.setenv(name, value)
     settings = load_settings("production", timezone="America/Chicago")
     assert settings.timezone == "America/Chicago"
