@@ -20,6 +20,8 @@ from st_pipelines.config.connection import build_connection
 from st_pipelines.config.errors import SettingsError, SourceUnavailable
 from st_pipelines.config.project import resolve_environment
 from st_pipelines.config.settings import complete, load_settings
+from st_pipelines.config.sources.places import AllPlaces
+from st_pipelines.config.sources.resolve import MANAGERS as KNOWN
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.http.retry import NO_WAIT
@@ -300,3 +302,12 @@ def test_loading_the_definitions_imports_no_manager(monkeypatch: pytest.MonkeyPa
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_each_manager_brings_its_own_settings() -> None:
+    """A further manager is one module and one entry of `MANAGERS`."""
+    own = [name for manager in KNOWN for name in manager.places.model_fields]
+    assert list(AllPlaces.model_fields) == ["config_file", "secrets_dir", *own]
+    assert AllPlaces.secret_fields == ("vault_token", "vault_secret_id")
+    for manager in KNOWN:
+        assert AllPlaces(**{manager.named_by: "https://x"}).has_managers
