@@ -22,7 +22,7 @@ import dagster as dg
 from server import Server
 
 from st_pipelines.definitions import build_definitions
-from st_pipelines.servicetitan.http import client, token_request, transport
+from st_pipelines.servicetitan.http import client, tokens, transport
 
 
 def main() -> None:
@@ -83,7 +83,7 @@ class Requests:
 
         with (
             mock.patch.object(client, "send", send),
-            mock.patch.object(token_request, "send", send),
+            mock.patch.object(tokens, "send", send),
         ):
             yield
 

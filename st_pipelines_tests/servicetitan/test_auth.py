@@ -16,9 +16,9 @@ from st_pipelines.servicetitan.errors.errors import (
 )
 from st_pipelines.servicetitan.http.auth import TokenSource, token_source_for
 from st_pipelines.servicetitan.http.client import Client
-from st_pipelines.servicetitan.http.model import Usage
+from st_pipelines.servicetitan.http.model import TokenClaims, Usage
 from st_pipelines.servicetitan.http.retry import NO_WAIT
-from st_pipelines.servicetitan.http.token_claims import TokenClaims, read_token_claims
+from st_pipelines.servicetitan.http.tokens import read_token_claims
 from st_pipelines.servicetitan.http.transport import new_http_session
 from st_pipelines_tests.servicetitan.fake_server import CLIENT_SECRET, Canned
 

@@ -17,10 +17,9 @@ from st_pipelines.config.project import EnvironmentConfig, resolve_environment
 from st_pipelines.config.settings import EnvironmentSettings
 from st_pipelines.servicetitan.http.auth import TokenSource
 from st_pipelines.servicetitan.http.client import Client
-from st_pipelines.servicetitan.http.model import Connection
+from st_pipelines.servicetitan.http.model import Connection, TokenClaims
 from st_pipelines.servicetitan.http.retry import RetryPolicy
-from st_pipelines.servicetitan.http.token_claims import TokenClaims, read_token_claims
-from st_pipelines.servicetitan.http.token_request import Token
+from st_pipelines.servicetitan.http.tokens import Token, read_token_claims
 from st_pipelines.servicetitan.http.transport import new_http_session
 
 CHECK_POLICY = RetryPolicy(attempts=3)

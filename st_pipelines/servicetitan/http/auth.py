@@ -5,7 +5,7 @@ The vendor throttles requests with new access tokens and asks clients to cache t
 
 ServiceTitan allows two active client secrets per app, so that one can be rotated while loads run. A
 second secret may be configured; it is tried where the first is refused. Where both are refused,
-their source is read once more. The token request itself is in `token_request`.
+their source is read once more. The token request itself is in `tokens`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pydantic import SecretStr
 from st_pipelines.servicetitan.errors.errors import AuthenticationFailed
 from st_pipelines.servicetitan.http.model import Connection, Usage
 from st_pipelines.servicetitan.http.retry import Cancellation, RetryPolicy, call_with_retries
-from st_pipelines.servicetitan.http.token_request import Token, request_token
+from st_pipelines.servicetitan.http.tokens import Token, request_token
 from st_pipelines.servicetitan.http.transport import new_http_session
 
 _log = logging.getLogger(__name__)

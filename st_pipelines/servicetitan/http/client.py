@@ -22,6 +22,7 @@ from st_pipelines.servicetitan.http.model import Connection, Request, Response, 
 from st_pipelines.servicetitan.http.rate_limit import RateLimiter, limiter_for
 from st_pipelines.servicetitan.http.responses import build_error, build_unexpected_response
 from st_pipelines.servicetitan.http.retry import Cancellation, RetryPolicy, call_with_retries
+from st_pipelines.servicetitan.http.tokens import read_token_claims
 from st_pipelines.servicetitan.http.transport import Signature, new_http_session, send
 
 _T = TypeVar("_T")
@@ -147,8 +148,8 @@ class Session(Generic[_U_co]):
 
     def _attempt(self, request: Request, parse: Callable[[bytes], _T]) -> _T:
         signed, response = self._send(request)
-        if failure := build_error(signed, response):
-            raise failure
+        if not 200 <= response.status < 300:
+            raise build_error(signed, response, claims=read_token_claims(signed.token))
         try:
             return parse(response.body)
         except ValueError as error:

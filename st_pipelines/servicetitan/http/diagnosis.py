@@ -11,8 +11,7 @@ import re
 from urllib.parse import urlsplit
 
 from st_pipelines.servicetitan.errors.problems import Problem, build_problem
-from st_pipelines.servicetitan.http.model import Connection, Request
-from st_pipelines.servicetitan.http.token_claims import TokenClaims, read_token_claims
+from st_pipelines.servicetitan.http.model import Connection, Request, TokenClaims
 
 _NOT_FOUND = r"\b(not (be )?(found|registered)|does not exist|unknown)\b"
 _APP_UNKNOWN = re.compile(rf"\bapp(lication)?\b[^.;]*{_NOT_FOUND}", re.IGNORECASE)
@@ -53,12 +52,15 @@ def _diagnose_refused_credentials(connection: Connection, text: str) -> Problem:
     return build_problem("credentials-refused", environment=connection.environment)
 
 
-def diagnose_data_response(request: Request, status: int, text: str, target: str = "") -> Problem:
+def diagnose_data_response(
+    request: Request, status: int, text: str, claims: TokenClaims | None, target: str = ""
+) -> Problem:
     """Diagnose why no data was served.
 
     Args:
         status: not 2xx.
         text: of the error body.
+        claims: of the token that was sent, where they are readable.
         target: where a redirect leads, redacted.
     """
     host = extract_host(request.url)
@@ -68,7 +70,6 @@ def diagnose_data_response(request: Request, status: int, text: str, target: str
         return problem
     if status not in (401, 403, 404):
         return build_problem("bad-request")
-    claims = read_token_claims(request.token)
     if claims and request.tenant and claims.tenants and request.tenant not in claims.tenants:
         tenants = ", ".join(sorted(claims.tenants))
         return build_problem("other-tenant", tenant=request.tenant, tenants=tenants)

@@ -137,3 +137,18 @@ class Usage:
     def add_usage(self, other: Usage) -> None:
         """Add another's counters."""
         self.add(requests=other.requests, received=other.bytes, token_requests=other.token_requests)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenClaims:
+    """The readable part of a token.
+
+    Attributes:
+        tenants: ids of the tenants it is valid for; empty where unknown.
+        scopes: what it allows, such as `tn.jpm.jobs:r`; None where unknown.
+        lifetime: in seconds; None where unknown.
+    """
+
+    tenants: frozenset[str]
+    scopes: frozenset[str] | None
+    lifetime: int | None = None

@@ -31,7 +31,7 @@ from st_pipelines.servicetitan.http.diagnosis import (
     diagnose_token_response,
     extract_host,
 )
-from st_pipelines.servicetitan.http.model import Connection, Request, Response
+from st_pipelines.servicetitan.http.model import Connection, Request, Response, TokenClaims
 from st_pipelines.servicetitan.http.redact import redact_url, scrub, shorten
 from st_pipelines.servicetitan.http.retry import parse_retry_after
 
@@ -73,20 +73,23 @@ def read_error_body(request: Request, response: Response) -> ErrorBody:
 
 
 def build_error(
-    request: Request, response: Response, credentials: Connection | None = None
-) -> ServiceTitanError | None:
-    """Build the error that a response stands for; None for a 2xx.
+    request: Request,
+    response: Response,
+    *,
+    claims: TokenClaims | None = None,
+    credentials: Connection | None = None,
+) -> ServiceTitanError:
+    """Build the error that a response other than a 2xx stands for.
 
     Args:
+        claims: of the token that was sent, where they are readable.
         credentials: the connection whose credentials were sent, for a token request.
     """
-    if 200 <= response.status < 300:
-        return None
     error_body = read_error_body(request, response)
     error_class = _choose_error_class(response.status, error_body.text)
     if credentials is None:
         target = redact_url(scrub(response.headers.get("Location", "nowhere"), request.secrets))
-        problem = diagnose_data_response(request, response.status, error_body.text, target)
+        problem = diagnose_data_response(request, response.status, error_body.text, claims, target)
     else:
         problem = diagnose_token_response(credentials, response.status, error_body.text)
     return error_class(

@@ -1,18 +1,25 @@
-"""Requests a token from the token endpoint. `auth` decides when, and with which client secret."""
+"""Requests access tokens from the token endpoint, and reads their claims where they are readable.
+
+`auth` decides when a token is requested, and with which client secret.
+
+The vendor's sample token is a JWT whose payload has `tenant`, `exp` and `scope`. Nothing promises
+that tokens stay readable: an opaque one is not an error, its claims are unknown.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import jwt
 import msgspec
 import requests
 from pydantic import SecretStr
 
 from st_pipelines.servicetitan.errors.errors import AuthenticationFailed, ServiceTitanError
 from st_pipelines.servicetitan.http.diagnosis import diagnose_token_response
-from st_pipelines.servicetitan.http.model import Connection, Request, Response, Usage
+from st_pipelines.servicetitan.http.model import Connection, Request, Response, TokenClaims, Usage
 from st_pipelines.servicetitan.http.responses import (
     build_error,
     build_unexpected_response,
@@ -81,9 +88,30 @@ def request_token(
     response = send(http, request, auth=Unsigned(), timeout=connection.timeout)
     if response.status in (400, 401, 403):
         raise _build_refusal(connection, request, response)
-    if error := build_error(request, response, connection):
-        raise error
+    if not 200 <= response.status < 300:
+        raise build_error(request, response, credentials=connection)
     return _parse_token(request, response, requested_at)
+
+
+def read_token_claims(token: SecretStr | None) -> TokenClaims | None:
+    """Read a token's claims without checking its signature; None for an opaque token.
+
+    Only ServiceTitan has to trust the signature.
+    """
+    if token is None:
+        return None
+    try:
+        claims = jwt.decode(
+            token.get_secret_value(), options={"verify_signature": False, "verify_exp": False}
+        )
+    except jwt.PyJWTError:
+        return None
+    scope = claims.get("scope", claims.get("scp"))
+    return TokenClaims(
+        tenants=frozenset(_split(claims.get("tenant"))),
+        scopes=None if scope is None else frozenset(_split(scope)),
+        lifetime=_seconds_between(claims.get("nbf", claims.get("iat")), claims.get("exp")),
+    )
 
 
 def _parse_token(request: Request, response: Response, requested_at: float) -> Token:
@@ -123,3 +151,16 @@ def _parse_lifetime(expires_in: Any) -> float:
         return _DEFAULT_LIFETIME_SECONDS if isinstance(expires_in, bool) else float(expires_in)
     except (TypeError, ValueError):
         return _DEFAULT_LIFETIME_SECONDS
+
+
+def _seconds_between(start: Any, end: Any) -> int | None:
+    known = isinstance(start, int | float) and isinstance(end, int | float)
+    return int(end) - int(start) if known else None
+
+
+def _split(value: Any) -> Iterable[str]:
+    """Split a claim: it is a list as in the vendor's sample, or OAuth's space-separated text."""
+    if value is None:
+        return ()
+    parts = value if isinstance(value, list) else str(value).split()
+    return (str(part) for part in parts)
