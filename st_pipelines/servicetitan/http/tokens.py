@@ -18,11 +18,11 @@ import requests
 from pydantic import SecretStr
 
 from st_pipelines.servicetitan.errors.errors import AuthenticationFailed, ServiceTitanError
-from st_pipelines.servicetitan.http.diagnosis import diagnose_token_response
 from st_pipelines.servicetitan.http.model import Connection, Request, Response, TokenClaims, Usage
 from st_pipelines.servicetitan.http.responses import (
     build_error,
     build_unexpected_response,
+    diagnose_token_response,
     read_error_body,
 )
 from st_pipelines.servicetitan.http.transport import Unsigned, send
