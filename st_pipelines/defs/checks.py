@@ -1,9 +1,9 @@
-"""The asset checks: generated from the catalogue, judged in the step of the load.
+"""Builds the asset checks `rows` and `schema_drift`, and evaluates them in the step of the load.
 
-Every check costs Dagster three events (planned, output, evaluation) of 10 to 20 ms, more than most
-loads of a day take. So there are two an asset and not eight: `rows`, which judges by several rules
-and names each in its metadata, and `schema_drift`. A rule that cannot fail for an endpoint is left
-out of its check.
+Every check costs three events in Dagster (planned, output, evaluation) of 10 to 20 ms, more than
+most loads of one day take. Therefore an asset has two checks instead of eight: `rows` evaluates all
+of `RULES` that can fail for the endpoint and names each in its metadata. The figures come from the
+load's transaction (`warehouse.tables.load_facts`); nothing here queries the warehouse.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
 ROWS = "rows"
 SCHEMA_DRIFT = "schema_drift"
 
-DROP_OF_A_TABLE = 0.3
-"""A table that is smaller by this share than after the load before has lost something."""
+MAX_TABLE_DROP = 0.3
+"""Share of its rows that a table may lose between two loads."""
 
-DROP_OF_A_WINDOW = 0.75
-"""Days differ, holidays too: only a window that holds so much less than usual is told."""
+MAX_WINDOW_DROP = 0.75
+"""Share of its usual records that a window may lack. It is large because weekdays and holidays
+differ."""
 
-FEW_ROWS = 20
-"""Below so many rows nothing can be said to drop."""
+MIN_DROP_ROWS = 20
+"""A loss of fewer rows is not a drop."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What a rule says of a load.
+    """The outcome of a rule for one load.
 
     Attributes:
-        text: what was found, for people.
-        passed: nothing is wrong.
-        error: what is wrong is so for certain; else it is worth a look.
+        text: what the rule found, for people.
+        error: a failure is certain to be an error. Otherwise it is a warning.
     """
 
     text: str
@@ -50,41 +50,40 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """One thing that `rows` looks at.
+    """One requirement of the check `rows`.
 
     Attributes:
-        name: in the metadata of the result.
-        says: what it demands, for the check's description.
-        applies: whether it could fail for an endpoint at all.
-        judge: what it says of a load.
+        name: its key in the metadata of the result.
+        requirement: for the check's description.
+        applies: whether the rule can fail for an endpoint.
     """
 
     name: str
-    says: str
+    requirement: str
     applies: Callable[[Endpoint], bool]
     judge: Callable[[LoadReport], Verdict]
 
 
 def check_specs(endpoint: Endpoint, key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
-    """The checks of an endpoint's asset."""
-    says = "; ".join(f"`{rule.name}`: {rule.says}" for rule in rules_of(endpoint))
+    """Returns the checks of an endpoint's asset."""
+    requirements = [f"`{rule.name}`: {rule.requirement}" for rule in rules_of(endpoint)]
     return [
-        dg.AssetCheckSpec(ROWS, asset=key, description=says),
+        dg.AssetCheckSpec(ROWS, asset=key, description="; ".join(requirements)),
         dg.AssetCheckSpec(
             SCHEMA_DRIFT,
             asset=key,
-            description="Records are as the catalogue says, and no field has stopped coming.",
+            description="Records match the catalog, and no field has stopped coming.",
         ),
     ]
 
 
 def check_results(report: LoadReport) -> list[dg.AssetCheckResult]:
-    """The results for a load, in the order of the specs."""
+    """Returns the results for a load, in the order of the specs."""
     return [_rows(report), _schema_drift(report)]
 
 
 def rules_of(endpoint: Endpoint) -> list[Rule]:
-    """The rules that could fail for an endpoint."""
+    """Returns the rules that can fail for an endpoint."""
     return [rule for rule in RULES if rule.applies(endpoint)]
 
 
@@ -92,27 +91,27 @@ def _rows(report: LoadReport) -> dg.AssetCheckResult:
     verdicts = {rule.name: rule.judge(report) for rule in rules_of(report.endpoint)}
     failed = {name: verdict for name, verdict in verdicts.items() if not verdict.passed}
     certain = any(verdict.error for verdict in failed.values())
-    told = "; ".join(f"{name}: {verdict.text}" for name, verdict in failed.items())
+    text = "; ".join(f"{name}: {verdict.text}" for name, verdict in failed.items())
     return dg.AssetCheckResult(
         check_name=ROWS,
         passed=not failed,
         severity=dg.AssetCheckSeverity.ERROR if certain else dg.AssetCheckSeverity.WARN,
-        description=told or f"{len(verdicts)} rules kept",
+        description=text or f"all {len(verdicts)} rules passed",
         metadata={name: verdict.text for name, verdict in verdicts.items()},
     )
 
 
 def _schema_drift(report: LoadReport) -> dg.AssetCheckResult:
-    found = drifted(report)
-    told = "; ".join(f"{one.path}: {one.what}" for one in found[:5])
-    if len(found) > 5:
-        told += f"; and {len(found) - 5} more"
-    records = [dg.TableRecord(one.as_row()) for one in found]
+    drifts = find_drift(report)
+    text = "; ".join(f"{drift.path}: {drift.summary}" for drift in drifts[:5])
+    if len(drifts) > 5:
+        text += f"; and {len(drifts) - 5} more"
+    records = [dg.TableRecord(drift.as_row()) for drift in drifts]
     return dg.AssetCheckResult(
         check_name=SCHEMA_DRIFT,
-        passed=not found,
+        passed=not drifts,
         severity=dg.AssetCheckSeverity.WARN,
-        description=told or "as the catalogue says",
+        description=text or "records match the catalog",
         metadata={"drift": dg.MetadataValue.table(records)} if records else {},
     )
 
@@ -120,15 +119,15 @@ def _schema_drift(report: LoadReport) -> dg.AssetCheckResult:
 def _key_unique(report: LoadReport) -> Verdict:
     facts = report.loaded.facts
     if facts.duplicate_keys:
-        some = f"{facts.duplicate_keys:,} keys have more than one row{_some(facts.examples)}"
-        return Verdict(text=some, passed=False, error=True)
+        text = f"{facts.duplicate_keys:,} keys have more than one row{_examples(facts.examples)}"
+        return Verdict(text=text, passed=False, error=True)
     return Verdict(text="no key has more than one row")
 
 
 def _key_not_null(report: LoadReport) -> Verdict:
-    lacking = report.loaded.facts.without_key
-    if lacking:
-        text = f"{lacking:,} rows lack {' or '.join(report.endpoint.key)}"
+    without_key = report.loaded.facts.without_key
+    if without_key:
+        text = f"{without_key:,} rows lack {' or '.join(report.endpoint.key)}"
         return Verdict(text=text, passed=False, error=True)
     return Verdict(text="every row has its key")
 
@@ -138,8 +137,8 @@ def _in_partition(report: LoadReport) -> Verdict:
     if facts.misplaced:
         text = (
             f"{facts.misplaced:,} rows are not in the local day of their {report.endpoint.cursor}"
-            f"{_some(facts.examples)}; they move when they are loaded again after a change, or"
-            " the time zone in the settings was another one before"
+            f"{_examples(facts.examples)}; they move when they are loaded again after a change, or"
+            " the setting timezone was different before"
         )
         return Verdict(text=text, passed=False, error=True)
     return Verdict(text="every row is in the local day of its cursor")
@@ -147,35 +146,34 @@ def _in_partition(report: LoadReport) -> Verdict:
 
 def _row_count(report: LoadReport) -> Verdict:
     facts, total = report.loaded.facts, report.source_total
-    told = f"{report.loaded.rows_read:,} read, {facts.distinct_read:,} distinct"
-    told += "" if total is None else f", {total:,} told by ServiceTitan"
+    text = f"{report.loaded.rows_read:,} read, {facts.distinct_read:,} distinct"
+    text += "" if total is None else f", {total:,} reported by ServiceTitan"
     if total is not None and report.loaded.rows_read < total:
-        return Verdict(text=f"{told}: some are missing", passed=False, error=True)
+        return Verdict(text=f"{text}: some are missing", passed=False, error=True)
     if facts.lost:
-        text = f"{told}: {facts.lost:,} of them are not in the table"
+        text = f"{text}: {facts.lost:,} of them are not in the table"
         return Verdict(text=text, passed=False, error=True)
     if facts.not_read:
         text = (
-            f"{told}: the table has {facts.not_read:,} rows besides, which have been changed or"
-            " deleted at ServiceTitan since; a load of the latest days or a reading of everything"
-            " settles it"
+            f"{text}: the table has {facts.not_read:,} more rows, which were changed or deleted at"
+            " ServiceTitan since; a load of the latest days or the job reconcile corrects them"
         )
         return Verdict(text=text, passed=False, error=not report.endpoint.has_key)
-    return Verdict(text=f"{told}, all in the table")
+    return Verdict(text=f"{text}, all in the table")
 
 
 def _no_sudden_drop(report: LoadReport) -> Verdict:
     facts, now, read = report.loaded.facts, report.loaded.table_rows, report.loaded.rows_read
     before, usual = facts.rows_before, facts.usual_rows
-    if before is not None and before - now >= max(FEW_ROWS, DROP_OF_A_TABLE * before):
+    if before is not None and before - now >= max(MIN_DROP_ROWS, MAX_TABLE_DROP * before):
         return Verdict(text=f"the table had {before:,} rows and has {now:,}", passed=False)
-    if usual is not None and usual - read >= max(FEW_ROWS, DROP_OF_A_WINDOW * usual):
-        text = f"{read:,} records read, where such a window has {usual:,.0f}"
+    if usual is not None and usual - read >= max(MIN_DROP_ROWS, MAX_WINDOW_DROP * usual):
+        text = f"{read:,} records read, where such a window usually has {usual:,.0f}"
         return Verdict(text=text, passed=False)
     return Verdict(text="the table had " + ("no load before" if before is None else f"{before:,}"))
 
 
-def _some(examples: Sequence[str]) -> str:
+def _examples(examples: Sequence[str]) -> str:
     return f" ({', '.join(examples)})" if examples else ""
 
 
@@ -186,31 +184,31 @@ def _always(_: Endpoint) -> bool:
 RULES = (
     Rule(
         name="key_unique",
-        says="no two rows have one key",
+        requirement="no two rows have the same key",
         applies=lambda endpoint: endpoint.has_key,
         judge=_key_unique,
     ),
     Rule(
         name="key_not_null",
-        says="every row has its key",
+        requirement="every row has its key",
         applies=lambda endpoint: endpoint.has_key,
         judge=_key_not_null,
     ),
     Rule(
         name="in_partition",
-        says="every row is in the local day of its cursor",
+        requirement="every row is in the local day of its cursor",
         applies=lambda endpoint: endpoint.cursor is not None,
         judge=_in_partition,
     ),
     Rule(
         name="row_count",
-        says="the table holds what was read, and all of it was read",
+        requirement="the table holds what was read, and all of it was read",
         applies=_always,
         judge=_row_count,
     ),
     Rule(
         name="no_sudden_drop",
-        says="the table, and the window, hold about what they did",
+        requirement="the table and the window hold about as much as before",
         applies=_always,
         judge=_no_sudden_drop,
     ),
@@ -221,14 +219,14 @@ _TYPES = {'"': "string", "{": "object", "[": "array", "t": "boolean", "f": "bool
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drifted:
-    """A path whose values are not as the catalogue says.
+class PathDrift:
+    """A path whose values differ from the catalog.
 
     Attributes:
-        path: as served, `items[].sku`, or a column that has stopped coming.
-        records: how many records differ there.
-        found: the JSON type of the example; "nothing" for a field that has stopped coming.
-        expected: the type by the catalogue; "unknown field" where it knows none.
+        path: as served (`items[].sku`), or a column that has stopped coming.
+        records: number of records that differ there.
+        found: JSON type of the example; "nothing" for a field that has stopped coming.
+        expected: type in the catalog, or "unknown field".
         example: JSON, at most 80 characters.
     """
 
@@ -239,13 +237,13 @@ class Drifted:
     example: str = ""
 
     @property
-    def what(self) -> str:
-        """In a few words."""
-        told = f"{self.found} {self.example}".strip()
-        return f"{told} in {self.records:,} records, {self.expected}"
+    def summary(self) -> str:
+        """The difference in a few words."""
+        value = f"{self.found} {self.example}".strip()
+        return f"{value} in {self.records:,} records, {self.expected}"
 
     def as_row(self) -> dict[str, str | int]:
-        """For a table."""
+        """Returns the row of a table in the UI."""
         return {
             "path": self.path,
             "records": self.records,
@@ -255,13 +253,13 @@ class Drifted:
         }
 
 
-def drifted(report: LoadReport) -> list[Drifted]:
-    """What differed, the most frequent first; then the fields that have stopped coming."""
+def find_drift(report: LoadReport) -> list[PathDrift]:
+    """Returns the paths that differ, most frequent first, then fields that have stopped coming."""
     from st_pipelines.warehouse.staging.json_path import find_type
 
     examples = report.drift.examples
     differing = [
-        Drifted(
+        PathDrift(
             path=path,
             records=count,
             found=_TYPES.get(examples.get(path, "")[:1], "number"),
@@ -271,13 +269,13 @@ def drifted(report: LoadReport) -> list[Drifted]:
         for path, count in report.drift.counts.most_common()
     ]
     return differing + [
-        Drifted(
-            path=gone.path,
-            records=gone.rows,
+        PathDrift(
+            path=missing.path,
+            records=missing.rows,
             found="nothing",
-            expected=f"{gone.share:.0%} of the rows had a value before",
+            expected=f"{missing.share:.0%} of the rows had a value before",
         )
-        for gone in report.loaded.missing_fields
+        for missing in report.loaded.missing_fields
     ]
 
 

@@ -1,6 +1,6 @@
-"""The one place where an error of ours becomes a failure that Dagster shows.
+"""Turns errors of this package into failures that Dagster shows, and decides whether to retry.
 
-What it says is what `st-pipelines check` says: both have it from `setup_check.findings`.
+The text is the one that `st-pipelines check` prints: both take it from `sync.explain`.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ FIRST_DELAY = 30.0
 
 @contextmanager
 def as_dagster_failure(retry_number: int) -> Iterator[None]:
-    """Turns what is understood into a `dagster.Failure`; the rest passes as it is.
+    """Turns known errors into a `dagster.Failure`; all others propagate unchanged.
 
-    What running again may change is retried, by a request of ours: with a `RetryPolicy` on the
-    asset Dagster would also retry what was interrupted, and a terminated run would not end.
-    The failure has no cause attached, as a chain of exceptions may carry what must not be shown.
+    Transient errors request a retry from Dagster here, because a `RetryPolicy` on the asset would
+    also retry interrupted steps, so that a terminated run would not end. The failure has no cause,
+    because a chain of exceptions may hold values that must not be shown.
 
     Args:
-        retry_number: of the step, 0 at first.
+        retry_number: of the step, 0 for the first try.
 
     Raises:
         dagster.RetryRequested: a transient error, and retries are left.
@@ -51,18 +51,18 @@ def as_dagster_failure(retry_number: int) -> Iterator[None]:
     raise failure from None
 
 
-def _failure(error: Exception, told: Diagnosis) -> dg.Failure:
-    """What `st-pipelines check` says of the same error, with its parts as metadata."""
+def _failure(error: Exception, diagnosis: Diagnosis) -> dg.Failure:
+    """Returns the failure, with the parts of the diagnosis as metadata."""
     facts = {
         "error": type(error).__name__,
-        "finding": told.code,
+        "finding": diagnosis.code,
         "status": getattr(error, "status", None),
         "url": getattr(error, "url", None),
         "trace_id": getattr(error, "trace_id", None),
-        "hint": told.hint,
+        "hint": diagnosis.hint,
     }
     return dg.Failure(
-        description=told.line,
+        description=diagnosis.line,
         metadata={name: str(value) for name, value in facts.items() if value},
         allow_retries=not getattr(error, "permanent", False),
     )

@@ -1,6 +1,7 @@
-"""Dagster's resources, thin: they find the settings and hand out the client and the warehouse.
+"""Defines the Dagster resources: ServiceTitan's client and the warehouse of one environment.
 
-Both are imported when they are asked for: the definitions load without DuckDB and requests.
+They are thin: they resolve the configuration and open the client or the store. Both are imported
+on first use, so that the definitions load without DuckDB and requests.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class EnvironmentResource(dg.ConfigurableResource):
 
     @property
     def config(self) -> EnvironmentConfig:
-        """What is configured for the environment. Raises SettingsError."""
+        """The configuration of the environment. Raises SettingsError."""
         if self._config is None:
             environment: Any = self.environment
             fields = type(self).model_fields.keys() & EnvironmentSettings.model_fields.keys()
@@ -50,10 +51,10 @@ class EnvironmentResource(dg.ConfigurableResource):
 class ServiceTitanResource(EnvironmentResource):
     """ServiceTitan in one environment, as one tenant.
 
-    Leave all but `environment` out to take them from environment variables and `.env`; what is
-    given here (by `dagster.EnvVar`, so that Dagster shows its name and never its value) wins.
-    Nothing is looked up before a run asks for the client. A secret in plain text is refused, as
-    Dagster shows a resource's configuration and keeps that of a run.
+    Fields other than `environment` win over environment variables and `.env`; by default those
+    apply. Give secrets as `dagster.EnvVar`: Dagster shows a resource's configuration and stores
+    that of a run, so a secret in plain text is an error. Nothing is resolved before a run uses the
+    client.
     """
 
     client_id: str | None = None
@@ -73,7 +74,7 @@ class ServiceTitanResource(EnvironmentResource):
 
     @property
     def client(self) -> Client:
-        """The client, one a run, so that its connections are shared by all assets.
+        """The client of the run. All assets share its connections.
 
         Raises:
             SettingsError: a setting is missing or wrong.
@@ -85,7 +86,7 @@ class ServiceTitanResource(EnvironmentResource):
         return self._client
 
     def get_resource_definition(self) -> Any:
-        """As Dagster asks. Raises SettingsError for a secret in plain text."""
+        """Called by Dagster. Raises SettingsError for a secret in plain text."""
         _refuse_plain_text(self._resolved_config_dict)
         return super().get_resource_definition()
 
@@ -125,41 +126,43 @@ def _refuse_plain_text_of_run(run: dg.DagsterRun | None) -> None:
 class WarehouseResource(EnvironmentResource):
     """The DuckDB warehouse of one environment.
 
-    Leave `uri` out to take `ST_WAREHOUSE_DIR`/`<environment>.duckdb`.
+    Attributes:
+        uri: by default `ST_WAREHOUSE_DIR`/`<environment>.duckdb`.
+        wait_seconds: how long a load waits for another process to release the file.
     """
 
     uri: str | None = None
     wait_seconds: float = 120.0
 
-    _copy_is_behind: bool = PrivateAttr(default=False)
+    _has_unpublished_loads: bool = PrivateAttr(default=False)
 
     @property
     def warehouse(self) -> Store:
-        """Where tables land."""
+        """The store that holds the tables. Raises SettingsError."""
         return self.config.open_store(self.uri, wait_seconds=self.wait_seconds)
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[WarehouseResource]:
-        """Publishes at the end of a run what is not in the read copy, even if it is not due.
+        """Publishes the run's last loads when it ends, even if the read copy is not due yet.
 
-        Else the last loads of a night would not be read before those of the next.
+        Otherwise the last loads of a night would stay invisible until the next night.
         """
         yield self
-        if self._copy_is_behind:
-            with _only_logged(context.log):
+        if self._has_unpublished_loads:
+            with _log_publish_errors(context.log):
                 self.warehouse.publish()
 
     def publish_if_due(self, log: dg.DagsterLogManager) -> None:
-        """After a load: replaces the read copy, if publishing is on and the last is old enough."""
-        with _only_logged(log):
+        """Replaces the read copy after a load, if publishing is on and the copy is old enough."""
+        with _log_publish_errors(log):
             warehouse = self.warehouse
             if warehouse.publish_seconds is not None:
-                self._copy_is_behind = True
-                self._copy_is_behind = warehouse.publish_if_due() is None
+                self._has_unpublished_loads = True
+                self._has_unpublished_loads = warehouse.publish_if_due() is None
 
     @property
     def history(self) -> frozenset[str]:
-        """Tables of which every version of a row is kept. Raises SettingsError."""
+        """The tables that keep every version of a row. Raises SettingsError."""
         return self.config.history_tables
 
     def query(self, sql: str) -> pd.DataFrame:
@@ -173,8 +176,8 @@ class WarehouseResource(EnvironmentResource):
 
 
 @contextmanager
-def _only_logged(log: dg.DagsterLogManager | None) -> Iterator[None]:
-    """A load is done also if its copy cannot be made."""
+def _log_publish_errors(log: dg.DagsterLogManager | None) -> Iterator[None]:
+    """Logs errors of publishing: the load has succeeded even if its copy cannot be made."""
     try:
         yield
     except (WarehouseError, SettingsError, OSError) as error:
