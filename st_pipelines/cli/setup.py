@@ -97,7 +97,7 @@ def collect_values(
 def find_objection(environment: EnvironmentName, field: str, value: str) -> str:
     """Says why a value cannot be right, without repeating it; "" if it may be right."""
     from st_pipelines.config.settings import load_settings
-    from st_pipelines.sync.explain import diagnosed
+    from st_pipelines.sync.explain import diagnose
 
     name = setting_name(environment, field)
     if not value and field in _PROMPTS:
@@ -110,7 +110,7 @@ def find_objection(environment: EnvironmentName, field: str, value: str) -> str:
     try:
         load_settings(environment, **{field: value})
     except SettingsError as error:
-        return diagnosed(error).text
+        return diagnose(error).text
     return ""
 
 

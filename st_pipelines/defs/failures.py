@@ -12,7 +12,7 @@ import dagster as dg
 
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.servicetitan.errors.errors import ServiceTitanError
-from st_pipelines.sync.explain import Diagnosis, diagnosed
+from st_pipelines.sync.explain import Diagnosis, diagnose
 from st_pipelines.warehouse.errors import MalformedRecords, WarehouseError
 
 RETRIES = 2
@@ -38,11 +38,11 @@ def as_dagster_failure(retry_number: int) -> Iterator[None]:
     try:
         yield
     except (ServiceTitanError, SettingsError, WarehouseError, MalformedRecords) as error:
-        failure = _failure(error, diagnosed(error))
+        failure = _failure(error, diagnose(error))
     except OSError as error:
         if error.strerror is None:
             raise
-        failure = dg.Failure(f"{diagnosed(error).text}: nothing was loaded")
+        failure = dg.Failure(f"{diagnose(error).text}: nothing was loaded")
     else:
         return
     if failure.allow_retries and retry_number < RETRIES:

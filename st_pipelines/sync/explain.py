@@ -1,4 +1,7 @@
-"""What is found, in one line: the same from an error here and in a run that fails in Dagster."""
+"""Puts errors into words for a person: the same words in `st-pipelines check` and in failed runs.
+
+What ServiceTitan's errors mean is decided in `servicetitan.errors.diagnosis`; here they are worded.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from st_pipelines.servicetitan.errors.errors import ServiceTitanError
 from st_pipelines.servicetitan.http.redact import HIDDEN
 
 Status: TypeAlias = Literal["ok", "warning", "failed", "skipped"]
-_ASKED = "Where there is no .env yet, st-pipelines init asks for them and writes it."
+_INIT_HINT = "Where there is no .env yet, st-pipelines init asks for them and writes it."
 _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")
 # Codes outlive class names: scripts and alert rules match on them.
 _CODES = {"UnexpectedResponse": "unexpected-answer"}
@@ -20,11 +23,11 @@ _CODES = {"UnexpectedResponse": "unexpected-answer"}
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """What an error says to a person.
+    """An error in words for a person.
 
     Attributes:
-        code: which of the known troubles, such as `scope-missing`; docs/setup.md lists them.
-        text: what is wrong and how it showed, without a full stop.
+        code: identifies the problem, such as `scope-missing`; docs/setup.md lists them.
+        text: what is wrong and how it showed, without a period at the end.
         hint: what to do, in sentences; may be empty.
     """
 
@@ -45,10 +48,10 @@ class Finding:
     Attributes:
         step: which step found it.
         status: `failed` makes the check fail; a `skipped` one depends on what failed.
-        text: what is so, without a full stop.
-        hint: what to do, in sentences; empty where nothing is to be done.
-        code: names a trouble for programs; empty for what is well.
-        items: all of what the text sums up, such as scopes.
+        text: what was found, without a period at the end.
+        hint: what to do, in sentences; empty where there is nothing to do.
+        code: identifies the problem for programs; empty if there is none.
+        items: everything that the text sums up, such as scopes.
     """
 
     step: str
@@ -59,56 +62,51 @@ class Finding:
     items: tuple[str, ...] = field(default=())
 
 
-def diagnosed(error: Exception) -> Diagnosis:
-    """An error in words for a person.
-
-    Args:
-        error: of ours, or an OSError.
-
-    Returns:
-        Its diagnosis, without anything that looks like a secret.
-    """
+def diagnose(error: Exception) -> Diagnosis:
+    """Puts one of our errors, or an OSError, into words, without anything secret."""
     if isinstance(error, ServiceTitanError):
-        return _of_servicetitan(error)
+        return _diagnose_servicetitan(error)
     if isinstance(error, NotConfigured):
-        return Diagnosis(code="not-configured", text=str(error), hint=_ASKED)
+        return Diagnosis(code="not-configured", text=str(error), hint=_INIT_HINT)
     if isinstance(error, WrongHost):
         return Diagnosis(code="other-host", text=error.text, hint=error.hint)
     if isinstance(error, SettingsError):
-        return _plain("settings", str(error))
+        return _without_secrets("settings", str(error))
     if isinstance(error, OSError) and error.strerror:
         where = f" ({error.filename})" if error.filename else ""
-        return _plain("file", f"{error.strerror}{where}")
-    return _plain(_code_of(error), str(error))
+        return _without_secrets("file", f"{error.strerror}{where}")
+    return _without_secrets(_code_of(error), str(error))
 
 
 def failed(step: str, error: Exception) -> Finding:
-    """The finding that an error is."""
-    told = diagnosed(error)
-    return Finding(step=step, status="failed", code=told.code, text=told.text, hint=told.hint)
+    """The finding of a step that an error ended."""
+    found = diagnose(error)
+    return Finding(step=step, status="failed", code=found.code, text=found.text, hint=found.hint)
 
 
-def _of_servicetitan(error: ServiceTitanError) -> Diagnosis:
+def _diagnose_servicetitan(error: ServiceTitanError) -> Diagnosis:
     if error.problem is None:
         where = f"{error.method} {error.url}: " if error.url else ""
         return Diagnosis(
-            code=_code_of(error), text=f"{where}{_end(str(error.args[0]))}", hint=error.hint
+            code=_code_of(error),
+            text=f"{where}{_strip_period(str(error.args[0]))}",
+            hint=error.hint,
         )
-    said = f" answered {error.status}" if error.status else ""
-    said += f": {_end(error.detail)}" if error.detail else ""
+    response = f" answered {error.status}" if error.status else ""
+    response += f": {_strip_period(error.detail)}" if error.detail else ""
     trace = f", traceId {error.trace_id}" if error.trace_id else ""
     url = error.url.partition("?")[0]
-    where = f" ({error.method} {url}{said}{trace})" if url else ""
+    where = f" ({error.method} {url}{response}{trace})" if url else ""
     return Diagnosis(
         code=error.problem.code, text=f"{error.problem.title}{where}", hint=error.problem.advice
     )
 
 
-def _plain(code: str, text: str) -> Diagnosis:
-    return Diagnosis(code=code, text=_end(CREDENTIAL.sub(HIDDEN, text)))
+def _without_secrets(code: str, text: str) -> Diagnosis:
+    return Diagnosis(code=code, text=_strip_period(CREDENTIAL.sub(HIDDEN, text)))
 
 
-def _end(text: str) -> str:
+def _strip_period(text: str) -> str:
     return text.rstrip(". \n")
 
 

@@ -94,7 +94,7 @@ def test_a_merge_that_is_killed_leaves_the_table_as_it_was(
 
 
 @pytest.mark.parametrize("longest_log", ["1KB", "1GB"])
-def test_a_load_that_is_killed_after_its_commit_is_there(
+def test_a_load_that_is_killed_after_its_commit_is_kept(
     sandbox: Sandbox, tmp_path: Path, longest_log: str
 ) -> None:
     """In the file, or in a log that the next to open the file takes in."""
@@ -115,7 +115,7 @@ def test_a_load_that_is_killed_after_its_commit_is_there(
     ],
     ids=str,
 )
-def test_publishing_that_is_killed_leaves_a_whole_copy_or_none(
+def test_killed_publishing_leaves_a_complete_copy_or_none(
     sandbox: Sandbox, tmp_path: Path, point: Point
 ) -> None:
     file, warehouse = (
@@ -156,7 +156,7 @@ def test_a_terminated_run_leaves_nothing(own_sandbox: Sandbox, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("limit", LIMITS)
-def test_a_file_that_may_not_grow_is_told_and_loses_nothing(
+def test_a_file_that_may_not_grow_is_reported_and_loses_nothing(
     sandbox: Sandbox, tmp_path: Path, limit: int
 ) -> None:
     """Each limit is met by another step: staging, making the file, the log, its move to the file.
@@ -211,7 +211,7 @@ def on_a_full_disk() -> None:
     assert whole_and_in_the_books(file)
 
 
-def test_a_full_disk_is_told_and_loses_nothing(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_loses_nothing(sandbox: Sandbox, tmp_path: Path) -> None:
     server = json.dumps(dataclasses.asdict(Server.of(sandbox)))
     script = FULL_DISK.format(folder=str(tmp_path), python=sys.executable, server=server)
     done = subprocess.run(

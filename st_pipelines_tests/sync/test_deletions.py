@@ -84,7 +84,7 @@ def test_a_record_that_comes_back_is_unmarked(own_sandbox: Sandbox, loading: Syn
     assert state(loading, back) == "there"
 
 
-def test_a_record_that_moved_on_is_loaded_in_its_present_version(
+def test_a_record_that_moved_to_a_later_window_is_loaded_in_its_present_version(
     own_sandbox: Sandbox, loading: SyncContext
 ) -> None:
     tags = load_catalog()["crm.customers"]
@@ -99,7 +99,7 @@ def test_a_record_that_moved_on_is_loaded_in_its_present_version(
     assert (report.loaded.counts.updated, report.loaded.counts.deleted) == (1, 0)
 
 
-def test_what_the_export_alone_calls_inactive_is_known_and_stays_known(
+def test_a_record_that_only_the_export_serves_as_inactive_stays_inactive(
     own_sandbox: Sandbox, loading: SyncContext
 ) -> None:
     job_id = load_and_deactivate(own_sandbox, loading)
@@ -133,7 +133,7 @@ def test_records_that_only_the_export_serves_are_kept_and_marked(
     assert rows(loading, "active, _deleted_at IS NULL", f"id = {job_id}") == [(False, False)]
 
 
-def test_the_feed_goes_on_where_it_was_left(own_sandbox: Sandbox, loading: SyncContext) -> None:
+def test_the_feed_continues_from_its_bookmark(own_sandbox: Sandbox, loading: SyncContext) -> None:
     extract_load(loading, JOBS, ALL)
     first = asked(own_sandbox, "/export/jobs")
     (place,) = query(loading.warehouse.name, "SELECT continue_from, since FROM _st.feeds")
@@ -143,7 +143,7 @@ def test_the_feed_goes_on_where_it_was_left(own_sandbox: Sandbox, loading: SyncC
     assert place[1] is not None, "the feed was not read from its beginning"
 
 
-def test_a_token_that_is_no_longer_good_is_replaced_by_a_date(
+def test_an_expired_continuation_token_is_replaced_by_a_date(
     own_sandbox: Sandbox, loading: SyncContext
 ) -> None:
     extract_load(loading, JOBS, ALL)
@@ -162,7 +162,9 @@ def test_a_token_that_is_no_longer_good_is_replaced_by_a_date(
     assert asked(own_sandbox, "/export/jobs")[-1]["from"].startswith("20")
 
 
-def test_reconcile_reads_the_whole_feed_once(own_sandbox: Sandbox, loading: SyncContext) -> None:
+def test_reconcile_reads_the_whole_feed_only_once(
+    own_sandbox: Sandbox, loading: SyncContext
+) -> None:
     extract_load(loading, JOBS, ALL)
     assert rows(loading, "count(*)", "active IS NULL")[0][0] > 0
     reconcile(loading, JOBS)
@@ -179,7 +181,7 @@ def test_reconcile_reads_the_whole_feed_once(own_sandbox: Sandbox, loading: Sync
     "payroll.activity_codes", "crm.locations_contacts", "marketing_ads.attributed_leads",
     "settings.user_roles", "payroll.locations_rates",
 ])  # fmt: skip
-def test_reconcile_marks_what_is_gone_where_nothing_else_can_tell(
+def test_reconcile_marks_deleted_records_that_no_other_load_can_find(
     own_sandbox: Sandbox, loading: SyncContext, table: str
 ) -> None:
     endpoint = load_catalog()[table]
@@ -196,7 +198,7 @@ def test_reconcile_marks_what_is_gone_where_nothing_else_can_tell(
     assert (counts.deleted, counts.inserted, counts.updated) == (0, 0, 0)
 
 
-def test_reconcile_finds_a_change_that_moved_no_cursor(
+def test_reconcile_finds_a_change_that_did_not_move_the_cursor(
     own_sandbox: Sandbox, loading: SyncContext
 ) -> None:
     extract_load(loading, JOBS, ALL)
@@ -206,7 +208,7 @@ def test_reconcile_finds_a_change_that_moved_no_cursor(
     assert rows(loading, "summary", f"id = {record['id']}") == [("!",)]
 
 
-def test_a_late_change_is_seen_by_the_look_back(own_sandbox: Sandbox, loading: SyncContext) -> None:
+def test_the_look_back_finds_a_late_change(own_sandbox: Sandbox, loading: SyncContext) -> None:
     table = "memberships.memberships"
     extract_load(loading, load_catalog()[table], ALL)
     record = max(own_sandbox.world.records(table), key=lambda r: r["modifiedOn"])
@@ -217,7 +219,7 @@ def test_a_late_change_is_seen_by_the_look_back(own_sandbox: Sandbox, loading: S
     assert rows(loading, "memo", f"id = {record['id']}", table) == [("late",)]
 
 
-def test_a_server_that_ignores_ids_makes_nothing_deleted(
+def test_a_server_that_ignores_ids_marks_nothing_as_deleted(
     own_sandbox: Sandbox, loading: SyncContext
 ) -> None:
     extract_load(loading, JOBS, ALL)
@@ -240,7 +242,7 @@ def test_a_server_that_ignores_ids_makes_nothing_deleted(
     assert extract_load(loading, JOBS, ALL).loaded.counts.deleted == 1
 
 
-def test_what_only_the_export_says_of_unknown_fields_is_kept_beside_the_lists(
+def test_unknown_fields_of_list_and_export_are_kept_side_by_side(
     own_sandbox: Sandbox, loading: SyncContext
 ) -> None:
     extract_load(loading, JOBS, ALL)
@@ -256,7 +258,7 @@ def test_what_only_the_export_says_of_unknown_fields_is_kept_beside_the_lists(
     assert extra["(export)"]["onlyExported"] == 1.1
 
 
-def test_what_only_the_export_says_is_adopted_for_the_export(
+def test_unknown_fields_of_the_export_are_adopted_as_fields_of_the_export(
     own_sandbox: Sandbox, loading: SyncContext, tmp_path: Path
 ) -> None:
     extract_load(loading, JOBS, ALL)
@@ -306,7 +308,7 @@ def page_of(raws: list[bytes]) -> Any:
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 500])
-def test_a_token_that_is_no_longer_good_does_not_stop_loads(
+def test_an_expired_continuation_token_does_not_stop_loads(
     own_sandbox: Sandbox, loading: SyncContext, status: int
 ) -> None:
     extract_load(loading, JOBS, ALL)
@@ -323,7 +325,7 @@ def test_a_token_that_is_no_longer_good_does_not_stop_loads(
     assert date.fromisoformat(asked(own_sandbox, "/export/jobs")[-1]["from"])
 
 
-def test_half_a_character_is_loaded_with_the_text_around_it(
+def test_a_lone_surrogate_is_loaded_with_the_text_around_it(
     own_sandbox: Sandbox, loading: SyncContext
 ) -> None:
     (job_id,) = some_ids(own_sandbox, "jpm.jobs", 1)
@@ -344,7 +346,7 @@ def test_half_a_character_is_loaded_with_the_text_around_it(
     assert json.loads(extra)["(lone surrogates)"].startswith('{"summary":"cut off \\ud83d",')
 
 
-def test_a_record_that_changes_parts_while_both_are_read_is_not_marked(
+def test_a_record_that_moves_between_variants_while_both_are_read_is_not_marked(
     own_sandbox: Sandbox, loading: SyncContext
 ) -> None:
     bills = load_catalog()["accounting.ap_bills"]

@@ -92,7 +92,7 @@ def test_a_fault_of_every_request_fails_clearly_and_loads_nothing(faulty, tmp_pa
     assert loads.client.connection.client_secret.get_secret_value() not in str(caught.value)
 
 
-def test_every_kind_either_fails_clearly_or_is_no_failure():
+def test_every_fault_either_fails_clearly_or_is_harmless():
     assert set(SAID) | {"slow"} == set(FAULT_KINDS)
 
 
@@ -109,7 +109,7 @@ def test_a_load_that_fails_leaves_the_table_as_it_was(faulty, tmp_path):
     assert rows(file, endpoint.table) == before
 
 
-def test_a_token_that_ends_in_the_middle_of_a_run_is_renewed(faulty, tmp_path):
+def test_a_token_that_expires_during_a_run_is_renewed(faulty, tmp_path):
     answered: list[int] = []
 
     def once(request):

@@ -92,7 +92,7 @@ def test_a_deleted_row_has_no_open_version_until_it_comes_back(
     assert [is_open for _, is_open in versions(loading, id_)] == [False, True]
 
 
-def test_history_that_begins_later_begins_with_what_is_there(
+def test_history_that_is_turned_on_later_starts_with_the_present_rows(
     own_sandbox: Sandbox, loading: SyncContext
 ) -> None:
     extract_load(dataclasses.replace(loading, history=()), CUSTOMERS, ALL)
@@ -104,7 +104,7 @@ def test_history_that_begins_later_begins_with_what_is_there(
     assert counts[0][0] == counts[0][1] > 0
 
 
-def test_a_table_without_time_has_versions_by_load(
+def test_versions_without_a_cursor_start_at_the_time_of_the_load(
     own_sandbox: Sandbox, loading: SyncContext
 ) -> None:
     roles, world = load_catalog()["settings.user_roles"], own_sandbox.world
@@ -121,7 +121,7 @@ def test_a_table_without_time_has_versions_by_load(
     assert found == [(2, True)]
 
 
-def test_what_changed_while_no_history_was_kept_is_a_version_of_the_next_load(
+def test_changes_while_history_was_off_become_versions_of_the_next_load(
     own_sandbox: Sandbox, loading: SyncContext
 ) -> None:
     world = own_sandbox.world

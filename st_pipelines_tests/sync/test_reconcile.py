@@ -37,7 +37,7 @@ def reconcile(*tables: str) -> str:
     return result.output
 
 
-def test_the_command_fills_and_marks_and_says_so(own_sandbox: Sandbox, configured: Path) -> None:
+def test_the_command_loads_marks_and_reports(own_sandbox: Sandbox, configured: Path) -> None:
     jobs = own_sandbox.world.records("jpm.jobs")
     assert f"{len(jobs):,}" in reconcile("jpm.jobs,settings.user_roles")
     own_sandbox.world.delete("jpm.jobs", jobs[0]["id"])
@@ -47,7 +47,7 @@ def test_the_command_fills_and_marks_and_says_so(own_sandbox: Sandbox, configure
     assert query(configured, "SELECT count(*) > 0 FROM jpm.job_types") == [(True,)]
 
 
-def test_what_failed_is_told_once_and_whole(own_sandbox: Sandbox, configured: Path) -> None:
+def test_a_failure_is_reported_once_and_in_full(own_sandbox: Sandbox, configured: Path) -> None:
     own_sandbox.interceptors.append(
         lambda request: responses.json_response(b"{}", 403) if "/jpm/" in request.url.path else None
     )
@@ -71,7 +71,7 @@ def test_what_failed_is_told_once_and_whole(own_sandbox: Sandbox, configured: Pa
     (["--environment", "prod"], "name one of production, integration, sandbox"),
     (["--environment", "integration"], "set SERVICETITAN_INTEGRATION_CLIENT_ID"),
 ])  # fmt: skip
-def test_what_is_wrong_is_named(
+def test_a_wrong_argument_is_named(
     configured: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     arguments: list[str], said: str,
 ) -> None:  # fmt: skip
@@ -84,13 +84,13 @@ def test_what_is_wrong_is_named(
     assert not configured.exists()
 
 
-def test_the_environment_has_to_be_named() -> None:
+def test_the_environment_is_required() -> None:
     result = CliRunner().invoke(app, ["reconcile"])
     assert result.exit_code == 2
     assert "--environment" in result.output
 
 
-def test_the_job_is_a_step_a_table_and_observes_its_asset(
+def test_the_job_has_a_step_per_table_that_observes_its_asset(
     own_sandbox: Sandbox, configured: Path, instance: dg.DagsterInstance
 ) -> None:
     job = build_definitions("production").resolve_job_def("reconcile")

@@ -43,7 +43,7 @@ def filled(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("table", [e.table for e in load_catalog() if e.by_day])
-def test_each_day_of_an_aggregate_is_what_the_sandbox_answers_for_it(
+def test_each_day_of_an_aggregate_equals_the_response_for_that_day(
     sandbox: Sandbox, tmp_path: Path, table: str
 ) -> None:
     endpoint, day = load_catalog()[table], ALL.last - timedelta(days=1)
@@ -70,7 +70,7 @@ def test_each_day_of_an_aggregate_is_what_the_sandbox_answers_for_it(
     assert Counter(names) == Counter(record["campaign"]["name"] for record in answer["data"])
 
 
-def test_keys_join_over_four_tables(filled: Path) -> None:
+def test_keys_join_across_four_tables(filled: Path) -> None:
     rows = query(
         filled,
         "SELECT count(*), count(c.id), count(b.id), count(i.id) FROM jpm.jobs j "
@@ -82,7 +82,7 @@ def test_keys_join_over_four_tables(filled: Path) -> None:
     assert rows[0][0] > 100
 
 
-def test_loading_all_of_it_again_changes_no_row(
+def test_loading_everything_again_changes_no_row(
     filled: Path, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     file = tmp_path / "copy.duckdb"
@@ -96,7 +96,7 @@ def test_loading_all_of_it_again_changes_no_row(
         assert counts.unchanged == report.loaded.rows_read > 0
 
 
-def test_days_loaded_one_by_one_in_any_order_give_the_table_that_a_range_gives(
+def test_days_loaded_one_by_one_in_any_order_equal_a_range(
     filled: Path, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     endpoint, loading = load_catalog()["jpm.jobs"], job(sandbox, tmp_path / "days.duckdb")
@@ -107,7 +107,7 @@ def test_days_loaded_one_by_one_in_any_order_give_the_table_that_a_range_gives(
     )
 
 
-def test_a_day_holds_the_records_of_that_local_day_alone(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_a_day_holds_only_the_records_of_that_local_day(sandbox: Sandbox, tmp_path: Path) -> None:
     endpoint, day = load_catalog()["jpm.jobs"], days("2026-03-08", "2026-03-08")
     report = extract_load(job(sandbox, tmp_path / "day.duckdb"), endpoint, day)
     assert report.window
@@ -154,7 +154,9 @@ def test_an_endpoint_without_rows_takes_at_most_two_requests(
     assert report.read.requests <= 2
 
 
-def test_a_wrong_secret_loads_nothing_and_says_what_to_do(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_a_wrong_secret_loads_nothing_and_the_error_says_what_to_do(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
     loading = job(sandbox, tmp_path / "x.duckdb")
     from dataclasses import replace
 

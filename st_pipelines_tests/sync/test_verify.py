@@ -95,7 +95,7 @@ def test_an_aggregate_by_day_is_compared_up_to_yesterday(tmp_path: Path) -> None
     assert missing == verified.rows_there == first.rows_there
 
 
-def test_it_finds_just_what_was_tampered_with(small: Sandbox, tmp_path: Path) -> None:
+def test_it_finds_exactly_the_rows_that_were_tampered_with(small: Sandbox, tmp_path: Path) -> None:
     file = tmp_path / "x.duckdb"
     load(small, file, "jpm.jobs")
     ids = sorted(record["id"] for record in small.world.records("jpm.jobs"))
@@ -149,7 +149,7 @@ def test_nested_values_and_unknown_fields_are_compared(own: Sandbox, tmp_path: P
     assert verified.count("differs") == verified.rows_there
 
 
-def test_what_changed_since_the_last_load_is_told_as_such(own: Sandbox, tmp_path: Path) -> None:
+def test_a_change_since_the_last_load_is_reported_as_newer(own: Sandbox, tmp_path: Path) -> None:
     file, table = tmp_path / "x.duckdb", "jpm.jobs"
     load(own, file, table)
     old, deleted = (record["id"] for record in own.world.records(table)[:2])
@@ -162,7 +162,7 @@ def test_what_changed_since_the_last_load_is_told_as_such(own: Sandbox, tmp_path
 
 
 @pytest.mark.parametrize("table", ["jpm.jobs", "jpm.job_cancel_reasons", "settings.user_roles"])
-def test_what_changes_while_it_is_verified_is_no_difference(
+def test_a_record_that_changes_during_the_comparison_is_not_a_difference(
     own: Sandbox, tmp_path: Path, table: str
 ) -> None:
     """By ids, by another reading of the window, and by another reading of everything."""
@@ -197,7 +197,7 @@ def configured(small: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     return tmp_path / "data" / "sandbox.duckdb"
 
 
-def test_the_command_prints_what_differs_and_exits_with_1(small: Sandbox, configured: Path) -> None:
+def test_the_command_prints_differences_and_exits_with_1(small: Sandbox, configured: Path) -> None:
     load(small, configured, "settings.user_roles", "jpm.project_types")
     select = ["--select", "settings.user_roles,jpm.project_*", "--select", "jpm.project_types"]
     result = CliRunner().invoke(app, [*COMMAND, "--deep", *select, "--format", "json"])
@@ -229,9 +229,7 @@ def test_the_command_prints_what_differs_and_exits_with_1(small: Sandbox, config
         (COMMAND, "sandbox.duckdb does not exist yet"),
     ],
 )
-def test_what_is_wrong_with_the_command_is_told(
-    configured: Path, arguments: list[str], message: str
-) -> None:
+def test_wrong_arguments_are_reported(configured: Path, arguments: list[str], message: str) -> None:
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code
     assert message in f"{result.output} {result.exception}"

@@ -270,7 +270,7 @@ def plain_records(sandbox: Sandbox) -> dict[str, list[dict[str, Any]]]:
 
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
-def test_a_record_that_drifted_can_be_put_together_again(
+def test_a_record_that_drifted_can_be_reconstructed(
     plain_records: dict[str, list[dict[str, Any]]], data: st.DataObject
 ) -> None:
     of = load_catalog()[data.draw(st.sampled_from(sorted(plain_records)))]
@@ -281,7 +281,7 @@ def test_a_record_that_drifted_can_be_put_together_again(
 
 
 @given(st.lists(NAMES | st.integers(0, 99), max_size=5))
-def test_a_path_is_read_as_it_was_meant(steps: list[str | int]) -> None:
+def test_a_path_is_parsed_back_to_its_steps(steps: list[str | int]) -> None:
     assert json_path.parse_steps(json_path.format_steps(tuple(steps))) == tuple(steps)
 
 
@@ -294,7 +294,7 @@ def test_a_path_is_read_as_it_was_meant(steps: list[str | int]) -> None:
         (r"\\ud800", r"\ud800", False),
     ],
 )
-def test_half_a_character_stops_no_load_and_is_kept_as_served(
+def test_a_lone_surrogate_does_not_stop_a_load_and_is_kept_as_served(
     place: Place, text: str, name: str, kept: bool
 ) -> None:
     raw = json.dumps(record(), ensure_ascii=False).replace("Müller", text)
@@ -306,7 +306,7 @@ def test_half_a_character_stops_no_load_and_is_kept_as_served(
     assert place.query("SELECT name, _extra FROM abc.things WHERE id = 2") == [("Müller", None)]
 
 
-def test_half_a_character_in_the_name_of_a_member_stops_no_load(place: Place) -> None:
+def test_a_lone_surrogate_in_a_member_name_does_not_stop_a_load(place: Place) -> None:
     place.load(rb'[{"id":1,"items":[{"\ud800":5}]}]')
     kept = json.loads(place.query("SELECT _extra FROM abc.things")[0][0])
     assert kept["items[0].\ufffd"] == 5
@@ -318,7 +318,7 @@ def test_a_history_under_another_name_is_drift(place: Place) -> None:
     assert report.drift.counts == {"events": 1}
 
 
-def test_half_a_character_in_a_history_is_kept_with_each_event(place: Place) -> None:
+def test_a_lone_surrogate_in_a_history_is_kept_with_each_event(place: Place) -> None:
     of = load_catalog()["jpm.job_history"]
     place.load(rb'[{"jobId":7,"history":[{"id":1,"eventType":"\ud800"},{"id":2}]}]', of)
     rows = place.query("SELECT id, event_type, _extra FROM jpm.job_history ORDER BY 1")
@@ -327,7 +327,7 @@ def test_half_a_character_in_a_history_is_kept_with_each_event(place: Place) -> 
 
 
 @pytest.mark.parametrize("page", [rb'[{"a":"\ud800"}', rb'[{"a":"\ud800"},]', rb'{"a":"\ud800"}'])
-def test_a_page_with_half_a_character_that_breaks_off_is_refused(place: Place, page: bytes) -> None:
+def test_a_truncated_page_with_a_lone_surrogate_is_refused(place: Place, page: bytes) -> None:
     with pytest.raises(MalformedRecords):
         place.load(page)
     assert not place.file.exists()
@@ -339,12 +339,12 @@ def test_an_integer_of_thousands_of_digits_is_kept(place: Place) -> None:
     assert place.query("SELECT _extra FROM abc.things") == [(f'{{"total":{digits}}}',)]
 
 
-def test_a_page_that_is_nested_beyond_reading_is_refused(place: Place) -> None:
+def test_a_page_that_is_nested_too_deeply_is_refused(place: Place) -> None:
     with pytest.raises(MalformedRecords):
         place.load(b'[{"id":1,"x":' + b"[" * 5000 + b"]" * 5000 + b"}]")
 
 
-def test_members_that_look_alike_have_paths_that_do_not(place: Place) -> None:
+def test_members_that_look_alike_have_different_paths(place: Place) -> None:
     changed = {"a.b": 1, "a": {"b": 2}, "items[0]": 3, "": 4}
     _, staging = place.load([record(**changed, items=[{"x[7]": 5}])])
     kept = json.loads(place.query("SELECT _extra FROM abc.things")[0][0])
@@ -354,7 +354,7 @@ def test_members_that_look_alike_have_paths_that_do_not(place: Place) -> None:
     assert 'items[]["x[7]"]' in staging.drift.counts
 
 
-def test_times_beyond_the_years_of_python_land_exactly_or_are_kept(place: Place) -> None:
+def test_times_beyond_pythons_years_land_exactly_or_are_kept(place: Place) -> None:
     late = "9999-12-31T23:59:59.9999999-14:00"
     times = [*BEFORE_CHRIST, late]
     place.load([record(id=n, modifiedOn=time) for n, time in enumerate(times)])

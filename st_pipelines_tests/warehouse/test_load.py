@@ -63,12 +63,12 @@ def test_a_newer_version_replaces_and_an_older_one_does_not(place: Place) -> Non
     ]
 
 
-def test_a_change_that_did_not_move_the_cursor_is_taken(place: Place) -> None:
+def test_a_change_that_did_not_move_the_cursor_is_loaded(place: Place) -> None:
     outcome(place, record(name="a"))
     assert outcome(place, record(name="b")) == (0, 1, 0, 0)
 
 
-def test_of_several_versions_in_one_load_the_latest_counts(place: Place) -> None:
+def test_the_latest_of_several_versions_in_one_load_wins(place: Place) -> None:
     versions = [record(name="late", modifiedOn=LATER), record(name="early", modifiedOn=OLD)]
     assert outcome(place, *versions, record(id=2, name="a"), record(id=2, name="b")) == (2, 0, 0, 0)
     assert place.query("SELECT name FROM abc.things ORDER BY id") == [("late",), ("b",)]
@@ -93,7 +93,9 @@ def test_a_row_belongs_to_the_local_day_of_its_cursor(place: Place) -> None:
     assert loaded.table_rows_by_date[date(2026, 3, 8)] == 2
 
 
-def test_a_complete_reading_marks_what_is_gone_and_unmarks_what_comes_back(place: Place) -> None:
+def test_a_complete_reading_marks_deleted_rows_and_unmarks_rows_that_come_back(
+    place: Place,
+) -> None:
     whole = {
         "of": endpoint(kind="snapshot", cursor=None, date_filter=None),
         "mode": REPLACE_ALL,
@@ -106,7 +108,7 @@ def test_a_complete_reading_marks_what_is_gone_and_unmarks_what_comes_back(place
     assert place.query("SELECT count(*) FROM abc.things WHERE _deleted_at IS NULL") == [(2,)]
 
 
-def test_records_without_a_key_are_compared_whole_and_counted(place: Place) -> None:
+def test_records_without_a_key_are_matched_by_content_and_counted(place: Place) -> None:
     bare = {
         "of": endpoint(key=(), kind="snapshot", cursor=None, date_filter=None),
         "mode": REPLACE_ALL,
@@ -128,14 +130,14 @@ def test_a_day_that_is_read_again_replaces_only_that_day_of_records_without_a_ke
     assert place.query("SELECT name FROM abc.things ORDER BY 1") == [("a",), ("c",)]
 
 
-def test_a_missing_key_loses_nothing_and_repeats_nothing(place: Place) -> None:
+def test_records_that_lack_their_key_are_neither_lost_nor_repeated(place: Place) -> None:
     records = [record(id=None, name="a"), record(id=None, name="b"), record(id=3)]
     assert outcome(place, *records) == (3, 0, 0, 0)
     assert outcome(place, *records) == (0, 0, 3, 0)
     assert outcome(place, record(id=None, name="a")) == (0, 0, 1, 0)
 
 
-def test_the_table_grows_with_the_catalogue_and_keeps_its_rows(place: Place) -> None:
+def test_the_table_grows_with_the_catalog_and_keeps_its_rows(place: Place) -> None:
     outcome(place, record())
     item = StructOf((Field("skuId", Scalar("BIGINT")), Field("newField", Scalar("VARCHAR"))))
     grown = tuple(Field("items", ListOf(item)) if f.name == "items" else f for f in FIELDS)
@@ -149,10 +151,10 @@ def test_the_table_grows_with_the_catalogue_and_keeps_its_rows(place: Place) -> 
     )
     assert rows == [(1, None, 7, None), (2, "red", 1, "x")]
     prices = place.query("SELECT items[1].unit_price FROM abc.things WHERE id = 1")
-    assert prices[0][0] == 3.5, "a member that the catalogue no longer has is kept"
+    assert prices[0][0] == 3.5, "a member that the catalog no longer has is kept"
 
 
-def test_the_books_tell_of_each_load(place: Place) -> None:
+def test_the_load_log_has_a_line_for_each_load(place: Place) -> None:
     place.load([record(), record(id=2)])
     place.load([record()])
     assert place.query(
@@ -164,13 +166,13 @@ def test_the_books_tell_of_each_load(place: Place) -> None:
     ]
 
 
-def test_an_empty_load_makes_the_table_and_a_line_in_the_books(place: Place) -> None:
+def test_an_empty_load_creates_the_table_and_a_line_in_the_load_log(place: Place) -> None:
     assert outcome(place) == (0, 0, 0, 0)
     assert place.query("SELECT count(*) FROM abc.things") == [(0,)]
     assert place.query("SELECT rows_read FROM _st.loads") == [(0,)]
 
 
-def test_a_load_that_fails_leaves_rows_and_books_as_they_were(
+def test_a_failed_load_leaves_rows_and_load_log_as_they_were(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outcome(place, record())
@@ -185,7 +187,7 @@ def test_a_load_that_fails_leaves_rows_and_books_as_they_were(
     assert place.query("SELECT count(*) FROM _st.loads") == [(1,)]
 
 
-def test_an_interrupt_while_duckdb_works_stays_an_interrupt(
+def test_an_interrupt_of_a_duckdb_query_stays_an_interrupt(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outcome(place, record())
@@ -252,7 +254,7 @@ def test_a_folder_in_place_of_the_file_is_named(place: Place) -> None:
         place.load([record()])
 
 
-def test_a_place_that_cannot_be_written_is_named_with_the_setting(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_named_with_its_setting(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     place = Place(tmp_path / "file" / "below")
     with pytest.raises((WarehouseUnusable, OSError)):
@@ -262,7 +264,7 @@ def test_a_place_that_cannot_be_written_is_named_with_the_setting(tmp_path: Path
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_folder_is_named_with_the_setting(place: Place) -> None:
+def test_a_read_only_folder_is_named_with_its_setting(place: Place) -> None:
     place.folder.chmod(0o500)
     with pytest.raises(WarehouseUnusable, match="ST_WAREHOUSE_DIR"):
         place.warehouse.check()
@@ -284,7 +286,7 @@ def test_pages_that_arrive_after_a_refused_one_are_not_lost(place: Place) -> Non
     ]
 
 
-def test_a_reading_that_starts_over_leaves_nothing_of_the_first(place: Place) -> None:
+def test_a_reading_that_starts_over_drops_the_rows_of_the_first_attempt(place: Place) -> None:
     of, what = endpoint(), place.what()
     with place.staged(of, what) as (staging, typed):
         typed.add(staging.add(json.dumps([record(id=1)]).encode()))
@@ -300,7 +302,7 @@ def test_a_reading_that_starts_over_leaves_nothing_of_the_first(place: Place) ->
     assert place.query("SELECT id FROM abc.things ORDER BY id") == [(1,), (3,)]
 
 
-def test_rows_beyond_the_memory_for_typing_wait_on_the_disk(
+def test_rows_beyond_the_memory_limit_for_typing_spill_to_disk(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("st_pipelines.warehouse.staging.typed_rows.MEMORY_LIMIT", "60MB")
@@ -320,7 +322,7 @@ def test_rows_beyond_the_memory_for_typing_wait_on_the_disk(
     ) == [(12_000,)]
 
 
-def test_rows_for_which_the_memory_is_too_small_are_typed_without_that_limit(
+def test_rows_that_do_not_fit_the_memory_limit_are_typed_without_it(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("st_pipelines.warehouse.staging.typed_rows.MEMORY_LIMIT", "1MB")
@@ -328,7 +330,7 @@ def test_rows_for_which_the_memory_is_too_small_are_typed_without_that_limit(
     assert loaded.counts.inserted == 5_000
 
 
-def test_only_typing_has_its_memory_limited(place: Place) -> None:
+def test_the_memory_limit_applies_only_to_typing(place: Place) -> None:
     def limit(connection: duckdb.DuckDBPyConnection) -> str:
         return connection.execute("SELECT current_setting('memory_limit')").fetchall()[0][0]
 
@@ -346,7 +348,7 @@ def test_only_typing_has_its_memory_limited(place: Place) -> None:
 
 
 @pytest.mark.parametrize("name", ["id=77", "name=x", "_extra=1", "a'b [c]*"])
-def test_the_name_of_a_folder_is_no_data(tmp_path: Path, name: str) -> None:
+def test_the_name_of_a_folder_never_becomes_data(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
     place = Place(tmp_path / name)
     outcome(place, record())
@@ -414,7 +416,7 @@ def test_days_with_equal_aggregates_have_a_row_each(place: Place) -> None:
     assert days == [("b", "2026-01-01"), ("Müller", "2026-01-02"), ("Müller", "2026-01-03")]
 
 
-def test_a_row_without_key_stays_through_readings_of_everything_and_goes_when_it_is_gone(
+def test_a_row_without_key_is_marked_only_when_a_reading_of_everything_lacks_it(
     place: Place,
 ) -> None:
     whole = {"of": endpoint(kind="snapshot", cursor=None), "mode": REPLACE_ALL}
@@ -425,7 +427,7 @@ def test_a_row_without_key_stays_through_readings_of_everything_and_goes_when_it
     assert place.query("SELECT id FROM abc.things WHERE _deleted_at IS NULL") == [(3,)]
 
 
-def test_a_reading_that_began_earlier_undoes_nothing_of_a_later_one(place: Place) -> None:
+def test_a_reading_that_began_earlier_does_not_undo_a_later_one(place: Place) -> None:
     early, late = (datetime(2026, 6, 1, hour, tzinfo=timezone.utc) for hour in (2, 3))
     keyless = {"of": endpoint(key=(), name="keyless"), "mode": MergeMode.REPLACE_SCOPE}
     outcome(place, record(name="new"), loaded_at=late, **keyless)
@@ -443,7 +445,7 @@ def test_a_reading_that_began_earlier_undoes_nothing_of_a_later_one(place: Place
     assert place.query("SELECT id FROM abc.things WHERE _deleted_at IS NULL") == [(2,)]
 
 
-def test_a_later_reading_of_everything_takes_a_time_that_moved_back(place: Place) -> None:
+def test_a_later_reading_of_everything_accepts_a_cursor_that_moved_back(place: Place) -> None:
     outcome(place, record(name="a"))
     later = {"loaded_at": datetime(2026, 6, 2, tzinfo=timezone.utc)}
     earlier = record(name="b", modifiedOn="2025-12-01T00:00:00Z")
@@ -456,7 +458,7 @@ def test_a_later_reading_of_everything_takes_a_time_that_moved_back(place: Place
     )
 
 
-def test_a_file_that_another_environment_has_filled_takes_nothing(place: Place) -> None:
+def test_a_file_of_another_environment_is_refused(place: Place) -> None:
     outcome(place, record())
     with pytest.raises(WarehouseUnusable, match="holds the tables of sandbox: integration needs a"):
         outcome(place, record(id=2), environment="integration")

@@ -24,7 +24,7 @@ def extra(place: Place) -> dict[str, Any] | None:
     return None if text is None else json.loads(text)
 
 
-def test_a_record_lands_with_the_types_of_the_catalogue(place: Place) -> None:
+def test_a_record_lands_with_the_types_of_the_catalog(place: Place) -> None:
     loaded, staging = place.load([record()])
     assert place.query("SELECT * EXCLUDE (_loaded_at, _run_id) FROM abc.things") == [(
         1, "Müller", Decimal("12.5000000000"), 0.25, True, date(2026, 1, 2),
@@ -152,25 +152,25 @@ def test_numbers_inside_json_beyond_a_double_are_kept(place: Place, number: str)
     assert landed(place, "_extra") == f'{{"open":{{"a":{number}}}}}'
 
 
-def test_a_page_of_which_one_record_differs_keeps_the_others_as_they_came(place: Place) -> None:
+def test_one_record_that_differs_leaves_the_others_of_its_page_as_served(place: Place) -> None:
     _, staging = place.load([record(id=n) for n in range(50)] + [record(id=99, new=1)])
     assert staging.drift.counts == {"new": 1}
     assert place.query("SELECT count(*) FROM abc.things WHERE _extra IS NULL") == [(50,)]
 
 
 @pytest.mark.parametrize("page", [b"[1]", b"[null]", b'["x"]', b"{}", b"[{", b""])
-def test_what_is_no_array_of_objects_is_refused(place: Place, page: bytes) -> None:
+def test_a_page_that_is_not_an_array_of_objects_is_refused(place: Place, page: bytes) -> None:
     with pytest.raises(MalformedRecords):
         place.load(page)
     assert not place.file.exists()
 
 
-def test_a_served_field_that_is_called_like_our_column_is_kept_too(place: Place) -> None:
+def test_a_served_field_with_the_name_of_our_column_is_kept_too(place: Place) -> None:
     place.load([record(_extra="theirs", other=1)])
     assert extra(place) == {"_extra": "theirs", "other": 1}
 
 
-def test_bytes_that_are_no_text_are_replaced_and_kept(place: Place) -> None:
+def test_bytes_that_are_not_text_are_replaced_and_kept(place: Place) -> None:
     raw = json.dumps(record(name="N"), ensure_ascii=False).encode().replace(b'"N"', b'"M\xff"', 1)
     place.load(b"[" + raw + b"]")
     assert landed(place, "name") == "M\ufffd"
@@ -185,7 +185,7 @@ def test_numbers_beyond_any_column_are_kept_and_cost_no_time(place: Place) -> No
 
 
 @pytest.mark.parametrize("text", ["20260102", "2026-W05-1", "2026-01-02t03:04:05z"])
-def test_a_time_in_a_form_that_duckdb_does_not_read_is_kept(place: Place, text: str) -> None:
+def test_a_time_that_duckdb_cannot_read_is_kept(place: Place, text: str) -> None:
     place.load([record(modifiedOn=text)])
     assert extra(place) == {"modifiedOn": text}
 
@@ -195,14 +195,14 @@ def test_small_decimals_as_text_are_not_rounded_away(place: Place) -> None:
     assert extra(place) == {"total": "1e-12"}
 
 
-def test_members_of_a_history_that_are_no_events_are_kept(place: Place) -> None:
+def test_members_of_a_history_that_are_not_events_are_kept(place: Place) -> None:
     of = load_catalog()["jpm.job_history"]
     place.load([{"jobId": 7, "history": ["x"]}, {"jobId": 8, "history": {"id": 1}}], of)
     rows = place.query("SELECT job_id, id, _extra FROM jpm.job_history ORDER BY 1")
     assert rows == [(7, None, '{"history":"x"}'), (8, 1, None)]
 
 
-def test_history_is_taken_apart_into_its_events(place: Place) -> None:
+def test_a_history_becomes_a_row_per_event(place: Place) -> None:
     of = load_catalog()["jpm.job_history"]
     events = [
         {"id": n, "employeeId": None, "eventType": "Job Booked", "date": "2026-01-02T12:00:00Z",
@@ -212,7 +212,7 @@ def test_history_is_taken_apart_into_its_events(place: Place) -> None:
     assert place.query("SELECT job_id, id FROM jpm.job_history ORDER BY id") == [(7, 1), (7, 2)]
 
 
-def test_staging_is_for_the_user_alone_and_goes_away(place: Place) -> None:
+def test_the_staging_folder_is_private_and_removed(place: Place) -> None:
     folder = place.folder / "somewhere"
     with Staging(endpoint(), folder) as staging:
         staging.add(json.dumps([record()]).encode())

@@ -26,7 +26,7 @@ from st_pipelines.config.settings import (
 )
 from st_pipelines.config.sources.base import CLIENT_SECRETS
 from st_pipelines.servicetitan.http.auth import try_client_secrets
-from st_pipelines.sync.explain import Finding, diagnosed, failed
+from st_pipelines.sync.explain import Finding, diagnose, failed
 from st_pipelines.warehouse.errors import WarehouseBusy
 from st_pipelines.warehouse.store.base import Store
 from st_pipelines.warehouse.tables.load_log import (
@@ -237,7 +237,7 @@ def _find_holder(warehouse: Store) -> Finding | None:
     except WarehouseBusy as error:
         if not error.queued:
             return failed("warehouse", error)
-        text = diagnosed(error).text
+        text = diagnose(error).text
         return Finding(step="warehouse", status="warning", code="warehouse-in-use", text=text)
 
 
@@ -266,7 +266,7 @@ def check_definitions(subject: Subject) -> Iterator[Finding]:
         definitions = build_definitions(subject.environment)
         assets = definitions.resolve_asset_graph().get_all_asset_keys()
     except Exception as error:  # any error would stop `dagster dev`
-        diagnosis = diagnosed(error)
+        diagnosis = diagnose(error)
         yield Finding(
             step="definitions",
             status="failed",

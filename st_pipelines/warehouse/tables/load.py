@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from st_pipelines.catalog.model import Catalog, Field, StructOf
+from st_pipelines.catalog.model import Catalog, Scalar
 from st_pipelines.warehouse.columns import quote
 from st_pipelines.warehouse.load_spec import LoadSpec, MergeMode
 from st_pipelines.warehouse.store.base import Store
@@ -207,13 +207,9 @@ def _count_rows(load: TableLoad) -> int:
 
 
 def _preview(load: TableLoad) -> tuple[dict[str, Any], ...]:
-    plain = [f.column for f in load.endpoint.row_fields if _is_plain(f)][:8]
+    plain = [f.column for f in load.endpoint.row_fields if isinstance(f.type, Scalar)][:8]
     if not plain:
         return ()
     names = ", ".join(quote(name) for name in plain)
     rows = load.connection.execute(f"SELECT {names} FROM staged LIMIT 5").fetchall()
     return tuple(dict(zip(plain, row, strict=True)) for row in rows)
-
-
-def _is_plain(field_: Field) -> bool:
-    return not isinstance(field_.type, StructOf) and hasattr(field_.type, "name")

@@ -58,19 +58,13 @@ def read_table_state(
         bookmark = read_bookmark(load) if endpoint.export else None
         if not endpoint.can_look_up:
             return TableState(bookmark=bookmark)
-        missing = _find_missing(load, rows.name) if _may_miss_records(load) else ()
+        # A reading of everything lacks no record, unless it was read in variants: one that moves
+        # from a variant that is not read yet to one that has been is in neither.
+        complete = spec.mode is MergeMode.REPLACE_ALL and not endpoint.variants
+        missing = () if complete else _find_missing(load, rows.name)
         if control_id is None:
             control_id = _find_other_id(load, missing)
     return TableState(bookmark=bookmark, missing=missing, control_id=control_id)
-
-
-def _may_miss_records(load: TableLoad) -> bool:
-    """Whether a record can exist that a complete reading lacks.
-
-    A reading of everything lacks none, unless it was read in variants: a record that moves from a
-    variant that is not read yet to one that has been is in neither.
-    """
-    return load.spec.mode is not MergeMode.REPLACE_ALL or bool(load.endpoint.variants)
 
 
 def _find_missing(load: TableLoad, rows: str) -> tuple[int, ...]:

@@ -25,7 +25,7 @@ from st_pipelines.servicetitan.errors.errors import Unreachable
 from st_pipelines.servicetitan.http.model import Request
 from st_pipelines.servicetitan.http.retry import NO_WAIT
 from st_pipelines.servicetitan.http.transport import Unsigned, new_http_session, send
-from st_pipelines.sync.explain import diagnosed
+from st_pipelines.sync.explain import diagnose
 from st_pipelines_tests.cli.doctor.check_runner import (
     CUSTOMERS,
     QUICK_STEPS,
@@ -438,7 +438,7 @@ def test_a_firewall_that_drops_the_connection() -> None:
             send(new_http_session(), request, auth=Unsigned(), timeout=0.2)
         for client in waiting:
             client.close()
-    assert diagnosed(caught.value).line == (
+    assert diagnose(caught.value).line == (
         f"could not connect to {host} (GET http://{host}/). A firewall drops the connection, or "
         "this network requires a proxy. Allow port 443, or set HTTPS_PROXY."
     )
