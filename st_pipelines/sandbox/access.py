@@ -51,7 +51,7 @@ class AccessControl:
         token_seconds: float,
         portal: Portal | None = None,
     ) -> None:
-        self.scopes = scopes if portal is None else portal.scopes(scopes)
+        self.scopes = scopes if portal is None else portal.choose_scopes(scopes)
         self._portal = portal
         self._opaque: dict[str, Mapping[str, Any]] = {}
         self.token_seconds = token_seconds
@@ -65,14 +65,14 @@ class AccessControl:
 
     def issue(self, form: Mapping[str, str], authorization: str) -> dict[str, object]:
         """Return the body for a token request. Raises Refused with an OAuth error code."""
-        client, secret = _basic(authorization) or (
+        client, secret = _read_basic(authorization) or (
             form.get("client_id", ""),
             form.get("client_secret", ""),
         )
         if form.get("grant_type") != "client_credentials":
             raise Refused(400, "unsupported_grant_type")
         credentials = self._by_client.get(client)
-        if credentials is None or secret not in self._accepted_secrets(client, credentials):
+        if credentials is None or secret not in self._find_accepted_secrets(client, credentials):
             raise Refused(400, "invalid_client")
         if self._portal and not self._portal.app_exists:
             raise Refused(400, "Application not found.")
@@ -94,10 +94,8 @@ class AccessControl:
             "scope": " ".join(self.scopes),
         }
 
-    def _accepted_secrets(self, client: str, credentials: Credentials) -> frozenset[str]:
-        now = (
-            self._portal.current_secret(credentials) if self._portal else credentials.client_secret
-        )
+    def _find_accepted_secrets(self, client: str, credentials: Credentials) -> frozenset[str]:
+        now = self._portal.choose_secret(credentials) if self._portal else credentials.client_secret
         return self._accepted.get(client, frozenset({now}))
 
     def _encode(self, claims: Mapping[str, Any]) -> str:
@@ -112,7 +110,7 @@ class AccessControl:
         # Both a bare token and "Bearer <token>" are accepted.
         token = authorization.removeprefix("Bearer ").strip()
         try:
-            claims = self._opaque.get(token) or _claims(token)
+            claims = self._opaque.get(token) or _decode_claims(token)
         except jwt.PyJWTError:
             raise Refused(401, "Invalid or missing access token.") from None
         if claims["exp"] <= time.time():
@@ -130,13 +128,13 @@ class AccessControl:
 
 
 @lru_cache(maxsize=64)
-def _claims(token: str) -> Mapping[str, Any]:
+def _decode_claims(token: str) -> Mapping[str, Any]:
     """Decode a token; cached, because its many scopes take milliseconds."""
     # The caller compares `exp`, because PyJWT rounds it to whole seconds.
     return jwt.decode(token, SIGNING_KEY, algorithms=["HS256"], options={"verify_exp": False})
 
 
-def _basic(authorization: str) -> tuple[str, str] | None:
+def _read_basic(authorization: str) -> tuple[str, str] | None:
     scheme, _, value = authorization.partition(" ")
     if scheme.lower() != "basic":
         return None
@@ -157,7 +155,7 @@ class RateLimit:
         self._clock = clock
         self._arrivals: dict[str, deque[float]] = {}
 
-    def wait(self, tenant: str) -> float:
+    def admit(self, tenant: str) -> float:
         """Count a request. Return 0 if it is allowed, or the seconds until it would be."""
         arrivals = self._arrivals.setdefault(tenant, deque())
         now = self._clock()

@@ -1,4 +1,4 @@
-"""Answers requests. Every data request passes through `Api.data`, every token request `Api.token`.
+"""Answers requests. Start at `Api.handle_data` and `Api.handle_token`.
 
 Records come from `world`, bodies from `responses` and `feed`, faults from `faults`.
 """
@@ -131,28 +131,28 @@ class Api:
         if endpoint.export:
             self._feeds[endpoint.export.path] = endpoint
 
-    async def token(self, request: Request) -> Response:
+    async def handle_token(self, request: Request) -> Response:
         """POST /connect/token."""
         fault = self.faults.draw(token=True)
-        response = self._intercept(request) or await self._token(request)
+        response = self._intercept(request) or await self._issue_token(request)
         if fault is not None:
             response = fault(request, response)
-        self._date(response)
+        self._set_date(response)
         self.log.add(AnsweredRequest(path="/connect/token", query={}, status=response.status_code))
         return response
 
-    async def _token(self, request: Request) -> Response:
+    async def _issue_token(self, request: Request) -> Response:
         kind = request.headers.get("content-type", "")
         if not kind.startswith("application/x-www-form-urlencoded"):
-            return responses.json_response({"error": "invalid_request"}, 400)
+            return responses.build_json_response({"error": "invalid_request"}, 400)
         form = dict(parse_qsl((await request.body()).decode()))
         try:
             issued = self.access.issue(form, request.headers.get("authorization", ""))
         except Refused as refused:
-            return responses.json_response({"error": refused.message}, refused.status)
-        return responses.json_response(issued, headers={"Cache-Control": "no-store"})
+            return responses.build_json_response({"error": refused.message}, refused.status)
+        return responses.build_json_response(issued, headers={"Cache-Control": "no-store"})
 
-    async def data(self, request: Request) -> Response:
+    async def handle_data(self, request: Request) -> Response:
         """Every other request."""
         path = request.url.path
         match = _TENANT.search(path)
@@ -166,13 +166,13 @@ class Api:
             response = responses.compress(response, accepted, self._options.gzip_level)
         else:
             response = fault(request, response)
-        self._date(response)
+        self._set_date(response)
         self.log.add(
             AnsweredRequest(path=template, query=query, status=response.status_code, tenant=tenant)
         )
         return response
 
-    def _date(self, response: Response) -> None:
+    def _set_date(self, response: Response) -> None:
         if date := self._portal.date:
             response.headers["Date"] = date
 
@@ -185,23 +185,23 @@ class Api:
     ) -> Response:
         known = template in self._feeds or template in self._lists
         if request.method != "GET" or not known or tenant not in self.worlds:
-            return responses.gateway_error(404, responses.NO_OPERATION)
+            return responses.build_gateway_error(404, responses.NO_OPERATION)
         headers = request.headers
         try:
             scopes = self.access.check(
                 headers.get("authorization", ""), headers.get("st-app-key", ""), tenant
             )
         except Refused as refused:
-            return responses.gateway_error(
+            return responses.build_gateway_error(
                 refused.status, refused.message or responses.NO_OPERATION
             )
-        wait = self.limit.wait(tenant)
+        wait = self.limit.admit(tenant)
         if wait > 0:
-            return responses.too_many_requests(wait)
+            return responses.build_too_many_requests(wait)
         try:
             return self._serve(template, tenant, query, scopes)
         except BadRequest as error:
-            return responses.bad_request(error)
+            return responses.build_bad_request(error)
 
     def _serve(
         self, template: str, tenant: str, query: Mapping[str, str], scopes: frozenset[str]
@@ -209,25 +209,27 @@ class Api:
         feed_endpoint = self._feeds.get(template)
         endpoint = feed_endpoint or self._choose(self._lists[template], query)
         if endpoint.scope not in scopes:
-            # AnsweredRequest without a body.
+            # ServiceTitan's 403 has no body.
             return Response(status_code=403)
         if self._options.live:
-            self._let_time_pass()
+            self._follow_clock()
         world = self.worlds[tenant]
         self.churn.perturb(world, endpoint)
         with world.lock:
             if feed_endpoint:
                 batch = self._options.export_batch
                 table = world.table(endpoint.table)
-                return responses.json_response(
+                return responses.build_json_response(
                     feed.build_body(table, query, world.now_ticks, batch)
                 )
             raws = (
                 _aggregate(world, endpoint, query)
                 if endpoint.by_day
-                else _list(world, endpoint, query)
+                else _list_records(world, endpoint, query)
             )
-            return responses.json_response(responses.list_body(endpoint, query, raws, tenant))
+            return responses.build_json_response(
+                responses.build_list_body(endpoint, query, raws, tenant)
+            )
 
     @staticmethod
     def _choose(endpoints: list[Endpoint], query: Mapping[str, str]) -> Endpoint:
@@ -240,7 +242,7 @@ class Api:
         name = next(iter(endpoints[0].params))
         raise BadRequest(name, f"The {name} field is required.")
 
-    def _let_time_pass(self) -> None:
+    def _follow_clock(self) -> None:
         passed = self._options.clock() - self._clock_read
         if passed < 1:
             return
@@ -249,13 +251,13 @@ class Api:
             world.move(timedelta(seconds=passed))
 
 
-def _list(world: World, endpoint: Endpoint, query: Mapping[str, str]) -> list[bytes]:
+def _list_records(world: World, endpoint: Endpoint, query: Mapping[str, str]) -> list[bytes]:
     for name in REQUIRED.get(endpoint.table, ()):
         if name not in query:
             raise BadRequest(name, f"The {name} field is required.")
     table = world.table(endpoint.table)
     selection = read_selection(endpoint, query)
-    return table.cached(
+    return table.get_cached(
         ("raws", selection), lambda: [table.raws[at] for at in select(table, selection)]
     )
 
@@ -269,6 +271,6 @@ def _aggregate(world: World, endpoint: Endpoint, query: Mapping[str, str]) -> li
             raise BadRequest(name, f"The {name} field is required.")
     read_selection(endpoint, query)
     seed = ":".join(query[name] for name in window)
-    filler = world.filler(endpoint, random.Random(f"{world.seed}:{endpoint.table}:{seed}"))
-    rows = filler.dicts(endpoint.columns, AGGREGATE_ROWS)
+    filler = world.build_filler(endpoint, random.Random(f"{world.seed}:{endpoint.table}:{seed}"))
+    rows = filler.generate_rows(endpoint.columns, AGGREGATE_ROWS)
     return [records.encode(row) for row in rows]

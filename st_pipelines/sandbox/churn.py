@@ -56,22 +56,22 @@ class Churn:
     def _create(self, table: Table, now: int) -> None:
         if table.endpoint.explode:
             return  # a copy's members would have the ids of the original's
-        fields = self._new_value(table)
+        fields = self._make_value(table)
         fields |= {
-            name: max((value or 0 for value in table.values(name)), default=0) + 1
+            name: max((value or 0 for value in table.read_values(name)), default=0) + 1
             for name in table.endpoint.key
-            if len(table.endpoint.key) > 1 and _is(table.endpoint, name, "BIGINT")
+            if len(table.endpoint.key) > 1 and _has_type(table.endpoint, name, "BIGINT")
         }
         table.create(fields, now)
 
     def _change(self, table: Table, now: int) -> None:
         for position in self._pick(table, 1):
-            table.change(position, self._new_value(table), now)
+            table.change(position, self._make_value(table), now)
 
-    def _change_two(self, table: Table, now: int) -> None:
+    def _change_together(self, table: Table, now: int) -> None:
         """Give two records the same time of modification."""
         for position in self._pick(table, 2):
-            table.change(position, self._new_value(table), now)
+            table.change(position, self._make_value(table), now)
 
     def _deactivate(self, table: Table, now: int) -> None:
         for position in self._pick(table, 1):
@@ -84,26 +84,26 @@ class Churn:
 
     def _revive(self, table: Table, now: int) -> None:
         gone = sorted(table.deleted) or [
-            position for position in table.alive() if not table.active[position]
+            position for position in table.find_alive() if not table.active[position]
         ]
         if gone:
             table.revive(self._rng.choice(gone), now)
 
     def _pick(self, table: Table, count: int) -> list[int]:
-        alive = list(table.alive())
+        alive = list(table.find_alive())
         return self._rng.sample(alive, min(count, len(alive)))
 
-    def _new_value(self, table: Table) -> dict[str, Any]:
+    def _make_value(self, table: Table) -> dict[str, Any]:
         """Return a new, unique value for a text field."""
         self._number += 1
-        name = _text_field(table.endpoint)
+        name = _find_text_field(table.endpoint)
         return {} if name is None else {name: f"churn {self._number}"}
 
 
 _ACTIONS: tuple[Callable[[Churn, Table, int], None], ...] = (
     Churn._create,
     Churn._change,
-    Churn._change_two,
+    Churn._change_together,
     Churn._deactivate,
     Churn._delete,
     Churn._delete,
@@ -111,14 +111,14 @@ _ACTIONS: tuple[Callable[[Churn, Table, int], None], ...] = (
 )
 
 
-def _text_field(endpoint: Endpoint) -> str | None:
+def _find_text_field(endpoint: Endpoint) -> str | None:
     """Return a field whose text can be anything."""
     special = {*endpoint.key, *(name for one in endpoint.variants for name in one)}
     names = [column.name for column in endpoint.columns if column.name not in special]
-    texts = [name for name in names if _is(endpoint, name, "VARCHAR")]
+    texts = [name for name in names if _has_type(endpoint, name, "VARCHAR")]
     return next(iter(texts), None)
 
 
-def _is(endpoint: Endpoint, name: str, kind: str) -> bool:
+def _has_type(endpoint: Endpoint, name: str, kind: str) -> bool:
     type_ = endpoint.column(name).type
     return isinstance(type_, Scalar) and type_.name == kind

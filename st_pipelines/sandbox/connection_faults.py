@@ -58,7 +58,7 @@ class Slow(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send everything, slowly."""
         await _begin(self, send)
-        await _drip(send, _pieces(bytes(self.body)))
+        await _drip(send, _split(bytes(self.body)))
         await send({"type": "http.response.body", "body": b""})
 
 
@@ -74,7 +74,7 @@ class Dripping(Response):
             await _drip(send, [b" "])
 
 
-def _pieces(body: bytes) -> Iterable[bytes]:
+def _split(body: bytes) -> Iterable[bytes]:
     size = max(1, -(-len(body) // PIECES))
     return (body[start : start + size] for start in range(0, len(body), size))
 

@@ -29,34 +29,34 @@ class Control:
         self._worlds = worlds
         self._log = log
 
-    def routes(self) -> list[Route]:
+    def build_routes(self) -> list[Route]:
         """Return the routes to add to the application."""
         return [
-            Route("/_sandbox/now", self.now, methods=["POST"]),
-            Route("/_sandbox/change", self.change, methods=["POST"]),
-            Route("/_sandbox/state", self.state, methods=["GET"]),
+            Route("/_sandbox/now", self.set_time, methods=["POST"]),
+            Route("/_sandbox/change", self.change_record, methods=["POST"]),
+            Route("/_sandbox/state", self.report_state, methods=["GET"]),
         ]
 
-    async def now(self, request: Request) -> Response:
+    async def set_time(self, request: Request) -> Response:
         """Move time."""
         body = await request.json()
         try:
             for world in self._worlds.values():
-                world.set_now(_target(world, body))
+                world.set_now(_read_time(world, body))
         except (KeyError, ValueError) as error:
-            return responses.json_response({"error": str(error)}, 400)
-        return self._state()
+            return responses.build_json_response({"error": str(error)}, 400)
+        return self._build_state()
 
-    async def change(self, request: Request) -> Response:
+    async def change_record(self, request: Request) -> Response:
         """Change a record."""
         body = await request.json()
         try:
-            key = self._change(body)
+            key = self._apply(body)
         except (KeyError, ValueError) as error:
-            return responses.json_response({"error": str(error)}, 400)
-        return responses.json_response({"id": key})
+            return responses.build_json_response({"error": str(error)}, 400)
+        return responses.build_json_response({"id": key})
 
-    def _change(self, body: dict[str, Any]) -> Any:
+    def _apply(self, body: dict[str, Any]) -> Any:
         world = self._worlds[body.get("tenant") or next(iter(self._worlds))]
         action, table, fields = body.get("action", "change"), body["table"], body.get("fields", {})
         if action not in ACTIONS:
@@ -67,19 +67,21 @@ class Control:
         act(table, body["id"], **(fields if action == "change" else {}))
         return body["id"]
 
-    async def state(self, request: Request) -> Response:
+    async def report_state(self, request: Request) -> Response:
         """Report the state."""
-        return self._state()
+        return self._build_state()
 
-    def _state(self) -> Response:
+    def _build_state(self) -> Response:
         tenants = {
-            tenant: {"now": world.now.isoformat(), "records": world.counts()}
+            tenant: {"now": world.now.isoformat(), "records": world.count_records()}
             for tenant, world in self._worlds.items()
         }
-        return responses.json_response({"tenants": tenants, "requests": dict(self._log.counts)})
+        return responses.build_json_response(
+            {"tenants": tenants, "requests": dict(self._log.counts)}
+        )
 
 
-def _target(world: World, body: dict[str, Any]) -> datetime:
+def _read_time(world: World, body: dict[str, Any]) -> datetime:
     if "move_seconds" in body:
         return world.now + timedelta(seconds=body["move_seconds"])
     return ticks.to_datetime(ticks.parse(body["now"]))

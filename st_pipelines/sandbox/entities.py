@@ -95,7 +95,7 @@ class Job(Entity, frozen=True, kw_only=True, gc=False):
     call: Call | None
     campaign: Named
     technician: Staff
-    taken_by: Staff
+    booked_by: Staff
     start: int
     done: int
     canceled: int

@@ -27,20 +27,22 @@ _MAINTENANCE = "The service is suspended for maintenance. Please try again later
 _BEGINNING_OF_TIME = "1970-01-01"
 
 
-def _failure(status: int, title: str) -> FaultEffect:
+def _send_error_page(status: int, title: str) -> FaultEffect:
     """Build an error page as a proxy sends it."""
     page = _HTML.format(title=f"{status} {title}")
     return lambda request, original: Response(page, status, media_type="text/html")
 
 
-def _problem(status: int, title: str, headers: Mapping[str, str] | None = None) -> FaultEffect:
+def _send_problem(status: int, title: str, headers: Mapping[str, str] | None = None) -> FaultEffect:
     """Build an error as the API sends it."""
-    return lambda request, original: responses.json_response(
-        responses.problem_body(status, title), status, headers
+    return lambda request, original: responses.build_json_response(
+        responses.build_problem(status, title), status, headers
     )
 
 
-def _body(change: Callable[[bytes], bytes | str], kind: str = "application/json") -> FaultEffect:
+def _change_body(
+    change: Callable[[bytes], bytes | str], kind: str = "application/json"
+) -> FaultEffect:
     """Replace the body of a successful response."""
 
     def apply(request: Request, original: Response) -> Response:
@@ -51,36 +53,38 @@ def _body(change: Callable[[bytes], bytes | str], kind: str = "application/json"
     return apply
 
 
-def _envelope(change: Callable[[Request, dict[str, Any]], dict[str, Any] | None]) -> FaultEffect:
+def _change_envelope(
+    change: Callable[[Request, dict[str, Any]], dict[str, Any] | None],
+) -> FaultEffect:
     """Replace the members around the records; `change` returns None if it does not apply."""
 
     def apply(request: Request, original: Response) -> Response:
         envelope = json.loads(bytes(original.body)) if original.status_code == 200 else None
         changed = change(request, envelope) if isinstance(envelope, dict) else None
-        return original if changed is None else responses.json_response(changed)
+        return original if changed is None else responses.build_json_response(changed)
 
     return apply
 
 
-def _wrapped(body: bytes) -> bytes:
+def _wrap(body: bytes) -> bytes:
     """Wrap an array in an object, or an object in an array."""
     return b'{"items":' + body + b"}" if body[:1] == b"[" else b"[" + body + b"]"
 
 
-def _without_data(body: bytes) -> bytes:
+def _remove_data(body: bytes) -> bytes:
     envelope = json.loads(body)
     if isinstance(envelope, dict):
         envelope = {name: value for name, value in envelope.items() if name != "data"}
     return json.dumps({} if isinstance(envelope, list) else envelope).encode()
 
 
-def _with_object_as_data(body: bytes) -> bytes:
+def _replace_data(body: bytes) -> bytes:
     envelope = json.loads(body)
     around = envelope if isinstance(envelope, dict) else {}
     return json.dumps({**around, "data": {"message": "ok"}}).encode()
 
 
-def _bad_gzip(zipped: Callable[[bytes], bytes]) -> FaultEffect:
+def _break_gzip(zipped: Callable[[bytes], bytes]) -> FaultEffect:
     """Send a body as gzip that cannot be decompressed."""
 
     def apply(request: Request, original: Response) -> Response:
@@ -102,51 +106,55 @@ def _send_as(how: type[Response]) -> FaultEffect:
 def _repeat_token(request: Request, envelope: dict[str, Any]) -> dict[str, Any] | None:
     if "continueFrom" not in envelope:
         return None
-    return {**envelope, "hasMore": True, "continueFrom": _requested_token(request)}
+    return {**envelope, "hasMore": True, "continueFrom": _read_token(request)}
 
 
 def _empty_page(request: Request, envelope: dict[str, Any]) -> dict[str, Any] | None:
     if not envelope.get("hasMore"):
         return None
     # The token stays the same, because no record was served.
-    token = {"continueFrom": _requested_token(request)} if "continueFrom" in envelope else {}
+    token = {"continueFrom": _read_token(request)} if "continueFrom" in envelope else {}
     return {**envelope, **token, "data": []}
 
 
-def _endless(request: Request, envelope: dict[str, Any]) -> dict[str, Any] | None:
+def _promise_more(request: Request, envelope: dict[str, Any]) -> dict[str, Any] | None:
     return {**envelope, "hasMore": True} if "hasMore" in envelope else None
 
 
-def _requested_token(request: Request) -> str:
+def _read_token(request: Request) -> str:
     return request.query_params.get("from") or _BEGINNING_OF_TIME
 
 
 _ANYWHERE: dict[str, FaultEffect] = {
-    "500": _failure(500, "Internal Server Error"),
-    "502": _failure(502, "Bad Gateway"),
-    "503": _failure(503, "Service Unavailable"),
-    "401": lambda request, original: responses.gateway_error(401, "The access token has expired."),
-    "409": _problem(409, _MAINTENANCE),
-    "429": _problem(429, "Rate limit is exceeded. Try again in 1 seconds.", {"Retry-After": "1"}),
-    "429-fraction": _problem(429, "Rate limit is exceeded.", {"Retry-After": "0.25"}),
-    "429-bare": _problem(429, "Rate limit is exceeded."),
-    "html": _body(lambda body: _HTML.format(title="Sign in"), "text/html"),
-    "truncated": _body(lambda body: body[: len(body) * 2 // 3]),
-    "not-json": _body(lambda body: "The operation was successful.", "text/plain"),
-    "wrapped": _body(_wrapped),
+    "500": _send_error_page(500, "Internal Server Error"),
+    "502": _send_error_page(502, "Bad Gateway"),
+    "503": _send_error_page(503, "Service Unavailable"),
+    "401": lambda request, original: responses.build_gateway_error(
+        401, "The access token has expired."
+    ),
+    "409": _send_problem(409, _MAINTENANCE),
+    "429": _send_problem(
+        429, "Rate limit is exceeded. Try again in 1 seconds.", {"Retry-After": "1"}
+    ),
+    "429-fraction": _send_problem(429, "Rate limit is exceeded.", {"Retry-After": "0.25"}),
+    "429-bare": _send_problem(429, "Rate limit is exceeded."),
+    "html": _change_body(lambda body: _HTML.format(title="Sign in"), "text/html"),
+    "truncated": _change_body(lambda body: body[: len(body) * 2 // 3]),
+    "not-json": _change_body(lambda body: "The operation was successful.", "text/plain"),
+    "wrapped": _change_body(_wrap),
     "reset": lambda request, original: Reset(),
     "hang": _send_as(Hanging),
     "drip": _send_as(Dripping),
     "slow": _send_as(Slow),
-    "gzip-garbage": _bad_gzip(lambda body: b"this is not gzip" * 4),
-    "gzip-cut": _bad_gzip(lambda body: gzip.compress(body, 1)[:-12]),
+    "gzip-garbage": _break_gzip(lambda body: b"this is not gzip" * 4),
+    "gzip-cut": _break_gzip(lambda body: gzip.compress(body, 1)[:-12]),
 }
 _LISTS_ONLY: dict[str, FaultEffect] = {
-    "no-data": _body(_without_data),
-    "data-object": _body(_with_object_as_data),
-    "repeated-token": _envelope(_repeat_token),
-    "endless": _envelope(_endless),
-    "empty-page": _envelope(_empty_page),
+    "no-data": _change_body(_remove_data),
+    "data-object": _change_body(_replace_data),
+    "repeated-token": _change_envelope(_repeat_token),
+    "endless": _change_envelope(_promise_more),
+    "empty-page": _change_envelope(_empty_page),
 }
 
 
@@ -179,7 +187,7 @@ class Faults:
             if kind.startswith(TOKEN_PREFIX) is token:
                 text = f"{self._seed}:{kind}:{self._numbers[token]}"
                 if random.Random(text).random() < probability:
-                    return _effect_of(kind.removeprefix(TOKEN_PREFIX))
+                    return _find_effect(kind.removeprefix(TOKEN_PREFIX))
         return None
 
 
@@ -214,5 +222,5 @@ def _check(kind: str, probability: float) -> None:
         raise ValueError(f"fault {kind}: the probability must be from 0 to 1, not {probability}")
 
 
-def _effect_of(kind: str) -> FaultEffect:
+def _find_effect(kind: str) -> FaultEffect:
     return _ANYWHERE.get(kind) or _LISTS_ONLY[kind]

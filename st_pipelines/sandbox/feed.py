@@ -37,15 +37,15 @@ def build_body(table: Table, query: Mapping[str, str], now: int, batch: int) -> 
     """
     recent = query.get("includeRecentChanges", "").lower() == "true"
     horizon = now if recent else now - EXPORT_DELAY
-    bookmarks, positions = table.cached("feed", lambda: _ordered(table))
-    start = _start(table.endpoint, query, bookmarks)
+    bookmarks, positions = table.get_cached("feed", lambda: _sort_by_modification(table))
+    start = _find_start(table.endpoint, query, bookmarks)
     end = bisect_right(bookmarks, (horizon, _LAST_STAMP))
     chosen = positions[start : min(end, start + batch)]
     left = (
-        bookmarks[start + len(chosen) - 1] if chosen else _left_at(table, query, bookmarks, start)
+        bookmarks[start + len(chosen) - 1] if chosen else _find_end(table, query, bookmarks, start)
     )
     rows = b",".join(
-        records.for_export(table.raws[at], table.endpoint, table.active[at])
+        records.render_for_export(table.raws[at], table.endpoint, table.active[at])
         for at in chosen
         if _is_wanted(table.endpoint, query, table.active[at])
     )
@@ -57,12 +57,12 @@ def build_body(table: Table, query: Mapping[str, str], now: int, batch: int) -> 
 _LAST_STAMP = 1 << 62
 
 
-def _ordered(table: Table) -> tuple[list[Bookmark], list[int]]:
-    rows = sorted((table.modified[at], table.stamps[at], at) for at in table.alive())
+def _sort_by_modification(table: Table) -> tuple[list[Bookmark], list[int]]:
+    rows = sorted((table.modified[at], table.stamps[at], at) for at in table.find_alive())
     return [row[:2] for row in rows], [row[2] for row in rows]
 
 
-def _start(endpoint: Endpoint, query: Mapping[str, str], bookmarks: list[Bookmark]) -> int:
+def _find_start(endpoint: Endpoint, query: Mapping[str, str], bookmarks: list[Bookmark]) -> int:
     text = query.get("from", "")
     if not text:
         return 0
@@ -75,7 +75,7 @@ def _start(endpoint: Endpoint, query: Mapping[str, str], bookmarks: list[Bookmar
         raise BadRequest("from", "The continuation token is not valid.") from None
 
 
-def _left_at(
+def _find_end(
     table: Table, query: Mapping[str, str], bookmarks: list[Bookmark], start: int
 ) -> Bookmark:
     """Return the bookmark of a response without records: just before the next record."""
@@ -93,13 +93,13 @@ def _is_wanted(endpoint: Endpoint, query: Mapping[str, str], active: bool) -> bo
     return wanted is None or wanted is active
 
 
-def _signature(endpoint: Endpoint, body: str) -> str:
+def _sign(endpoint: Endpoint, body: str) -> str:
     return hashlib.sha256(f"{endpoint.table}|{body}".encode()).hexdigest()[:12]
 
 
 def _encode_token(endpoint: Endpoint, bookmark: Bookmark) -> str:
     body = f"{bookmark[0]}.{bookmark[1]}"
-    text = f"{body}.{_signature(endpoint, body)}"
+    text = f"{body}.{_sign(endpoint, body)}"
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
@@ -110,6 +110,6 @@ def _decode_token(endpoint: Endpoint, text: str) -> Bookmark | None:
         moment, stamp, signature = decoded.split(".")
     except (binascii.Error, ValueError):
         return None
-    if signature != _signature(endpoint, f"{moment}.{stamp}"):
+    if signature != _sign(endpoint, f"{moment}.{stamp}"):
         return None
     return int(moment), int(stamp)

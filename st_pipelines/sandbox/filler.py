@@ -30,13 +30,13 @@ Picks = Mapping[str, Any]
 _encode = msgspec.json.Encoder().encode
 
 
-def money(cents: int, places: int = 2) -> msgspec.Raw:
+def format_money(cents: int, places: int = 2) -> msgspec.Raw:
     """A JSON number with exactly `places` decimals: `25.1700000000`."""
     sign, value = ("-", -cents) if cents < 0 else ("", cents)
     return msgspec.Raw(f"{sign}{value // 100}.{value % 100:02}{'0' * (places - 2)}".encode())
 
 
-def money_text(cents: int) -> str:
+def format_money_text(cents: int) -> str:
     """An amount as the accounting API serves it: `"0.00"`."""
     sign, value = ("-", -cents) if cents < 0 else ("", cents)
     return f"{sign}{value // 100}.{value % 100:02}"
@@ -61,57 +61,59 @@ class Filler:
         self.new_picks = picks
         self.picks: Picks = {}
         self._scalars: Mapping[str, Callable[[str], Any]] = {
-            "BIGINT": self._integer,
-            "DECIMAL": self._decimal,
+            "BIGINT": self._draw_integer,
+            "DECIMAL": self._draw_decimal,
             "DOUBLE": lambda name: round(self.rng.uniform(0, 90), 6),
             "BOOLEAN": lambda name: self.rng.random() < 0.4,
-            "VARCHAR": lambda name: sample_text.text(name, self.rng),
-            "TIMESTAMPTZ": lambda name: ticks.iso(self._moment()),
-            "DATE": lambda name: ticks.naive_date(self._moment()),
-            "JSON": self._json,
+            "VARCHAR": lambda name: sample_text.draw_text(name, self.rng),
+            "TIMESTAMPTZ": lambda name: ticks.format_iso(self._draw_moment()),
+            "DATE": lambda name: ticks.format_date(self._draw_moment()),
+            "JSON": self._draw_json,
         }
 
-    def dicts(self, fields: tuple[Field, ...], count: int) -> list[dict[str, Any]]:
+    def generate_rows(self, fields: tuple[Field, ...], count: int) -> list[dict[str, Any]]:
         """`count` fillings of `fields`."""
-        return [self._filling(fields) for _ in range(count)]
+        return [self._generate_object(fields) for _ in range(count)]
 
-    def tails(self, fields: tuple[Field, ...]) -> list[bytes]:
+    def render_tails(self, fields: tuple[Field, ...]) -> list[bytes]:
         """Fillings as the inside of a JSON object, to be appended to a record's own members."""
-        return [_encode(filling)[1:-1] for filling in self.dicts(fields, VARIANTS)]
+        return [_encode(filling)[1:-1] for filling in self.generate_rows(fields, VARIANTS)]
 
-    def _filling(self, fields: tuple[Field, ...]) -> dict[str, Any]:
+    def _generate_object(self, fields: tuple[Field, ...]) -> dict[str, Any]:
         self.picks = self.new_picks()
-        return {field.name: self.value(field.name, field.type) for field in fields}
+        return {field.name: self.generate_value(field.name, field.type) for field in fields}
 
-    def value(self, name: str, kind: DataType, depth: int = 0) -> Any:
+    def generate_value(self, name: str, kind: DataType, depth: int = 0) -> Any:
         """A value of type `kind` for a field called `name`."""
         if name in self.picks:
             return _fit(self.picks[name], kind)
         if isinstance(kind, Scalar):
-            return self._scalar(name, kind)
+            return self._generate_scalar(name, kind)
         if isinstance(kind, ListOf):
-            return self._list(name, kind, depth)
+            return self._generate_list(name, kind, depth)
         if depth < 3 and self.rng.random() < 0.1:
             return None
-        return {part.name: self.value(part.name, part.type, depth + 1) for part in kind.fields}
+        return {
+            part.name: self.generate_value(part.name, part.type, depth + 1) for part in kind.fields
+        }
 
-    def _list(self, name: str, kind: ListOf, depth: int) -> list[Any]:
+    def _generate_list(self, name: str, kind: ListOf, depth: int) -> list[Any]:
         singular = name[:-1] if name.endswith("Ids") else name
         count = self.rng.randrange(4 if depth == 0 else 2)
         if singular in self.picks and count:
             return [_fit(self.picks[singular], kind.item)]
-        items = (self.value(singular, kind.item, depth + 1) for _ in range(count))
+        items = (self.generate_value(singular, kind.item, depth + 1) for _ in range(count))
         return [item for item in items if item is not None]
 
-    def _scalar(self, name: str, kind: Scalar) -> Any:
+    def _generate_scalar(self, name: str, kind: Scalar) -> Any:
         if kind.name in ("VARCHAR", "DECIMAL", "TIMESTAMPTZ") and self.rng.random() < 0.08:
             return None
         return self._scalars[kind.name](name)
 
-    def _moment(self) -> int:
+    def _draw_moment(self) -> int:
         return self.anchor - self.rng.randrange(200 * ticks.DAY)
 
-    def _integer(self, name: str) -> int | None:
+    def _draw_integer(self, name: str) -> int | None:
         if name == "id":
             return self.rng.randrange(1_000_000, 500_000_000)
         if name.endswith(("Id", "By")):
@@ -119,16 +121,16 @@ class Filler:
             return None
         return self.rng.randrange(120)
 
-    def _decimal(self, name: str) -> Any:
+    def _draw_decimal(self, name: str) -> Any:
         if self.endpoint.table in TEXT_TABLES and name not in NUMBERS_IN_TEXT_TABLES:
-            return money_text(self.rng.randrange(90_000))
+            return format_money_text(self.rng.randrange(90_000))
         if self.endpoint.api not in LONG_DECIMALS:
-            return money(self.rng.randrange(90_000))
+            return format_money(self.rng.randrange(90_000))
         if "uantity" in name:
-            return money(100 * self.rng.randrange(1, 9), 19)
-        return money(self.rng.randrange(90_000), 10)
+            return format_money(100 * self.rng.randrange(1, 9), 19)
+        return format_money(self.rng.randrange(90_000), 10)
 
-    def _json(self, name: str) -> Any:
+    def _draw_json(self, name: str) -> Any:
         if name == "subcategories":
             return []
         leaf = {"type": "Number", "name": "Pressure (PSI)", "value": self.rng.randrange(30, 90)}

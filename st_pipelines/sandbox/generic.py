@@ -16,6 +16,7 @@ from st_pipelines.sandbox import sample_text, ticks
 from st_pipelines.sandbox.company import Company
 from st_pipelines.sandbox.entities import Entity
 from st_pipelines.sandbox.filler import Picks
+from st_pipelines.sandbox.ids import compute_id
 from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story
 
 ROLES = (
@@ -41,59 +42,54 @@ class Arrivals:
 
     def __init__(self, endpoint: Endpoint, company: Company) -> None:
         span = company.history_days * ticks.DAY + BEFORE
-        self._base = first_id(endpoint.table)
-        self._gap = span // rows_at_start(endpoint.table)
+        self._base = compute_first_id(endpoint.table)
+        self._gap = span // count_initial_rows(endpoint.table)
         self._rng = random.Random(f"{company.seed}:{endpoint.table}:arrivals")
         self._next = company.start - BEFORE
         self._list: list[Entity] = []
 
     def __call__(self, company: Company) -> list[Entity]:
         """Return all rows up to the last planned day."""
-        while self._next <= ticks.local_midnight(company.next_day):
-            self._list.append(self._arrive(len(self._list)))
+        while self._next <= ticks.from_local_day(company.next_day):
+            self._list.append(self._create(len(self._list)))
             self._next += self._gap
         return self._list
 
-    def _arrive(self, number: int) -> Entity:
+    def _create(self, number: int) -> Entity:
         rng = self._rng
         # The first rows exist from the start, so that references always find one.
         created = self._next + (rng.randrange(self._gap) if number else 0)
         edits = sorted(created + rng.randrange(1, 900 * ticks.DAY) for _ in range(3))
         deactivated = edits[0] if rng.random() < 0.1 else 0
         return Entity(
-            id=row_id(self._base, number),
+            id=compute_id(self._base, number),
             moments=(created, *edits),
             deactivated=deactivated,
             draw=number,
         )
 
 
-def rows_at_start(table: str) -> int:
+def count_initial_rows(table: str) -> int:
     """How many rows a table has when the sandbox starts: 10 to 60."""
     return 10 + crc32(table.encode()) % 51
 
 
-def first_id(table: str) -> int:
+def compute_first_id(table: str) -> int:
     """The id of a table's first row."""
     return 2_000_000 + crc32(table.encode()) % 3_000 * 2_000
 
 
-def row_id(base: int, number: int) -> int:
-    """The id of the `number`th row."""
-    return base + 3 * number + number % 2
-
-
-def generic_story(endpoint: Endpoint, company: Company) -> Story:
+def build_generic_story(endpoint: Endpoint, company: Company) -> Story:
     """Build a story with the essential fields only: key, cursor and variant."""
     cursor = endpoint.cursor if endpoint.cursor and "." not in endpoint.cursor else None
     placed = cursor if cursor not in (None, "createdOn", "modifiedOn") else None
-    label = None if endpoint.has_key or cursor else _first_text(endpoint)
+    label = None if endpoint.has_key or cursor else _find_text_field(endpoint)
     keys = [name for name in endpoint.key if len(endpoint.key) > 1 and _is_number(endpoint, name)]
 
     def fields(entity: Entity, context: RenderContext) -> Fields:
         values: Fields = dict.fromkeys(keys, entity.id)
         if placed:
-            values[placed] = ticks.iso(entity.moments[0])
+            values[placed] = ticks.format_iso(entity.moments[0])
         if label:
             # Equal records without a key would count as one.
             values[label] = (
@@ -106,7 +102,7 @@ def generic_story(endpoint: Endpoint, company: Company) -> Story:
     return Story(entities=Arrivals(endpoint, company), fields=fields)
 
 
-def _first_text(endpoint: Endpoint) -> str | None:
+def _find_text_field(endpoint: Endpoint) -> str | None:
     names = (column.name for column in endpoint.columns if column.type == Scalar("VARCHAR"))
     return next(names, None)
 
@@ -136,29 +132,33 @@ class References:
                 and endpoint.key == ("id",)
                 and not endpoint.is_feed
             ):
-                self._tables.setdefault(reference_name(endpoint.name), []).append(endpoint)
+                self._tables.setdefault(derive_reference_name(endpoint.name), []).append(endpoint)
 
     def pick(self, endpoint: Endpoint, rng: random.Random) -> Picks:
         """Values by field name, for a row of `endpoint`."""
-        wanted = self._wanted(endpoint).items()
-        picks: dict[str, Any] = {name: self._some_id(table, rng) for name, table in wanted}
+        wanted = self._find_references(endpoint).items()
+        picks: dict[str, Any] = {name: self._choose_id(table, rng) for name, table in wanted}
         master_data = self._company.master_data
         clerk = rng.choice(master_data.office)
-        picks |= {f"{role}Id": clerk.id for role in ROLES} | _pair("employee", clerk)
+        picks |= {f"{role}Id": clerk.id for role in ROLES} | _build_reference("employee", clerk)
         sku, tag = rng.choice(master_data.services), rng.choice(master_data.tags)
         unit, technician = rng.choice(master_data.units), rng.choice(master_data.technicians)
-        picks |= _pair("businessUnit", unit) | _pair("technician", technician) | _pair("sku", sku)
+        picks |= (
+            _build_reference("businessUnit", unit)
+            | _build_reference("technician", technician)
+            | _build_reference("sku", sku)
+        )
         picks |= {"serviceId": sku.id, "tagTypeId": tag.id}
-        picks |= _pair("campaign", rng.choice(master_data.campaigns))
-        picks |= self._of_a_job(rng)
+        picks |= _build_reference("campaign", rng.choice(master_data.campaigns))
+        picks |= self._pick_from_job(rng)
         return picks
 
-    def _wanted(self, endpoint: Endpoint) -> dict[str, str]:
+    def _find_references(self, endpoint: Endpoint) -> dict[str, str]:
         """Return the table without a story that each id field of `endpoint` refers to."""
         if endpoint.table not in self._found:
             found: dict[str, str] = {}
             # A set has a different order in each process, which would change the random choices.
-            for name in sorted(_field_names(StructOf(endpoint.columns))):
+            for name in sorted(_collect_field_names(StructOf(endpoint.columns))):
                 candidates = self._tables.get(name.removesuffix("s"), [])
                 # Several APIs have `categories`; a field refers to its own API's.
                 near = [other for other in candidates if other.api == endpoint.api] or candidates
@@ -168,18 +168,22 @@ class References:
         return self._found[endpoint.table]
 
     @staticmethod
-    def _some_id(table: str, rng: random.Random) -> int:
-        return row_id(first_id(table), rng.randrange(rows_at_start(table) // 2))
+    def _choose_id(table: str, rng: random.Random) -> int:
+        return compute_id(compute_first_id(table), rng.randrange(count_initial_rows(table) // 2))
 
-    def _of_a_job(self, rng: random.Random) -> dict[str, Any]:
+    def _pick_from_job(self, rng: random.Random) -> dict[str, Any]:
         if not self._jobs:
             # A small world may have no job yet; the first customer exists from the start.
             customer, location = self._company.customers[0], self._company.locations[0]
             return {"customerId": customer.id, "locationId": location.id}
         job = rng.choice(self._jobs)
         customer = job.location.customer
-        picks = _pair("customer", customer) | _pair("technician", job.technician)
-        picks |= _pair("jobType", job.kind) | _pair("businessUnit", job.kind.unit)
+        picks = _build_reference("customer", customer) | _build_reference(
+            "technician", job.technician
+        )
+        picks |= _build_reference("jobType", job.kind) | _build_reference(
+            "businessUnit", job.kind.unit
+        )
         return picks | {
             "job": {"id": job.id, "name": job.number, "number": job.number},
             "jobId": job.id,
@@ -191,28 +195,23 @@ class References:
         }
 
 
-def _field_names(kind: DataType) -> set[str]:
+def _collect_field_names(kind: DataType) -> set[str]:
     """Names of the fields of `kind` at every depth."""
     if isinstance(kind, ListOf):
-        return _field_names(kind.item)
+        return _collect_field_names(kind.item)
     if isinstance(kind, Scalar):
         return set()
-    inner = (_field_names(field.type) for field in kind.fields)
+    inner = (_collect_field_names(field.type) for field in kind.fields)
     return {field.name for field in kind.fields}.union(*inner)
 
 
-def _pair(name: str, thing: Any) -> dict[str, Any]:
+def _build_reference(name: str, thing: Any) -> dict[str, Any]:
     return {name: {"id": thing.id, "name": thing.name}, f"{name}Id": thing.id}
 
 
-def reference_name(collection: str) -> str:
+def derive_reference_name(collection: str) -> str:
     """Return the name of references to a collection: `jobTypeId` for `job_types`."""
     singular = re.sub(r"ies$", "y", collection)
     singular = re.sub(r"(?<=s|x)es$|(?<!s)s$", "", singular)
     head, *rest = singular.split("_")
     return head + "".join(word.title() for word in rest) + "Id"
-
-
-def text_key(table: str, number: int, seed: int) -> str:
-    """A guid for a table whose `id` is text."""
-    return sample_text.guid(random.Random(f"{seed}:{table}:{number}"))

@@ -10,6 +10,7 @@ from typing import Any
 
 from st_pipelines.sandbox import sample_text, ticks
 from st_pipelines.sandbox.entities import Named, Sku, Staff
+from st_pipelines.sandbox.ids import compute_id
 
 
 class MasterData:
@@ -19,57 +20,65 @@ class MasterData:
         self._rng = random.Random(seed * 7919)
         self._start = start
         self.units = tuple(
-            Named(**self._life(1_000_000, n, 0), name=f"{trade} Residential")
+            Named(**self._draw_lifetime(1_000_000, n, 0), name=f"{trade} Residential")
             for n, trade in enumerate(sample_text.TRADES)
         )
-        self.tags = self._named(
+        self.tags = self._make_named(
             1_100_000, [f"Tag {word}" for word in sample_text.SKUS + sample_text.WORDS * 2]
         )
-        self.campaigns = self._named(
+        self.campaigns = self._make_named(
             1_200_000, [f"{c} {t}" for c in sample_text.CHANNELS for t in sample_text.TRADES[:3]]
         )
-        self.job_types = self._staffed(1_300_000, list(sample_text.JOB_TYPES), 0.02)
-        self.office = self._staffed(1_400_000, self._people(max(6, customers // 250)), 0.15)
-        technicians = self._people(max(12, customers // 120))
-        self.technicians = self._staffed(1_500_000, technicians, 0.15)
+        self.job_types = self._make_staff(1_300_000, list(sample_text.JOB_TYPES), 0.02)
+        self.office = self._make_staff(1_400_000, self._draw_names(max(6, customers // 250)), 0.15)
+        technicians = self._draw_names(max(12, customers // 120))
+        self.technicians = self._make_staff(1_500_000, technicians, 0.15)
         self.crews = {
             unit.id: [t for t in self.technicians if t.unit is unit] for unit in self.units
         }
-        self.categories = self._named(1_600_000, [f"{t} Parts" for t in sample_text.TRADES] * 4)
-        self.services = self._skus(1_700_000, "Service", 120)
-        self.materials = self._skus(1_800_000, "Material", 150)
-        self.equipment = self._skus(1_900_000, "Equipment", 50)
+        self.categories = self._make_named(
+            1_600_000, [f"{t} Parts" for t in sample_text.TRADES] * 4
+        )
+        self.services = self._make_skus(1_700_000, "Service", 120)
+        self.materials = self._make_skus(1_800_000, "Material", 150)
+        self.equipment = self._make_skus(1_900_000, "Equipment", 50)
         self.skus = self.services * 2 + self.materials + self.equipment
 
-    def _life(self, base: int, number: int, leaving: float) -> dict[str, Any]:
+    def _draw_lifetime(self, base: int, number: int, leaving: float) -> dict[str, Any]:
         rng = self._rng
         created = self._start - rng.randrange(ticks.DAY, 900 * ticks.DAY)
         edits = sorted(self._start + rng.randrange(1500 * ticks.DAY) for _ in range(2))
         deactivated = edits[0] if rng.random() < leaving else 0
         return {
-            "id": base + 3 * number + number % 2,
+            "id": compute_id(base, number),
             "moments": (created, *edits),
             "deactivated": deactivated,
             "draw": rng.getrandbits(24),
         }
 
-    def _people(self, number: int) -> list[str]:
-        return [sample_text.person(self._rng) for _ in range(number)]
+    def _draw_names(self, number: int) -> list[str]:
+        return [sample_text.draw_name(self._rng) for _ in range(number)]
 
-    def _named(self, base: int, names: list[str]) -> tuple[Named, ...]:
-        return tuple(Named(**self._life(base, n, 0.08), name=name) for n, name in enumerate(names))
-
-    def _staffed(self, base: int, names: list[str], leaving: float) -> tuple[Staff, ...]:
+    def _make_named(self, base: int, names: list[str]) -> tuple[Named, ...]:
         return tuple(
-            Staff(**self._life(base, n, leaving), name=name, unit=self.units[n % len(self.units)])
+            Named(**self._draw_lifetime(base, n, 0.08), name=name) for n, name in enumerate(names)
+        )
+
+    def _make_staff(self, base: int, names: list[str], leaving: float) -> tuple[Staff, ...]:
+        return tuple(
+            Staff(
+                **self._draw_lifetime(base, n, leaving),
+                name=name,
+                unit=self.units[n % len(self.units)],
+            )
             for n, name in enumerate(names)
         )
 
-    def _skus(self, base: int, kind: str, number: int) -> tuple[Sku, ...]:
+    def _make_skus(self, base: int, kind: str, number: int) -> tuple[Sku, ...]:
         rng = self._rng
         return tuple(
             Sku(
-                **self._life(base, n, 0.05),
+                **self._draw_lifetime(base, n, 0.05),
                 kind=kind,
                 code=f"{kind[0]}{1000 + n}",
                 name=f"{rng.choice(sample_text.TRADES)} {rng.choice(sample_text.SKUS)} {n}",

@@ -52,13 +52,13 @@ class Portal:
     clock_offset: timedelta = timedelta(0)
     remedies: tuple[str, ...] = ()
 
-    def scopes(self, all_: Iterable[str]) -> tuple[str, ...]:
+    def choose_scopes(self, granted: Iterable[str]) -> tuple[str, ...]:
         """Return the scopes in a token."""
-        return tuple(sorted((set(all_) | self.extra_scopes) - self.missing_scopes))
+        return tuple(sorted((set(granted) | self.extra_scopes) - self.missing_scopes))
 
-    def current_secret(self, credentials: Credentials) -> str:
+    def choose_secret(self, credentials: Credentials) -> str:
         """Return the valid client secret."""
-        return new_secret(credentials) if self.secret_rotated else credentials.client_secret
+        return derive_new_secret(credentials) if self.secret_rotated else credentials.client_secret
 
     @property
     def date(self) -> str | None:
@@ -68,7 +68,7 @@ class Portal:
         return format_datetime(datetime.now(timezone.utc) + self.clock_offset, usegmt=True)
 
 
-def new_secret(credentials: Credentials) -> str:
+def derive_new_secret(credentials: Credentials) -> str:
     """Return the secret that replaces a rotated one."""
     return credentials.client_secret.replace("cs1.", "cs2.")
 
@@ -98,48 +98,48 @@ def read_defects(texts: Iterable[str], credentials: Credentials) -> Portal:
 _Changes: TypeAlias = tuple[dict[str, object], str]
 
 
-def _scope_missing(portal: Portal, value: str, credentials: Credentials) -> _Changes:
+def _untick_scope(portal: Portal, value: str, credentials: Credentials) -> _Changes:
     scope = value or "tn.crm.customers:r"
     return {
         "missing_scopes": portal.missing_scopes | {scope}
     }, f"tick {scope}, that is, restart without this"
 
 
-def _scope_surplus(portal: Portal, value: str, credentials: Credentials) -> _Changes:
+def _tick_scope(portal: Portal, value: str, credentials: Credentials) -> _Changes:
     scope = value or "tn.crm.customers:w"
     return {
         "extra_scopes": portal.extra_scopes | {scope}
     }, f"untick {scope}, that is, restart without this"
 
 
-def _scope_not_accepted(portal: Portal, value: str, credentials: Credentials) -> _Changes:
+def _withhold_scope(portal: Portal, value: str, credentials: Credentials) -> _Changes:
     scope = value or "tn.crm.customers:r"
     remedy = "accept the app's new version, that is, restart without this"
     return {"unaccepted_scopes": portal.unaccepted_scopes | {scope}}, remedy
 
 
-def _app_not_connected(portal: Portal, value: str, credentials: Credentials) -> _Changes:
+def _disconnect_app(portal: Portal, value: str, credentials: Credentials) -> _Changes:
     return {"connected": False}, "connect the app, that is, restart without this"
 
 
-def _no_grant(portal: Portal, value: str, credentials: Credentials) -> _Changes:
+def _refuse_grant(portal: Portal, value: str, credentials: Credentials) -> _Changes:
     return {"grants_tokens": False}, "connect the app again, that is, restart without this"
 
 
-def _app_unknown(portal: Portal, value: str, credentials: Credentials) -> _Changes:
+def _remove_app(portal: Portal, value: str, credentials: Credentials) -> _Changes:
     return {"app_exists": False}, "add the tenant to the app, that is, restart without this"
 
 
-def _opaque_token(portal: Portal, value: str, credentials: Credentials) -> _Changes:
+def _hide_claims(portal: Portal, value: str, credentials: Credentials) -> _Changes:
     return {"opaque_tokens": True}, "nothing is wrong; --deep finds out what the token allows"
 
 
-def _wrong_tenant(portal: Portal, value: str, credentials: Credentials) -> _Changes:
+def _swap_tenant(portal: Portal, value: str, credentials: Credentials) -> _Changes:
     wrong_settings = {**portal.wrong_settings, "TENANT_ID": OTHER_TENANT}
     return {"wrong_settings": wrong_settings}, f"the portal shows TENANT_ID={credentials.tenant_id}"
 
 
-def _wrong_app_key(portal: Portal, value: str, credentials: Credentials) -> _Changes:
+def _swap_app_key(portal: Portal, value: str, credentials: Credentials) -> _Changes:
     status = value or _WRONG_KEY_STATUSES[0]
     if status not in _WRONG_KEY_STATUSES:
         raise ValueError(
@@ -152,11 +152,13 @@ def _wrong_app_key(portal: Portal, value: str, credentials: Credentials) -> _Cha
     }, f"the portal shows APP_KEY={credentials.app_key}"
 
 
-def _secret_rotated(portal: Portal, value: str, credentials: Credentials) -> _Changes:
-    return {"secret_rotated": True}, f"the new secret is CLIENT_SECRET={new_secret(credentials)}"
+def _rotate_secret(portal: Portal, value: str, credentials: Credentials) -> _Changes:
+    return {
+        "secret_rotated": True
+    }, f"the new secret is CLIENT_SECRET={derive_new_secret(credentials)}"
 
 
-def _wrong_clock(portal: Portal, value: str, credentials: Credentials) -> _Changes:
+def _shift_clock(portal: Portal, value: str, credentials: Credentials) -> _Changes:
     try:
         off = timedelta(seconds=float(value or 600))
     except (ValueError, OverflowError):
@@ -165,15 +167,15 @@ def _wrong_clock(portal: Portal, value: str, credentials: Credentials) -> _Chang
 
 
 _CHANGES: Mapping[str, Callable[[Portal, str, Credentials], _Changes]] = {
-    "scope-missing": _scope_missing,
-    "scope-surplus": _scope_surplus,
-    "scope-not-accepted": _scope_not_accepted,
-    "app-not-connected": _app_not_connected,
-    "app-unknown": _app_unknown,
-    "no-grant": _no_grant,
-    "opaque-token": _opaque_token,
-    "wrong-tenant": _wrong_tenant,
-    "wrong-app-key": _wrong_app_key,
-    "secret-rotated": _secret_rotated,
-    "wrong-clock": _wrong_clock,
+    "scope-missing": _untick_scope,
+    "scope-surplus": _tick_scope,
+    "scope-not-accepted": _withhold_scope,
+    "app-not-connected": _disconnect_app,
+    "app-unknown": _remove_app,
+    "no-grant": _refuse_grant,
+    "opaque-token": _hide_claims,
+    "wrong-tenant": _swap_tenant,
+    "wrong-app-key": _swap_app_key,
+    "secret-rotated": _rotate_secret,
+    "wrong-clock": _shift_clock,
 }

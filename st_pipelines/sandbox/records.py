@@ -41,7 +41,7 @@ def encode(value: Any) -> bytes:
     return _encoder.encode(value)
 
 
-def members(raw: bytes) -> Members:
+def read_members(raw: bytes) -> Members:
     """The members of a record, each as JSON text."""
     return _members.decode(raw)
 
@@ -49,7 +49,7 @@ def members(raw: bytes) -> Members:
 def to_raw(value: Any) -> msgspec.Raw:
     """A value given by a test, as JSON text."""
     if isinstance(value, datetime):
-        value = ticks.iso(ticks.from_datetime(value))
+        value = ticks.format_iso(ticks.from_datetime(value))
     elif isinstance(value, date):
         value = f"{value.isoformat()}T00:00:00"
     elif isinstance(value, timedelta):
@@ -80,7 +80,7 @@ class ObjectTemplate:
         self._unknown = frozenset(fields) - {column.name for column in self._columns}
         rest = tuple(column for column in self._columns if column.name not in fields)
         comma = b"," if rest and len(fields) > len(self._unknown) else b""
-        self._tails = [comma + tail + b"}" for tail in self._filler.tails(rest)]
+        self._tails = [comma + tail + b"}" for tail in self._filler.render_tails(rest)]
 
 
 class Writer:
@@ -114,9 +114,9 @@ class Writer:
         if self._has_id:
             fields["id"] = key
         if "createdOn" in self._names:
-            fields["createdOn"] = ticks.iso(entity.moments[0])
+            fields["createdOn"] = ticks.format_iso(entity.moments[0])
         if "modifiedOn" in self._names:
-            fields["modifiedOn"] = ticks.iso(modified)
+            fields["modifiedOn"] = ticks.format_iso(modified)
         if "active" in self._names:
             fields["active"] = is_active(entity, now)
         return fields
@@ -127,7 +127,7 @@ def is_active(entity: Entity, now: int) -> bool:
     return not 0 < entity.deactivated <= now
 
 
-def for_export(raw: bytes, endpoint: Endpoint, active: bool) -> bytes:
+def render_for_export(raw: bytes, endpoint: Endpoint, active: bool) -> bytes:
     """Turn a list record into an export record: some have `active` only in the export."""
     if endpoint.table not in EXPORT_ONLY_ACTIVE:
         return raw

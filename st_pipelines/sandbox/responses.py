@@ -19,7 +19,7 @@ DEFAULT_PAGE_SIZE = 50
 MIN_GZIP_BYTES = 2048
 
 
-def json_response(
+def build_json_response(
     body: Any, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
     """Build a response with `body` as JSON. Bytes are sent unchanged."""
@@ -38,29 +38,29 @@ def compress(response: Response, accepted: str, level: int) -> Response:
     return Response(content, response.status_code, headers, response.media_type)
 
 
-def problem_body(status: int, title: str, **more: Any) -> dict[str, Any]:
+def build_problem(status: int, title: str, **more: Any) -> dict[str, Any]:
     """ServiceTitan's ApiErrorResponse, after RFC 7807."""
     kind = f"https://httpstatuses.com/{status}"
     return {"type": kind, "title": title, "status": status, "traceId": uuid4().hex, **more}
 
 
-def bad_request(error: BadRequest) -> Response:
+def build_bad_request(error: BadRequest) -> Response:
     """Build a 400 that names the parameter."""
     errors = {error.parameter: [error.reason]}
-    body = problem_body(400, "One or more validation errors occurred.", errors=errors, data={})
-    return json_response(body, 400)
+    body = build_problem(400, "One or more validation errors occurred.", errors=errors, data={})
+    return build_json_response(body, 400)
 
 
-def gateway_error(status: int, message: str) -> Response:
+def build_gateway_error(status: int, message: str) -> Response:
     """Build an error of the gateway in front of the API, which has its own format."""
-    return json_response({"statusCode": status, "message": message}, status)
+    return build_json_response({"statusCode": status, "message": message}, status)
 
 
-def too_many_requests(seconds: float) -> Response:
+def build_too_many_requests(seconds: float) -> Response:
     """Build a 429 with the wait in a header and in the title, as ServiceTitan does."""
     wait = max(1, math.ceil(seconds))
-    body = problem_body(429, f"Rate limit is exceeded. Try again in {wait} seconds.")
-    return json_response(body, 429, {"Retry-After": str(wait)})
+    body = build_problem(429, f"Rate limit is exceeded. Try again in {wait} seconds.")
+    return build_json_response(body, 429, {"Retry-After": str(wait)})
 
 
 def read_page(endpoint: Endpoint, query: Mapping[str, str]) -> tuple[int, int]:
@@ -69,8 +69,8 @@ def read_page(endpoint: Endpoint, query: Mapping[str, str]) -> tuple[int, int]:
     Raises:
         BadRequest: a value is not a number, or out of the endpoint's range.
     """
-    page = _number(query, "page", endpoint.first_page)
-    size = _number(query, "pageSize", DEFAULT_PAGE_SIZE)
+    page = _read_number(query, "page", endpoint.first_page)
+    size = _read_number(query, "pageSize", DEFAULT_PAGE_SIZE)
     if page == 0 and endpoint.first_page == 1:
         # Only the custom fields of jobs and projects are known to reject page 0.
         if endpoint.api == "jpm" and endpoint.name.endswith("custom_fields"):
@@ -83,7 +83,7 @@ def read_page(endpoint: Endpoint, query: Mapping[str, str]) -> tuple[int, int]:
     return page, size
 
 
-def _number(query: Mapping[str, str], name: str, default: int) -> int:
+def _read_number(query: Mapping[str, str], name: str, default: int) -> int:
     text = query.get(name, "")
     if not text:
         return default
@@ -92,7 +92,7 @@ def _number(query: Mapping[str, str], name: str, default: int) -> int:
     return int(text)
 
 
-def list_body(
+def build_list_body(
     endpoint: Endpoint, query: Mapping[str, str], records_json: list[bytes], tenant_id: str
 ) -> bytes:
     """Build the body of a list.

@@ -125,29 +125,29 @@ ROLES = ("CSR", "Dispatch", "Accounting", "GeneralOffice", "Admin", "SalesManage
 COLORS = ("#1E90FF", "#228B22", "#B22222", "#FFA500", "#708090")
 
 
-def person(rng: random.Random) -> str:
+def draw_name(rng: random.Random) -> str:
     """A first and a last name."""
     return f"{rng.choice(FIRST)} {rng.choice(LAST)}"
 
 
-def phone(rng: random.Random) -> str:
+def draw_phone(rng: random.Random) -> str:
     """Ten digits in the range reserved for fiction."""
     return f"{rng.choice(('212', '518', '914', '973'))}55501{rng.randrange(100):02}"
 
 
-def email(name: str) -> str:
+def derive_email(name: str) -> str:
     """An address in a domain reserved for examples."""
     local = "".join(c for c in name.lower() if c.isascii() and c.isalnum()) or "office"
     return f"{local}@example.com"
 
 
-def guid(rng: random.Random) -> str:
+def draw_guid(rng: random.Random) -> str:
     """A lower-case guid."""
     digits = f"{rng.getrandbits(128):032x}"
     return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 
-def duration(rng: random.Random) -> str:
+def draw_duration(rng: random.Random) -> str:
     """A duration, in either of the two ways the API writes one."""
     minutes, seconds = rng.randrange(59), rng.randrange(60)
     if rng.random() < 0.5:
@@ -155,7 +155,7 @@ def duration(rng: random.Random) -> str:
     return f"{rng.randrange(12):02}:{minutes:02}:{seconds:02}"
 
 
-def _address_part(name: str, rng: random.Random) -> str | None:
+def _draw_address_part(name: str, rng: random.Random) -> str | None:
     city, state, zip_code = rng.choice(CITIES)
     return {
         "street": f"{rng.randrange(1, 999)} {rng.choice(STREETS)}",
@@ -167,28 +167,28 @@ def _address_part(name: str, rng: random.Random) -> str | None:
     }.get(name)
 
 
-def text(name: str, rng: random.Random) -> str | None:
+def draw_text(name: str, rng: random.Random) -> str | None:
     """A text for a field called `name`; None where the API mostly serves null."""
     lowered = name.lower()
     if lowered in ("street", "city", "state", "zip", "country", "unit"):
-        return _address_part(lowered, rng)
-    return _maker(lowered)(rng)
+        return _draw_address_part(lowered, rng)
+    return _find_generator(lowered)(rng)
 
 
 @lru_cache(maxsize=4096)
-def _maker(lowered: str) -> Callable[[random.Random], str | None]:
-    for words, make in _BY_NAME:
+def _find_generator(lowered: str) -> Callable[[random.Random], str | None]:
+    for words, make in _GENERATORS:
         if any(word in lowered for word in words):
             return make
     return lambda rng: rng.choice(WORDS)
 
 
-_BY_NAME = (
-    (("guid", "taskid", "aaduserid", "sid"), guid),
+_GENERATORS = (
+    (("guid", "taskid", "aaduserid", "sid"), draw_guid),
     (("importid", "exportid", "externalid", "customerpo"), lambda rng: None),
-    (("duration", "shiftstart", "shiftend", "starttime"), duration),
-    (("email",), lambda rng: email(person(rng))),
-    (("phone", "callerid", "dnis"), phone),
+    (("duration", "shiftstart", "shiftend", "starttime"), draw_duration),
+    (("email",), lambda rng: derive_email(draw_name(rng))),
+    (("phone", "callerid", "dnis"), draw_phone),
     (("url", "image", "video", "link"), lambda rng: f"https://example.com/{rng.getrandbits(32):x}"),
     (("color",), lambda rng: rng.choice(COLORS)),
     (
@@ -215,7 +215,7 @@ _BY_NAME = (
     (("firstname",), lambda rng: rng.choice(FIRST)),
     (("lastname",), lambda rng: rng.choice(LAST)),
     (("campaign",), lambda rng: f"{rng.choice(CHANNELS)} {rng.choice(TRADES)}"),
-    (("technician", "employee", "customer", "by"), person),
+    (("technician", "employee", "customer", "by"), draw_name),
     (("sku", "material", "equipment"), lambda rng: f"{rng.choice(SKUS)} {rng.randrange(10, 99)}"),
     (("name",), lambda rng: f"{rng.choice(TRADES)} {rng.choice(WORDS)} {rng.randrange(1, 99)}"),
 )

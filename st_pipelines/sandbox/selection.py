@@ -72,11 +72,11 @@ def read_selection(endpoint: Endpoint, query: Mapping[str, str]) -> Selection:
     Raises:
         BadRequest: a value that cannot be read, or a required parameter that is missing.
     """
-    order, descending = _order(endpoint, query)
+    order, descending = _read_order(endpoint, query)
     return Selection(
-        active=_active(endpoint, query),
-        bounds=_bounds(endpoint, query),
-        ids=_ids(endpoint, query),
+        active=_read_active(endpoint, query),
+        bounds=_read_bounds(endpoint, query),
+        ids=_read_ids(endpoint, query),
         equals=tuple(
             (name, query.get(name, endpoint.variants[0][name]))
             for name in (endpoint.variants[0] if endpoint.variants else ())
@@ -86,23 +86,23 @@ def read_selection(endpoint: Endpoint, query: Mapping[str, str]) -> Selection:
     )
 
 
-def _active(endpoint: Endpoint, query: Mapping[str, str]) -> bool | None:
+def _read_active(endpoint: Endpoint, query: Mapping[str, str]) -> bool | None:
     for name, values in ACTIVE_VALUES.items():
         if name not in endpoint.params:
             continue
         if name in query:
-            return _one_of(values, name, query[name])
+            return _read_choice(values, name, query[name])
         return None if endpoint.table in SHOW_INACTIVE_BY_DEFAULT else True
     return None
 
 
-def _one_of(values: Mapping[str, bool | None], name: str, text: str) -> bool | None:
+def _read_choice(values: Mapping[str, bool | None], name: str, text: str) -> bool | None:
     if text.lower() not in values:
         raise BadRequest(name, f"The value '{text}' is not valid.")
     return values[text.lower()]
 
 
-def _bounds(endpoint: Endpoint, query: Mapping[str, str]) -> tuple[Bound, ...]:
+def _read_bounds(endpoint: Endpoint, query: Mapping[str, str]) -> tuple[Bound, ...]:
     asked = endpoint.date_filter
     if asked is None:
         return ()
@@ -114,8 +114,8 @@ def _bounds(endpoint: Endpoint, query: Mapping[str, str]) -> tuple[Bound, ...]:
     return tuple(
         Bound(
             field=field,
-            lower=_moment(query, lower),
-            upper=_moment(query, upper),
+            lower=_read_moment(query, lower),
+            upper=_read_moment(query, upper),
             closed=upper.endswith("OnOrBefore"),
         )
         for lower, upper, field in filters
@@ -123,7 +123,7 @@ def _bounds(endpoint: Endpoint, query: Mapping[str, str]) -> tuple[Bound, ...]:
     )
 
 
-def _moment(query: Mapping[str, str], name: str) -> int | None:
+def _read_moment(query: Mapping[str, str], name: str) -> int | None:
     if name not in query:
         return None
     try:
@@ -132,7 +132,7 @@ def _moment(query: Mapping[str, str], name: str) -> int | None:
         raise BadRequest(name, f"The value '{query[name]}' is not valid.") from None
 
 
-def _ids(endpoint: Endpoint, query: Mapping[str, str]) -> frozenset[Any] | None:
+def _read_ids(endpoint: Endpoint, query: Mapping[str, str]) -> frozenset[Any] | None:
     if not endpoint.ids or not query.get("ids"):
         return None
     texts = [text.strip() for text in query["ids"].split(",")]
@@ -144,7 +144,7 @@ def _ids(endpoint: Endpoint, query: Mapping[str, str]) -> frozenset[Any] | None:
         raise BadRequest("ids", f"The value '{query['ids']}' is not valid.") from None
 
 
-def _order(endpoint: Endpoint, query: Mapping[str, str]) -> tuple[str, bool]:
+def _read_order(endpoint: Endpoint, query: Mapping[str, str]) -> tuple[str, bool]:
     """Newest first, unless `sort` says otherwise."""
     text = query.get("sort", "").strip()
     if not text or endpoint.sort is None:
@@ -159,46 +159,50 @@ def _order(endpoint: Endpoint, query: Mapping[str, str]) -> tuple[str, bool]:
 
 def select(table: Table, selection: Selection) -> list[int]:
     """Return the positions of the selected records, in order."""
-    return table.cached(selection, lambda: _select(table, selection))
+    return table.get_cached(selection, lambda: _select(table, selection))
 
 
 def _select(table: Table, selection: Selection) -> list[int]:
-    positions = list(table.alive())
+    positions = list(table.find_alive())
     if selection.active is not None:
         positions = [at for at in positions if table.active[at] is selection.active]
     if selection.ids is not None:
         positions = [at for at in positions if table.keys[at] in selection.ids]
     for bound in selection.bounds:
-        positions = _within(positions, bound, _moments(table, bound.field))
+        positions = _filter(positions, bound, _get_moments(table, bound.field))
     for name, text in selection.equals:
-        column = table.values(name)
+        column = table.read_values(name)
         positions = [at for at in positions if column[at] == text]
     # Ties are ordered by key, so that pages are stable.
     positions.sort(key=table.keys.__getitem__, reverse=selection.descending)
     if selection.order != "id":
-        column = _column(table, selection.order)
-        positions.sort(key=lambda at: _sortable(column[at]), reverse=selection.descending)
+        column = _get_column(table, selection.order)
+        positions.sort(key=lambda at: _build_sort_key(column[at]), reverse=selection.descending)
     return positions
 
 
-def _within(positions: list[int], bound: Bound, moments: list[int]) -> list[int]:
+def _filter(positions: list[int], bound: Bound, moments: list[int]) -> list[int]:
     lower = _NEVER + 1 if bound.lower is None else bound.lower
     upper = -_NEVER if bound.upper is None else bound.upper + bound.closed
     return [at for at in positions if lower <= moments[at] < upper]
 
 
-def _moments(table: Table, field: str) -> list[int]:
+def _get_moments(table: Table, field: str) -> list[int]:
     leaf = field.rpartition(".")[2]
     if leaf in ("modifiedOn", "createdOn"):
         return table.modified if leaf == "modifiedOn" else table.created
-    return [ticks.parse(text) if text else _NEVER for text in table.values(field)]
+    return [ticks.parse(text) if text else _NEVER for text in table.read_values(field)]
 
 
-def _column(table: Table, name: str) -> list[Any]:
-    return _moments(table, name) if name in ("modifiedOn", "createdOn") else table.values(name)
+def _get_column(table: Table, name: str) -> list[Any]:
+    return (
+        _get_moments(table, name)
+        if name in ("modifiedOn", "createdOn")
+        else table.read_values(name)
+    )
 
 
-def _sortable(value: Any) -> tuple[bool, Any]:
+def _build_sort_key(value: Any) -> tuple[bool, Any]:
     if isinstance(value, dict | list):
         value = str(value)
     return value is not None, value if value is not None else 0

@@ -117,9 +117,9 @@ class Sandbox:
 
     def _build_server(self) -> QuickShutdownServer:
         control = Control(self.worlds, self._api.log)
-        token = Route("/connect/token", self._api.token, methods=["POST"])
-        data = Route("/{path:path}", self._api.data, methods=EVERY_METHOD)
-        application = Starlette(routes=[token, *control.routes(), data])
+        token = Route("/connect/token", self._api.handle_token, methods=["POST"])
+        data = Route("/{path:path}", self._api.handle_data, methods=EVERY_METHOD)
+        application = Starlette(routes=[token, *control.build_routes(), data])
         return QuickShutdownServer(
             uvicorn.Config(
                 application,

@@ -13,7 +13,7 @@ from st_pipelines.catalog.model import Endpoint, Scalar
 from st_pipelines.sandbox import records, ticks
 from st_pipelines.sandbox.company import Company
 from st_pipelines.sandbox.entities import Entity
-from st_pipelines.sandbox.generic import text_key
+from st_pipelines.sandbox.ids import make_text_key
 from st_pipelines.sandbox.records import Members, Writer
 from st_pipelines.sandbox.stories.story import Story
 
@@ -52,8 +52,8 @@ class Table:
         self._company = company
         self._story = story
         self._writer = writer
-        self._taken = 0
-        self._planned_to = -1
+        self._entities_added = 0
+        self._planned_until = -1
         self._last_created = 0
         self._pinned: set[int] = set()
         self._waiting: list[tuple[int, int, int, Entity]] = []
@@ -69,27 +69,27 @@ class Table:
 
     def advance(self, now: int) -> None:
         """Apply all changes that are due by `now` (ticks)."""
-        if self._planned_to != self._company.next_day:
-            self._take_new_entities(now)
+        if self._planned_until != self._company.next_day:
+            self._add_planned_entities(now)
         while self._waiting and self._waiting[0][0] <= now:
             _, _, position, entity = heapq.heappop(self._waiting)
-            self._happen(entity, position, now)
+            self._apply(entity, position, now)
 
-    def _take_new_entities(self, now: int) -> None:
+    def _add_planned_entities(self, now: int) -> None:
         entities = self._story.entities(self._company)
-        for entity in entities[self._taken :]:
+        for entity in entities[self._entities_added :]:
             if entity.moments[0] <= now:
-                self._happen(entity, _NOT_CREATED, now)
+                self._apply(entity, _NOT_CREATED, now)
             else:
                 heapq.heappush(self._waiting, (entity.moments[0], entity.id, _NOT_CREATED, entity))
-        self._taken = len(entities)
-        self._planned_to = self._company.next_day
+        self._entities_added = len(entities)
+        self._planned_until = self._company.next_day
 
-    def _happen(self, entity: Entity, position: int, now: int) -> None:
+    def _apply(self, entity: Entity, position: int, now: int) -> None:
         past = bisect_right(entity.moments, now)
         if position == _NOT_CREATED:
             position = self._append(entity.moments[0])
-            self._name(position, self._free_key(entity, position))
+            self._assign_key(position, self._choose_key(entity, position))
             self.entities[position] = entity
         self.modified[position] = max(self.modified[position], entity.moments[past - 1])
         if position not in self._pinned:
@@ -104,20 +104,20 @@ class Table:
             raw = self._writer.write(entity, self.keys[position], self.modified[position], now)
             self.raws[position] = raw
         if changed is not None:
-            own = {**records.members(self.raws[position]), **changed}
-            own.update(self._clock(position, own))
+            own = {**records.read_members(self.raws[position]), **changed}
+            own.update(self._render_times(position, own))
             self.raws[position] = records.encode(own)
         self.version += 1
         self.stamps[position] = self.version
 
-    def _clock(self, position: int, own: Members) -> Members:
+    def _render_times(self, position: int, own: Members) -> Members:
         """Return the members with the times of creation and modification."""
-        created = records.to_raw(ticks.iso(self.created[position]))
-        modified = records.to_raw(ticks.iso(self.modified[position]))
+        created = records.to_raw(ticks.format_iso(self.created[position]))
+        modified = records.to_raw(ticks.format_iso(self.modified[position]))
         clock = {"createdOn": created, "modifiedOn": modified}
         parent, _, leaf = (self.endpoint.cursor or "").rpartition(".")
         if parent in own and leaf == "modifiedOn":
-            inside = {**records.members(own[parent]), leaf: modified}
+            inside = {**records.read_members(own[parent]), leaf: modified}
             clock[parent] = msgspec.Raw(records.encode(inside))
         return {name: value for name, value in clock.items() if name in own}
 
@@ -131,27 +131,27 @@ class Table:
         self.entities.append(None)
         return len(self.keys) - 1
 
-    def _name(self, position: int, key: Key) -> None:
+    def _assign_key(self, position: int, key: Key) -> None:
         self.keys[position] = key
         self._positions[key] = position
 
-    def _free_key(self, entity: Entity, position: int) -> Key:
+    def _choose_key(self, entity: Entity, position: int) -> Key:
         """Return the entity's key, or the next free one if `create` took it. Ids only rise."""
-        key = self._key_of(entity, position)
+        key = self._derive_key(entity, position)
         taken = isinstance(key, int) and self.endpoint.key == ("id",) and key <= self._last_created
-        return self._new_key(position) if taken else key
+        return self._make_key(position) if taken else key
 
-    def _key_of(self, entity: Entity, position: int) -> Key:
+    def _derive_key(self, entity: Entity, position: int) -> Key:
         if self._has_text_key:
-            return text_key(self.endpoint.table, entity.draw, self._company.seed)
+            return make_text_key(self.endpoint.table, entity.draw, self._company.seed)
         if self.endpoint.key == ("id",):
             return entity.id + self._story.offset
         return entity.id if self.endpoint.explode else position
 
-    def position(self, key: Key) -> int:
+    def find_position(self, key: Key) -> int:
         """Return the position of the record with `key`. Raises KeyError."""
         if len(self.endpoint.key) > 1:
-            columns = (self.values(name) for name in self.endpoint.key)
+            columns = (self.read_values(name) for name in self.endpoint.key)
             return list(zip(*columns, strict=True)).index(tuple(key))
         return self._positions[key]
 
@@ -159,25 +159,25 @@ class Table:
         """Add a record like the newest, with `fields` and times of its own; its key."""
         newest = self.raws[-1] if self.raws else b"{}"
         position = self._append(now)
-        own = records.members(newest)
+        own = records.read_members(newest)
         if self.endpoint.key == ("id",) and not self.endpoint.explode:
-            key = fields.get("id", self._new_key(position))
+            key = fields.get("id", self._make_key(position))
             self._last_created = max(self._last_created, key if isinstance(key, int) else 0)
             own["id"] = records.to_raw(key)
         else:
             key = position
-        self._name(position, key)
+        self._assign_key(position, key)
         if self.endpoint.cursor in own:
-            own[self.endpoint.cursor] = records.to_raw(ticks.iso(now))
+            own[self.endpoint.cursor] = records.to_raw(ticks.format_iso(now))
         if "active" in own:
             own["active"] = msgspec.Raw(b"true")
         self._overrides[position] = own
         self.change(position, fields, now)
         return key
 
-    def _new_key(self, position: int) -> Key:
+    def _make_key(self, position: int) -> Key:
         if self._has_text_key:
-            return text_key(self.endpoint.table, -position, self._company.seed)
+            return make_text_key(self.endpoint.table, -position, self._company.seed)
         numbers = [key for key in self.keys[:-1] if isinstance(key, int)]
         return max(numbers, default=1_000_000) + 1
 
@@ -206,7 +206,7 @@ class Table:
         self.deleted.discard(position)
         self.change(position, {"active": True}, now)
 
-    def cached(self, name: Any, make: Callable[[], Any]) -> Any:
+    def get_cached(self, name: Any, make: Callable[[], Any]) -> Any:
         """Return the result of `make`, cached until the table changes."""
         if self._cached_version != self.version or len(self._cache) > MAX_CACHED:
             self._cache.clear()
@@ -215,13 +215,13 @@ class Table:
             self._cache[name] = make()
         return self._cache[name]
 
-    def alive(self) -> Iterable[int]:
+    def find_alive(self) -> Iterable[int]:
         """Return the positions of all records that are not deleted."""
         return (position for position in range(len(self.keys)) if position not in self.deleted)
 
-    def values(self, name: str) -> list[Any]:
+    def read_values(self, name: str) -> list[Any]:
         """A top-level field's value in every record, by position; None where it is missing."""
-        return self.cached(("values", name), lambda: self._decode(name))
+        return self.get_cached(("values", name), lambda: self._decode(name))
 
     def _decode(self, name: str) -> list[Any]:
         shape = msgspec.defstruct("Shape", [("value", Any, msgspec.field(default=None, name=name))])

@@ -50,15 +50,15 @@ def parse(text: str) -> int:
 
 
 @lru_cache(maxsize=8192)
-def _day(number: int) -> str:
+def _format_day(number: int) -> str:
     return (EPOCH + timedelta(days=number)).isoformat()
 
 
-def iso(ticks: int) -> str:
+def format_iso(ticks: int) -> str:
     """`2025-10-13T14:05:09.8446003Z`; trailing zeros of the fraction are dropped."""
     seconds, fraction = divmod(ticks, SECOND)
     days, second = divmod(seconds, 86_400)
-    head = f"{_day(days)}T{_CLOCK[second // 60]}:{second % 60:02}"
+    head = f"{_format_day(days)}T{_CLOCK[second // 60]}:{second % 60:02}"
     if not fraction:
         return head + "Z"
     digits = f"{fraction:07}".rstrip("0")
@@ -66,23 +66,23 @@ def iso(ticks: int) -> str:
     return f"{head}.{digits if len(digits) > 1 else digits + '0'}Z"
 
 
-def midnight_utc(ticks: int) -> str:
+def format_midnight(ticks: int) -> str:
     """The day of `ticks` as a date-only value arrives: `2025-10-13T00:00:00Z`."""
-    return f"{_day(ticks // DAY)}T00:00:00Z"
+    return f"{_format_day(ticks // DAY)}T00:00:00Z"
 
 
-def naive_date(ticks: int) -> str:
+def format_date(ticks: int) -> str:
     """The day of `ticks` as a field of format `date` arrives: `2025-10-13T00:00:00`."""
-    return f"{_day(ticks // DAY)}T00:00:00"
+    return f"{_format_day(ticks // DAY)}T00:00:00"
 
 
-def day_number(moment: datetime) -> int:
+def to_local_day(moment: datetime) -> int:
     """The local day in New York, in days since 1970."""
     return (moment.astimezone(NEW_YORK).date() - EPOCH).days
 
 
 @lru_cache(maxsize=16_384)
-def local_midnight(day: int) -> int:
+def from_local_day(day: int) -> int:
     """Ticks at which the local day `day` (days since 1970) starts in New York."""
     start = EPOCH + timedelta(days=day)
     return from_datetime(datetime(start.year, start.month, start.day, tzinfo=NEW_YORK))

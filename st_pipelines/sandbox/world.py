@@ -16,7 +16,7 @@ from st_pipelines.catalog.model import Catalog, Endpoint
 from st_pipelines.sandbox import records, ticks
 from st_pipelines.sandbox.company import Company
 from st_pipelines.sandbox.filler import Filler
-from st_pipelines.sandbox.generic import References, generic_story
+from st_pipelines.sandbox.generic import References, build_generic_story
 from st_pipelines.sandbox.records import Writer
 from st_pipelines.sandbox.stories import billing, customers, jobs, master_data
 from st_pipelines.sandbox.stories.story import Story
@@ -98,51 +98,51 @@ class World:
         """The table called `api.name`, up to date. Raises KeyError."""
         with self.lock:
             if name not in self._tables:
-                self._tables[name] = self._build(self.catalog[name])
+                self._tables[name] = self._build_table(self.catalog[name])
             return self._tables[name]
 
-    def _build(self, endpoint: Endpoint) -> Table:
+    def _build_table(self, endpoint: Endpoint) -> Table:
         rng = random.Random(f"{self.seed}:{endpoint.table}")
-        filler = self.filler(endpoint, rng)
-        story = STORIES.get(endpoint.table) or generic_story(endpoint, self._company)
+        filler = self.build_filler(endpoint, rng)
+        story = STORIES.get(endpoint.table) or build_generic_story(endpoint, self._company)
         table = Table(endpoint, self._company, story, Writer(endpoint, story, filler))
         with _without_collector():
             table.advance(self._now)
         return table
 
-    def filler(self, endpoint: Endpoint, rng: random.Random) -> Filler:
+    def build_filler(self, endpoint: Endpoint, rng: random.Random) -> Filler:
         """A source of values for `endpoint` that refer to this world's records."""
         # Invented times lie before the day of the start, so that a world that was moved equals one
         # moved less, and one that is started again on the same day its predecessor.
         return Filler(endpoint, rng, self._day, lambda: self._references.pick(endpoint, rng))
 
-    def counts(self) -> dict[str, int]:
+    def count_records(self) -> dict[str, int]:
         """Return the number of records of each table requested so far."""
         with self.lock:
-            return {name: len(list(table.alive())) for name, table in self._tables.items()}
+            return {name: len(list(table.find_alive())) for name, table in self._tables.items()}
 
     def raw(self, table: str) -> list[bytes]:
         """JSON text of every record of a list, inactive ones included, in the order of arrival."""
         with self.lock:
             held = self.table(table)
-            return [held.raws[position] for position in held.alive()]
+            return [held.raws[position] for position in held.find_alive()]
 
     def export_raw(self, table: str) -> list[bytes]:
         """JSON text of every record as the export serves it, in the order of arrival."""
         with self.lock:
             held = self.table(table)
             return [
-                records.for_export(held.raws[position], held.endpoint, held.active[position])
-                for position in held.alive()
+                records.render_for_export(held.raws[position], held.endpoint, held.active[position])
+                for position in held.find_alive()
             ]
 
     def records(self, table: str, *, exact: bool = False) -> list[dict[str, Any]]:
         """Every record of a list as parsed JSON; `exact` makes its numbers Decimals."""
-        return list(_parsed(self.raw(table), exact))
+        return list(_parse(self.raw(table), exact))
 
     def export_records(self, table: str, *, exact: bool = False) -> list[dict[str, Any]]:
         """Every record as the export serves it, as parsed JSON."""
-        return list(_parsed(self.export_raw(table), exact))
+        return list(_parse(self.export_raw(table), exact))
 
     def create(self, table: str, **fields: Any) -> Key:
         """Add a record, created now: a copy of the newest with other `fields`. Returns its key."""
@@ -153,7 +153,7 @@ class World:
         """Set fields of a record; `modifiedOn` becomes now, unless it is among them."""
         with self.lock:
             held = self.table(table)
-            held.change(held.position(key), fields, self._now)
+            held.change(held.find_position(key), fields, self._now)
 
     def deactivate(self, table: str, key: Key) -> None:
         """Make a record inactive, as a deletion in ServiceTitan does."""
@@ -163,13 +163,13 @@ class World:
         """Remove a record from list and export."""
         with self.lock:
             held = self.table(table)
-            held.delete(held.position(key))
+            held.delete(held.find_position(key))
 
     def revive(self, table: str, key: Key) -> None:
         """Bring a deleted or inactive record back."""
         with self.lock:
             held = self.table(table)
-            held.revive(held.position(key), self._now)
+            held.revive(held.find_position(key), self._now)
 
 
 @contextmanager
@@ -184,6 +184,6 @@ def _without_collector() -> Iterator[None]:
             gc.enable()
 
 
-def _parsed(raws: list[bytes], exact: bool) -> Iterator[dict[str, Any]]:
+def _parse(raws: list[bytes], exact: bool) -> Iterator[dict[str, Any]]:
     for raw in raws:
         yield json.loads(raw, parse_float=Decimal) if exact else json.loads(raw)

@@ -51,7 +51,7 @@ def loaded_days(key: dg.AssetKey = JOBS) -> list[str]:
 
 def refuse(path: str, status: int) -> Callable[[Request], Response | None]:
     def fault(request: Request) -> Response | None:
-        return responses.json_response(b"{}", status) if path in request.url.path else None
+        return responses.build_json_response(b"{}", status) if path in request.url.path else None
 
     return fault
 

@@ -141,7 +141,7 @@ def test_the_rate_limit_lets_in_again_when_a_second_has_passed() -> None:
     times = iter([0.0, 0.4, 0.9, 1.0, 1.1, 1.39, 1.4])
     limit = RateLimit(2, clock=lambda: next(times))
 
-    waits = [limit.wait("1") for _ in range(7)]
+    waits = [limit.admit("1") for _ in range(7)]
 
     assert [round(wait, 2) for wait in waits] == [0, 0, 0.1, 0, 0.3, 0.01, 0]
 
@@ -149,8 +149,8 @@ def test_the_rate_limit_lets_in_again_when_a_second_has_passed() -> None:
 def test_the_rate_limit_counts_each_tenant_by_itself() -> None:
     limit = RateLimit(1, clock=lambda: 5.0)
 
-    assert [limit.wait("1"), limit.wait("2")] == [0, 0]
-    assert limit.wait("1") > 0
+    assert [limit.admit("1"), limit.admit("2")] == [0, 0]
+    assert limit.admit("1") > 0
 
 
 def test_a_token_signed_by_somebody_else_is_refused() -> None:

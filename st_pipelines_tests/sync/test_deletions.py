@@ -153,7 +153,9 @@ def test_an_expired_continuation_token_is_replaced_by_a_date(
         text = request.query_params.get("from", "")
         if "/export/" in request.url.path and not text.startswith("20"):
             refused.append(text)
-            return responses.json_response({"title": "The continuation token is not valid."}, 400)
+            return responses.build_json_response(
+                {"title": "The continuation token is not valid."}, 400
+            )
         return None
 
     own_sandbox.interceptors.append(refuse_tokens)
@@ -304,7 +306,7 @@ def page_of(raws: list[bytes]) -> Any:
     body = b'{"page":1,"pageSize":50,"hasMore":false,"totalCount":%d,"data":[%b]}' % (
         len(raws), b",".join(raws),
     )  # fmt: skip
-    return responses.json_response(body)
+    return responses.build_json_response(body)
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 500])
@@ -315,7 +317,7 @@ def test_an_expired_continuation_token_does_not_stop_loads(
     (place,) = query(loading.warehouse.name, "SELECT continue_from FROM _st.feeds")
     own_sandbox.interceptors.append(
         lambda request: (
-            responses.json_response(b"{}", status)
+            responses.build_json_response(b"{}", status)
             if request.query_params.get("from") == place[0]
             else None
         )
@@ -393,7 +395,7 @@ def add_to_export(sandbox: Sandbox, table: str, member: bytes) -> Callable[[Requ
             return None
         raws = [raw[:-1] + b"," + member + b"}" for raw in sandbox.world.export_raw(table)]
         body = b'{"hasMore":false,"continueFrom":"x","data":[%b]}' % b",".join(raws)
-        return responses.json_response(body)
+        return responses.build_json_response(body)
 
     return answer
 

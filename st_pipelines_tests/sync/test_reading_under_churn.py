@@ -102,7 +102,7 @@ def raws(world: World, endpoint: Endpoint) -> list[bytes]:
 def changes(world: World, endpoint: Endpoint) -> dict[int, tuple[int, bytes]]:
     """Of each record that is there, by position: the number of its last change, and its text."""
     table = world.table(endpoint.table)
-    places = zip(table.alive(), raws(world, endpoint), strict=True)
+    places = zip(table.find_alive(), raws(world, endpoint), strict=True)
     return {place: (table.stamps[place], text) for place, text in places}
 
 

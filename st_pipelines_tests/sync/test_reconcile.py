@@ -49,7 +49,9 @@ def test_the_command_loads_marks_and_reports(own_sandbox: Sandbox, configured: P
 
 def test_a_failure_is_reported_once_and_in_full(own_sandbox: Sandbox, configured: Path) -> None:
     own_sandbox.interceptors.append(
-        lambda request: responses.json_response(b"{}", 403) if "/jpm/" in request.url.path else None
+        lambda request: (
+            responses.build_json_response(b"{}", 403) if "/jpm/" in request.url.path else None
+        )
     )
     command = [
         "reconcile",

@@ -5,27 +5,27 @@ from __future__ import annotations
 from st_pipelines.sandbox import sample_text, ticks
 from st_pipelines.sandbox.company import Company
 from st_pipelines.sandbox.entities import Job, JobChild, Note, Visit
-from st_pipelines.sandbox.filler import money
+from st_pipelines.sandbox.filler import format_money
 from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story
 
 
-def _status(job: Job, context: RenderContext) -> str:
-    if context.past(job.done):
+def _find_status(job: Job, context: RenderContext) -> str:
+    if context.has_passed(job.done):
         return "Completed"
-    if context.past(job.canceled):
+    if context.has_passed(job.canceled):
         return "Canceled"
-    return "InProgress" if context.past(job.start) else "Scheduled"
+    return "InProgress" if context.has_passed(job.start) else "Scheduled"
 
 
-def _job(job: Job, context: RenderContext) -> Fields:
+def _render_job(job: Job, context: RenderContext) -> Fields:
     location, call = job.location, job.call
-    done = context.past(job.done)
+    done = context.has_passed(job.done)
     return {
         "jobNumber": job.number,
         "customerId": location.customer.id,
         "locationId": location.id,
-        "jobStatus": _status(job, context),
-        "completedOn": ticks.iso(job.done) if done else None,
+        "jobStatus": _find_status(job, context),
+        "completedOn": ticks.format_iso(job.done) if done else None,
         "businessUnitId": job.kind.unit.id,
         "jobTypeId": job.kind.id,
         "priority": ("Normal", "Normal", "Normal", "High", "Urgent")[job.draw % 5],
@@ -34,75 +34,75 @@ def _job(job: Job, context: RenderContext) -> Fields:
         "firstAppointmentId": job.visit_id,
         "lastAppointmentId": job.visit_id,
         "noCharge": job.total == 0,
-        "createdById": job.taken_by.id,
+        "createdById": job.booked_by.id,
         "leadCallId": call.id if call else None,
         "invoiceId": job.invoice_id,
         # Jobs of nothing are normal.
-        "total": money(job.total if done else 0),
+        "total": format_money(job.total if done else 0),
         "summary": sample_text.NOTES[job.draw % len(sample_text.NOTES)],
     }
 
 
-def _appointment(visit: Visit, context: RenderContext) -> Fields:
+def _render_appointment(visit: Visit, context: RenderContext) -> Fields:
     job = visit.job
-    start = ticks.iso(job.start)
+    start = ticks.format_iso(job.start)
     return {
         "jobId": job.id,
         "customerId": job.location.customer.id,
         "appointmentNumber": f"{job.number}-1",
         "start": start,
-        "end": ticks.iso(job.start + 2 * ticks.HOUR),
+        "end": ticks.format_iso(job.start + 2 * ticks.HOUR),
         "arrivalWindowStart": start,
-        "arrivalWindowEnd": ticks.iso(job.start + ticks.HOUR),
-        "status": _visit_status(job, context, canceled="Canceled"),
-        "createdById": job.taken_by.id,
+        "arrivalWindowEnd": ticks.format_iso(job.start + ticks.HOUR),
+        "status": _find_visit_status(job, context, canceled="Canceled"),
+        "createdById": job.booked_by.id,
         "unused": False,
         "appointmentSummaries": [],
     }
 
 
-def _visit_status(job: Job, context: RenderContext, *, canceled: str) -> str:
+def _find_visit_status(job: Job, context: RenderContext, *, canceled: str) -> str:
     words = {"Completed": "Done", "Canceled": canceled, "InProgress": "Working"}
-    return words.get(_status(job, context), "Scheduled")
+    return words.get(_find_status(job, context), "Scheduled")
 
 
-def _assignment(visit: Visit, context: RenderContext) -> Fields:
+def _render_assignment(visit: Visit, context: RenderContext) -> Fields:
     job = visit.job
     return {
         "technicianId": job.technician.id,
         "technicianName": job.technician.name,
-        "assignedById": job.taken_by.id,
-        "assignedOn": ticks.iso(visit.moments[0]),
-        "status": _visit_status(job, context, canceled="Scheduled"),
+        "assignedById": job.booked_by.id,
+        "assignedOn": ticks.format_iso(visit.moments[0]),
+        "status": _find_visit_status(job, context, canceled="Scheduled"),
         "isPaused": False,
         "jobId": job.id,
         "appointmentId": visit.id,
     }
 
 
-def _time_sheet(visit: Visit, context: RenderContext) -> Fields:
+def _render_time_sheet(visit: Visit, context: RenderContext) -> Fields:
     job = visit.job
-    started, done = context.past(job.start), context.past(job.done)
+    started, done = context.has_passed(job.start), context.has_passed(job.done)
     return {
         "jobId": job.id,
         "appointmentId": visit.id,
         "technicianId": job.technician.id,
-        "dispatchedOn": ticks.iso(job.start - 20 * ticks.MINUTE) if started else None,
-        "arrivedOn": ticks.iso(job.start) if started else None,
-        "doneOn": ticks.iso(job.done) if done else None,
+        "dispatchedOn": ticks.format_iso(job.start - 20 * ticks.MINUTE) if started else None,
+        "arrivedOn": ticks.format_iso(job.start) if started else None,
+        "doneOn": ticks.format_iso(job.done) if done else None,
     }
 
 
-def _note(note: Note, context: RenderContext) -> Fields:
+def _render_note(note: Note, context: RenderContext) -> Fields:
     return {
         "jobId": note.job.id,
         "text": sample_text.NOTES[note.draw // 3 % len(sample_text.NOTES)],
         "isPinned": note.draw % 10 == 0,
-        "createdById": note.job.taken_by.id,
+        "createdById": note.job.booked_by.id,
     }
 
 
-def _history(job: Job, context: RenderContext) -> Fields:
+def _render_history(job: Job, context: RenderContext) -> Fields:
     events = (
         ("Job Booked", job.moments[0]),
         ("Job Started", 0 if job.canceled else job.start),
@@ -114,18 +114,18 @@ def _history(job: Job, context: RenderContext) -> Fields:
         "history": [
             {
                 "id": job.id * 5 + number,
-                "employeeId": job.taken_by.id,
+                "employeeId": job.booked_by.id,
                 "eventType": name,
-                "date": ticks.iso(moment),
+                "date": ticks.format_iso(moment),
                 "usedSchedulingTool": "Manual",
             }
             for number, (name, moment) in enumerate(events)
-            if context.past(moment)
+            if context.has_passed(moment)
         ],
     }
 
 
-def _cancellations(company: Company) -> list[JobChild]:
+def _list_cancellations(company: Company) -> list[JobChild]:
     return [
         JobChild(id=job.id, moments=(job.canceled,), job=job, draw=job.draw)
         for job in company.jobs
@@ -133,11 +133,11 @@ def _cancellations(company: Company) -> list[JobChild]:
     ]
 
 
-def _cancellation(log: JobChild, context: RenderContext) -> Fields:
-    return {"jobId": log.job.id, "memo": None, "createdById": log.job.taken_by.id}
+def _render_cancellation(log: JobChild, context: RenderContext) -> Fields:
+    return {"jobId": log.job.id, "memo": None, "createdById": log.job.booked_by.id}
 
 
-def _rated_jobs(company: Company) -> list[JobChild]:
+def _list_rated_jobs(company: Company) -> list[JobChild]:
     return [
         JobChild(id=job.id, moments=(job.done + ticks.HOUR,), job=job, draw=job.draw)
         for job in company.jobs
@@ -145,7 +145,7 @@ def _rated_jobs(company: Company) -> list[JobChild]:
     ]
 
 
-def _rating(rated: JobChild, context: RenderContext) -> Fields:
+def _render_rating(rated: JobChild, context: RenderContext) -> Fields:
     return {
         "technicianId": rated.job.technician.id,
         "jobId": rated.job.id,
@@ -154,18 +154,20 @@ def _rating(rated: JobChild, context: RenderContext) -> Fields:
 
 
 STORIES = {
-    "jpm.jobs": Story(entities=lambda company: company.jobs, fields=_job),
-    "jpm.appointments": Story(entities=lambda company: company.visits, fields=_appointment),
-    "jpm.job_notes": Story(entities=lambda company: company.notes, fields=_note),
-    "jpm.job_history": Story(entities=lambda company: company.jobs, fields=_history),
+    "jpm.jobs": Story(entities=lambda company: company.jobs, fields=_render_job),
+    "jpm.appointments": Story(entities=lambda company: company.visits, fields=_render_appointment),
+    "jpm.job_notes": Story(entities=lambda company: company.notes, fields=_render_note),
+    "jpm.job_history": Story(entities=lambda company: company.jobs, fields=_render_history),
     "jpm.job_canceled_logs": Story(
-        entities=_cancellations, fields=_cancellation, offset=10_000_000
+        entities=_list_cancellations, fields=_render_cancellation, offset=10_000_000
     ),
     "dispatch.appointment_assignments": Story(
-        entities=lambda company: company.visits, fields=_assignment, offset=15_000_000
+        entities=lambda company: company.visits, fields=_render_assignment, offset=15_000_000
     ),
     "payroll.jobs_timesheets": Story(
-        entities=lambda company: company.visits, fields=_time_sheet, offset=25_000_000
+        entities=lambda company: company.visits, fields=_render_time_sheet, offset=25_000_000
     ),
-    "customer_interactions.technician_ratings": Story(entities=_rated_jobs, fields=_rating),
+    "customer_interactions.technician_ratings": Story(
+        entities=_list_rated_jobs, fields=_render_rating
+    ),
 }

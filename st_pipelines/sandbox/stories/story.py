@@ -34,11 +34,11 @@ class RenderContext:
     now: int
     parts: Mapping[str, Completion]
 
-    def past(self, moment: int) -> bool:
+    def has_passed(self, moment: int) -> bool:
         """Whether `moment` is not "never" and not in the future."""
         return 0 < moment <= self.now
 
-    def part(self, column: str, draw: int, fields: Fields) -> msgspec.Raw | Fields:
+    def render_part(self, column: str, draw: int, fields: Fields) -> msgspec.Raw | Fields:
         """Render an item of the list `column`: the given fields, completed by a filling."""
         return self.parts[column](fields, draw) if column in self.parts else fields
 
