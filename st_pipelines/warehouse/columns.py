@@ -10,9 +10,10 @@ Definitions import this module, so it must not import DuckDB.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from importlib.metadata import version
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -43,11 +44,12 @@ DUCKDB_1 = version("duckdb").startswith("1.")
 """DuckDB 1 reads a JSON number into a wide DECIMAL through a double times a power of ten, and gets
 999999999999.99 wrong; it reads text exactly. DuckDB 2 reads the digits themselves."""
 
+_SERVED_NAME, _COLUMN_NAME = attrgetter("name"), attrgetter("column")
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _YEARS_BACK, _YEARS_AHEAD = 10, 2
 _YEAR = timedelta(days=365)
 _STEP = timedelta(days=7)  # no zone changes and changes back within a week
-_SECOND = timedelta(seconds=1)
+_SECOND, _MICROSECOND = timedelta(seconds=1), timedelta(microseconds=1)
 
 
 def quote(identifier: str) -> str:
@@ -73,15 +75,10 @@ def count_changes(
     return int(row[0]) if row else 0
 
 
+@functools.lru_cache(maxsize=4096)
 def table_type(type_: DataType) -> str:
     """Returns the type in the table, with snake_case members."""
-    match type_:
-        case Scalar(name):
-            return DECIMAL if name == "DECIMAL" else name
-        case ListOf(item):
-            return table_type(item) + "[]"
-        case StructOf(fields):
-            return _struct((f.column, table_type(f.type)) for f in fields)
+    return _sql_type(type_, DECIMAL, _COLUMN_NAME)
 
 
 def columns_of(endpoint: Endpoint) -> dict[str, str]:
@@ -91,21 +88,15 @@ def columns_of(endpoint: Endpoint) -> dict[str, str]:
 
 def staged_type(type_: DataType) -> str:
     """Returns the type with which `read_json` reads a staged field, with members as served."""
-    if type_ == Scalar("DECIMAL"):
-        return "VARCHAR" if DUCKDB_1 else DECIMAL
-    return _served_type(type_, staged_type)
-
-
-def _typed_as_served(type_: DataType) -> str:
-    """Returns the table's type, but with members as served."""
-    return DECIMAL if type_ == Scalar("DECIMAL") else _served_type(type_, _typed_as_served)
+    return _sql_type(type_, "VARCHAR" if DUCKDB_1 else DECIMAL, _SERVED_NAME)
 
 
 def select_expression(field: Field) -> str:
     """Returns SQL that turns a staged field into the table's column, without an alias."""
     expression = quote(field.name)
-    if staged_type(field.type) != _typed_as_served(field.type):
-        expression = f"CAST({expression} AS {_typed_as_served(field.type)})"
+    type_with_served_names = _sql_type(field.type, DECIMAL, _SERVED_NAME)
+    if staged_type(field.type) != type_with_served_names:
+        expression = f"CAST({expression} AS {type_with_served_names})"
     mapping = _mapping(field.type)
     if mapping is None:
         return expression
@@ -131,18 +122,17 @@ def _member(column: str, field: Field, mapping: str | None) -> str:
     return f"{literal(column)}: {source if mapping is None else f'({source}, {mapping})'}"
 
 
-def _served_type(type_: DataType, of) -> str:
+def _sql_type(type_: DataType, decimal: str, member_name: Callable[[Field], str]) -> str:
+    """Returns the DuckDB type, given the type of decimals and the names of a struct's members."""
     match type_:
         case Scalar(name):
-            return name
+            return decimal if name == "DECIMAL" else name
         case ListOf(item):
-            return of(item) + "[]"
+            return _sql_type(item, decimal, member_name) + "[]"
         case StructOf(fields):
-            return _struct((f.name, of(f.type)) for f in fields)
-
-
-def _struct(members) -> str:
-    return "STRUCT(" + ", ".join(f"{quote(name)} {type_}" for name, type_ in members) + ")"
+            types = (_sql_type(f.type, decimal, member_name) for f in fields)
+            members = (f"{quote(member_name(f))} {t}" for f, t in zip(fields, types, strict=True))
+            return f"STRUCT({', '.join(members)})"
 
 
 def local_day_sql(moment: str, zone: str) -> str:
@@ -158,12 +148,12 @@ def local_day_sql(moment: str, zone: str) -> str:
     """
     offsets, micros = _read_offsets(zone), f"epoch_us({moment})"
     cases = " ".join(
-        f"WHEN {micros} >= {_micros(since - _EPOCH)} THEN {_micros(offset)}"
+        f"WHEN {micros} >= {(since - _EPOCH) // _MICROSECOND} THEN {offset // _MICROSECOND}"
         for since, offset in reversed(offsets)
     )
     recent = f"make_timestamp({micros} + CASE {cases} END)"
     return (
-        f"CAST(CASE WHEN {micros} >= {_micros(offsets[0][0] - _EPOCH)} THEN {recent} "
+        f"CAST(CASE WHEN {micros} >= {(offsets[0][0] - _EPOCH) // _MICROSECOND} THEN {recent} "
         f"ELSE timezone({literal(zone)}, {moment}) END AS DATE)"
     )
 
@@ -199,7 +189,3 @@ def _find_change(zone: ZoneInfo, same: datetime, other: datetime) -> datetime:
 
 def _offset(zone: ZoneInfo, moment: datetime) -> timedelta:
     return moment.astimezone(zone).utcoffset() or timedelta()
-
-
-def _micros(delta: timedelta) -> int:
-    return delta // timedelta(microseconds=1)

@@ -6,6 +6,7 @@ runs of digits that are too long, and parses the number and its name only where 
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 
@@ -104,6 +105,12 @@ class PrecisionCheck:
                 return True
             position = shape.find(pattern, position + 1)
         return False
+
+
+@functools.lru_cache(maxsize=1024)
+def build_precision_check(fields: tuple[Field, ...]) -> PrecisionCheck:
+    """Returns the check for rows with these fields."""
+    return PrecisionCheck(fields)
 
 
 def _find_start(records: bytes, position: int) -> int:

@@ -10,6 +10,7 @@ other page each record that differs is made to fit by `conform`; what does not f
 from __future__ import annotations
 
 import datetime
+import functools
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ from st_pipelines.warehouse.staging.conform import (
     encode_exactly,
     is_date,
 )
-from st_pipelines.warehouse.staging.precision import PrecisionCheck
+from st_pipelines.warehouse.staging.precision import build_precision_check
 from st_pipelines.warehouse.staging.records import decode_record, split_records
 
 _SPLIT = msgspec.json.Decoder(list[msgspec.Raw])
@@ -78,7 +79,7 @@ class Staging:
         self.files: list[Path] = []
         self._row_counts: list[int] = []
         self._decode = _build_decoder(endpoint.row_fields).decode
-        self._may_be_inexact = PrecisionCheck(endpoint.row_fields).may_be_inexact
+        self._may_be_inexact = build_precision_check(endpoint.row_fields).may_be_inexact
 
     def __enter__(self) -> Staging:
         self.folder.mkdir(parents=True, mode=0o700)
@@ -242,6 +243,7 @@ def _explode(records: bytes, endpoint: Endpoint, drift: Drift) -> bytes:
     return encode_exactly(rows)
 
 
+@functools.lru_cache(maxsize=1024)
 def _build_decoder(fields: tuple[Field, ...]) -> msgspec.json.Decoder[Any]:
     record = _strict_type(StructOf(fields), "record")
     return msgspec.json.Decoder(record, dec_hook=_decode_date)

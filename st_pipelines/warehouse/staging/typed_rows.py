@@ -6,18 +6,18 @@ DuckDB releases Python's global lock, so both run at once. Nothing here touches 
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import duckdb
 
-from st_pipelines.catalog.model import Endpoint
+from st_pipelines.catalog.model import Endpoint, Field
 from st_pipelines.warehouse.columns import (
-    EXTRA,
     EXTRA_MEMBER,
+    columns_of,
     literal,
     local_day_sql,
     quote,
@@ -73,7 +73,13 @@ class TypedRows:
         self._beside = beside
         self._database: InMemory | None = None
         self._endpoint = endpoint
-        self._spec = spec
+        self._zone = spec.timezone
+        self._values = {
+            "tenant": spec.tenant_id,
+            "default_date": spec.default_date,
+            "loaded_at": spec.loaded_at,
+            "run": spec.run_id,
+        }
         self._folder = folder
         self._lock = threading.Lock()
         self._waiting: list[Path] = []
@@ -93,9 +99,8 @@ class TypedRows:
         if self._beside is not None:
             self.connection.execute(f"CREATE TABLE {self.name} AS FROM {self._beside.name} LIMIT 0")
         else:
-            self.connection.execute(
-                f"CREATE TABLE {self.name} AS {self._select([])}", self._values()
-            )
+            columns = (f"{quote(n)} {type_}" for n, type_ in columns_of(self._endpoint).items())
+            self.connection.execute(f"CREATE TABLE {self.name} ({', '.join(columns)})")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -121,7 +126,9 @@ class TypedRows:
         """
         with self._lock:
             self._waiting += files
-            if self._waiting and not self._is_busy_or_rejected():
+            running = self._running
+            ready = running is None or (running.done() and running.exception() is None)
+            if self._waiting and ready:
                 self._running = self._thread.submit(self._type_waiting)
 
     def wait(self) -> None:
@@ -160,63 +167,45 @@ class TypedRows:
         """The number of rows."""
         return self.connection.execute(f"SELECT count(*) FROM {self.name}").fetchall()[0][0]
 
-    def _is_busy_or_rejected(self) -> bool:
-        running = self._running
-        return running is not None and (not running.done() or running.exception() is not None)
-
     def _type_waiting(self) -> None:
         while True:
             with self._lock:
                 files, self._waiting = self._waiting, []
             if not files:
                 return
-            sql = f"INSERT INTO {self.name} {self._select(files)}"
+            sql = self._build_insert(files)
             try:
-                self.connection.execute(sql, self._values())
+                self.connection.execute(sql, self._values)
             except _OUT_OF_SPACE:  # the page needs more memory, or the folder's disk is full
                 limit_memory(self.connection, default_memory_limit())
-                self.connection.execute(sql, self._values())
+                self.connection.execute(sql, self._values)
 
-    def _values(self) -> dict[str, Any]:
-        spec = self._spec
-        return {
-            "tenant": spec.tenant_id,
-            "default_date": spec.default_date,
-            "loaded_at": spec.loaded_at,
-            "run": spec.run_id,
-        }
-
-    def _select(self, files: Sequence[Path]) -> str:
+    def _build_insert(self, files: Sequence[Path]) -> str:
         fields = self._endpoint.row_fields
-        selected = [f"{select_expression(f)} AS {quote(f.column)}" for f in fields]
-        own = [
-            "$tenant::VARCHAR AS _tenant_id",
-            f"{_partition_date(self._endpoint, self._spec.timezone)} AS _partition_date",
-            "$loaded_at::TIMESTAMPTZ AS _loaded_at",
-            "$run::VARCHAR AS _run_id",
-            "NULL::TIMESTAMPTZ AS _deleted_at",
-            f"{quote(EXTRA_MEMBER)}::JSON AS {EXTRA}",
-        ]
-        return f"SELECT {', '.join(selected + own)} FROM {self._source(files)}"
-
-    def _source(self, files: Sequence[Path]) -> str:
-        fields = [(f.name, staged_type(f.type)) for f in self._endpoint.row_fields]
-        fields.append((EXTRA_MEMBER, "VARCHAR"))
-        if not files:
-            nulls = ", ".join(f"NULL::{type_} AS {quote(name)}" for name, type_ in fields)
-            return f"(SELECT {nulls} WHERE false)"
-        columns = ", ".join(f"{literal(name)}: {literal(type_)}" for name, type_ in fields)
         names = ", ".join(literal(str(file)) for file in files)
         size = max(_MIN_OBJECT_BYTES, 1024 + max(file.stat().st_size for file in files))
         return (
-            f"read_json([{names}], format = 'array', records = true, columns = {{{columns}}}, "
-            f"hive_partitioning = false, maximum_object_size = {size})"
+            f"INSERT INTO {self.name} "
+            f"SELECT {_build_select_list(fields, self._endpoint.cursor, self._zone)} "
+            f"FROM read_json([{names}], format = 'array', records = true, "
+            f"columns = {{{_build_staged_columns(fields)}}}, hive_partitioning = false, "
+            f"maximum_object_size = {size})"
         )
 
 
-def _partition_date(endpoint: Endpoint, zone: str) -> str:
-    """Returns SQL for the local day of the cursor, or the default without a cursor."""
-    if not endpoint.cursor:
-        return "$default_date::DATE"
-    cursor = ".".join(quote(part) for part in endpoint.cursor.split("."))
-    return f"coalesce({local_day_sql(cursor, zone)}, $default_date)"
+@functools.lru_cache(maxsize=1024)
+def _build_select_list(fields: tuple[Field, ...], cursor: str | None, zone: str) -> str:
+    """Returns the expressions for a table's columns, in the order of `columns_of`."""
+    day = "$default_date::DATE"
+    if cursor:  # the local day of the cursor
+        moment = ".".join(quote(part) for part in cursor.split("."))
+        day = f"coalesce({local_day_sql(moment, zone)}, $default_date)"
+    own = ["$tenant", day, "$loaded_at", "$run", "NULL", f"{quote(EXTRA_MEMBER)}::JSON"]
+    return ", ".join([*map(select_expression, fields), *own])
+
+
+@functools.lru_cache(maxsize=1024)
+def _build_staged_columns(fields: tuple[Field, ...]) -> str:
+    """Returns the columns with which `read_json` reads staged pages."""
+    types = {f.name: staged_type(f.type) for f in fields} | {EXTRA_MEMBER: "VARCHAR"}
+    return ", ".join(f"{literal(name)}: {literal(type_)}" for name, type_ in types.items())
