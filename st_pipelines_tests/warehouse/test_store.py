@@ -147,3 +147,17 @@ def test_a_drive_or_a_colon_in_a_file_name_is_not_a_scheme(uri: str) -> None:
 def test_an_unknown_scheme_is_refused() -> None:
     with pytest.raises(WarehouseUnusable, match="ducklake: is not supported, set a path of a Duck"):
         open_store("ducklake:postgres:db")
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("postgres://user:hunter2@host/db", "the scheme postgres: is"),
+        ("md:db?motherduck_token=hunter2", "the scheme md: is"),
+        ("host=db password=hunter2:3", "what its URI begins with is"),
+    ],
+)
+def test_the_refusal_of_a_uri_shows_no_password(uri: str, shown: str) -> None:
+    with pytest.raises(WarehouseUnusable, match=f"^warehouse: {shown} not supported") as refused:
+        open_store(uri)
+    assert "hunter2" not in str(refused.value)

@@ -7,6 +7,7 @@ file, no catalog and no lock. A backend is one module with one class, and one li
 from __future__ import annotations
 
 import importlib
+import re
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ DEFAULT_WAIT_SECONDS = 120.0
 
 BACKENDS = {"duckdb": "st_pipelines.warehouse.store.duckdb_file:DuckDBFile"}
 """URI scheme to `module:class`, imported on first use. A URI without a scheme is a DuckDB file."""
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,17 +174,12 @@ def open_store(
     Raises:
         WarehouseUnusable: no backend has this scheme.
     """
-    scheme = _read_scheme(uri)
-    if scheme not in BACKENDS:
-        raise WarehouseUnusable(
-            f"warehouse {uri!r}: {scheme}: is not supported, set a path of a DuckDB file"
-        )
+    scheme, colon, _ = uri.partition(":")
+    if not colon or "/" in scheme or len(scheme) == 1:  # C: is a drive
+        scheme = "duckdb"
+    if scheme not in BACKENDS:  # the rest of the URI may hold a password
+        shown = f"the scheme {scheme}:" if _SCHEME.fullmatch(scheme) else "what its URI begins with"
+        raise WarehouseUnusable(f"warehouse: {shown} is not supported, set a path of a DuckDB file")
     module, _, name = BACKENDS[scheme].partition(":")
     backend = getattr(importlib.import_module(module), name)
     return backend(uri=uri, wait_seconds=wait_seconds, publish_seconds=publish_seconds)
-
-
-def _read_scheme(uri: str) -> str:
-    scheme, colon, _ = uri.partition(":")
-    is_path = not colon or "/" in scheme or len(scheme) == 1  # C: is a drive
-    return "duckdb" if is_path else scheme
