@@ -19,10 +19,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -98,7 +98,9 @@ class DuckDBFile:
     def read_copy(self) -> ReadCopy:
         """The copy that readers open."""
         return ReadCopy(
-            source=self.path, wait_seconds=self.wait_seconds, attach_source=self._attach_locked
+            source=self.path,
+            wait_seconds=self.wait_seconds,
+            attach_source=functools.partial(_attach_file, self.path),
         )
 
     def check(self) -> None:
@@ -111,13 +113,20 @@ class DuckDBFile:
             )
         if path.is_dir():
             raise WarehouseUnusable(f"warehouse {path} is a folder: name a file in it")
-        _create_folder(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WarehouseUnusable(
+                f"warehouse {path}: its folder cannot be created ({error.strerror}): "
+                "set ST_WAREHOUSE_DIR to a folder that you can write to"
+            ) from None
         if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
             raise WarehouseUnusable(
                 f"warehouse {path} cannot be written: set ST_WAREHOUSE_DIR to a folder that you "
                 "can write to, or fix the permissions"
             )
-        _check_file(path)
+        with _opening:
+            integrity.check(path)
 
     @contextlib.contextmanager
     def attach(
@@ -128,7 +137,7 @@ class DuckDBFile:
         deadline = Deadline(self.wait_seconds)
         with (
             acquire(self.path, deadline, purpose) as lock,
-            self._attach_locked(connection, lock, deadline),
+            _attach_file(self.path, connection, lock, deadline),
         ):
             yield
 
@@ -146,7 +155,7 @@ class DuckDBFile:
         """Yields a read-only connection to the file. See `Store.read_only`."""
         deadline = Deadline(self.wait_seconds)
         with acquire(self.path, deadline, "a query") as lock:
-            connection = _wait_and_open_read_only(self.path, lock, deadline)
+            connection = _retry_while_busy(lambda: _open_read_only(self.path), lock, deadline)
         with connection:
             connection.execute("SET TimeZone = 'UTC'")
             yield connection
@@ -164,25 +173,10 @@ class DuckDBFile:
             return None
         return self.read_copy.publish_if_older_than(self.publish_seconds)
 
-    def _attach_locked(
-        self, connection: duckdb.DuckDBPyConnection, lock: WriteLock, deadline: Deadline
-    ) -> AbstractContextManager[None]:
-        return _attach_file(connection, self.path, lock, deadline)
-
-
-def _create_folder(path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WarehouseUnusable(
-            f"warehouse {path}: its folder cannot be created ({error.strerror}): "
-            "set ST_WAREHOUSE_DIR to a folder that you can write to"
-        ) from None
-
 
 @contextlib.contextmanager
 def _attach_file(
-    connection: duckdb.DuckDBPyConnection, path: Path, lock: WriteLock, deadline: Deadline
+    path: Path, connection: duckdb.DuckDBPyConnection, lock: WriteLock, deadline: Deadline
 ) -> Iterator[None]:
     """Attaches the file as `ALIAS`, creating it if necessary; detaches on exit.
 
@@ -203,18 +197,6 @@ def _attach_file(
         # a commit that cannot be moved into the file stays in the log beside it
         with contextlib.suppress(duckdb.Error):
             connection.execute(f"DETACH {ALIAS}")
-
-
-def _wait_and_open_read_only(
-    path: Path, lock: WriteLock, deadline: Deadline
-) -> duckdb.DuckDBPyConnection:
-    return _retry_while_busy(lambda: _open_read_only(path), lock, deadline)
-
-
-def _check_file(path: Path) -> None:
-    """Runs `integrity.check`, but not while another thread attaches the file."""
-    with _opening:
-        integrity.check(path)
 
 
 def _retry_while_busy(open_: Callable[[], _Opened], lock: WriteLock, deadline: Deadline) -> _Opened:

@@ -15,6 +15,7 @@ succeeded.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import BinaryIO
@@ -70,14 +71,11 @@ def _is_open_here(path: Path) -> bool:
         names = os.listdir("/dev/fd")
     except OSError:
         return False
-    return any(_is_same_file(int(name), target) for name in names)
-
-
-def _is_same_file(descriptor: int, target: os.stat_result) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), target)
-    except OSError:
-        return False
+    for name in names:
+        with contextlib.suppress(OSError):  # closed meanwhile, as the listing's own descriptor is
+            if os.path.samestat(os.fstat(int(name)), target):
+                return True
+    return False
 
 
 def _is_locked(path: Path) -> bool:
@@ -108,21 +106,18 @@ def _check_magic(path: Path) -> None:
 
 def _is_damaged(log: Path) -> bool:
     try:
-        return not _is_sound(log)
+        file = log.open("rb")
     except FileNotFoundError:
         return False
-
-
-def _is_sound(log: Path) -> bool:
-    with log.open("rb") as file:
+    with file:
         size = os.fstat(file.fileno()).st_size
         head = file.read(_MAX_HEADER_BYTES)
         if not head.startswith(_HEADER[:size]):
-            return False
+            return True
         at = _find_header_end(head)
         while at is not None and at < size:
             at = _find_entry_end(file, at, size)
-        return at is not None or not _ends_committed(file, size)
+        return at is None and _ends_committed(file, size)
 
 
 def _find_header_end(head: bytes) -> int | None:

@@ -112,7 +112,7 @@ class InMemory:
 
     def __init__(self, folder: Path) -> None:
         """Takes a database from the pool, or opens one that spills into `folder`."""
-        self._database = _take_pooled(folder) or _configure(duckdb.connect(), folder)
+        self._database = _open_database(folder)
         self.connection = self._database.cursor()
 
     def give_back(self, *, keep: bool) -> None:
@@ -157,22 +157,20 @@ def default_memory_limit() -> str:
         return fetch_row(connection, "SELECT current_setting('memory_limit')")[0]
 
 
-def _take_pooled(folder: Path) -> duckdb.DuckDBPyConnection | None:
+def _open_database(folder: Path) -> duckdb.DuckDBPyConnection:
+    """Takes a database from the pool that can spill into `folder`, or opens one."""
     while True:
         with _pool_lock:
-            if not _pool:
-                return None
-            database = _pool.pop()
+            pooled = _pool.pop() if _pool else None
+        database = pooled or duckdb.connect()
         try:
-            return _configure(database, folder)
+            limit_memory(database, default_memory_limit())
+            database.execute(f"SET temp_directory = {literal(str(folder))}")
+            return database
         except duckdb.Error:  # DuckDB cannot change the folder once it has spilled into it
             database.close()
-
-
-def _configure(database: duckdb.DuckDBPyConnection, folder: Path) -> duckdb.DuckDBPyConnection:
-    limit_memory(database, default_memory_limit())
-    database.execute(f"SET temp_directory = {literal(str(folder))}")
-    return database
+            if pooled is None:
+                raise
 
 
 def _is_empty(database: duckdb.DuckDBPyConnection) -> bool:

@@ -76,7 +76,8 @@ class WriteLock:
 
     def __init__(self, file: int | None, purpose: str) -> None:
         self._file = file
-        self._holder = {"pid": os.getpid(), "program": _program(), "purpose": purpose}
+        program = os.path.basename(sys.argv[0]) or "python"
+        self._holder = {"pid": os.getpid(), "program": program, "purpose": purpose}
         self.report_obstacle("")
 
     def report_obstacle(self, obstacle: str) -> None:
@@ -130,7 +131,8 @@ def _draw_number(file: int) -> int | None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX)  # held for microseconds
         try:
-            number = _read_last_number(file) + 1
+            last = os.pread(file, _NUMBER_WIDTH, 0)
+            number = int(last) + 1 if last.isdigit() else 1
             fcntl.fcntl(file, fcntl.F_OFD_SETLK, _byte_range(fcntl.F_WRLCK, number, 1))
             os.pwrite(file, b"%0*d" % (_NUMBER_WIDTH, number), 0)
         finally:
@@ -140,11 +142,6 @@ def _draw_number(file: int) -> int | None:
             return None
         raise
     return number
-
-
-def _read_last_number(file: int) -> int:
-    text = os.pread(file, _NUMBER_WIDTH, 0)
-    return int(text) if text.isdigit() else 0
 
 
 def _wait_for(number: int, file: int, path: Path, deadline: Deadline) -> None:
@@ -197,7 +194,3 @@ def _acquire_among_threads(path: Path, deadline: Deadline) -> Iterator[None]:
 def sleep_before_retry(deadline: Deadline) -> None:
     """Sleeps for a short random time before the next try for a lock that has no queue."""
     time.sleep(min(random.uniform(0.02, 0.1), deadline.left))
-
-
-def _program() -> str:
-    return os.path.basename(sys.argv[0]) or "python"
