@@ -49,15 +49,10 @@ class SecretState:
 
 
 class ClientSecrets:
-    """The client secrets of a connection, in the order in which to try them. Not thread-safe.
-
-    Attributes:
-        notice: what a person should do about a rotated secret; empty while the first is accepted.
-    """
+    """The client secrets of a connection, in the order in which to try them. Not thread-safe."""
 
     def __init__(self, connection: Connection, clock: Callable[[], float]) -> None:
         """Start with the secrets of the connection; the clock is monotonic, in seconds."""
-        self.notice = ""
         self._connection = connection
         self._clock = clock
         self._reloaded_at: float | None = None
@@ -80,24 +75,23 @@ class ClientSecrets:
         yield from tuple(self._order)
         yield from self._reload()
 
-    def accept(self, secret: SecretStr) -> bool:
+    def accept(self, secret: SecretStr) -> str:
         """Send this secret from now on.
 
         Args:
             secret: a candidate for which a token was issued.
 
         Returns:
-            Whether it differs from the one sent before, so that `notice` is new.
+            What a person should do about it; empty if the secret is the one sent before.
         """
         if secret == self._order[0]:
-            return False
+            return ""
         if secret not in self._order:
             self._order = list(self._reloaded)
         self._order.remove(secret)
         self._order.insert(0, secret)
         self._reloaded_at = None
-        self.notice = self._build_notice(secret)
-        return True
+        return self._build_notice(secret)
 
     def describe_refusal(self) -> str:
         """Return what to add to the hint when all secrets are refused."""
@@ -135,22 +129,21 @@ class TokenSource:
     """Holds the current token of one client id, and renews it once for all threads.
 
     A client secret that is refused gives way to the next, or to what its source holds by now.
+
+    Attributes:
+        notice: what a person should do about a rotated client secret; empty if nothing.
     """
 
     def __init__(
         self, connection: Connection, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         """Start without a token; the clock is monotonic, in seconds."""
+        self.notice = ""
         self._connection = connection
         self._clock = clock
         self._lock = threading.Lock()
         self._token: Token | None = None
         self._secrets = ClientSecrets(connection, clock)
-
-    @property
-    def notice(self) -> str:
-        """What a person should do about a rotated client secret; empty if nothing."""
-        return self._secrets.notice
 
     def get_token(
         self,
@@ -204,8 +197,9 @@ class TokenSource:
             except AuthenticationFailed as error:
                 refusal = refusal or error
                 continue
-            if self._secrets.accept(secret):
-                _log.warning("%s", self._secrets.notice)
+            if notice := self._secrets.accept(secret):
+                self.notice = notice
+                _log.warning("%s", notice)
             return token
         assert refusal is not None
         refusal.hint = self._secrets.describe_refusal() + refusal.hint
@@ -249,7 +243,9 @@ def token_source_for(connection: Connection) -> TokenSource:
     digest = hashlib.sha256("\0".join(both).encode()).digest()
     key = (connection.auth_url, connection.client_id, connection.environment, digest)
     with _sources_lock:
-        return _sources.setdefault(key, TokenSource(connection))
+        if key not in _sources:
+            _sources[key] = TokenSource(connection)
+        return _sources[key]
 
 
 _sources: dict[tuple[str, str, str, bytes], TokenSource] = {}

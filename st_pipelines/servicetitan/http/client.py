@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
 from urllib.parse import quote, urlencode
@@ -87,6 +88,7 @@ class Client:
             self.limiter.pause_until(self.limiter.clock() + wait)
 
 
+@dataclass(eq=False)
 class Session(Generic[_U_co]):
     """Sends the requests of one task. Threads can share it.
 
@@ -96,10 +98,9 @@ class Session(Generic[_U_co]):
         cancelled: when set, ends waits and retries, and breaks off the request in flight.
     """
 
-    def __init__(self, client: Client, usage: _U_co, cancelled: Cancellation | None = None) -> None:
-        self.client = client
-        self.usage = usage
-        self.cancelled = cancelled
+    client: Client
+    usage: _U_co
+    cancelled: Cancellation | None = None
 
     def get(self, path: str, params: Mapping[str, str] | None = None, *, scope: str = "") -> bytes:
         """Return the body of a response, which is JSON. Arguments and errors as for `fetch`."""

@@ -93,6 +93,8 @@ def limiter_for(tenant_id: str, app_key: SecretStr, per_second: float) -> RateLi
     """
     digest = hashlib.sha256(app_key.get_secret_value().encode()).digest()
     with _limiters_lock:
-        limiter = _limiters.setdefault((tenant_id, digest), RateLimiter(per_second))
+        limiter = _limiters.get((tenant_id, digest))
+        if limiter is None:
+            limiter = _limiters[tenant_id, digest] = RateLimiter(per_second)
         limiter.per_second = per_second
         return limiter

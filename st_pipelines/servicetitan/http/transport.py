@@ -14,7 +14,8 @@ import logging
 import socket
 import threading
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
 from functools import cache
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
@@ -66,18 +67,22 @@ class Unsigned(AuthBase):
         return request
 
 
+@dataclass(frozen=True)
 class Signature(Unsigned):
-    """Signs a data request; an object, so that no local variable of a traceback shows a secret."""
+    """Signs a data request; an object, so that no local variable of a traceback shows a secret.
 
-    def __init__(self, token: SecretStr, app_key: SecretStr) -> None:
-        """Keep the token for `Authorization: Bearer` and the app key for `ST-App-Key`."""
-        self._token = token
-        self._app_key = app_key
+    Attributes:
+        token: for `Authorization: Bearer`.
+        app_key: for `ST-App-Key`.
+    """
+
+    token: SecretStr
+    app_key: SecretStr
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         """Add both headers."""
-        request.headers["Authorization"] = f"Bearer {self._token.get_secret_value()}"
-        request.headers["ST-App-Key"] = self._app_key.get_secret_value()
+        request.headers["Authorization"] = f"Bearer {self.token.get_secret_value()}"
+        request.headers["ST-App-Key"] = self.app_key.get_secret_value()
         return request
 
 
@@ -119,7 +124,8 @@ def send(
     failure: Unreachable
     exchange = Exchange(_MAX_TIMEOUTS_PER_EXCHANGE * timeout)
     try:
-        with _abort_when_set(cancelled, exchange), exchange:
+        watching = nullcontext() if cancelled is None else cancelled.aborting(exchange.abort)
+        with watching, exchange:
             return _exchange(http, request, auth, timeout, exchange)
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
         cause = requests.exceptions.ReadTimeout() if exchange.aborted else error
@@ -155,12 +161,6 @@ def _exchange(
             shown = (request.method, request.redacted_url, response.status_code, len(body))
             _log.debug("%s %s answered %d, %d bytes", *shown)
         return Response(status=response.status_code, headers=response.headers, body=body)
-
-
-def _abort_when_set(
-    cancelled: Cancellation | None, exchange: Exchange
-) -> AbstractContextManager[None]:
-    return nullcontext() if cancelled is None else cancelled.aborting(exchange.abort)
 
 
 def _reveal_form(form: Mapping[str, SecretStr | str]) -> dict[str, str]:

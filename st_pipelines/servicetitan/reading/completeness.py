@@ -160,19 +160,19 @@ class CompletenessProof:
         """Start the coverage of a reading with overlapping pages, of which this is the first."""
         return Coverage(by_id=self._sorted and first.ascending is True)
 
-    def is_complete(self, summary: ReadingSummary, coverage: Coverage, rows: int) -> bool:
+    def is_complete(self, summary: ReadingSummary, coverage: Coverage | None, rows: int) -> bool:
         """Whether a reading is complete; if not, another one is needed.
 
         Args:
             summary: of the whole reading.
-            coverage: of its pages, if they overlap.
+            coverage: of its pages; None if they do not overlap.
             rows: the page size that was requested.
         """
         if summary.pages and (
             self._is_proven(summary, coverage, rows) or self._agrees_with_previous(summary)
         ):
             return True
-        if summary.paging is PagingStrategy.OVERLAPPING:
+        if coverage is not None:
             self._learn(summary, coverage)
         keeps = summary.paging in (PagingStrategy.ASCENDING, PagingStrategy.UNTIL_REPEATED)
         self._previous = summary.fingerprint if keeps else None
@@ -190,7 +190,7 @@ class CompletenessProof:
             " key.",
         )
 
-    def _is_proven(self, summary: ReadingSummary, coverage: Coverage, rows: int) -> bool:
+    def _is_proven(self, summary: ReadingSummary, coverage: Coverage | None, rows: int) -> bool:
         """Whether the reading is complete without a second one."""
         total, distinct = summary.total, len(summary.keys)
         if summary.paging is PagingStrategy.SINGLE:
@@ -199,7 +199,7 @@ class CompletenessProof:
             # A full page may be a part: then the next one was empty because records moved up.
             is_short = summary.pages == 1 and summary.records < rows
             return is_short and total in (None, summary.records)
-        if summary.paging is PagingStrategy.ASCENDING or not coverage.complete:
+        if coverage is None or not coverage.complete:
             return False
         if coverage.by_id:
             return distinct >= min(summary.known_totals, default=0)

@@ -12,7 +12,7 @@ import hashlib
 import itertools
 import operator
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -26,24 +26,14 @@ _KeyPart = int | float | str | bool | None
 
 
 @dataclass(frozen=True, kw_only=True)
-class ParsedPage:
-    """One page, parsed.
+class Records:
+    """Some records.
 
     Attributes:
         rows: the records, each as the bytes that were served.
-        keys: identify the records, in the order served: an integer id itself, otherwise a hash.
-        ascending: whether the keys are strictly rising integers; None if they are not integers.
-        has_more: as served; None if the page does not say.
-        total: `totalCount` as served; None if the page does not say.
-        continue_from: token of the next page of an export feed.
     """
 
     rows: list[msgspec.Raw] = field(repr=False)
-    keys: list[int] = field(repr=False)
-    ascending: bool | None
-    has_more: bool | None
-    total: int | None
-    continue_from: str | None = field(default=None, repr=False)
 
     @property
     def count(self) -> int:
@@ -53,7 +43,26 @@ class ParsedPage:
     @property
     def records(self) -> bytes:
         """The records as a JSON array."""
-        return join_records(self.rows)
+        return b"[" + b",".join(self.rows) + b"]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParsedPage(Records):
+    """One page, parsed.
+
+    Attributes:
+        keys: identify the records, in the order served: an integer id itself, otherwise a hash.
+        ascending: whether the keys are strictly rising integers; None if they are not integers.
+        has_more: as served; None if the page does not say.
+        total: `totalCount` as served; None if the page does not say.
+        continue_from: token of the next page of an export feed.
+    """
+
+    keys: list[int] = field(repr=False)
+    ascending: bool | None
+    has_more: bool | None
+    total: int | None
+    continue_from: str | None = field(default=None, repr=False)
 
     def hash_records(self) -> list[int]:
         """Hash each record as a whole."""
@@ -66,11 +75,6 @@ class ParsedPage:
             rows=list(itertools.compress(self.rows, wanted)),
             keys=list(itertools.compress(self.keys, wanted)),
         )
-
-
-def join_records(rows: Iterable[msgspec.Raw]) -> bytes:
-    """Join records into a JSON array."""
-    return b"[" + b",".join(rows) + b"]"
 
 
 class _Envelope(msgspec.Struct, rename="camel"):
@@ -168,23 +172,18 @@ def _restore_bytes(rows: list[msgspec.Raw], readable: bytes, body: bytes) -> lis
 def _read_keys(rows: list[msgspec.Raw], key: tuple[str, ...]) -> tuple[list[int], bool | None]:
     """Return the keys of records, and whether they ascend."""
     ids = _read_leading_ids(rows, key[0]) if len(key) == 1 else None
-    if ids is not None:
-        return ids, _is_ascending(ids)
-    try:
-        keys = list(map(_key_decoder(key), rows)) if key else []
-    except msgspec.DecodeError as error:
-        raise ValueError(f"the records are not the expected ones ({error})") from None
-    if not key or any(part in (None, msgspec.UNSET) for row in keys for part in row):
-        # A record without its key is identified by its whole content.
-        return _hash_records(rows), None
-    if len(key) > 1 or not all(type(row[0]) is int for row in keys):
-        return [hash(row) for row in keys], None
-    ids = [row[0] for row in keys]
-    return ids, _is_ascending(ids)
-
-
-def _is_ascending(ids: list[int]) -> bool:
-    return all(map(operator.lt, ids, ids[1:]))
+    if ids is None:
+        try:
+            keys = list(map(_key_decoder(key), rows)) if key else []
+        except msgspec.DecodeError as error:
+            raise ValueError(f"the records are not the expected ones ({error})") from None
+        if not key or any(part in (None, msgspec.UNSET) for row in keys for part in row):
+            # A record without its key is identified by its whole content.
+            return _hash_records(rows), None
+        if len(key) > 1 or not all(type(row[0]) is int for row in keys):
+            return [hash(row) for row in keys], None
+        ids = [row[0] for row in keys]
+    return ids, all(map(operator.lt, ids, ids[1:]))
 
 
 def _read_leading_ids(rows: list[msgspec.Raw], name: str) -> list[int] | None:

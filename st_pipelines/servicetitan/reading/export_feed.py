@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Generator
 from datetime import datetime, timezone
+from functools import partial
 
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.servicetitan.errors.errors import (
@@ -67,7 +68,7 @@ def read_feed(
     """
     stats = session.usage
     stats.readings, stats.page_size = 1, 0
-    bookmark = _format_bookmark(start)
+    bookmark = str(start.astimezone(timezone.utc).date()) if isinstance(start, datetime) else start
     seen = {_digest(bookmark)} if isinstance(start, str) else set()
     empty = 0
     while True:
@@ -85,15 +86,6 @@ def _fetch_next(
     session: Session[ReadStats], endpoint: Endpoint, bookmark: str | None, seen: set[bytes]
 ) -> ParsedPage:
     """Fetch the page at a bookmark; one that leads back to a known bookmark is requested again."""
-    page = _fetch(session, endpoint, bookmark)
-    for _ in range(_REPEATED_TOKEN_RETRIES):
-        if not (page.has_more and page.continue_from and _digest(page.continue_from) in seen):
-            break
-        page = _fetch(session, endpoint, bookmark)
-    return page
-
-
-def _fetch(session: Session[ReadStats], endpoint: Endpoint, bookmark: str | None) -> ParsedPage:
     export = endpoint.export
     params = dict(export.params if export else endpoint.params)
     # Without it a change is served only 15 minutes later; with it some come twice (vendor).
@@ -109,7 +101,13 @@ def _fetch(session: Session[ReadStats], endpoint: Endpoint, bookmark: str | None
         return page
 
     path = export.path if export else endpoint.path
-    return session.fetch(path, params, parse_export, scope=endpoint.scope)
+    fetch = partial(session.fetch, path, params, parse_export, scope=endpoint.scope)
+    page = fetch()
+    for _ in range(_REPEATED_TOKEN_RETRIES):
+        if not (page.has_more and page.continue_from and _digest(page.continue_from) in seen):
+            break
+        page = fetch()
+    return page
 
 
 def _is_at_end(page: ParsedPage, bookmark: str | None) -> bool:
@@ -137,12 +135,6 @@ def _next_bookmark(endpoint: Endpoint, page: ParsedPage, seen: set[bytes], empty
         )
     seen.add(_digest(token))
     return token
-
-
-def _format_bookmark(start: datetime | str | None) -> str | None:
-    if isinstance(start, datetime):
-        return start.astimezone(timezone.utc).date().isoformat()
-    return start
 
 
 def _digest(token: str | None) -> bytes:

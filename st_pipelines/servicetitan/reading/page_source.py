@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
@@ -24,7 +24,7 @@ from st_pipelines.servicetitan.errors.errors import (
 )
 from st_pipelines.servicetitan.http.client import Session
 from st_pipelines.servicetitan.http.redact import redact_url
-from st_pipelines.servicetitan.reading.envelope import ParsedPage, join_records, page_parser
+from st_pipelines.servicetitan.reading.envelope import ParsedPage, Records, page_parser
 from st_pipelines.servicetitan.reading.overlap import PageRange
 from st_pipelines.servicetitan.reading.stats import ReadStats
 from st_pipelines.windows import Window
@@ -39,26 +39,14 @@ _PAGE_SIZE_REFUSED = re.compile(r"page[ _-]?size", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Page:
+class Page(Records):
     """A page of records.
 
     Attributes:
         reading: 1, 2, ...; the first page with a higher number makes all earlier ones void.
-        rows: the records, each as the bytes that were served.
     """
 
     reading: int
-    rows: list[msgspec.Raw] = field(repr=False)
-
-    @property
-    def records(self) -> bytes:
-        """The records as a JSON array."""
-        return join_records(self.rows)
-
-    @property
-    def count(self) -> int:
-        """The number of records."""
-        return len(self.rows)
 
 
 class PageSource:

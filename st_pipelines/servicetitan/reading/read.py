@@ -100,7 +100,9 @@ def _read_once(
     if first.has_more and not source.endpoint.paged:
         raise source.build_error("it has more records, but this endpoint has no pages to request")
     paging = proof.choose_paging(first, source.rows_of(first))
-    summary, coverage = ReadingSummary(paging=paging), proof.start_coverage(first)
+    summary = ReadingSummary(paging=paging)
+    overlaps = paging is PagingStrategy.OVERLAPPING
+    coverage = proof.start_coverage(first) if overlaps else None
     reading, stats.records = stats.readings, 0
     with closing(_pages(paging, source, first, coverage, concurrency)) as pages:
         for page in pages:
@@ -114,12 +116,12 @@ def _pages(
     paging: PagingStrategy,
     source: PageSource,
     first: ParsedPage,
-    coverage: Coverage,
+    coverage: Coverage | None,
     concurrency: int,
 ) -> Pages:
     if paging is PagingStrategy.SINGLE:
         yield first
-    elif paging is PagingStrategy.OVERLAPPING:
+    elif coverage is not None:
         yield from overlapping(source, first, coverage, concurrency)
     elif paging is PagingStrategy.UNTIL_REPEATED:
         yield from until_repeated(source, first)
