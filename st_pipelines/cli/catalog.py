@@ -13,8 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from st_pipelines.catalog.model import Catalog, Endpoint
-from st_pipelines.cli.options import Environment, Format, Select, require_format
-from st_pipelines.cli.output import counted, show
+from st_pipelines.cli.console import Environment, Format, Select, counted, require_format, show
 from st_pipelines.config.environments import environment_name
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from st_pipelines.cli.options import Customers, Seed
+from st_pipelines.cli.console import Customers, Seed
 from st_pipelines.cli.processes import child, free_port, terminated_as_interrupted
 from st_pipelines.windows import local_day
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from st_pipelines.cli.options import Environment, Select
+from st_pipelines.cli.console import Environment, Select
 from st_pipelines.config.environments import EnvironmentName, environment_name, setting_name
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.windows import local_day, utc_now

@@ -16,7 +16,7 @@ import rich.progress
 from rich.console import Console
 from rich.table import Table
 
-from st_pipelines.cli.output import counted, show_failures
+from st_pipelines.cli.console import counted, show_failures
 from st_pipelines.defs.dagster_internals import RunFailureReason
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from st_pipelines.cli.options import Environment
+from st_pipelines.cli.console import Environment
 from st_pipelines.config.environments import environment_name
 
 

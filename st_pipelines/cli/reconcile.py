@@ -9,8 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from st_pipelines.cli.options import Environment, Select
-from st_pipelines.cli.output import counted, show, show_failures
+from st_pipelines.cli.console import Environment, Select, counted, show, show_failures
 from st_pipelines.config.environments import EnvironmentName, environment_name
 from st_pipelines.servicetitan.errors.errors import AuthenticationFailed, ServiceTitanError
 from st_pipelines.warehouse.errors import MalformedRecords, WarehouseError

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from st_pipelines.cli.options import Customers, Seed
+from st_pipelines.cli.console import Customers, Seed
 from st_pipelines.sandbox.fault_kinds import DEFECT_KINDS, FAULT_KINDS
 
 Faults = Annotated[

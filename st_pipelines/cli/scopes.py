@@ -13,8 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from st_pipelines.catalog.model import Endpoint
-from st_pipelines.cli.options import Select, require_format
-from st_pipelines.cli.output import counted, show
+from st_pipelines.cli.console import Select, counted, require_format, show
 from st_pipelines.config.environments import EnvironmentName, environment_name
 
 

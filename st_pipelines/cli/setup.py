@@ -15,8 +15,8 @@ from typing import Annotated
 
 import typer
 
+from st_pipelines.cli.console import Environment
 from st_pipelines.cli.doctor.plausibility import NAMES, Doubt, doubts
-from st_pipelines.cli.options import Environment
 from st_pipelines.config.environments import EnvironmentName, environment_name, setting_name
 from st_pipelines.config.errors import SettingsError
 

@@ -16,8 +16,15 @@ from rich.console import Console
 from rich.table import Table
 
 from st_pipelines.catalog.model import Endpoint
-from st_pipelines.cli.options import Environment, Format, Select, require_format
-from st_pipelines.cli.output import counted, show, show_failures
+from st_pipelines.cli.console import (
+    Environment,
+    Format,
+    Select,
+    counted,
+    require_format,
+    show,
+    show_failures,
+)
 from st_pipelines.config.environments import EnvironmentName, environment_name
 from st_pipelines.servicetitan.errors.errors import AuthenticationFailed, ServiceTitanError
 from st_pipelines.warehouse.errors import MalformedRecords

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 
 import duckdb
 
+from st_pipelines.cli.console import counted
 from st_pipelines.cli.doctor.plausibility import NAMES, doubts
 from st_pipelines.cli.doctor.subject import Subject
-from st_pipelines.cli.output import counted
 from st_pipelines.config.environments import ENVIRONMENTS, EnvironmentName
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.config.settings import (

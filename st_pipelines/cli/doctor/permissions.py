@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from st_pipelines.catalog.model import Endpoint
+from st_pipelines.cli.console import counted
 from st_pipelines.cli.doctor.subject import Subject
-from st_pipelines.cli.output import counted
 from st_pipelines.cli.scopes import allows_writing, required_scopes, surplus_scopes
 from st_pipelines.servicetitan.errors.errors import PermissionDenied, ServiceTitanError, WrongPath
 from st_pipelines.servicetitan.errors.problems import ACCEPT, build_problem

@@ -11,7 +11,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from st_pipelines.cli.output import counted
+from st_pipelines.cli.console import counted
 from st_pipelines.config.environments import EnvironmentName, hosts
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.config.settings import (

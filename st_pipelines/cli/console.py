@@ -1,16 +1,32 @@
-"""Prints tables in a terminal of any width, and failures grouped by reason."""
+"""What commands share: options, tables for a terminal of any width, failures by reason."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated
 
+import typer
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+Environment = Annotated[str, typer.Option(help="production or integration.")]
+Select = Annotated[
+    list[str] | None, typer.Option(help="Only these tables: jpm.jobs, jpm.* or jpm.")
+]
+Format = Annotated[str, typer.Option(help="table or json.")]
+Customers = Annotated[int, typer.Option(min=1, help="Customers of the simulated company.")]
+Seed = Annotated[int, typer.Option(help="The same seed creates the same company.")]
+
 _UNLIMITED_WIDTH = 10_000
 _MAX_NAMED = 8
+
+
+def require_format(value: str, *choices: str) -> None:
+    """Raises ValueError if `--format` is not one of the choices."""
+    if value not in choices:
+        raise ValueError(f"--format {value!r}: give one of {', '.join(choices)}")
 
 
 def show(console: Console, table: Table) -> None:
