@@ -19,10 +19,10 @@ from contextlib import ExitStack, contextmanager
 from datetime import datetime
 
 from st_pipelines.servicetitan.http.client import Client
+from st_pipelines.servicetitan.http.model import ReadStats
 from st_pipelines.servicetitan.reading.export_feed import MAY_BE_STALE, read_feed
 from st_pipelines.servicetitan.reading.lookup import look_up
 from st_pipelines.servicetitan.reading.page_source import Page
-from st_pipelines.servicetitan.reading.stats import ReadStats
 from st_pipelines.sync.strategies import Strategy
 from st_pipelines.warehouse.load_spec import LoadSpec, MergeMode
 from st_pipelines.warehouse.staging.stage import Staging

@@ -17,7 +17,7 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar
 
 from st_pipelines.catalog.model import Endpoint, Kind
-from st_pipelines.servicetitan.reading.stats import ReadStats
+from st_pipelines.servicetitan.http.model import ReadStats
 from st_pipelines.warehouse.load_spec import MergeMode
 from st_pipelines.windows import Days, Window, local_day
 

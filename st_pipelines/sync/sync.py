@@ -23,7 +23,7 @@ from datetime import datetime
 from st_pipelines.catalog.model import Catalog, Endpoint
 from st_pipelines.config.project import load_catalog
 from st_pipelines.servicetitan.http.client import Client
-from st_pipelines.servicetitan.reading.stats import ReadStats
+from st_pipelines.servicetitan.http.model import ReadStats
 from st_pipelines.sync.deletions import followed_up
 from st_pipelines.sync.strategies import PlannedRead, Strategy, strategy_for
 from st_pipelines.warehouse.errors import WarehouseUnusable

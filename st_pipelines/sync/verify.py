@@ -18,8 +18,8 @@ import duckdb
 import msgspec
 
 from st_pipelines.catalog.model import Endpoint, snake_case
+from st_pipelines.servicetitan.http.model import ReadStats
 from st_pipelines.servicetitan.reading.lookup import look_up
-from st_pipelines.servicetitan.reading.stats import ReadStats
 from st_pipelines.sync.strategies import PlannedRead, Strategy, strategy_for
 from st_pipelines.sync.sync import SyncContext, stage
 from st_pipelines.warehouse.columns import EXTRA

@@ -16,7 +16,7 @@ from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.definitions import build_definitions
 from st_pipelines.defs.checks import ROWS, SCHEMA_DRIFT, check_results, rules_of
 from st_pipelines.sandbox.server import Sandbox
-from st_pipelines.servicetitan.reading.stats import ReadStats
+from st_pipelines.servicetitan.http.model import ReadStats
 from st_pipelines.sync.sync import LoadReport, extract_load
 from st_pipelines.warehouse.tables.load import Loaded
 from st_pipelines.warehouse.tables.load_facts import count_facts

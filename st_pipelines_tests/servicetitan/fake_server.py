@@ -18,10 +18,9 @@ from urllib.parse import parse_qs, parse_qsl, urlsplit
 from pydantic import SecretStr
 
 from st_pipelines.servicetitan.http.client import Client, Session
-from st_pipelines.servicetitan.http.model import Connection
+from st_pipelines.servicetitan.http.model import Connection, ReadStats
 from st_pipelines.servicetitan.http.rate_limit import RateLimiter
 from st_pipelines.servicetitan.http.retry import NO_WAIT, Cancellation, RetryPolicy
-from st_pipelines.servicetitan.reading.stats import ReadStats
 from st_pipelines_tests.deadlines import DEADLINE
 
 _numbers = itertools.count(1)

@@ -10,9 +10,9 @@ from typing import Any
 
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.servicetitan.http.client import Client
+from st_pipelines.servicetitan.http.model import ReadStats
 from st_pipelines.servicetitan.reading.page_source import Page
 from st_pipelines.servicetitan.reading.read import read
-from st_pipelines.servicetitan.reading.stats import ReadStats
 from st_pipelines.windows import Window
 
 ENDED = Window(

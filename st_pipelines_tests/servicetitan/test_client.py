@@ -20,7 +20,7 @@ from st_pipelines.servicetitan.errors.errors import (
     Unreachable,
     WrongPath,
 )
-from st_pipelines.servicetitan.http.model import Usage
+from st_pipelines.servicetitan.http.model import ReadStats, Usage
 from st_pipelines.servicetitan.http.rate_limit import RateLimiter
 from st_pipelines.servicetitan.http.retry import (
     NO_WAIT,
@@ -29,7 +29,6 @@ from st_pipelines.servicetitan.http.retry import (
     RetryPolicy,
     parse_retry_after,
 )
-from st_pipelines.servicetitan.reading.stats import ReadStats
 from st_pipelines_tests.servicetitan.fake_server import APP_KEY, Canned
 
 MAINTENANCE = {"title": "The service is suspended for maintenance. Please try again later."}

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from st_pipelines.servicetitan.errors.errors import ReadingMoved
+from st_pipelines.servicetitan.http.model import ReadStats
 from st_pipelines.servicetitan.reading.completeness import (
     CompletenessProof,
     PagingStrategy,
@@ -17,7 +18,6 @@ from st_pipelines.servicetitan.reading.completeness import (
 )
 from st_pipelines.servicetitan.reading.envelope import ParsedPage
 from st_pipelines.servicetitan.reading.overlap import Coverage
-from st_pipelines.servicetitan.reading.stats import ReadStats
 from st_pipelines_tests.servicetitan.fake_server import Canned
 from st_pipelines_tests.servicetitan.read_results import ENDED, ids, not_ended
 

@@ -8,9 +8,9 @@ import pytest
 
 from st_pipelines.catalog.model import Export
 from st_pipelines.servicetitan.errors.errors import TokenRepeated, UnexpectedResponse
+from st_pipelines.servicetitan.http.model import ReadStats
 from st_pipelines.servicetitan.reading.export_feed import read_feed
 from st_pipelines.servicetitan.reading.read import read
-from st_pipelines.servicetitan.reading.stats import ReadStats
 from st_pipelines.windows import Window
 from st_pipelines_tests.servicetitan.fake_server import Canned, Seen
 from st_pipelines_tests.servicetitan.read_results import ENDED, last_reading

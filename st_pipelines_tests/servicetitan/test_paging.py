@@ -15,9 +15,9 @@ from st_pipelines.servicetitan.errors.errors import (
     UnexpectedResponse,
     Unreachable,
 )
+from st_pipelines.servicetitan.http.model import ReadStats
 from st_pipelines.servicetitan.http.retry import RetryPolicy
 from st_pipelines.servicetitan.reading.read import count, read
-from st_pipelines.servicetitan.reading.stats import ReadStats
 from st_pipelines.windows import Window
 from st_pipelines_tests.deadlines import DEADLINE
 from st_pipelines_tests.servicetitan.fake_server import Canned

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from st_pipelines.servicetitan.errors.errors import BadRequest, ServiceTitanError
-from st_pipelines.servicetitan.http.model import Usage
+from st_pipelines.servicetitan.http.model import ReadStats, Usage
 from st_pipelines.servicetitan.reading.envelope import ParsedPage
 from st_pipelines.servicetitan.reading.page_source import PageSource
-from st_pipelines.servicetitan.reading.stats import ReadStats
 from st_pipelines_tests.servicetitan.fake_server import APP_KEY, Canned, Seen
 from st_pipelines_tests.servicetitan.read_results import ENDED
 

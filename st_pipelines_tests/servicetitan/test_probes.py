@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from st_pipelines.servicetitan.http.model import ReadStats
 from st_pipelines.servicetitan.reading.probes import ChangeProbe, probe_for_changes
-from st_pipelines.servicetitan.reading.stats import ReadStats
 from st_pipelines_tests.servicetitan.fake_server import Canned, ScriptedServer
 
 SINCE = datetime(2026, 3, 5, 12, tzinfo=timezone.utc)

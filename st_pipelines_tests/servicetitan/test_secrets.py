@@ -14,12 +14,11 @@ from pydantic import SecretStr
 import st_pipelines
 from st_pipelines.servicetitan.errors.errors import ServiceTitanError
 from st_pipelines.servicetitan.http.auth import TokenSource
-from st_pipelines.servicetitan.http.model import Usage
+from st_pipelines.servicetitan.http.model import ReadStats, Usage
 from st_pipelines.servicetitan.http.redact import redact_url, scrub
 from st_pipelines.servicetitan.http.retry import NO_WAIT
 from st_pipelines.servicetitan.http.transport import new_http_session
 from st_pipelines.servicetitan.reading.export_feed import read_feed
-from st_pipelines.servicetitan.reading.stats import ReadStats
 from st_pipelines_tests.servicetitan.fake_server import APP_KEY, CLIENT_SECRET, Canned
 from st_pipelines_tests.servicetitan.read_results import ids
 

@@ -22,9 +22,9 @@ from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.sandbox.world import World
 from st_pipelines.servicetitan.errors.errors import ReadingMoved, ServiceTitanError
+from st_pipelines.servicetitan.http.model import ReadStats
 from st_pipelines.servicetitan.http.retry import NO_WAIT
 from st_pipelines.servicetitan.reading.read import read
-from st_pipelines.servicetitan.reading.stats import ReadStats
 from st_pipelines.windows import Window
 from st_pipelines_tests.churn_reader import job
 from st_pipelines_tests.conftest import NOW

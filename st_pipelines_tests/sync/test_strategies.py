@@ -10,7 +10,7 @@ from datetime import date, datetime, timezone
 import pytest
 
 from st_pipelines.catalog.registry import load_catalog
-from st_pipelines.servicetitan.reading.stats import ReadStats
+from st_pipelines.servicetitan.http.model import ReadStats
 from st_pipelines.sync.strategies import (
     DailyAggregate,
     ExportFeed,

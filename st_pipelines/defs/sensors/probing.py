@@ -24,9 +24,8 @@ from st_pipelines.servicetitan.errors.errors import (
     RateLimited,
     ServiceTitanError,
 )
-from st_pipelines.servicetitan.http.model import Connection
+from st_pipelines.servicetitan.http.model import Connection, ReadStats
 from st_pipelines.servicetitan.http.retry import Cancellation, Cancelled, RetryPolicy
-from st_pipelines.servicetitan.reading.stats import ReadStats
 
 if TYPE_CHECKING:  # it loads requests, which loading the definitions must not
     from st_pipelines.servicetitan.reading.probes import ChangeProbe

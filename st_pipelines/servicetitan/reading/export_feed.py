@@ -22,9 +22,9 @@ from st_pipelines.servicetitan.errors.errors import (
     WrongPath,
 )
 from st_pipelines.servicetitan.http.client import Session
+from st_pipelines.servicetitan.http.model import ReadStats
 from st_pipelines.servicetitan.reading.envelope import ParsedPage, page_parser
 from st_pipelines.servicetitan.reading.page_source import Page
-from st_pipelines.servicetitan.reading.stats import ReadStats
 
 MAX_EMPTY_PAGES = 100  # in a row: a feed may scan stretches without a match, but not for ever
 _REPEATED_TOKEN_RETRIES = 4

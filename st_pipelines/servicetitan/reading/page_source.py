@@ -23,10 +23,10 @@ from st_pipelines.servicetitan.errors.errors import (
     WrongPath,
 )
 from st_pipelines.servicetitan.http.client import Session
+from st_pipelines.servicetitan.http.model import ReadStats
 from st_pipelines.servicetitan.http.redact import redact_url
 from st_pipelines.servicetitan.reading.envelope import ParsedPage, Records, page_parser
 from st_pipelines.servicetitan.reading.overlap import PageRange
-from st_pipelines.servicetitan.reading.stats import ReadStats
 from st_pipelines.windows import Window
 
 # A smaller page would not help an overloaded server; 50 is the API's own default.

@@ -12,10 +12,9 @@ import msgspec
 from st_pipelines import json_text
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.servicetitan.http.client import Session
-from st_pipelines.servicetitan.http.model import Usage
+from st_pipelines.servicetitan.http.model import ReadStats, Usage
 from st_pipelines.servicetitan.reading.export_feed import MAY_BE_STALE, read_feed
 from st_pipelines.servicetitan.reading.page_source import PageSource, build_date_params
-from st_pipelines.servicetitan.reading.stats import ReadStats
 from st_pipelines.windows import Window
 
 MAX_FEED_PAGES = 5  # per probe of a feed; that many count as a change whatever they hold

@@ -13,6 +13,7 @@ from contextlib import closing
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.servicetitan.errors.errors import BadRequest, ServiceUnavailable, Unreachable
 from st_pipelines.servicetitan.http.client import Client
+from st_pipelines.servicetitan.http.model import ReadStats
 from st_pipelines.servicetitan.reading.completeness import (
     CompletenessProof,
     PagingStrategy,
@@ -23,7 +24,6 @@ from st_pipelines.servicetitan.reading.export_feed import read_feed
 from st_pipelines.servicetitan.reading.overlap import Coverage
 from st_pipelines.servicetitan.reading.page_source import Page, PageSource
 from st_pipelines.servicetitan.reading.paging import Pages, ascending, overlapping, until_repeated
-from st_pipelines.servicetitan.reading.stats import ReadStats
 from st_pipelines.windows import Window
 
 
