@@ -41,7 +41,9 @@ class Sandbox:
         port: 0 takes a free one.
         now: the simulated time, aware; the real time if None. It stands still unless it is moved,
             or `live` is set.
-        catalog: the endpoints to serve; the packaged ones if None.
+        catalog: the endpoints to serve. None serves the packaged catalog, without the columns of
+            your additions file, because the sandbox does not read the configuration. Pass
+            `st_pipelines.load_catalog()` to include them.
         history_days: how long the company has existed.
         tenants: number of tenants. They share the app key and have separate credentials.
         scopes: granted to the app; all if None.

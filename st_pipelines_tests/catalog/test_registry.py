@@ -9,7 +9,15 @@ import pytest
 from st_pipelines.catalog import files
 from st_pipelines.catalog.build.build import build_catalog, describe_changes
 from st_pipelines.catalog.build.curated import load_curated
-from st_pipelines.catalog.model import Field, ListOf, Scalar, StructOf, snake_case
+from st_pipelines.catalog.model import (
+    Catalog,
+    Field,
+    LeftOut,
+    ListOf,
+    Scalar,
+    StructOf,
+    snake_case,
+)
 from st_pipelines.catalog.registry import DATA, load_catalog
 from st_pipelines_tests.catalog.documents import (
     EMPTY,
@@ -315,3 +323,15 @@ def test_newer_documents_are_reported_change_by_change(tmp_path: Path) -> None:
 )
 def test_names_become_snake_case(name: str, expected: str) -> None:
     assert snake_case(name) == expected
+
+
+def test_a_changed_reason_for_leaving_an_operation_out_is_reported() -> None:
+    path = "/abc/v2/tenant/{tenant}/things"
+    before, after = (
+        Catalog({}, (LeftOut(api="abc", path=path, reason=reason),))
+        for reason in ("binary download", "single object, not a collection")
+    )
+    assert list(describe_changes(before, after))[:-1] == [
+        f"~ left out {path}: binary download -> single object, not a collection"
+    ]
+    assert list(describe_changes(after, after))[:-1] == []

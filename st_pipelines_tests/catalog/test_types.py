@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 
 from st_pipelines.catalog.model import DataType, Field, ListOf, Scalar, StructOf
-from st_pipelines_tests.catalog.documents import ID, PAGED, build, operation, record
+from st_pipelines_tests.catalog.documents import EMPTY, ID, PAGED, build, operation, record
 
 JSON = Scalar("JSON")
 
 
 def types(tmp_path: Path, properties: dict[str, Any], **schemas: dict) -> dict[str, DataType]:
     paths = {"things": operation(record(**properties), query=PAGED)}
-    return {f.name: f.type for f in build(tmp_path, paths, **schemas)["abc.things"].columns}
+    return {f.name: f.type for f in build(tmp_path, paths, EMPTY, **schemas)["abc.things"].columns}
 
 
 @pytest.mark.parametrize(

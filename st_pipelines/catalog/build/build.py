@@ -220,6 +220,8 @@ def _describe_left_out(before: Catalog, after: Catalog) -> Iterator[str]:
             yield f"+ left out {path}: {new[path]}"
         elif path not in new:
             yield f"- no longer left out: {path}"
+        elif old[path] != new[path]:
+            yield f"~ left out {path}: {old[path]} -> {new[path]}"
 
 
 def _leaf_types(endpoint: Endpoint) -> dict[str, str]:
