@@ -105,7 +105,7 @@ def _reload_secrets(config: EnvironmentConfig) -> tuple[SecretStr, ...]:
         again = resolve_environment(config.environment, **config.overrides)
         settings = complete(again.environment, again.settings)
     except SettingsError as error:
-        problem = type(error)(f"ServiceTitan rejects the configured client secret; {error}")
+        problem = error.with_context("ServiceTitan rejects the configured client secret")
     else:
         return tuple(s for s in (settings.client_secret, settings.client_secret_next) if s)
     raise problem

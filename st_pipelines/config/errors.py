@@ -14,6 +14,10 @@ class SettingsError(Exception):
 
     permanent: ClassVar[bool] = True
 
+    def with_context(self, context: str) -> SettingsError:
+        """Returns an error of the same class whose text begins with the context."""
+        return type(self)(f"{context}; {self}")
+
 
 class NotConfigured(SettingsError):
     """Credentials of an environment are missing. The message names all of them."""
@@ -31,6 +35,10 @@ class WrongHost(SettingsError):
         super().__init__(f"{text}. {hint}")
         self.text = text
         self.hint = hint
+
+    def with_context(self, context: str) -> WrongHost:
+        """Returns an error with the same hint whose text begins with the context."""
+        return WrongHost(f"{context}; {self.text}", self.hint)
 
 
 class SourceUnavailable(SettingsError):
