@@ -7,7 +7,6 @@ parsed once and nothing changes in between. `connection` turns the value into a 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -33,7 +32,7 @@ from st_pipelines.config.settings import (
     read_variables,
 )
 from st_pipelines.config.sources.local import Variables
-from st_pipelines.warehouse.store.base import DEFAULT_WAIT_SECONDS, Store, open_store
+from st_pipelines.warehouse.store.base import DEFAULT_WAIT_SECONDS, Store, canonical_uri, open_store
 
 _ADDITIONS_FILE = "st_catalog.json"
 
@@ -160,10 +159,10 @@ class EnvironmentConfig:
         }
         uri = uris.pop(self.environment)
         for other, its_uri in uris.items():
-            if os.path.realpath(uri) == os.path.realpath(its_uri):
+            if canonical_uri(uri) == canonical_uri(its_uri):
                 raise SettingsError(
-                    f"{self.environment} and {other} have the same warehouse file {uri}: give each "
-                    f"its own by ST_{self.environment.upper()}_WAREHOUSE and "
+                    f"{self.environment} and {other} have the same warehouse file: give each its "
+                    f"own by ST_{self.environment.upper()}_WAREHOUSE and "
                     f"ST_{other.upper()}_WAREHOUSE"
                 )
         return uri

@@ -243,6 +243,27 @@ def test_two_environments_with_one_warehouse_file_are_refused(
     assert resolve_environment("integration").open_store().uri == "elsewhere.duckdb"
 
 
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "duckdb:data/x.duckdb",
+        "./data/x.duckdb",
+        "duckdb:./data/../data/x.duckdb",
+        "duckdb:{folder}/data/x.duckdb",
+    ],
+)
+def test_one_warehouse_file_is_recognized_in_every_spelling(
+    uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ST_PRODUCTION_WAREHOUSE", "data/x.duckdb")
+    monkeypatch.setenv("ST_INTEGRATION_WAREHOUSE", uri.format(folder=Path.cwd()))
+    for environment in ("production", "integration"):
+        with pytest.raises(SettingsError, match="have the same warehouse file"):
+            _ = resolve_environment(environment).warehouse_uri
+    monkeypatch.setenv("ST_INTEGRATION_WAREHOUSE", "duckdb:data/y.duckdb")
+    assert resolve_environment("integration").warehouse_uri == "duckdb:data/y.duckdb"
+
+
 def test_the_host_of_the_other_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("CLIENT_ID", "CLIENT_SECRET", "APP_KEY", "TENANT_ID"):
         monkeypatch.setenv(f"SERVICETITAN_{name}", "1")

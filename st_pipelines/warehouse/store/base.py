@@ -7,6 +7,7 @@ file, no catalog and no lock. A backend is one module with one class, and one li
 from __future__ import annotations
 
 import importlib
+import os
 import re
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -183,3 +184,8 @@ def open_store(
     module, _, name = BACKENDS[scheme].partition(":")
     backend = getattr(importlib.import_module(module), name)
     return backend(uri=uri, wait_seconds=wait_seconds, publish_seconds=publish_seconds)
+
+
+def canonical_uri(uri: str) -> str:
+    """Returns the same URI for every spelling of a warehouse, for comparing two of them."""
+    return f"duckdb:{os.path.realpath(uri.removeprefix('duckdb:'))}"
