@@ -135,8 +135,9 @@ class EnvironmentConfig:
         if not patterns:
             return frozenset()
         chosen = _select("ST_HISTORY", self.catalog, patterns)
+        named = {pattern.strip() for pattern in patterns.split(",")}
         for endpoint in chosen:
-            if not endpoint.has_key and endpoint.table in patterns:
+            if not endpoint.has_key and endpoint.table in named:
                 raise SettingsError(
                     f"ST_HISTORY: {endpoint.table} can have no history, as its records have no key"
                 )

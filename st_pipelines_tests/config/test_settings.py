@@ -188,6 +188,13 @@ def test_history_tables_are_those_that_the_setting_names(monkeypatch: pytest.Mon
     assert "marketing_ads.attributed_leads" not in resolve_environment("production").history_tables
 
 
+def test_a_pattern_leaves_out_a_table_without_key_whose_name_it_contains(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ST_HISTORY", "jpm.jobs, payroll.locations_rates*")
+    assert resolve_environment("production").history_tables == {"jpm.jobs"}
+
+
 @pytest.mark.parametrize(("value", "expected"), [
     ("jpm.jbos", "did you mean jpm.jobs"),
     ("marketing_ads.attributed_leads", "its records have no key"),
