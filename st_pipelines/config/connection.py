@@ -72,7 +72,7 @@ def require_complete(
     fields = [*settings.missing(), *(f for f, url in urls if not (getattr(settings, f) or url))]
     if fields and not settings.asks_managers:
         missing = [setting_name(environment, field) for field in fields]
-        others = settings.gathered.asked[3:]  # after arguments, environment and .env
+        others = settings.gathered.named_sources
         also = f", or in {' or '.join(others)}" if others else ""
         raise NotConfigured(
             f"{environment} is not configured: set {', '.join(missing)} "

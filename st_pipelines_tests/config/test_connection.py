@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from st_pipelines.config import connection as connection_module
-from st_pipelines.config.connection import build_connection
+from st_pipelines.config.connection import build_connection, require_complete
 from st_pipelines.config.errors import (
     NotConfigured,
     SettingsError,
@@ -13,6 +15,9 @@ from st_pipelines.config.errors import (
     WrongHost,
 )
 from st_pipelines.config.project import resolve_environment
+from st_pipelines.config.settings import EnvironmentSettings
+from st_pipelines.config.sources.local import Folder
+from st_pipelines.config.sources.resolve import gather
 
 
 @pytest.mark.parametrize(
@@ -40,3 +45,16 @@ def test_a_failed_reload_of_secrets_raises_the_error_of_the_source(
         reload_secrets()
     assert str(caught.value) == f"ServiceTitan rejects the configured client secret; {error}"
     assert getattr(caught.value, "hint", None) == getattr(error, "hint", None)
+
+
+def test_missing_credentials_name_the_sources_that_settings_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = resolve_environment("production")
+    with pytest.raises(NotConfigured, match=r"in the environment or in \.env$"):
+        require_complete(config)
+    monkeypatch.setenv("SERVICETITAN_SECRETS_DIR", str(tmp_path))
+    folder = Folder(EnvironmentSettings, "SERVICETITAN_", tmp_path, "SERVICETITAN_SECRETS_DIR")
+    assert gather([folder]).named_sources == (f"folder {tmp_path}",)
+    with pytest.raises(NotConfigured, match=rf"in \.env, or in folder {tmp_path}$"):
+        require_complete(resolve_environment("production"))

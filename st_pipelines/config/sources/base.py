@@ -87,9 +87,11 @@ class Source(PydanticBaseSettingsSource):
         prefix: of the names of the environment's settings, such as `SERVICETITAN_`.
         title: the source in messages; contains no secret.
         ignore_final_newline: whether values may end with a line break without a warning.
+        named_by_setting: whether a setting names the source; otherwise everybody has it.
     """
 
     ignore_final_newline = False
+    named_by_setting = True
     settings_cls: type[ExplicitSettings]
 
     def __init__(self, settings_cls: type[ExplicitSettings], prefix: str, title: str) -> None:

@@ -56,6 +56,8 @@ class Variables:
 class Arguments(Source):
     """Values given in code, or in the configuration of a Dagster resource."""
 
+    named_by_setting = False
+
     def __init__(
         self, settings_cls: type[ExplicitSettings], prefix: str, given: Mapping[str, Any]
     ) -> None:
@@ -69,6 +71,8 @@ class Arguments(Source):
 
 class NamedVariables(Source):
     """Variables by name, in any case: of the process environment, or of `.env`."""
+
+    named_by_setting = False
 
     def __init__(
         self,

@@ -31,14 +31,14 @@ class Gathered:
         origins: by field, where its value came from, for messages.
         created: by field, when that version of the secret was created, where known.
         warnings: what the user should correct, without values.
-        asked: titles of the sources, in order.
+        named_sources: titles of the sources that a setting names, in order.
     """
 
     values: Mapping[str, Any] = field(default_factory=dict, repr=False)
     origins: Mapping[str, str] = field(default_factory=dict)
     created: Mapping[str, datetime] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
-    asked: tuple[str, ...] = ()
+    named_sources: tuple[str, ...] = ()
 
 
 def gather(sources: Iterable[Source], before: Gathered | None = None) -> Gathered:
@@ -52,10 +52,11 @@ def gather(sources: Iterable[Source], before: Gathered | None = None) -> Gathere
     """
     before = before or Gathered()
     values, origins, created = dict(before.values), dict(before.origins), dict(before.created)
-    warnings, asked = list(before.warnings), list(before.asked)
+    warnings, named_sources = list(before.warnings), list(before.named_sources)
     for source in sources:
         reading = source.read()
-        asked.append(source.title)
+        if source.named_by_setting:
+            named_sources.append(source.title)
         warnings += reading.warnings
         for name, found in reading.values.items():
             value, removed = _clean(found, source.ignore_final_newline)
@@ -74,7 +75,7 @@ def gather(sources: Iterable[Source], before: Gathered | None = None) -> Gathere
         origins=origins,
         created=created,
         warnings=tuple(dict.fromkeys(warnings)),
-        asked=tuple(asked),
+        named_sources=tuple(named_sources),
     )
 
 
