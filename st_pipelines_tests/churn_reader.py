@@ -29,23 +29,31 @@ def job(
     sandbox: Sandbox, file: Path, policy: RetryPolicy | None = None, **changes: Any
 ) -> SyncContext:
     connection = Connection(
-        environment="sandbox", api_url=sandbox.url, auth_url=sandbox.url,
-        client_id=sandbox.client_id, client_secret=SecretStr(sandbox.client_secret),
-        app_key=SecretStr(sandbox.app_key), tenant_id=sandbox.tenant_id,
-        requests_per_second=10_000, **changes,
-    )  # fmt: skip
+        environment="sandbox",
+        api_url=sandbox.url,
+        auth_url=sandbox.url,
+        client_id=sandbox.client_id,
+        client_secret=SecretStr(sandbox.client_secret),
+        app_key=SecretStr(sandbox.app_key),
+        tenant_id=sandbox.tenant_id,
+        requests_per_second=10_000,
+        **changes,
+    )
     return SyncContext(
         client=Client(connection, policy=policy),
         warehouse=DuckDBFile(uri=str(file), wait_seconds=5),
-        timezone=TIMEZONE, run_id="test",
-    )  # fmt: skip
+        timezone=TIMEZONE,
+        run_id="test",
+    )
 
 
 def days(first: str, last: str, *, open_start: bool = False) -> Days:
     return Days(
-        first=date.fromisoformat(first), last=date.fromisoformat(last), timezone=TIMEZONE,
+        first=date.fromisoformat(first),
+        last=date.fromisoformat(last),
+        timezone=TIMEZONE,
         open_start=open_start,
-    )  # fmt: skip
+    )
 
 
 def served(sandbox: Sandbox, endpoint: Endpoint) -> list[dict[str, Any]]:
@@ -70,8 +78,9 @@ def _records(endpoint: Endpoint, texts: Iterable[bytes]) -> list[dict[str, Any]]
         return records
     return [
         {**{k: v for k, v in record.items() if k != endpoint.explode}, **member}
-        for record in records for member in record[endpoint.explode] or ()
-    ]  # fmt: skip
+        for record in records
+        for member in record[endpoint.explode] or ()
+    ]
 
 
 def expected_rows(sandbox: Sandbox, endpoint: Endpoint) -> list[tuple]:

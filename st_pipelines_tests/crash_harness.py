@@ -46,9 +46,12 @@ class Server:
     @classmethod
     def of(cls, sandbox: Sandbox) -> Server:
         return cls(
-            sandbox.url, sandbox.client_id, sandbox.client_secret, sandbox.app_key,
+            sandbox.url,
+            sandbox.client_id,
+            sandbox.client_secret,
+            sandbox.app_key,
             sandbox.tenant_id,
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True)

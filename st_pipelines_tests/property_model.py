@@ -71,9 +71,13 @@ class Life:
         self.folder = Path(tempfile.mkdtemp(prefix="life-"))
         self.file = self.folder / "warehouse.duckdb"
         self.sandbox = Sandbox(
-            customers=6, history_days=20, now=NOW, requests_per_second=1e9, seed=seed,
+            customers=6,
+            history_days=20,
+            now=NOW,
+            requests_per_second=1e9,
+            seed=seed,
             export_batch=9,
-        ).start()  # fmt: skip
+        ).start()
         self.outcomes: list[str] = []
         self._disturbances: dict[int, Disturbance] = {}
         self._requests = 0

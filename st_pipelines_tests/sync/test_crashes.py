@@ -147,9 +147,12 @@ def test_a_terminated_run_leaves_nothing(own_sandbox: Sandbox, tmp_path: Path) -
     command += ["-m", "st_pipelines.definitions", "--partition", "2026-03-10"]
     command += ["--select", 'key:"production/crm/customers"']
     process = subprocess.Popen(
-        command, cwd=tmp_path, env={**os.environ, **environment},
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        command,
+        cwd=tmp_path,
+        env={**os.environ, **environment},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     assert process.wait(DEADLINE) != 0
     assert len(folders) == 1
     assert staged(tmp_path / "data" / "production.duckdb") == []
@@ -215,10 +218,13 @@ def test_a_full_disk_is_reported_and_loses_nothing(sandbox: Sandbox, tmp_path: P
     server = json.dumps(dataclasses.asdict(Server.of(sandbox)))
     script = FULL_DISK.format(folder=str(tmp_path), python=sys.executable, server=server)
     done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, timeout=DEADLINE,
+        ["unshare", "-m", "sh", "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
         cwd=Path(__file__).parents[2],
         env={**os.environ, "SCRIPT": ON_A_FULL_DISK},
-    )  # fmt: skip
+    )
     if done.returncode in (1, 77) and "ermi" in done.stderr:
         pytest.skip("mounting is not permitted")
     assert done.returncode == 0, done.stderr

@@ -179,10 +179,16 @@ def test_reconcile_reads_the_whole_feed_only_once(
     assert query(loading.warehouse.name, "SELECT since FROM _st.feeds") == [(None,)]
 
 
-@pytest.mark.parametrize("table", [
-    "payroll.activity_codes", "crm.locations_contacts", "marketing_ads.attributed_leads",
-    "settings.user_roles", "payroll.locations_rates",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "table",
+    [
+        "payroll.activity_codes",
+        "crm.locations_contacts",
+        "marketing_ads.attributed_leads",
+        "settings.user_roles",
+        "payroll.locations_rates",
+    ],
+)
 def test_reconcile_marks_deleted_records_that_no_other_load_can_find(
     own_sandbox: Sandbox, loading: SyncContext, table: str
 ) -> None:
@@ -304,8 +310,9 @@ def test_unknown_fields_of_the_export_are_adopted_as_fields_of_the_export(
 
 def page_of(raws: list[bytes]) -> Any:
     body = b'{"page":1,"pageSize":50,"hasMore":false,"totalCount":%d,"data":[%b]}' % (
-        len(raws), b",".join(raws),
-    )  # fmt: skip
+        len(raws),
+        b",".join(raws),
+    )
     return responses.build_json_response(body)
 
 
@@ -368,8 +375,9 @@ def test_a_record_that_moves_between_variants_while_both_are_read_is_not_marked(
     assert asked_for[:1] == ["Procurement"]
     assert rows(loading, "bill_type", f"id = {moved}", bills.table) == [("Procurement",)]
     assert (state(loading, moved, bills.table), state(loading, gone, bills.table)) == (
-        "there", "deleted",
-    )  # fmt: skip
+        "there",
+        "deleted",
+    )
     assert report is not None
     assert report.loaded.counts.deleted == 1
 

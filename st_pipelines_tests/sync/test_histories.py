@@ -52,9 +52,11 @@ class History(RuleBasedStateMachine):
             self.life.apply(change)
 
     @rule(
-        first=st.integers(0, 9), length=st.integers(0, 12), open_start=st.booleans(),
+        first=st.integers(0, 9),
+        length=st.integers(0, 12),
+        open_start=st.booleans(),
         meanwhile=disturbances,
-    )  # fmt: skip
+    )
     def load(
         self, first: int, length: int, open_start: bool, meanwhile: Sequence[Disturbance]
     ) -> None:
@@ -65,11 +67,10 @@ class History(RuleBasedStateMachine):
         self.life.reconcile(meanwhile)
 
     @rule(
-        ranges=st.lists(
-            st.tuples(st.integers(0, 9), st.integers(0, 12)), min_size=1, max_size=2
-        ),
-        meanwhile=disturbances, kill_at=st.none() | st.integers(0, 4),
-    )  # fmt: skip
+        ranges=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 12)), min_size=1, max_size=2),
+        meanwhile=disturbances,
+        kill_at=st.none() | st.integers(0, 4),
+    )
     def processes(
         self, ranges: Sequence[tuple[int, int]], meanwhile: list[Disturbance], kill_at: int | None
     ) -> None:
@@ -93,7 +94,11 @@ def test_after_any_history_one_catch_up_makes_the_table_equal_the_source(table: 
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=math.ceil(HISTORIES[table] * PLAYED / 200), stateful_step_count=3,
-            deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck),
+            max_examples=math.ceil(HISTORIES[table] * PLAYED / 200),
+            stateful_step_count=3,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            suppress_health_check=list(HealthCheck),
         ),
-    )  # fmt: skip
+    )

@@ -45,15 +45,27 @@ FORMS = {
     "feed": "memberships.invoice_templates",
     "feed of many changes": "telecom.calls_export",
 }
-QUICK_FAULTS = ("500", "html", "truncated", "wrapped", "data-object", "reset", "empty-page",
-                "endless", "repeated-token", "gzip-cut", "429-bare")  # fmt: skip
+QUICK_FAULTS = (
+    "500",
+    "html",
+    "truncated",
+    "wrapped",
+    "data-object",
+    "reset",
+    "empty-page",
+    "endless",
+    "repeated-token",
+    "gzip-cut",
+    "429-bare",
+)
 _records = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 @pytest.fixture(scope="module")
 def moving() -> Iterator[Sandbox]:
-    with Sandbox(customers=10, history_days=30, now=NOW, requests_per_second=1e9,
-                 export_batch=7) as running:  # fmt: skip
+    with Sandbox(
+        customers=10, history_days=30, now=NOW, requests_per_second=1e9, export_batch=7
+    ) as running:
         yield running
 
 
@@ -109,8 +121,9 @@ def changes(world: World, endpoint: Endpoint) -> dict[int, tuple[int, bytes]]:
 def play(sandbox: Sandbox, history: History) -> str:
     """Read under a history; says how it ended, and fails where it is not as it ought to be."""
     endpoint = history.endpoint
-    world = World(catalog=load_catalog(), seed=history.seed % 5, customers=10, history_days=30,
-                  now=NOW)  # fmt: skip
+    world = World(
+        catalog=load_catalog(), seed=history.seed % 5, customers=10, history_days=30, now=NOW
+    )
     sandbox.worlds[sandbox.tenant_id] = world
     before, true = changes(world, endpoint), set(raws(world, endpoint))
     sandbox.interceptors[:] = [lambda request: true.update(raws(world, endpoint))]
@@ -119,8 +132,9 @@ def play(sandbox: Sandbox, history: History) -> str:
     client = job(sandbox, Path("unused"), NO_WAIT, page_size=history.page_size).client
     got: dict[int, list[bytes]] = {}
     try:
-        for page in read(client, endpoint, history.window, stats=ReadStats(),
-                         concurrency=history.concurrency):  # fmt: skip
+        for page in read(
+            client, endpoint, history.window, stats=ReadStats(), concurrency=history.concurrency
+        ):
             got.setdefault(page.reading, []).extend(map(bytes, _records(page.records)))
     except ReadingMoved:
         return "moved"
@@ -143,8 +157,13 @@ def play(sandbox: Sandbox, history: History) -> str:
 def test_a_reading_under_churn_has_every_record_that_stayed_or_fails(moving):
     ended: Counter[str] = Counter()
 
-    @settings(max_examples=PLAYED, derandomize=True, deadline=None, database=None,
-              suppress_health_check=list(HealthCheck))  # fmt: skip
+    @settings(
+        max_examples=PLAYED,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
     @given(histories)
     def every_history(history: History) -> None:
         ended[play(moving, history)] += 1
@@ -157,8 +176,19 @@ def test_a_reading_under_churn_has_every_record_that_stayed_or_fails(moving):
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_of_list_can_be_read_while_it_changes_a_little(moving, form):
     ended = [
-        play(moving, History(form=form, seed=seed, churn=0.05, fault=None, page_size=12,
-                             concurrency=2, ahead=False, totals=True))
+        play(
+            moving,
+            History(
+                form=form,
+                seed=seed,
+                churn=0.05,
+                fault=None,
+                page_size=12,
+                concurrency=2,
+                ahead=False,
+                totals=True,
+            ),
+        )
         for seed in range(2)
-    ]  # fmt: skip
+    ]
     assert "right" in ended

@@ -68,15 +68,21 @@ def test_a_failure_is_reported_once_and_in_full(own_sandbox: Sandbox, configured
     assert "settings.tag_types" in result.stdout
 
 
-@pytest.mark.parametrize(("arguments", "said"), [
-    (["--select", "jpm.jbos"], "did you mean jpm.jobs"),
-    (["--environment", "prod"], "name one of production, integration, sandbox"),
-    (["--environment", "integration"], "set SERVICETITAN_INTEGRATION_CLIENT_ID"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--select", "jpm.jbos"], "did you mean jpm.jobs"),
+        (["--environment", "prod"], "name one of production, integration, sandbox"),
+        (["--environment", "integration"], "set SERVICETITAN_INTEGRATION_CLIENT_ID"),
+    ],
+)
 def test_a_wrong_argument_is_named(
-    configured: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-    arguments: list[str], said: str,
-) -> None:  # fmt: skip
+    configured: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    said: str,
+) -> None:
     given = [] if "--environment" in arguments else ["--environment", "production"]
     monkeypatch.setattr("sys.argv", ["st-pipelines", "reconcile", *given, *arguments])
     with pytest.raises(SystemExit) as ended:
@@ -100,8 +106,10 @@ def test_the_job_has_a_step_per_table_that_observes_its_asset(
     result = job.execute_in_process(instance=instance, run_config=config)
     steps = {event.step_key for event in result.all_events if event.is_step_success}
     assert steps == {
-        "tables", "reconcile_table[jpm_jobs]", "reconcile_table[settings_user_roles]",
-    }  # fmt: skip
+        "tables",
+        "reconcile_table[jpm_jobs]",
+        "reconcile_table[settings_user_roles]",
+    }
     observed = instance.fetch_observations(dg.AssetKey(["production", "jpm", "jobs"]), limit=1)
     metadata = observed.records[0].asset_observation.metadata
     assert metadata["rows_read"].value == len(own_sandbox.world.records("jpm.jobs"))

@@ -21,9 +21,13 @@ from st_pipelines_tests.deadlines import DEADLINE
 ALL = days("2026-03-01", "2026-03-10", open_start=True)
 JOINED = ("crm.customers", "settings.business_units", "accounting.invoices")
 SOME = (
-    "jpm.jobs", "accounting.invoice_items", "settings.user_roles", "jpm.job_history",
-    "marketing_ads.capacity_warnings", "marketing_ads.attributed_leads",
-)  # fmt: skip
+    "jpm.jobs",
+    "accounting.invoice_items",
+    "settings.user_roles",
+    "jpm.job_history",
+    "marketing_ads.capacity_warnings",
+    "marketing_ads.attributed_leads",
+)
 
 
 @pytest.fixture(scope="module")
@@ -52,18 +56,24 @@ def test_each_day_of_an_aggregate_equals_the_response_for_that_day(
     extract_load(job(sandbox, file), endpoint, days(str(day), str(day)))
     token = requests.post(
         f"{sandbox.url}/connect/token",
-        data={"grant_type": "client_credentials", "client_id": sandbox.client_id,
-              "client_secret": sandbox.client_secret},
+        data={
+            "grant_type": "client_credentials",
+            "client_id": sandbox.client_id,
+            "client_secret": sandbox.client_secret,
+        },
         timeout=DEADLINE,
-    ).json()["access_token"]  # fmt: skip
+    ).json()["access_token"]
     answer = requests.get(
         sandbox.url + endpoint.path.replace("{tenant}", sandbox.tenant_id),
-        params={**endpoint.params, endpoint.date_filter.lower: f"{day}T04:00:00Z",
-                endpoint.date_filter.upper: f"{day + timedelta(days=1)}T04:00:00Z",
-                "pageSize": "5000"},
+        params={
+            **endpoint.params,
+            endpoint.date_filter.lower: f"{day}T04:00:00Z",
+            endpoint.date_filter.upper: f"{day + timedelta(days=1)}T04:00:00Z",
+            "pageSize": "5000",
+        },
         headers={"Authorization": token, "ST-App-Key": sandbox.app_key},
         timeout=DEADLINE,
-    ).json()  # fmt: skip
+    ).json()
     rows = table_rows(file, endpoint, f"_partition_date = DATE '{day}'")
     assert len(rows) == len(answer["data"]) > 0
     names = [row[0]["name"] for row in rows]
@@ -188,5 +198,8 @@ def test_an_unknown_tenant_says_so(sandbox: Sandbox, tmp_path: Path) -> None:
 
 def test_days_that_have_not_begun_are_refused(sandbox: Sandbox, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="2999-01-01 has not begun in America/New_York"):
-        extract_load(job(sandbox, tmp_path / "x.duckdb"), load_catalog()["jpm.jobs"],
-                     days("2999-01-01", "2999-01-01"))  # fmt: skip
+        extract_load(
+            job(sandbox, tmp_path / "x.duckdb"),
+            load_catalog()["jpm.jobs"],
+            days("2999-01-01", "2999-01-01"),
+        )

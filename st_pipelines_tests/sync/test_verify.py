@@ -60,10 +60,16 @@ def rows_of(verified: Verified) -> list[tuple[Any, ...]]:
 
 
 ALL_FORMS = (
-    "jpm.jobs", "accounting.ap_bills", "telecom.calls", "jpm.job_history", "settings.user_roles",
-    "payroll.locations_rates", "customer_interactions.technician_ratings",
-    "marketing_reputation.reviews", "pricebook.materials_costtypes",
-)  # fmt: skip
+    "jpm.jobs",
+    "accounting.ap_bills",
+    "telecom.calls",
+    "jpm.job_history",
+    "settings.user_roles",
+    "payroll.locations_rates",
+    "customer_interactions.technician_ratings",
+    "marketing_reputation.reviews",
+    "pricebook.materials_costtypes",
+)
 
 
 @pytest.mark.parametrize("table", ALL_FORMS)
@@ -102,18 +108,30 @@ def test_it_finds_exactly_the_rows_that_were_tampered_with(small: Sandbox, tmp_p
     tamper(file, f"DELETE FROM jpm.jobs WHERE id = {ids[0]}")
     tamper(file, f"UPDATE jpm.jobs SET _deleted_at = now() WHERE id = {ids[1]}")
     tamper(file, f"UPDATE jpm.jobs SET summary = 'mine' WHERE id = {ids[2]}")
-    tamper(file, f"INSERT INTO jpm.jobs BY NAME SELECT * REPLACE (9 AS id) FROM jpm.jobs "
-                 f"WHERE id = {ids[3]}")  # fmt: skip
+    tamper(
+        file,
+        f"INSERT INTO jpm.jobs BY NAME SELECT * REPLACE (9 AS id) FROM jpm.jobs "
+        f"WHERE id = {ids[3]}",
+    )
     tamper(file, f"INSERT INTO jpm.jobs FROM jpm.jobs WHERE id = {ids[4]}")
     # Another tenant's rows, and what is marked as deleted, are no rows of this source.
     tamper(file, "INSERT INTO jpm.jobs BY NAME SELECT * REPLACE ('x' AS _tenant_id) FROM jpm.jobs")
-    tamper(file, f"INSERT INTO jpm.jobs BY NAME SELECT * REPLACE (8 AS id, now() AS _deleted_at) "
-                 f"FROM jpm.jobs WHERE id = {ids[3]}")  # fmt: skip
+    tamper(
+        file,
+        f"INSERT INTO jpm.jobs BY NAME SELECT * REPLACE (8 AS id, now() AS _deleted_at) "
+        f"FROM jpm.jobs WHERE id = {ids[3]}",
+    )
     verified = verify(small, file, "jpm.jobs")
-    assert sorted(rows_of(verified), key=str) == sorted([
-        ("missing", str(ids[0]), None), ("missing", str(ids[1]), None), ("extra", "9", None),
-        ("duplicate", str(ids[4]), None), ("differs", str(ids[2]), "summary"),
-    ], key=str)  # fmt: skip
+    assert sorted(rows_of(verified), key=str) == sorted(
+        [
+            ("missing", str(ids[0]), None),
+            ("missing", str(ids[1]), None),
+            ("extra", "9", None),
+            ("duplicate", str(ids[4]), None),
+            ("differs", str(ids[2]), "summary"),
+        ],
+        key=str,
+    )
     changed = next(d for d in verified.differences if d.kind == "differs")
     served = {record["id"]: record for record in small.world.records("jpm.jobs")}
     assert (changed.here, changed.there) == ("mine", served[ids[2]]["summary"])
@@ -130,8 +148,9 @@ def test_rows_without_a_key_are_compared_by_content_and_number(
     tamper(file, f"INSERT INTO {table} FROM {table} WHERE rowid = 1")
     verified = verify(small, file, table)
     assert sorted((d.kind, d.here, d.there) for d in verified.differences) == [
-        ("extra", "2 rows", "1 rows"), ("missing", "0 rows", "1 rows"),
-    ]  # fmt: skip
+        ("extra", "2 rows", "1 rows"),
+        ("missing", "0 rows", "1 rows"),
+    ]
 
 
 def test_nested_values_and_unknown_fields_are_compared(own: Sandbox, tmp_path: Path) -> None:
@@ -157,8 +176,9 @@ def test_a_change_since_the_last_load_is_reported_as_newer(own: Sandbox, tmp_pat
     own.world.delete(table, deleted)
     verified = verify(own, file, table, deep=False)
     assert {(*d.identity, d.newer) for d in verified.differences} == {
-        ("differs", str(old), "modified_on", True), ("extra", str(deleted), None, False),
-    }  # fmt: skip
+        ("differs", str(old), "modified_on", True),
+        ("extra", str(deleted), None, False),
+    }
 
 
 @pytest.mark.parametrize("table", ["jpm.jobs", "jpm.job_cancel_reasons", "settings.user_roles"])
@@ -211,8 +231,11 @@ def test_the_command_prints_differences_and_exits_with_1(small: Sandbox, configu
     assert "failed jpm.project_notes, jpm.project_statuses, jpm.project_sub" in result.stdout
     one = ["--select", "settings.user_roles"]
     assert CliRunner().invoke(app, [*COMMAND, *one]).exit_code == 0
-    tamper(configured, "UPDATE settings.user_roles SET name = 'odd' WHERE id = "
-                       "(SELECT min(id) FROM settings.user_roles)")  # fmt: skip
+    tamper(
+        configured,
+        "UPDATE settings.user_roles SET name = 'odd' WHERE id = "
+        "(SELECT min(id) FROM settings.user_roles)",
+    )
     result = CliRunner().invoke(app, [*COMMAND, "--deep", *one])
     assert result.exit_code == 1
     assert "name is 'odd', there" in result.stdout

@@ -26,39 +26,121 @@ from st_pipelines_tests.warehouse.factories import Place, endpoint, record
 
 ALPHABET = st.characters(codec="utf-8")
 NAMES = st.one_of(
-    st.sampled_from([
-        "a.b", "a", "[0]", "x[1].y", 'say "hi"', "back\\slash", "", " ", "größe", "日本", "_extra",
-        "(invalid text)", "\x01extra", "rowid", "a\nb", "'", ".", "[]", '["a"]', "Id", "ID", "NAME",
-        "modified_on", "MODIFIEDON", "null", "select",
-    ]),
+    st.sampled_from(
+        [
+            "a.b",
+            "a",
+            "[0]",
+            "x[1].y",
+            'say "hi"',
+            "back\\slash",
+            "",
+            " ",
+            "größe",
+            "日本",
+            "_extra",
+            "(invalid text)",
+            "\x01extra",
+            "rowid",
+            "a\nb",
+            "'",
+            ".",
+            "[]",
+            '["a"]',
+            "Id",
+            "ID",
+            "NAME",
+            "modified_on",
+            "MODIFIEDON",
+            "null",
+            "select",
+        ]
+    ),
     st.text(ALPHABET, max_size=6),
-)  # fmt: skip
+)
 NUMBERS = st.one_of(
     st.integers(),
-    st.sampled_from([
-        0, -1, 2**53 + 1, 2**63 - 1, 2**63, -(2**63) - 1, 2**64, 10**20, 10**28 - 1, 10**28, 10**40,
-    ]),
-    st.sampled_from([
-        "1.5", "0.1", "2.50", "-0.0", "1e5", "1E-12", "1e400", "-1e-400", "1e99999999999999999999",
-        "0.33333333333333333333", "12345678901234567.891", "0." + "0" * 400 + "1",
-        "99999999999999999999999999999.5",
-    ]).map(lambda text: Number(text)),
-)  # fmt: skip
+    st.sampled_from(
+        [
+            0,
+            -1,
+            2**53 + 1,
+            2**63 - 1,
+            2**63,
+            -(2**63) - 1,
+            2**64,
+            10**20,
+            10**28 - 1,
+            10**28,
+            10**40,
+        ]
+    ),
+    st.sampled_from(
+        [
+            "1.5",
+            "0.1",
+            "2.50",
+            "-0.0",
+            "1e5",
+            "1E-12",
+            "1e400",
+            "-1e-400",
+            "1e99999999999999999999",
+            "0.33333333333333333333",
+            "12345678901234567.891",
+            "0." + "0" * 400 + "1",
+            "99999999999999999999999999999.5",
+        ]
+    ).map(lambda text: Number(text)),
+)
 DAY = "2026-01-02"
 TIMES = [
-    DAY, "2026-02-30", "20260102", "infinity", "epoch", f"{DAY}T03:04:05.1234567Z",
-    f"{DAY}T03:04:05", f"{DAY} 03:04:05Z", f"{DAY}T24:00:00Z", f"{DAY}T03:04:60Z",
-    f"{DAY}T03:04:05+05:30", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59.9999999-14:00",
-    f"{DAY}T03:04:05.12345678901Z", f"{DAY}t03:04:05z", f"{DAY}T03:04Z", f"{DAY}T03:04:05+0530",
-    f"{DAY}T03:04:05,5Z", f"{DAY}T03:04:05+99:00", f"{DAY}T00:00:00Z", f"{DAY}T00:00:00.0000001",
-]  # fmt: skip
+    DAY,
+    "2026-02-30",
+    "20260102",
+    "infinity",
+    "epoch",
+    f"{DAY}T03:04:05.1234567Z",
+    f"{DAY}T03:04:05",
+    f"{DAY} 03:04:05Z",
+    f"{DAY}T24:00:00Z",
+    f"{DAY}T03:04:60Z",
+    f"{DAY}T03:04:05+05:30",
+    "0001-01-01T00:00:00+14:00",
+    "9999-12-31T23:59:59.9999999-14:00",
+    f"{DAY}T03:04:05.12345678901Z",
+    f"{DAY}t03:04:05z",
+    f"{DAY}T03:04Z",
+    f"{DAY}T03:04:05+0530",
+    f"{DAY}T03:04:05,5Z",
+    f"{DAY}T03:04:05+99:00",
+    f"{DAY}T00:00:00Z",
+    f"{DAY}T00:00:00.0000001",
+]
 TEXTS = st.one_of(
     st.text(ALPHABET, max_size=8),
-    st.sampled_from([
-        "", "n/a", "true", "TRUE", "12.50", "007", "4_2", "+5", " 5", "１２", "NaN", "Infinity",
-        "1e5", "9" * 30, "\x00", "\ufffd", *TIMES,
-    ]),
-)  # fmt: skip
+    st.sampled_from(
+        [
+            "",
+            "n/a",
+            "true",
+            "TRUE",
+            "12.50",
+            "007",
+            "4_2",
+            "+5",
+            " 5",
+            "１２",
+            "NaN",
+            "Infinity",
+            "1e5",
+            "9" * 30,
+            "\x00",
+            "\ufffd",
+            *TIMES,
+        ]
+    ),
+)
 SCALARS = st.none() | st.booleans() | NUMBERS | TEXTS
 VALUES = st.recursive(
     SCALARS,
@@ -94,9 +176,10 @@ def mutations(draw: st.DrawFn) -> list[tuple[list[int], str, str, Any]]:
     return draw(
         st.lists(
             st.tuples(SPOTS, st.sampled_from(["add", "replace", "drop"]), NAMES, VALUES),
-            min_size=1, max_size=4,
+            min_size=1,
+            max_size=4,
         )
-    )  # fmt: skip
+    )
 
 
 def mutated(record: dict[str, Any], changes: list[tuple[list[int], str, str, Any]]) -> dict:
@@ -173,13 +256,17 @@ def json_equal(kept: Any, value: Any) -> bool:
         except ArithmeticError:
             return kept == text
     if isinstance(value, dict):
-        return isinstance(kept, dict) and kept.keys() == value.keys() and all(
-            json_equal(kept[name], value[name]) for name in value
-        )  # fmt: skip
+        return (
+            isinstance(kept, dict)
+            and kept.keys() == value.keys()
+            and all(json_equal(kept[name], value[name]) for name in value)
+        )
     if isinstance(value, list):
-        return isinstance(kept, list) and len(kept) == len(value) and all(
-            json_equal(*pair) for pair in zip(kept, value, strict=True)
-        )  # fmt: skip
+        return (
+            isinstance(kept, list)
+            and len(kept) == len(value)
+            and all(json_equal(*pair) for pair in zip(kept, value, strict=True))
+        )
     return type(kept) is type(value) and kept == value and not isinstance(kept, Number)
 
 
@@ -233,11 +320,11 @@ SAME = {
     "BOOLEAN": same_boolean,
     "VARCHAR": same_text,
     "TIMESTAMPTZ": same_time,
-    "DATE": lambda value, row: re.fullmatch(
-        rf"{row}(T00:00:00(\.0*)?(Z|\+00:00)?)?", value
-    ) is not None,
+    "DATE": lambda value, row: (
+        re.fullmatch(rf"{row}(T00:00:00(\.0*)?(Z|\+00:00)?)?", value) is not None
+    ),
     "JSON": lambda value, row: json_equal(read(row), value),
-}  # fmt: skip
+}
 
 
 def account(of: Endpoint, records: list[dict], folder: Path) -> None:
@@ -349,8 +436,12 @@ def test_members_that_look_alike_have_different_paths(place: Place) -> None:
     _, staging = place.load([record(**changed, items=[{"x[7]": 5}])])
     kept = json.loads(place.query("SELECT _extra FROM abc.things")[0][0])
     assert kept == {
-        '["a.b"]': 1, "a": {"b": 2}, '["items[0]"]': 3, '[""]': 4, 'items[0]["x[7]"]': 5,
-    }  # fmt: skip
+        '["a.b"]': 1,
+        "a": {"b": 2},
+        '["items[0]"]': 3,
+        '[""]': 4,
+        'items[0]["x[7]"]': 5,
+    }
     assert 'items[]["x[7]"]' in staging.drift.counts
 
 

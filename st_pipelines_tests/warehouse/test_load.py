@@ -84,12 +84,22 @@ def test_tenants_do_not_touch_each_other(place: Place) -> None:
 
 
 def test_a_row_belongs_to_the_local_day_of_its_cursor(place: Place) -> None:
-    times = ["2026-03-08T04:59:59Z", "2026-03-08T05:00:00Z", "2026-03-09T03:59:59Z",
-             "2026-03-09T04:00:00Z", None]  # fmt: skip
+    times = [
+        "2026-03-08T04:59:59Z",
+        "2026-03-08T05:00:00Z",
+        "2026-03-09T03:59:59Z",
+        "2026-03-09T04:00:00Z",
+        None,
+    ]
     loaded, _ = place.load([record(id=n, modifiedOn=t) for n, t in enumerate(times)])
     days = [day for (day,) in place.query("SELECT _partition_date FROM abc.things ORDER BY id")]
-    assert days == [date(2026, 3, 7), date(2026, 3, 8), date(2026, 3, 8), date(2026, 3, 9),
-                    date(2026, 12, 31)]  # fmt: skip
+    assert days == [
+        date(2026, 3, 7),
+        date(2026, 3, 8),
+        date(2026, 3, 8),
+        date(2026, 3, 9),
+        date(2026, 12, 31),
+    ]
     assert loaded.table_rows_by_date[date(2026, 3, 8)] == 2
 
 

@@ -26,12 +26,24 @@ def extra(place: Place) -> dict[str, Any] | None:
 
 def test_a_record_lands_with_the_types_of_the_catalog(place: Place) -> None:
     loaded, staging = place.load([record()])
-    assert place.query("SELECT * EXCLUDE (_loaded_at, _run_id) FROM abc.things") == [(
-        1, "Müller", Decimal("12.5000000000"), 0.25, True, date(2026, 1, 2),
-        datetime(2026, 1, 2, 3, 4, 5, 123456, tzinfo=timezone.utc), '{"a":[1,"x"]}', [1, 2],
-        [{"sku_id": 7, "unit_price": Decimal("3.5000000000"), "from": {"zip_code": "0815"}}],
-        "1", date(2026, 1, 1), None, None,
-    )]  # fmt: skip
+    assert place.query("SELECT * EXCLUDE (_loaded_at, _run_id) FROM abc.things") == [
+        (
+            1,
+            "Müller",
+            Decimal("12.5000000000"),
+            0.25,
+            True,
+            date(2026, 1, 2),
+            datetime(2026, 1, 2, 3, 4, 5, 123456, tzinfo=timezone.utc),
+            '{"a":[1,"x"]}',
+            [1, 2],
+            [{"sku_id": 7, "unit_price": Decimal("3.5000000000"), "from": {"zip_code": "0815"}}],
+            "1",
+            date(2026, 1, 1),
+            None,
+            None,
+        )
+    ]
     assert loaded.counts.inserted == 1
     assert not staging.drift.counts
 
@@ -63,14 +75,17 @@ def test_a_record_lands_with_the_types_of_the_catalog(place: Place) -> None:
         ("modifiedOn", '"2026-01-02T03:04:05"', datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)),
         ("modifiedOn", '"0001-01-01T00:00:00Z"', datetime(1, 1, 1, tzinfo=timezone.utc)),
         ("modifiedOn", '"2026-01-02"', datetime(2026, 1, 2, tzinfo=timezone.utc)),
-        ("modifiedOn", '"2026-01-02T03:04:05.9999999Z"',
-         datetime(2026, 1, 2, 3, 4, 5, 999999, tzinfo=timezone.utc)),
+        (
+            "modifiedOn",
+            '"2026-01-02T03:04:05.9999999Z"',
+            datetime(2026, 1, 2, 3, 4, 5, 999999, tzinfo=timezone.utc),
+        ),
         ("open", "null", None),
         ("tagIds", "[1, null]", [1, None]),
         ("items", "[null]", [None]),
         ("items", "[]", []),
     ],
-)  # fmt: skip
+)
 def test_a_value_that_fits_lands_exactly(
     place: Place, field: str, text: str, expected: Any
 ) -> None:
@@ -93,8 +108,13 @@ def test_a_value_that_fits_lands_exactly(
         ("rate", "fast", "rate", None, {"rate": "fast"}),
         ("active", 1, "active", None, {"active": 1}),
         ("dueDate", "", "due_date", None, {"dueDate": ""}),
-        ("dueDate", "2026-01-02T03:00:00", "due_date", date(2026, 1, 2),
-         {"dueDate": "2026-01-02T03:00:00"}),
+        (
+            "dueDate",
+            "2026-01-02T03:00:00",
+            "due_date",
+            date(2026, 1, 2),
+            {"dueDate": "2026-01-02T03:00:00"},
+        ),
         ("dueDate", "2026-02-30", "due_date", None, {"dueDate": "2026-02-30"}),
         ("modifiedOn", "", "modified_on", None, {"modifiedOn": ""}),
         ("modifiedOn", 5, "modified_on", None, {"modifiedOn": 5}),
@@ -104,11 +124,15 @@ def test_a_value_that_fits_lands_exactly(
         ("name", {"value": "x"}, "name", None, {"name": {"value": "x"}}),
         ("surprise", {"b": None}, "id", 1, {"surprise": {"b": None}}),
         ("Name", "y", "name", "Müller", {"Name": "y"}),
-        ("items", [{"skuId": 7, "color": "red", "from": {"zipCode": "1", "more": 2}}], "items",
-         [{"sku_id": 7, "unit_price": None, "from": {"zip_code": "1"}}],
-         {"items[0].color": "red", "items[0].from.more": 2}),
+        (
+            "items",
+            [{"skuId": 7, "color": "red", "from": {"zipCode": "1", "more": 2}}],
+            "items",
+            [{"sku_id": 7, "unit_price": None, "from": {"zip_code": "1"}}],
+            {"items[0].color": "red", "items[0].from.more": 2},
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_value_that_does_not_fit_is_kept_in_extra_and_the_load_goes_on(
     place: Place, field: str, value: Any, column: str, rest: Any, kept: dict[str, Any]
 ) -> None:
@@ -205,9 +229,15 @@ def test_members_of_a_history_that_are_not_events_are_kept(place: Place) -> None
 def test_a_history_becomes_a_row_per_event(place: Place) -> None:
     of = load_catalog()["jpm.job_history"]
     events = [
-        {"id": n, "employeeId": None, "eventType": "Job Booked", "date": "2026-01-02T12:00:00Z",
-         "usedSchedulingTool": "None"} for n in (1, 2)
-    ]  # fmt: skip
+        {
+            "id": n,
+            "employeeId": None,
+            "eventType": "Job Booked",
+            "date": "2026-01-02T12:00:00Z",
+            "usedSchedulingTool": "None",
+        }
+        for n in (1, 2)
+    ]
     place.load([{"jobId": 7, "history": events}, {"jobId": 8, "history": None}], of)
     assert place.query("SELECT job_id, id FROM jpm.job_history ORDER BY id") == [(7, 1), (7, 2)]
 

@@ -240,9 +240,17 @@ def read_usual_row_count(load: TableLoad) -> float | None:
         "AND abs(epoch(window_end) - epoch(window_start) - ?) <= 7200 "
         f"AND {weekday.format('window_start')} = {weekday.format('?')} "
         "AND loaded_at - window_end <= ? GROUP BY window_start)",
-        [*_identity(load), start - LOOK_BACK, start, (end - start).total_seconds(),
-         spec.timezone, spec.timezone, start, FRESH],
-    ).fetchall()[0]  # fmt: skip
+        [
+            *_identity(load),
+            start - LOOK_BACK,
+            start,
+            (end - start).total_seconds(),
+            spec.timezone,
+            spec.timezone,
+            start,
+            FRESH,
+        ],
+    ).fetchall()[0]
     return rows if windows >= MIN_WINDOWS else None
 
 
