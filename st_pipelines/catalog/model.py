@@ -2,6 +2,7 @@
 
 Plain frozen values without HTTP, DuckDB or Dagster. `catalog.build` derives every fact from
 ServiceTitan's OpenAPI documents, or takes it from `curated.yaml`, which gives a reason for each.
+What fields and endpoints derive from themselves is computed once, as every load asks for it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal, TypeAlias
 
 Kind: TypeAlias = Literal["window", "feed", "snapshot"]
@@ -57,7 +59,7 @@ class Field:
     name: str
     type: DataType
 
-    @property
+    @cached_property
     def column(self) -> str:
         """The column name in DuckDB: `modified_on` for `modifiedOn`."""
         return snake_case(self.name)
@@ -151,17 +153,17 @@ class Endpoint:
     by_day: bool = False
     export: Export | None = None
 
-    @property
+    @cached_property
     def table(self) -> str:
         """The qualified table name in DuckDB, e.g. `jpm.job_types`."""
         return f"{self.api}.{self.name}"
 
-    @property
+    @cached_property
     def flat_name(self) -> str:
         """The table name for places that allow no dot, e.g. `jpm_job_types`."""
         return f"{self.api}_{self.name}"
 
-    @property
+    @cached_property
     def row_fields(self) -> tuple[Field, ...]:
         """The fields of a row: a record's, or with `explode` its members' and the record's others.
 
@@ -177,32 +179,32 @@ class Endpoint:
         outer = tuple(f for f in self.columns if f.name != self.explode and f.column not in inner)
         return (*outer, *members.item.fields)
 
-    @property
+    @cached_property
     def has_key(self) -> bool:
         """Whether fields identify a row. Without a key, only the whole row does."""
         return bool(self.key)
 
-    @property
+    @cached_property
     def record_key(self) -> tuple[str, ...]:
         """Names of the fields that identify a record as served, before `explode`; may be empty."""
         return () if self.explode else self.key
 
-    @property
+    @cached_property
     def is_feed(self) -> bool:
         """Whether only the export feed serves the collection: there is no list to compare with."""
         return self.kind == "feed"
 
-    @property
+    @cached_property
     def has_active(self) -> bool:
         """Whether the list or the export serves a boolean `active`."""
         return any(f == Field("active", Scalar("BOOLEAN")) for f in self.row_fields)
 
-    @property
+    @cached_property
     def partitioned(self) -> bool:
         """Whether rows belong to days (windows and feeds) rather than to the latest load."""
         return self.kind != "snapshot"
 
-    @property
+    @cached_property
     def can_look_up(self) -> bool:
         """Whether single records can be read by their `id`."""
         return self.ids and self.key == ("id",) and self.column("id").type == Scalar("BIGINT")

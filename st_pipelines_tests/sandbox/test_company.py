@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -9,12 +10,11 @@ import sys
 from collections import Counter
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from st_pipelines.catalog.model import Catalog, Endpoint
+from st_pipelines.catalog.model import Catalog
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.sandbox.world import World
@@ -224,16 +224,11 @@ def test_a_created_record_has_the_given_fields_and_a_key_of_its_own(catalog: Cat
 def test_a_newer_catalog_with_an_unknown_endpoint_and_fields_is_served(catalog: Catalog) -> None:
     jobs, tags = catalog["jpm.jobs"], catalog["settings.tag_types"]
     fewer = tuple(column for column in jobs.columns if column.name != "summary")
-    changed: list[dict[str, Any]] = [
-        {**vars(jobs), "columns": fewer},
-        {
-            **vars(tags),
-            "api": "novel",
-            "name": "things",
-            "path": "/novel/v2/tenant/{tenant}/things",
-        },
+    path = "/novel/v2/tenant/{tenant}/things"
+    endpoints = [
+        dataclasses.replace(jobs, columns=fewer),
+        dataclasses.replace(tags, api="novel", name="things", path=path),
     ]
-    endpoints = [Endpoint(**fields) for fields in changed]
     world = World(catalog=Catalog({e.table: e for e in endpoints}), customers=30, now=NOW)
 
     assert "summary" not in world.records("jpm.jobs")[0]
