@@ -13,7 +13,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from st_pipelines.catalog.model import Catalog, Endpoint
-from st_pipelines.cli.console import Environment, Format, Select, counted, require_format, show
+from st_pipelines.cli.console import (
+    Environment,
+    Format,
+    Select,
+    counted,
+    print_table,
+    require_format,
+)
 from st_pipelines.config.environments import environment_name
 
 if TYPE_CHECKING:
@@ -37,7 +44,7 @@ def endpoints(
     if format == "json":
         typer.echo(json.dumps([_endpoint_facts(endpoint) for endpoint in selected], indent=1))
     else:
-        show(Console(), _endpoint_table(selected))
+        print_table(Console(), _endpoint_table(selected))
 
 
 @app.command()
@@ -69,7 +76,7 @@ def left_out(format: Format = "table") -> None:
         ]
         typer.echo(json.dumps(operations, indent=1))
     else:
-        show(Console(), _left_out_table(catalog))
+        print_table(Console(), _left_out_table(catalog))
 
 
 @app.command()

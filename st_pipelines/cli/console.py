@@ -29,7 +29,7 @@ def require_format(value: str, *choices: str) -> None:
         raise ValueError(f"--format {value!r}: give one of {', '.join(choices)}")
 
 
-def show(console: Console, table: Table) -> None:
+def print_table(console: Console, table: Table) -> None:
     """Prints a table, or a paragraph per row if the table would break words.
 
     A paragraph has the row's first cell, then its other cells that are not empty, each after its
@@ -54,7 +54,7 @@ def show(console: Console, table: Table) -> None:
         console.print(Padding(Text(", ").join(details), (0, 0, 0, 2)))
 
 
-def show_failures(console: Console, failures: Mapping[str, str]) -> None:
+def print_failures(console: Console, failures: Mapping[str, str]) -> None:
     """Prints each reason once, in full, with the tables that failed for it.
 
     Args:

@@ -16,7 +16,7 @@ import rich.progress
 from rich.console import Console
 from rich.table import Table
 
-from st_pipelines.cli.console import counted, show_failures
+from st_pipelines.cli.console import counted, print_failures
 from st_pipelines.defs.dagster_internals import RunFailureReason
 
 
@@ -193,7 +193,7 @@ def print_outcomes(console: Console, outcomes: Sequence[ApiOutcome]) -> None:
     """Prints a row per API, then the failures."""
     console.print(_as_table(outcomes))
     failures = {table: text for outcome in outcomes for table, text in outcome.failures.items()}
-    show_failures(console, failures)
+    print_failures(console, failures)
 
 
 def _as_table(outcomes: Sequence[ApiOutcome]) -> Table:

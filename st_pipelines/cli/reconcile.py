@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from st_pipelines.cli.console import Environment, Select, counted, show, show_failures
+from st_pipelines.cli.console import Environment, Select, counted, print_failures, print_table
 from st_pipelines.config.environments import EnvironmentName, environment_name
 from st_pipelines.servicetitan.errors.errors import AuthenticationFailed, ServiceTitanError
 from st_pipelines.warehouse.errors import MalformedRecords, WarehouseError
@@ -58,10 +58,10 @@ def reconcile_tables(
             else:
                 reports.append(report)
     if reports:
-        show(console, _as_table(reports))
+        print_table(console, _as_table(reports))
     if aggregates:
         console.print(f"skipped {counted(aggregates, 'aggregate')} by day: they have no deletions")
-    show_failures(console, failures)
+    print_failures(console, failures)
     return len(failures)
 
 

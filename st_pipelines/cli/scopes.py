@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from st_pipelines.catalog.model import Endpoint
-from st_pipelines.cli.console import Select, counted, require_format, show
+from st_pipelines.cli.console import Select, counted, print_table, require_format
 from st_pipelines.config.environments import EnvironmentName, environment_name
 
 
@@ -45,7 +45,7 @@ def scopes(
         typer.echo(as_json(endpoints, comparison))
     else:
         console = Console()
-        show(console, as_table(endpoints, comparison))
+        print_table(console, as_table(endpoints, comparison))
         for line in difference_lines(comparison):
             console.print(escape(line), highlight=False, soft_wrap=True)
 

@@ -21,9 +21,9 @@ from st_pipelines.cli.console import (
     Format,
     Select,
     counted,
+    print_failures,
+    print_table,
     require_format,
-    show,
-    show_failures,
 )
 from st_pipelines.config.environments import EnvironmentName, environment_name
 from st_pipelines.servicetitan.errors.errors import AuthenticationFailed, ServiceTitanError
@@ -124,8 +124,8 @@ def _print_results(console: Console, results: Sequence[Verified]) -> None:
     """Prints a row per table, a line per difference, and a summary."""
     compared = [result for result in results if not result.problem]
     if compared:
-        show(console, _as_table(compared))
-    show_failures(console, {result.table: result.problem for result in results if result.problem})
+        print_table(console, _as_table(compared))
+    print_failures(console, {result.table: result.problem for result in results if result.problem})
     for result in results:
         for line in _difference_lines(result):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
