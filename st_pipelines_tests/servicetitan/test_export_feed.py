@@ -10,8 +10,6 @@ from st_pipelines.catalog.model import Export
 from st_pipelines.servicetitan.errors.errors import TokenRepeated, UnexpectedResponse
 from st_pipelines.servicetitan.http.model import ReadStats
 from st_pipelines.servicetitan.reading.export_feed import read_feed
-from st_pipelines.servicetitan.reading.read import read
-from st_pipelines.windows import Window
 from st_pipelines_tests.servicetitan.fake_server import Canned, Seen
 from st_pipelines_tests.servicetitan.read_results import ENDED, last_reading
 
@@ -35,7 +33,7 @@ def chained(**pages):
 def test_a_feed_is_read_to_its_end_and_its_last_token_is_kept(server, feed):
     server.rule = chained(start=([1, 2], "t1", True), t1=([], "t2", True), t2=([3], "t3", False))
     stats = ReadStats()
-    records = last_reading(read(server.client(), feed, ENDED, stats=stats))
+    records = last_reading(read_feed(server.session(stats), feed, ENDED.start))
     assert [record["id"] for record in records] == [1, 2, 3]
     assert [seen.query["from"] for seen in server.seen] == ["2026-01-02", "t1", "t2"]
     assert all(seen.query["includeRecentChanges"] == "true" for seen in server.seen)
@@ -45,8 +43,7 @@ def test_a_feed_is_read_to_its_end_and_its_last_token_is_kept(server, feed):
 
 def test_a_feed_without_a_start_is_read_from_the_beginning(server, feed):
     server.rule = chained(start=([], "t1", False))
-    list(read(server.client(), feed, Window(start=None, end=ENDED.end), stats=ReadStats()))
-    list(read(server.client(), feed, None, stats=ReadStats()))
+    list(read_feed(server.session(), feed, None))
     assert all("from" not in seen.query for seen in server.seen)
 
 

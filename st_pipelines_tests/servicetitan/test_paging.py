@@ -17,7 +17,7 @@ from st_pipelines.servicetitan.errors.errors import (
 )
 from st_pipelines.servicetitan.http.model import ReadStats
 from st_pipelines.servicetitan.http.retry import RetryPolicy
-from st_pipelines.servicetitan.reading.read import count, read
+from st_pipelines.servicetitan.reading.read import read
 from st_pipelines.windows import Window
 from st_pipelines_tests.deadlines import DEADLINE
 from st_pipelines_tests.servicetitan.fake_server import Canned
@@ -328,17 +328,6 @@ def test_records_that_are_not_objects_are_an_error(server, endpoint):
     server.rule = lambda seen: Canned(body={"hasMore": False, "data": [1, 2]})
     with pytest.raises(UnexpectedResponse, match="not the expected"):
         ids(server.client(), endpoint())
-
-
-def test_count_costs_one_request_for_one_row(server, endpoint):
-    server.fill(321)
-    assert count(server.client(), endpoint(), ENDED) == 321
-    assert [(seen.page, seen.page_size) for seen in server.seen] == [(1, 1)]
-
-
-def test_count_is_unknown_for_an_endpoint_without_totals(server, endpoint):
-    assert count(server.client(), endpoint(includes_total=False), ENDED) is None
-    assert server.seen == []
 
 
 @pytest.mark.parametrize(

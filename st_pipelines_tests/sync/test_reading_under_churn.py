@@ -22,8 +22,11 @@ from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.sandbox.world import World
 from st_pipelines.servicetitan.errors.errors import ReadingMoved, ServiceTitanError
+from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.http.model import ReadStats
 from st_pipelines.servicetitan.http.retry import NO_WAIT
+from st_pipelines.servicetitan.reading.export_feed import read_feed
+from st_pipelines.servicetitan.reading.page_source import Page
 from st_pipelines.servicetitan.reading.read import read
 from st_pipelines.windows import Window
 from st_pipelines_tests.churn_reader import job
@@ -118,6 +121,14 @@ def changes(world: World, endpoint: Endpoint) -> dict[int, tuple[int, bytes]]:
     return {place: (table.stamps[place], text) for place, text in places}
 
 
+def pages_of(client: Client, history: History) -> Iterator[Page]:
+    stats, window = ReadStats(), history.window
+    if history.endpoint.is_feed:
+        start = window.start if window else None
+        return read_feed(client.session(stats), history.endpoint, start)
+    return read(client, history.endpoint, window, stats=stats, concurrency=history.concurrency)
+
+
 def play(sandbox: Sandbox, history: History) -> str:
     """Read under a history; says how it ended, and fails where it is not as it ought to be."""
     endpoint = history.endpoint
@@ -132,9 +143,7 @@ def play(sandbox: Sandbox, history: History) -> str:
     client = job(sandbox, Path("unused"), NO_WAIT, page_size=history.page_size).client
     got: dict[int, list[bytes]] = {}
     try:
-        for page in read(
-            client, endpoint, history.window, stats=ReadStats(), concurrency=history.concurrency
-        ):
+        for page in pages_of(client, history):
             got.setdefault(page.reading, []).extend(map(bytes, _records(page.records)))
     except ReadingMoved:
         return "moved"

@@ -6,6 +6,7 @@ import dataclasses
 import subprocess
 import sys
 from datetime import date, datetime, timezone
+from unittest.mock import Mock
 
 import pytest
 
@@ -134,6 +135,27 @@ def test_a_snapshot_is_one_read_that_replaces_all() -> None:
 )
 def test_reconciling_reads_everything(table: str, expected: PlannedRead) -> None:
     assert list(strategy_for(CATALOG[table]).plan_reconcile(lambda: NOW)) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("window", "start"),
+    [
+        (Window(start=utc(8), end=NOW), utc(8)),
+        (Window(start=None, end=NOW), None),
+        (None, None),
+    ],
+)
+def test_a_feed_is_read_from_the_start_of_its_window(
+    window: Window | None, start: datetime | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_feed = Mock(return_value=iter(()))
+    monkeypatch.setattr("st_pipelines.servicetitan.reading.export_feed.read_feed", read_feed)
+    endpoint = CATALOG["telecom.calls_export"]
+
+    [part] = strategy_for(endpoint).read(Mock(), window)
+
+    assert list(part.pages) == []
+    assert read_feed.call_args.args[1:] == (endpoint, start)
 
 
 def test_a_feed_has_nothing_to_follow_up() -> None:

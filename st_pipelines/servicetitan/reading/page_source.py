@@ -136,10 +136,6 @@ class PageSource:
             return 0
         return -(-first.total // self.rows_of(first)) - 1
 
-    def read_total(self) -> int | None:
-        """Read `totalCount` as of now, with a request for one row; None if there is none."""
-        return self._request(ONE_ROW).total
-
     def has_rows(self) -> bool:
         """Return whether there is any record, by a request for one row."""
         return self._request(ONE_ROW).count > 0

@@ -46,7 +46,7 @@ def probe_access(session: Session[Usage], endpoint: Endpoint) -> None:
     """
     now = datetime.now(timezone.utc).replace(microsecond=0)
     params = dict(endpoint.params)
-    if endpoint.kind == "feed":
+    if endpoint.is_feed:
         params["from"] = now.strftime("%Y-%m-%dT%H:%M:%SZ")
     else:
         params |= endpoint.variants[0] if endpoint.variants else {}
@@ -77,7 +77,7 @@ def probe_for_changes(
         ServiceTitanError: after the retries.
         Cancelled: the session was cancelled.
     """
-    if endpoint.kind == "feed":
+    if endpoint.is_feed:
         return _probe_feed(session, endpoint, before)
     if endpoint.variants:
         variant = endpoint.variants[before.round % len(endpoint.variants)]

@@ -1,8 +1,8 @@
-"""Reads everything that an endpoint has, or has in a window, and proves that it is complete.
+"""Reads everything that a list has, or has in a window, and proves that it is complete.
 
-`read` is the entry point of the package for the layers above. It yields pages as they arrive and
-raises at the end if they cannot be proven to be all (see `completeness`), so load them only once it
-has ended without an error.
+`read` is the entry point of the package for the layers above; feeds are read by
+`export_feed.read_feed`. It yields pages as they arrive and raises at the end if they cannot be
+proven to be all (see `completeness`), so load them only once it has ended without an error.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from st_pipelines.servicetitan.reading.completeness import (
     ReadingSummary,
 )
 from st_pipelines.servicetitan.reading.envelope import ParsedPage
-from st_pipelines.servicetitan.reading.export_feed import read_feed
 from st_pipelines.servicetitan.reading.overlap import Coverage
 from st_pipelines.servicetitan.reading.page_source import Page, PageSource
 from st_pipelines.servicetitan.reading.paging import Pages, ascending, overlapping, until_repeated
@@ -35,11 +34,10 @@ def read(
     stats: ReadStats,
     concurrency: int = 8,
 ) -> Generator[Page, None, None]:
-    """Read an endpoint.
+    """Read the list of an endpoint.
 
     Args:
-        window: the time to read; None reads everything. A feed takes only its start, to the day,
-            and is read to the present.
+        window: the time to read; None reads everything.
         stats: counts the requests and records how the reading went.
         concurrency: pages in flight or waiting to be taken.
 
@@ -51,11 +49,7 @@ def read(
         ReadingMoved: completeness could not be proven.
         ServiceTitanError: after the retries.
     """
-    session = client.session(stats)
-    if endpoint.kind == "feed":
-        yield from read_feed(session, endpoint, window.start if window else None)
-        return
-    source = PageSource(session, endpoint, window)
+    source = PageSource(client.session(stats), endpoint, window)
     proof = CompletenessProof(endpoint)
     while not proof.given_up:
         stats.readings += 1
@@ -73,23 +67,6 @@ def read(
             f" The error of a later page was taken for the end of the list: {source.refusal}"
         )
     raise incomplete
-
-
-def count(client: Client, endpoint: Endpoint, window: Window | None) -> int | None:
-    """Return how many records ServiceTitan reports, for one request.
-
-    Args:
-        window: the time to count; None counts everything.
-
-    Returns:
-        The number, or None where the endpoint serves no total.
-
-    Raises:
-        ServiceTitanError: after the retries.
-    """
-    if endpoint.kind == "feed" or not endpoint.includes_total:
-        return None
-    return PageSource(client.session(ReadStats()), endpoint, window).read_total()
 
 
 def _read_once(
