@@ -16,6 +16,7 @@ from st_pipelines.component import ServiceTitanComponent
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.definitions import build_definitions
 from st_pipelines.defs.metadata import EndpointTranslatorData, ServiceTitanTranslator
+from st_pipelines.defs.sensors.gaps import MAX_ACTIVE_RUNS
 from st_pipelines_tests.daemon import TABLES, Build, Daemon, at
 from st_pipelines_tests.defs.test_alerts import Receiver, add_failing_sensor
 from st_pipelines_tests.defs.test_assets import count
@@ -101,6 +102,7 @@ def merged(rebuilt: Callable[[Build], Daemon]) -> Daemon:
 
 
 def test_names_of_the_host_and_of_two_environments_do_not_collide(merged: Daemon) -> None:
+    dg.Definitions.validate_loadable(merged.definitions)
     repository = merged.repository
     assert repository.get_job("daily").execute_in_process(instance=merged.instance).success
     for environment in ("production", "integration"):
@@ -191,8 +193,45 @@ def test_an_environment_waits_for_its_own_runs_alone(merged: Daemon) -> None:
         f"run {mine.run_id[:8]} of production_intraday is unfinished"
     ]
     merged.instance.report_run_canceled(mine)
-    start("production_intraday", **{"dagster/sensor_name": "production_changes"})
+    requested = start("production_intraday", **{"dagster/sensor_name": "production_changes"})
     assert not merged.tick_sensor("production_changes", run=False)
+    assert merged.told["production_changes"] == [
+        f"run {requested.run_id[:8]}, which loads the last changes, is unfinished"
+    ]
+
+
+def test_gaps_keeps_a_few_runs_in_flight_in_a_merged_code_location(merged: Daemon) -> None:
+    merged.sleep_until(at(6, 4))
+    for sensor, runs in (("production_gaps", MAX_ACTIVE_RUNS), ("integration_gaps", 1)):
+        for _ in range(runs):
+            merged.instance.create_run_for_job(
+                merged.repository.get_job("production_daily"),
+                status=dg.DagsterRunStatus.STARTED,
+                tags={
+                    "st_pipelines/environment": sensor.split("_")[0],
+                    "dagster/sensor_name": sensor,
+                    "dagster/partition": "2026-01-01",
+                },
+            )
+    assert not merged.tick_sensor("production_gaps", run=False)
+    assert merged.told["production_gaps"] == ["3 requested runs are unfinished"]
+    assert merged.tick_sensor("integration_gaps", run=False)
+
+
+def test_a_run_without_a_job_belongs_to_the_environment_of_its_assets(merged: Daemon) -> None:
+    """Materialize in the UI starts such runs. They carry no tag of ours."""
+    merged.instance.create_run_for_job(
+        merged.repository.get_job("__ASSET_JOB").get_subset(
+            asset_selection={key("production", "jpm.jobs")}
+        ),
+        status=dg.DagsterRunStatus.STARTED,
+        asset_selection=frozenset({key("production", "jpm.jobs")}),
+        tags={"dagster/partition": "2026-03-05"},
+    )
+    (request,) = merged.tick_sensor("production_changes", run=False)
+    assert request.asset_selection == [key("production", "accounting.invoice_items")]
+    (request,) = merged.tick_sensor("integration_changes", run=False)
+    assert set(request.asset_selection or ()) == {key("integration", table) for table in TABLES}
 
 
 def test_alerts_of_an_environment_name_its_tables_and_jobs(
