@@ -1,7 +1,8 @@
-"""The pipeline as plain functions: read an endpoint completely, follow up, commit it to its table.
+"""The pipeline as plain functions: reads an endpoint completely and commits it to its table.
 
-Start with `sync` (`extract_load`, `reconcile`). `strategies` decides for each kind of endpoint what
-is read and how it merges; `deletions` finds what a reading cannot show; `verify` compares tables
-with ServiceTitan; `session` opens an environment for scripts and commands; `explain` puts errors
-into words. Nothing here imports Dagster, `defs` or `cli`.
+Start with `sync`: `extract_load` loads a window of days, `reconcile` reads the whole endpoint and
+finds the deletions that no window shows. `strategies` decides for each kind of endpoint what is
+read and how it merges. `deletions` looks up what a reading cannot show. `verify` compares tables
+with ServiceTitan and writes nothing. `session` opens an environment for scripts and commands.
+`explain` words errors. Nothing here imports Dagster, `defs` or `cli`.
 """

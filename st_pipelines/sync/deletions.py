@@ -1,15 +1,17 @@
 """Finds what a reading cannot show: records that became inactive, and records that were deleted.
 
-The list of a window serves the records whose latest change falls into it. It cannot serve a record
-that was deleted nor, for some collections, one that became inactive. So after each reading
+Asked for a window, a list serves the records last changed in it. It never serves deleted records
+and, for some collections, no inactive ones. So after each reading
 
-- the export feed of the same collection is read on from its bookmark: it serves active, inactive
-  and deleted records; and
-- suspects are looked up by their ids, where the endpoint takes `ids`: rows that the table has in
-  this window and the reading lacks, and records that only the feed serves, as inactive.
+- the collection's export feed, if it has one, is read onward from its bookmark: it serves active,
+  inactive and deleted records; and
+- suspects are looked up, where the endpoint takes `ids`. Suspects are rows that the table has in
+  this window but the reading lacks, and records that the feed serves as inactive but the list does
+  not serve. Without `ids`, only `reconcile` finds deletions.
 
-A suspect that still exists is loaded in its present version; one that ServiceTitan no longer serves
-is marked with `_deleted_at` (`warehouse.tables.merge.mark_deleted`).
+A suspect that still exists is loaded in its present version. One that ServiceTitan no longer serves
+is marked with `_deleted_at` (`warehouse.tables.merge.mark_deleted`). If the feed or a lookup fails,
+the load fails and nothing is marked.
 """
 
 from __future__ import annotations

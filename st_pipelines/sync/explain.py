@@ -1,6 +1,8 @@
-"""Puts errors into words for a person: the same words in `st-pipelines check` and in failed runs.
+"""Words errors for people, identically in the command `st-pipelines check` and in failed runs.
 
-What ServiceTitan's errors mean is decided in `servicetitan.errors.diagnosis`; here they are worded.
+`servicetitan.http.responses` decides what a ServiceTitan error means, and
+`servicetitan.errors.problems` has the title and advice for it. This module puts them into one line,
+and words settings, file and warehouse errors.
 """
 
 from __future__ import annotations

@@ -1,10 +1,13 @@
 """Decides for each kind of endpoint what a load reads, how it reads it, and how the rows merge.
 
-One class per kind. Everything else asks the strategy of an endpoint instead of testing its `kind`,
-`by_day` or an empty key. A new kind is a class here and a word in `catalog.model.Kind`; a read that
-needs POST requests, or one per id of a parent, overrides `read`.
+There is one class per kind: `WindowedList` (a list with a date filter), `KeylessWindow` (the same
+without a key), `ExportFeed` (an export without a list), `DailyAggregate` (figures of one day) and
+`Snapshot` (a list without a usable date filter). Everything else asks an endpoint's strategy
+instead of testing its `kind`, its `by_day` or whether it has a key. To add a kind, add a subclass
+of `Strategy` here and a value to `catalog.model.Kind`. If it needs POST requests, or one request
+per parent id, the class overrides `read`.
 
-Imports neither DuckDB nor requests: Dagster's definitions ask strategies while they load.
+Imports neither DuckDB nor requests, because Dagster's definitions import it.
 """
 
 from __future__ import annotations

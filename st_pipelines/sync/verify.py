@@ -1,9 +1,9 @@
-"""Compares a table with its source: reads the source as a load does, and writes nothing.
+"""Compares a table with its source. Reads the source's list as a load does, and writes nothing.
 
-The window is closed at the moment of starting. Whatever differs is checked once more, by `ids`
-where the endpoint takes them, otherwise by another reading up to the present: only what differs
-both times, in a record that did not change in between, is reported. The warehouse is attached only
-while it is compared.
+The window ends at the moment verify starts. A difference is reported only if a second look finds it
+too and the record has not changed since the first. The second look uses `ids` where the endpoint
+takes them, otherwise another reading up to the present. A change that was never loaded is reported
+as a difference. The warehouse is attached only during the comparison (`warehouse.tables.compare`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The sensors of an environment: `changes`, `gaps` and `alerts`, one module each.
 
-`changes` requests today's partition of what has changed at ServiceTitan, `gaps` requests past days
-that are missing or incomplete, and `alerts` requests no runs: it posts failures to a webhook. Start
-reading at `changes`. `probing` asks ServiceTitan on behalf of `changes`; `incidents` finds failures
-on behalf of `alerts`. All state between ticks lives in Dagster's cursor of the sensor, see
-`cursor`.
+`changes` requests today's partition of the endpoints whose data changed at ServiceTitan. `gaps`
+requests past days that are incomplete: never loaded, or loaded before they ended. `alerts` requests
+no runs; it posts failures to a webhook. Start reading at `changes`. `probing` sends the requests of
+`changes` to ServiceTitan; `incidents` finds the failures for `alerts`. Each sensor keeps its state
+between ticks in its Dagster cursor.
 """

@@ -1,11 +1,13 @@
 """The sensor `alerts`: posts failures to the webhook `ST_ALERT_WEBHOOK`. It requests no runs.
 
 There is one message for each cause in a failed run (none for a failure that Dagster retries), one
-for tables that outlived their freshness policy, and one for each schedule or sensor that keeps
-failing. `incidents` finds them. The same failure of a table and partition is reported once in two
-days, however often it recurs; a message that cannot be delivered is retried for a day.
+for the tables that are overdue under their freshness policy, and one for each schedule or sensor
+that keeps failing. Failed asset checks are shown in the UI only. `incidents` finds the failures.
+The same failure of a table and partition is reported at most once every two days. A message that
+cannot be delivered is retried for a day and then dropped.
 
-The cursor keeps up to when failures are known, what was reported, and the undelivered messages.
+The cursor stores the time up to which failures have been processed, what was reported, and the
+undelivered messages.
 """
 
 from __future__ import annotations

@@ -1,12 +1,15 @@
 """The sensor `changes`: requests today's partition of the endpoints that changed at ServiceTitan.
 
-Each tick probes every endpoint that has a date filter or an export feed with one small request (see
-`probing`). The endpoints that changed go into one run of the job `intraday`, for today's partition
-of just those assets. Snapshots and daily aggregates cannot be probed and wait for their schedules.
+Each tick sends one small request (see `probing`) for every endpoint that has a date filter or an
+export feed. An endpoint has changed when it serves a record modified since its last load ended, or
+when its feed goes on past the known end. Those that changed go into one run of the job `intraday`:
+today's partition (in the environment's time zone) of just those assets. While that run is active, a
+tick does nothing. If it fails, the endpoints are requested again, with growing delays. Snapshots
+and daily aggregates cannot be probed and wait for their schedules.
 
-The cursor keeps for every endpoint up to when it was loaded and where its feed ended
-(`PollState`), and with which endpoint the next tick begins if this one ran out of time. The ends of
-loads come from Dagster's materializations, so loads that others requested count as well.
+The cursor stores, for each endpoint, the time up to which it is loaded and the end of its feed
+(`PollState`), and the endpoint to resume from if a tick ran out of time. How far each load reached
+is taken from Dagster's materializations, so runs of schedules and people count as well.
 """
 
 from __future__ import annotations

@@ -1,13 +1,16 @@
-"""The sensor `gaps`: requests past days that are missing, failed, or were loaded before they ended.
+"""The sensor `gaps`: requests past days that are incomplete: never loaded, or loaded too early.
 
-Each tick looks at the last `gap_days` days that are over and whose daily run has had its time. A
-day of a table is complete when its latest load covered it to its end (see `run_state`). Incomplete
-days are requested newest first: consecutive days of the same tables in one run of the job `daily`
-that selects just those assets, at most `MAX_ACTIVE_RUNS` runs at a time, and each day of a table at
-most `MAX_TRIES` times with growing delays. Days in a run or a backfill are left alone.
+Each tick looks at the last `gap_days` days whose scheduled daily run should have finished by now. A
+day of a table is complete once its latest successful load read up to its end (see `run_state`).
+Incomplete days are requested newest first. Consecutive days of the same tables share one run of the
+job `daily`, which selects just those assets. At most `MAX_ACTIVE_RUNS` such runs are active at
+once. A day of a table is requested at most `MAX_TRIES` times, with growing delays; the tick's
+message then names it, and it is tried again once other days of the table load. Days in a run or a
+backfill are left alone.
 
-The cursor keeps which days are complete, so that a tick asks Dagster only about the others, how
-often and when each incomplete day was requested, and when the last tick was.
+The cursor stores the complete days (a tick asks Dagster only about the others), how often and when
+each incomplete day was requested, and the time of the last tick: after an outage, the schedules go
+first.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Finds what went wrong in Dagster's records: failed steps and runs, stale assets, failing ticks.
+"""Searches Dagster's records for failures: failed steps and runs, stale assets, failing ticks.
 
-The sensor `alerts` turns the findings into messages.
+The sensor `alerts` turns what it finds into messages.
 """
 
 from __future__ import annotations

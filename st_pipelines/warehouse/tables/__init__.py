@@ -1,7 +1,8 @@
-"""Rows into tables: everything that happens in the transaction of a load, and reads around it.
+"""Writes rows to tables: everything in a load's transaction, and the short queries around it.
 
-Start with `load`: `commit_load` merges records that are staged (`staged_records`) and logs the
-load. `table_load.TableLoad` is the argument that all modules share. `table_state` and `compare`
-read the tables for `sync`. This package knows no HTTP and no Dagster, and does not decide what is
-read or how it merges: that comes with the `LoadSpec`, from `sync.strategies`.
+Start with `load`: `commit_load` merges staged records (`staged_records`) and logs the load. Its
+functions share one argument, `table_load.TableLoad`. `table_state` and `compare` read tables for
+`sync`. This package knows nothing of HTTP or Dagster. What is read and how it merges is decided in
+`sync.strategies` and arrives as a `LoadSpec`. A table holds the rows of all tenants of an
+environment, and every statement is limited to the load's tenant.
 """

@@ -1,8 +1,8 @@
-"""Keeps every version of a row that a load saw, in `history.<api>_<endpoint>`.
+"""Keeps every version that a row had in its table, in `history.<api>_<endpoint>`.
 
 Runs inside the load's transaction, after the merge. A live row has one open version (`valid_to` is
-NULL), a deleted one has none. `valid_from` is the time of the change that made the version, by the
-cursor; where there is none, or it did not move, it is the time of the load.
+NULL), a deleted one has none. `valid_from` is the row's change time, its cursor column. If the
+endpoint has none, or the row changed and its change time did not, it is the time of the load.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """Commits a load: merges staged records into their table and logs it, in one short transaction.
 
-Reading JSON and typing columns happens before, in an in-memory database (`staged_records`). Here
-the warehouse is attached, the rows are merged, and it is detached again. Loads can be repeated, and
-in any order: the table ends up the same.
+JSON is read and columns are typed beforehand, in an in-memory database (`staged_records`). Here the
+warehouse is attached, the rows are merged, and it is detached again. Loads may be repeated and may
+arrive in any order: the table ends up the same.
 
-The order is: the rows of the reading, the rows of the export feed, and `_deleted_at` for rows that
-no longer exist (`merge`); then versions (`history`), what the checks need (`load_facts`), and the
-line in `_st.loads` (`load_log`).
+The order is: create or extend the table (`schema`); merge the rows of the reading, then those of
+the export feed, and set `_deleted_at` (`merge`, `merge_keyless`); record versions (`history`);
+count for the asset checks (`load_facts`); write the line in `_st.loads` and the bookmark in
+`_st.feeds` (`load_log`).
 """
 
 from __future__ import annotations

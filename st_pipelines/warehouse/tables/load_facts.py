@@ -1,8 +1,9 @@
-"""Counts what the asset checks need, in the load's transaction: table and reading are at hand.
+"""Counts what the asset checks need, inside the load's transaction.
 
-It takes a few passes over single columns: one for days and scope, one for the keys, one that joins
-the keys with those of the reading. Examples are looked for only when something is wrong. All of it
-concerns the rows of one tenant. What counts as a failure is decided in `defs/checks`.
+This takes a few passes over single columns: one for days and scope (the rows that the reading
+covers), one for the keys, and one that joins them with the keys of the reading. Examples are looked
+for only when something is wrong. Only rows of the load's tenant are counted. The counts travel in
+the load's report; `defs/checks` decides which of them are failures.
 """
 
 from __future__ import annotations

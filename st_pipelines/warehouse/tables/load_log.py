@@ -1,8 +1,9 @@
-"""The load log: what was loaded when, how far export feeds were read, and what the tables are.
+"""The load log: the schema `_st` of the warehouse, with `loads`, `feeds` and `endpoints`.
 
-It is the schema `_st` of the warehouse, with `loads`, `feeds` and `endpoints`. A load writes its
-line in the transaction of its rows, so the log never claims more than the tables hold. Checks
-compare a load with earlier lines: its row count baseline.
+`loads` has a line per load (window, times, row counts, requests), `feeds` the bookmark of each
+export feed, `endpoints` the catalog's description of each table. All are written in the transaction
+of the rows, so the log never claims more than the tables hold. Asset checks use earlier lines as
+the baseline for a load's row count.
 """
 
 from __future__ import annotations

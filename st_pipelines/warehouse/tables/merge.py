@@ -1,16 +1,19 @@
 """Merges the rows of a load into their table by key, and marks rows that no longer exist.
 
-- Rows of the list (`staged`) update rows whose version is older by the cursor, or equal and read
-  earlier. An older version never replaces a newer one. Rows that lack a part of the key, and tables
-  without a key, are left to `merge_keyless`.
-- Rows of an export feed (`export_rows`) are merged after them. The list decides what a row holds,
-  and the feed adds what only it serves: such a row replaces an older version, completes an equal
-  one, and is inserted where the list does not serve the record.
-- `_deleted_at` is set by `mark_missing`, on rows that a reading of everything lacks, and by
-  `mark_deleted`, on rows whose ids ServiceTitan no longer serves. A load that reads the row again
-  clears it.
-- `_extra` keeps what the columns could not hold, by path (`staging.stage` puts it there). What came
-  from the export is its last member, `EXPORT_ONLY`, so that neither source overwrites the other.
+- The newer version wins, whichever source it came from. A version is the row's change time, its
+  cursor column; at equal versions, or without a cursor column, the later reading wins. A full
+  reading that began more than an hour after a row was loaded wins whatever its change time.
+- Rows of the list (`staged`) are merged first. Rows that lack a part of the key, and tables without
+  a key, are left to `merge_keyless`.
+- Rows of an export feed (`export_rows`) are merged after them. At equal versions the list wins, and
+  the feed fills only the columns that the list does not serve. A record that only the feed serves
+  is inserted.
+- `_deleted_at` is set by `mark_missing`, on rows that a full reading lacks, and by `mark_deleted`,
+  on rows whose ids ServiceTitan no longer serves. A load clears it when the list or a lookup serves
+  the row again, or the feed serves a newer version that is not inactive.
+- `_extra` is a JSON object from path to value: fields without a column, and values that do not fit
+  theirs (`staging.stage` fills it). What only the export served is in its last member,
+  `EXPORT_ONLY`, so that neither source overwrites the other.
 
 All of it runs inside the load's transaction (`load`).
 """

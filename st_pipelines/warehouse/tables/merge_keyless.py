@@ -1,6 +1,9 @@
-"""Merges rows that only their whole content identifies: endpoints without key, rows that lack it.
+"""Merges rows that can only be identified by their whole content.
 
-Equal rows are counted: of three equal ones in the reading, three are in the table.
+These are the rows of endpoints without a key, and rows that lack part of theirs. If the reading
+contains a row three times, the table holds it three times, however often it is loaded. Rows within
+the scope of a complete reading that it no longer contains are marked with `_deleted_at`. Those of
+an aggregate by day are deleted instead, because the day was computed anew.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Creates and extends tables as the catalog says. A table grows with it and never shrinks.
+"""Creates and extends tables as the catalog says. Columns are added, and never dropped.
 
-A column whose new type cannot hold its values is renamed to `<name>_before_1`, and a new one added.
+A column whose new type cannot hold its values is renamed to `<name>_before_1` (then `_before_2`),
+and a new one is added.
 """
 
 from __future__ import annotations

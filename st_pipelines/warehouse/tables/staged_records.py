@@ -1,4 +1,7 @@
-"""Records on their way into a table, in both of their forms: as staged files and as typed rows."""
+"""Holds the records of a reading on their way into a table: as staged files, and as typed rows.
+
+`warehouse.staging` checks the files and types the rows; this module keeps both in step.
+"""
 
 from __future__ import annotations
 

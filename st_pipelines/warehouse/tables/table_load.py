@@ -1,6 +1,7 @@
-"""What every function of this package takes: the load of one table, and SQL conditions on its rows.
+"""Defines TableLoad, the argument that this package's functions share, and SQL conditions on rows.
 
-`t` stands for a row of the table and `s` for a staged row. Nothing here runs a query.
+In the conditions `t` stands for a row of the table and `s` for a staged row. Nothing here runs a
+query.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Reads from the warehouse what a load compares its records with.
+"""Reads what a load needs to know before it commits, from the warehouse as it is.
 
-These are the ids the table has in the window and the reading lacks, and the export bookmark. The
-warehouse is attached for a few milliseconds and not written.
+These are the ids that the table has in the window and the reading lacks, and the export bookmark.
+The warehouse is attached for a few milliseconds and nothing is written.
 """
 
 from __future__ import annotations
