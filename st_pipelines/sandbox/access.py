@@ -1,4 +1,4 @@
-"""Checks who may send requests, and how many: tokens, scopes and the rate limit."""
+"""Issues tokens, checks them and their scopes, and enforces the rate limit."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Refused(Exception):
 
     Args:
         status: the HTTP status.
-        message: for the body; empty for a response without one.
+        message: the body's text; empty for a response without a body.
     """
 
     def __init__(self, status: int, message: str = "") -> None:
@@ -41,7 +41,7 @@ class AccessControl:
         tenants: credentials by tenant id.
         scopes: granted to the app.
         token_seconds: lifetime of a token, in real time.
-        portal: the app's setup; None if all is well.
+        portal: the app's setup; None if it has no defects.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class AccessControl:
         self._accepted[client_id] = frozenset(secrets)
 
     def issue(self, form: Mapping[str, str], authorization: str) -> dict[str, object]:
-        """Return the body for a token request. Raises Refused with an OAuth error code."""
+        """Return the response body for a token request. Raises Refused with an OAuth error code."""
         client, secret = _read_basic(authorization) or (
             form.get("client_id", ""),
             form.get("client_secret", ""),
@@ -95,8 +95,10 @@ class AccessControl:
         }
 
     def _find_accepted_secrets(self, client: str, credentials: Credentials) -> frozenset[str]:
-        now = self._portal.choose_secret(credentials) if self._portal else credentials.client_secret
-        return self._accepted.get(client, frozenset({now}))
+        valid = credentials.client_secret
+        if self._portal:
+            valid = self._portal.choose_secret(credentials)
+        return self._accepted.get(client, frozenset({valid}))
 
     def _encode(self, claims: Mapping[str, Any]) -> str:
         if self._portal and self._portal.opaque_tokens:
@@ -107,7 +109,7 @@ class AccessControl:
 
     def check(self, authorization: str, app_key: str, tenant: str) -> frozenset[str]:
         """Check a data request and return its scopes. Raises Refused."""
-        # Both a bare token and "Bearer <token>" are accepted.
+        # ServiceTitan accepts both a bare token and "Bearer <token>".
         token = authorization.removeprefix("Bearer ").strip()
         try:
             claims = self._opaque.get(token) or _decode_claims(token)
@@ -116,7 +118,7 @@ class AccessControl:
         if claims["exp"] <= time.time():
             raise Refused(401, "The access token has expired.")
         if app_key != self._tenants[claims["tenant"]].app_key:
-            # ServiceTitan's status is not known; 401 is this sandbox's choice.
+            # ServiceTitan's status is not known; the sandbox uses 401 unless a defect sets another.
             status = self._portal.wrong_key_status if self._portal else 401
             raise Refused(status, "Invalid application key." if status == 401 else "")
         if claims["tenant"] != tenant:
@@ -129,7 +131,7 @@ class AccessControl:
 
 @lru_cache(maxsize=64)
 def _decode_claims(token: str) -> Mapping[str, Any]:
-    """Decode a token; cached, because its many scopes take milliseconds."""
+    """Decode a token. Cached, because decoding its many scopes takes milliseconds."""
     # The caller compares `exp`, because PyJWT rounds it to whole seconds.
     return jwt.decode(token, SIGNING_KEY, algorithms=["HS256"], options={"verify_exp": False})
 
@@ -146,7 +148,7 @@ def _read_basic(authorization: str) -> tuple[str, str] | None:
 
 
 class RateLimit:
-    """Limits each tenant's requests in any one second of real time."""
+    """Limits the requests of each tenant within any second of real time."""
 
     def __init__(
         self, requests_per_second: float, clock: Callable[[], float] = time.monotonic
@@ -156,7 +158,7 @@ class RateLimit:
         self._arrivals: dict[str, deque[float]] = {}
 
     def admit(self, tenant: str) -> float:
-        """Count a request. Return 0 if it is allowed, or the seconds until it would be."""
+        """Count a request and return 0, or return the seconds until one is allowed again."""
         arrivals = self._arrivals.setdefault(tenant, deque())
         now = self._clock()
         while arrivals and arrivals[0] <= now - 1:

@@ -28,14 +28,14 @@ from st_pipelines.sandbox.selection import BadRequest, read_selection, select
 from st_pipelines.sandbox.world import World
 
 Interceptor = Callable[[Request], Response | None]
-"""Sees a request first, and may answer it."""
+"""Called with a request before the sandbox answers it. A response it returns is sent instead."""
 
 REQUIRED: Mapping[str, tuple[str, ...]] = {
     "settings.business_units_intacct": ("page", "pageSize", "includeTotal"),
     "equipment_systems.installed_equipment_custom_field_types": ("page", "pageSize", "descending"),
     "inventory.return_types": ("activeOnly",),
 }
-"""Parameters besides dates that a list requires; without them it answers 400."""
+"""Parameters, apart from dates, without which a list responds with 400."""
 
 AGGREGATE_ROWS = 12
 _TENANT = re.compile(r"(?<=/tenant/)[^/]+")
@@ -44,13 +44,13 @@ _TEMPLATE = "{tenant}"
 
 @dataclass(frozen=True, kw_only=True)
 class AnsweredRequest:
-    """A request that was answered.
+    """A request and the status of its response.
 
     Attributes:
-        path: with `{tenant}` instead of the id.
-        query: its parameters.
-        status: of the response.
-        tenant: the tenant id in the path, empty where there is none.
+        path: the path, with `{tenant}` instead of the id.
+        query: the query parameters.
+        status: the HTTP status of the response.
+        tenant: the tenant id in the path; empty if the path has none.
     """
 
     path: str
@@ -64,12 +64,12 @@ class ServerOptions:
     """Limits and options of the server.
 
     Attributes:
-        requests_per_second: per tenant; more get a 429.
+        requests_per_second: limit per tenant; requests beyond it get a 429.
         token_seconds: lifetime of a token, in real time.
-        export_batch: records per export response; the real number is not known.
-        gzip_level: 0 turns gzip off. Level 1 costs about 10 ms per megabyte.
-        live: the worlds' time passes with the clock's.
-        clock: real time in seconds, for the rate limit and for `live`.
+        export_batch: records per export response; ServiceTitan's number is not known.
+        gzip_level: compression level; 0 turns gzip off, 1 costs about 10 ms per megabyte.
+        live: whether simulated time passes as `clock` does.
+        clock: returns real time in seconds, for the rate limit and for `live`.
     """
 
     requests_per_second: float = 60.0
@@ -82,15 +82,15 @@ class ServerOptions:
 
 @dataclass
 class RequestLog:
-    """The requests so far."""
+    """The requests answered so far."""
 
     seen: deque[AnsweredRequest] = field(default_factory=lambda: deque(maxlen=100_000))
     counts: Counter[str] = field(default_factory=Counter)
 
-    def add(self, seen: AnsweredRequest) -> None:
-        """Count a request."""
-        self.seen.append(seen)
-        self.counts[seen.path] += 1
+    def add(self, request: AnsweredRequest) -> None:
+        """Add a request and count it."""
+        self.seen.append(request)
+        self.counts[request.path] += 1
 
 
 class Api:
@@ -132,7 +132,7 @@ class Api:
             self._feeds[endpoint.export.path] = endpoint
 
     async def handle_token(self, request: Request) -> Response:
-        """POST /connect/token."""
+        """Answer `POST /connect/token`."""
         fault = self.faults.draw(token=True)
         response = self._intercept(request) or await self._issue_token(request)
         if fault is not None:
@@ -142,8 +142,8 @@ class Api:
         return response
 
     async def _issue_token(self, request: Request) -> Response:
-        kind = request.headers.get("content-type", "")
-        if not kind.startswith("application/x-www-form-urlencoded"):
+        content_type = request.headers.get("content-type", "")
+        if not content_type.startswith("application/x-www-form-urlencoded"):
             return responses.build_json_response({"error": "invalid_request"}, 400)
         form = dict(parse_qsl((await request.body()).decode()))
         try:
@@ -153,7 +153,7 @@ class Api:
         return responses.build_json_response(issued, headers={"Cache-Control": "no-store"})
 
     async def handle_data(self, request: Request) -> Response:
-        """Every other request."""
+        """Answer any other request."""
         path = request.url.path
         match = _TENANT.search(path)
         tenant = match.group() if match else ""
@@ -177,14 +177,14 @@ class Api:
             response.headers["Date"] = date
 
     def _intercept(self, request: Request) -> Response | None:
-        answered = (interceptor(request) for interceptor in self.interceptors)
-        return next((answer for answer in answered if answer is not None), None)
+        given = (interceptor(request) for interceptor in self.interceptors)
+        return next((response for response in given if response is not None), None)
 
     def _respond(
         self, request: Request, template: str, tenant: str, query: Mapping[str, str]
     ) -> Response:
-        known = template in self._feeds or template in self._lists
-        if request.method != "GET" or not known or tenant not in self.worlds:
+        served = template in self._feeds or template in self._lists
+        if request.method != "GET" or not served or tenant not in self.worlds:
             return responses.build_gateway_error(404, responses.NO_OPERATION)
         headers = request.headers
         try:
@@ -233,7 +233,7 @@ class Api:
 
     @staticmethod
     def _choose(endpoints: list[Endpoint], query: Mapping[str, str]) -> Endpoint:
-        """Choose among endpoints with the same path, by the parameter that tells them apart."""
+        """Choose among endpoints that share a path, by the parameter that distinguishes them."""
         if len(endpoints) == 1:
             return endpoints[0]
         for endpoint in endpoints:
@@ -263,9 +263,9 @@ def _list_records(world: World, endpoint: Endpoint, query: Mapping[str, str]) ->
 
 
 def _aggregate(world: World, endpoint: Endpoint, query: Mapping[str, str]) -> list[bytes]:
-    """Generate rows that aggregate the requested window: equal for equal windows."""
-    asked = endpoint.date_filter
-    window = [] if asked is None else [asked.lower, asked.upper]
+    """Generate rows for the requested window. Equal windows get equal rows."""
+    date_filter = endpoint.date_filter
+    window = [] if date_filter is None else [date_filter.lower, date_filter.upper]
     for name in window:
         if name not in query:
             raise BadRequest(name, f"The {name} field is required.")

@@ -17,15 +17,15 @@ from st_pipelines.sandbox.world import World
 
 MAX_CHANGES = 4
 MIN_RECORDS = 5
-"""Tables with at most this many records lose none."""
+"""No record of a table with this many records or fewer is deleted."""
 
 
 class Churn:
-    """Changes a table before some of the requests that read it, by seed.
+    """Changes a table before some of the requests that read it. The seed decides which and how.
 
     Args:
-        probability: that a data request finds changed records, from 0 to 1.
-        seed: of all random choices.
+        probability: probability, from 0 to 1, that a data request finds changed records.
+        seed: decides all random choices.
 
     Raises:
         ValueError: the probability is not from 0 to 1.
@@ -39,11 +39,11 @@ class Churn:
         self._number = 0
 
     def perturb(self, world: World, endpoint: Endpoint) -> None:
-        """Change some records of a table with the given probability, and let a moment pass.
+        """With the given probability, move time a little and change some records of a table.
 
         Args:
-            world: of the table. Its lock must not be held by another thread for long.
-            endpoint: about to be read.
+            world: holds the table. This call waits for the world's lock.
+            endpoint: the endpoint that is about to be read.
         """
         if endpoint.by_day or self._rng.random() >= self.probability:
             return
@@ -55,7 +55,7 @@ class Churn:
 
     def _create(self, table: Table, now: int) -> None:
         if table.endpoint.explode:
-            return  # a copy's members would have the ids of the original's
+            return  # the items of a copied record would repeat the ids of the original's items
         fields = self._make_value(table)
         fields |= {
             name: max((value or 0 for value in table.read_values(name)), default=0) + 1
@@ -83,18 +83,18 @@ class Churn:
                 table.delete(position)
 
     def _revive(self, table: Table, now: int) -> None:
-        gone = sorted(table.deleted) or [
+        candidates = sorted(table.deleted) or [
             position for position in table.find_alive() if not table.active[position]
         ]
-        if gone:
-            table.revive(self._rng.choice(gone), now)
+        if candidates:
+            table.revive(self._rng.choice(candidates), now)
 
     def _pick(self, table: Table, count: int) -> list[int]:
         alive = list(table.find_alive())
         return self._rng.sample(alive, min(count, len(alive)))
 
     def _make_value(self, table: Table) -> dict[str, Any]:
-        """Return a new, unique value for a text field."""
+        """Return a text field with a new, unique value; empty if the table has no such field."""
         self._number += 1
         name = _find_text_field(table.endpoint)
         return {} if name is None else {name: f"churn {self._number}"}
@@ -112,8 +112,8 @@ _ACTIONS: tuple[Callable[[Churn, Table, int], None], ...] = (
 
 
 def _find_text_field(endpoint: Endpoint) -> str | None:
-    """Return a field whose text can be anything."""
-    special = {*endpoint.key, *(name for one in endpoint.variants for name in one)}
+    """Find a text field that is neither part of the key nor of a variant."""
+    special = {*endpoint.key, *(name for variant in endpoint.variants for name in variant)}
     names = [column.name for column in endpoint.columns if column.name not in special]
     texts = [name for name in names if _has_type(endpoint, name, "VARCHAR")]
     return next(iter(texts), None)

@@ -1,7 +1,8 @@
-"""Simulates a company: who calls, and which jobs are done and when, day by day from a seed.
+"""Simulates a company day by day: its customers, their calls and jobs, and what follows from jobs.
 
-Only entities and moments (in ticks) are planned here; `records` and `stories` render them. Each day
-has its own random generator, so that a later `now` only adds entities.
+This module plans entities and their moments (in ticks). `schedule` draws the moments, `stories` and
+`records` render the entities. Each day has its own random generator, so a later `now` only adds
+entities.
 """
 
 from __future__ import annotations
@@ -35,11 +36,11 @@ from st_pipelines.sandbox.schedule import (
 
 JOBS_PER_CUSTOMER = 2.5
 STARTING_SHARE = 0.4
-"""Share of the customers who exist before the history starts."""
+"""Share of customers who exist before the history starts."""
 
 
 class Company:
-    """All entities, planned up to a day that `extend` moves forward."""
+    """All entities of a company, planned up to a day that `extend` moves forward."""
 
     def __init__(self, *, seed: int, customers: int, history_days: int, now: int) -> None:
         self.seed = seed
@@ -63,7 +64,7 @@ class Company:
         self.extend(now)
 
     def extend(self, until: int) -> None:
-        """Plan every day that starts at or before `until` (ticks), and one more."""
+        """Plan each day that starts at or before `until` (ticks), and the day after."""
         while ticks.from_local_day(self.next_day - 1) <= until:
             self._plan_day(self.next_day)
             self.next_day += 1
@@ -158,10 +159,10 @@ class Company:
         done = 0 if canceled else done
         edited = (done or canceled) + rng.randrange(ticks.HOUR, 25 * ticks.DAY)
         deactivated = edited if rng.random() < 0.015 else 0
-        ends = (canceled, edited) if canceled else (start, done, edited)
+        later = (canceled, edited) if canceled else (start, done, edited)
         job = Job(
             id=next(self._ids["job"]),
-            moments=sort_moments(created, *ends),
+            moments=sort_moments(created, *later),
             deactivated=deactivated,
             number=str(100_000 + len(self.jobs)),
             location=location,
@@ -197,54 +198,61 @@ class Company:
         )
 
     def _add_consequences(self, rng: random.Random, job: Job) -> None:
-        """Add what a job leads to: a visit, an invoice, payments, estimates, notes."""
-        created, stop = job.moments[0], job.done or job.canceled
-        moments = sort_moments(created, *((job.start, stop) if job.done else (stop,)))
-        self.visits.append(
-            Visit(
-                id=job.visit_id,
-                moments=moments,
-                deactivated=job.deactivated,
+        """Add the entities that follow from a job: visit, invoice, payment, estimates, note."""
+        stop = job.done or job.canceled
+        self._add_visit(job, stop)
+        self._add_invoice(rng, job, stop)
+        if job.done and job.draw % 5 == 0:
+            self._add_estimates(rng, job)
+        if job.draw % 3 == 0:
+            note = Note(
+                id=next(self._ids["note"]),
+                moments=(stop, stop + rng.randrange(ticks.DAY)),
+                deactivated=0,
                 job=job,
                 draw=job.draw,
             )
+            self.notes.append(note)
+
+    def _add_visit(self, job: Job, stop: int) -> None:
+        later = (job.start, stop) if job.done else (stop,)
+        visit = Visit(
+            id=job.visit_id,
+            moments=sort_moments(job.moments[0], *later),
+            deactivated=job.deactivated,
+            job=job,
+            draw=job.draw,
         )
+        self.visits.append(visit)
+
+    def _add_invoice(self, rng: random.Random, job: Job, stop: int) -> None:
+        """Add the invoice of a job, and its payment if it is paid."""
         paid = job.done + rng.choice((1, 1, 20, 40)) * rng.randrange(ticks.HOUR, ticks.DAY)
         paid = paid if job.done and job.total and rng.random() < 0.9 else 0
         invoice = Invoice(
             id=job.invoice_id,
-            moments=sort_moments(created, stop, paid),
+            moments=sort_moments(job.moments[0], stop, paid),
             deactivated=job.deactivated,
             job=job,
             paid=paid,
             draw=job.draw,
         )
         self.invoices.append(invoice)
-        if paid:
-            settled = paid + rng.randrange(1, 3 * ticks.DAY)
-            self.payments.append(
-                Payment(
-                    id=next(self._ids["payment"]),
-                    moments=(paid, settled),
-                    deactivated=0,
-                    invoice=invoice,
-                    draw=job.draw,
-                )
-            )
-        if job.done and job.draw % 5 == 0:
-            self._add_estimates(rng, job)
-        if job.draw % 3 == 0:
-            wrote = (stop, stop + rng.randrange(ticks.DAY))
-            self.notes.append(
-                Note(
-                    id=next(self._ids["note"]), moments=wrote, deactivated=0, job=job, draw=job.draw
-                )
-            )
+        if not paid:
+            return
+        payment = Payment(
+            id=next(self._ids["payment"]),
+            moments=(paid, paid + rng.randrange(1, 3 * ticks.DAY)),
+            deactivated=0,
+            invoice=invoice,
+            draw=job.draw,
+        )
+        self.payments.append(payment)
 
     def _add_estimates(self, rng: random.Random, job: Job) -> None:
         options = rng.randrange(1, 5)
         chosen = rng.randrange(options) if rng.random() < 0.45 else -1
-        # The options are saved together, because the API serves records that share a `modifiedOn`.
+        # The options are saved at once: ServiceTitan serves records that share a `modifiedOn`.
         created = job.done - rng.randrange(1, 20 * ticks.MINUTE)
         for option in range(options):
             sold = created + rng.randrange(1, 9 * ticks.DAY) if option == chosen else 0

@@ -1,4 +1,4 @@
-"""Sends responses that are broken below HTTP: reset, hanging, dripping, or slow."""
+"""Breaks responses at the level of the connection: reset, hanging, dripping, slow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 PIECES = 20
-"""Number of pieces of a slow body, sent `PAUSE_SECONDS` apart."""
+"""Number of pieces of a slow body. They are sent `PAUSE_SECONDS` apart."""
 
 PAUSE_SECONDS = 0.02
 
@@ -21,10 +21,10 @@ _NO_LINGER = struct.pack("ii", 1, 0)
 
 
 class Protocol(AutoHTTPProtocol):
-    """uvicorn's protocol, which also gives the application access to its connection."""
+    """uvicorn's protocol, with the connection accessible to the application."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Store the connection in the state, where responses find it."""
+        """Store the connection in the request's state for `Reset`."""
         self.app_state = {**self.app_state, _TRANSPORT: transport}
         super().connection_made(transport)
 
@@ -33,7 +33,7 @@ class Reset(Response):
     """Resets the connection instead of responding."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send nothing but the reset."""
+        """Reset the connection."""
         transport: asyncio.Transport = scope["state"][_TRANSPORT]
         connection = transport.get_extra_info("socket")
         # Closing a socket with SO_LINGER 0 sends RST instead of FIN.
@@ -46,7 +46,7 @@ class Hanging(Response):
     """Sends headers and half of the body, then nothing."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send half, then wait for the client to give up."""
+        """Send half of the body, then wait until the client disconnects."""
         await _begin(self, send)
         await _send_piece(send, bytes(self.body)[: len(self.body) // 2])
         await _wait_for_disconnect(receive)
@@ -56,17 +56,17 @@ class Slow(Response):
     """Sends the whole body in small, slow pieces."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send everything, slowly."""
+        """Send the body piece by piece."""
         await _begin(self, send)
         await _drip(send, _split(bytes(self.body)))
         await send({"type": "http.response.body", "body": b""})
 
 
 class Dripping(Response):
-    """Sends a byte now and then, and never finishes."""
+    """Sends a byte at a time and never finishes."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send blanks, which JSON allows, until the client gives up."""
+        """Send blanks, which are valid JSON whitespace, until the client disconnects."""
         self.headers["content-length"] = str(1 << 40)
         await _begin(self, send)
         disconnected = asyncio.create_task(_wait_for_disconnect(receive))

@@ -1,4 +1,4 @@
-"""Controls the sandbox from another process: its time, its records, its counters."""
+"""Lets another process control the sandbox: set its time, change records, read counters."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ ACTIONS = ("create", "change", "deactivate", "delete", "revive")
 
 
 class Control:
-    """The endpoints below `/_sandbox`, which ServiceTitan does not have. No token is needed.
+    """Endpoints under `/_sandbox`, which ServiceTitan does not have. They need no token.
 
-    POST now: `{"now": "2026-01-02T03:04:05Z"}` or `{"move_seconds": 86400}`, for all tenants.
-    POST change: `{"table", "action", "id", "fields", "tenant"}`; action is one of `ACTIONS`.
-    GET state: time, request counters, and the number of records of each table requested so far.
+    POST now takes `{"now": "2026-01-02T03:04:05Z"}` or `{"move_seconds": 86400}`, for all tenants.
+    POST change takes `{"table", "action", "id", "fields", "tenant"}`; `action` is one of `ACTIONS`.
+    GET state returns time, request counts, and the number of records of each table read so far.
     """
 
     def __init__(self, worlds: Mapping[str, World], log: RequestLog) -> None:
@@ -30,7 +30,7 @@ class Control:
         self._log = log
 
     def build_routes(self) -> list[Route]:
-        """Return the routes to add to the application."""
+        """Build the routes for the application."""
         return [
             Route("/_sandbox/now", self.set_time, methods=["POST"]),
             Route("/_sandbox/change", self.change_record, methods=["POST"]),
@@ -38,7 +38,7 @@ class Control:
         ]
 
     async def set_time(self, request: Request) -> Response:
-        """Move time."""
+        """Set or move the time of all tenants."""
         body = await request.json()
         try:
             for world in self._worlds.values():
@@ -48,7 +48,7 @@ class Control:
         return self._build_state()
 
     async def change_record(self, request: Request) -> Response:
-        """Change a record."""
+        """Create, change, deactivate, delete or revive a record."""
         body = await request.json()
         try:
             key = self._apply(body)
@@ -68,7 +68,7 @@ class Control:
         return body["id"]
 
     async def report_state(self, request: Request) -> Response:
-        """Report the state."""
+        """Return the state."""
         return self._build_state()
 
     def _build_state(self) -> Response:

@@ -1,4 +1,4 @@
-"""The credentials of the sandbox's tenants. They are public and guard nothing."""
+"""Defines the credentials of the sandbox's tenants. They are public and protect nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ APP_KEY = "ak1.sandbox"
 
 @dataclass(frozen=True, kw_only=True)
 class Credentials:
-    """What a client needs for one tenant."""
+    """The credentials that a client needs for one tenant."""
 
     tenant_id: str
     client_id: str
@@ -18,7 +18,7 @@ class Credentials:
 
     @classmethod
     def for_tenant(cls, number: int) -> Credentials:
-        """Return the credentials of the `number`th tenant, counted from 0."""
+        """Return the credentials of a tenant; `number` counts from 0."""
         tenant = str(1_000_000_001 + number)
         return cls(
             tenant_id=tenant,

@@ -1,6 +1,6 @@
-"""The entities of the simulated company. Times are ticks of 100 ns, zero for "never".
+"""Defines the entities of the simulated company. Times are ticks of 100 ns; zero means "never".
 
-They are msgspec structs rather than dataclasses because a large world has a million of them.
+Entities are msgspec structs rather than dataclasses, because a large world holds a million of them.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ import msgspec
 
 
 class Entity(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Anything with an id and a lifetime.
+    """A thing with an id and a lifetime.
 
     Attributes:
-        id: its key, before a story's offset.
-        moments: of its creation and its changes, past and future, in order.
-        deactivated: moment at which it becomes inactive; zero if never.
-        draw: a random number of its own, from which stories derive details.
+        id: the key, before a story adds its offset.
+        moments: when it is created and changed, past and future, in order.
+        deactivated: when it becomes inactive; zero if never.
+        draw: a random number from which stories derive details.
     """
 
     id: int
@@ -25,13 +25,13 @@ class Entity(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Named(Entity, frozen=True, kw_only=True, gc=False):
-    """A row of master data that other rows refer to."""
+    """An entity with a name that other entities refer to."""
 
     name: str
 
 
 class Staff(Named, frozen=True, kw_only=True, gc=False):
-    """An employee, a technician, or a job type: belongs to a business unit."""
+    """An employee, technician or job type, which belongs to a business unit."""
 
     unit: Named
 
@@ -46,7 +46,7 @@ class Sku(Named, frozen=True, kw_only=True, gc=False):
 
 
 class Customer(Named, frozen=True, kw_only=True, gc=False):
-    """A person or company that pays for jobs."""
+    """A person or business that pays for jobs."""
 
     commercial: bool
     street: str
@@ -56,14 +56,14 @@ class Customer(Named, frozen=True, kw_only=True, gc=False):
 
 
 class Location(Entity, frozen=True, kw_only=True, gc=False):
-    """An address of a customer where work is done."""
+    """A customer's address, where jobs are done."""
 
     customer: Customer
     street: str
 
 
 class Call(Entity, frozen=True, kw_only=True, gc=False):
-    """A phone call, with the location if it led to a job."""
+    """A phone call; `location` is set if it led to a job."""
 
     location: Location | None
     seconds: int
@@ -82,12 +82,12 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def cents(self) -> int:
-        """Price times quantity."""
+        """The price times the quantity, in cents."""
         return self.sku.cents * self.quantity
 
 
 class Job(Entity, frozen=True, kw_only=True, gc=False):
-    """A piece of work: booked, then done or canceled."""
+    """A job that was booked, and then done or canceled."""
 
     number: str
     location: Location
@@ -116,7 +116,7 @@ class JobChild(Entity, frozen=True, kw_only=True, gc=False):
 
 
 class Visit(JobChild, frozen=True, kw_only=True, gc=False):
-    """An appointment and the assignment of its technician."""
+    """An appointment, with the assignment of its technician."""
 
 
 class Note(JobChild, frozen=True, kw_only=True, gc=False):
@@ -124,7 +124,7 @@ class Note(JobChild, frozen=True, kw_only=True, gc=False):
 
 
 class Invoice(JobChild, frozen=True, kw_only=True, gc=False):
-    """The invoice of a job; without items until the job is done."""
+    """The invoice of a job. It has no items until the job is done."""
 
     paid: int
 
@@ -136,7 +136,7 @@ class Payment(Entity, frozen=True, kw_only=True, gc=False):
 
 
 class Estimate(JobChild, frozen=True, kw_only=True, gc=False):
-    """One of the options offered to a customer."""
+    """One of the options offered to a customer for a job."""
 
     sold: int
     option: int

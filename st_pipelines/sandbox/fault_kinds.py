@@ -1,6 +1,6 @@
-"""Lists the faults and defects that the sandbox can play.
+"""Lists the faults and defects that the sandbox can simulate.
 
-Imports nothing of the sandbox, because the command line reads it for its help.
+It imports no other module, so that the command line can show its help without loading the server.
 """
 
 from __future__ import annotations
@@ -15,39 +15,39 @@ FAULT_KINDS: Mapping[str, str] = {
     "409": "the service is suspended for maintenance",
     "429": "too many requests, Retry-After in whole seconds",
     "429-fraction": "too many requests, Retry-After 0.25",
-    "429-bare": "too many requests, no hint how long to wait",
+    "429-bare": "too many requests, without Retry-After",
     "html": "200 with an HTML page",
-    "truncated": "200 with JSON that is cut off",
+    "truncated": "200 with truncated JSON",
     "not-json": "200 with plain text",
     "wrapped": "200 with an array instead of an object, and vice versa",
     "no-data": "200 with an object that lacks `data`",
     "data-object": "200 with an object as `data`",
     "reset": "the connection is reset",
     "hang": "headers and half of the body, then nothing",
-    "drip": "a body that sends a byte now and then and never ends",
+    "drip": "a body that arrives a byte at a time and never ends",
     "slow": "a body that arrives slowly but completely",
-    "gzip-garbage": "declared as gzip, but is not",
-    "gzip-cut": "gzip that is cut off",
-    "repeated-token": "an export returns the continuation token of the request",
-    "endless": "hasMore is true; with probability 1, forever",
-    "empty-page": "a page in the middle has no records",
+    "gzip-garbage": "a body that is declared as gzip but is not",
+    "gzip-cut": "truncated gzip",
+    "repeated-token": "an export returns the request's continuation token",
+    "endless": "hasMore is true, even on the last page",
+    "empty-page": "a page other than the last has no records",
 }
-"""What each fault does. For token requests, the names start with `token-`."""
+"""What each fault does. Faults of token requests have the same names after `token-`."""
 
 TOKEN_PREFIX = "token-"
-"""Prefix of faults that hit token requests instead of data requests."""
+"""Prefix of faults that affect token requests instead of data requests."""
 
 DEFECT_KINDS: Mapping[str, str] = {
-    "scope-missing": "a scope is not ticked; choose it: scope-missing:tn.jpm.jobs:r",
-    "scope-surplus": "a scope is ticked that nothing needs; by default one that writes",
+    "scope-missing": "a scope is not ticked; scope-missing:tn.jpm.jobs:r names it",
+    "scope-surplus": "an unneeded scope is ticked; by default one that allows writing",
     "scope-not-accepted": "the token contains a scope that the admin has not accepted yet",
     "app-not-connected": "the tenant has not connected the app: tokens work, requests get a 403",
     "app-unknown": "the token endpoint does not find the application",
-    "no-grant": "the token endpoint knows the client but gives no token",
-    "opaque-token": "tokens reveal neither tenant nor scopes",
+    "no-grant": "the token endpoint knows the client but issues no token",
+    "opaque-token": "tokens are not JWTs: they show neither tenant nor scopes",
     "wrong-tenant": "your tenant id belongs to another tenant",
     "wrong-app-key": "your app key belongs to another app; wrong-app-key:404 sets the status",
-    "secret-rotated": "your client secret was deleted",
+    "secret-rotated": "your client secret was deleted and another one is valid",
     "wrong-clock": "responses are dated 600 s ahead; wrong-clock:-90 sets another offset",
 }
-"""What can be wrong in the developer portal, at the tenant, or in your settings."""
+"""What can be wrong in the developer portal, in the tenant, or in your settings."""

@@ -1,7 +1,7 @@
-"""Plays faults: decides which request gets one, and turns its response into a broken one.
+"""Simulates faults: chooses the requests that get one, and breaks their responses.
 
-The seed and the number of the request decide, so that the same requests in the same order get the
-same faults.
+The seed and the number of the request decide, so the same requests in the same order get the same
+faults.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from st_pipelines.sandbox.connection_faults import Dripping, Hanging, Reset, Slo
 from st_pipelines.sandbox.fault_kinds import FAULT_KINDS, TOKEN_PREFIX
 
 FaultEffect: TypeAlias = Callable[[Request, Response], Response]
-"""Returns a broken response, or the original where the fault does not apply."""
+"""Returns a broken response, or the original if the fault does not apply to it."""
 
 _HTML = "<!DOCTYPE html><html><head><title>{title}</title></head><body>{title}</body></html>"
 _MAINTENANCE = "The service is suspended for maintenance. Please try again later."
@@ -28,13 +28,13 @@ _BEGINNING_OF_TIME = "1970-01-01"
 
 
 def _send_error_page(status: int, title: str) -> FaultEffect:
-    """Build an error page as a proxy sends it."""
+    """Respond with an HTML error page, as a proxy does."""
     page = _HTML.format(title=f"{status} {title}")
     return lambda request, original: Response(page, status, media_type="text/html")
 
 
 def _send_problem(status: int, title: str, headers: Mapping[str, str] | None = None) -> FaultEffect:
-    """Build an error as the API sends it."""
+    """Respond with an error in the API's format."""
     return lambda request, original: responses.build_json_response(
         responses.build_problem(status, title), status, headers
     )
@@ -56,7 +56,7 @@ def _change_body(
 def _change_envelope(
     change: Callable[[Request, dict[str, Any]], dict[str, Any] | None],
 ) -> FaultEffect:
-    """Replace the members around the records; `change` returns None if it does not apply."""
+    """Change the envelope of a successful response. `change` returns None if it does not apply."""
 
     def apply(request: Request, original: Response) -> Response:
         envelope = json.loads(bytes(original.body)) if original.status_code == 200 else None
@@ -84,21 +84,21 @@ def _replace_data(body: bytes) -> bytes:
     return json.dumps({**around, "data": {"message": "ok"}}).encode()
 
 
-def _break_gzip(zipped: Callable[[bytes], bytes]) -> FaultEffect:
-    """Send a body as gzip that cannot be decompressed."""
+def _break_gzip(compress: Callable[[bytes], bytes]) -> FaultEffect:
+    """Declare a body as gzip that cannot be decompressed."""
 
     def apply(request: Request, original: Response) -> Response:
         if original.status_code != 200:
             return original
         headers = {"Content-Encoding": "gzip"}
-        return Response(zipped(bytes(original.body)), 200, headers, "application/json")
+        return Response(compress(bytes(original.body)), 200, headers, "application/json")
 
     return apply
 
 
-def _send_as(how: type[Response]) -> FaultEffect:
-    """Send the original response in another way."""
-    return lambda request, original: how(
+def _send_as(response_class: type[Response]) -> FaultEffect:
+    """Send the original response through another class of response."""
+    return lambda request, original: response_class(
         bytes(original.body), original.status_code, media_type="application/json"
     )
 
@@ -112,7 +112,7 @@ def _repeat_token(request: Request, envelope: dict[str, Any]) -> dict[str, Any] 
 def _empty_page(request: Request, envelope: dict[str, Any]) -> dict[str, Any] | None:
     if not envelope.get("hasMore"):
         return None
-    # The token stays the same, because no record was served.
+    # No record was served, so the token does not advance.
     token = {"continueFrom": _read_token(request)} if "continueFrom" in envelope else {}
     return {**envelope, **token, "data": []}
 
@@ -162,11 +162,11 @@ class Faults:
     """Decides which request gets which fault.
 
     Args:
-        probabilities: by kind, from 0 to 1; the first kind that is drawn is played.
-        seed: of all random choices.
+        probabilities: probability by kind, from 0 to 1. The first kind drawn applies.
+        seed: decides all random choices.
 
     Raises:
-        ValueError: there is no such kind, or a probability is not from 0 to 1.
+        ValueError: a kind is unknown, or a probability is not from 0 to 1.
     """
 
     def __init__(self, probabilities: Mapping[str, float], seed: int) -> None:
@@ -177,10 +177,10 @@ class Faults:
         self._numbers = {True: 0, False: 0}
 
     def draw(self, *, token: bool) -> FaultEffect | None:
-        """Draw the fault of the next request; None if it gets none.
+        """Draw the fault of the next request, or None.
 
         Args:
-            token: whether it is a token request; these are counted separately.
+            token: whether it is a token request. They are counted separately.
         """
         self._numbers[token] += 1
         for kind, probability in self._probabilities.items():
@@ -195,10 +195,10 @@ def read_faults(texts: Iterable[str]) -> dict[str, float]:
     """Read probabilities by kind from texts such as `503:0.05`.
 
     Raises:
-        ValueError: a text does not have that form, there is no such kind, or a probability is not
-            from 0 to 1.
+        ValueError: a text does not have that form, a kind is unknown, or a probability is not from
+            0 to 1.
     """
-    found: dict[str, float] = {}
+    probabilities: dict[str, float] = {}
     for text in texts:
         kind, colon, number = text.rpartition(":")
         try:
@@ -207,8 +207,8 @@ def read_faults(texts: Iterable[str]) -> dict[str, float]:
             raise ValueError(f"--fault {text}: {number!r} is not a number from 0 to 1") from None
         kind = kind if colon else number
         _check(kind, probability)
-        found[kind] = probability
-    return found
+        probabilities[kind] = probability
+    return probabilities
 
 
 def _check(kind: str, probability: float) -> None:

@@ -1,4 +1,4 @@
-"""Serves export feeds: records by time of modification, in batches, with continuation tokens."""
+"""Serves export feeds: records in order of modification, in batches, with continuation tokens."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from st_pipelines.sandbox.selection import ACTIVE_VALUES, BadRequest
 from st_pipelines.sandbox.table import Table
 
 EXPORT_DELAY = 15 * ticks.MINUTE
-"""Delay until a change appears in the export, unless recent changes are requested."""
+"""Changes appear in the export after this delay, unless the client asks for recent ones."""
 
 SHOW_INACTIVE_BY_DEFAULT = frozenset({"jpm.appointments"})
 """Exports that take `active` but serve all records without it."""
 
 Bookmark = tuple[int, int]
-"""How far a feed was read: time of modification (ticks) and change number of the last record."""
+"""How far a feed was read: the last record's time of modification (ticks) and change number."""
 
 
 def build_body(table: Table, query: Mapping[str, str], now: int, batch: int) -> bytes:
-    """Build one response body of the export.
+    """Build the body of one export response.
 
     Args:
-        table: whose export.
-        query: `from`, `includeRecentChanges` and for two exports `active`.
-        now: ticks.
-        batch: maximum number of records; ServiceTitan does not publish its own.
+        table: the table to export.
+        query: `from`, `includeRecentChanges`, and `active` for two exports.
+        now: the simulated time, in ticks.
+        batch: maximum number of records; ServiceTitan does not document its own.
 
     Raises:
         BadRequest: `from` is neither a token of this export nor a date.
@@ -41,16 +41,17 @@ def build_body(table: Table, query: Mapping[str, str], now: int, batch: int) -> 
     start = _find_start(table.endpoint, query, bookmarks)
     end = bisect_right(bookmarks, (horizon, _LAST_STAMP))
     chosen = positions[start : min(end, start + batch)]
-    left = (
-        bookmarks[start + len(chosen) - 1] if chosen else _find_end(table, query, bookmarks, start)
-    )
+    if chosen:
+        reached = bookmarks[start + len(chosen) - 1]
+    else:
+        reached = _keep_bookmark(table, query, bookmarks, start)
     rows = b",".join(
         records.render_for_export(table.raws[at], table.endpoint, table.active[at])
         for at in chosen
         if _is_wanted(table.endpoint, query, table.active[at])
     )
     has_more = b"true" if start + len(chosen) < end else b"false"
-    token = _encode_token(table.endpoint, left).encode()
+    token = _encode_token(table.endpoint, reached).encode()
     return b'{"hasMore":%b,"continueFrom":"%b","data":[%b]}' % (has_more, token, rows)
 
 
@@ -75,10 +76,10 @@ def _find_start(endpoint: Endpoint, query: Mapping[str, str], bookmarks: list[Bo
         raise BadRequest("from", "The continuation token is not valid.") from None
 
 
-def _find_end(
+def _keep_bookmark(
     table: Table, query: Mapping[str, str], bookmarks: list[Bookmark], start: int
 ) -> Bookmark:
-    """Return the bookmark of a response without records: just before the next record."""
+    """Return the bookmark of a response without records. It lies just before the next record."""
     bookmark = _decode_token(table.endpoint, query.get("from", ""))
     if bookmark is not None:
         return bookmark

@@ -1,4 +1,4 @@
-"""Generates values of a catalog type, at every depth, for fields that no story fills."""
+"""Generates values for fields that no story fills: any catalog type, at any depth."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from st_pipelines.catalog.model import DataType, Endpoint, Field, ListOf, Scalar
 from st_pipelines.sandbox import sample_text, ticks
 
 VARIANTS = 48
-"""Number of different fillings per endpoint. Rows share them, so that pages are cheap."""
+"""Number of different fillings per endpoint. Records share them, which keeps rendering cheap."""
 
 TEXT_TABLES = frozenset(
     f"accounting.{name}"
     for name in ("invoices", "invoice_items", "payments", "inventory_bills", "ap_bills")
 )
-"""Tables whose money and quantities are JSON strings."""
+"""Tables that serve amounts and quantities as JSON strings."""
 
 NUMBERS_IN_TEXT_TABLES = frozenset({"taxRate", "soldHours"})
 LONG_DECIMALS = frozenset({"inventory", "pricebook"})
-"""APIs that serve decimals with up to 19 zeros."""
+"""APIs that serve decimals with many trailing zeros, up to 19 decimals."""
 
 Picks = Mapping[str, Any]
 """Values that belong together, by field name: `jobId`, `customer` and so on."""
@@ -31,34 +31,34 @@ _encode = msgspec.json.Encoder().encode
 
 
 def format_money(cents: int, places: int = 2) -> msgspec.Raw:
-    """A JSON number with exactly `places` decimals: `25.1700000000`."""
+    """Format cents as a JSON number with exactly `places` decimals: `25.1700000000`."""
     sign, value = ("-", -cents) if cents < 0 else ("", cents)
     return msgspec.Raw(f"{sign}{value // 100}.{value % 100:02}{'0' * (places - 2)}".encode())
 
 
 def format_money_text(cents: int) -> str:
-    """An amount as the accounting API serves it: `"0.00"`."""
+    """Format cents as text, as the accounting API serves amounts: `"0.00"`."""
     sign, value = ("-", -cents) if cents < 0 else ("", cents)
     return f"{sign}{value // 100}.{value % 100:02}"
 
 
 class Filler:
-    """Fills fields of one endpoint with values of the right type.
+    """Generates values for the fields of one endpoint.
 
     Args:
-        endpoint: decides the format of decimals.
-        rng: source of all random choices.
-        anchor: ticks; generated times lie up to 200 days before it.
-        picks: called once per filling, for references to entities.
+        endpoint: determines the format of decimals.
+        rng: makes all random choices.
+        anchor: generated times lie up to 200 days before this moment (ticks).
+        pick: called once per row; returns the values of fields that refer to entities.
     """
 
     def __init__(
-        self, endpoint: Endpoint, rng: random.Random, anchor: int, picks: Callable[[], Picks]
+        self, endpoint: Endpoint, rng: random.Random, anchor: int, pick: Callable[[], Picks]
     ) -> None:
         self.endpoint = endpoint
         self.rng = rng
         self.anchor = anchor
-        self.new_picks = picks
+        self._pick = pick
         self.picks: Picks = {}
         self._scalars: Mapping[str, Callable[[str], Any]] = {
             "BIGINT": self._draw_integer,
@@ -72,19 +72,19 @@ class Filler:
         }
 
     def generate_rows(self, fields: tuple[Field, ...], count: int) -> list[dict[str, Any]]:
-        """`count` fillings of `fields`."""
+        """Generate `count` rows of `fields`."""
         return [self._generate_object(fields) for _ in range(count)]
 
     def render_tails(self, fields: tuple[Field, ...]) -> list[bytes]:
-        """Fillings as the inside of a JSON object, to be appended to a record's own members."""
+        """Render fillings as the inside of a JSON object, to append to a record's other members."""
         return [_encode(filling)[1:-1] for filling in self.generate_rows(fields, VARIANTS)]
 
     def _generate_object(self, fields: tuple[Field, ...]) -> dict[str, Any]:
-        self.picks = self.new_picks()
+        self.picks = self._pick()
         return {field.name: self.generate_value(field.name, field.type) for field in fields}
 
     def generate_value(self, name: str, kind: DataType, depth: int = 0) -> Any:
-        """A value of type `kind` for a field called `name`."""
+        """Generate a value of type `kind` for the field `name`."""
         if name in self.picks:
             return _fit(self.picks[name], kind)
         if isinstance(kind, Scalar):
@@ -117,7 +117,7 @@ class Filler:
         if name == "id":
             return self.rng.randrange(1_000_000, 500_000_000)
         if name.endswith(("Id", "By")):
-            # An id without a record would break joins; null does not.
+            # A random id would refer to no record; null is valid.
             return None
         return self.rng.randrange(120)
 
@@ -139,7 +139,7 @@ class Filler:
 
 
 def _fit(pick: Any, kind: DataType) -> Any:
-    """Return `pick`, cut to the members of `kind`; None if it has another type."""
+    """Return `pick` with the members that `kind` has, or None if it is of another type."""
     if isinstance(kind, StructOf):
         if not isinstance(pick, dict):
             return None

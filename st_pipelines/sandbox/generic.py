@@ -1,6 +1,7 @@
-"""Stories of the tables that have no story of their own.
+"""Builds stories for the tables that have none in `stories`.
 
-Each has a few dozen rows that match the catalog's columns and refer to the company's entities.
+Such a table has a few dozen rows at the start. They have the catalog's columns and refer to the
+company's entities.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ ROLES = (
     "manager",
     "user",
 )
-"""Roles of an employee in a record."""
+"""Fields that refer to an employee."""
 
 BEFORE = 200 * ticks.DAY
-"""Some rows are older than the history."""
+"""The first rows are this much older than the company's history (ticks)."""
 
 
 class Arrivals:
-    """Generates the rows of one table at even intervals, without end."""
+    """Generates the rows of one table at even intervals, as far as the company is planned."""
 
     def __init__(self, endpoint: Endpoint, company: Company) -> None:
         span = company.history_days * ticks.DAY + BEFORE
@@ -49,7 +50,7 @@ class Arrivals:
         self._list: list[Entity] = []
 
     def __call__(self, company: Company) -> list[Entity]:
-        """Return all rows up to the last planned day."""
+        """Return all rows until the last planned day."""
         while self._next <= ticks.from_local_day(company.next_day):
             self._list.append(self._create(len(self._list)))
             self._next += self._gap
@@ -57,7 +58,7 @@ class Arrivals:
 
     def _create(self, number: int) -> Entity:
         rng = self._rng
-        # The first rows exist from the start, so that references always find one.
+        # The first row exists from the start, so that references find one.
         created = self._next + (rng.randrange(self._gap) if number else 0)
         edits = sorted(created + rng.randrange(1, 900 * ticks.DAY) for _ in range(3))
         deactivated = edits[0] if rng.random() < 0.1 else 0
@@ -70,28 +71,28 @@ class Arrivals:
 
 
 def count_initial_rows(table: str) -> int:
-    """How many rows a table has when the sandbox starts: 10 to 60."""
+    """Return how many rows a table has when the sandbox starts: 10 to 60."""
     return 10 + crc32(table.encode()) % 51
 
 
 def compute_first_id(table: str) -> int:
-    """The id of a table's first row."""
+    """Return the id of a table's first row."""
     return 2_000_000 + crc32(table.encode()) % 3_000 * 2_000
 
 
 def build_generic_story(endpoint: Endpoint, company: Company) -> Story:
-    """Build a story with the essential fields only: key, cursor and variant."""
+    """Build a story that sets only the fields that matter: key, cursor and variant."""
     cursor = endpoint.cursor if endpoint.cursor and "." not in endpoint.cursor else None
-    placed = cursor if cursor not in (None, "createdOn", "modifiedOn") else None
+    own_cursor = cursor if cursor not in (None, "createdOn", "modifiedOn") else None
     label = None if endpoint.has_key or cursor else _find_text_field(endpoint)
     keys = [name for name in endpoint.key if len(endpoint.key) > 1 and _is_number(endpoint, name)]
 
     def fields(entity: Entity, context: RenderContext) -> Fields:
         values: Fields = dict.fromkeys(keys, entity.id)
-        if placed:
-            values[placed] = ticks.format_iso(entity.moments[0])
+        if own_cursor:
+            values[own_cursor] = ticks.format_iso(entity.moments[0])
         if label:
-            # Equal records without a key would count as one.
+            # Without a key, equal records would count as one.
             values[label] = (
                 f"{sample_text.CHANNELS[entity.draw % len(sample_text.CHANNELS)]} {entity.draw}"
             )
@@ -112,17 +113,17 @@ def _is_number(endpoint: Endpoint, name: str) -> bool:
 
 
 class References:
-    """Picks related entities, so that the ids in a row belong together.
+    """Picks entities for the references in a row, so that its ids belong together.
 
     Args:
-        catalog: its table names decide what `vendorId` or `projectId` refers to.
-        company: only its jobs created by `now` (ticks) are used.
-        with_story: tables with stories of their own.
+        catalog: its table names determine what `vendorId` or `projectId` refers to.
+        company: the company; only jobs created by `now` (ticks) are picked.
+        with_story: the tables that have a story in `stories`.
     """
 
     def __init__(self, catalog: Catalog, company: Company, now: int, with_story: Mapping[str, Any]):
         self._company = company
-        # Later jobs are excluded, or a table would depend on when it is first requested.
+        # With later jobs, a table would depend on when it is first requested.
         self._jobs = [job for job in company.jobs if job.moments[0] <= now]
         self._found: dict[str, dict[str, str]] = {}
         self._tables: dict[str, list[Endpoint]] = {}
@@ -135,9 +136,9 @@ class References:
                 self._tables.setdefault(derive_reference_name(endpoint.name), []).append(endpoint)
 
     def pick(self, endpoint: Endpoint, rng: random.Random) -> Picks:
-        """Values by field name, for a row of `endpoint`."""
-        wanted = self._find_references(endpoint).items()
-        picks: dict[str, Any] = {name: self._choose_id(table, rng) for name, table in wanted}
+        """Pick values by field name, for one row of `endpoint`."""
+        references = self._find_references(endpoint).items()
+        picks: dict[str, Any] = {name: self._choose_id(table, rng) for name, table in references}
         master_data = self._company.master_data
         clerk = rng.choice(master_data.office)
         picks |= {f"{role}Id": clerk.id for role in ROLES} | _build_reference("employee", clerk)
@@ -154,16 +155,16 @@ class References:
         return picks
 
     def _find_references(self, endpoint: Endpoint) -> dict[str, str]:
-        """Return the table without a story that each id field of `endpoint` refers to."""
+        """Return, by id field of `endpoint`, the table without a story that it refers to."""
         if endpoint.table not in self._found:
             found: dict[str, str] = {}
-            # A set has a different order in each process, which would change the random choices.
+            # The order of a set differs between processes and would change the random choices.
             for name in sorted(_collect_field_names(StructOf(endpoint.columns))):
                 candidates = self._tables.get(name.removesuffix("s"), [])
-                # Several APIs have `categories`; a field refers to its own API's.
-                near = [other for other in candidates if other.api == endpoint.api] or candidates
-                if near and near[0].column("id").type == Scalar("BIGINT"):
-                    found[name.removesuffix("s")] = near[0].table
+                # Several APIs have `categories`. A field refers to that of its own API.
+                own = [other for other in candidates if other.api == endpoint.api] or candidates
+                if own and own[0].column("id").type == Scalar("BIGINT"):
+                    found[name.removesuffix("s")] = own[0].table
             self._found[endpoint.table] = found
         return self._found[endpoint.table]
 
@@ -173,7 +174,7 @@ class References:
 
     def _pick_from_job(self, rng: random.Random) -> dict[str, Any]:
         if not self._jobs:
-            # A small world may have no job yet; the first customer exists from the start.
+            # A small world may have no jobs yet, but it always has a customer.
             customer, location = self._company.customers[0], self._company.locations[0]
             return {"customerId": customer.id, "locationId": location.id}
         job = rng.choice(self._jobs)
@@ -196,7 +197,7 @@ class References:
 
 
 def _collect_field_names(kind: DataType) -> set[str]:
-    """Names of the fields of `kind` at every depth."""
+    """Return the names of the fields of `kind`, at any depth."""
     if isinstance(kind, ListOf):
         return _collect_field_names(kind.item)
     if isinstance(kind, Scalar):
@@ -205,12 +206,12 @@ def _collect_field_names(kind: DataType) -> set[str]:
     return {field.name for field in kind.fields}.union(*inner)
 
 
-def _build_reference(name: str, thing: Any) -> dict[str, Any]:
-    return {name: {"id": thing.id, "name": thing.name}, f"{name}Id": thing.id}
+def _build_reference(name: str, entity: Any) -> dict[str, Any]:
+    return {name: {"id": entity.id, "name": entity.name}, f"{name}Id": entity.id}
 
 
 def derive_reference_name(collection: str) -> str:
-    """Return the name of references to a collection: `jobTypeId` for `job_types`."""
+    """Return the name of fields that refer to a collection: `jobTypeId` for `job_types`."""
     singular = re.sub(r"ies$", "y", collection)
     singular = re.sub(r"(?<=s|x)es$|(?<!s)s$", "", singular)
     head, *rest = singular.split("_")

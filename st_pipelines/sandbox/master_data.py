@@ -1,6 +1,6 @@
 """Generates the company's master data: business units, people, job types, campaigns, price book.
 
-It exists before the first job. `stories.master_data` renders it.
+All of it exists before the first job. `stories.master_data` renders it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from st_pipelines.sandbox.ids import compute_id
 
 
 class MasterData:
-    """The rows that all others point to. Created before `start`, changed now and then after it."""
+    """The master data that other entities refer to: created before `start`, edited after it."""
 
     def __init__(self, *, seed: int, start: int, customers: int) -> None:
         self._rng = random.Random(seed * 7919)
@@ -44,11 +44,11 @@ class MasterData:
         self.equipment = self._make_skus(1_900_000, "Equipment", 50)
         self.skus = self.services * 2 + self.materials + self.equipment
 
-    def _draw_lifetime(self, base: int, number: int, leaving: float) -> dict[str, Any]:
+    def _draw_lifetime(self, base: int, number: int, deactivated_share: float) -> dict[str, Any]:
         rng = self._rng
         created = self._start - rng.randrange(ticks.DAY, 900 * ticks.DAY)
         edits = sorted(self._start + rng.randrange(1500 * ticks.DAY) for _ in range(2))
-        deactivated = edits[0] if rng.random() < leaving else 0
+        deactivated = edits[0] if rng.random() < deactivated_share else 0
         return {
             "id": compute_id(base, number),
             "moments": (created, *edits),
@@ -64,10 +64,12 @@ class MasterData:
             Named(**self._draw_lifetime(base, n, 0.08), name=name) for n, name in enumerate(names)
         )
 
-    def _make_staff(self, base: int, names: list[str], leaving: float) -> tuple[Staff, ...]:
+    def _make_staff(
+        self, base: int, names: list[str], deactivated_share: float
+    ) -> tuple[Staff, ...]:
         return tuple(
             Staff(
-                **self._draw_lifetime(base, n, leaving),
+                **self._draw_lifetime(base, n, deactivated_share),
                 name=name,
                 unit=self.units[n % len(self.units)],
             )

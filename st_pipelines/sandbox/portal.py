@@ -1,7 +1,7 @@
-"""Simulates the developer portal and the tenant's admin, with defects to practice on.
+"""Simulates defects in the developer portal, in the tenant and in the settings, for practice.
 
-Where ServiceTitan's response to a defect is not known, the sandbox chooses one, or the defect names
-it, as in `wrong-app-key:404`.
+Where ServiceTitan's response to a defect is not known, the sandbox chooses one or the defect names
+one, as in `wrong-app-key:404`.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ class Portal:
         missing_scopes: scopes that are not ticked.
         extra_scopes: scopes that are ticked although no endpoint needs them.
         unaccepted_scopes: scopes in the token that the admin has not accepted yet.
-        connected: the tenant has connected the app.
-        grants_tokens: False if the token endpoint knows the client but gives no token.
+        connected: whether the tenant has connected the app.
+        grants_tokens: False if the token endpoint knows the client but issues no token.
         app_exists: False if the token endpoint does not find the app.
-        opaque_tokens: tokens are not JWTs and reveal nothing.
-        secret_rotated: the user's secret was deleted; `new_secret` is valid.
+        opaque_tokens: whether tokens are opaque rather than JWTs.
+        secret_rotated: whether the user's secret was deleted. `derive_new_secret` returns the new
+            one.
         wrong_key_status: HTTP status for a wrong app key.
-        wrong_settings: wrong values that the user holds, by setting without its prefix.
-        clock_offset: added to the `Date` of responses.
-        remedies: how to fix each defect, one line each.
+        wrong_settings: wrong values in the user's settings, by name without prefix.
+        clock_offset: added to the `Date` header of responses.
+        remedies: how to fix each defect, one line per defect.
     """
 
     missing_scopes: frozenset[str] = frozenset()
@@ -53,16 +54,16 @@ class Portal:
     remedies: tuple[str, ...] = ()
 
     def choose_scopes(self, granted: Iterable[str]) -> tuple[str, ...]:
-        """Return the scopes in a token."""
+        """Return the scopes of a token, given the scopes granted to the app."""
         return tuple(sorted((set(granted) | self.extra_scopes) - self.missing_scopes))
 
     def choose_secret(self, credentials: Credentials) -> str:
-        """Return the valid client secret."""
+        """Return the client secret that is valid."""
         return derive_new_secret(credentials) if self.secret_rotated else credentials.client_secret
 
     @property
     def date(self) -> str | None:
-        """The `Date` of an status; None for the true one."""
+        """The `Date` header of a response; None for the real time."""
         if not self.clock_offset:
             return None
         return format_datetime(datetime.now(timezone.utc) + self.clock_offset, usegmt=True)
@@ -77,11 +78,11 @@ def read_defects(texts: Iterable[str], credentials: Credentials) -> Portal:
     """Build a portal with defects, from texts such as `scope-missing:tn.jpm.jobs:r`.
 
     Args:
-        texts: a kind of `fault_kinds.DEFECT_KINDS`, some with a value after a colon.
-        credentials: the first tenant's, which the remedies name.
+        texts: kinds of `fault_kinds.DEFECT_KINDS`, some with a value after a colon.
+        credentials: the first tenant's credentials, which the remedies mention.
 
     Raises:
-        ValueError: there is no such defect, or its value is invalid.
+        ValueError: a defect is unknown, or its value is invalid.
     """
     portal = Portal()
     for text in texts:
@@ -102,32 +103,32 @@ def _untick_scope(portal: Portal, value: str, credentials: Credentials) -> _Chan
     scope = value or "tn.crm.customers:r"
     return {
         "missing_scopes": portal.missing_scopes | {scope}
-    }, f"tick {scope}, that is, restart without this"
+    }, f"tick {scope}, that is, restart without this defect"
 
 
 def _tick_scope(portal: Portal, value: str, credentials: Credentials) -> _Changes:
     scope = value or "tn.crm.customers:w"
     return {
         "extra_scopes": portal.extra_scopes | {scope}
-    }, f"untick {scope}, that is, restart without this"
+    }, f"untick {scope}, that is, restart without this defect"
 
 
 def _withhold_scope(portal: Portal, value: str, credentials: Credentials) -> _Changes:
     scope = value or "tn.crm.customers:r"
-    remedy = "accept the app's new version, that is, restart without this"
+    remedy = "accept the app's new version, that is, restart without this defect"
     return {"unaccepted_scopes": portal.unaccepted_scopes | {scope}}, remedy
 
 
 def _disconnect_app(portal: Portal, value: str, credentials: Credentials) -> _Changes:
-    return {"connected": False}, "connect the app, that is, restart without this"
+    return {"connected": False}, "connect the app, that is, restart without this defect"
 
 
 def _refuse_grant(portal: Portal, value: str, credentials: Credentials) -> _Changes:
-    return {"grants_tokens": False}, "connect the app again, that is, restart without this"
+    return {"grants_tokens": False}, "connect the app again, that is, restart without this defect"
 
 
 def _remove_app(portal: Portal, value: str, credentials: Credentials) -> _Changes:
-    return {"app_exists": False}, "add the tenant to the app, that is, restart without this"
+    return {"app_exists": False}, "add the tenant to the app, that is, restart without this defect"
 
 
 def _hide_claims(portal: Portal, value: str, credentials: Credentials) -> _Changes:
@@ -160,10 +161,10 @@ def _rotate_secret(portal: Portal, value: str, credentials: Credentials) -> _Cha
 
 def _shift_clock(portal: Portal, value: str, credentials: Credentials) -> _Changes:
     try:
-        off = timedelta(seconds=float(value or 600))
+        offset = timedelta(seconds=float(value or 600))
     except (ValueError, OverflowError):
         raise ValueError(f"--defect wrong-clock:{value}: give seconds, such as -90") from None
-    return {"clock_offset": off}, "restart without this"
+    return {"clock_offset": offset}, "restart without this defect"
 
 
 _CHANGES: Mapping[str, Callable[[Portal, str, Credentials], _Changes]] = {

@@ -1,4 +1,4 @@
-"""Renders entities as JSON bytes, once per change, so that a page is a single join."""
+"""Renders entities as JSON bytes, once per change, so that a page is one join of bytes."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ EXPORT_ONLY_ACTIVE = frozenset(
         "service_agreements.service_agreements",
     }
 )
-"""Tables whose export carries `active` while their list does not."""
+"""Tables that have `active` in their export but not in their list."""
 
 Members = dict[str, msgspec.Raw]
-"""A record's members as JSON text, which keeps all digits."""
+"""A record's members as JSON text, so that decimals keep all digits."""
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
 _members = msgspec.json.Decoder(Members)
 
 
 def encode(value: Any) -> bytes:
-    """JSON text. Aware datetimes are written as ServiceTitan does."""
+    """Encode a value as JSON."""
     return _encoder.encode(value)
 
 
 def read_members(raw: bytes) -> Members:
-    """The members of a record, each as JSON text."""
+    """Split a record into its members, each as JSON text."""
     return _members.decode(raw)
 
 
 def to_raw(value: Any) -> msgspec.Raw:
-    """A value given by a test, as JSON text."""
+    """Encode a value as JSON, with times, dates and durations in ServiceTitan's formats."""
     if isinstance(value, datetime):
         value = ticks.format_iso(ticks.from_datetime(value))
     elif isinstance(value, date):
@@ -59,7 +59,7 @@ def to_raw(value: Any) -> msgspec.Raw:
 
 
 class ObjectTemplate:
-    """Renders objects of one shape: given fields first, then one of a few prepared fillings."""
+    """Renders objects of one type: the given fields, then one of a few prepared fillings."""
 
     def __init__(self, columns: tuple[Field, ...], filler: Filler) -> None:
         self._columns = columns
@@ -68,7 +68,7 @@ class ObjectTemplate:
         self._unknown: frozenset[str] = frozenset()
 
     def __call__(self, fields: Fields, draw: int) -> msgspec.Raw:
-        """Render an object as JSON. Every call must give the same field names."""
+        """Render an object as JSON. Every call must pass the same field names."""
         if not self._tails:
             self._prepare(fields)
         for name in self._unknown:
@@ -76,7 +76,7 @@ class ObjectTemplate:
         return msgspec.Raw(_encoder.encode(fields)[:-1] + self._tails[draw % VARIANTS])
 
     def _prepare(self, fields: Fields) -> None:
-        """Prepare fillings for the other fields, and find given fields that the catalog lacks."""
+        """Prepare fillings for the other fields, and note given fields that the catalog lacks."""
         self._unknown = frozenset(fields) - {column.name for column in self._columns}
         rest = tuple(column for column in self._columns if column.name not in fields)
         comma = b"," if rest and len(fields) > len(self._unknown) else b""
@@ -100,16 +100,16 @@ class Writer:
         }
 
     def write(self, entity: Entity, key: Any, modified: int, now: int) -> bytes:
-        """The record of `entity` at `now`, last modified at `modified` (both ticks)."""
-        fields = self._stamps(entity, key, modified, now)
+        """Render `entity` as of `now`, last modified at `modified` (both ticks)."""
+        fields = self._render_common_fields(entity, key, modified, now)
         fields.update(self._story.fields(entity, RenderContext(now=now, parts=self._parts)))
         return bytes(self._complete(fields, entity.draw))
 
     def serves(self, name: str) -> bool:
-        """Whether the list serves that field."""
+        """Return whether the list serves a field."""
         return name in self._names
 
-    def _stamps(self, entity: Entity, key: Any, modified: int, now: int) -> Fields:
+    def _render_common_fields(self, entity: Entity, key: Any, modified: int, now: int) -> Fields:
         fields: Fields = {}
         if self._has_id:
             fields["id"] = key
@@ -123,12 +123,12 @@ class Writer:
 
 
 def is_active(entity: Entity, now: int) -> bool:
-    """Whether the entity is active at `now` (ticks)."""
+    """Return whether the entity is active at `now` (ticks)."""
     return not 0 < entity.deactivated <= now
 
 
 def render_for_export(raw: bytes, endpoint: Endpoint, active: bool) -> bytes:
-    """Turn a list record into an export record: some have `active` only in the export."""
+    """Turn a record of the list into one of the export, which may add `active`."""
     if endpoint.table not in EXPORT_ONLY_ACTIVE:
         return raw
     return raw[:-1] + (b',"active":true}' if active else b',"active":false}')

@@ -1,4 +1,4 @@
-"""Builds response bodies: envelopes around records, and errors in ServiceTitan's shapes."""
+"""Builds responses: lists in their envelopes, and errors in ServiceTitan's formats."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ MIN_GZIP_BYTES = 2048
 def build_json_response(
     body: Any, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Build a response with `body` as JSON. Bytes are sent unchanged."""
+    """Build a response with `body` as JSON. Bytes are sent as they are."""
     content = body if isinstance(body, bytes) else records.encode(body)
     return Response(content, status, headers, media_type="application/json; charset=utf-8")
 
 
 def compress(response: Response, accepted: str, level: int) -> Response:
-    """Gzip the response if the client accepts it and it is large enough. Level 0 turns this off."""
+    """Compress a response if the client accepts gzip and the body is large. Level 0: never."""
     body = bytes(response.body)
     if not level or len(body) < MIN_GZIP_BYTES or "gzip" not in accepted.lower():
         return response
-    squeeze = zlib.compressobj(level, wbits=31)
+    compressor = zlib.compressobj(level, wbits=31)
     headers = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
-    content = squeeze.compress(body) + squeeze.flush()
+    content = compressor.compress(body) + compressor.flush()
     return Response(content, response.status_code, headers, response.media_type)
 
 
 def build_problem(status: int, title: str, **more: Any) -> dict[str, Any]:
-    """ServiceTitan's ApiErrorResponse, after RFC 7807."""
+    """Build the body of an error: ServiceTitan's ApiErrorResponse, which follows RFC 7807."""
     kind = f"https://httpstatuses.com/{status}"
     return {"type": kind, "title": title, "status": status, "traceId": uuid4().hex, **more}
 
@@ -52,12 +52,12 @@ def build_bad_request(error: BadRequest) -> Response:
 
 
 def build_gateway_error(status: int, message: str) -> Response:
-    """Build an error of the gateway in front of the API, which has its own format."""
+    """Build an error in the format of the gateway in front of the API."""
     return build_json_response({"statusCode": status, "message": message}, status)
 
 
 def build_too_many_requests(seconds: float) -> Response:
-    """Build a 429 with the wait in a header and in the title, as ServiceTitan does."""
+    """Build a 429. Header and title say how long to wait, as ServiceTitan's do."""
     wait = max(1, math.ceil(seconds))
     body = build_problem(429, f"Rate limit is exceeded. Try again in {wait} seconds.")
     return build_json_response(body, 429, {"Retry-After": str(wait)})
@@ -67,12 +67,12 @@ def read_page(endpoint: Endpoint, query: Mapping[str, str]) -> tuple[int, int]:
     """Read page number and page size from the query.
 
     Raises:
-        BadRequest: a value is not a number, or out of the endpoint's range.
+        BadRequest: a value is not a number, or not in the endpoint's range.
     """
     page = _read_number(query, "page", endpoint.first_page)
     size = _read_number(query, "pageSize", DEFAULT_PAGE_SIZE)
     if page == 0 and endpoint.first_page == 1:
-        # Only the custom fields of jobs and projects are known to reject page 0.
+        # Only the lists of custom fields of jobs and projects are known to reject page 0.
         if endpoint.api == "jpm" and endpoint.name.endswith("custom_fields"):
             raise BadRequest("page", "The value must be at least 1.")
         page = 1
@@ -95,16 +95,16 @@ def _read_number(query: Mapping[str, str], name: str, default: int) -> int:
 def build_list_body(
     endpoint: Endpoint, query: Mapping[str, str], records_json: list[bytes], tenant_id: str
 ) -> bytes:
-    """Build the body of a list.
+    """Build the body of a list response.
 
     Args:
-        endpoint: decides on the envelope.
-        query: of the request.
+        endpoint: determines the envelope.
+        query: the query parameters.
         records_json: all selected records, in order.
-        tenant_id: which one envelope carries.
+        tenant_id: included in the envelope of one endpoint.
 
     Raises:
-        BadRequest: the page cannot be served.
+        BadRequest: the page or its size is invalid.
     """
     if not endpoint.paged:
         return _wrap(
@@ -147,7 +147,7 @@ def _wrap(
     if endpoint.envelope == "data":
         return b'{"data":' + rows + b"}"
     more = b"true" if (page - endpoint.first_page + 1) * size < total else b"false"
-    counted = endpoint.includes_total and query.get("includeTotal", "").lower() == "true"
-    count = b"%d" % total if counted else b"null"
+    with_total = endpoint.includes_total and query.get("includeTotal", "").lower() == "true"
+    count = b"%d" % total if with_total else b"null"
     head = b'{"page":%d,"pageSize":%d,"hasMore":%b,"totalCount":%b,"data":'
     return head % (page, size, more, count) + rows + b"}"

@@ -1,4 +1,4 @@
-"""Sample words and names, and text that suits the name of a field."""
+"""Draws sample names and words, and text that suits the name of a field."""
 
 from __future__ import annotations
 
@@ -126,29 +126,29 @@ COLORS = ("#1E90FF", "#228B22", "#B22222", "#FFA500", "#708090")
 
 
 def draw_name(rng: random.Random) -> str:
-    """A first and a last name."""
+    """Draw a first and a last name."""
     return f"{rng.choice(FIRST)} {rng.choice(LAST)}"
 
 
 def draw_phone(rng: random.Random) -> str:
-    """Ten digits in the range reserved for fiction."""
+    """Draw ten digits in the range that is reserved for fiction."""
     return f"{rng.choice(('212', '518', '914', '973'))}55501{rng.randrange(100):02}"
 
 
 def derive_email(name: str) -> str:
-    """An address in a domain reserved for examples."""
+    """Derive an email address from a name, in the domain that is reserved for examples."""
     local = "".join(c for c in name.lower() if c.isascii() and c.isalnum()) or "office"
     return f"{local}@example.com"
 
 
 def draw_guid(rng: random.Random) -> str:
-    """A lower-case guid."""
+    """Draw a GUID in lower case."""
     digits = f"{rng.getrandbits(128):032x}"
     return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 
 def draw_duration(rng: random.Random) -> str:
-    """A duration, in either of the two ways the API writes one."""
+    """Draw a duration, in one of the two formats that the API uses."""
     minutes, seconds = rng.randrange(59), rng.randrange(60)
     if rng.random() < 0.5:
         return f"PT{minutes}M{seconds}S"
@@ -168,7 +168,7 @@ def _draw_address_part(name: str, rng: random.Random) -> str | None:
 
 
 def draw_text(name: str, rng: random.Random) -> str | None:
-    """A text for a field called `name`; None where the API mostly serves null."""
+    """Draw a text for the field `name`; None if the API usually serves null for it."""
     lowered = name.lower()
     if lowered in ("street", "city", "state", "zip", "country", "unit"):
         return _draw_address_part(lowered, rng)

@@ -1,6 +1,6 @@
 """Draws when things happen: demand by season and weekday, office hours, appointments.
 
-Times are ticks. `company` decides what happens at them.
+Times are ticks. `company` decides what happens at these times.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ WEEKDAY = (1.25, 1.15, 1.1, 1.1, 1.15, 0.3, 0.12)
 
 
 def compute_demand(day: int) -> float:
-    """Return the demand on a day (days since 1970), relative to an average of about 1."""
+    """Return the demand on a local day (days since 1970) as a factor."""
     date = ticks.EPOCH + timedelta(days=day)
     return SEASON[date.month - 1] * WEEKDAY[date.weekday()]
 
 
 def sort_moments(*moments: int) -> tuple[int, ...]:
-    """Sort moments and drop zeros, which stand for "never"."""
+    """Sort moments and drop zeros, which mean "never"."""
     return tuple(sorted(moment for moment in moments if moment))
 
 
 def draw_office_hours(rng: random.Random, midnight: int, mean: float) -> list[int]:
-    """Draw about `mean` moments of a day, from 7 a.m. to 7 p.m., mostly before noon, in order."""
+    """Draw about `mean` moments between 7 a.m. and 7 p.m., most of them before noon, in order."""
     number = int(mean * rng.uniform(0.8, 1.2) + rng.random())
     return sorted(midnight + _draw_office_hour(rng) for _ in range(number))
 
 
 def _draw_office_hour(rng: random.Random) -> int:
     moment = int(rng.triangular(7, 19, 10) * ticks.HOUR)
-    # Some of ServiceTitan's timestamps have whole seconds, and are served without a fraction.
+    # ServiceTitan serves timestamps with whole seconds too, without a fraction.
     return moment if rng.random() < 0.97 else moment // ticks.SECOND * ticks.SECOND
 
 
 def draw_appointment(rng: random.Random, created: int, midnight: int) -> int:
-    """Draw the start of a visit: that day or a few days later, mostly on a weekday."""
+    """Draw the start of a visit: the same day or a few days later, usually on a weekday."""
     days = rng.choice((0, 0, 1, 1, 2, 3, 5, 9))
     start = midnight + days * ticks.DAY + rng.randrange(8, 17) * ticks.HOUR
     while start <= created + ticks.HOUR or (_is_weekend(start) and rng.random() < 0.85):

@@ -1,4 +1,4 @@
-"""Selects and sorts the records that a list request asks for."""
+"""Selects and sorts the records of a list request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_IDS = 50
 _NEVER = -(1 << 62)
 
 SHOW_INACTIVE_BY_DEFAULT = frozenset({"jpm.job_cancel_reasons", "jpm.job_hold_reasons"})
-"""Tables that take `active` but serve all records without it."""
+"""Lists that take `active` but serve all records without it."""
 
 ACTIVE_VALUES: Mapping[str, Mapping[str, bool | None]] = {
     "active": {"true": True, "false": False, "any": None},
@@ -22,7 +22,7 @@ ACTIVE_VALUES: Mapping[str, Mapping[str, bool | None]] = {
     "activeOnly": {"true": True, "false": None},
     "includeInactive": {"true": None, "false": True},
 }
-"""The four parameters for inactive records. None selects both."""
+"""Values of the four parameters that filter by `active`. None selects both kinds of records."""
 
 STAMP_FILTERS = (
     ("createdOnOrAfter", "createdBefore", "createdOn"),
@@ -31,10 +31,10 @@ STAMP_FILTERS = (
 
 
 class BadRequest(Exception):
-    """A parameter that ServiceTitan answers with 400.
+    """A parameter that ServiceTitan rejects with 400.
 
     Args:
-        parameter: its name.
+        parameter: the name.
         reason: what is wrong with it.
     """
 
@@ -46,7 +46,7 @@ class BadRequest(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Bound:
-    """Records whose `field` lies in `[lower, upper)`, or up to and with `upper`. Ticks."""
+    """Selects records with `field` in `[lower, upper)`; `closed` includes `upper`. In ticks."""
 
     field: str
     lower: int | None
@@ -56,7 +56,7 @@ class Bound:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """What a list request selects, apart from the page."""
+    """The filters and order of a list request, without the page."""
 
     active: bool | None = None
     bounds: tuple[Bound, ...] = ()
@@ -67,10 +67,10 @@ class Selection:
 
 
 def read_selection(endpoint: Endpoint, query: Mapping[str, str]) -> Selection:
-    """The selection of a request. Unknown parameters are ignored, as ServiceTitan does.
+    """Read the selection from a query. Unknown parameters are ignored, as in ServiceTitan.
 
     Raises:
-        BadRequest: a value that cannot be read, or a required parameter that is missing.
+        BadRequest: a value cannot be read, or a required parameter is missing.
     """
     order, descending = _read_order(endpoint, query)
     return Selection(
@@ -103,14 +103,14 @@ def _read_choice(values: Mapping[str, bool | None], name: str, text: str) -> boo
 
 
 def _read_bounds(endpoint: Endpoint, query: Mapping[str, str]) -> tuple[Bound, ...]:
-    asked = endpoint.date_filter
-    if asked is None:
+    date_filter = endpoint.date_filter
+    if date_filter is None:
         return ()
-    if asked.required and asked.lower not in query:
-        raise BadRequest(asked.lower, f"The {asked.lower} field is required.")
-    filters = [(asked.lower, asked.upper, endpoint.cursor or "modifiedOn")]
+    if date_filter.required and date_filter.lower not in query:
+        raise BadRequest(date_filter.lower, f"The {date_filter.lower} field is required.")
+    filters = [(date_filter.lower, date_filter.upper, endpoint.cursor or "modifiedOn")]
     names = {column.name for column in endpoint.columns}
-    filters += [f for f in STAMP_FILTERS if f[0] != asked.lower and f[2] in names]
+    filters += [f for f in STAMP_FILTERS if f[0] != date_filter.lower and f[2] in names]
     return tuple(
         Bound(
             field=field,
@@ -145,11 +145,11 @@ def _read_ids(endpoint: Endpoint, query: Mapping[str, str]) -> frozenset[Any] | 
 
 
 def _read_order(endpoint: Endpoint, query: Mapping[str, str]) -> tuple[str, bool]:
-    """Newest first, unless `sort` says otherwise."""
+    """Read `sort`. Without it, the newest records come first."""
     text = query.get("sort", "").strip()
     if not text or endpoint.sort is None:
         return "id", True
-    # "+Id" that was not percent-encoded arrives as " Id", which strip has dealt with.
+    # "+Id" without percent-encoding arrives as " Id"; `strip` removed the blank.
     field = text.lstrip("+-").lower()
     names = {column.name.lower(): column.name for column in endpoint.columns}
     if field not in names:
@@ -158,7 +158,7 @@ def _read_order(endpoint: Endpoint, query: Mapping[str, str]) -> tuple[str, bool
 
 
 def select(table: Table, selection: Selection) -> list[int]:
-    """Return the positions of the selected records, in order."""
+    """Return the positions of the selected records, sorted."""
     return table.get_cached(selection, lambda: _select(table, selection))
 
 
@@ -173,7 +173,7 @@ def _select(table: Table, selection: Selection) -> list[int]:
     for name, text in selection.equals:
         column = table.read_values(name)
         positions = [at for at in positions if column[at] == text]
-    # Ties are ordered by key, so that pages are stable.
+    # Sorting by key first keeps the order of ties, and so the pages, stable.
     positions.sort(key=table.keys.__getitem__, reverse=selection.descending)
     if selection.order != "id":
         column = _get_column(table, selection.order)

@@ -1,4 +1,4 @@
-"""Runs the sandbox as a server: in a thread (`Sandbox`), or in the foreground (`serve`)."""
+"""Runs the sandbox as a server: in a thread (`Sandbox`) or in the foreground (`serve`)."""
 
 from __future__ import annotations
 
@@ -36,25 +36,25 @@ class Sandbox:
     Use it as a context manager, or call `start` and `stop`.
 
     Args:
-        seed: of all random choices; each further tenant has the next seed.
+        seed: decides all random choices. Each further tenant has the next seed.
         customers: approximate number of customers per tenant.
-        port: 0 takes a free one.
-        now: the simulated time, aware; the real time if None. It stands still unless it is moved,
-            or `live` is set.
+        port: 0 chooses a free one.
+        now: the simulated time (aware); None starts at the real time. It stands still unless it is
+            moved or `live` is set.
         catalog: the endpoints to serve. None serves the packaged catalog, without the columns of
             your additions file, because the sandbox does not read the configuration. Pass
             `st_pipelines.load_catalog()` to include them.
         history_days: how long the company has existed.
         tenants: number of tenants. They share the app key and have separate credentials.
-        scopes: granted to the app; all if None.
+        scopes: the scopes granted to the app; all if None.
         requests_per_second, token_seconds, export_batch, gzip_level, live, clock: see
             `ServerOptions`.
-        faults: probabilities by kind, see `fault_kinds.FAULT_KINDS`.
-        churn: probability that a data request finds changed records, see `churn.Churn`.
-        defects: of the app's setup, see `fault_kinds.DEFECT_KINDS`.
+        faults: probability by kind, see `fault_kinds.FAULT_KINDS`.
+        churn: probability that records change before a data request, see `churn.Churn`.
+        defects: defects of the app's setup, see `fault_kinds.DEFECT_KINDS`.
 
     Raises:
-        ValueError: there is no such fault or defect, or a probability is not from 0 to 1.
+        ValueError: a fault or defect is unknown, or a probability is not from 0 to 1.
     """
 
     app_key = APP_KEY
@@ -160,22 +160,22 @@ class Sandbox:
         return self._api.interceptors
 
     def set_faults(self, faults: Mapping[str, float]) -> None:
-        """Replace the faults, from the next request on.
+        """Replace the faults from the next request on.
 
         Args:
-            faults: probabilities by kind; an empty mapping ends all faults.
+            faults: probability by kind; an empty mapping ends all faults.
 
         Raises:
-            ValueError: there is no such fault, or a probability is not from 0 to 1.
+            ValueError: a fault is unknown, or a probability is not from 0 to 1.
         """
         self._api.faults = Faults(faults, self._seed)
 
     def set_churn(self, churn: float, seed: int) -> None:
-        """Replace the churn, from the next request on.
+        """Replace the churn from the next request on.
 
         Args:
-            churn: probability that a data request finds changed records; 0 ends it.
-            seed: of all random choices.
+            churn: probability that records change before a data request; 0 ends the churn.
+            seed: decides all random choices.
 
         Raises:
             ValueError: the probability is not from 0 to 1.
@@ -183,10 +183,10 @@ class Sandbox:
         self._api.churn = Churn(churn, seed)
 
     def rotate(self, *secrets: str) -> None:
-        """Accept only these client secrets of the first tenant from now on. Tokens stay valid.
+        """Accept only these client secrets of the first tenant. Issued tokens stay valid.
 
         Args:
-            secrets: one or two; ServiceTitan allows two at a time.
+            secrets: one or two, because ServiceTitan allows two at a time.
         """
         self._api.access.rotate(self.client_id, *secrets)
 
@@ -207,7 +207,7 @@ class Sandbox:
 
     @property
     def data_requests(self) -> int:
-        """The number of all other requests."""
+        """The number of all requests except token requests."""
         return self.requests.total() - self.token_requests
 
     def run(self) -> None:
@@ -215,7 +215,7 @@ class Sandbox:
         self._server.run(sockets=[self._socket])
 
     def start(self) -> Sandbox:
-        """Serve in a thread. The socket is listening already, so an early request just waits."""
+        """Serve in a thread. The socket already listens, so requests may be sent at once."""
         self._thread.start()
         return self
 
@@ -235,7 +235,7 @@ class Sandbox:
         self.stop()
 
     def environment(self, prefix: str = "SERVICETITAN_") -> dict[str, str]:
-        """Return the environment variables with which a client reaches the first tenant.
+        """Return the environment variables that configure a client for the first tenant.
 
         Some defects make them wrong on purpose.
         """
@@ -266,9 +266,9 @@ def serve(
     defects: Iterable[str] = (),
     catalog: Catalog | None = None,
 ) -> None:
-    """Serve until Ctrl-C. Prints the address and the settings to export.
+    """Serve until Ctrl-C. Print the address and the settings to export.
 
-    Without `now`, the simulated time is the real time.
+    Without `now`, the simulated time is the real time. `Sandbox` describes the arguments.
     """
     sandbox = Sandbox(
         port=port,

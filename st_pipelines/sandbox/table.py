@@ -1,4 +1,4 @@
-"""Holds the records of one endpoint: their JSON bytes, and the columns that requests filter by."""
+"""Holds the records of one endpoint: their JSON text, and the values that requests filter by."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from st_pipelines.sandbox.records import Members, Writer
 from st_pipelines.sandbox.stories.story import Story
 
 _NOT_CREATED = -1
-"""The position of an entity that is planned but not created yet."""
+"""The position of an entity that is planned but not yet created."""
 
 MAX_CACHED = 50
-"""Cached selections per table; reading day by day would otherwise fill the memory."""
+"""Cached selections per table. Reading day by day would otherwise fill the memory."""
 
 Key = Any
 """An id (int or text), a tuple of key fields, or the position of a record without a key."""
 
 
 class Table:
-    """The records of an endpoint, by position. A record never changes its position.
+    """The records of an endpoint, by position. The position of a record never changes.
 
     Attributes:
-        raws: JSON text of each record as the list serves it.
-        keys, created, modified, active, stamps: by position. `stamps` number the changes, so that
-            records with one `modifiedOn` have an order in the export.
-        deleted: positions that are no longer served.
-        version: grows with every change and invalidates the cache.
+        raws: each record's JSON text, as the list serves it.
+        keys, created, modified, active, stamps: values by position. `stamps` are change numbers,
+            which order records with equal `modifiedOn` in the export.
+        deleted: positions of the records that are not served.
+        version: grows with every change, which invalidates the cache.
     """
 
     def __init__(self, endpoint: Endpoint, company: Company, story: Story, writer: Writer) -> None:
@@ -68,24 +68,24 @@ class Table:
         )
 
     def advance(self, now: int) -> None:
-        """Apply all changes that are due by `now` (ticks)."""
+        """Apply all planned changes up to `now` (ticks)."""
         if self._planned_until != self._company.next_day:
             self._add_planned_entities(now)
         while self._waiting and self._waiting[0][0] <= now:
             _, _, position, entity = heapq.heappop(self._waiting)
-            self._apply(entity, position, now)
+            self._apply_moments(entity, position, now)
 
     def _add_planned_entities(self, now: int) -> None:
         entities = self._story.entities(self._company)
         for entity in entities[self._entities_added :]:
             if entity.moments[0] <= now:
-                self._apply(entity, _NOT_CREATED, now)
+                self._apply_moments(entity, _NOT_CREATED, now)
             else:
                 heapq.heappush(self._waiting, (entity.moments[0], entity.id, _NOT_CREATED, entity))
         self._entities_added = len(entities)
         self._planned_until = self._company.next_day
 
-    def _apply(self, entity: Entity, position: int, now: int) -> None:
+    def _apply_moments(self, entity: Entity, position: int, now: int) -> None:
         past = bisect_right(entity.moments, now)
         if position == _NOT_CREATED:
             position = self._append(entity.moments[0])
@@ -111,15 +111,15 @@ class Table:
         self.stamps[position] = self.version
 
     def _render_times(self, position: int, own: Members) -> Members:
-        """Return the members with the times of creation and modification."""
+        """Render the members that hold the times of creation and modification."""
         created = records.to_raw(ticks.format_iso(self.created[position]))
         modified = records.to_raw(ticks.format_iso(self.modified[position]))
-        clock = {"createdOn": created, "modifiedOn": modified}
+        times = {"createdOn": created, "modifiedOn": modified}
         parent, _, leaf = (self.endpoint.cursor or "").rpartition(".")
         if parent in own and leaf == "modifiedOn":
             inside = {**records.read_members(own[parent]), leaf: modified}
-            clock[parent] = msgspec.Raw(records.encode(inside))
-        return {name: value for name, value in clock.items() if name in own}
+            times[parent] = msgspec.Raw(records.encode(inside))
+        return {name: value for name, value in times.items() if name in own}
 
     def _append(self, moment: int) -> int:
         self.raws.append(b"{}")
@@ -136,7 +136,7 @@ class Table:
         self._positions[key] = position
 
     def _choose_key(self, entity: Entity, position: int) -> Key:
-        """Return the entity's key, or the next free one if `create` took it. Ids only rise."""
+        """Return the entity's key, or the next free id if `create` already used it."""
         key = self._derive_key(entity, position)
         taken = isinstance(key, int) and self.endpoint.key == ("id",) and key <= self._last_created
         return self._make_key(position) if taken else key
@@ -149,14 +149,18 @@ class Table:
         return entity.id if self.endpoint.explode else position
 
     def find_position(self, key: Key) -> int:
-        """Return the position of the record with `key`. Raises KeyError."""
+        """Return the position of the record with this key.
+
+        Raises:
+            KeyError: the table has no such record.
+        """
         if len(self.endpoint.key) > 1:
             columns = (self.read_values(name) for name in self.endpoint.key)
             return list(zip(*columns, strict=True)).index(tuple(key))
         return self._positions[key]
 
     def create(self, fields: dict[str, Any], now: int) -> Key:
-        """Add a record like the newest, with `fields` and times of its own; its key."""
+        """Add a copy of the newest record with other `fields`, created at `now`. Return its key."""
         newest = self.raws[-1] if self.raws else b"{}"
         position = self._append(now)
         own = records.read_members(newest)
@@ -182,7 +186,7 @@ class Table:
         return max(numbers, default=1_000_000) + 1
 
     def change(self, position: int, fields: dict[str, Any], now: int) -> None:
-        """Set `fields` of a record, and its time of modification to `now` unless it is given."""
+        """Set fields of a record. `modifiedOn` becomes `now` unless it is among them."""
         given = {name: records.to_raw(value) for name, value in fields.items()}
         created, modified = given.pop("createdOn", None), given.pop("modifiedOn", None)
         if created is not None:
@@ -197,30 +201,30 @@ class Table:
         self._write(position, now)
 
     def delete(self, position: int) -> None:
-        """Stop serving the record in list and export."""
+        """Stop serving a record, in the list and in the export."""
         self.deleted.add(position)
         self.version += 1
 
     def revive(self, position: int, now: int) -> None:
-        """Serve a deleted or inactive record again, as changed at `now`."""
+        """Serve a deleted or inactive record again, modified at `now`."""
         self.deleted.discard(position)
         self.change(position, {"active": True}, now)
 
-    def get_cached(self, name: Any, make: Callable[[], Any]) -> Any:
-        """Return the result of `make`, cached until the table changes."""
+    def get_cached(self, name: Any, compute: Callable[[], Any]) -> Any:
+        """Return the result of `compute`, cached under `name` until the table changes."""
         if self._cached_version != self.version or len(self._cache) > MAX_CACHED:
             self._cache.clear()
             self._cached_version = self.version
         if name not in self._cache:
-            self._cache[name] = make()
+            self._cache[name] = compute()
         return self._cache[name]
 
     def find_alive(self) -> Iterable[int]:
-        """Return the positions of all records that are not deleted."""
+        """Return the positions of the records that are served."""
         return (position for position in range(len(self.keys)) if position not in self.deleted)
 
     def read_values(self, name: str) -> list[Any]:
-        """A top-level field's value in every record, by position; None where it is missing."""
+        """Return the values of a top-level field, by position; None where a record lacks it."""
         return self.get_cached(("values", name), lambda: self._decode(name))
 
     def _decode(self, name: str) -> list[Any]:

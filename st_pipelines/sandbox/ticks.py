@@ -1,6 +1,6 @@
-"""Converts times to ticks: 100 ns since 1970, the resolution of ServiceTitan's .NET timestamps.
+"""Converts between times and ticks: units of 100 ns since 1970, as in .NET.
 
-Python's datetime has microseconds only, while ServiceTitan serves seven digits.
+ServiceTitan serves seven digits of a second; Python's datetime holds six.
 """
 
 from __future__ import annotations
@@ -23,22 +23,23 @@ _CLOCK = tuple(f"{minute // 60:02}:{minute % 60:02}" for minute in range(1440))
 
 
 def from_datetime(moment: datetime) -> int:
-    """Ticks of an aware datetime."""
+    """Convert an aware datetime to ticks."""
     return (moment - EPOCH_MOMENT) // timedelta(microseconds=1) * 10
 
 
 def to_datetime(ticks: int) -> datetime:
-    """The aware UTC datetime of `ticks`, cut to microseconds."""
+    """Convert ticks to an aware UTC datetime, truncated to microseconds."""
     return EPOCH_MOMENT + timedelta(microseconds=ticks // 10)
 
 
 def parse(text: str) -> int:
-    """Ticks of an ISO 8601 text with or without time, fraction and offset; UTC where it has none.
+    """Parse ISO 8601 into ticks. Time, fraction and offset are optional; UTC is the default.
 
-    Raises ValueError for anything else.
+    Raises:
+        ValueError: the text is not ISO 8601.
     """
     fraction = _FRACTION.search(text)
-    # A plus sign that was not percent-encoded arrives as a blank.
+    # A plus sign without percent-encoding arrives as a blank.
     whole = _FRACTION.sub("", text.strip()).replace(" ", "+" if "T" in text else "T")
     if whole.endswith("Z"):
         whole = whole[:-1] + "+00:00"
@@ -55,34 +56,34 @@ def _format_day(number: int) -> str:
 
 
 def format_iso(ticks: int) -> str:
-    """`2025-10-13T14:05:09.8446003Z`; trailing zeros of the fraction are dropped."""
+    """Format ticks as `2025-10-13T14:05:09.8446003Z`, without trailing zeros of the fraction."""
     seconds, fraction = divmod(ticks, SECOND)
     days, second = divmod(seconds, 86_400)
     head = f"{_format_day(days)}T{_CLOCK[second // 60]}:{second % 60:02}"
     if not fraction:
         return head + "Z"
     digits = f"{fraction:07}".rstrip("0")
-    # One digit was never seen in a real answer.
+    # ServiceTitan has never been seen to serve a single digit.
     return f"{head}.{digits if len(digits) > 1 else digits + '0'}Z"
 
 
 def format_midnight(ticks: int) -> str:
-    """The day of `ticks` as a date-only value arrives: `2025-10-13T00:00:00Z`."""
+    """Format the day of `ticks` as ServiceTitan serves date-only times: `2025-10-13T00:00:00Z`."""
     return f"{_format_day(ticks // DAY)}T00:00:00Z"
 
 
 def format_date(ticks: int) -> str:
-    """The day of `ticks` as a field of format `date` arrives: `2025-10-13T00:00:00`."""
+    """Format the day of `ticks` as fields of format `date` are served: `2025-10-13T00:00:00`."""
     return f"{_format_day(ticks // DAY)}T00:00:00"
 
 
 def to_local_day(moment: datetime) -> int:
-    """The local day in New York, in days since 1970."""
+    """Convert an aware datetime to its local day in New York, in days since 1970."""
     return (moment.astimezone(NEW_YORK).date() - EPOCH).days
 
 
 @lru_cache(maxsize=16_384)
 def from_local_day(day: int) -> int:
-    """Ticks at which the local day `day` (days since 1970) starts in New York."""
+    """Return the ticks at which a local day (days since 1970) starts in New York."""
     start = EPOCH + timedelta(days=day)
     return from_datetime(datetime(start.year, start.month, start.day, tzinfo=NEW_YORK))

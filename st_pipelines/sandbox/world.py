@@ -1,4 +1,4 @@
-"""Holds everything that one tenant has, at a time that only moves forward."""
+"""Holds the records of one tenant, at a simulated time that only moves forward."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ STORIES: dict[str, Story] = {
 
 
 class World:
-    """The company's records, by table. Each table is built when it is first requested.
+    """The records of a simulated company, by table. A table is built when it is first requested.
 
-    Safe to use from a test's thread while the server answers: everything holds `lock`.
-    Equal arguments give equal worlds.
+    Equal arguments make equal worlds. All methods hold `lock`, so a test may use the world from its
+    own thread while the server answers requests.
 
     Args:
-        catalog: the endpoints it must serve.
-        seed: of all random choices.
+        catalog: the endpoints that can be read.
+        seed: decides all random choices.
         customers: approximate number of customers at `now`.
-        history_days: how long the company has existed by then.
-        now: an aware datetime; the real time if None.
+        history_days: how long the company has existed at `now`.
+        now: the simulated time (aware); the real time if None.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class World:
         self.lock = threading.RLock()
         self._now = ticks.from_datetime(now or datetime.now(timezone.utc))
         self._day = self._now - self._now % ticks.DAY
-        with _without_collector():
+        with _pause_garbage_collection():
             self._company = Company(
                 seed=seed, customers=customers, history_days=history_days, now=self._now
             )
@@ -67,7 +67,7 @@ class World:
 
     @property
     def now(self) -> datetime:
-        """The simulated time, UTC. Set it to a later time to move forward."""
+        """The simulated time, in UTC. Assigning a later time calls `set_now`."""
         return ticks.to_datetime(self._now)
 
     @now.setter
@@ -80,7 +80,11 @@ class World:
         return self._now
 
     def set_now(self, moment: datetime) -> None:
-        """Apply all changes due by `moment` (aware). Raises ValueError if it is in the past."""
+        """Move time to `moment` (aware) and apply all changes planned until then.
+
+        Raises:
+            ValueError: `moment` is before the current simulated time.
+        """
         target = ticks.from_datetime(moment)
         with self.lock:
             if target < self._now:
@@ -95,7 +99,11 @@ class World:
         self.set_now(self.now + delta)
 
     def table(self, name: str) -> Table:
-        """The table called `api.name`, up to date. Raises KeyError."""
+        """Return the table `api.name`, as of the simulated time.
+
+        Raises:
+            KeyError: the catalog has no such table.
+        """
         with self.lock:
             if name not in self._tables:
                 self._tables[name] = self._build_table(self.catalog[name])
@@ -106,29 +114,29 @@ class World:
         filler = self.build_filler(endpoint, rng)
         story = STORIES.get(endpoint.table) or build_generic_story(endpoint, self._company)
         table = Table(endpoint, self._company, story, Writer(endpoint, story, filler))
-        with _without_collector():
+        with _pause_garbage_collection():
             table.advance(self._now)
         return table
 
     def build_filler(self, endpoint: Endpoint, rng: random.Random) -> Filler:
-        """A source of values for `endpoint` that refer to this world's records."""
-        # Invented times lie before the day of the start, so that a world that was moved equals one
-        # moved less, and one that is started again on the same day its predecessor.
+        """Build a filler for `endpoint` that refers to this world's records."""
+        # Generated times depend on the day of the start only. Worlds that reach the same time in
+        # different steps are equal, and so are worlds that start at different times of one day.
         return Filler(endpoint, rng, self._day, lambda: self._references.pick(endpoint, rng))
 
     def count_records(self) -> dict[str, int]:
-        """Return the number of records of each table requested so far."""
+        """Return the number of records of each table that was requested so far."""
         with self.lock:
             return {name: len(list(table.find_alive())) for name, table in self._tables.items()}
 
     def raw(self, table: str) -> list[bytes]:
-        """JSON text of every record of a list, inactive ones included, in the order of arrival."""
+        """Return the JSON text of a list's records, even inactive ones, in order of creation."""
         with self.lock:
             held = self.table(table)
             return [held.raws[position] for position in held.find_alive()]
 
     def export_raw(self, table: str) -> list[bytes]:
-        """JSON text of every record as the export serves it, in the order of arrival."""
+        """Return the JSON text of all records as the export serves them, in order of creation."""
         with self.lock:
             held = self.table(table)
             return [
@@ -137,50 +145,50 @@ class World:
             ]
 
     def records(self, table: str, *, exact: bool = False) -> list[dict[str, Any]]:
-        """Every record of a list as parsed JSON; `exact` makes its numbers Decimals."""
+        """Return all records of a list as parsed JSON; `exact` parses decimals as Decimal."""
         return list(_parse(self.raw(table), exact))
 
     def export_records(self, table: str, *, exact: bool = False) -> list[dict[str, Any]]:
-        """Every record as the export serves it, as parsed JSON."""
+        """Return all records as the export serves them, as parsed JSON; see `records`."""
         return list(_parse(self.export_raw(table), exact))
 
     def create(self, table: str, **fields: Any) -> Key:
-        """Add a record, created now: a copy of the newest with other `fields`. Returns its key."""
+        """Add a copy of the newest record with other `fields`, created now. Return its key."""
         with self.lock:
             return self.table(table).create(fields, self._now)
 
     def change(self, table: str, key: Key, **fields: Any) -> None:
-        """Set fields of a record; `modifiedOn` becomes now, unless it is among them."""
+        """Set fields of a record. `modifiedOn` becomes now unless it is among them."""
         with self.lock:
             held = self.table(table)
             held.change(held.find_position(key), fields, self._now)
 
     def deactivate(self, table: str, key: Key) -> None:
-        """Make a record inactive, as a deletion in ServiceTitan does."""
+        """Make a record inactive, as deleting it in ServiceTitan does."""
         self.change(table, key, active=False)
 
     def delete(self, table: str, key: Key) -> None:
-        """Remove a record from list and export."""
+        """Remove a record from the list and the export."""
         with self.lock:
             held = self.table(table)
             held.delete(held.find_position(key))
 
     def revive(self, table: str, key: Key) -> None:
-        """Bring a deleted or inactive record back."""
+        """Restore a deleted or inactive record."""
         with self.lock:
             held = self.table(table)
             held.revive(held.find_position(key), self._now)
 
 
 @contextmanager
-def _without_collector() -> Iterator[None]:
-    """Turn off garbage collection: millions of objects without cycles take a quarter less time."""
-    was_on = gc.isenabled()
+def _pause_garbage_collection() -> Iterator[None]:
+    """Turn off garbage collection: building millions of objects takes a quarter less time."""
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if was_on:
+        if was_enabled:
             gc.enable()
 
 

@@ -1,5 +1,5 @@
-"""Stories: how the company's entities become records of a table, one module per business area.
+"""Stories render the company's entities as records of a table. One module per business area.
 
-`story` defines what a story is. `World` looks here for a table's story, and uses `generic` for
-tables that have none.
+Start reading at `story`, which defines `Story`. `world` collects the stories, and builds one with
+`generic` for each table that has none here. Nothing here depends on tables or requests.
 """

@@ -1,4 +1,4 @@
-"""Stories of invoices, their items, payments and estimates."""
+"""Renders invoices, their items, payments and estimates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story
 
 
 class InvoiceLine(Entity, frozen=True, kw_only=True, gc=False):
-    """A line of an invoice that was written."""
+    """A line of the invoice of a job that is done."""
 
     invoice: Invoice
     line: Line
@@ -25,8 +25,8 @@ class EstimateLine(Entity, frozen=True, kw_only=True, gc=False):
     line: Line
 
 
-def _refer_to(thing: Any) -> Fields:
-    return {"id": thing.id, "name": thing.name}
+def _refer_to(named: Any) -> Fields:
+    return {"id": named.id, "name": named.name}
 
 
 def _render_invoice(invoice: Invoice, context: RenderContext) -> Fields:
@@ -64,7 +64,7 @@ def _render_invoice(invoice: Invoice, context: RenderContext) -> Fields:
 
 
 def _render_line(line: Line, job: Job, order: int) -> Fields:
-    written = ticks.format_iso(job.done)
+    done = ticks.format_iso(job.done)
     return {
         "quantity": f"{line.quantity}.0000000000000000000",
         "cost": format_money_text(line.sku.cents // 3),
@@ -76,8 +76,8 @@ def _render_line(line: Line, job: Job, order: int) -> Fields:
         "skuId": line.sku.id,
         "displayName": line.sku.name,
         "order": order,
-        "createdOn": written,
-        "modifiedOn": written,
+        "createdOn": done,
+        "modifiedOn": done,
         "technicianId": job.technician.id,
         "createdById": job.booked_by.id,
         "generalLedgerAccount": None,
@@ -103,10 +103,9 @@ def _list_invoice_lines(company: Company) -> list[InvoiceLine]:
     ]
 
 
-def _render_invoice_item(billed: InvoiceLine, context: RenderContext) -> Fields:
-    line = _render_line(billed.line, billed.invoice.job, billed.order)
-    line["invoiceId"] = billed.invoice.id
-    return line
+def _render_invoice_item(item: InvoiceLine, context: RenderContext) -> Fields:
+    fields = _render_line(item.line, item.invoice.job, item.order)
+    return {**fields, "invoiceId": item.invoice.id}
 
 
 def _render_payment(payment: Payment, context: RenderContext) -> Fields:
@@ -138,8 +137,8 @@ def _render_payment(payment: Payment, context: RenderContext) -> Fields:
 def _render_estimate(estimate: Estimate, context: RenderContext) -> Fields:
     job, sold = estimate.job, context.has_passed(estimate.sold)
     total = sum(line.cents for line in estimate.lines)
-    written = ticks.format_iso(estimate.moments[0])
-    stamps = {"createdOn": written, "modifiedOn": written}
+    created = ticks.format_iso(estimate.moments[0])
+    stamps = {"createdOn": created, "modifiedOn": created}
     return {
         "jobId": job.id,
         "locationId": job.location.id,
@@ -197,6 +196,6 @@ STORIES = {
     ),
     "salestech.estimates_items": Story(
         entities=_list_estimate_lines,
-        fields=lambda offered, context: _render_estimate_line(offered.line),
+        fields=lambda entity, context: _render_estimate_line(entity.line),
     ),
 }

@@ -1,4 +1,4 @@
-"""Stories of customers, locations, contacts, calls and memberships."""
+"""Renders customers, locations, contacts, calls and memberships."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def _render_customer(customer: Customer, context: RenderContext) -> Fields:
 
 
 def _render_address(customer: Customer, street: str, draw: int) -> Fields:
-    located = draw % 9 > 0
+    has_coordinates = draw % 9 > 0
     return {
         "street": street,
         "unit": None if draw % 4 else f"{draw % 30}A",
         "city": customer.city,
         "state": customer.state,
-        # Dispatchers type into this field whatever they like.
+        # Dispatchers type anything into this field.
         "zip": customer.zip if draw % 97 else "-",
         "country": "USA",
-        "latitude": 40 + draw % 1_000_000 / 500_000 if located else None,
-        "longitude": -74 + draw % 999_983 / 500_000 if located else None,
+        "latitude": 40 + draw % 1_000_000 / 500_000 if has_coordinates else None,
+        "longitude": -74 + draw % 999_983 / 500_000 if has_coordinates else None,
     }
 
 
@@ -59,12 +59,12 @@ def _render_location_contact(location: Location, context: RenderContext) -> Fiel
 
 def _render_contact(name: str, draw: int) -> Fields:
     number = f"91455501{draw % 100:02}"
-    mail = draw % 3 == 0
+    is_email = draw % 3 == 0
     return {
-        "type": "Email" if mail else "MobilePhone",
-        "value": sample_text.derive_email(name) if mail else number,
+        "type": "Email" if is_email else "MobilePhone",
+        "value": sample_text.derive_email(name) if is_email else number,
         "memo": None if draw % 5 else "Büro",
-        "phoneSettings": None if mail else {"phoneNumber": number, "doNotText": draw % 2 == 0},
+        "phoneSettings": None if is_email else {"phoneNumber": number, "doNotText": draw % 2 == 0},
     }
 
 

@@ -1,4 +1,4 @@
-"""Stories of jobs and what belongs to them: appointments, assignments, notes, time sheets."""
+"""Renders jobs and their appointments, assignments, notes, time sheets, histories and ratings."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _render_job(job: Job, context: RenderContext) -> Fields:
         "createdById": job.booked_by.id,
         "leadCallId": call.id if call else None,
         "invoiceId": job.invoice_id,
-        # Jobs of nothing are normal.
+        # Jobs with a total of zero are normal.
         "total": format_money(job.total if done else 0),
         "summary": sample_text.NOTES[job.draw % len(sample_text.NOTES)],
     }

@@ -1,4 +1,4 @@
-"""Stories of the master data: business units, people, tags, job types, price book."""
+"""Renders the master data: business units, people, tags, campaigns, job types, price book."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _render_technician(person: Staff, context: RenderContext) -> Fields:
     return {**_render_person(person, context), "shiftStart": "08:00:00", "shiftEnd": "17:00:00"}
 
 
-def _render_pay(person: Staff, context: RenderContext) -> Fields:
+def _render_payroll_settings(person: Staff, context: RenderContext) -> Fields:
     technician = person.id >= 1_500_000
     return {
         "employeeId": person.id,
@@ -73,7 +73,7 @@ def _render_material(sku: Sku, context: RenderContext) -> Fields:
     return {**_render_sku(sku, context), "categories": [sku.category.id]}
 
 
-def _list_master_data(
+def _list_from(
     choose: Callable[[MasterData], Sequence[Named]],
 ) -> Callable[[Company], Sequence[Named]]:
     return lambda company: choose(company.master_data)
@@ -81,39 +81,38 @@ def _list_master_data(
 
 STORIES = {
     "settings.business_units": Story(
-        entities=_list_master_data(lambda data: data.units), fields=_render_name
+        entities=_list_from(lambda data: data.units), fields=_render_name
     ),
-    "settings.tag_types": Story(
-        entities=_list_master_data(lambda data: data.tags), fields=_render_name
-    ),
+    "settings.tag_types": Story(entities=_list_from(lambda data: data.tags), fields=_render_name),
     "settings.employees": Story(
-        entities=_list_master_data(lambda data: data.office), fields=_render_employee
+        entities=_list_from(lambda data: data.office), fields=_render_employee
     ),
     "settings.technicians": Story(
-        entities=_list_master_data(lambda data: data.technicians), fields=_render_technician
+        entities=_list_from(lambda data: data.technicians), fields=_render_technician
     ),
     "payroll.payroll_settings": Story(
-        entities=_list_master_data(lambda data: data.office + data.technicians), fields=_render_pay
+        entities=_list_from(lambda data: data.office + data.technicians),
+        fields=_render_payroll_settings,
     ),
     "marketing.campaigns": Story(
-        entities=_list_master_data(lambda data: data.campaigns), fields=_render_name
+        entities=_list_from(lambda data: data.campaigns), fields=_render_name
     ),
     "jpm.job_types": Story(
-        entities=_list_master_data(lambda data: data.job_types), fields=_render_job_type
+        entities=_list_from(lambda data: data.job_types), fields=_render_job_type
     ),
     "pricebook.categories": Story(
-        entities=_list_master_data(lambda data: data.categories), fields=_render_name
+        entities=_list_from(lambda data: data.categories), fields=_render_name
     ),
     "pricebook.categories_export": Story(
-        entities=_list_master_data(lambda data: data.categories), fields=_render_name
+        entities=_list_from(lambda data: data.categories), fields=_render_name
     ),
     "pricebook.services": Story(
-        entities=_list_master_data(lambda data: data.services), fields=_render_service
+        entities=_list_from(lambda data: data.services), fields=_render_service
     ),
     "pricebook.materials": Story(
-        entities=_list_master_data(lambda data: data.materials), fields=_render_material
+        entities=_list_from(lambda data: data.materials), fields=_render_material
     ),
     "pricebook.equipment": Story(
-        entities=_list_master_data(lambda data: data.equipment), fields=_render_material
+        entities=_list_from(lambda data: data.equipment), fields=_render_material
     ),
 }

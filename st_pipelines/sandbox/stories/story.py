@@ -1,4 +1,4 @@
-"""Defines `Story`: the entities behind a table, and how one of them looks at a fields time."""
+"""Defines `Story`: which entities a table holds, and how they are rendered at a given time."""
 
 from __future__ import annotations
 
@@ -15,43 +15,43 @@ Fields = dict[str, Any]
 
 
 class Completion(Protocol):
-    """Adds a filling to the given fields of an object. `draw` chooses which."""
+    """Completes the given fields of an object with a prepared filling. `draw` chooses which."""
 
     def __call__(self, fields: Fields, draw: int) -> msgspec.Raw:
-        """The JSON text of the object."""
+        """Return the JSON text of the object."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class RenderContext:
-    """What rendering may use besides the entity.
+    """The context in which an entity is rendered.
 
     Attributes:
-        now: ticks; nothing later may be visible.
-        parts: completes an object, by column that is a list of objects.
+        now: the simulated time, in ticks. Nothing later may show.
+        parts: completes the objects of a column that is a list of objects, by column.
     """
 
     now: int
     parts: Mapping[str, Completion]
 
     def has_passed(self, moment: int) -> bool:
-        """Whether `moment` is not "never" and not in the future."""
+        """Return whether `moment` has passed; False for "never"."""
         return 0 < moment <= self.now
 
     def render_part(self, column: str, draw: int, fields: Fields) -> msgspec.Raw | Fields:
-        """Render an item of the list `column`: the given fields, completed by a filling."""
+        """Render an item of the list `column`: the given fields and a filling."""
         return self.parts[column](fields, draw) if column in self.parts else fields
 
 
 @dataclass(frozen=True, kw_only=True)
 class Story:
-    """How the company's entities become the records of a table.
+    """How a table is made from the company's entities.
 
     Attributes:
-        entities: those behind the table, in a list that only grows at its end.
-        fields: served fields of one entity, apart from id, createdOn, modifiedOn and active. The
-            names are the same for every entity.
-        offset: added to the entity's id, where several tables serve the same entity.
+        entities: returns the table's entities, in a sequence that only grows at its end.
+        fields: renders the fields of one entity, apart from id, createdOn, modifiedOn and active.
+            The names are the same for every entity.
+        offset: added to the ids of entities that another table serves too.
     """
 
     entities: Callable[[Company], Sequence[Entity]]
