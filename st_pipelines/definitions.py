@@ -26,7 +26,7 @@ from st_pipelines.defs.assets import build_assets
 from st_pipelines.defs.environment import DAILY, INTRADAY, EnvironmentDefs
 from st_pipelines.defs.jobs import Job, build_asset_jobs, build_reconcile_job
 from st_pipelines.defs.metadata import ServiceTitanTranslator
-from st_pipelines.defs.resources import ServiceTitanResource, WarehouseResource
+from st_pipelines.defs.resources import ServiceTitanResource, WarehouseResource, with_overrides
 from st_pipelines.defs.schedules import build_schedules
 from st_pipelines.defs.sensors.alerts import build_alerts_sensor
 from st_pipelines.defs.sensors.changes import build_changes_sensor
@@ -68,7 +68,9 @@ def build_definitions(
         executor: for runs of no job, such as Materialize in the UI. Our own jobs always run in one
             process. Leave it out where the host has jobs or an executor: it would apply to all.
         clock: returns the current time, timezone-aware.
-        **overrides: settings that win over the environment's, such as `timezone`.
+        **overrides: settings that win over the environment's, such as `timezone`, in runs,
+            schedules and sensors too. Secrets among them stay out of what Dagster stores and shows.
+            A resource in `resources` does not get them.
 
     Raises:
         SettingsError: a setting or `select` is wrong. Missing credentials are not an error here.
@@ -82,6 +84,7 @@ def build_definitions(
     env = EnvironmentDefs(
         environment=environment,
         settings=settings,
+        overrides=config.overrides,
         catalog=catalog,
         translator=translator or ServiceTitanTranslator(),
         key_prefix=tuple(_as_list(key_prefix)),
@@ -100,8 +103,12 @@ def build_definitions(
         schedules=build_schedules(env, jobs, reconcile),
         sensors=_build_sensors(env, jobs),
         resources={
-            env.servicetitan_key: ServiceTitanResource(environment=environment),
-            env.warehouse_key: WarehouseResource(environment=environment),
+            env.servicetitan_key: with_overrides(ServiceTitanResource, env.overrides)(
+                environment=environment
+            ),
+            env.warehouse_key: with_overrides(WarehouseResource, env.overrides)(
+                environment=environment
+            ),
             **(resources or {}),
         },
         loggers=loggers,

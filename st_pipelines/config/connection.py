@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
@@ -86,13 +87,16 @@ def require_complete(
         )
 
 
-def why_incomplete(environment: EnvironmentName) -> str:
+def why_incomplete(environment: EnvironmentName, **overrides: Any) -> str:
     """Returns why no connection can be built now, as far as this machine knows; or an empty text.
 
     Schedules and sensors call it with every tick, so it sees changes of the configuration.
+
+    Args:
+        **overrides: settings that win over all sources.
     """
     try:
-        require_complete(resolve_environment(environment))
+        require_complete(resolve_environment(environment, **overrides))
     except SettingsError as error:
         return str(error)
     return ""

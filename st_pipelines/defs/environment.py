@@ -12,11 +12,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from types import MappingProxyType
+from typing import Any
 
 import dagster as dg
 
 from st_pipelines.catalog.model import Catalog, Endpoint
+from st_pipelines.config import connection
 from st_pipelines.config.environments import EnvironmentName
+from st_pipelines.config.project import EnvironmentConfig, resolve_environment
 from st_pipelines.config.settings import EnvironmentSettings
 from st_pipelines.defs.metadata import EndpointTranslatorData, ServiceTitanTranslator
 from st_pipelines.windows import utc_now
@@ -34,6 +37,7 @@ class EnvironmentDefs:
     """One environment as Dagster defines it.
 
     Attributes:
+        overrides: settings that win over all sources, secrets among them as SecretStr.
         catalog: the endpoints that the environment loads.
         key_prefix: components in front of every asset key.
         resource_prefix: in front of the resource keys `servicetitan` and `warehouse`.
@@ -43,12 +47,21 @@ class EnvironmentDefs:
 
     environment: EnvironmentName
     settings: EnvironmentSettings
+    overrides: Mapping[str, Any] = field(default_factory=dict, repr=False)
     catalog: Catalog
     translator: ServiceTitanTranslator = field(default_factory=ServiceTitanTranslator)
     key_prefix: tuple[str, ...] = ()
     resource_prefix: str = ""
     job_prefix: str = ""
     clock: Callable[[], datetime] = utc_now
+
+    def resolve_config(self) -> EnvironmentConfig:
+        """Reads the configuration anew, as every tick does. Raises SettingsError."""
+        return resolve_environment(self.environment, **self.overrides)
+
+    def why_incomplete(self) -> str:
+        """Returns why no connection can be built now; or an empty text."""
+        return connection.why_incomplete(self.environment, **self.overrides)
 
     @property
     def automated(self) -> bool:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import dagster as dg
 from pydantic import PrivateAttr
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from st_pipelines.warehouse.store.base import Store
 
 
+Resource = TypeVar("Resource", bound="EnvironmentResource")
+
+
 class EnvironmentResource(dg.ConfigurableResource):
     """A resource of one environment, whose configuration is resolved once per run.
 
@@ -34,6 +38,9 @@ class EnvironmentResource(dg.ConfigurableResource):
     """
 
     environment: str
+
+    overrides: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    """Settings that win over all sources but fields: see `with_overrides`."""
 
     _config: EnvironmentConfig | None = PrivateAttr(default=None)
 
@@ -44,8 +51,23 @@ class EnvironmentResource(dg.ConfigurableResource):
             environment: Any = self.environment
             fields = type(self).model_fields.keys() & EnvironmentSettings.model_fields.keys()
             given = {name: getattr(self, name) for name in fields}
-            self._config = resolve_environment(environment, **given)
+            given = {name: value for name, value in given.items() if value is not None}
+            self._config = resolve_environment(environment, **{**self.overrides, **given})
         return self._config
+
+
+def with_overrides(resource: type[Resource], overrides: Mapping[str, Any]) -> type[Resource]:
+    """Returns the class of a resource with settings that win over all sources.
+
+    They belong to the class because Dagster stores and shows the fields of a resource, and because
+    it initializes a new object of the class for each run.
+    """
+    namespace = {
+        "__module__": resource.__module__,
+        "__doc__": resource.__doc__,
+        "overrides": overrides,
+    }
+    return type(resource)(resource.__name__, (resource,), namespace)
 
 
 class ServiceTitanResource(EnvironmentResource):

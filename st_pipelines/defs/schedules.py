@@ -20,7 +20,6 @@ from typing import TypeAlias
 
 import dagster as dg
 
-from st_pipelines.config import connection as connecting
 from st_pipelines.defs.environment import (
     DAILY,
     INTRADAY,
@@ -98,7 +97,7 @@ class _Schedules:
             description=description,
         )
         def schedule(context: dg.ScheduleEvaluationContext) -> Tick:
-            if reason := connecting.why_incomplete(self.env.environment):
+            if reason := self.env.why_incomplete():
                 return dg.SkipReason(reason)
             unfinished = read_unfinished_work(context.instance, self.env, self.env.clock())
             return request(context.scheduled_execution_time, unfinished)

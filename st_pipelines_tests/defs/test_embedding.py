@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import dagster as dg
+import duckdb
 import pytest
 from starlette.responses import Response
 
@@ -17,6 +19,7 @@ from st_pipelines.config.errors import SettingsError
 from st_pipelines.definitions import build_definitions
 from st_pipelines.defs.metadata import EndpointTranslatorData, ServiceTitanTranslator
 from st_pipelines.defs.sensors.gaps import MAX_ACTIVE_RUNS
+from st_pipelines.sandbox.server import Sandbox
 from st_pipelines_tests.daemon import TABLES, Build, Daemon, at
 from st_pipelines_tests.defs.test_alerts import Receiver, add_failing_sensor
 from st_pipelines_tests.defs.test_assets import count
@@ -410,3 +413,66 @@ def test_a_subclass_of_the_component_translates_in_python() -> None:
     component = Ours(environment="production", select=["jpm.jobs"])
     graph = component.build_defs(dg.ComponentTree.for_test().load_context).resolve_asset_graph()
     assert graph.get(dg.AssetKey(["production", "jpm", "jobs"])).owners == ["team:ours"]
+
+
+def build_overridden(sandbox: Sandbox, clock: Callable[[], datetime]) -> dg.Definitions:
+    """A host that knows everything in its code and sets no environment variables."""
+    names = ("CLIENT_ID", "CLIENT_SECRET", "APP_KEY", "TENANT_ID", "API_URL", "AUTH_URL")
+    given = {name.lower(): sandbox.environment()[f"SERVICETITAN_{name}"] for name in names}
+    return build_definitions(
+        "production",
+        select=TABLES,
+        clock=clock,
+        timezone="Pacific/Auckland",
+        start_date="2026-03-02",
+        page_size=7,
+        **given,
+    )
+
+
+AUCKLAND = ZoneInfo("Pacific/Auckland")
+
+
+@pytest.fixture
+def overridden(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> Daemon:
+    for name in daemon.sandbox.environment():
+        monkeypatch.delenv(name)
+    daemon.build = partial(build_overridden, daemon.sandbox)
+    daemon.restart()
+    daemon.sleep_until(datetime(2026, 3, 6, 9, tzinfo=AUCKLAND))
+    return daemon
+
+
+def test_overrides_reach_runs_schedules_and_sensors(overridden: Daemon, tmp_path: Path) -> None:
+    page_sizes: set[str] = set()
+    overridden.sandbox.interceptors.append(
+        lambda request: page_sizes.add(request.query_params.get("pageSize", ""))
+    )
+    overridden.sandbox.world.create("jpm.jobs", summary="created on the 6th in Auckland")
+    midnight = datetime(2026, 3, 7, tzinfo=AUCKLAND)
+    overridden.sleep_until(midnight)
+    (request,) = overridden.tick_schedule("daily", midnight + timedelta(minutes=30))
+    assert request.partition_key == "2026-03-06"
+    with duckdb.connect(str(tmp_path / "data" / "production.duckdb"), read_only=True) as connection:
+        days = connection.execute(
+            "SELECT _partition_date FROM jpm.jobs WHERE summary = 'created on the 6th in Auckland'"
+        ).fetchall()
+    assert days == [(date(2026, 3, 6),)], "in New York and in UTC it is the 5th"
+    assert "7" in page_sizes
+    assert "5000" not in page_sizes
+    overridden.tick_sensor("changes", run=False)
+    assert overridden.told["changes"] == ["nothing changed: asked 2 of 2 endpoints, 2 requests"]
+    assert overridden.tick_sensor("gaps", run=False), "the days since the overridden start date"
+
+
+def test_dagster_neither_stores_nor_shows_an_overridden_secret(
+    overridden: Daemon, tmp_path: Path
+) -> None:
+    overridden.tick_schedule("daily", datetime(2026, 3, 7, 0, 30, tzinfo=AUCKLAND))
+    assert overridden.instance.get_runs()[0].is_success
+    secret = overridden.sandbox.environment()["SERVICETITAN_CLIENT_SECRET"]
+    for resource in overridden.repository.get_top_level_resources().values():
+        assert secret not in repr(vars(resource))
+    stored = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert any(b"RESOURCE_INIT_SUCCESS" in file.read_bytes() for file in stored)
+    assert not [file for file in stored if secret.encode() in file.read_bytes()]

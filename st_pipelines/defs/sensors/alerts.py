@@ -24,7 +24,6 @@ import msgspec
 from pydantic import SecretStr
 
 from st_pipelines.config.errors import SettingsError
-from st_pipelines.config.project import resolve_environment
 from st_pipelines.defs.environment import ALERTS, DAILY, GAPS, EnvironmentDefs
 from st_pipelines.defs.metadata import FAIL_AFTER
 from st_pipelines.defs.run_state import is_run_of
@@ -129,7 +128,7 @@ def build_alerts_sensor(env: EnvironmentDefs) -> dg.SensorDefinition:
     )
     def alerts(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         try:
-            config = resolve_environment(env.environment)
+            config = env.resolve_config()
             url = config.alert_webhook_url
         except SettingsError as error:
             return dg.SkipReason(str(error))

@@ -22,7 +22,6 @@ import msgspec
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.config.connection import build_connection
 from st_pipelines.config.errors import SettingsError
-from st_pipelines.config.project import resolve_environment
 from st_pipelines.defs.environment import CHANGES, EnvironmentDefs
 from st_pipelines.defs.jobs import Job
 from st_pipelines.defs.run_state import loaded_until, read_unfinished_work
@@ -59,7 +58,7 @@ def build_changes_sensor(env: EnvironmentDefs, job: Job) -> dg.SensorDefinition:
     )
     def changes(context: dg.SensorEvaluationContext) -> dg.SkipReason | dg.RunRequest:
         try:
-            connection = build_connection(resolve_environment(env.environment))
+            connection = build_connection(env.resolve_config())
         except SettingsError as error:
             return dg.SkipReason(str(error))
         now = env.clock()

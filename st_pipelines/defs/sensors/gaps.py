@@ -22,7 +22,6 @@ from datetime import date, datetime, timedelta
 import dagster as dg
 import msgspec
 
-from st_pipelines.config import connection as connecting
 from st_pipelines.defs.dagster_internals import schedule_execution_time_iterator
 from st_pipelines.defs.environment import GAPS, EnvironmentDefs
 from st_pipelines.defs.jobs import Job
@@ -120,7 +119,7 @@ def build_gaps_sensor(env: EnvironmentDefs, job: Job) -> dg.SensorDefinition:
         description=f"Loads what the last {env.settings.gap_days} days lack or hold incompletely.",
     )
     def gaps(context: dg.SensorEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
-        if reason := connecting.why_incomplete(env.environment):
+        if reason := env.why_incomplete():
             return dg.SkipReason(reason)
         now, state = env.clock(), read_state(context, _State)
         unfinished = read_unfinished_work(context.instance, env, now)
