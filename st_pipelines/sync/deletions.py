@@ -142,9 +142,8 @@ class _Feed:
 
     def _open(self) -> StagedRecords:
         endpoint, beside = self._listed.endpoint, self._listed.rows
-        folder = self._listed.staging.folder / EXPORT_ROWS
-        staging = self._stack.enter_context(Staging(endpoint, folder))
-        rows = TypedRows(endpoint, self._spec, folder, name=EXPORT_ROWS, beside=beside)
+        staging = Staging(endpoint, self._listed.staging.folder / EXPORT_ROWS)
+        rows = TypedRows(endpoint, self._spec, staging.folder, name=EXPORT_ROWS, beside=beside)
         return StagedRecords(staging=staging, rows=self._stack.enter_context(rows))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -124,8 +125,12 @@ class Place:
     def staged(self, of: Endpoint, what: LoadSpec) -> Iterator[tuple[Staging, TypedRows]]:
         self.number += 1
         folder = self.folder / f"staging-{self.number}"
-        with Staging(of, folder) as staging, TypedRows(of, what, folder) as typed:
-            yield staging, typed
+        staging = Staging(of, folder)
+        try:
+            with TypedRows(of, what, folder) as typed:
+                yield staging, typed
+        finally:
+            shutil.rmtree(folder)
 
     def load(
         self, records: Iterable[dict[str, Any]] | bytes, of: Endpoint | None = None, **changes: Any

@@ -11,7 +11,7 @@ import pytest
 
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.warehouse.errors import MalformedRecords
-from st_pipelines.warehouse.staging.stage import Staging
+from st_pipelines.warehouse.tables.staged_records import staged_records
 from st_pipelines_tests.warehouse.factories import Place, endpoint, record
 
 
@@ -243,8 +243,8 @@ def test_a_history_becomes_a_row_per_event(place: Place) -> None:
 
 
 def test_the_staging_folder_is_private_and_removed(place: Place) -> None:
-    folder = place.folder / "somewhere"
-    with Staging(endpoint(), folder) as staging:
+    with staged_records(place.warehouse, endpoint(), place.what()) as records:
+        staging, folder = records.staging, records.staging.folder
         staging.add(json.dumps([record()]).encode())
         assert folder.stat().st_mode & 0o077 == 0
         mark = staging.mark()

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import datetime
 import functools
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -62,17 +61,11 @@ class Drift:
 
 
 class Staging:
-    """The staged files of one load, in a folder of its own that only the user can read.
-
-    Use it as a context manager: the folder exists inside the `with` block.
-    """
+    """The staged files of one load, in a folder of its own that only the user can read."""
 
     def __init__(self, endpoint: Endpoint, folder: Path) -> None:
-        """Creates nothing yet.
-
-        Args:
-            folder: must not exist.
-        """
+        """Creates the folder, which must not exist; whoever owns its parent removes it."""
+        folder.mkdir(parents=True, mode=0o700)
         self.endpoint = endpoint
         self.folder = folder
         self.drift = Drift()
@@ -80,13 +73,6 @@ class Staging:
         self._row_counts: list[int] = []
         self._decode = _build_decoder(endpoint.row_fields).decode
         self._may_be_inexact = build_precision_check(endpoint.row_fields).may_be_inexact
-
-    def __enter__(self) -> Staging:
-        self.folder.mkdir(parents=True, mode=0o700)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def mark(self) -> int:
         """Returns a position for `return_to`."""

@@ -118,12 +118,10 @@ def staged_records(
     Raises:
         OSError: the folder cannot be created.
     """
-    with (
-        staging_folder(warehouse.scratch_folder, name or endpoint.table) as folder,
-        Staging(endpoint, folder) as staging,
-        TypedRows(endpoint, spec, folder) as rows,
-    ):
-        yield StagedRecords(staging=staging, rows=rows)
+    with staging_folder(warehouse.scratch_folder, name or endpoint.table) as folder:
+        staging = Staging(endpoint, folder)
+        with TypedRows(endpoint, spec, folder) as rows:
+            yield StagedRecords(staging=staging, rows=rows)
 
 
 @contextmanager
