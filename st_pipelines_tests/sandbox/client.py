@@ -1,4 +1,4 @@
-"""The least that talks to the sandbox over real HTTP."""
+"""A minimal client that talks to the sandbox over real HTTP."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Client:
         self.sandbox = sandbox
         self.session = requests.Session()
         self.session.headers["ST-App-Key"] = sandbox.app_key
-        self.session.headers["Authorization"] = self.ask_token().json()["access_token"]
+        self.session.headers["Authorization"] = self.request_token().json()["access_token"]
 
-    def ask_token(self, **changes: Any) -> requests.Response:
+    def request_token(self, **changes: Any) -> requests.Response:
         form = {
             "grant_type": "client_credentials",
             "client_id": self.sandbox.client_id,
@@ -35,34 +35,34 @@ class Client:
     def get(self, path: str, **query: Any) -> requests.Response:
         return self.session.get(self.url(path), params=query)
 
-    def list(self, table: str, **query: Any) -> requests.Response:
+    def request_list(self, table: str, **query: Any) -> requests.Response:
         return self.get(self.sandbox.world.catalog[table].path, **query)
 
-    def rows(self, table: str, **query: Any) -> list[dict[str, Any]]:
+    def read_rows(self, table: str, **query: Any) -> list[dict[str, Any]]:
         endpoint = self.sandbox.world.catalog[table]
-        response = self.list(table, **{"pageSize": endpoint.max_page_size, **query})
+        response = self.request_list(table, **{"pageSize": endpoint.max_page_size, **query})
         assert response.status_code == 200, response.text
         return response.json()["data"]
 
-    def pages(self, table: str, **query: Any) -> Iterator[dict[str, Any]]:
+    def read_pages(self, table: str, **query: Any) -> Iterator[dict[str, Any]]:
         page = self.sandbox.world.catalog[table].first_page
         while True:
-            body = self.list(table, page=page, **query).json()
+            body = self.request_list(table, page=page, **query).json()
             yield body
             if not body["hasMore"]:
                 return
             page += 1
 
-    def export(self, table: str, **query: Any) -> requests.Response:
-        return self.get(export_path(self.sandbox.world.catalog[table]), **query)
+    def request_export(self, table: str, **query: Any) -> requests.Response:
+        return self.get(find_export_path(self.sandbox.world.catalog[table]), **query)
 
-    def exported(self, table: str, **query: Any) -> list[dict[str, Any]]:
-        return self.export(table, **query).json()["data"]
+    def read_export(self, table: str, **query: Any) -> list[dict[str, Any]]:
+        return self.request_export(table, **query).json()["data"]
 
 
-def export_path(endpoint: Endpoint) -> str:
+def find_export_path(endpoint: Endpoint) -> str:
     return endpoint.path if endpoint.export is None else endpoint.export.path
 
 
-def ids(rows: list[dict[str, Any]]) -> list[int]:
+def get_ids(rows: list[dict[str, Any]]) -> list[int]:
     return [row["id"] for row in rows]

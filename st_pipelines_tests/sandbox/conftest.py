@@ -1,4 +1,4 @@
-"""One sandbox that all may read, and a small one for each test that changes something."""
+"""A shared sandbox for tests that only read, and a small one for each test that changes records."""
 
 from __future__ import annotations
 

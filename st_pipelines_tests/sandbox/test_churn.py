@@ -1,4 +1,4 @@
-"""Records move while they are read, in every way that there is, and by seed."""
+"""Churn changes records while they are read, in every way, as the seed decides."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from st_pipelines.sandbox.world import World
 from st_pipelines_tests.sandbox.conftest import NOW
 
 
-def world() -> World:
+def build_world() -> World:
     return World(catalog=load_catalog(), customers=30, history_days=60, now=NOW)
 
 
-def stirred(table: str, seed: int, times: int = 60) -> World:
-    moved, churn = world(), Churn(1, seed)
+def churn_world(table: str, seed: int, times: int = 60) -> World:
+    world, churn = build_world(), Churn(1, seed)
     for _ in range(times):
-        churn.perturb(moved, load_catalog()[table])
-    return moved
+        churn.perturb(world, load_catalog()[table])
+    return world
 
 
-FORMS = (
+TABLES = (
     "crm.customers",
     "crm.contacts",
     "accounting.credit_memos_credit_memo_items",
@@ -41,10 +41,10 @@ FORMS = (
 )
 
 
-@pytest.mark.parametrize("table", FORMS)
-def test_every_form_of_table_can_be_stirred_without_two_records_of_one_key(table):
+@pytest.mark.parametrize("table", TABLES)
+def test_churn_never_duplicates_a_key_in_any_kind_of_table(table):
     endpoint = load_catalog()[table]
-    records = stirred(table, seed=1, times=8).records(table)
+    records = churn_world(table, seed=1, times=8).records(table)
     if endpoint.key and not endpoint.explode:
         keys = Counter(tuple(record.get(name) for name in endpoint.key) for record in records)
         assert max(keys.values()) == 1
@@ -52,48 +52,48 @@ def test_every_form_of_table_can_be_stirred_without_two_records_of_one_key(table
         assert max(Counter(map(str, records)).values()) == 1
 
 
-def test_records_are_created_changed_tied_deactivated_deleted_and_revived():
-    before = {record["id"]: record for record in world().records("crm.customers")}
-    moved = stirred("crm.customers", seed=3)
-    after = {record["id"]: record for record in moved.records("crm.customers")}
+def test_churn_creates_changes_ties_deactivates_and_deletes_records():
+    before = {record["id"]: record for record in build_world().records("crm.customers")}
+    world = churn_world("crm.customers", seed=3)
+    after = {record["id"]: record for record in world.records("crm.customers")}
     assert set(after) - set(before), "created"
     assert set(before) - set(after), "deleted"
     changed = [key for key in set(before) & set(after) if before[key] != after[key]]
     assert any(after[key]["modifiedOn"] > before[key]["modifiedOn"] for key in changed)
     assert any(not after[key]["active"] and before[key]["active"] for key in changed)
     assert max(Counter(record["modifiedOn"] for record in after.values()).values()) > 1, "tied"
-    assert moved.now - NOW > timedelta(seconds=60)
+    assert world.now - NOW > timedelta(seconds=60)
 
 
-def test_a_deleted_record_comes_back():
-    moved, churn, endpoint = world(), Churn(1, 5), load_catalog()["crm.customers"]
-    gone: set[int] = set()
+def test_churn_revives_deleted_records():
+    world, churn, endpoint = build_world(), Churn(1, 5), load_catalog()["crm.customers"]
+    deleted: set[int] = set()
     for _ in range(60):
-        present = {record["id"] for record in moved.records("crm.customers")}
-        churn.perturb(moved, endpoint)
-        now = {record["id"] for record in moved.records("crm.customers")}
-        gone |= present - now
-        if gone & now:
+        present = {record["id"] for record in world.records("crm.customers")}
+        churn.perturb(world, endpoint)
+        now = {record["id"] for record in world.records("crm.customers")}
+        deleted |= present - now
+        if deleted & now:
             return
-    pytest.fail("none was revived")
+    pytest.fail("no record was revived")
 
 
-def test_the_same_seed_moves_the_same_records():
-    assert stirred("jpm.jobs", 1).raw("jpm.jobs") == stirred("jpm.jobs", 1).raw("jpm.jobs")
-    assert stirred("jpm.jobs", 1).raw("jpm.jobs") != stirred("jpm.jobs", 2).raw("jpm.jobs")
+def test_the_same_seed_changes_the_same_records():
+    assert churn_world("jpm.jobs", 1).raw("jpm.jobs") == churn_world("jpm.jobs", 1).raw("jpm.jobs")
+    assert churn_world("jpm.jobs", 1).raw("jpm.jobs") != churn_world("jpm.jobs", 2).raw("jpm.jobs")
 
 
-def test_records_move_between_two_pages_of_one_reading(client):
+def test_records_change_between_two_pages_of_a_list(client):
     client.sandbox.set_churn(1, seed=1)
     totals = [
         page["totalCount"]
-        for page in client.pages("crm.customers", includeTotal="true", pageSize=5)
+        for page in client.read_pages("crm.customers", includeTotal="true", pageSize=5)
     ]
     assert len(set(totals)) > 1
 
 
-def test_without_churn_nothing_moves(client):
+def test_without_churn_nothing_changes(client):
     before = client.sandbox.world.raw("crm.customers")
-    list(client.pages("crm.customers", pageSize=5))
+    list(client.read_pages("crm.customers", pageSize=5))
     assert client.sandbox.world.raw("crm.customers") == before
     assert client.sandbox.world.now == NOW

@@ -1,4 +1,4 @@
-"""The company hangs together, lives on, and is the same for the same seed."""
+"""The company is consistent, develops over time, and is the same for the same seed."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from st_pipelines.catalog.model import Catalog
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.sandbox.world import World
-from st_pipelines_tests.sandbox.client import Client, ids
+from st_pipelines_tests.sandbox.client import Client, get_ids
 from st_pipelines_tests.sandbox.conftest import NOW
 
-POINTERS = [
+REFERENCES = [
     ("crm.locations", "customerId", "crm.customers"),
     ("crm.customers_contacts", "customerId", "crm.customers"),
     ("crm.locations_contacts", "locationId", "crm.locations"),
@@ -55,28 +55,28 @@ def catalog() -> Catalog:
     return load_catalog()
 
 
-def small(catalog: Catalog, now: datetime = NOW, seed: int = 7) -> World:
+def build_small_world(catalog: Catalog, now: datetime = NOW, seed: int = 7) -> World:
     return World(catalog=catalog, seed=seed, customers=60, now=now)
 
 
-def everything(world: World) -> dict[str, list[bytes]]:
+def read_all_tables(world: World) -> dict[str, list[bytes]]:
     return {e.table: sorted(world.raw(e.table)) for e in world.catalog if not e.by_day}
 
 
-@pytest.mark.parametrize(("table", "field", "target"), POINTERS)
-def test_keys_point_to_records_that_exist(
+@pytest.mark.parametrize(("table", "field", "target"), REFERENCES)
+def test_foreign_keys_refer_to_existing_records(
     shared: Client, table: str, field: str, target: str
 ) -> None:
     world = shared.sandbox.world
-    known = set(ids(world.records(target)))
+    existing = set(get_ids(world.records(target)))
 
-    pointers = {row[field] for row in world.records(table)} - {None}
+    references = {row[field] for row in world.records(table)} - {None}
 
-    assert pointers
-    assert pointers <= known
+    assert references
+    assert references <= existing
 
 
-def test_an_invoice_is_the_sum_of_its_items_and_is_settled_by_its_payment(shared: Client) -> None:
+def test_an_invoice_is_the_sum_of_its_items_and_its_payment_settles_it(shared: Client) -> None:
     world = shared.sandbox.world
     invoices = {row["id"]: row for row in world.records("accounting.invoices")}
     payments = world.records("accounting.payments")
@@ -91,7 +91,7 @@ def test_an_invoice_is_the_sum_of_its_items_and_is_settled_by_its_payment(shared
     assert 0 < len(payments) < len(invoices)
 
 
-def test_money_is_text_in_invoices_and_a_long_number_in_the_price_book(shared: Client) -> None:
+def test_amounts_are_text_in_invoices_and_long_decimals_in_the_price_book(shared: Client) -> None:
     world = shared.sandbox.world
     service = world.raw("pricebook.services")[0]
 
@@ -100,7 +100,7 @@ def test_money_is_text_in_invoices_and_a_long_number_in_the_price_book(shared: C
     assert world.records("pricebook.services", exact=True)[0]["price"].as_tuple().exponent == -10
 
 
-def test_times_have_none_or_up_to_seven_digits_without_trailing_zeros(shared: Client) -> None:
+def test_times_have_up_to_seven_digits_without_trailing_zeros(shared: Client) -> None:
     texts = [row["createdOn"] for row in shared.sandbox.world.records("jpm.jobs")]
 
     digits = Counter(len(text[20:-1]) for text in texts)
@@ -110,7 +110,7 @@ def test_times_have_none_or_up_to_seven_digits_without_trailing_zeros(shared: Cl
     assert not any("." in text and text.endswith("0Z") for text in texts)
 
 
-def test_work_is_booked_in_office_hours_of_new_york_and_less_on_weekends(shared: Client) -> None:
+def test_jobs_are_booked_in_new_yorks_office_hours_and_rarely_on_weekends(shared: Client) -> None:
     booked = [
         datetime.fromisoformat(row["createdOn"][:19] + "+00:00").astimezone(
             ZoneInfo("America/New_York")
@@ -123,17 +123,17 @@ def test_work_is_booked_in_office_hours_of_new_york_and_less_on_weekends(shared:
     assert weekdays[5] + weekdays[6] < weekdays[2]
 
 
-def test_records_that_share_a_time_of_modification_exist(shared: Client) -> None:
+def test_some_records_share_a_time_of_modification(shared: Client) -> None:
     times = [row["modifiedOn"] for row in shared.sandbox.world.records("salestech.estimates")]
 
     assert len(set(times)) < len(times)
 
 
-def test_there_is_text_beyond_ascii(shared: Client) -> None:
+def test_some_text_is_not_ascii(shared: Client) -> None:
     assert not all(raw.isascii() for raw in shared.sandbox.world.raw("crm.customers"))
 
 
-def test_nothing_is_later_than_now(shared: Client) -> None:
+def test_no_record_is_modified_after_now(shared: Client) -> None:
     world = shared.sandbox.world
 
     for table in ("jpm.jobs", "accounting.payments", "telecom.calls", "inventory.returns"):
@@ -141,33 +141,37 @@ def test_nothing_is_later_than_now(shared: Client) -> None:
 
 
 def test_the_same_seed_makes_the_same_world(catalog: Catalog) -> None:
-    assert everything(small(catalog)) == everything(small(catalog))
+    assert read_all_tables(build_small_world(catalog)) == read_all_tables(
+        build_small_world(catalog)
+    )
 
 
 def test_another_seed_makes_another_world(catalog: Catalog) -> None:
-    assert small(catalog).raw("jpm.jobs") != small(catalog, seed=8).raw("jpm.jobs")
+    assert build_small_world(catalog).raw("jpm.jobs") != build_small_world(catalog, seed=8).raw(
+        "jpm.jobs"
+    )
 
 
-def test_the_order_in_which_tables_are_asked_for_does_not_matter(catalog: Catalog) -> None:
-    first, second = small(catalog), small(catalog)
+def test_the_order_in_which_tables_are_requested_does_not_matter(catalog: Catalog) -> None:
+    first, second = build_small_world(catalog), build_small_world(catalog)
     second.raw("accounting.payments")
 
     assert first.raw("jpm.jobs") == second.raw("jpm.jobs")
     assert first.raw("accounting.payments") == second.raw("accounting.payments")
 
 
-def test_two_steps_lead_where_one_step_leads(catalog: Catalog) -> None:
-    slow, quick = small(catalog), small(catalog)
-    everything(slow)
+def test_many_small_steps_in_time_equal_a_large_one(catalog: Catalog) -> None:
+    stepped, jumped = build_small_world(catalog), build_small_world(catalog)
+    read_all_tables(stepped)
     for _ in range(4):
-        slow.move(timedelta(days=5))
-    quick.move(timedelta(days=20))
+        stepped.move(timedelta(days=5))
+    jumped.move(timedelta(days=20))
 
-    assert everything(slow) == everything(quick)
+    assert read_all_tables(stepped) == read_all_tables(jumped)
 
 
-def test_life_goes_on_when_time_moves(catalog: Catalog) -> None:
-    world = small(catalog)
+def test_jobs_are_created_and_changed_as_time_moves(catalog: Catalog) -> None:
+    world = build_small_world(catalog)
     before = {row["id"]: row for row in world.records("jpm.jobs")}
     world.move(timedelta(days=14))
     after = {row["id"]: row for row in world.records("jpm.jobs")}
@@ -182,13 +186,13 @@ def test_life_goes_on_when_time_moves(catalog: Catalog) -> None:
     assert all(after[job]["createdOn"] > "2026-03-10T15:30" for job in new)
 
 
-def test_time_does_not_go_back(catalog: Catalog) -> None:
+def test_time_cannot_move_backward(catalog: Catalog) -> None:
     with pytest.raises(ValueError, match="only moves forward"):
-        small(catalog).move(timedelta(seconds=-1))
+        build_small_world(catalog).move(timedelta(seconds=-1))
 
 
-def test_a_change_outlives_what_happens_later(catalog: Catalog) -> None:
-    world = small(catalog)
+def test_a_change_survives_later_events(catalog: Catalog) -> None:
+    world = build_small_world(catalog)
     job = next(row["id"] for row in world.records("jpm.jobs") if row["jobStatus"] == "Scheduled")
     world.change("jpm.jobs", job, customerPo="PO 7")
     changed_on = next(row for row in world.records("jpm.jobs") if row["id"] == job)["modifiedOn"]
@@ -201,7 +205,7 @@ def test_a_change_outlives_what_happens_later(catalog: Catalog) -> None:
 
 
 def test_a_change_keeps_the_digits_of_other_fields(catalog: Catalog) -> None:
-    world = small(catalog)
+    world = build_small_world(catalog)
     raw = world.raw("pricebook.services")[0]
     world.change("pricebook.services", world.records("pricebook.services")[0]["id"], code="X")
 
@@ -210,18 +214,18 @@ def test_a_change_keeps_the_digits_of_other_fields(catalog: Catalog) -> None:
     assert price.group() in world.raw("pricebook.services")[0]
 
 
-def test_a_created_record_has_the_given_fields_and_a_key_of_its_own(catalog: Catalog) -> None:
-    world = small(catalog)
-    known = ids(world.records("jpm.jobs"))
+def test_a_created_record_has_the_given_fields_and_a_new_key(catalog: Catalog) -> None:
+    world = build_small_world(catalog)
+    before = get_ids(world.records("jpm.jobs"))
     job = world.create("jpm.jobs", total=Decimal("12.3400"), completedOn=NOW)
 
     [row] = [row for row in world.records("jpm.jobs", exact=True) if row["id"] == job]
-    assert job not in known
+    assert job not in before
     assert str(row["total"]) == "12.3400"
     assert row["completedOn"] == row["createdOn"] == row["modifiedOn"] == "2026-03-10T15:30:00Z"
 
 
-def test_a_newer_catalog_with_an_unknown_endpoint_and_fields_is_served(catalog: Catalog) -> None:
+def test_a_catalog_with_an_unknown_endpoint_and_other_fields_is_served(catalog: Catalog) -> None:
     jobs, tags = catalog["jpm.jobs"], catalog["settings.tag_types"]
     fewer = tuple(column for column in jobs.columns if column.name != "summary")
     path = "/novel/v2/tenant/{tenant}/things"
@@ -235,15 +239,15 @@ def test_a_newer_catalog_with_an_unknown_endpoint_and_fields_is_served(catalog: 
     assert set(world.records("novel.things")[0]) == {column.name for column in tags.columns}
 
 
-def test_a_world_without_jobs_is_served_too() -> None:
+def test_a_world_without_jobs_is_served() -> None:
     with Sandbox(customers=1, history_days=3, now=NOW) as sandbox:
         client = Client(sandbox)
-        assert client.list("inventory.returns").status_code == 200
-        assert client.list("jpm.jobs").status_code == 200
+        assert client.request_list("inventory.returns").status_code == 200
+        assert client.request_list("jpm.jobs").status_code == 200
 
 
 def test_the_same_seed_makes_the_same_company_in_every_process() -> None:
-    made = [
+    digests = [
         subprocess.run(
             [sys.executable, "-c", _DIGEST],
             capture_output=True,
@@ -253,19 +257,19 @@ def test_the_same_seed_makes_the_same_company_in_every_process() -> None:
         ).stdout
         for seed in ("1", "2")
     ]
-    assert made[0] == made[1] != ""
+    assert digests[0] == digests[1] != ""
 
 
-def test_a_company_that_starts_again_on_the_same_day_differs_by_what_happened_since() -> None:
+def test_companies_that_start_on_the_same_day_differ_only_in_later_events() -> None:
     early, late = (
         World(catalog=load_catalog(), customers=40, history_days=30, now=NOW + later)
         for later in (timedelta(), timedelta(minutes=20))
     )
     for table in ("accounting.invoices", "crm.leads", "timesheets.activities"):
-        since = {(r["id"], r["modifiedOn"]): r for r in late.records(table)}
-        common = [r for r in early.records(table) if (r["id"], r["modifiedOn"]) in since]
+        by_version = {(r["id"], r["modifiedOn"]): r for r in late.records(table)}
+        common = [r for r in early.records(table) if (r["id"], r["modifiedOn"]) in by_version]
         assert len(common) > 30
-        assert all(since[r["id"], r["modifiedOn"]] == r for r in common)
+        assert all(by_version[r["id"], r["modifiedOn"]] == r for r in common)
 
 
 _DIGEST = """

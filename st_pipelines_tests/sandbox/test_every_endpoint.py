@@ -1,4 +1,4 @@
-"""What holds for every endpoint of the catalog, list and export."""
+"""Every endpoint of the catalog serves records that match it, in its list and its export."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from st_pipelines.catalog.model import DataType, Endpoint, ListOf, Scalar, StructOf
 from st_pipelines.catalog.registry import load_catalog
-from st_pipelines_tests.sandbox.client import FAR_AHEAD, LONG_AGO, Client, export_path
+from st_pipelines_tests.sandbox.client import FAR_AHEAD, LONG_AGO, Client, find_export_path
 
 CATALOG = load_catalog()
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{2,7})?Z")
@@ -20,33 +20,33 @@ DAY = re.compile(r"\d{4}-\d\d-\d\dT00:00:00")
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 
-def misfits(value: Any, kind: DataType, path: str) -> Iterator[str]:
-    """Where a value is not of its type, at any depth."""
+def find_misfits(value: Any, kind: DataType, path: str) -> Iterator[str]:
+    """Describe each place, at any depth, where a value does not match its type."""
     if value is None:
         return
     if isinstance(kind, ListOf):
         if not isinstance(value, list):
-            yield f"{path}: {value!r} is no array"
+            yield f"{path}: {value!r} is not an array"
             return
         for item in value:
-            yield from misfits(item, kind.item, f"{path}[]")
+            yield from find_misfits(item, kind.item, f"{path}[]")
     elif isinstance(kind, StructOf):
-        yield from misfits_of_object(value, kind, path)
-    elif not fits(value, kind):
-        yield f"{path}: {value!r} is no {kind.name}"
+        yield from find_misfits_in_object(value, kind, path)
+    elif not is_of_type(value, kind):
+        yield f"{path}: {value!r} is not of type {kind.name}"
 
 
-def misfits_of_object(value: Any, kind: StructOf, path: str) -> Iterator[str]:
+def find_misfits_in_object(value: Any, kind: StructOf, path: str) -> Iterator[str]:
     if not isinstance(value, dict):
-        yield f"{path}: {value!r} is no object"
+        yield f"{path}: {value!r} is not an object"
         return
     types = {field.name: field.type for field in kind.fields}
     yield from (f"{path}.{name} is unknown" for name in value if name not in types)
     for name in value.keys() & types.keys():
-        yield from misfits(value[name], types[name], f"{path}.{name}")
+        yield from find_misfits(value[name], types[name], f"{path}.{name}")
 
 
-def fits(value: Any, kind: Scalar) -> bool:
+def is_of_type(value: Any, kind: Scalar) -> bool:
     if kind.name in ("DECIMAL", "DOUBLE"):
         number = isinstance(value, int | Decimal) and not isinstance(value, bool)
         as_text = kind.name == "DECIMAL" and isinstance(value, str) and NUMBER.fullmatch(value)
@@ -57,11 +57,11 @@ def fits(value: Any, kind: Scalar) -> bool:
         return isinstance(value, str) and DAY.fullmatch(value) is not None
     if kind.name == "BIGINT":
         return type(value) is int
-    wanted = {"BOOLEAN": bool, "VARCHAR": str, "JSON": object}[kind.name]
-    return isinstance(value, wanted)
+    python_type = {"BOOLEAN": bool, "VARCHAR": str, "JSON": object}[kind.name]
+    return isinstance(value, python_type)
 
 
-def request_of(endpoint: Endpoint) -> dict[str, Any]:
+def build_query(endpoint: Endpoint) -> dict[str, Any]:
     query: dict[str, Any] = {**endpoint.params}
     if endpoint.paged:
         query |= {"page": endpoint.first_page, "pageSize": endpoint.max_page_size}
@@ -72,25 +72,25 @@ def request_of(endpoint: Endpoint) -> dict[str, Any]:
     return query
 
 
-def exact(text: str) -> Any:
+def parse_exactly(text: str) -> Any:
     return json.loads(text, parse_float=Decimal)
 
 
-def test_the_catalog_is_not_empty() -> None:
+def test_the_catalog_has_more_than_a_hundred_endpoints() -> None:
     assert len(CATALOG) > 100
 
 
 @pytest.mark.parametrize("endpoint", list(CATALOG), ids=lambda endpoint: endpoint.table)
-def test_an_endpoint_answers_in_its_envelope_with_records_of_its_types(
+def test_a_list_has_its_envelope_and_records_of_the_right_types(
     shared: Client, endpoint: Endpoint
 ) -> None:
-    response = shared.get(endpoint.path, **request_of(endpoint))
+    response = shared.get(endpoint.path, **build_query(endpoint))
 
     assert response.status_code == 200
-    body = exact(response.text)
+    body = parse_exactly(response.text)
     rows = body if endpoint.envelope == "array" else body["data"]
     assert rows
-    assert list(misfits(rows, ListOf(StructOf(endpoint.columns)), endpoint.table)) == []
+    assert list(find_misfits(rows, ListOf(StructOf(endpoint.columns)), endpoint.table)) == []
     if endpoint.envelope == "page":
         assert set(body) == {"page", "pageSize", "hasMore", "totalCount", "data"}
         assert body["totalCount"] == (len(rows) if endpoint.includes_total else None)
@@ -101,14 +101,14 @@ def test_an_endpoint_answers_in_its_envelope_with_records_of_its_types(
 @pytest.mark.parametrize(
     "endpoint", [e for e in CATALOG if e.export], ids=lambda endpoint: endpoint.table
 )
-def test_an_export_answers_with_records_of_its_types(shared: Client, endpoint: Endpoint) -> None:
-    body = exact(shared.get(export_path(endpoint), active="Any").text)
+def test_an_export_has_records_of_the_right_types(shared: Client, endpoint: Endpoint) -> None:
+    body = parse_exactly(shared.get(find_export_path(endpoint), active="Any").text)
 
     assert set(body) == {"hasMore", "continueFrom", "data"}
     assert body["continueFrom"]
     assert body["data"]
     kind = ListOf(StructOf(endpoint.columns))
-    assert list(misfits(body["data"], kind, endpoint.table)) == []
+    assert list(find_misfits(body["data"], kind, endpoint.table)) == []
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_keys_are_present_and_unique(shared: Client, endpoint: Endpoint) -> None
     [e for e in CATALOG if e.cursor and not e.explode],
     ids=lambda endpoint: endpoint.table,
 )
-def test_every_record_can_be_placed_by_its_cursor(shared: Client, endpoint: Endpoint) -> None:
+def test_every_record_has_a_time_in_its_cursor(shared: Client, endpoint: Endpoint) -> None:
     assert endpoint.cursor is not None
     for row in shared.sandbox.world.records(endpoint.table):
         value: Any = row
@@ -142,12 +142,12 @@ def test_every_record_can_be_placed_by_its_cursor(shared: Client, endpoint: Endp
         assert TIME.fullmatch(value)
 
 
-def test_the_capacity_warnings_tell_the_tenant(shared: Client) -> None:
-    body = shared.list("marketing_ads.capacity_warnings").json()
+def test_the_envelope_of_capacity_warnings_names_the_tenant(shared: Client) -> None:
+    body = shared.request_list("marketing_ads.capacity_warnings").json()
 
     assert set(body) == {"tenantId", "tenantName", "totalCount", "data"}
     assert body["tenantId"] == int(shared.sandbox.tenant_id)
 
 
-def test_preferences_of_contacts_are_a_bare_array(shared: Client) -> None:
-    assert isinstance(shared.list("crm.contacts_preferences").json(), list)
+def test_contact_preferences_are_an_array_without_an_envelope(shared: Client) -> None:
+    assert isinstance(shared.request_list("crm.contacts_preferences").json(), list)

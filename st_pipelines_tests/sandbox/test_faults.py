@@ -1,4 +1,4 @@
-"""The sandbox plays its faults: what arrives is what is said to arrive, and by seed."""
+"""Each fault breaks a response as described, and the seed decides which requests get one."""
 
 from __future__ import annotations
 
@@ -28,16 +28,18 @@ def faulty() -> Iterator[Client]:
         yield Client(sandbox)
 
 
-def ask(client: Client, kind: str, table: str = "crm.customers", **query) -> requests.Response:
+def request_with_fault(
+    client: Client, kind: str, table: str = "crm.customers", **query
+) -> requests.Response:
     client.sandbox.set_faults({kind: 1})
     try:
-        return client.list(table, **{"pageSize": 10, "includeTotal": "true", **query})
+        return client.request_list(table, **{"pageSize": 10, "includeTotal": "true", **query})
     finally:
         client.sandbox.set_faults({})
 
 
 @pytest.mark.parametrize(
-    ("kind", "status", "words"),
+    ("kind", "status", "text"),
     [
         ("500", 500, "<title>500 Internal"),
         ("502", 502, "<title>502 Bad Gateway"),
@@ -49,42 +51,44 @@ def ask(client: Client, kind: str, table: str = "crm.customers", **query) -> req
         ("429", 429, "Try again in 1 seconds"),
     ],
 )
-def test_a_fault_answers_with_its_status_and_words(faulty, kind, status, words):
-    answer = ask(faulty, kind)
-    assert answer.status_code == status
-    assert words in answer.text
+def test_an_error_has_the_status_and_text_of_its_kind(faulty, kind, status, text):
+    response = request_with_fault(faulty, kind)
+    assert response.status_code == status
+    assert text in response.text
 
 
 @pytest.mark.parametrize(
     ("kind", "header"), [("429", "1"), ("429-fraction", "0.25"), ("429-bare", None)]
 )
-def test_a_limit_tells_the_wait_in_whole_seconds_in_a_fraction_or_not_at_all(faulty, kind, header):
-    answer = ask(faulty, kind)
-    assert answer.headers.get("Retry-After") == header
-    assert ("seconds" in answer.text) is (kind == "429")
+def test_a_429_may_give_whole_seconds_a_fraction_or_no_wait(faulty, kind, header):
+    response = request_with_fault(faulty, kind)
+    assert response.headers.get("Retry-After") == header
+    assert ("seconds" in response.text) is (kind == "429")
 
 
-def test_json_of_the_wrong_shape(faulty):
-    assert "data" not in ask(faulty, "no-data").json()
-    assert isinstance(ask(faulty, "data-object").json()["data"], dict)
-    assert isinstance(ask(faulty, "wrapped").json(), list)
-    assert isinstance(ask(faulty, "wrapped", "crm.contacts_preferences").json(), dict)
+def test_json_may_have_the_wrong_structure(faulty):
+    assert "data" not in request_with_fault(faulty, "no-data").json()
+    assert isinstance(request_with_fault(faulty, "data-object").json()["data"], dict)
+    assert isinstance(request_with_fault(faulty, "wrapped").json(), list)
+    assert isinstance(
+        request_with_fault(faulty, "wrapped", "crm.contacts_preferences").json(), dict
+    )
 
 
-def test_truncated_json_comes_whole_as_far_as_http_can_tell(faulty):
-    answer = ask(faulty, "truncated")
-    assert len(answer.content) == int(answer.headers["Content-Length"])
+def test_truncated_json_is_a_complete_http_response(faulty):
+    response = request_with_fault(faulty, "truncated")
+    assert len(response.content) == int(response.headers["Content-Length"])
     with pytest.raises(json.JSONDecodeError):
-        answer.json()
+        response.json()
 
 
-def test_a_connection_is_reset_without_a_byte(faulty):
+def test_a_reset_connection_sends_no_response(faulty):
     with pytest.raises(requests.ConnectionError, match="reset by peer"):
-        ask(faulty, "reset")
+        request_with_fault(faulty, "reset")
 
 
 @pytest.mark.parametrize("kind", ["hang", "drip"])
-def test_a_body_that_hangs_or_drips_begins_and_does_not_end(faulty, kind):
+def test_a_body_that_hangs_or_drips_starts_but_never_ends(faulty, kind):
     faulty.sandbox.set_faults({kind: 1})
     host, port = faulty.sandbox.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=0.3) as connection:
@@ -105,90 +109,90 @@ def test_a_body_that_hangs_or_drips_begins_and_does_not_end(faulty, kind):
 
 
 def test_a_slow_body_completes(faulty):
-    true = faulty.list("crm.customers", pageSize=10, includeTotal="true").content
-    assert ask(faulty, "slow").content == true
+    complete = faulty.request_list("crm.customers", pageSize=10, includeTotal="true").content
+    assert request_with_fault(faulty, "slow").content == complete
 
 
-def test_gzip_that_is_none_and_gzip_that_is_cut(faulty):
+def test_gzip_may_be_garbage_or_truncated(faulty):
     with pytest.raises(requests.exceptions.ContentDecodingError):
-        ask(faulty, "gzip-garbage")
+        request_with_fault(faulty, "gzip-garbage")
     faulty.sandbox.set_faults({"gzip-cut": 1})
     with faulty.session.get(
         faulty.url(faulty.sandbox.world.catalog["crm.customers"].path), stream=True
-    ) as answer:
-        raw = answer.raw.read(decode_content=False)
+    ) as response:
+        raw = response.raw.read(decode_content=False)
     faulty.sandbox.set_faults({})
     with pytest.raises(EOFError):
         gzip.decompress(raw)
 
 
-def test_a_page_in_the_middle_comes_empty_and_the_last_one_does_not(faulty):
-    body = ask(faulty, "empty-page").json()
+def test_a_page_is_empty_unless_it_is_the_last(faulty):
+    body = request_with_fault(faulty, "empty-page").json()
     assert (body["data"], body["hasMore"]) == ([], True)
-    assert ask(faulty, "empty-page", pageSize=500).json()["data"]
+    assert request_with_fault(faulty, "empty-page", pageSize=500).json()["data"]
 
 
-def test_more_is_said_to_follow_for_ever(faulty):
-    assert ask(faulty, "endless", pageSize=500).json()["hasMore"] is True
-    assert ask(faulty, "endless", page=99).json()["hasMore"] is True
+def test_an_endless_list_has_more_on_every_page(faulty):
+    assert request_with_fault(faulty, "endless", pageSize=500).json()["hasMore"] is True
+    assert request_with_fault(faulty, "endless", page=99).json()["hasMore"] is True
 
 
-def test_an_export_repeats_the_token_it_was_asked_for_or_stays_there_without_rows(faulty):
-    token = faulty.export("jpm.job_notes").json()["continueFrom"]
+def test_an_export_may_repeat_the_requested_token_with_or_without_records(faulty):
+    token = faulty.request_export("jpm.job_notes").json()["continueFrom"]
     for kind, rows in (("repeated-token", True), ("empty-page", False)):
         faulty.sandbox.set_faults({kind: 1})
-        body = faulty.export("jpm.job_notes", **{"from": token}).json()
+        body = faulty.request_export("jpm.job_notes", **{"from": token}).json()
         faulty.sandbox.set_faults({})
         assert (body["continueFrom"], body["hasMore"], bool(body["data"])) == (token, True, rows)
 
 
-def test_token_requests_have_faults_of_their_own(faulty):
+def test_token_requests_have_separate_faults(faulty):
     faulty.sandbox.set_faults({"token-503": 1})
-    assert faulty.ask_token().status_code == 503
-    assert faulty.list("crm.customers").status_code == 200
+    assert faulty.request_token().status_code == 503
+    assert faulty.request_list("crm.customers").status_code == 200
     faulty.sandbox.set_faults({"503": 1})
-    assert faulty.ask_token().status_code == 200
+    assert faulty.request_token().status_code == 200
     faulty.sandbox.set_faults({})
 
 
-def test_the_same_seed_hits_the_same_requests_in_the_measure_asked_for():
-    def hit(seed: int) -> list[bool]:
+def test_the_same_seed_hits_the_same_requests_with_the_given_probability():
+    def draw(seed: int) -> list[bool]:
         faults = Faults({"503": 0.2}, seed)
         return [faults.draw(token=False) is not None for _ in range(1000)]
 
-    assert hit(1) == hit(1) != hit(2)
-    assert 150 < sum(hit(1)) < 250
+    assert draw(1) == draw(1) != draw(2)
+    assert 150 < sum(draw(1)) < 250
 
 
 @pytest.mark.parametrize("kind", ["5o3", "token-endless", ""])
-def test_an_unknown_fault_is_refused_with_the_list_of_those_there_are(kind):
+def test_an_unknown_fault_is_rejected_with_a_list_of_all_kinds(kind):
     with pytest.raises(ValueError, match=f"there is no fault '{kind}'.*empty-page.*token-"):
         Sandbox(customers=10, faults={kind: 0.5})
 
 
-def test_a_probability_is_from_nought_to_one():
+def test_a_probability_outside_0_to_1_is_rejected():
     with pytest.raises(ValueError, match=r"fault 503: the probability must be from 0 to 1, not 5"):
         Sandbox(customers=10, faults={"503": 5})
     with pytest.raises(ValueError, match="churn: the probability"):
         Sandbox(customers=10, churn=-0.1)
 
 
-def test_the_command_reads_kinds_with_and_without_a_probability():
+def test_a_fault_may_be_given_with_or_without_a_probability():
     assert read_faults(["503:0.05", "hang"]) == {"503": 0.05, "hang": 1.0}
     with pytest.raises(ValueError, match="--fault 503:x: 'x' is not a number"):
         read_faults(["503:x"])
 
 
-def test_the_commands_help_names_every_kind():
-    shown = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["sandbox", "--help"]).stdout
-    assert [kind for kind in FAULT_KINDS if kind not in shown] == []
+def test_the_help_of_the_command_names_every_kind():
+    help_text = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["sandbox", "--help"]).stdout
+    assert [kind for kind in FAULT_KINDS if kind not in help_text] == []
 
 
-def test_the_sandbox_takes_its_faults_from_the_start():
+def test_faults_apply_from_the_first_request():
     with Sandbox(customers=10, now=NOW, faults={"500": 1}) as sandbox:
-        assert Client(sandbox).list("crm.customers").status_code == 500
+        assert Client(sandbox).request_list("crm.customers").status_code == 500
 
 
-def test_a_fault_is_noted_as_it_was_answered(faulty):
-    ask(faulty, "502")
+def test_the_request_log_has_the_status_of_a_fault(faulty):
+    request_with_fault(faulty, "502")
     assert dataclasses.astuple(faulty.sandbox.seen[-1])[2] == 502

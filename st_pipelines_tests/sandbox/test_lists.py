@@ -1,107 +1,113 @@
+"""Lists: pages, sorting, and filters."""
+
 from __future__ import annotations
 
 from datetime import timedelta
 
 import pytest
 
-from st_pipelines_tests.sandbox.client import FAR_AHEAD, LONG_AGO, Client, ids
+from st_pipelines_tests.sandbox.client import FAR_AHEAD, LONG_AGO, Client, get_ids
 
 
-def test_a_page_holds_fifty_records_unless_asked_otherwise(shared: Client) -> None:
-    body = shared.list("jpm.jobs").json()
+def test_a_page_has_fifty_records_by_default(shared: Client) -> None:
+    body = shared.request_list("jpm.jobs").json()
 
     assert len(body["data"]) == 50
     assert (body["page"], body["pageSize"], body["hasMore"]) == (1, 50, True)
 
 
-def test_the_newest_come_first_unless_asked_otherwise(shared: Client) -> None:
-    found = ids(shared.rows("jpm.jobs"))
+def test_the_newest_records_come_first_by_default(shared: Client) -> None:
+    found = get_ids(shared.read_rows("jpm.jobs"))
 
     assert found == sorted(found, reverse=True)
 
 
-def test_all_pages_together_hold_every_record_once(shared: Client) -> None:
-    pages = list(shared.pages("jpm.jobs", pageSize=150, sort="+Id"))
+def test_all_pages_together_contain_every_record_once(shared: Client) -> None:
+    pages = list(shared.read_pages("jpm.jobs", pageSize=150, sort="+Id"))
 
     found = [row["id"] for page in pages for row in page["data"]]
     assert len(pages) > 3
-    assert found == sorted(ids(shared.sandbox.world.records("jpm.jobs")))
+    assert found == sorted(get_ids(shared.sandbox.world.records("jpm.jobs")))
     assert all(page["data"] for page in pages)
 
 
-def test_there_is_no_more_after_a_last_page_that_is_full(shared: Client) -> None:
+def test_a_full_last_page_has_no_more(shared: Client) -> None:
     total = len(shared.sandbox.world.records("jpm.jobs"))
 
-    assert shared.list("jpm.jobs", pageSize=total).json()["hasMore"] is False
-    assert shared.list("jpm.jobs", pageSize=total - 1).json()["hasMore"] is True
+    assert shared.request_list("jpm.jobs", pageSize=total).json()["hasMore"] is False
+    assert shared.request_list("jpm.jobs", pageSize=total - 1).json()["hasMore"] is True
 
 
 def test_a_page_past_the_end_is_empty(shared: Client) -> None:
-    body = shared.list("jpm.jobs", page=999).json()
+    body = shared.request_list("jpm.jobs", page=999).json()
 
     assert (body["data"], body["hasMore"]) == ([], False)
 
 
-def test_the_total_is_null_unless_asked_for(shared: Client) -> None:
+def test_the_total_is_null_unless_requested(shared: Client) -> None:
     total = len(shared.sandbox.world.records("jpm.jobs"))
 
-    assert shared.list("jpm.jobs").json()["totalCount"] is None
-    assert shared.list("jpm.jobs", includeTotal="true").json()["totalCount"] == total
+    assert shared.request_list("jpm.jobs").json()["totalCount"] is None
+    assert shared.request_list("jpm.jobs", includeTotal="true").json()["totalCount"] == total
 
 
-def test_a_list_that_does_not_count_stays_silent(shared: Client) -> None:
+def test_a_list_without_totals_ignores_include_total(shared: Client) -> None:
     assert (
-        shared.list("pricebook.materialsmarkup", includeTotal="true").json()["totalCount"] is None
+        shared.request_list("pricebook.materialsmarkup", includeTotal="true").json()["totalCount"]
+        is None
     )
 
 
 @pytest.mark.parametrize(
-    ("table", "largest"),
+    ("table", "maximum"),
     [("jpm.jobs", 5000), ("accounting.journal_entries", 500), ("inventory.return_types", 500)],
 )
-def test_a_page_may_not_be_larger_than_the_endpoint_allows(
-    shared: Client, table: str, largest: int
+def test_a_page_size_above_the_endpoints_maximum_is_rejected(
+    shared: Client, table: str, maximum: int
 ) -> None:
     required = {"activeOnly": "false"}
 
-    assert shared.list(table, pageSize=largest, **required).status_code == 200
-    refused = shared.list(table, pageSize=largest + 1, **required)
-    assert refused.status_code == 400
-    assert "pageSize" in refused.json()["errors"]
+    assert shared.request_list(table, pageSize=maximum, **required).status_code == 200
+    rejected = shared.request_list(table, pageSize=maximum + 1, **required)
+    assert rejected.status_code == 400
+    assert "pageSize" in rejected.json()["errors"]
 
 
 def test_page_zero_is_the_first_on_most_lists(shared: Client) -> None:
-    assert shared.list("jpm.jobs", page=0).json()["data"] == shared.list("jpm.jobs").json()["data"]
+    assert (
+        shared.request_list("jpm.jobs", page=0).json()["data"]
+        == shared.request_list("jpm.jobs").json()["data"]
+    )
 
 
-def test_page_zero_is_refused_by_custom_fields_of_jobs(shared: Client) -> None:
-    assert shared.list("jpm.jobs_custom_fields", page=0).status_code == 400
+def test_page_zero_is_rejected_for_custom_fields_of_jobs(shared: Client) -> None:
+    assert shared.request_list("jpm.jobs_custom_fields", page=0).status_code == 400
 
 
 def test_intacct_business_units_start_at_page_zero(shared: Client) -> None:
     path = "settings.business_units_intacct"
-    first = shared.list(path, page=0, pageSize=5, includeTotal="true").json()
-    second = shared.list(path, page=1, pageSize=5, includeTotal="true").json()
+    first = shared.request_list(path, page=0, pageSize=5, includeTotal="true").json()
+    second = shared.request_list(path, page=1, pageSize=5, includeTotal="true").json()
 
     assert first["hasMore"]
-    assert not set(ids(first["data"])) & set(ids(second["data"]))
-    assert shared.list(path, page=0, pageSize=5).status_code == 400
+    assert not set(get_ids(first["data"])) & set(get_ids(second["data"]))
+    assert shared.request_list(path, page=0, pageSize=5).status_code == 400
 
 
 @pytest.mark.parametrize(("sort", "descending"), [("+ModifiedOn", False), ("-modifiedon", True)])
-def test_sort_takes_a_sign_and_a_field_in_any_case(
+def test_sort_accepts_a_sign_and_a_field_in_any_case(
     shared: Client, sort: str, descending: bool
 ) -> None:
     world = shared.sandbox.world
     times = dict(zip(world.table("jpm.jobs").keys, world.table("jpm.jobs").modified, strict=True))
 
-    found = [times[row["id"]] for row in shared.rows("jpm.jobs", sort=sort)]
+    found = [times[row["id"]] for row in shared.read_rows("jpm.jobs", sort=sort)]
 
     assert found == sorted(found, reverse=descending)
 
 
 def test_sort_by_any_field_puts_nulls_at_one_end(shared: Client) -> None:
-    found = [row["completedOn"] for row in shared.rows("jpm.jobs", sort="+completedOn")]
+    found = [row["completedOn"] for row in shared.read_rows("jpm.jobs", sort="+completedOn")]
 
     empty = found.count(None)
     assert empty > 0
@@ -109,75 +115,75 @@ def test_sort_by_any_field_puts_nulls_at_one_end(shared: Client) -> None:
 
 
 def test_unknown_parameters_are_ignored(shared: Client) -> None:
-    plain = shared.list("jpm.jobs").json()
+    plain = shared.request_list("jpm.jobs").json()
 
-    assert shared.list("jpm.jobs", updatedSince=FAR_AHEAD, continueFrom="x").json() == plain
+    assert shared.request_list("jpm.jobs", updatedSince=FAR_AHEAD, continueFrom="x").json() == plain
 
 
-def test_a_window_holds_its_lower_end_and_not_its_upper(client: Client) -> None:
+def test_a_window_includes_its_lower_bound_only(client: Client) -> None:
     world = client.sandbox.world
     job = world.create("jpm.jobs")
     at = world.now.strftime("%Y-%m-%dT%H:%M:%SZ")
 
-    assert ids(client.rows("jpm.jobs", modifiedOnOrAfter=at)) == [job]
-    assert job not in ids(client.rows("jpm.jobs", modifiedBefore=at))
-    assert ids(client.rows("jpm.jobs", createdOnOrAfter=at)) == [job]
+    assert get_ids(client.read_rows("jpm.jobs", modifiedOnOrAfter=at)) == [job]
+    assert job not in get_ids(client.read_rows("jpm.jobs", modifiedBefore=at))
+    assert get_ids(client.read_rows("jpm.jobs", createdOnOrAfter=at)) == [job]
 
 
 def test_filters_are_combined(shared: Client) -> None:
     world = shared.sandbox.world
     month_ago = (world.now - timedelta(days=30)).isoformat()
-    changed = shared.rows("jpm.jobs", modifiedOnOrAfter=month_ago)
-    created = shared.rows("jpm.jobs", createdOnOrAfter=month_ago)
+    changed = shared.read_rows("jpm.jobs", modifiedOnOrAfter=month_ago)
+    created = shared.read_rows("jpm.jobs", createdOnOrAfter=month_ago)
 
-    both = shared.rows("jpm.jobs", modifiedOnOrAfter=month_ago, createdBefore=month_ago)
+    both = shared.read_rows("jpm.jobs", modifiedOnOrAfter=month_ago, createdBefore=month_ago)
 
-    assert ids(both) == [job for job in ids(changed) if job not in ids(created)]
+    assert get_ids(both) == [job for job in get_ids(changed) if job not in get_ids(created)]
     assert both
 
 
-def test_a_far_future_filter_finds_nothing(shared: Client) -> None:
-    assert shared.rows("jpm.jobs", modifiedOnOrAfter=FAR_AHEAD) == []
+def test_a_filter_in_the_future_selects_nothing(shared: Client) -> None:
+    assert shared.read_rows("jpm.jobs", modifiedOnOrAfter=FAR_AHEAD) == []
 
 
-def test_a_snapshot_has_no_filter_to_offer(shared: Client) -> None:
-    assert shared.rows("accounting.payment_types", active="Any", modifiedOnOrAfter=FAR_AHEAD)
+def test_a_snapshot_ignores_filters_by_time(shared: Client) -> None:
+    assert shared.read_rows("accounting.payment_types", active="Any", modifiedOnOrAfter=FAR_AHEAD)
 
 
-def test_seven_digits_count_in_a_filter(client: Client) -> None:
+def test_a_filter_compares_all_seven_digits(client: Client) -> None:
     world = client.sandbox.world
     world.change(
         "jpm.jobs", (job := world.create("jpm.jobs")), modifiedOn="2026-01-02T03:04:05.1234567Z"
     )
 
     def found(after: str) -> bool:
-        return job in ids(client.rows("jpm.jobs", modifiedOnOrAfter=after))
+        return job in get_ids(client.read_rows("jpm.jobs", modifiedOnOrAfter=after))
 
     assert found("2026-01-02T03:04:05.1234567Z")
     assert not found("2026-01-02T03:04:05.1234568Z")
 
 
-def test_a_time_that_cannot_be_read_is_a_bad_request(shared: Client) -> None:
-    assert shared.list("jpm.jobs", modifiedOnOrAfter="yesterday").status_code == 400
+def test_an_invalid_time_gets_a_400(shared: Client) -> None:
+    assert shared.request_list("jpm.jobs", modifiedOnOrAfter="yesterday").status_code == 400
 
 
-def test_calls_are_filtered_by_the_time_inside_the_lead_call(client: Client) -> None:
+def test_calls_are_filtered_by_the_time_in_the_lead_call(client: Client) -> None:
     world = client.sandbox.world
     key = world.records("telecom.calls")[5]["id"]
     world.move(timedelta(seconds=1))
     world.change("telecom.calls", key, jobNumber="77")
 
-    [call] = client.rows("telecom.calls", modifiedOnOrAfter=world.now.isoformat())
+    [call] = client.read_rows("telecom.calls", modifiedOnOrAfter=world.now.isoformat())
 
     assert (call["id"], call["jobNumber"]) == (key, "77")
     assert call["leadCall"]["modifiedOn"] == "2026-03-10T15:30:01Z"
 
 
-def test_at_most_fifty_ids_can_be_asked_for(shared: Client) -> None:
-    some = ids(shared.rows("jpm.jobs"))[100:151]
+def test_at_most_fifty_ids_can_be_requested(shared: Client) -> None:
+    some = get_ids(shared.read_rows("jpm.jobs"))[100:151]
 
-    assert ids(shared.rows("jpm.jobs", ids=",".join(map(str, some[:50])))) == some[:50]
-    assert shared.list("jpm.jobs", ids=",".join(map(str, some))).status_code == 400
+    assert get_ids(shared.read_rows("jpm.jobs", ids=",".join(map(str, some[:50])))) == some[:50]
+    assert shared.request_list("jpm.jobs", ids=",".join(map(str, some))).status_code == 400
 
 
 @pytest.mark.parametrize(
@@ -189,69 +195,71 @@ def test_at_most_fifty_ids_can_be_asked_for(shared: Client) -> None:
         ("dispatch.teams", "includeInactive", "true", None),
     ],
 )
-def test_inactive_records_show_only_when_asked_for(
+def test_inactive_records_are_listed_only_on_request(
     client: Client, table: str, name: str, everything: str, only_inactive: str | None
 ) -> None:
     world = client.sandbox.world
-    gone = world.create(table)
-    world.deactivate(table, gone)
+    inactive = world.create(table)
+    world.deactivate(table, inactive)
     default = {"activeOnly": "true"} if name == "activeOnly" else {}
 
-    assert gone not in ids(client.rows(table, **default))
-    assert gone in ids(client.rows(table, **{name: everything}))
+    assert inactive not in get_ids(client.read_rows(table, **default))
+    assert inactive in get_ids(client.read_rows(table, **{name: everything}))
     if only_inactive:
-        assert gone in ids(client.rows(table, **{name: only_inactive}))
+        assert inactive in get_ids(client.read_rows(table, **{name: only_inactive}))
 
 
-def test_inactive_jobs_are_listed_without_a_sign(client: Client) -> None:
+def test_inactive_jobs_are_listed_without_active(client: Client) -> None:
     world = client.sandbox.world
     world.deactivate("jpm.jobs", job := world.create("jpm.jobs"))
 
-    [row] = [row for row in client.rows("jpm.jobs") if row["id"] == job]
+    [row] = [row for row in client.read_rows("jpm.jobs") if row["id"] == job]
 
     assert "active" not in row
 
 
-def test_cancel_reasons_show_inactive_ones_by_default(client: Client) -> None:
+def test_inactive_cancel_reasons_are_listed_by_default(client: Client) -> None:
     world = client.sandbox.world
     world.deactivate("jpm.job_cancel_reasons", key := world.create("jpm.job_cancel_reasons"))
 
-    assert key in ids(client.rows("jpm.job_cancel_reasons"))
+    assert key in get_ids(client.read_rows("jpm.job_cancel_reasons"))
 
 
-def test_bills_are_procurement_unless_another_type_is_asked_for(shared: Client) -> None:
+def test_bills_are_of_type_procurement_by_default(shared: Client) -> None:
     def kinds(**query: str) -> set[str]:
-        return {row["billType"] for row in shared.rows("accounting.ap_bills", **query)}
+        return {row["billType"] for row in shared.read_rows("accounting.ap_bills", **query)}
 
     assert kinds() == {"Procurement"}
     assert kinds(billType="ApBill") == {"ApBill"}
 
 
 @pytest.mark.parametrize("table", ["crm.customers_contacts", "marketing_ads.attributed_leads"])
-def test_a_required_date_that_is_missing_is_a_bad_request(shared: Client, table: str) -> None:
-    asked = shared.sandbox.world.catalog[table].date_filter
-    assert asked is not None
+def test_a_missing_required_date_gets_a_400(shared: Client, table: str) -> None:
+    date_filter = shared.sandbox.world.catalog[table].date_filter
+    assert date_filter is not None
 
-    assert shared.list(table).status_code == 400
-    assert shared.list(table, **{asked.lower: LONG_AGO, asked.upper: FAR_AHEAD}).ok
+    assert shared.request_list(table).status_code == 400
+    assert shared.request_list(
+        table, **{date_filter.lower: LONG_AGO, date_filter.upper: FAR_AHEAD}
+    ).ok
 
 
-def test_performance_needs_its_segmentation_and_sums_up_the_window(shared: Client) -> None:
+def test_performance_requires_a_segmentation_and_depends_on_the_window(shared: Client) -> None:
     table = "marketing_ads.performance_by_campaign"
     window = {"fromUtc": "2026-01-01T00:00:00Z", "toUtc": "2026-01-02T00:00:00Z"}
     by_campaign = {**window, "performanceSegmentationType": "Campaign"}
     other_day = {**by_campaign, "toUtc": "2026-01-03T00:00:00Z"}
 
-    assert shared.list(table, **window).status_code == 400
-    first = shared.list(table, **by_campaign).json()["data"]
-    assert first == shared.list(table, **by_campaign).json()["data"]
-    assert first != shared.list(table, **other_day).json()["data"]
+    assert shared.request_list(table, **window).status_code == 400
+    first = shared.request_list(table, **by_campaign).json()["data"]
+    assert first == shared.request_list(table, **by_campaign).json()["data"]
+    assert first != shared.request_list(table, **other_day).json()["data"]
 
 
-def test_a_record_that_changes_leaves_its_window(client: Client) -> None:
+def test_a_changed_record_leaves_its_window(client: Client) -> None:
     world = client.sandbox.world
     last_month = {"modifiedOnOrAfter": "2026-02-01", "modifiedBefore": "2026-03-01"}
-    before = ids(client.rows("jpm.jobs", **last_month))
+    before = get_ids(client.read_rows("jpm.jobs", **last_month))
     world.change("jpm.jobs", before[0], priority="Urgent")
 
-    assert ids(client.rows("jpm.jobs", **last_month)) == before[1:]
+    assert get_ids(client.read_rows("jpm.jobs", **last_month)) == before[1:]
