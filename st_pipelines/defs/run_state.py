@@ -1,7 +1,8 @@
 """Reads from Dagster's instance which partitions are loaded, and which are being loaded.
 
 Schedules and sensors ask this module before they request a run, so that nothing is started twice
-and no complete day is loaded again.
+and no complete day is loaded again. What a sensor itself keeps from tick to tick is JSON in its
+cursor, which survives restarts; `read_state` and `write_state` are at the end.
 """
 
 from __future__ import annotations
@@ -9,13 +10,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
+from typing import Any, TypeVar
 
 import dagster as dg
+import msgspec
 
 from st_pipelines.defs.dagster_internals import BulkActionsFilter, BulkActionStatus
 from st_pipelines.defs.environment import EnvironmentDefs
 from st_pipelines.defs.metadata import WINDOW_END
 from st_pipelines.windows import midnight
+
+_State = TypeVar("_State", bound=msgspec.Struct)
 
 ENVIRONMENT_TAG = "st_pipelines/environment"
 """On every run of a job, because the code locations of environments share job names."""
@@ -181,3 +186,23 @@ def _covers(materialization: dg.AssetMaterialization | None, day: date, zone: st
 
 def _loads_partition(run: dg.DagsterRun, partition: str) -> bool:
     return any(first <= partition <= last for first, last in partition_ranges(run))
+
+
+def read_state(context: dg.SensorEvaluationContext, state_type: type[_State]) -> _State:
+    """Returns the state that the last tick wrote.
+
+    Without one, or if another version wrote a cursor that does not decode, the state is new.
+
+    Args:
+        state_type: has a default for every field.
+    """
+    try:
+        return msgspec.json.decode(context.cursor or "{}", type=state_type)
+    except msgspec.DecodeError:
+        context.log.warning("the cursor is of another version and was discarded")
+        return state_type()
+
+
+def write_state(context: dg.SensorEvaluationContext, state: Any) -> None:
+    """Stores the state for the next tick."""
+    context.update_cursor(msgspec.json.encode(state).decode())

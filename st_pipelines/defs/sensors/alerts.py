@@ -26,8 +26,11 @@ from pydantic import SecretStr
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.defs.environment import ALERTS, DAILY, GAPS, EnvironmentDefs
 from st_pipelines.defs.metadata import FAIL_AFTER
-from st_pipelines.defs.run_state import is_run_of
-from st_pipelines.defs.sensors.cursor import read_state, write_state
+from st_pipelines.defs.run_state import (
+    is_run_of,
+    read_state,
+    write_state,
+)
 from st_pipelines.defs.sensors.incidents import (
     WILL_RETRY_TAG,
     Failure,

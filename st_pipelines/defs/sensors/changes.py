@@ -24,8 +24,12 @@ from st_pipelines.config.connection import build_connection
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.defs.environment import CHANGES, EnvironmentDefs
 from st_pipelines.defs.jobs import Job
-from st_pipelines.defs.run_state import loaded_until, read_unfinished_work
-from st_pipelines.defs.sensors.cursor import read_state, write_state
+from st_pipelines.defs.run_state import (
+    loaded_until,
+    read_state,
+    read_unfinished_work,
+    write_state,
+)
 from st_pipelines.defs.sensors.probing import PollState, ProbeResults, probe_endpoints
 from st_pipelines.sync.strategies import strategy_for
 from st_pipelines.windows import local_day

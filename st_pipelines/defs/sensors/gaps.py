@@ -30,9 +30,10 @@ from st_pipelines.defs.run_state import (
     range_tags,
     read_complete_days,
     read_last_load_times,
+    read_state,
     read_unfinished_work,
+    write_state,
 )
-from st_pipelines.defs.sensors.cursor import read_state, write_state
 from st_pipelines.windows import local_day, midnight
 
 MAX_ACTIVE_RUNS = 3
