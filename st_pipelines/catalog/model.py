@@ -92,7 +92,7 @@ class Export:
     """
 
     path: str
-    params: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict, hash=False)
     adds: tuple[str, ...] = ()
     lacks: tuple[str, ...] = ()
 
@@ -140,8 +140,8 @@ class Endpoint:
     key: tuple[str, ...] = ("id",)
     cursor: str | None = None
     date_filter: DateFilter | None = None
-    params: Mapping[str, str] = field(default_factory=dict)
-    variants: tuple[Mapping[str, str], ...] = ()
+    params: Mapping[str, str] = field(default_factory=dict, hash=False)
+    variants: tuple[Mapping[str, str], ...] = field(default=(), hash=False)
     sort: str | None = None
     paged: bool = True
     includes_total: bool = True

@@ -177,10 +177,6 @@ def _examples(examples: Sequence[str]) -> str:
     return f" ({', '.join(examples)})" if examples else ""
 
 
-def _always(_: Endpoint) -> bool:
-    return True
-
-
 RULES = (
     Rule(
         name="key_unique",
@@ -203,13 +199,13 @@ RULES = (
     Rule(
         name="row_count",
         requirement="the table holds what was read, and all of it was read",
-        applies=_always,
+        applies=lambda _: True,
         judge=_row_count,
     ),
     Rule(
         name="no_sudden_drop",
         requirement="the table and the window hold about as much as before",
-        applies=_always,
+        applies=lambda _: True,
         judge=_no_sudden_drop,
     ),
 )

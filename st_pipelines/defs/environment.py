@@ -85,12 +85,12 @@ class EnvironmentDefs:
         schedules = (DAILY, INTRADAY, SNAPSHOTS, WEEKLY_RECONCILE)
         return frozenset(self.name(name) for name in (*schedules, CHANGES, GAPS, ALERTS))
 
-    @property
+    @cached_property
     def servicetitan_key(self) -> str:
         """The resource key of the ServiceTitanResource."""
         return f"{self.resource_prefix}servicetitan"
 
-    @property
+    @cached_property
     def warehouse_key(self) -> str:
         """The resource key of the WarehouseResource."""
         return f"{self.resource_prefix}warehouse"

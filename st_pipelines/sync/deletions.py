@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 
 from st_pipelines.servicetitan.http.client import Client
@@ -26,7 +27,7 @@ from st_pipelines.servicetitan.reading.export_feed import MAY_BE_STALE, read_fee
 from st_pipelines.servicetitan.reading.lookup import look_up
 from st_pipelines.servicetitan.reading.page_source import Page
 from st_pipelines.sync.strategies import Strategy
-from st_pipelines.warehouse.load_spec import LoadSpec, MergeMode
+from st_pipelines.warehouse.load_spec import MergeMode
 from st_pipelines.warehouse.staging.stage import Staging
 from st_pipelines.warehouse.staging.typed_rows import TypedRows
 from st_pipelines.warehouse.store.base import Store
@@ -46,7 +47,6 @@ def followed_up(
     warehouse: Store,
     strategy: Strategy,
     records: StagedRecords,
-    spec: LoadSpec,
     stats: ReadStats,
 ) -> Iterator[FollowUp]:
     """Reads the feed and looks up suspects after a complete reading.
@@ -55,9 +55,8 @@ def followed_up(
         client: sends the requests.
         warehouse: is attached for a moment, to read.
         strategy: of the endpoint.
-        records: the reading, finished. Records that are looked up are added to it.
-        spec: which tenant and window. After a reading of everything the feed is read from its
-            beginning, unless that was done before.
+        records: the reading, finished. Records that are looked up are added to it. After a reading
+            of everything the feed is read from its beginning, unless that was done before.
         stats: counts the requests.
 
     Yields:
@@ -71,48 +70,46 @@ def followed_up(
         yield FollowUp()
         return
     endpoint = strategy.endpoint
-    state = read_table_state(records.rows, warehouse, endpoint, spec)
+    state = read_table_state(records, warehouse)
     with ExitStack() as stack:
-        feed, bookmark, suspects = _Feed(client, records, spec, stack, stats), None, state.missing
-        whole = spec.mode is MergeMode.REPLACE_ALL
+        feed = _Feed(client=client, reading=records, stack=stack, stats=stats)
+        bookmark, suspects, deleted = None, state.missing, frozenset[int]()
+        whole = records.spec.mode is MergeMode.REPLACE_ALL
         if endpoint.export and (records.staging.rows or state.bookmark or whole):
             bookmark = feed.read(state.bookmark, whole)
             if feed.records:
                 feed.records.finish()
                 if endpoint.has_active and not whole:
                     suspects = tuple(sorted({*suspects, *_find_inactive(feed.records)}))
-        deleted = _look_up(client, records, suspects, state, stats)
+        if suspects:
+            deleted = _look_up(client, records, suspects, state, stats)
         yield FollowUp(export_rows=feed.records, bookmark=bookmark, deleted_ids=deleted)
 
 
+@dataclass(kw_only=True)
 class _Feed:
     """The export feed of an endpoint, from its bookmark to its present end.
 
     Attributes:
+        client: sends the requests.
+        reading: the reading that the feed follows, finished.
+        stack: closes `records`.
+        stats: counts the requests.
         records: what the feed served; None while it served nothing.
     """
 
-    def __init__(
-        self,
-        client: Client,
-        listed: StagedRecords,
-        spec: LoadSpec,
-        stack: ExitStack,
-        stats: ReadStats,
-    ) -> None:
-        self.records: StagedRecords | None = None
-        self._client = client
-        self._listed = listed
-        self._spec = spec
-        self._stack = stack
-        self._stats = stats
+    client: Client
+    reading: StagedRecords
+    stack: ExitStack
+    stats: ReadStats
+    records: StagedRecords | None = None
 
     def read(self, bookmark: ExportBookmark | None, whole: bool) -> ExportBookmark | None:
         """Stages everything new; returns the bookmark to store with the rows."""
         if whole and (bookmark is None or bookmark.since is not None):
             return self._read_from(None, since=None)
         if bookmark is None:
-            start = self._spec.loaded_at - CLOCK_SKEW
+            start = self.reading.spec.loaded_at - CLOCK_SKEW
             return self._read_from(start, since=start)
         try:
             return self._read_from(bookmark.continue_from, since=bookmark.since) or bookmark
@@ -124,15 +121,15 @@ class _Feed:
     ) -> ExportBookmark | None:
         stats = ReadStats()
         try:
-            for page in read_feed(self._client.session(stats), self._listed.endpoint, start):
+            for page in read_feed(self.client.session(stats), self.reading.endpoint, start):
                 if page.count:
                     self._stage(page)
         finally:
-            self._stats.add_usage(stats)
+            self.stats.add_usage(stats)
         if stats.continue_from is None:
             return None
         return ExportBookmark(
-            since=since, continue_from=stats.continue_from, loaded_at=self._spec.loaded_at
+            since=since, continue_from=stats.continue_from, loaded_at=self.reading.spec.loaded_at
         )
 
     def _stage(self, page: Page) -> None:
@@ -141,10 +138,11 @@ class _Feed:
         self.records.add(page.records, page.rows)
 
     def _open(self) -> StagedRecords:
-        endpoint, beside = self._listed.endpoint, self._listed.rows
-        staging = Staging(endpoint, self._listed.staging.folder / EXPORT_ROWS)
-        rows = TypedRows(endpoint, self._spec, staging.folder, name=EXPORT_ROWS, beside=beside)
-        return StagedRecords(staging=staging, rows=self._stack.enter_context(rows))
+        endpoint, spec = self.reading.endpoint, self.reading.spec
+        staging = Staging(endpoint, self.reading.staging.folder / EXPORT_ROWS)
+        rows = TypedRows(endpoint, spec, staging.folder, name=EXPORT_ROWS, beside=self.reading.rows)
+        self.stack.enter_context(rows)
+        return StagedRecords(endpoint=endpoint, spec=spec, staging=staging, rows=rows)
 
 
 def _find_inactive(exported: StagedRecords) -> list[int]:
@@ -166,8 +164,6 @@ def _look_up(
     stats: ReadStats,
 ) -> frozenset[int]:
     """Adds the records that still exist to the reading; returns the ids of the deleted ones."""
-    if not ids:
-        return frozenset()
     deleted: set[int] = set()
     session, control = client.session(stats), state.control_id
     for result in look_up(session, records.endpoint, ids, control_id=control):

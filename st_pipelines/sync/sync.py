@@ -30,7 +30,8 @@ from st_pipelines.warehouse.errors import WarehouseUnusable
 from st_pipelines.warehouse.load_spec import LoadSpec
 from st_pipelines.warehouse.staging.stage import Drift
 from st_pipelines.warehouse.store.base import Store
-from st_pipelines.warehouse.tables.load import Loaded, ReadCost, commit_load
+from st_pipelines.warehouse.tables.load import Loaded, commit_load
+from st_pipelines.warehouse.tables.load_log import ReadCost
 from st_pipelines.warehouse.tables.staged_records import StagedRecords, staged_records
 from st_pipelines.windows import Days, Window, local_day, utc_now
 
@@ -183,14 +184,11 @@ def _load(context: SyncContext, strategy: Strategy, read: PlannedRead) -> LoadRe
     with staged_records(context.warehouse, strategy.endpoint, spec) as records:
         stats = stage(context.client, strategy, read.window, records)
         records.finish()
-        with followed_up(
-            context.client, context.warehouse, strategy, records, spec, stats
-        ) as follow_up:
+        with followed_up(context.client, context.warehouse, strategy, records, stats) as follow_up:
             seconds = time.monotonic() - started
             loaded = commit_load(
                 records,
                 context.warehouse,
-                spec,
                 catalog=context.catalog,
                 cost=ReadCost(requests=stats.requests, bytes=stats.bytes, seconds=seconds),
                 follow_up=follow_up,

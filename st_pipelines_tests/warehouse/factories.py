@@ -26,7 +26,8 @@ from st_pipelines.warehouse.load_spec import LoadSpec
 from st_pipelines.warehouse.staging.stage import Staging
 from st_pipelines.warehouse.staging.typed_rows import TypedRows
 from st_pipelines.warehouse.store.duckdb_file import DuckDBFile
-from st_pipelines.warehouse.tables.load import Loaded, ReadCost, commit_load
+from st_pipelines.warehouse.tables.load import Loaded, commit_load
+from st_pipelines.warehouse.tables.load_log import ReadCost
 from st_pipelines.warehouse.tables.staged_records import StagedRecords
 
 FIELDS = (
@@ -139,9 +140,9 @@ class Place:
         pages = records if isinstance(records, bytes) else json.dumps(list(records)).encode()
         with self.staged(of, what) as (staging, typed):
             typed.add(staging.add(pages))
-            staged = StagedRecords(staging=staging, rows=typed)
+            staged = StagedRecords(endpoint=of, spec=what, staging=staging, rows=typed)
             staged.finish()
-            loaded = commit_load(staged, self.warehouse, what, catalog=catalog_of(of), cost=COST)
+            loaded = commit_load(staged, self.warehouse, catalog=catalog_of(of), cost=COST)
         return loaded, staging
 
     def query(self, sql: str) -> list[tuple]:

@@ -287,9 +287,9 @@ def test_pages_that_arrive_after_a_refused_one_are_not_lost(place: Place) -> Non
         for page in pages:
             typed.add(staging.add(json.dumps(page).encode()))
             typed.wait()
-        listed = StagedRecords(staging=staging, rows=typed)
-        listed.finish()
-        loaded = commit_load(listed, place.warehouse, what, catalog=catalog_of(of), cost=COST)
+        staged = StagedRecords(endpoint=of, spec=what, staging=staging, rows=typed)
+        staged.finish()
+        loaded = commit_load(staged, place.warehouse, catalog=catalog_of(of), cost=COST)
     assert loaded.counts.inserted == 20
     assert place.query("SELECT id, total, _extra FROM abc.things WHERE total IS NULL") == [
         (5, None, '{"total":""}')
@@ -306,9 +306,9 @@ def test_a_reading_that_starts_over_drops_the_rows_of_the_first_attempt(place: P
         typed.clear()
         typed.add(staging.files)
         typed.add(staging.add(json.dumps([record(id=3)]).encode()))
-        listed = StagedRecords(staging=staging, rows=typed)
-        listed.finish()
-        commit_load(listed, place.warehouse, what, catalog=catalog_of(of), cost=COST)
+        staged = StagedRecords(endpoint=of, spec=what, staging=staging, rows=typed)
+        staged.finish()
+        commit_load(staged, place.warehouse, catalog=catalog_of(of), cost=COST)
     assert place.query("SELECT id FROM abc.things ORDER BY id") == [(1,), (3,)]
 
 
@@ -323,9 +323,9 @@ def test_rows_beyond_the_memory_limit_for_typing_spill_to_disk(
             typed.add(staging.add(json.dumps(page).encode()))
             typed.wait()
             spilled += sum("duckdb_temp" in file.name for file in staging.folder.iterdir())
-        listed = StagedRecords(staging=staging, rows=typed)
-        listed.finish()
-        commit_load(listed, place.warehouse, what, catalog=catalog_of(of), cost=COST)
+        staged = StagedRecords(endpoint=of, spec=what, staging=staging, rows=typed)
+        staged.finish()
+        commit_load(staged, place.warehouse, catalog=catalog_of(of), cost=COST)
     assert spilled
     assert place.query(
         "SELECT count(*) FROM abc.things WHERE name = id || ' ' || repeat('x', 6000)"

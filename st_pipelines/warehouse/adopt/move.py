@@ -40,7 +40,7 @@ from st_pipelines.warehouse.staging import json_path
 from st_pipelines.warehouse.staging.conform import decode_exactly, encode_exactly
 from st_pipelines.warehouse.store.base import Store
 from st_pipelines.warehouse.tables import load_log
-from st_pipelines.warehouse.tables.schema import ensure_columns, qualified
+from st_pipelines.warehouse.tables.schema import ensure_table, qualified
 from st_pipelines.warehouse.tables.staged_records import staged_records
 
 _ROW_NUMBER = Field("\x7fnumber of the row in its table", Scalar("BIGINT"))
@@ -90,7 +90,7 @@ def move_values(store: Store, endpoint: Endpoint, columns: frozenset[str], catal
             records.rows.add(records.staging.files)
             records.finish()
             connection.execute("BEGIN")
-            ensure_columns(connection, endpoint, endpoint.api, endpoint.name, {})
+            ensure_table(connection, endpoint, own_columns={})
             load_log.ensure_load_log(connection, catalog)
             _update_rows(connection, endpoint, part)
             store.commit(connection)

@@ -16,7 +16,7 @@ from st_pipelines.warehouse.columns import (
     quote,
 )
 from st_pipelines.warehouse.store.base import ALIAS
-from st_pipelines.warehouse.tables.schema import ensure_columns
+from st_pipelines.warehouse.tables.schema import ensure_table
 from st_pipelines.warehouse.tables.table_load import TableLoad, lacks_key, same_key, table_cursor
 
 SCHEMA = "history"
@@ -32,7 +32,9 @@ def record_versions(load: TableLoad) -> None:
     The first time, every live row of the table becomes a version.
     """
     connection, endpoint, tenant = load.connection, load.endpoint, [load.spec.tenant_id]
-    ensure_columns(connection, endpoint, SCHEMA, endpoint.flat_name, _OWN_COLUMNS)
+    ensure_table(
+        connection, endpoint, schema=SCHEMA, name=endpoint.flat_name, own_columns=_OWN_COLUMNS
+    )
     history = f"{ALIAS}.{SCHEMA}.{quote(endpoint.flat_name)}"
     match = f"h._tenant_id = t._tenant_id AND {same_key(endpoint, 'h', 't')}"
     versions = f"SELECT count(*) FROM {history} WHERE _tenant_id = ?"

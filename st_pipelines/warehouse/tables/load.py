@@ -17,8 +17,8 @@ from datetime import date
 from typing import Any
 
 from st_pipelines.catalog.model import Catalog, Scalar
-from st_pipelines.warehouse.columns import quote
-from st_pipelines.warehouse.load_spec import LoadSpec, MergeMode
+from st_pipelines.warehouse.columns import fetch_row, quote
+from st_pipelines.warehouse.load_spec import MergeMode
 from st_pipelines.warehouse.store.base import Store
 from st_pipelines.warehouse.tables import load_log
 from st_pipelines.warehouse.tables.history import record_versions
@@ -28,7 +28,7 @@ from st_pipelines.warehouse.tables.load_facts import (
     count_facts,
     find_missing_fields,
 )
-from st_pipelines.warehouse.tables.load_log import ExportBookmark, LoadRecord
+from st_pipelines.warehouse.tables.load_log import ExportBookmark, LoadRecord, ReadCost
 from st_pipelines.warehouse.tables.merge import (
     mark_deleted,
     mark_missing,
@@ -53,15 +53,6 @@ class FollowUp:
     export_rows: StagedRecords | None = None
     bookmark: ExportBookmark | None = None
     deleted_ids: frozenset[int] = frozenset()
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReadCost:
-    """What the reading took, for the load log."""
-
-    requests: int
-    bytes: int
-    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +104,6 @@ class Loaded:
 def commit_load(
     records: StagedRecords,
     store: Store,
-    spec: LoadSpec,
     *,
     catalog: Catalog,
     cost: ReadCost,
@@ -124,7 +114,6 @@ def commit_load(
     Args:
         records: a complete reading, finished.
         store: the warehouse to load into.
-        spec: what is loaded, and how it merges.
         catalog: for `_st.endpoints`.
         cost: of the reading, for the load log.
         follow_up: what was found besides the reading.
@@ -133,14 +122,21 @@ def commit_load(
         WarehouseError: it could not be written; the warehouse is as it was.
     """
     follow_up = follow_up or FollowUp()
-    load = TableLoad(records.rows.connection, records.endpoint, spec)
-    purpose = f"{records.endpoint.table}, run {spec.run_id}"
+    load = TableLoad(records.rows.connection, records.endpoint, records.spec)
+    purpose = f"{load.endpoint.table}, run {load.spec.run_id}"
     with translated_errors(records.staging), store.attach(load.connection, purpose):
-        load_log.refuse_other_environments(load.connection, spec.environment)
+        load_log.refuse_other_environments(load.connection, load.spec.environment)
         load.connection.execute("BEGIN")
         load_log.ensure_load_log(load.connection, catalog)
         loaded = _merge(load, records.staging.rows, follow_up)
-        load_log.write_load_record(load, _log_record(loaded, follow_up, cost))
+        exported = follow_up.export_rows.staging.rows if follow_up.export_rows else 0
+        record = LoadRecord(
+            rows_read=loaded.rows_read + exported,
+            counts=loaded.counts,
+            table_rows=loaded.table_rows,
+            cost=cost,
+        )
+        load_log.write_load_record(load, record)
         if follow_up.bookmark:
             load_log.write_bookmark(load, follow_up.bookmark)
         store.commit(load.connection)
@@ -156,12 +152,13 @@ def _merge(load: TableLoad, rows_read: int, follow_up: FollowUp) -> Loaded:
     days = "SELECT _partition_date FROM staged"
     if follow_up.export_rows:
         days += " UNION SELECT _partition_date FROM export_rows"
+    count = f"SELECT count(*) FROM {load.table} WHERE _tenant_id = ? AND _deleted_at IS NULL"
     return Loaded(
         rows_read=rows_read,
         counts=counts,
         rows_by_date=_count_by_date(load, "staged"),
         table_rows_by_date=_count_by_date(load, load.table, days=days),
-        table_rows=_count_rows(load),
+        table_rows=fetch_row(load.connection, count, [load.spec.tenant_id])[0],
         added_columns=tuple(added),
         preview=_preview(load),
         missing_fields=missing_fields,
@@ -178,18 +175,6 @@ def _merge_rows(load: TableLoad, follow_up: FollowUp) -> Counts:
     return counts + Counts(deleted=mark_deleted(load, follow_up.deleted_ids))
 
 
-def _log_record(loaded: Loaded, follow_up: FollowUp, cost: ReadCost) -> LoadRecord:
-    exported = follow_up.export_rows.staging.rows if follow_up.export_rows else 0
-    return LoadRecord(
-        rows_read=loaded.rows_read + exported,
-        counts=loaded.counts,
-        table_rows=loaded.table_rows,
-        requests=cost.requests,
-        bytes=cost.bytes,
-        seconds=cost.seconds,
-    )
-
-
 def _count_by_date(load: TableLoad, table: str, *, days: str | None = None) -> dict[date, int]:
     only = f"AND _partition_date IN ({days})" if days else ""
     rows = load.connection.execute(
@@ -198,13 +183,6 @@ def _count_by_date(load: TableLoad, table: str, *, days: str | None = None) -> d
         [load.spec.tenant_id],
     ).fetchall()
     return dict(rows)
-
-
-def _count_rows(load: TableLoad) -> int:
-    return load.connection.execute(
-        f"SELECT count(*) FROM {load.table} WHERE _tenant_id = ? AND _deleted_at IS NULL",
-        [load.spec.tenant_id],
-    ).fetchall()[0][0]
 
 
 def _preview(load: TableLoad) -> tuple[dict[str, Any], ...]:

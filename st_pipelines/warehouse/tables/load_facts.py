@@ -162,16 +162,17 @@ class _Counting:
 
     def compare(self, in_scope: int) -> tuple[int, int]:
         """Records that were read and are lost, and live rows in scope that were not read."""
-        if not self._load.endpoint.has_key:
-            read = self._query(f"SELECT count(*) FROM staged t WHERE {self._scope}", bind=False)
-            return max(0, read[0][0] - in_scope), max(0, in_scope - read[0][0])
-        read = self._query(f"SELECT count(*) FROM staged t WHERE NOT ({self._no_key})", bind=False)
+        has_key = self._load.endpoint.has_key
+        counted = f"NOT ({self._no_key})" if has_key else self._scope
+        read = fetch_row(self._load.connection, f"SELECT count(*) FROM staged t WHERE {counted}")[0]
+        if not has_key:
+            return max(0, read - in_scope), max(0, in_scope - read)
         found, found_in_scope = self._query(
             f"SELECT count(*), count(*) FILTER ({_LIVE} AND ({self._scope})) "
             f"FROM {self._table} t SEMI JOIN staged s ON {same_key(self._load.endpoint, 't', 's')} "
             "WHERE t._tenant_id = $tenant"
         )[0]
-        lost = 0 if found == read[0][0] else self._count_lost()
+        lost = 0 if found == read else self._count_lost()
         return lost, in_scope - found_in_scope
 
     def _count_lost(self) -> int:
@@ -181,8 +182,8 @@ class _Counting:
             f"AND {same_key(self._load.endpoint, 't', 's')})"
         )[0][0]
 
-    def _query(self, sql: str, *, bind: bool = True) -> list[tuple]:
-        values = {"tenant": self._load.spec.tenant_id} if bind else {}
+    def _query(self, sql: str) -> list[tuple]:
+        values = {"tenant": self._load.spec.tenant_id}
         return self._load.connection.execute(sql, values).fetchall()
 
 

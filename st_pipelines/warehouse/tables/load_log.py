@@ -69,7 +69,19 @@ _ENDPOINTS = {
     "cursor": "VARCHAR",
     "columns": "JSON",
 }
+_LOAD_VALUES, _FEED_VALUES, _ENDPOINT_VALUES = (
+    ", ".join("?" * len(columns)) for columns in (_LOADS, _FEEDS, _ENDPOINTS)
+)
 _SAME_TABLE = "environment = ? AND api = ? AND endpoint = ? AND tenant_id = ?"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReadCost:
+    """What a reading took."""
+
+    requests: int
+    bytes: int
+    seconds: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,15 +92,13 @@ class LoadRecord:
         rows_read: records of the reading and of the export feed.
         counts: rows by outcome.
         table_rows: live rows of the tenant in the table after the load.
-        requests, bytes, seconds: of the reading.
+        cost: of the reading.
     """
 
     rows_read: int
     counts: Counts
     table_rows: int
-    requests: int
-    bytes: int
-    seconds: float
+    cost: ReadCost
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -109,7 +119,12 @@ class ExportBookmark:
 def ensure_load_log(connection: duckdb.DuckDBPyConnection, catalog: Catalog) -> None:
     """Creates `_st`, and fills `_st.endpoints` unless it describes this catalog already."""
     digest = _digest(catalog)
-    if _stored_digest(connection) == digest:
+    stored = connection.execute(
+        "SELECT comment FROM duckdb_tables() "
+        "WHERE database_name = ? AND schema_name = '_st' AND table_name = 'endpoints'",
+        [ALIAS],
+    ).fetchone()
+    if stored == (digest,):
         return
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {ALIAS}._st")
     connection.execute(f"CREATE TABLE IF NOT EXISTS {ALIAS}._st.loads ({_definition(_LOADS)})")
@@ -120,7 +135,7 @@ def ensure_load_log(connection: duckdb.DuckDBPyConnection, catalog: Catalog) -> 
         )
     connection.execute(f"CREATE OR REPLACE TABLE {ALIAS}._st.endpoints ({_definition(_ENDPOINTS)})")
     connection.executemany(
-        f"INSERT INTO {ALIAS}._st.endpoints VALUES ({_placeholders(_ENDPOINTS)})",
+        f"INSERT INTO {ALIAS}._st.endpoints VALUES ({_ENDPOINT_VALUES})",
         [_endpoint_row(endpoint) for endpoint in catalog],
     )
     connection.execute(f"COMMENT ON TABLE {ALIAS}._st.endpoints IS {literal(digest)}")
@@ -162,15 +177,15 @@ def write_load_record(load: TableLoad, record: LoadRecord) -> None:
         "rows_updated": counts.updated,
         "rows_unchanged": counts.unchanged,
         "rows_deleted": counts.deleted,
-        "requests": record.requests,
-        "bytes": record.bytes,
-        "seconds": record.seconds,
+        "requests": record.cost.requests,
+        "bytes": record.cost.bytes,
+        "seconds": record.cost.seconds,
         "run_id": spec.run_id,
         "loaded_at": spec.loaded_at,
         "table_rows": record.table_rows,
     }
     load.connection.execute(
-        f"INSERT INTO {ALIAS}._st.loads VALUES ({_placeholders(_LOADS)})",
+        f"INSERT INTO {ALIAS}._st.loads VALUES ({_LOAD_VALUES})",
         [*_identity(load), *line.values()],
     )
 
@@ -208,7 +223,7 @@ def write_bookmark(load: TableLoad, bookmark: ExportBookmark) -> None:
     identity = _identity(load)
     load.connection.execute(f"DELETE FROM {ALIAS}._st.feeds WHERE {_SAME_TABLE}", identity)
     load.connection.execute(
-        f"INSERT INTO {ALIAS}._st.feeds VALUES ({_placeholders(_FEEDS)})",
+        f"INSERT INTO {ALIAS}._st.feeds VALUES ({_FEED_VALUES})",
         [*identity, bookmark.since, bookmark.continue_from, bookmark.loaded_at],
     )
 
@@ -266,15 +281,6 @@ def _identity(load: TableLoad) -> list[str]:
     return [spec.environment, endpoint.api, endpoint.name, spec.tenant_id]
 
 
-def _stored_digest(connection: duckdb.DuckDBPyConnection) -> str | None:
-    row = connection.execute(
-        "SELECT comment FROM duckdb_tables() "
-        "WHERE database_name = ? AND schema_name = '_st' AND table_name = 'endpoints'",
-        [ALIAS],
-    ).fetchone()
-    return row[0] if row else None
-
-
 @functools.lru_cache(maxsize=4)
 def _digest(catalog: Catalog) -> str:
     """Of the log's columns and the catalog: the log is set up again where it differs."""
@@ -300,7 +306,3 @@ def _endpoint_row(endpoint: Endpoint) -> list[object]:
 
 def _definition(columns: dict[str, str]) -> str:
     return ", ".join(f"{quote(name)} {type_}" for name, type_ in columns.items())
-
-
-def _placeholders(columns: dict[str, str]) -> str:
-    return ", ".join("?" for _ in columns)

@@ -20,6 +20,7 @@ All of it runs inside the load's transaction (`load`).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Mapping
 from datetime import timedelta
 
@@ -35,6 +36,7 @@ from st_pipelines.warehouse.columns import (
 )
 from st_pipelines.warehouse.load_spec import MergeMode
 from st_pipelines.warehouse.tables.merge_keyless import merge_keyless, merge_keyless_table
+from st_pipelines.warehouse.tables.schema import qualified
 from st_pipelines.warehouse.tables.table_load import (
     Counts,
     TableLoad,
@@ -51,16 +53,13 @@ _MARKED_SINCE = "t._deleted_at > s._loaded_at"
 
 
 def merge_staged(load: TableLoad) -> Counts:
-    """Merges `staged` by the endpoint's key, or by content where it has none."""
-    return _merge_keyed(load) if load.endpoint.has_key else merge_keyless_table(load)
+    """Merges `staged` by the endpoint's key, and rows that lack a part of it by content.
 
-
-def _merge_keyed(load: TableLoad) -> Counts:
-    """Merges by key, and rows that lack a part of it by content.
-
-    After a reading of everything, `merge_keyless` marks the rows without key that it lacks; call
+    After a reading of everything, this marks the rows without key that the reading lacks; call
     `mark_missing` for the others.
     """
+    if not load.endpoint.has_key:
+        return merge_keyless_table(load)
     connection, table, no_key = load.connection, load.table, lacks_key(load.endpoint)
     complete = load.spec.mode is MergeMode.REPLACE_ALL
     staged, without_key = fetch_row(
@@ -70,7 +69,7 @@ def _merge_keyed(load: TableLoad) -> Counts:
     if not before and not without_key:  # MERGE would hold all rows in memory
         insertion = f"INSERT INTO {table} BY NAME FROM staged"
         return Counts(inserted=count_changes(connection, insertion))
-    touched = count_changes(connection, _merge_statement(load.endpoint, table, no_key, complete))
+    touched = count_changes(connection, _build_merge(load.endpoint, complete))
     inserted = fetch_row(connection, f"SELECT count(*) FROM {table}")[0] - before
     counts = Counts(
         inserted=inserted, updated=touched - inserted, unchanged=staged - without_key - touched
@@ -85,10 +84,12 @@ def _merge_keyed(load: TableLoad) -> Counts:
     return counts
 
 
-def _merge_statement(endpoint: Endpoint, table: str, no_key: str, complete: bool) -> str:
-    values = _values_of_list_row(endpoint)
+@functools.lru_cache(maxsize=1024)
+def _build_merge(endpoint: Endpoint, complete: bool) -> str:
+    """SQL that merges `staged`; `complete` for a reading of everything."""
+    values, no_key = _values_of_list_row(endpoint), lacks_key(endpoint)
     return (
-        f"MERGE INTO {table} t USING (SELECT * FROM staged WHERE NOT ({no_key})) s "
+        f"MERGE INTO {qualified(endpoint)} t USING (SELECT * FROM staged WHERE NOT ({no_key})) s "
         f"ON {_same_record(endpoint)} "
         f"WHEN MATCHED AND {_is_newer(endpoint, complete)} AND ({_changes(endpoint, values)}) "
         f"THEN UPDATE SET {_assignments(values)} "
@@ -103,9 +104,7 @@ def merge_export_rows(load: TableLoad, export: Export) -> Counts:
     rows, without_key = fetch_row(
         connection, f"SELECT count(*), count(*) FILTER (WHERE {no_key}) FROM export_rows"
     )
-    touched = count_changes(
-        connection, _export_merge_statement(load.endpoint, export, table, no_key)
-    )
+    touched = count_changes(connection, _build_export_merge(load.endpoint, export))
     inserted = fetch_row(connection, f"SELECT count(*) FROM {table}")[0] - before
     counts = Counts(
         inserted=inserted, updated=touched - inserted, unchanged=rows - without_key - touched
@@ -117,11 +116,14 @@ def merge_export_rows(load: TableLoad, export: Export) -> Counts:
     return counts
 
 
-def _export_merge_statement(endpoint: Endpoint, export: Export, table: str, no_key: str) -> str:
+@functools.lru_cache(maxsize=1024)
+def _build_export_merge(endpoint: Endpoint, export: Export) -> str:
+    """SQL that merges `export_rows`."""
     theirs, ours = table_cursor(endpoint, "s"), table_cursor(endpoint, "t")
     newer, same = _values_of_newer_row(endpoint, export), _values_of_same_version(export)
     return (
-        f"MERGE INTO {table} t USING (SELECT * FROM export_rows WHERE NOT ({no_key})) s "
+        f"MERGE INTO {qualified(endpoint)} t "
+        f"USING (SELECT * FROM export_rows WHERE NOT ({lacks_key(endpoint)})) s "
         f"ON {_same_record(endpoint)} "
         f"WHEN MATCHED AND ({theirs} > {ours} OR ({ours} IS NULL AND {theirs} IS NOT NULL)) "
         f"THEN UPDATE SET {_assignments(newer)} "

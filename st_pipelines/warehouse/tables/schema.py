@@ -12,7 +12,7 @@ from typing import Any
 
 import duckdb
 
-from st_pipelines.catalog.model import DataType, Endpoint, ListOf, StructOf
+from st_pipelines.catalog.model import DataType, Endpoint, Field, ListOf, StructOf
 from st_pipelines.warehouse.columns import DECIMAL, OWN_COLUMNS, quote, table_type
 from st_pipelines.warehouse.store.base import ALIAS
 
@@ -40,23 +40,25 @@ def has_table(connection: duckdb.DuckDBPyConnection, schema: str, name: str) -> 
     )
 
 
-def ensure_table(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> list[str]:
-    """Creates the endpoint's table, or adds the columns and struct members that it lacks.
+def ensure_table(
+    connection: duckdb.DuckDBPyConnection,
+    endpoint: Endpoint,
+    *,
+    schema: str | None = None,
+    name: str | None = None,
+    own_columns: Mapping[str, str] = OWN_COLUMNS,
+) -> list[str]:
+    """Creates a table, or adds the columns and struct members that it lacks.
+
+    Args:
+        endpoint: whose columns the table has.
+        schema, name: of the table; the endpoint's if None.
+        own_columns: the types of the table's other columns.
 
     Returns:
         The names of added columns; of all when the table is new.
     """
-    return ensure_columns(connection, endpoint, endpoint.api, endpoint.name, OWN_COLUMNS)
-
-
-def ensure_columns(
-    connection: duckdb.DuckDBPyConnection,
-    endpoint: Endpoint,
-    schema: str,
-    name: str,
-    own_columns: Mapping[str, str],
-) -> list[str]:
-    """Does what `ensure_table` does, for another table with the endpoint's columns."""
+    schema, name = schema or endpoint.api, name or endpoint.name
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {ALIAS}.{quote(schema)}")
     wanted = {f.column: table_type(f.type) for f in endpoint.row_fields} | dict(own_columns)
     table = f"{ALIAS}.{quote(schema)}.{quote(name)}"
@@ -69,23 +71,29 @@ def ensure_columns(
     added = [column for column in wanted if column not in present]
     for column in added:
         connection.execute(f"ALTER TABLE {table} ADD COLUMN {quote(column)} {wanted[column]}")
-    grown = []
-    for column, type_ in _types(endpoint).items():
-        if column not in present:
+    changed = []
+    for field in endpoint.row_fields:
+        before = present.get(field.column)
+        if before is None or _normalize(str(before)) == _normalize(wanted[field.column]):
             continue
-        type_for_both = _unite(present[column], type_)
-        if type_for_both is None:
-            _set_aside(connection, table, column, wanted[column], present)
-        elif _normalize(type_for_both) != _normalize(str(present[column])):
-            connection.execute(f"ALTER TABLE {table} ALTER {quote(column)} TYPE {type_for_both}")
-        else:
-            continue
-        grown.append(column)
-    return added + grown
+        if _change_type(connection, table, field, present):
+            changed.append(field.column)
+    return added + changed
 
 
-def _types(endpoint: Endpoint) -> dict[str, DataType]:
-    return {field.column: field.type for field in endpoint.row_fields}
+def _change_type(
+    connection: duckdb.DuckDBPyConnection, table: str, field: Field, present: Mapping[str, Any]
+) -> bool:
+    """Makes a column hold the field's values too; returns False if it can already."""
+    column, type_ = field.column, present[field.column]
+    type_for_both = _unite(type_, field.type)
+    if type_for_both is None:
+        _set_aside(connection, table, column, table_type(field.type), present)
+    elif _normalize(type_for_both) != _normalize(str(type_)):
+        connection.execute(f"ALTER TABLE {table} ALTER {quote(column)} TYPE {type_for_both}")
+    else:
+        return False
+    return True
 
 
 def _set_aside(

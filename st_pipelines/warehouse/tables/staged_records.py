@@ -25,15 +25,19 @@ from st_pipelines.warehouse.tables.table_load import key_columns, lacks_key, tab
 
 @dataclass(frozen=True, kw_only=True)
 class StagedRecords:
-    """Records of one reading, as files of JSON (`staging`) and as a table (`rows`)."""
+    """Records of one reading, as files of JSON and as a table.
 
+    Attributes:
+        endpoint: whose records these are.
+        spec: what is loaded with them, and how it merges.
+        staging: the files.
+        rows: the table, in the same order.
+    """
+
+    endpoint: Endpoint
+    spec: LoadSpec
     staging: Staging
     rows: TypedRows
-
-    @property
-    def endpoint(self) -> Endpoint:
-        """Whose records these are."""
-        return self.staging.endpoint
 
     def add(self, records: bytes, rows: Sequence[msgspec.Raw] | None = None) -> None:
         """Adds a page.
@@ -121,7 +125,7 @@ def staged_records(
     with staging_folder(warehouse.scratch_folder, name or endpoint.table) as folder:
         staging = Staging(endpoint, folder)
         with TypedRows(endpoint, spec, folder) as rows:
-            yield StagedRecords(staging=staging, rows=rows)
+            yield StagedRecords(endpoint=endpoint, spec=spec, staging=staging, rows=rows)
 
 
 @contextmanager

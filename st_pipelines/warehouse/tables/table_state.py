@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from st_pipelines.catalog.model import Endpoint
-from st_pipelines.warehouse.load_spec import LoadSpec, MergeMode
-from st_pipelines.warehouse.staging.typed_rows import TypedRows
+from st_pipelines.warehouse.load_spec import MergeMode
 from st_pipelines.warehouse.store.base import Store
 from st_pipelines.warehouse.tables.load_log import ExportBookmark, read_bookmark
 from st_pipelines.warehouse.tables.schema import has_table
+from st_pipelines.warehouse.tables.staged_records import StagedRecords
 from st_pipelines.warehouse.tables.table_load import TableLoad
 
 
@@ -33,21 +32,17 @@ class TableState:
     control_id: int | None = None
 
 
-def read_table_state(
-    rows: TypedRows, warehouse: Store, endpoint: Endpoint, spec: LoadSpec
-) -> TableState:
+def read_table_state(records: StagedRecords, warehouse: Store) -> TableState:
     """Compares the rows of a reading with the table.
 
     Args:
-        rows: all rows of the reading.
+        records: the reading, finished.
         warehouse: may not exist yet.
-        endpoint: whose rows these are.
-        spec: which tenant and window.
 
     Raises:
         WarehouseError: it cannot be read.
     """
-    load, control_id = TableLoad(rows.connection, endpoint, spec), None
+    endpoint, rows, control_id = records.endpoint, records.rows, None
     if endpoint.can_look_up:
         control_id = rows.connection.execute(f"SELECT max(id) FROM {rows.name}").fetchall()[0][0]
     if not warehouse.exists:
@@ -55,12 +50,13 @@ def read_table_state(
     with warehouse.attach(rows.connection, f"a look at {endpoint.table}"):
         if not has_table(rows.connection, endpoint.api, endpoint.name):
             return TableState(control_id=control_id)
+        load = TableLoad(rows.connection, endpoint, records.spec)
         bookmark = read_bookmark(load) if endpoint.export else None
         if not endpoint.can_look_up:
             return TableState(bookmark=bookmark)
         # A reading of everything lacks no record, unless it was read in variants: one that moves
         # from a variant that is not read yet to one that has been is in neither.
-        complete = spec.mode is MergeMode.REPLACE_ALL and not endpoint.variants
+        complete = records.spec.mode is MergeMode.REPLACE_ALL and not endpoint.variants
         missing = () if complete else _find_missing(load, rows.name)
         if control_id is None:
             control_id = _find_other_id(load, missing)
