@@ -62,7 +62,7 @@ def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
     monkeypatch.setattr(
         "st_pipelines.servicetitan.http.client.Client", functools.partial(Client, policy=NO_WAIT)
     )
-    monkeypatch.setattr("st_pipelines.defs.sensors.probing._RETRY_POLICY", NO_WAIT)
+    monkeypatch.setattr("st_pipelines.defs.sensors.changes._RETRY_POLICY", NO_WAIT)
     monkeypatch.setattr("st_pipelines.defs.failures.FIRST_DELAY", 0)
     with (
         Sandbox(customers=8, history_days=20, now=at(5, 9), requests_per_second=1e9) as sandbox,
