@@ -109,7 +109,7 @@ class AccessControl:
 
     def check(self, authorization: str, app_key: str, tenant: str) -> frozenset[str]:
         """Check a data request and return its scopes. Raises Refused."""
-        # ServiceTitan accepts both a bare token and "Bearer <token>".
+        # Both a bare token and "Bearer <token>" are accepted.
         token = authorization.removeprefix("Bearer ").strip()
         try:
             claims = self._opaque.get(token) or _decode_claims(token)

@@ -29,7 +29,7 @@ FAULT_KINDS: Mapping[str, str] = {
     "gzip-garbage": "a body that is declared as gzip but is not",
     "gzip-cut": "truncated gzip",
     "repeated-token": "an export returns the request's continuation token",
-    "endless": "hasMore is true, even on the last page",
+    "endless": "hasMore is true, even on the last page; forever with probability 1",
     "empty-page": "a page other than the last has no records",
 }
 """What each fault does. Faults of token requests have the same names after `token-`."""

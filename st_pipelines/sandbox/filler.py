@@ -117,7 +117,7 @@ class Filler:
         if name == "id":
             return self.rng.randrange(1_000_000, 500_000_000)
         if name.endswith(("Id", "By")):
-            # A random id would refer to no record; null is valid.
+            # An id that refers to no record would break joins; null does not.
             return None
         return self.rng.randrange(120)
 

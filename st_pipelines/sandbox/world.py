@@ -120,8 +120,8 @@ class World:
 
     def build_filler(self, endpoint: Endpoint, rng: random.Random) -> Filler:
         """Build a filler for `endpoint` that refers to this world's records."""
-        # Generated times depend on the day of the start only. Worlds that reach the same time in
-        # different steps are equal, and so are worlds that start at different times of one day.
+        # Generated times depend only on the day of the start. Worlds that reach the same time in
+        # different steps are equal, and a restart on the same day repeats the earlier records.
         return Filler(endpoint, rng, self._day, lambda: self._references.pick(endpoint, rng))
 
     def count_records(self) -> dict[str, int]:
