@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from st_pipelines.config.environments import ENVIRONMENTS, EnvironmentName, hosts, setting_name
+from st_pipelines.config.environments import ENVIRONMENTS, HOSTS, EnvironmentName, setting_name
 from st_pipelines.config.errors import NotConfigured, SettingsError, WrongHost
 from st_pipelines.config.project import EnvironmentConfig, resolve_environment
 from st_pipelines.config.settings import EnvironmentSettings, complete, setting_and_source
@@ -28,7 +28,7 @@ def build_connection(config: EnvironmentConfig) -> Connection:
     assert settings.client_secret is not None
     assert settings.app_key is not None
     assert settings.tenant_id is not None
-    api_url, auth_url = hosts(environment)
+    api_url, auth_url = HOSTS[environment]
 
     def reload_secrets() -> tuple[SecretStr, ...]:
         return _reload_secrets(config)
@@ -69,7 +69,7 @@ def require_complete(
     """
     environment, settings = config.environment, settings or config.settings
     _refuse_other_hosts(environment, settings)
-    urls = zip(("api_url", "auth_url"), hosts(environment), strict=True)
+    urls = zip(("api_url", "auth_url"), HOSTS[environment], strict=True)
     fields = [*settings.missing(), *(f for f, url in urls if not (getattr(settings, f) or url))]
     if fields and not settings.asks_managers:
         missing = [setting_name(environment, field) for field in fields]
@@ -122,7 +122,7 @@ def _refuse_other_hosts(environment: EnvironmentName, settings: EnvironmentSetti
             continue
         for name in ("api_url", "auth_url"):
             host = urlsplit(getattr(settings, name)).hostname
-            if host and host in {urlsplit(url).hostname for url in hosts(other)}:
+            if host and host in {urlsplit(url).hostname for url in HOSTS[other]}:
                 raise WrongHost(
                     f"{setting_name(environment, name)} is the host of {other}",
                     f"Remove it: {environment} has its own, which needs no setting.",

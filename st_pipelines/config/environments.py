@@ -26,7 +26,7 @@ PROJECT_SETTINGS = (
     "ST_WAREHOUSE_DIR",
     *(f"ST_{environment.upper()}_WAREHOUSE" for environment in ENVIRONMENTS),
 )
-_HOSTS: dict[EnvironmentName, tuple[str, str]] = {
+HOSTS: dict[EnvironmentName, tuple[str, str]] = {
     "production": ("https://api.servicetitan.io", "https://auth.servicetitan.io"),
     "integration": (
         "https://api-integration.servicetitan.io",
@@ -34,6 +34,7 @@ _HOSTS: dict[EnvironmentName, tuple[str, str]] = {
     ),
     "sandbox": ("", ""),
 }
+"""ServiceTitan's API and auth URLs; the sandbox has none."""
 
 
 def environment_name(text: str) -> EnvironmentName:
@@ -45,9 +46,4 @@ def environment_name(text: str) -> EnvironmentName:
 
 def setting_name(environment: EnvironmentName, field: str) -> str:
     """Returns the name under which a field is set, such as `SERVICETITAN_CLIENT_ID`."""
-    return PREFIXES[environment_name(environment)] + field.upper()
-
-
-def hosts(environment: EnvironmentName) -> tuple[str, str]:
-    """Returns ServiceTitan's API and auth URLs; both are empty for the sandbox."""
-    return _HOSTS[environment_name(environment)]
+    return PREFIXES[environment] + field.upper()

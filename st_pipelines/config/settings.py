@@ -27,7 +27,7 @@ from st_pipelines.config.environments import (
 )
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.config.sources.base import ExplicitSettings
-from st_pipelines.config.sources.local import Variables
+from st_pipelines.config.sources.local import Variables, warn_if_open_to_others
 from st_pipelines.config.sources.places import (
     AllPlaces,
     Places,
@@ -63,6 +63,8 @@ _FROM_MANAGERS = frozenset(
 """Fields that only the connection needs. Dagster's definitions need the others, without network."""
 _log = logging.getLogger(__name__)
 _logged: set[str] = set()
+_recently_built: list[tuple[tuple[Any, ...], EnvironmentSettings]] = []
+_MAX_RECENTLY_BUILT = 4
 _Model = TypeVar("_Model", bound=ExplicitSettings)
 
 
@@ -109,7 +111,7 @@ class EnvironmentSettings(ExplicitSettings):
 
     _gathered: Gathered = PrivateAttr(default_factory=Gathered)
     _places: Places = PrivateAttr(default_factory=AllPlaces)
-    _managers_asked: bool = PrivateAttr(default=False)
+    _asks_managers: bool = PrivateAttr(default=False)
 
     @property
     def gathered(self) -> Gathered:
@@ -124,7 +126,7 @@ class EnvironmentSettings(ExplicitSettings):
     @property
     def asks_managers(self) -> bool:
         """Whether a secrets manager is named that has not been asked yet."""
-        return self._places.has_managers and not self._managers_asked
+        return self._asks_managers
 
     def missing(self) -> list[str]:
         """Returns the credentials that are not set, as names of fields."""
@@ -183,7 +185,10 @@ def hide_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
 def build_settings(
     environment: EnvironmentName, variables: Variables, overrides: Mapping[str, Any]
 ) -> EnvironmentSettings:
-    """Builds the settings of an environment from variables that were read before.
+    """Returns the settings of an environment from variables that were read before.
+
+    They depend on nothing but the arguments and the mode of `.env`, so the same settings are
+    returned while those are unchanged; unless further files are named, which may change.
 
     Args:
         overrides: of `hide_overrides`.
@@ -191,7 +196,34 @@ def build_settings(
     Raises:
         SettingsError: as `load_settings`.
     """
-    prefix = PREFIXES[environment_name(environment)]
+    inputs = (environment, overrides, *_read_inputs(variables))
+    for former_inputs, settings in _recently_built:
+        if former_inputs == inputs:
+            return settings
+    settings = _build_settings(PREFIXES[environment_name(environment)], variables, overrides)
+    if not (settings.places.config_file or settings.places.secrets_dir):
+        _recently_built.append((inputs, settings))
+        del _recently_built[:-_MAX_RECENTLY_BUILT]
+    return settings
+
+
+def _read_inputs(variables: Variables) -> tuple[Any, ...]:
+    """Returns what settings depend on in the variables; values are hidden, as any may be secret."""
+    prefixes = (PROJECT_PREFIX, *PREFIXES.values())
+    named: list[dict[str, Any]] = [
+        {
+            name: value and SecretStr(value)
+            for name, value in source.items()
+            if name.upper().startswith(prefixes)
+        }
+        for source in (variables.process, variables.dotenv)
+    ]
+    return *named, variables.dotenv_file, warn_if_open_to_others(variables.dotenv_file)
+
+
+def _build_settings(
+    prefix: str, variables: Variables, overrides: Mapping[str, Any]
+) -> EnvironmentSettings:
     _refuse_misspelled(prefix, variables)
     gathered = gather(local_sources(AllPlaces, prefix, variables, overrides))
     places = _build(AllPlaces, prefix, gathered)
@@ -200,6 +232,7 @@ def build_settings(
     gathered = gather(sources, Gathered(warnings=gathered.warnings))
     settings = _build(EnvironmentSettings, prefix, gathered)
     settings._gathered, settings._places = gathered, places
+    settings._asks_managers = places.has_managers
     return settings
 
 
@@ -228,7 +261,6 @@ def complete(environment: EnvironmentName, settings: EnvironmentSettings) -> Env
     )
     completed = _build(EnvironmentSettings, prefix, gathered)
     completed._gathered, completed._places = gathered, settings.places
-    completed._managers_asked = True
     return completed
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from st_pipelines.config import settings as settings_module
 from st_pipelines.config.connection import why_incomplete
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.config.project import resolve_environment
+from st_pipelines.config.settings import load_settings
 from st_pipelines.definitions import build_definitions
 from st_pipelines.sandbox.server import Sandbox
 
@@ -121,3 +123,61 @@ def test_the_catalog_has_the_additions_that_the_environment_names(tmp_path: Path
     (tmp_path / "other.json").write_text('{"jpm.jobs": {"poNumber": "BIGINT"}}')
     (tmp_path / ".env").write_text("ST_CATALOG=other.json\n")
     assert resolve_environment("production").catalog["jpm.jobs"].columns[-1].name == "poNumber"
+
+
+def test_unchanged_settings_are_built_once(sandbox: Sandbox) -> None:
+    write_dotenv(sandbox, SERVICETITAN_TIMEZONE="America/Chicago")
+    settings = resolve_environment("production", page_size=7).settings
+    assert resolve_environment("production", page_size=7).settings is settings
+
+
+@pytest.mark.parametrize("change", ["dotenv", "variable", "override", "environment", "mode"])
+def test_settings_are_built_anew_after_any_change(
+    change: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_dotenv(sandbox)
+    before = load_settings("production")
+    match change:
+        case "dotenv":
+            write_dotenv(sandbox, SERVICETITAN_TENANT_ID="2")
+            assert load_settings("production").tenant_id == "2"
+        case "variable":
+            monkeypatch.setenv("servicetitan_page_size", "7")
+            assert load_settings("production").page_size == 7
+        case "override":
+            assert load_settings("production", page_size=7).page_size == 7
+        case "environment":
+            assert load_settings("integration").tenant_id is None
+        case _:
+            Path(".env").chmod(0o644)
+            assert "is open to others" in load_settings("production").gathered.warnings[0]
+            assert before.gathered.warnings == ()
+
+
+@pytest.mark.parametrize("kind", ["CONFIG_FILE", "SECRETS_DIR"])
+def test_settings_from_further_files_are_read_every_time(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A secret that was rotated in a mounted folder must reach the next run."""
+    folder = tmp_path / "mounted"
+    folder.mkdir()
+    file = tmp_path / "config.json"
+    monkeypatch.setenv(f"SERVICETITAN_{kind}", str(file if kind == "CONFIG_FILE" else folder))
+    for secret in ("cs1.before", "cs1.after"):
+        file.write_text(json.dumps({"SERVICETITAN_CLIENT_SECRET": secret}))
+        (folder / "client_secret").write_text(secret)
+        found = load_settings("production").client_secret
+        assert found is not None
+        assert found.get_secret_value() == secret
+
+
+def test_what_is_kept_of_settings_hides_secrets_and_is_bounded(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_dotenv(sandbox, SERVICETITAN_CLIENT_SECRET_NEXT="cs1.MARKED-next")
+    monkeypatch.setenv("SERVICETITAN_APP_KEY", "ak1.MARKED")
+    for page_size in range(1, 9):
+        load_settings("production", page_size=page_size, client_secret="cs1.MARKED")
+    assert len(settings_module._recently_built) == 4
+    assert "page_size" in repr(settings_module._recently_built)
+    assert "MARKED" not in repr(settings_module._recently_built)

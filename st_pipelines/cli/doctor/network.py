@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 from requests.utils import get_environ_proxies, select_proxy
 
 from st_pipelines.cli.doctor.subject import Subject
-from st_pipelines.config.environments import ENVIRONMENTS, EnvironmentName, hosts
+from st_pipelines.config.environments import ENVIRONMENTS, HOSTS, EnvironmentName
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.config.settings import load_settings
 from st_pipelines.servicetitan.errors.errors import (
@@ -139,7 +139,7 @@ def _connection_to(subject: Subject, other: EnvironmentName) -> Connection | Non
         custom_url = load_settings(other).auth_url
     except SettingsError:
         return None
-    url = custom_url or hosts(other)[1]
+    url = custom_url or HOSTS[other][1]
     same_kind = bool(custom_url) == bool(subject.settings.auth_url)
     if not url or not same_kind or url == subject.connection.auth_url:
         return None

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from st_pipelines.cli.console import counted
-from st_pipelines.config.environments import EnvironmentName, hosts
+from st_pipelines.config.environments import HOSTS, EnvironmentName
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.config.settings import (
     EnvironmentSettings,
@@ -101,7 +101,7 @@ def _report(
 def _default(environment: EnvironmentName, field: str) -> str | None:
     if field not in _DERIVED:
         return None
-    api_url, auth_url = hosts(environment)
+    api_url, auth_url = HOSTS[environment]
     return api_url if field == "api_url" else auth_url
 
 

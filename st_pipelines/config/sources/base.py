@@ -38,7 +38,7 @@ class ExplicitSettings(BaseSettings):
         secret_fields: names of the fields that hold a secret, in order.
     """
 
-    model_config = SettingsConfigDict(extra="ignore", validate_default=False)
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, validate_default=False)
 
     secret_fields: ClassVar[tuple[str, ...]] = ()
 
