@@ -73,13 +73,7 @@ class TypedRows:
         self._beside = beside
         self._database: InMemory | None = None
         self._endpoint = endpoint
-        self._zone = spec.timezone
-        self._values = {
-            "tenant": spec.tenant_id,
-            "default_date": spec.default_date,
-            "loaded_at": spec.loaded_at,
-            "run": spec.run_id,
-        }
+        self._spec = spec
         self._folder = folder
         self._lock = threading.Lock()
         self._waiting: list[Path] = []
@@ -168,6 +162,12 @@ class TypedRows:
         return self.connection.execute(f"SELECT count(*) FROM {self.name}").fetchall()[0][0]
 
     def _type_waiting(self) -> None:
+        values = {
+            "tenant": self._spec.tenant_id,
+            "default_date": self._spec.default_date,
+            "loaded_at": self._spec.loaded_at,
+            "run": self._spec.run_id,
+        }
         while True:
             with self._lock:
                 files, self._waiting = self._waiting, []
@@ -175,10 +175,10 @@ class TypedRows:
                 return
             sql = self._build_insert(files)
             try:
-                self.connection.execute(sql, self._values)
+                self.connection.execute(sql, values)
             except _OUT_OF_SPACE:  # the page needs more memory, or the folder's disk is full
                 limit_memory(self.connection, default_memory_limit())
-                self.connection.execute(sql, self._values)
+                self.connection.execute(sql, values)
 
     def _build_insert(self, files: Sequence[Path]) -> str:
         fields = self._endpoint.row_fields
@@ -186,7 +186,7 @@ class TypedRows:
         size = max(_MIN_OBJECT_BYTES, 1024 + max(file.stat().st_size for file in files))
         return (
             f"INSERT INTO {self.name} "
-            f"SELECT {_build_select_list(fields, self._endpoint.cursor, self._zone)} "
+            f"SELECT {_build_select_list(fields, self._endpoint.cursor, self._spec.timezone)} "
             f"FROM read_json([{names}], format = 'array', records = true, "
             f"columns = {{{_build_staged_columns(fields)}}}, hive_partitioning = false, "
             f"maximum_object_size = {size})"
