@@ -1,7 +1,4 @@
-"""ServiceTitanComponent in a project that `create-dagster` made, and the `dg` commands there.
-
-The `dg` commands come with `dagster-dg-cli`, which has not been released for every Dagster.
-"""
+"""ServiceTitanComponent in a project that `create-dagster` made, and the `dg` commands there."""
 
 from __future__ import annotations
 
@@ -28,9 +25,6 @@ attributes:
   key_prefix: [servicetitan]
 """
 ROLES = "servicetitan/production/settings/user_roles"
-
-pytestmark = pytest.mark.skipif(not shutil.which("create-dagster"), reason="needs create-dagster")
-needs_dg = pytest.mark.skipif(not shutil.which("dg"), reason="needs dagster-dg-cli")
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +97,6 @@ def test_five_lines_of_yaml_load_an_asset_in_another_project(
     assert count(project / "data" / "production.duckdb", "settings.user_roles") > 0
 
 
-@needs_dg
 def test_dg_checks_and_launches_it(
     project: Path, installed: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,7 +108,6 @@ def test_dg_checks_and_launches_it(
     assert count(project / "data" / "production.duckdb", "settings.user_roles") > 0
 
 
-@needs_dg
 def test_dg_lists_the_component_and_scaffolds_it(project: Path, installed: Path) -> None:
     assert TYPE in run(["dg", "list", "components"], project, installed)
     run(["dg", "scaffold", "defs", TYPE, "servicetitan"], project, installed)
@@ -127,7 +119,6 @@ def test_dg_lists_the_component_and_scaffolds_it(project: Path, installed: Path)
     assert "All definitions loaded successfully" in run(["dg", "check", "defs"], project, installed)
 
 
-@needs_dg
 def test_dg_names_an_attribute_that_is_misspelt(project: Path, installed: Path) -> None:
     write_yaml(project, YAML.replace("select", "selct"))
     with pytest.raises(AssertionError, match="'selct' was unexpected"):
