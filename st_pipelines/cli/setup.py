@@ -150,7 +150,7 @@ def _refuse_if_taken(environment: EnvironmentName, *, append: bool) -> None:
     Raises:
         SettingsError: the file exists and `append` is not set, or it has this environment.
     """
-    from st_pipelines.config.settings import env_file, read_dotenv
+    from st_pipelines.config.sources.local import env_file, read_dotenv
 
     file = env_file()
     if not os.path.lexists(file):
@@ -186,7 +186,7 @@ def _write_section(
         SettingsError: as `_refuse_if_taken`, or a value would not read back the same.
         OSError: the file cannot be written.
     """
-    from st_pipelines.config.settings import env_file
+    from st_pipelines.config.sources.local import env_file
 
     _refuse_if_taken(environment, append=append)
     file, section = env_file(), _section(environment, values)

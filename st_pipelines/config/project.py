@@ -29,9 +29,8 @@ from st_pipelines.config.settings import (
     EnvironmentSettings,
     build_settings,
     hide_overrides,
-    read_variables,
 )
-from st_pipelines.config.sources.local import Variables
+from st_pipelines.config.sources.local import Variables, read_variables
 from st_pipelines.warehouse.store.base import DEFAULT_WAIT_SECONDS, Store, canonical_uri, open_store
 
 _ADDITIONS_FILE = "st_catalog.json"

@@ -8,13 +8,10 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import logging
-import os
 from collections.abc import Collection, Iterable, Mapping
 from datetime import date
-from pathlib import Path
 from typing import Any, TypeVar
 
-from dotenv import dotenv_values
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError
 
 from st_pipelines.config.environments import (
@@ -27,7 +24,7 @@ from st_pipelines.config.environments import (
 )
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.config.sources.base import ExplicitSettings
-from st_pipelines.config.sources.local import Variables, warn_if_open_to_others
+from st_pipelines.config.sources.local import Variables, read_variables, warn_if_open_to_others
 from st_pipelines.config.sources.places import (
     AllPlaces,
     Places,
@@ -131,33 +128,6 @@ class EnvironmentSettings(ExplicitSettings):
     def missing(self) -> list[str]:
         """Returns the credentials that are not set, as names of fields."""
         return [name for name in _REQUIRED if not getattr(self, name)]
-
-
-def env_file() -> Path:
-    """Returns the path of `.env`: in the working directory."""
-    return Path.cwd() / ".env"
-
-
-def read_dotenv(file: Path) -> dict[str, str | None]:
-    """Parses `.env`; empty if there is none.
-
-    Raises:
-        SettingsError: the file is not UTF-8 text.
-    """
-    try:
-        return dotenv_values(file)
-    except UnicodeDecodeError:
-        pass
-    raise SettingsError(
-        f"{file} is not UTF-8 text: save it in this encoding (in PowerShell: Set-Content -Encoding "
-        "utf8, where '>' writes UTF-16)"
-    )
-
-
-def read_variables() -> Variables:
-    """Reads the process environment and `.env`. Raises SettingsError."""
-    file = env_file()
-    return Variables(process=dict(os.environ), dotenv=read_dotenv(file), dotenv_file=file)
 
 
 def load_settings(environment: EnvironmentName, **overrides: Any) -> EnvironmentSettings:

@@ -15,6 +15,7 @@ from st_pipelines.config.connection import why_incomplete
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.config.project import resolve_environment
 from st_pipelines.config.settings import load_settings
+from st_pipelines.config.sources import local
 from st_pipelines.definitions import build_definitions
 from st_pipelines.sandbox.server import Sandbox
 
@@ -25,13 +26,13 @@ TABLES = ("settings.user_roles", "jpm.project_types")
 def parsed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that were parsed as `.env`, in order."""
     files: list[Path] = []
-    parse = settings_module.dotenv_values
+    parse = local.dotenv_values
 
     def record(file: Path) -> dict[str, str | None]:
         files.append(file)
         return parse(file)
 
-    monkeypatch.setattr(settings_module, "dotenv_values", record)
+    monkeypatch.setattr(local, "dotenv_values", record)
     return files
 
 

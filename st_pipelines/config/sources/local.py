@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dotenv import dotenv_values
 from pydantic_settings import EnvSettingsSource
 
 from st_pipelines.config.errors import SettingsError
@@ -51,6 +52,33 @@ class Variables:
     def read(self, name: str, default: str = "") -> str:
         """Returns the value of a name in capitals; an empty one counts as not set."""
         return (self.merged.get(name) or default).strip()
+
+
+def env_file() -> Path:
+    """Returns the path of `.env`: in the working directory."""
+    return Path.cwd() / ".env"
+
+
+def read_dotenv(file: Path) -> dict[str, str | None]:
+    """Parses `.env`; empty if there is none.
+
+    Raises:
+        SettingsError: the file is not UTF-8 text.
+    """
+    try:
+        return dotenv_values(file)
+    except UnicodeDecodeError:
+        pass
+    raise SettingsError(
+        f"{file} is not UTF-8 text: save it in this encoding (in PowerShell: Set-Content -Encoding "
+        "utf8, where '>' writes UTF-16)"
+    )
+
+
+def read_variables() -> Variables:
+    """Reads the process environment and `.env`. Raises SettingsError."""
+    file = env_file()
+    return Variables(process=dict(os.environ), dotenv=read_dotenv(file), dotenv_file=file)
 
 
 class Arguments(Source):
