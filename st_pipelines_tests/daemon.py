@@ -107,9 +107,11 @@ class Daemon:
 
     def tick_sensor(self, name: str, *, run: bool = True) -> Sequence[dg.RunRequest]:
         context = dg.build_sensor_context(
-            instance=self.instance, cursor=self.cursors.get(name),
-            repository_def=self.repository, sensor_name=name,
-        )  # fmt: skip
+            instance=self.instance,
+            cursor=self.cursors.get(name),
+            repository_def=self.repository,
+            sensor_name=name,
+        )
         with freeze_time(self.now), context:
             data = self.repository.get_sensor_def(name).evaluate_tick(context)
         self.cursors[name] = data.cursor or self.cursors.get(name)
@@ -160,7 +162,9 @@ class Daemon:
         job = self.repository.get_job(request.job_name or found.job_name)
         with freeze_time(self.now):
             return job.execute_in_process(
-                instance=self.instance, partition_key=request.partition_key,
-                asset_selection=request.asset_selection, tags=dict(request.tags),
+                instance=self.instance,
+                partition_key=request.partition_key,
+                asset_selection=request.asset_selection,
+                tags=dict(request.tags),
                 raise_on_error=False,
-            )  # fmt: skip
+            )

@@ -145,7 +145,7 @@ def _default_start_date(environment: EnvironmentName) -> str:
 
 
 def _refuse_if_taken(environment: EnvironmentName, *, append: bool) -> None:
-    """Refuses what `_write_section` would refuse, before anybody is asked for values.
+    """Refuses what `_write_section` would refuse, before it prompts for values.
 
     Raises:
         SettingsError: the file exists and `append` is not set, or it has this environment.

@@ -7,6 +7,6 @@ The names of the settings are servicepytan's. Production reads `SERVICETITAN_*`,
 
 Sources, of which the first that has a value wins: arguments, environment variables, `.env` in the
 working directory, servicepytan's config file, a folder of files, AWS Secrets Manager, Azure Key
-Vault, HashiCorp Vault. Secrets managers are asked only when a connection is needed. This package
+Vault, HashiCorp Vault. Secrets managers are queried only when a connection is needed. This package
 imports neither Dagster nor DuckDB, nor anything from `sync`, `defs` or `cli`.
 """

@@ -167,4 +167,4 @@ def _warnings(report: "LoadReport") -> Iterator[str]:
         yield f"records moved while they were read: read {readings} times until complete"
     for path, count in report.drift.counts.most_common(20):
         example = report.drift.examples.get(path)
-        yield f"{path} differs from the catalogue in {count} records, kept in _extra: {example}"
+        yield f"{path} differs from the catalog in {count} records, kept in _extra: {example}"

@@ -49,7 +49,7 @@ class PlannedRead:
 
 @dataclass(frozen=True, kw_only=True)
 class ReadPart:
-    """A part of a read that ServiceTitan serves, and that is proven complete, by itself.
+    """A part of a read that ServiceTitan serves, and that is proven complete, on its own.
 
     Attributes:
         stats: filled while the pages are consumed.

@@ -195,10 +195,13 @@ def test_a_pattern_leaves_out_a_table_without_key_whose_name_it_contains(
     assert resolve_environment("production").history_tables == {"jpm.jobs"}
 
 
-@pytest.mark.parametrize(("value", "expected"), [
-    ("jpm.jbos", "did you mean jpm.jobs"),
-    ("marketing_ads.attributed_leads", "its records have no key"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("jpm.jbos", "did you mean jpm.jobs"),
+        ("marketing_ads.attributed_leads", "its records have no key"),
+    ],
+)
 def test_a_table_that_cannot_have_history_is_reported(
     monkeypatch: pytest.MonkeyPatch, value: str, expected: str
 ) -> None:

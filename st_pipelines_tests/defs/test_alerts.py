@@ -213,9 +213,10 @@ def test_a_run_that_dies_without_a_failing_step_is_told(
 ) -> None:
     daemon.tick_sensor("alerts")
     run = daemon.instance.create_run_for_job(
-        daemon.repository.get_job("intraday"), status=dg.DagsterRunStatus.STARTED,
+        daemon.repository.get_job("intraday"),
+        status=dg.DagsterRunStatus.STARTED,
         tags={"st_pipelines/environment": "production", "dagster/partition": "2026-03-05"},
-    )  # fmt: skip
+    )
     daemon.instance.report_run_failed(run, "The process was killed.")
     daemon.tick_sensor("alerts")
     assert "the run of intraday, 2026-03-05 failed\nThe process was killed." in receiver.texts[0]

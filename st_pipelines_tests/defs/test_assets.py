@@ -42,9 +42,11 @@ def configured(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 
 def materialize(
-    instance: dg.DagsterInstance, *tables: str, partitions: tuple[str, str] | None = None,
+    instance: dg.DagsterInstance,
+    *tables: str,
+    partitions: tuple[str, str] | None = None,
     environment: Any = "production",
-) -> dg.ExecuteInProcessResult:  # fmt: skip
+) -> dg.ExecuteInProcessResult:
     job = build_definitions(environment).resolve_implicit_global_asset_job_def()
     tags = {}
     if partitions:
@@ -53,9 +55,11 @@ def materialize(
             "dagster/asset_partition_range_end": partitions[1],
         }
     return job.execute_in_process(
-        instance=instance, tags=tags, raise_on_error=False,
+        instance=instance,
+        tags=tags,
+        raise_on_error=False,
         asset_selection=[dg.AssetKey([environment, *table.split(".")]) for table in tables],
-    )  # fmt: skip
+    )
 
 
 def count(file: Path, table: str, where: str = "true") -> int:

@@ -29,16 +29,25 @@ CATALOG = load_catalog()
 WHOLE = days("2026-02-01", "2026-03-10", open_start=True)
 LAST_DAY = days("2026-03-10", "2026-03-10")
 FORMS = (
-    "jpm.jobs", "telecom.calls", "accounting.ap_bills", "jpm.job_history", "settings.user_roles",
-    "marketing_reputation.reviews", "payroll.locations_rates",
-    "customer_interactions.technician_ratings", "marketing_ads.performance_by_campaign",
-)  # fmt: skip
+    "jpm.jobs",
+    "telecom.calls",
+    "accounting.ap_bills",
+    "jpm.job_history",
+    "settings.user_roles",
+    "marketing_reputation.reviews",
+    "payroll.locations_rates",
+    "customer_interactions.technician_ratings",
+    "marketing_ads.performance_by_campaign",
+)
 
 
 REPORT = LoadReport(
-    endpoint=endpoint(), window=None, seconds=0, read=ReadStats(requests=1, readings=1),
+    endpoint=endpoint(),
+    window=None,
+    seconds=0,
+    read=ReadStats(requests=1, readings=1),
     loaded=Loaded(),
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +97,9 @@ def test_an_asset_has_both_checks_and_only_rules_that_can_fail() -> None:
     for of in few:
         key = dg.AssetKey(["production", of.api, of.name])
         assert {c.name for c in graph.asset_check_keys if c.asset_key == key} == {
-            ROWS, SCHEMA_DRIFT,
-        }  # fmt: skip
+            ROWS,
+            SCHEMA_DRIFT,
+        }
         assert graph.get(key).freshness_policy is not None
 
 
@@ -112,16 +122,21 @@ TAMPERINGS = {
     "key_not_null": ("UPDATE {t} SET id = NULL WHERE id = {id}", "1 rows lack id", True),
     "in_partition": (
         "UPDATE {t} SET _partition_date = _partition_date - 1 WHERE id = {id}",
-        "1 rows are not in the local day of their modifiedOn ({id} ", True,
+        "1 rows are not in the local day of their modifiedOn ({id} ",
+        True,
     ),
     "row_count": (
         "INSERT INTO {t} BY NAME SELECT * REPLACE (9 AS id) "
-        "FROM (FROM {t} WHERE NOT ({o}) LIMIT 1)", "the table has 1 more rows", False,
+        "FROM (FROM {t} WHERE NOT ({o}) LIMIT 1)",
+        "the table has 1 more rows",
+        False,
     ),
     "no_sudden_drop": (
-        "DELETE FROM {t} WHERE {o}", "the table had {n:,} rows and has", False,
+        "DELETE FROM {t} WHERE {o}",
+        "the table had {n:,} rows and has",
+        False,
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("rule", TAMPERINGS)
@@ -150,8 +165,11 @@ def test_rows_of_another_tenant_and_deleted_ones_are_left_out(
     other = "SELECT * REPLACE ('x' AS _tenant_id, DATE '2020-01-01' AS _partition_date)"
     tamper(file, f"INSERT INTO {table} BY NAME {other} FROM {table}")
     deleted = "SELECT * REPLACE (9 AS id, now() AS _deleted_at)"
-    tamper(file, f"INSERT INTO {table} BY NAME {deleted} FROM (FROM {table} WHERE NOT ({OUTSIDE}) "
-                 "AND _tenant_id <> 'x' LIMIT 1)")  # fmt: skip
+    tamper(
+        file,
+        f"INSERT INTO {table} BY NAME {deleted} FROM (FROM {table} WHERE NOT ({OUTSIDE}) "
+        "AND _tenant_id <> 'x' LIMIT 1)",
+    )
     result, _ = results(load(small, file, table))
     assert result.passed, result.description
 

@@ -360,8 +360,13 @@ def test_defaults_name_everything_as_in_a_code_location_of_its_own() -> None:
     repository = build_definitions("production", select="jpm.jobs").get_repository_def()
     assert set(repository.get_top_level_resources()) == {"servicetitan", "warehouse"}
     assert {job.name for job in repository.get_all_jobs()} == {
-        "daily", "intraday", "full_refresh", "jpm", "reconcile", "__ASSET_JOB",
-    }  # fmt: skip
+        "daily",
+        "intraday",
+        "full_refresh",
+        "jpm",
+        "reconcile",
+        "__ASSET_JOB",
+    }
     nodes = {node.name for node in repository.get_job("reconcile").all_node_defs}
     assert nodes == {"tables", "reconcile_table"}
 

@@ -23,9 +23,10 @@ from st_pipelines_tests.defs.test_assets import count
 def unfinished_run(daemon: Daemon, job: str, **tags: str) -> dg.DagsterRun:
     """A run that has been started and does not end."""
     return daemon.instance.create_run_for_job(
-        daemon.repository.get_job(job), status=dg.DagsterRunStatus.STARTED,
+        daemon.repository.get_job(job),
+        status=dg.DagsterRunStatus.STARTED,
         tags={"st_pipelines/environment": "production", **tags},
-    )  # fmt: skip
+    )
 
 
 def test_after_a_weekend_of_outage_and_a_shorter_day_each_day_was_loaded_once_it_was_over(
@@ -95,20 +96,27 @@ def test_a_gap_that_stays_is_given_up_and_named(
 def test_a_day_that_is_in_a_run_or_a_backfill_is_no_gap(daemon: Daemon) -> None:
     daemon.sleep_until(at(6, 4))
     run = unfinished_run(
-        daemon, "daily",
-        **{"dagster/asset_partition_range_start": "2026-03-02",
-           "dagster/asset_partition_range_end": "2026-03-05"},
-    )  # fmt: skip
+        daemon,
+        "daily",
+        **{
+            "dagster/asset_partition_range_start": "2026-03-02",
+            "dagster/asset_partition_range_end": "2026-03-05",
+        },
+    )
     assert not daemon.tick_sensor("gaps")
     assert "they are being loaded" in daemon.told["gaps"][-1]
     daemon.instance.report_run_canceled(run)
     keys = [dg.AssetKey(["production", *table.split(".")]) for table in TABLES]
     daemon.instance.add_backfill(
         PartitionBackfill(
-            backfill_id="b", status=BulkActionStatus.REQUESTED, from_failure=False, tags={},
-            backfill_timestamp=daemon.now.timestamp(), asset_selection=keys[:1],
+            backfill_id="b",
+            status=BulkActionStatus.REQUESTED,
+            from_failure=False,
+            tags={},
+            backfill_timestamp=daemon.now.timestamp(),
+            asset_selection=keys[:1],
         )
-    )  # fmt: skip
+    )
     (request,) = daemon.tick_sensor("gaps", run=False)
     assert list(request.asset_selection) == keys[1:]
 
@@ -182,9 +190,11 @@ def test_a_change_of_the_clock_neither_skips_nor_repeats_a_day(
     monkeypatch.setenv("SERVICETITAN_DAILY_CRON", cron)
     daily = build_definitions("production").resolve_schedule_def("daily")
     times = schedule_execution_time_iterator(
-        at(day, 0, month=month).timestamp(), daily.cron_schedule, daily.execution_timezone,
+        at(day, 0, month=month).timestamp(),
+        daily.cron_schedule,
+        daily.execution_timezone,
         ascending=True,
-    )  # fmt: skip
+    )
     found = itertools.takewhile(lambda moment: moment.date() == date(2026, month, day), times)
     assert [f"{m.astimezone(timezone.utc):%Y-%m-%dT%H:%M:%S}" for m in found] == moments
 
@@ -265,8 +275,14 @@ def test_production_runs_by_itself_and_integration_is_stopped() -> None:
         repository = build_definitions(environment).get_repository_def()  # pyright: ignore
         found = [*repository.schedule_defs, *repository.sensor_defs]
         assert {one.name for one in found} == {
-            "daily", "intraday", "snapshots", "weekly_reconcile", "changes", "gaps", "alerts",
-        }  # fmt: skip
+            "daily",
+            "intraday",
+            "snapshots",
+            "weekly_reconcile",
+            "changes",
+            "gaps",
+            "alerts",
+        }
         assert {one.default_status.value for one in found} == {status}
 
 
@@ -338,10 +354,11 @@ def test_a_quiet_tick_over_all_endpoints_is_at_most_one_request_for_each(
     for endpoint in asked:
         daemon.instance.report_runless_asset_event(
             dg.AssetMaterialization(
-                ["production", endpoint.api, endpoint.name], partition="2026-03-05",
+                ["production", endpoint.api, endpoint.name],
+                partition="2026-03-05",
                 metadata={"window_end": until},
             )
-        )  # fmt: skip
+        )
     daemon.sleep_until(daemon.now + timedelta(seconds=2))
     daemon.tick_sensor("changes")  # finds where the feeds end
     before = data_requests(daemon)

@@ -123,7 +123,7 @@ class Source(PydanticBaseSettingsSource):
 
 
 class Manager(Source):
-    """A secrets manager, which is asked over the network and only when a connection is needed.
+    """A secrets manager, which is queried over the network and only when a connection is needed.
 
     Attributes:
         places: the settings that say where the manager is and how to log in.

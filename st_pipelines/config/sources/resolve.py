@@ -19,7 +19,7 @@ from st_pipelines.config.sources.base import Manager, Source, clean_value
 from st_pipelines.config.sources.vault import Vault
 
 MANAGERS: tuple[type[Manager], ...] = (SecretsManager, KeyVault, Vault)
-"""In the order in which they are asked, after all sources of this machine."""
+"""In the order in which they are queried, after all sources of this machine."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -63,7 +63,7 @@ _CONCURRENCY = 8
 _FATAL_ERRORS = (AuthenticationFailed, RateLimited)
 """Errors that every other endpoint would meet as well."""
 _MAX_FAILURES = 16
-"""So many failures without one success are not a problem of a single API."""
+"""After this many failures without a success, the problem is not one API's."""
 _MAX_LOADS = 100
 
 

@@ -137,7 +137,7 @@ class CompletenessProof:
 
     @property
     def given_up(self) -> bool:
-        """Whether so many readings have failed that another is not worth its requests."""
+        """Whether enough readings have failed that another is not worth its requests."""
         return len(self._failed_readings) >= MAX_READINGS
 
     def choose_paging(self, first: ParsedPage, rows: int) -> PagingStrategy:

@@ -59,9 +59,12 @@ class Aws(SecretStore):
         self._name = f"servicetitan/{uuid.uuid4().hex}"
         self.title = f"AWS Secrets Manager {self._name}"
         self._client = boto3.client(
-            "secretsmanager", region_name=AWS, endpoint_url=url,
-            aws_access_key_id="MARKED-key", aws_secret_access_key="MARKED-access",
-        )  # fmt: skip
+            "secretsmanager",
+            region_name=AWS,
+            endpoint_url=url,
+            aws_access_key_id="MARKED-key",
+            aws_secret_access_key="MARKED-access",
+        )
 
     def put(self, values: dict[str, str]) -> None:
         self.put_text(json.dumps(values))
@@ -85,9 +88,12 @@ class Aws(SecretStore):
     def forbid(self) -> dict[str, str]:
         # Somebody who may do nothing; moto then asks everybody for permission.
         iam = boto3.client(
-            "iam", region_name=AWS, endpoint_url=self._url,
-            aws_access_key_id="a", aws_secret_access_key="b",
-        )  # fmt: skip
+            "iam",
+            region_name=AWS,
+            endpoint_url=self._url,
+            aws_access_key_id="a",
+            aws_secret_access_key="b",
+        )
         user = f"nobody-{uuid.uuid4().hex}"
         iam.create_user(UserName=user)
         key = iam.create_access_key(UserName=user)["AccessKey"]

@@ -287,16 +287,18 @@ def test_every_setting_is_shown_with_its_source_and_no_secret(
     assert rows["SERVICETITAN_CLIENT_ID"] == ("cid.abc", file)
     assert rows["SERVICETITAN_CLIENT_SECRET"] == ("**********", file)
     assert rows["SERVICETITAN_CLIENT_SECRET_NEXT"] == (
-        "**********", "environment variable",
-    )  # fmt: skip
+        "**********",
+        "environment variable",
+    )
     assert rows["SERVICETITAN_TENANT_ID"] == ("42", ".env")
     assert rows["SERVICETITAN_TIMEZONE"] == ("America/Chicago", "an argument")
     assert rows["SERVICETITAN_PAGE_SIZE"] == ("5000", "default")
     assert rows["SERVICETITAN_API_URL"] == ("https://api.servicetitan.io", "default")
     assert rows["SERVICETITAN_APP_ID"] == ("", "not set")
     assert rows["SERVICETITAN_CONFIG_FILE"] == (
-        str(tmp_path / "servicepytan.json"), "environment variable",
-    )  # fmt: skip
+        str(tmp_path / "servicepytan.json"),
+        "environment variable",
+    )
     assert rows["SERVICETITAN_VAULT_TOKEN"][0] == "**********"
     assert "SERVICETITAN_VAULT_URL" not in rows
     (warning,) = report.warnings

@@ -65,9 +65,11 @@ def test_credentials_are_read_with_their_source(store: SecretStore) -> None:
 
 
 def test_the_vendors_debug_output_shows_no_secret(
-    store: SecretStore, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str],
+    store: SecretStore,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     """boto3 logs whole answers at debug level, `http.client` prints tokens and forms."""
     store.put(CREDENTIALS)
     capfd.readouterr()
@@ -256,7 +258,7 @@ def test_a_secret_can_be_rotated_during_a_run(
     warehouse = DuckDBFile(uri=str(tmp_path / "w.duckdb"))
     job = SyncContext(
         client=client, warehouse=warehouse, timezone="UTC", run_id="r", clock=lambda: NOW
-    )  # fmt: skip
+    )
     days = Days(first=NOW.date(), last=NOW.date(), timezone="UTC", open_start=True)
     before = extract_load(job, load_catalog()["jpm.job_types"], days)
     assert before.notices == ()
