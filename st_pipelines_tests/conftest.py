@@ -18,6 +18,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 from st_pipelines.sandbox.server import Sandbox
+from st_pipelines.servicetitan.http import auth
 from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.http.retry import NO_WAIT
 from st_pipelines_tests.checkout import (
@@ -40,6 +41,12 @@ def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         if name.startswith(("SERVICETITAN_", "ST_", "DAGSTER_HOME")):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _no_tokens_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empties the process's token cache: a sandbox on a reused port has the same credentials."""
+    monkeypatch.setattr(auth, "_sources", {})
 
 
 @pytest.fixture(scope="session")

@@ -110,26 +110,24 @@ def test_a_load_that_fails_leaves_the_table_as_it_was(faulty, tmp_path):
 
 
 def test_a_token_that_expires_during_a_run_is_renewed(faulty, tmp_path):
-    answered: list[int] = []
+    requests: list[str] = []
 
-    def once(request):
-        answered.append(len(answered))
-        faulty.set_faults({"401": 1} if len(answered) == 2 else {})
-        return None
+    def refuse_the_third(request):
+        requests.append(request.url.path)
+        faulty.set_faults({"401": 1} if len(requests) == 3 else {})
 
-    faulty.interceptors[:] = [once]
+    faulty.interceptors[:] = [refuse_the_third]
     report = extract_load(
         loading(faulty, tmp_path / "x.duckdb", HASTY), load_catalog()["crm.customers"], ALL
     )
     faulty.interceptors.clear()
     faulty.set_faults({})
-    assert report.read.token_requests == 1
+    assert report.read.token_requests == 2
     assert report.loaded.counts.inserted == len(faulty.world.records("crm.customers"))
 
 
 @pytest.mark.parametrize("kind", ["500", "html", "truncated", "reset", "429", "not-json"])
 def test_a_fault_of_a_token_request_is_survived(faulty, tmp_path, kind):
-    # A token that is kept would not be asked for: the client id must be new to this process.
     with Sandbox(customers=10, now=NOW, faults={f"{TOKEN_PREFIX}{kind}": 0.7}, seed=1) as sandbox:
         loads = loading(sandbox, tmp_path / "x.duckdb", PATIENT)
         report = extract_load(loads, load_catalog()["crm.customers"], ALL)

@@ -76,6 +76,18 @@ def test_a_reader_keeps_its_open_copy_and_a_new_reader_gets_the_new_one(place: P
         assert connection.execute(code).fetchall() == [(2,)]
 
 
+@pytest.mark.parametrize("folder", [".", "missing"])
+def test_a_query_before_the_first_load_names_the_warehouse(place: Place, folder: str) -> None:
+    """A missing folder used to fail as FileNotFoundError, for the lock file in it."""
+    file = place.folder / folder / "test.duckdb"
+    with (
+        pytest.raises(WarehouseUnusable, match=r"test\.duckdb does not exist yet"),
+        DuckDBFile(uri=str(file)).read_only(),
+    ):
+        pass
+    assert list(place.folder.iterdir()) == []
+
+
 def test_readers_never_fail_while_the_copy_is_replaced(place: Place) -> None:
     place.load([record(id=0)])
     place.warehouse.publish()

@@ -153,6 +153,10 @@ class DuckDBFile:
     @contextlib.contextmanager
     def read_only(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Yields a read-only connection to the file. See `Store.read_only`."""
+        if not self.path.exists():
+            with _opening:
+                integrity.check(self.path)  # refuses a log without its file
+            raise WarehouseUnusable(f"warehouse {self.path} does not exist yet: load something")
         deadline = Deadline(self.wait_seconds)
         with acquire(self.path, deadline, "a query") as lock:
             connection = _retry_while_busy(lambda: _open_read_only(self.path), lock, deadline)
