@@ -1,4 +1,4 @@
-"""What people are told when something fails, by a webhook that really listens."""
+"""The sensor alerts on a real instance, with a real HTTP server as the webhook."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from st_pipelines_tests.daemon import Daemon, at
 
 
 class Receiver:
-    """Keeps what is posted, and answers as it is told to."""
+    """Stores the posted messages and responds with `status`."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
@@ -69,7 +69,7 @@ def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
 
 @pytest.fixture
 def watched(daemon: Daemon) -> Daemon:
-    """One whose alerts have ticked once, and whose jobs cannot be read."""
+    """Its alerts have ticked once, and requests for jobs are refused."""
     daemon.tick_sensor("alerts")
     daemon.sandbox.interceptors.append(
         lambda request: Response(b"{}", 403) if request.url.path.endswith("/jobs") else None
@@ -77,7 +77,7 @@ def watched(daemon: Daemon) -> Daemon:
     return daemon
 
 
-def test_a_failure_is_told_once_with_cause_hint_and_link(
+def test_a_failure_is_reported_once_with_cause_hint_and_link(
     receiver: Receiver, watched: Daemon
 ) -> None:
     watched.tick_schedule("daily", at(5, 0, 30))
@@ -100,7 +100,9 @@ def test_a_failure_is_told_once_with_cause_hint_and_link(
     assert "jpm.jobs, 2026-03-03 failed" in receiver.texts[1]
 
 
-def test_what_fails_alike_in_a_run_is_one_message(receiver: Receiver, daemon: Daemon) -> None:
+def test_failures_with_the_same_cause_in_a_run_are_one_message(
+    receiver: Receiver, daemon: Daemon
+) -> None:
     daemon.tick_sensor("alerts")
     daemon.sandbox.set_faults({"token-401": 1.0})
     daemon.tick_schedule("daily", at(5, 0, 30))
@@ -111,7 +113,7 @@ def test_what_fails_alike_in_a_run_is_one_message(receiver: Receiver, daemon: Da
     )
 
 
-def test_a_message_that_is_not_taken_waits_and_fails_nothing(
+def test_an_undelivered_message_waits_and_fails_no_tick(
     receiver: Receiver, watched: Daemon
 ) -> None:
     receiver.status = 503
@@ -128,7 +130,7 @@ def test_a_message_that_is_not_taken_waits_and_fails_nothing(
     assert watched.told["alerts"][-1] == "sent 1 messages"
 
 
-def test_a_message_that_nobody_takes_is_given_up_after_a_day(
+def test_an_undelivered_message_is_given_up_after_a_day(
     receiver: Receiver, watched: Daemon
 ) -> None:
     receiver.close()
@@ -140,7 +142,7 @@ def test_a_message_that_nobody_takes_is_given_up_after_a_day(
     assert json.loads(watched.cursors["alerts"] or "{}").get("waiting", []) == []
 
 
-def test_a_table_that_is_no_longer_fresh_is_told_once(receiver: Receiver, daemon: Daemon) -> None:
+def test_a_stale_table_is_reported_once(receiver: Receiver, daemon: Daemon) -> None:
     daemon.tick_schedule("daily", at(5, 0, 30))
     for hours in (53, 2, 24):
         daemon.sleep_until(daemon.now + timedelta(hours=hours))
@@ -182,7 +184,7 @@ def add_failing_sensor(
     return fail
 
 
-def test_a_sensor_that_keeps_failing_is_told_once(receiver: Receiver, daemon: Daemon) -> None:
+def test_a_sensor_that_keeps_failing_is_reported_once(receiver: Receiver, daemon: Daemon) -> None:
     fail = add_failing_sensor(daemon, "gaps")
     for number in range(4):
         fail()
@@ -207,7 +209,7 @@ def test_without_a_webhook_the_tick_says_how_to_have_one(
     ]
 
 
-def test_a_run_that_dies_without_a_failing_step_is_told(
+def test_a_run_that_fails_without_a_failed_step_is_reported(
     receiver: Receiver,
     daemon: Daemon,
 ) -> None:
@@ -222,7 +224,7 @@ def test_a_run_that_dies_without_a_failing_step_is_told(
     assert "the run of intraday, 2026-03-05 failed\nThe process was killed." in receiver.texts[0]
 
 
-def test_a_failure_that_was_mended_is_not_told_again_days_later(
+def test_a_resolved_failure_is_not_reported_again_days_later(
     receiver: Receiver, watched: Daemon
 ) -> None:
     watched.tick_schedule("daily", at(5, 0, 30))
@@ -234,7 +236,7 @@ def test_a_failure_that_was_mended_is_not_told_again_days_later(
     ]
 
 
-def test_an_unexpected_error_is_told_by_its_own_words(
+def test_an_unexpected_error_is_reported_with_its_own_message(
     receiver: Receiver, daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     daemon.tick_sensor("alerts")

@@ -75,7 +75,7 @@ def test_every_endpoint_is_an_asset_of_each_environment_with_its_own_key() -> No
     assert dg.AssetKey(["production", "jpm", "jobs"]) in production
 
 
-def test_dagster_finds_both_environments_in_the_checkout_by_itself() -> None:
+def test_dagster_finds_both_environments_in_the_checkout() -> None:
     checkout = Path(__file__).parents[2]
     # With such a table `dagster dev` would read that, and not workspace.yaml.
     assert not re.search(
@@ -89,7 +89,7 @@ def test_dagster_finds_both_environments_in_the_checkout_by_itself() -> None:
         assert isinstance(found, dg.Definitions)
 
 
-def test_an_asset_tells_what_it_is() -> None:
+def test_an_asset_describes_itself() -> None:
     key = dg.AssetKey(["production", "accounting", "invoices"])
     spec = build_definitions("production").resolve_asset_graph().get(key)
     assert spec.group_name == "accounting"
@@ -188,7 +188,7 @@ def test_one_failing_endpoint_leaves_the_others_done(
     assert not any(e.is_step_up_for_retry for e in result.all_events), "permanent: not retried"
 
 
-def test_a_passing_trouble_is_retried_and_then_told_in_full(
+def test_a_transient_error_is_retried_and_then_reported_in_full(
     instance: dg.DagsterInstance, configured: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("st_pipelines.defs.failures.FIRST_DELAY", 0)
@@ -277,7 +277,7 @@ def test_the_warehouse_resource_gives_dataframes(
 def test_the_read_copy_follows_the_loads_of_a_run(
     instance: dg.DagsterInstance, configured: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Within the run it is made once an hour, so here after the first load; and at the end."""
+    """Within the run it is made once an hour, here after the first load, and again at the end."""
     monkeypatch.setenv("ST_PUBLISH_SECONDS", "3600")
     made: list[int] = []
     replace = publish.ReadCopy._replace
@@ -290,7 +290,7 @@ def test_the_read_copy_follows_the_loads_of_a_run(
         assert count(copy, table) == count(configured, table)
 
 
-def test_a_copy_that_cannot_be_made_is_a_warning_of_a_load_that_is_done(
+def test_a_failed_copy_is_a_warning_of_a_successful_load(
     instance: dg.DagsterInstance, configured: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""The asset checks: each passes on a right load and fails on what was tampered with."""
+"""The asset checks: each passes on a correct load and fails on a table that was tampered with."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def place(tmp_path: Path) -> Place:
 
 @pytest.fixture
 def own() -> Iterator[Sandbox]:
-    """The same, to be changed."""
+    """The same company, for a test to change."""
     with Sandbox(customers=30, history_days=40, now=NOW, requests_per_second=1e9) as running:
         yield running
 
@@ -140,7 +140,9 @@ TAMPERINGS = {
 
 
 @pytest.mark.parametrize("rule", TAMPERINGS)
-def test_a_rule_fails_on_what_was_tampered_with(small: Sandbox, tmp_path: Path, rule: str) -> None:
+def test_a_rule_fails_on_a_table_that_was_tampered_with(
+    small: Sandbox, tmp_path: Path, rule: str
+) -> None:
     # a row that should not be there would be looked up and marked where there are ids to ask for
     table = "payroll.jobs_timesheets" if rule == "row_count" else "jpm.appointments"
     file = tmp_path / "x.duckdb"
@@ -189,7 +191,9 @@ ONE = b'{"id":1,"modifiedOn":"2026-01-02T03:04:05Z"}'
 TWO = b'{"id":2,"modifiedOn":"2026-01-02T03:04:05Z"}'
 
 
-def test_fewer_than_servicetitan_tells_of_is_an_error(small: Sandbox, tmp_path: Path) -> None:
+def test_fewer_records_than_servicetitan_reports_are_an_error(
+    small: Sandbox, tmp_path: Path
+) -> None:
     report = load(small, tmp_path / "x.duckdb", "jpm.jobs")
     assert report.source_total == report.loaded.rows_read
     total = ReadStats(total=report.loaded.rows_read + 1)
@@ -224,7 +228,7 @@ def test_a_window_is_compared_with_those_of_its_weekday(
         assert "20 records read, where such a window usually has 115" in str(result.description)
 
 
-def test_a_window_that_is_loaded_late_is_compared_with_none(place: Place) -> None:
+def test_a_window_that_is_loaded_late_is_not_compared(place: Place) -> None:
     start, day = datetime(2026, 6, 8, 4, tzinfo=timezone.utc), timedelta(days=1)
     for weeks in (4, 3, 2, 1):
         monday = start - timedelta(weeks=weeks)
@@ -243,7 +247,7 @@ def load_window(
     return loaded
 
 
-def test_drift_is_told_with_path_type_example_and_number(own: Sandbox, tmp_path: Path) -> None:
+def test_drift_is_reported_with_path_type_example_and_number(own: Sandbox, tmp_path: Path) -> None:
     for number, one in enumerate(own.world.records("jpm.jobs")[:3]):
         own.world.change("jpm.jobs", one["id"], novel={"a": number}, jobNumber=[7])
     _, result = results(load(own, tmp_path / "x.duckdb", "jpm.jobs"))
@@ -259,7 +263,7 @@ def test_drift_is_told_with_path_type_example_and_number(own: Sandbox, tmp_path:
     assert told["jobNumber"]["expected"] == "expected VARCHAR"
 
 
-def test_a_field_that_stops_coming_is_told(own: Sandbox, tmp_path: Path) -> None:
+def test_a_field_that_stops_coming_is_reported(own: Sandbox, tmp_path: Path) -> None:
     table = "jpm.appointments"
     load(own, tmp_path / "x.duckdb", table)
     for one in own.world.records(table):

@@ -1,4 +1,4 @@
-"""`dagster dev` as a user runs it, against two ServiceTitans, used through its pages."""
+"""`dagster dev` as a user runs it, with two sandboxes, driven through its web pages."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def sandboxes() -> Iterator[tuple[Sandbox, Sandbox]]:
 
 @pytest.fixture(scope="module")
 def folder(sandboxes: tuple[Sandbox, Sandbox], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a user has: `.env`, and a place for Dagster."""
+    """What a user has: `.env` and a DAGSTER_HOME."""
     made = tmp_path_factory.mktemp("user")
     production, integration = sandboxes
     (made / ".env").write_text(
@@ -77,13 +77,13 @@ def browser(url: str, tmp_path: Path) -> Iterator[Browser]:
 
 
 def jobs_of(sandbox: Sandbox, first: date, last: date) -> int:
-    """How many jobs were changed last on these days, as the source says."""
+    """Returns how many jobs of the sandbox were last modified on these days."""
     days = [record["modifiedOn"][:10] for record in sandbox.world.records("jpm.jobs")]
     return sum(f"{first}" <= day <= f"{last}" for day in days)
 
 
 def rows(file: Path, where: str) -> int:
-    """Asked as soon as no load holds the file."""
+    """Counts rows, as soon as no load holds the file."""
 
     def count() -> list[tuple[int]] | None:
         with contextlib.suppress(duckdb.IOException), duckdb.connect(file, read_only=True) as there:
@@ -129,7 +129,7 @@ def test_a_user_loads_a_day_and_a_range_and_turns_a_schedule_on(
     browser.wait_for("Next tick")
 
 
-def test_production_loads_what_changes_by_itself(
+def test_production_loads_changes_automatically(
     browser: Browser, folder: Path, sandboxes: tuple[Sandbox, Sandbox]
 ) -> None:
     production, _ = sandboxes

@@ -21,7 +21,7 @@ from st_pipelines_tests.defs.test_assets import count
 
 
 def unfinished_run(daemon: Daemon, job: str, **tags: str) -> dg.DagsterRun:
-    """A run that has been started and does not end."""
+    """Returns a run that has started and does not end."""
     return daemon.instance.create_run_for_job(
         daemon.repository.get_job(job),
         status=dg.DagsterRunStatus.STARTED,
@@ -29,7 +29,7 @@ def unfinished_run(daemon: Daemon, job: str, **tags: str) -> dg.DagsterRun:
     )
 
 
-def test_after_a_weekend_of_outage_and_a_shorter_day_each_day_was_loaded_once_it_was_over(
+def test_after_a_weekend_of_outage_and_a_shorter_day_each_day_is_loaded_completely_once(
     daemon: Daemon, tmp_path: Path
 ) -> None:
     daemon.live_until(at(5, 23), timedelta(hours=4))
@@ -52,7 +52,7 @@ def test_after_a_weekend_of_outage_and_a_shorter_day_each_day_was_loaded_once_it
     assert found == [[f"2026-03-{day:02}" for day in days] for days in ([2, 3, 4], [6, 7])]
 
 
-def test_what_an_outage_of_the_api_failed_is_loaded_after_it(
+def test_days_that_failed_in_an_outage_of_the_api_are_loaded_after_it(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SERVICETITAN_START_DATE", "2026-03-05")
@@ -70,7 +70,7 @@ def test_what_an_outage_of_the_api_failed_is_loaded_after_it(
     assert daemon.told["gaps"][-1] == "the last 14 days are complete"
 
 
-def test_a_gap_that_stays_is_given_up_and_named(
+def test_a_gap_that_keeps_failing_is_given_up_and_named(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SERVICETITAN_START_DATE", "2026-03-05")
@@ -93,7 +93,7 @@ def test_a_gap_that_stays_is_given_up_and_named(
     assert days_of(request) == ["2026-03-05", "2026-03-06"], "that day was loaded before its end"
 
 
-def test_a_day_that_is_in_a_run_or_a_backfill_is_no_gap(daemon: Daemon) -> None:
+def test_a_day_in_a_run_or_a_backfill_is_not_a_gap(daemon: Daemon) -> None:
     daemon.sleep_until(at(6, 4))
     run = unfinished_run(
         daemon,
@@ -121,7 +121,7 @@ def test_a_day_that_is_in_a_run_or_a_backfill_is_no_gap(daemon: Daemon) -> None:
     assert list(request.asset_selection) == keys[1:]
 
 
-def test_a_run_whose_machine_went_down_is_not_waited_for_for_ever(daemon: Daemon) -> None:
+def test_a_run_whose_machine_went_down_blocks_others_for_a_day_only(daemon: Daemon) -> None:
     with freeze_time(daemon.now):
         unfinished_run(daemon, "intraday", **{"dagster/partition": "2026-03-05"})
         unfinished_run(daemon, "intraday", **{"dagster/sensor_name": "changes"})
@@ -133,7 +133,7 @@ def test_a_run_whose_machine_went_down_is_not_waited_for_for_ever(daemon: Daemon
     assert daemon.tick_sensor("changes", run=False)
 
 
-def test_a_day_is_no_gap_before_its_daily_run_has_had_its_time(
+def test_a_day_is_not_a_gap_before_its_daily_run_has_had_its_time(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SERVICETITAN_START_DATE", "2026-03-05")
@@ -145,7 +145,7 @@ def test_a_day_is_no_gap_before_its_daily_run_has_had_its_time(
     assert daemon.tick_sensor("gaps", run=False)
 
 
-def test_one_api_that_is_down_keeps_no_other_from_being_asked(
+def test_an_api_that_is_down_does_not_stop_probes_of_the_others(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SERVICETITAN_SELECT", "accounting,jpm.jobs")
@@ -166,7 +166,7 @@ def test_one_api_that_is_down_keeps_no_other_from_being_asked(
     assert "answered 503" in daemon.told["changes"][-1]
 
 
-def test_a_schedule_never_starts_what_is_not_over(daemon: Daemon) -> None:
+def test_a_schedule_never_starts_a_run_that_is_unfinished(daemon: Daemon) -> None:
     unfinished_run(daemon, "intraday", **{"dagster/partition": "2026-03-05"})
     run = unfinished_run(daemon, "daily", **{"dagster/partition": "2026-03-04"})
     assert not daemon.tick_schedule("intraday", at(5, 9))
@@ -199,7 +199,7 @@ def test_a_change_of_the_clock_neither_skips_nor_repeats_a_day(
     assert [f"{m.astimezone(timezone.utc):%Y-%m-%dT%H:%M:%S}" for m in found] == moments
 
 
-def test_an_idle_hour_asks_one_request_an_endpoint_and_starts_no_run(daemon: Daemon) -> None:
+def test_an_idle_hour_costs_one_request_per_endpoint_and_starts_no_run(daemon: Daemon) -> None:
     daemon.tick_sensor("changes")
     assert len(daemon.asked["changes"]) == 1, "nothing was loaded yet"
     before = data_requests(daemon)
@@ -210,7 +210,7 @@ def test_an_idle_hour_asks_one_request_an_endpoint_and_starts_no_run(daemon: Dae
     assert data_requests(daemon) - before <= 12 * 2 + 1, "a feed is read to its end once"
 
 
-def test_a_change_has_the_partition_of_today_loaded_for_just_that_endpoint(
+def test_a_change_loads_the_partition_of_today_of_just_that_endpoint(
     daemon: Daemon, tmp_path: Path
 ) -> None:
     daemon.tick_sensor("changes")
@@ -227,7 +227,7 @@ def test_a_change_has_the_partition_of_today_loaded_for_just_that_endpoint(
     assert not daemon.tick_sensor("changes")
 
 
-def test_while_its_last_run_is_not_over_changes_asks_nothing(daemon: Daemon) -> None:
+def test_changes_sends_no_request_while_its_last_run_is_unfinished(daemon: Daemon) -> None:
     run = unfinished_run(daemon, "intraday", **{"dagster/sensor_name": "changes"})
     before = data_requests(daemon)
     assert not daemon.tick_sensor("changes")
@@ -236,7 +236,7 @@ def test_while_its_last_run_is_not_over_changes_asks_nothing(daemon: Daemon) -> 
 
 
 @pytest.mark.parametrize(("fault", "told"), [("429", "429"), ("401", "401")])
-def test_what_concerns_all_endpoints_ends_the_tick_with_the_reason(
+def test_an_error_that_concerns_all_endpoints_ends_the_tick_with_the_reason(
     daemon: Daemon, fault: str, told: str
 ) -> None:
     daemon.tick_sensor("changes")
@@ -246,7 +246,7 @@ def test_what_concerns_all_endpoints_ends_the_tick_with_the_reason(
     assert told in daemon.told["changes"][-1]
 
 
-def test_a_change_that_cannot_be_loaded_is_not_asked_for_again_and_again(daemon: Daemon) -> None:
+def test_a_change_that_cannot_be_loaded_is_requested_with_growing_delays(daemon: Daemon) -> None:
     daemon.sandbox.interceptors.append(
         lambda request: Response(b"{}", 404) if request.url.path.endswith("/jobs") else None
     )
@@ -257,7 +257,7 @@ def test_a_change_that_cannot_be_loaded_is_not_asked_for_again_and_again(daemon:
     assert len(asked) == 4, "at once, and after 5, 25 and 105 minutes"
 
 
-def test_an_environment_that_is_not_configured_skips_with_the_name_of_what_is_missing(
+def test_an_environment_that_is_not_configured_skips_with_the_missing_settings(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SERVICETITAN_APP_KEY")
@@ -270,7 +270,7 @@ def test_an_environment_that_is_not_configured_skips_with_the_name_of_what_is_mi
     assert all("production is not configured: set SERVICETITAN_APP_KEY" in text for text in told)
 
 
-def test_production_runs_by_itself_and_integration_is_stopped() -> None:
+def test_production_is_automated_and_integration_is_stopped() -> None:
     for environment, status in (("production", "RUNNING"), ("integration", "STOPPED")):
         repository = build_definitions(environment).get_repository_def()  # pyright: ignore
         found = [*repository.schedule_defs, *repository.sensor_defs]
@@ -286,7 +286,7 @@ def test_production_runs_by_itself_and_integration_is_stopped() -> None:
         assert {one.default_status.value for one in found} == {status}
 
 
-def test_a_run_again_from_its_failure_repeats_only_what_failed(daemon: Daemon) -> None:
+def test_a_reexecution_from_failure_repeats_only_the_failed_steps(daemon: Daemon) -> None:
     def refused(request: Request) -> Response | None:
         return Response(b"{}", 404) if request.url.path.endswith("/jobs") else None
 
@@ -311,7 +311,7 @@ def daily_of_production() -> dg.JobDefinition:
     return build_definitions("production").resolve_job_def("daily")
 
 
-def test_jobs_take_their_assets_from_the_catalogue() -> None:
+def test_jobs_take_their_assets_from_the_catalog() -> None:
     repository = build_definitions("production").get_repository_def()
     catalog = load_catalog()
     sizes = {
@@ -337,14 +337,14 @@ def data_requests(daemon: Daemon) -> int:
     return sum(count for name, count in counts.items() if "token" not in name)
 
 
-def test_a_load_of_older_days_does_not_make_today_look_unread(daemon: Daemon) -> None:
+def test_a_load_of_older_days_does_not_make_today_look_unloaded(daemon: Daemon) -> None:
     daemon.tick_schedule("intraday", at(5, 9))
     daemon.tick_schedule("daily", at(5, 0, 30))  # later, and of yesterday
     daemon.sleep_until(daemon.now + timedelta(minutes=5))
     assert not daemon.tick_sensor("changes")
 
 
-def test_a_quiet_tick_over_all_endpoints_is_at_most_one_request_for_each(
+def test_a_quiet_tick_over_all_endpoints_sends_at_most_one_request_to_each(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SERVICETITAN_SELECT")
@@ -370,7 +370,7 @@ def test_a_quiet_tick_over_all_endpoints_is_at_most_one_request_for_each(
     )
 
 
-def test_a_change_of_a_feed_whose_load_fails_is_not_forgotten(daemon: Daemon) -> None:
+def test_a_change_in_a_feed_is_requested_again_if_its_load_fails(daemon: Daemon) -> None:
     daemon.tick_sensor("changes")
     daemon.tick_sensor("changes")
     daemon.sleep_until(daemon.now + timedelta(minutes=1))
