@@ -1,4 +1,4 @@
-"""The connection of an environment: what refuses to be built, and reloading its secrets."""
+"""Building the connection of an environment, its error messages, and reloading its secrets."""
 
 from __future__ import annotations
 

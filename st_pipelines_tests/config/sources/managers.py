@@ -1,4 +1,4 @@
-"""Fakes of every source of credentials, all with the same methods."""
+"""Fakes of every source of credentials, with one interface: `SecretStore`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ import requests
 from st_pipelines_tests.config.sources.web import KeyVaultServer, VaultServer
 from st_pipelines_tests.deadlines import DEADLINE
 
-AWS = "us-east-1"
+REGION = "us-east-1"
 
 
 class SecretStore:
-    """Holds credentials, and can be made to fail.
+    """A source of credentials that can be made to fail.
 
     Attributes:
-        forbidden, unreachable, absent: part of the error message in each of these cases.
+        title: the source in messages.
+        forbidden, unreachable, absent: a part of the error message in each of these cases.
     """
 
     title: str
@@ -30,17 +31,19 @@ class SecretStore:
     absent: str
 
     def put(self, values: dict[str, str]) -> None:
+        """Replaces the credentials, given by field."""
         raise NotImplementedError
 
     def environment(self) -> dict[str, str]:
+        """Returns the environment variables that name the store."""
         raise NotImplementedError
 
-    def forbid(self) -> dict[str, str]:
-        """Denies access; returns variables that must be set for it, if any."""
+    def deny_access(self) -> dict[str, str]:
+        """Denies access; returns the environment variables that this takes, if any."""
         raise NotImplementedError
 
-    def elsewhere(self) -> dict[str, str]:
-        """Returns variables that name an unreachable store."""
+    def unreachable_environment(self) -> dict[str, str]:
+        """Returns environment variables that name an unreachable store."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -60,7 +63,7 @@ class Aws(SecretStore):
         self.title = f"AWS Secrets Manager {self._name}"
         self._client = boto3.client(
             "secretsmanager",
-            region_name=AWS,
+            region_name=REGION,
             endpoint_url=url,
             aws_access_key_id="MARKED-key",
             aws_secret_access_key="MARKED-access",
@@ -78,23 +81,23 @@ class Aws(SecretStore):
     def environment(self) -> dict[str, str]:
         return {
             "SERVICETITAN_AWS_SECRET_ID": self._name,
-            "SERVICETITAN_AWS_REGION": AWS,
+            "SERVICETITAN_AWS_REGION": REGION,
             "AWS_ENDPOINT_URL": self._url,
             "AWS_ACCESS_KEY_ID": "MARKED-key",
             "AWS_SECRET_ACCESS_KEY": "MARKED-access",
             "AWS_MAX_ATTEMPTS": "1",
         }
 
-    def forbid(self) -> dict[str, str]:
-        # Somebody who may do nothing; moto then asks everybody for permission.
+    def deny_access(self) -> dict[str, str]:
+        # A user without permissions. The reset makes moto check permissions from now on.
         iam = boto3.client(
             "iam",
-            region_name=AWS,
+            region_name=REGION,
             endpoint_url=self._url,
             aws_access_key_id="a",
             aws_secret_access_key="b",
         )
-        user = f"nobody-{uuid.uuid4().hex}"
+        user = f"no-permissions-{uuid.uuid4().hex}"
         iam.create_user(UserName=user)
         key = iam.create_access_key(UserName=user)["AccessKey"]
         requests.post(f"{self._url}/moto-api/reset-auth", data="0", timeout=DEADLINE)
@@ -103,7 +106,7 @@ class Aws(SecretStore):
             "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"],
         }
 
-    def elsewhere(self) -> dict[str, str]:
+    def unreachable_environment(self) -> dict[str, str]:
         return {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
 
     def close(self) -> None:
@@ -111,7 +114,7 @@ class Aws(SecretStore):
 
 
 class Azure(SecretStore):
-    """Azure Key Vault, with a managed identity."""
+    """Azure Key Vault; clients log in with a managed identity."""
 
     unreachable = "is unreachable (ServiceRequestError): check the URL, network and proxy"
     forbidden = "access to SERVICETITAN-CLIENT-ID is denied: give this identity the role"
@@ -120,8 +123,8 @@ class Azure(SecretStore):
     def __init__(self, folder: Path) -> None:
         self.server = KeyVaultServer()
         self.title = f"Azure Key Vault {self.server.url}"
-        self._bundle = folder / "authority.pem"
-        self.server.authority.cert_pem.write_to_path(str(self._bundle))
+        self._ca_bundle = folder / "authority.pem"
+        self.server.authority.cert_pem.write_to_path(str(self._ca_bundle))
 
     def put(self, values: dict[str, str]) -> None:
         self.server.values = {
@@ -132,17 +135,17 @@ class Azure(SecretStore):
     def environment(self) -> dict[str, str]:
         return {
             "SERVICETITAN_AZURE_KEY_VAULT": self.server.url,
-            "REQUESTS_CA_BUNDLE": str(self._bundle),
+            "REQUESTS_CA_BUNDLE": str(self._ca_bundle),
             "IDENTITY_ENDPOINT": f"{self.server.url}/identity",
             "IDENTITY_HEADER": self.server.identity_header,
             "AZURE_TOKEN_CREDENTIALS": "ManagedIdentityCredential",
         }
 
-    def forbid(self) -> dict[str, str]:
-        self.server.refuses = True
+    def deny_access(self) -> dict[str, str]:
+        self.server.denies_access = True
         return {}
 
-    def elsewhere(self) -> dict[str, str]:
+    def unreachable_environment(self) -> dict[str, str]:
         return {"SERVICETITAN_AZURE_KEY_VAULT": "https://127.0.0.1:1"}
 
     def close(self) -> None:
@@ -150,7 +153,7 @@ class Azure(SecretStore):
 
 
 class Vault(SecretStore):
-    """HashiCorp Vault, with one of its logins."""
+    """HashiCorp Vault; clients log in by `token`, `approle` or `kubernetes`."""
 
     unreachable = "is unreachable (ConnectionError): check the URL, network, proxy and"
     forbidden = "access is denied (Forbidden): the token is invalid or expired, or its policy lacks"
@@ -159,8 +162,8 @@ class Vault(SecretStore):
     def __init__(self, folder: Path, login: str) -> None:
         self.server = VaultServer()
         self.title = f"Vault {self.server.url} secret/servicetitan"
-        self._account = folder / "token"
-        self._account.write_text(self.server.service_account + "\n")
+        self._token_file = folder / "token"
+        self._token_file.write_text(self.server.service_account + "\n")
         self._login = login
 
     def put(self, values: dict[str, str]) -> None:
@@ -175,7 +178,7 @@ class Vault(SecretStore):
             },
             "kubernetes": {
                 "SERVICETITAN_VAULT_KUBERNETES_ROLE": "loader",
-                "SERVICETITAN_VAULT_KUBERNETES_TOKEN_FILE": str(self._account),
+                "SERVICETITAN_VAULT_KUBERNETES_TOKEN_FILE": str(self._token_file),
             },
         }
         return {
@@ -184,11 +187,11 @@ class Vault(SecretStore):
             **login[self._login],
         }
 
-    def forbid(self) -> dict[str, str]:
-        self.server.refuses = True
+    def deny_access(self) -> dict[str, str]:
+        self.server.denies_access = True
         return {}
 
-    def elsewhere(self) -> dict[str, str]:
+    def unreachable_environment(self) -> dict[str, str]:
         return {"SERVICETITAN_VAULT_URL": "http://127.0.0.1:1"}
 
     def close(self) -> None:
@@ -196,7 +199,7 @@ class Vault(SecretStore):
 
 
 class Mounted(SecretStore):
-    """A folder as Kubernetes mounts a secret: links into a version, which is swapped as a whole."""
+    """A folder as Kubernetes mounts a secret: links into a version that is swapped as a whole."""
 
     unreachable = "cannot be read as a folder (No such file or directory): mount the secrets there"
     forbidden = "cannot be read (Is a directory): correct the path, the file or its mode"
@@ -215,22 +218,23 @@ class Mounted(SecretStore):
             (version / name).write_text(value)
             (version / name).chmod(0o644)
             link = self.folder / name
-            link.is_symlink() or link.symlink_to(Path("..data") / name)
-        before = self.folder / "..data"
-        old = before.resolve() if before.is_symlink() else None
+            if not link.is_symlink():
+                link.symlink_to(Path("..data") / name)
+        current = self.folder / "..data"
+        previous = current.resolve() if current.is_symlink() else None
         (self.folder / "..tmp").symlink_to(version.name)
-        os.replace(self.folder / "..tmp", before)
-        if old:
-            shutil.rmtree(old)
+        os.replace(self.folder / "..tmp", current)
+        if previous:
+            shutil.rmtree(previous)
 
     def environment(self) -> dict[str, str]:
         return {"SERVICETITAN_SECRETS_DIR": str(self.folder)}
 
-    def forbid(self) -> dict[str, str]:
-        # Root reads every file, so something else must stand in its way.
+    def deny_access(self) -> dict[str, str]:
+        # Root may read every file whatever its mode, but cannot read a folder as a file.
         config = self.folder.parent / "config.json"
         config.mkdir()
         return {"SERVICETITAN_CONFIG_FILE": str(config)}
 
-    def elsewhere(self) -> dict[str, str]:
+    def unreachable_environment(self) -> dict[str, str]:
         return {"SERVICETITAN_SECRETS_DIR": str(self.folder / "gone")}

@@ -21,7 +21,7 @@ from st_pipelines.config.errors import SettingsError, SourceUnavailable
 from st_pipelines.config.project import resolve_environment
 from st_pipelines.config.settings import complete, load_settings
 from st_pipelines.config.sources.places import AllPlaces
-from st_pipelines.config.sources.resolve import MANAGERS as KNOWN
+from st_pipelines.config.sources.resolve import MANAGERS as MANAGER_CLASSES
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.http.retry import NO_WAIT
@@ -41,7 +41,7 @@ CREDENTIALS = {
 MANAGERS = [kind for kind in STORES if kind != "mounted"]
 
 
-def of(sandbox: Sandbox, **changes: str) -> dict[str, str]:
+def credentials_of(sandbox: Sandbox, **changes: str) -> dict[str, str]:
     return {
         "client_id": sandbox.client_id,
         "client_secret": sandbox.client_secret,
@@ -70,7 +70,7 @@ def test_the_vendors_debug_output_shows_no_secret(
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """boto3 logs whole answers at debug level, `http.client` prints tokens and forms."""
+    """At debug level boto3 logs whole responses, and `http.client` prints tokens and forms."""
     store.put(CREDENTIALS)
     capfd.readouterr()
     caplog.clear()
@@ -149,7 +149,7 @@ def test_a_sealed_or_overloaded_manager_is_a_temporary_failure(
     kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with closing(Vault(tmp_path, "token") if kind == "vault" else Azure(tmp_path)) as manager:
-        manager.server.status = 503 if kind == "vault" else 501  # which azure-core does not repeat
+        manager.server.status = 503 if kind == "vault" else 501  # azure-core does not retry it
         for name, value in manager.environment().items():
             monkeypatch.setenv(name, value)
         with pytest.raises(SourceUnavailable, match="is unavailable") as caught:
@@ -213,7 +213,7 @@ def test_an_incomplete_secret_is_reported_with_what_is_missing(store: SecretStor
 
 def test_a_missing_permission_is_named(store: SecretStore, monkeypatch: pytest.MonkeyPatch) -> None:
     store.put(CREDENTIALS)
-    for name, value in store.forbid().items():
+    for name, value in store.deny_access().items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError) as caught:
         build_connection(resolve_environment("production"))
@@ -225,12 +225,12 @@ def test_a_missing_permission_is_named(store: SecretStore, monkeypatch: pytest.M
 def test_an_unreachable_source_is_named(
     store: SecretStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in store.elsewhere().items():
+    for name, value in store.unreachable_environment().items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError) as caught:
         build_connection(resolve_environment("production"))
     assert store.unreachable in str(caught.value)
-    # A folder does not come back by waiting; a manager may, so Dagster tries the step again.
+    # Waiting does not bring a folder back. A manager may recover, so Dagster retries the step.
     assert caught.value.permanent is isinstance(store, Mounted)
     assert isinstance(caught.value, SourceUnavailable) is not isinstance(store, Mounted)
 
@@ -241,7 +241,7 @@ def test_a_secret_can_be_rotated_during_a_run(
     monkeypatch.setenv("SERVICETITAN_API_URL", own_sandbox.url)
     monkeypatch.setenv("SERVICETITAN_AUTH_URL", own_sandbox.url)
     monkeypatch.setenv("SERVICETITAN_PAGE_SIZE", "20")
-    store.put(of(own_sandbox))
+    store.put(credentials_of(own_sandbox))
     new, seen = "cs2.the-new-secret", []
 
     def exchanged(request: Request) -> Response | None:
@@ -249,7 +249,7 @@ def test_a_secret_can_be_rotated_during_a_run(
             seen.append(request.url.path)
             if len(seen) == 2:
                 own_sandbox.rotate(new)
-                store.put(of(own_sandbox, client_secret=new))
+                store.put(credentials_of(own_sandbox, client_secret=new))
                 return Response(status_code=401)
         return None
 
@@ -286,7 +286,7 @@ def test_a_manager_reports_the_age_of_a_secret(store: SecretStore) -> None:
 def test_no_manager_is_asked_before_a_connection_is_needed(
     store: SecretStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in store.elsewhere().items():
+    for name, value in store.unreachable_environment().items():
         monkeypatch.setenv(name, value)
     settings = load_settings("production", timezone="America/Chicago")
     assert settings.timezone == "America/Chicago"
@@ -308,8 +308,8 @@ def test_loading_the_definitions_imports_no_manager(monkeypatch: pytest.MonkeyPa
 
 def test_each_manager_brings_its_own_settings() -> None:
     """A further manager is one module and one entry of `MANAGERS`."""
-    own = [name for manager in KNOWN for name in manager.places.model_fields]
+    own = [name for manager in MANAGER_CLASSES for name in manager.places.model_fields]
     assert list(AllPlaces.model_fields) == ["config_file", "secrets_dir", *own]
     assert AllPlaces.secret_fields == ("vault_token", "vault_secret_id")
-    for manager in KNOWN:
+    for manager in MANAGER_CLASSES:
         assert AllPlaces(**{manager.named_by: "https://x"}).has_managers

@@ -1,8 +1,9 @@
-"""Secrets managers on 127.0.0.1: Vault's KV v2 over HTTP, Azure Key Vault over HTTPS."""
+"""HTTP servers on 127.0.0.1 that imitate secrets managers: Vault (KV v2) and Azure Key Vault."""
 
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,20 +12,27 @@ from urllib.parse import urlsplit
 
 import trustme
 
-Reply = tuple[int, dict[str, Any], dict[str, str]]
+Response = tuple[int, dict[str, Any], dict[str, str]]
+"""Status, body as JSON, further headers."""
 
 
-class Web:
-    """Answers with what `answer` returns, and notes what was asked."""
+class FakeServer:
+    """A server that responds with what a subclass's `respond` returns.
+
+    Attributes:
+        values: the secrets, by name.
+        created: when they were created, in seconds since 1970.
+        denies_access: whether every client lacks the permission to read.
+        status: of every response, if the server is to fail.
+    """
 
     scheme = "http"
 
     def __init__(self) -> None:
         self.values: dict[str, str] = {}
         self.created = time.time()
-        self.refuses = False
+        self.denies_access = False
         self.status: int | None = None
-        self.asked: list[str] = []
         handler = type("Handler", (_Handler,), {"owner": self})
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._http.daemon_threads = True
@@ -35,20 +43,20 @@ class Web:
         self._thread.start()
 
     def prepare(self, http: ThreadingHTTPServer) -> None:
-        pass
+        """Changes the server before it starts."""
 
     def close(self) -> None:
         self._http.shutdown()
         self._http.server_close()
         self._thread.join()
 
-    def answer(self, method: str, path: str, headers: dict[str, str], body: Any) -> Reply:
+    def respond(self, path: str, headers: dict[str, str], body: Any) -> Response:
         raise NotImplementedError
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    owner: Web
+    owner: FakeServer
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -57,12 +65,11 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         headers = {name.lower(): value for name, value in self.headers.items()}
         path = urlsplit(self.path).path
-        self.owner.asked.append(f"{self.command} {path}")
         parsed = json.loads(body) if body else None
-        status, answer, more = self.owner.answer(self.command, path, headers, parsed)
-        content = json.dumps(answer).encode()
+        status, response, more_headers = self.owner.respond(path, headers, parsed)
+        content = json.dumps(response).encode()
         self.send_response(status)
-        for name, value in {"Content-Length": str(len(content)), **more}.items():
+        for name, value in {"Content-Length": str(len(content)), **more_headers}.items():
             self.send_header(name, value)
         self.send_header("Content-Type", "application/json")
         self.end_headers()
@@ -71,35 +78,35 @@ class _Handler(BaseHTTPRequestHandler):
     do_POST = do_GET
 
 
-class VaultServer(Web):
+class VaultServer(FakeServer):
     """One secret at `secret/servicetitan`, and three ways to log in."""
 
     token = "hvs.MARKED-token-of-vault"
     role_id, secret_id = "role-of-the-tests", "MARKED-secret-id-of-vault"
     service_account = "MARKED-service-account-token"
 
-    def answer(self, method: str, path: str, headers: dict[str, str], body: Any) -> Reply:
+    def respond(self, path: str, headers: dict[str, str], body: Any) -> Response:
         if self.status:
             return self.status, {"errors": ["Vault is sealed"]}, {}
         if path.endswith("/login"):
-            right: dict[str, Any] = {
+            valid_logins: dict[str, Any] = {
                 "/v1/auth/approle/login": {"role_id": self.role_id, "secret_id": self.secret_id},
                 "/v1/auth/kubernetes/login": {"role": "loader", "jwt": self.service_account},
             }
-            if body == right.get(path):
+            if body == valid_logins.get(path):
                 return 200, {"auth": {"client_token": self.token}}, {}
             return 400, {"errors": ["invalid role or secret ID"]}, {}
-        if self.refuses or headers.get("x-vault-token") != self.token:
+        if self.denies_access or headers.get("x-vault-token") != self.token:
             return 403, {"errors": ["1 error occurred:\n\t* permission denied\n\n"]}, {}
         if path != "/v1/secret/data/servicetitan" or not self.values:
             return 404, {"errors": []}, {}
-        moment = time.strftime("%Y-%m-%dT%H:%M:%S.123456789Z", time.gmtime(self.created))
-        metadata = {"created_time": moment, "deletion_time": "", "destroyed": False, "version": 3}
+        created = time.strftime("%Y-%m-%dT%H:%M:%S.123456789Z", time.gmtime(self.created))
+        metadata = {"created_time": created, "deletion_time": "", "destroyed": False, "version": 3}
         return 200, {"data": {"data": self.values, "metadata": metadata}}, {}
 
 
-class KeyVaultServer(Web):
-    """A secret a name, behind the challenge and the managed identity that Azure has."""
+class KeyVaultServer(FakeServer):
+    """One secret per name. Clients log in with a managed identity, after Azure's challenge."""
 
     scheme = "https"
     token = "MARKED-token-of-azure"
@@ -107,21 +114,19 @@ class KeyVaultServer(Web):
 
     def prepare(self, http: ThreadingHTTPServer) -> None:
         self.authority = trustme.CA()
-        import ssl
-
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.authority.issue_cert("127.0.0.1").configure_cert(context)
         http.socket = context.wrap_socket(http.socket, server_side=True)
 
-    def answer(self, method: str, path: str, headers: dict[str, str], body: Any) -> Reply:
+    def respond(self, path: str, headers: dict[str, str], body: Any) -> Response:
         if path == "/identity":
             if headers.get("x-identity-header") != self.identity_header:
                 return 400, {"error": "invalid_request"}, {}
             expires = str(int(time.time()) + 86400)
-            answer = {"access_token": self.token, "expires_on": expires, "token_type": "Bearer"}
-            return 200, {**answer, "resource": "https://vault.azure.net"}, {}
+            token = {"access_token": self.token, "expires_on": expires, "token_type": "Bearer"}
+            return 200, {**token, "resource": "https://vault.azure.net"}, {}
         if headers.get("authorization") != f"Bearer {self.token}":
-            # The client wants the vault to be a part of the domain that is named here.
+            # The client requires the host of the vault to end in the host of this resource.
             challenge = (
                 f'Bearer authorization="https://{self.address}/tenant-of-the-tests", '
                 f'resource="https://{self.address.removeprefix("127.")}"'
@@ -129,7 +134,7 @@ class KeyVaultServer(Web):
             return 401, {"error": {"code": "Unauthorized"}}, {"WWW-Authenticate": challenge}
         if self.status:
             return self.status, {"error": {"code": "Busy", "message": "busy"}}, {}
-        if self.refuses:
+        if self.denies_access:
             return 403, {"error": {"code": "Forbidden", "message": "no permission"}}, {}
         name = path.removeprefix("/secrets/").strip("/").upper()
         if name not in self.values:
