@@ -8,6 +8,7 @@ says that it is missing.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import gc
 import warnings
@@ -19,10 +20,13 @@ import dagster as dg
 
 from st_pipelines.catalog.model import Catalog
 from st_pipelines.catalog.registry import select as select_endpoints
-from st_pipelines.config.environments import ENVIRONMENTS, EnvironmentName
+from st_pipelines.config.environments import ENVIRONMENTS, EnvironmentName, setting_name
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.config.project import resolve_environment
+from st_pipelines.config.settings import EnvironmentSettings
+from st_pipelines.config.sources.places import AllPlaces
 from st_pipelines.defs.assets import build_assets
+from st_pipelines.defs.dagster_internals import is_valid_cron_string
 from st_pipelines.defs.environment import DAILY, INTRADAY, EnvironmentDefs
 from st_pipelines.defs.jobs import Job, build_asset_jobs, build_reconcile_job
 from st_pipelines.defs.metadata import ServiceTitanTranslator
@@ -75,8 +79,10 @@ def build_definitions(
     Raises:
         SettingsError: a setting or `select` is wrong. Missing credentials are not an error here.
     """
+    _refuse_unknown(overrides)
     config = resolve_environment(environment, **overrides)
     settings, catalog = config.settings, catalog or config.catalog
+    _check_crons(environment, settings)
     if select is None:
         catalog = config.apply_selection(catalog)
     else:
@@ -116,11 +122,37 @@ def build_definitions(
     )
 
 
+def _refuse_unknown(overrides: Mapping[str, Any]) -> None:
+    known = {*EnvironmentSettings.model_fields, *AllPlaces.model_fields}
+    for name in overrides:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else "see the settings in .env.example"
+            raise SettingsError(f"build_definitions has no setting {name!r}: {hint}")
+
+
+def _check_crons(environment: EnvironmentName, settings: EnvironmentSettings) -> None:
+    """Names the setting of a cron expression that passed `config` and that Dagster refuses.
+
+    Raises:
+        SettingsError: Dagster cannot schedule it, such as `0 0 * * mon,tue#1`.
+    """
+    for field in ("daily_cron", "intraday_cron", "snapshots_cron"):
+        cron = getattr(settings, field)
+        if not is_valid_cron_string(cron):
+            raise SettingsError(
+                f"{setting_name(environment, field)} is {cron!r}: Dagster cannot schedule it, "
+                "write it as five fields: minute, hour, day, month, weekday"
+            )
+
+
 def _as_list(names: str | Sequence[str] | None) -> list[str]:
-    return [names] if isinstance(names, str) else [*(names or ())]
+    return [name for name in ([names] if isinstance(names, str) else names or ()) if name]
 
 
 def _select(catalog: Catalog, patterns: Sequence[str]) -> Catalog:
+    if not patterns:
+        raise SettingsError("select is empty: name tables or APIs, or leave it out")
     try:
         endpoints = select_endpoints(catalog, patterns)
     except ValueError as error:

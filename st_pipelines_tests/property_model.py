@@ -115,14 +115,15 @@ class Life:
     def _change(self, kind: str, key: Any, other: Any, number: int) -> None:
         world, endpoint = self.sandbox.world, self.endpoint
         gone = world.table(endpoint.table).deleted
-        there = world.table(endpoint.table).position(key) not in gone
+        table = world.table(endpoint.table)
+        there = table.find_position(key) not in gone
         if kind == "delete" and there and endpoint.kind != "feed":
             world.delete(endpoint.table, key)
         elif kind == "revive":
             world.revive(endpoint.table, key)
         elif kind == "deactivate" and there:
             world.deactivate(endpoint.table, key)
-        elif kind == "tie" and there and world.table(endpoint.table).position(other) not in gone:
+        elif kind == "tie" and there and table.find_position(other) not in gone:
             for tied in {key, other}:
                 world.change(endpoint.table, tied, **self._fields(number))
         elif kind == "change" and there:

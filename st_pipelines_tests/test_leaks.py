@@ -36,7 +36,7 @@ from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.cli.app import app
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.definitions import build_definitions
-from st_pipelines.defs.resources import ServiceTitanResource
+from st_pipelines.defs.resources import ServiceTitanResource, _refuse_plain_text_of_run
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines_tests.deadlines import DEADLINE
 
@@ -256,3 +256,11 @@ def test_a_plain_text_secret_in_run_config_is_refused(
     failures = [str(event.event_specific_data) for event in result.all_events if event.is_failure]
     assert "app_key is given to ServiceTitanResource in plain text" in str(failures)
     assert "ak1.MARK" not in str(failures)
+
+
+def test_a_manager_s_secret_in_a_run_s_configuration_is_refused() -> None:
+    run = dg.DagsterRun(
+        job_name="daily", run_config={"resources": {"x": {"config": {"vault_token": "hvs.MARK"}}}}
+    )
+    with pytest.raises(SettingsError, match=r"vault_token is given .* in plain text"):
+        _refuse_plain_text_of_run(run)

@@ -96,14 +96,14 @@ class EnvironmentSettings(ExplicitSettings):
     start_date: StartDate = date(2024, 1, 1)
     api_url: Url = ""
     auth_url: Url = ""
-    requests_per_second: float = Field(default=60, gt=0, le=1000)
+    requests_per_second: float = Field(default=60.0, gt=0, le=1000)
     page_size: int = Field(default=5000, ge=1, le=5000)
-    timeout: float = Field(default=100, gt=0, le=3600)
+    timeout: float = Field(default=100.0, gt=0, le=3600)
     select: Text = None
     daily_cron: Cron = "30 0 * * *"
     intraday_cron: Cron = "0 6-21/3 * * *"
     snapshots_cron: Cron = "0 12 * * *"
-    changes_minutes: float = Field(default=5, ge=0.5, le=1440)
+    changes_minutes: float = Field(default=5.0, ge=0.5, le=1440)
     gap_days: int = Field(default=14, ge=1, le=366)
 
     _gathered: Gathered = PrivateAttr(default_factory=Gathered)

@@ -69,10 +69,13 @@ def _check_time_zone(name: str) -> str:
 
 def _parse_start_date(value: Any) -> Any:
     try:
-        day = date.fromisoformat(value) if isinstance(value, str) else value
+        return date.fromisoformat(value) if isinstance(value, str) else value
     except ValueError:
         raise ValueError("write it as YYYY-MM-DD") from None
-    if type(day) is date and day > datetime.now(timezone.utc).date():
+
+
+def _check_not_in_the_future(day: date) -> date:
+    if day > datetime.now(timezone.utc).date():
         raise ValueError(f"{day} is in the future: give the first day that gets a partition")
     return day
 
@@ -121,7 +124,9 @@ OptionalUrl = Annotated[str | None, AfterValidator(lambda url: check_url(url) if
 Cron = Annotated[str, AfterValidator(check_cron)]
 TenantId = Annotated[Text, AfterValidator(_check_tenant_id)]
 Zone = Annotated[str, AfterValidator(_check_time_zone)]
-StartDate = Annotated[date, BeforeValidator(_parse_start_date)]
+StartDate = Annotated[
+    date, BeforeValidator(_parse_start_date), AfterValidator(_check_not_in_the_future)
+]
 
 
 def format_validation_error(

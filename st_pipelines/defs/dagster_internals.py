@@ -34,6 +34,9 @@ from dagster._core.scheduler.instigation import (
     TickStatus as TickStatus,
 )
 
+# Whether a schedule may have a cron expression, before it is defined.
+from dagster._utils.schedules import is_valid_cron_string as is_valid_cron_string
+
 # When a cron expression is due in a time zone, as the daemon computes it, changes of the clock
 # included; nothing public iterates over the times of a schedule.
 from dagster._utils.schedules import (

@@ -18,6 +18,7 @@ from st_pipelines.config.connection import build_connection
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.config.project import EnvironmentConfig, resolve_environment
 from st_pipelines.config.settings import EnvironmentSettings
+from st_pipelines.config.sources.places import AllPlaces
 from st_pipelines.warehouse.errors import WarehouseError
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class ServiceTitanResource(EnvironmentResource):
 
 
 def _refuse_plain_text(config: Mapping[str, Any]) -> None:
-    for name in EnvironmentSettings.secret_fields:
+    for name in (*EnvironmentSettings.secret_fields, *AllPlaces.secret_fields):
         if isinstance(config.get(name), str):
             raise SettingsError(
                 f"{name} is given to ServiceTitanResource in plain text, which Dagster shows in its"

@@ -16,7 +16,7 @@ import dagster as dg
 import msgspec
 
 from st_pipelines.defs.dagster_internals import BulkActionsFilter, BulkActionStatus
-from st_pipelines.defs.environment import EnvironmentDefs
+from st_pipelines.defs.environment import RECONCILE, EnvironmentDefs
 from st_pipelines.defs.metadata import WINDOW_END
 from st_pipelines.windows import midnight
 
@@ -54,11 +54,17 @@ def partition_ranges(run: dg.DagsterRun) -> Iterator[tuple[str, str]]:
 
 
 def is_run_of(run: dg.DagsterRun, env: EnvironmentDefs) -> bool:
-    """Whether a run is one of the environment: its assets say so, or the tag of its job."""
+    """Whether a run is one of the environment: its assets say so, or its job and the job's tag.
+
+    The tag alone does not: one code location may define an environment twice, under two prefixes
+    and with two selections.
+    """
     selected = run.asset_selection or ()
     if any(key in env.tables for key in selected):
         return True
-    return run.tags.get(ENVIRONMENT_TAG) == env.environment
+    is_tagged = run.tags.get(ENVIRONMENT_TAG) == env.environment
+    is_our_job = run.job_name in env.keys_by_job_name or run.job_name == env.name(RECONCILE)
+    return is_tagged and (is_our_job or not selected)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from datetime import date, datetime
 from pathlib import Path
 
 import dagster as dg
@@ -79,6 +80,12 @@ def test_an_empty_setting_counts_as_missing(monkeypatch: pytest.MonkeyPatch) -> 
     set_all(monkeypatch, APP_KEY="  ")
     with pytest.raises(SettingsError, match="set SERVICETITAN_APP_KEY in"):
         build_connection(resolve_environment("production"))
+
+
+@pytest.mark.parametrize("day", [date(2999, 1, 1), datetime(2999, 1, 1), 4_102_444_800])
+def test_a_start_date_of_any_type_must_not_be_in_the_future(day: object) -> None:
+    with pytest.raises(SettingsError, match="is in the future"):
+        load_settings("production", start_date=day)
 
 
 @pytest.mark.parametrize(

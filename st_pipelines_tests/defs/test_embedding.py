@@ -14,10 +14,15 @@ import pytest
 from starlette.responses import Response
 
 from st_pipelines import component as component_module
+from st_pipelines.catalog.model import Catalog
 from st_pipelines.component import ServiceTitanComponent
 from st_pipelines.config.errors import SettingsError
+from st_pipelines.config.project import load_catalog
+from st_pipelines.config.settings import load_settings
 from st_pipelines.definitions import build_definitions
+from st_pipelines.defs.environment import EnvironmentDefs
 from st_pipelines.defs.metadata import EndpointTranslatorData, ServiceTitanTranslator
+from st_pipelines.defs.run_state import is_run_of
 from st_pipelines.defs.sensors.gaps import MAX_ACTIVE_RUNS
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines_tests.daemon import TABLES, Build, Daemon, at
@@ -354,6 +359,50 @@ def test_a_selection_and_a_prefix_may_be_one_name(monkeypatch: pytest.MonkeyPatc
     assert {k.path[-1] for k in two.resolve_all_asset_keys()} == {"jobs", "user_roles"}
     with pytest.raises(SettingsError, match=r"select: no table 'jpm.job'.*did you mean jpm.jobs"):
         build_definitions("production", select=["jpm.job"])
+
+
+def test_a_misspelled_override_is_an_error() -> None:
+    with pytest.raises(SettingsError, match="no setting 'timezon': did you mean timezone"):
+        build_definitions("production", timezon="America/New_York")
+
+
+def test_an_empty_selection_is_an_error_and_an_empty_prefix_is_none() -> None:
+    with pytest.raises(SettingsError, match="select is empty: name tables or APIs"):
+        build_definitions("production", select=[])
+    bare = build_definitions("production", select="jpm.jobs", key_prefix="")
+    assert list(bare.resolve_all_asset_keys()) == [dg.AssetKey(["production", "jpm", "jobs"])]
+
+
+@pytest.mark.parametrize("cron", ["0 0 * * mon,tue#1", "0 0 30 02 *"])
+def test_a_cron_expression_that_only_dagster_refuses_is_named_by_its_setting(
+    monkeypatch: pytest.MonkeyPatch, cron: str
+) -> None:
+    monkeypatch.setenv("SERVICETITAN_SNAPSHOTS_CRON", cron)
+    with pytest.raises(SettingsError, match=r"SERVICETITAN_SNAPSHOTS_CRON is .* Dagster cannot"):
+        build_definitions("production")
+
+
+def test_halves_of_an_environment_do_not_count_each_other_s_runs() -> None:
+    """Two alerts sensors in one code location both reported a failed run of either half."""
+    catalog = load_catalog()
+    one, other = (
+        EnvironmentDefs(
+            environment="production",
+            settings=load_settings("production"),
+            catalog=Catalog({table: catalog[table]}),
+            job_prefix=prefix,
+        )
+        for prefix, table in (("a_", "jpm.jobs"), ("b_", "accounting.invoice_items"))
+    )
+    tags = {"st_pipelines/environment": "production"}
+    selection = frozenset({dg.AssetKey(["production", "jpm", "jobs"])})
+    partial_run = dg.DagsterRun(job_name="a_intraday", tags=tags, asset_selection=selection)
+    assert (is_run_of(partial_run, one), is_run_of(partial_run, other)) == (True, False)
+    whole_run = dg.DagsterRun(job_name="b_daily", tags=tags)
+    assert is_run_of(whole_run, other)
+    dropped = frozenset({dg.AssetKey(["production", "crm", "leads"])})
+    former_table = dg.DagsterRun(job_name="a_daily", tags=tags, asset_selection=dropped)
+    assert (is_run_of(former_table, one), is_run_of(former_table, other)) == (True, False)
 
 
 def test_defaults_name_everything_as_in_a_code_location_of_its_own() -> None:
