@@ -17,22 +17,24 @@ if TYPE_CHECKING:
     from st_pipelines.config.errors import SettingsError
     from st_pipelines.config.project import load_catalog
     from st_pipelines.definitions import build_definitions
-    from st_pipelines.defs.metadata import ServiceTitanTranslator
+    from st_pipelines.defs.metadata import EndpointTranslatorData, ServiceTitanTranslator
     from st_pipelines.defs.resources import ServiceTitanResource, WarehouseResource
     from st_pipelines.sandbox.server import Sandbox
     from st_pipelines.servicetitan.errors.errors import ServiceTitanError
-    from st_pipelines.sync.session import connect
+    from st_pipelines.sync.session import Session, connect
     from st_pipelines.sync.sync import LoadReport
     from st_pipelines.warehouse.errors import WarehouseError
 
 __all__ = [
     "Endpoint",
+    "EndpointTranslatorData",
     "LoadReport",
     "Sandbox",
     "ServiceTitanComponent",
     "ServiceTitanError",
     "ServiceTitanResource",
     "ServiceTitanTranslator",
+    "Session",
     "SettingsError",
     "WarehouseError",
     "WarehouseResource",
@@ -44,12 +46,14 @@ __all__ = [
 
 _MODULES = {
     "Endpoint": "catalog.model",
+    "EndpointTranslatorData": "defs.metadata",
     "LoadReport": "sync.sync",
     "Sandbox": "sandbox.server",
     "ServiceTitanComponent": "component",
     "ServiceTitanError": "servicetitan.errors.errors",
     "ServiceTitanResource": "defs.resources",
     "ServiceTitanTranslator": "defs.metadata",
+    "Session": "sync.session",
     "SettingsError": "config.errors",
     "WarehouseError": "warehouse.errors",
     "WarehouseResource": "defs.resources",

@@ -9,7 +9,8 @@ attributes:
   key_prefix: [servicetitan]
 ```
 
-The attributes are the parameters of `definitions.build_definitions`, which does the work.
+The attributes are the environment, its selection, the prefixes and `translation`;
+`definitions.build_definitions` does the work.
 """
 
 from __future__ import annotations

@@ -147,7 +147,10 @@ def test_a_package_does_without_libraries_of_other_layers(package: str) -> None:
 
 
 def test_the_package_stays_small_enough_to_find_things_in() -> None:
-    """At 147 modules and 37 top-level files nobody but its builders found their way around."""
+    """At 147 modules and 37 top-level files nobody but its builders found their way around.
+
+    There is room for new commands, managers and backends. Where it runs out, merge small modules.
+    """
     entries = [e for e in PACKAGE.iterdir() if e.name != "__pycache__"]
     modules = [
         name
@@ -155,7 +158,7 @@ def test_the_package_stays_small_enough_to_find_things_in() -> None:
         if file.name != "__init__.py" and _layer(name) != "sandbox"
     ]
     assert len(entries) <= 14, sorted(e.name for e in entries)
-    assert len(modules) <= 120, len(modules)
+    assert len(modules) <= 130, f"{len(modules)} modules: merge some that are always read together"
 
 
 def test_only_config_and_the_demo_read_the_process_environment() -> None:

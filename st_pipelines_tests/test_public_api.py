@@ -11,12 +11,14 @@ import st_pipelines
 
 NAMES = [
     "Endpoint",
+    "EndpointTranslatorData",
     "LoadReport",
     "Sandbox",
     "ServiceTitanComponent",
     "ServiceTitanError",
     "ServiceTitanResource",
     "ServiceTitanTranslator",
+    "Session",
     "SettingsError",
     "WarehouseError",
     "WarehouseResource",

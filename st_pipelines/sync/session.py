@@ -170,4 +170,7 @@ def connect(environment: str) -> Session:
 
 
 def _as_date(day: date | str) -> date:
-    return date.fromisoformat(day) if isinstance(day, str) else day
+    try:
+        return date.fromisoformat(day) if isinstance(day, str) else day
+    except ValueError:
+        raise ValueError(f"{day!r} is not a date: write it as YYYY-MM-DD") from None

@@ -39,8 +39,10 @@ TOP_LEVEL = ("st_pipelines", "st_pipelines_tests", "docs", "benchmarks", ".ci", 
 OF_DG = {
     "dev",
     "scaffold",
+    "list",
     "-w",
-}  # `dg` is no dependency: what the documents use of it, tried by hand
+}
+"""Words of `dg` commands in the documents. `test_component` runs these commands."""
 
 
 @pytest.fixture
@@ -61,6 +63,8 @@ def test_the_examples_in_python_run(document: str, configured: Path) -> None:
     for number, code in enumerate(blocks(text_of(document), "python"), start=1):
         name = f"{document}, example {number}"
         exec(compile(code, name, "exec", dont_inherit=True), names)
+        bound = [key for key, value in names.items() if isinstance(value, dg.Definitions)]
+        assert len(bound) <= 1, f"{name}: Dagster loads no module with {' and '.join(bound)}"
 
 
 @pytest.mark.parametrize(

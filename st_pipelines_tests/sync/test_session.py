@@ -100,7 +100,7 @@ def test_history_keeps_the_versions_of_the_tables_it_names(
         (("jpm.jobs", "2026-03-09"), "jpm.jobs is loaded by days: give the first and the last"),
         (("settings.user_roles", "2026-03-09"), "settings.user_roles is always loaded whole"),
         (("jpm.jobs", "2026-03-10", "2026-03-09"), "2026-03-09 is before the first 2026-03-10"),
-        (("jpm.jobs", "March 9", "2026-03-10"), "March 9"),
+        (("jpm.jobs", "March 9", "2026-03-10"), "'March 9' is not a date: write it as YYYY-MM-DD"),
     ],
 )
 def test_arguments_that_do_not_suit_a_table_are_refused(
