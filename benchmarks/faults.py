@@ -29,7 +29,7 @@ from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.http.retry import RetryPolicy
 from st_pipelines.sync.sync import SyncContext, extract_load
 from st_pipelines.windows import Days
-from st_pipelines_tests.churn_reader import TIMEZONE, comparable, expected_rows, job
+from st_pipelines_tests.churn_reader import TIMEZONE, build_context, comparable, expected_rows
 
 NOW = datetime(2026, 3, 10, 15, 30, tzinfo=timezone.utc)
 ALL = Days(first=date(2026, 3, 1), last=date(2026, 3, 10), timezone=TIMEZONE, open_start=True)
@@ -105,7 +105,7 @@ def _outcome(loading: SyncContext, endpoint: Endpoint, file: Path, wanted: list[
 
 def _context(sandbox: Sandbox, file: Path) -> SyncContext:
     """A context whose client has no token yet."""
-    loading = job(sandbox, file, page_size=PAGE_SIZE, timeout=TIMEOUT)
+    loading = build_context(sandbox, file, page_size=PAGE_SIZE, timeout=TIMEOUT)
     connection = loading.client.connection
     client = Client(connection, policy=POLICY, tokens=TokenSource(connection))
     return replace(loading, client=client)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from st_pipelines_tests.property_model import CHANGES, Change, Disturbance, Life
+from st_pipelines_tests.property_model import CHANGES, Change, Disturbance, Scenario
 
 TABLES = (
     "jpm.jobs",
@@ -43,21 +43,21 @@ def main() -> int:
     histories, outcomes = Counter[str](), Counter[str]()
     while time.monotonic() < ends:
         table = TABLES[seed % len(TABLES)]
-        life = Life(table, seed=seed)
+        scenario = Scenario(table, seed=seed)
         try:
-            play(life, random.Random(seed))
-            life.catch_up()
-            missing, surplus = life.differences()
+            play(scenario, random.Random(seed))
+            scenario.catch_up()
+            missing, surplus = scenario.differences()
         finally:
-            life.close()
+            scenario.close()
         if missing or surplus:
             print(
                 f"{table}, --seed {seed}: not in the table {missing[:3]}, "
-                f"not in the source {surplus[:3]}, after {life.outcomes}"
+                f"not in the source {surplus[:3]}, after {scenario.outcomes}"
             )
             return 1
         histories[table] += 1
-        outcomes.update(life.outcomes)
+        outcomes.update(scenario.outcomes)
         seed += 1
     for table, count in sorted(histories.items()):
         print(f"{table:35}{count:6}")
@@ -65,22 +65,22 @@ def main() -> int:
     return 0
 
 
-def play(life: Life, rng: random.Random) -> None:
+def play(scenario: Scenario, rng: random.Random) -> None:
     """Plays 4 to 12 random events."""
     for _ in range(rng.randint(4, 12)):
         match rng.choice(("change", "load", "load", "reconcile", "processes")):
             case "change":
                 for change in _changes(rng, 6):
-                    life.apply(change)
+                    scenario.apply(change)
             case "load":
-                life.load(
+                scenario.load(
                     rng.randint(0, 9), rng.randint(0, 12), rng.random() < 0.5, _disturbances(rng)
                 )
             case "reconcile":
-                life.reconcile(_disturbances(rng))
+                scenario.reconcile(_disturbances(rng))
             case _:
                 ranges = [(rng.randint(0, 9), rng.randint(0, 12)) for _ in range(rng.randint(1, 3))]
-                life.load_in_processes(ranges, [*_disturbances(rng), Disturbance(kill=True)])
+                scenario.load_in_processes(ranges, [*_disturbances(rng), Disturbance(kill=True)])
 
 
 def _changes(rng: random.Random, most: int) -> tuple[Change, ...]:

@@ -1,4 +1,7 @@
-"""What a table ought to hold, worked out from the served JSON without the code under test."""
+"""Works out what a table must contain from the sandbox's JSON, without the code under test.
+
+Also builds the context and the days of a load, and reads tables back.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +28,10 @@ from st_pipelines.windows import Days
 TIMEZONE = "America/New_York"
 
 
-def job(
+def build_context(
     sandbox: Sandbox, file: Path, policy: RetryPolicy | None = None, **changes: Any
 ) -> SyncContext:
+    """Returns the context of a load from a sandbox into a file; changes go to the connection."""
     connection = Connection(
         environment="sandbox",
         api_url=sandbox.url,
@@ -56,23 +60,23 @@ def days(first: str, last: str, *, open_start: bool = False) -> Days:
     )
 
 
-def served(sandbox: Sandbox, endpoint: Endpoint) -> list[dict[str, Any]]:
-    """All records as the list serves them, or the feed where there is no list.
+def list_records(sandbox: Sandbox, endpoint: Endpoint) -> list[dict[str, Any]]:
+    """Returns all records as the list serves them, or the feed where there is no list.
 
-    Numbers with a point are Decimals, and arrays that are exploded are.
+    Numbers with a decimal point are Decimals. Arrays to explode are exploded.
     """
-    held = sandbox.world.export_raw if endpoint.kind == "feed" else sandbox.world.raw
-    return _records(endpoint, held(endpoint.table))
+    raw = sandbox.world.export_raw if endpoint.kind == "feed" else sandbox.world.raw
+    return _parse_records(endpoint, raw(endpoint.table))
 
 
-def records_of(sandbox: Sandbox, endpoint: Endpoint) -> list[dict[str, Any]]:
-    """All records with what only the export tells of them."""
+def complete_records(sandbox: Sandbox, endpoint: Endpoint) -> list[dict[str, Any]]:
+    """Returns all records with the fields that only the export serves."""
     if endpoint.export:
-        return _records(endpoint, sandbox.world.export_raw(endpoint.table))
-    return served(sandbox, endpoint)
+        return _parse_records(endpoint, sandbox.world.export_raw(endpoint.table))
+    return list_records(sandbox, endpoint)
 
 
-def _records(endpoint: Endpoint, texts: Iterable[bytes]) -> list[dict[str, Any]]:
+def _parse_records(endpoint: Endpoint, texts: Iterable[bytes]) -> list[dict[str, Any]]:
     records = [json.loads(text, parse_float=Decimal) for text in texts]
     if endpoint.explode is None:
         return records
@@ -84,12 +88,12 @@ def _records(endpoint: Endpoint, texts: Iterable[bytes]) -> list[dict[str, Any]]
 
 
 def expected_rows(sandbox: Sandbox, endpoint: Endpoint) -> list[tuple]:
-    return rows_of(served(sandbox, endpoint), endpoint.row_fields)
+    return build_rows(list_records(sandbox, endpoint), endpoint.row_fields)
 
 
-def rows_of(records: Iterable[dict[str, Any]], fields: Sequence[Field]) -> list[tuple]:
-    """What the columns of `fields` are to hold of records."""
-    return [tuple(expected(record.get(f.name), f.type) for f in fields) for record in records]
+def build_rows(records: Iterable[dict[str, Any]], fields: Sequence[Field]) -> list[tuple]:
+    """Returns the rows that the columns of `fields` must contain for some records."""
+    return [tuple(expected_value(record.get(f.name), f.type) for f in fields) for record in records]
 
 
 def table_rows(
@@ -107,21 +111,21 @@ def query(file: Path, sql: str) -> list[tuple]:
         return connection.execute(sql).fetchall()
 
 
-def expected(value: Any, type_: DataType) -> Any:
-    """The Python value that DuckDB gives for a served one."""
+def expected_value(value: Any, type_: DataType) -> Any:
+    """Returns the Python value that DuckDB must return for a served one."""
     if value is None:
         return None
     match type_:
         case ListOf(item):
-            return [expected(member, item) for member in value]
+            return [expected_value(member, item) for member in value]
         case StructOf(fields):
-            return {f.column: expected(value.get(f.name), f.type) for f in fields}
+            return {f.column: expected_value(value.get(f.name), f.type) for f in fields}
         case Scalar(name):
             return _SCALARS[name](value)
 
 
 def comparable(rows: Iterable[tuple]) -> list[str]:
-    """Rows in an order of their own; a time prints the same whatever calls its zone UTC."""
+    """Sorts rows as text. Times print alike, whichever class of time zone stands for UTC."""
     return sorted(repr(_with_utc(list(row))) for row in rows)
 
 

@@ -1,6 +1,6 @@
-"""Loads in processes of their own that die at a named point, for the tests of crashes.
+"""Runs loads in processes that kill themselves at a chosen call, for the tests of crashes.
 
-A process is forked from a server that has imported all it needs, so that a death costs little.
+The processes are forked from a server that has imported everything already, so each starts fast.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from st_pipelines.warehouse.errors import WarehouseFull
 from st_pipelines.warehouse.store import duckdb_file
 from st_pipelines.warehouse.store.scratch import staging_folder
 from st_pipelines.windows import Days
-from st_pipelines_tests.churn_reader import job
+from st_pipelines_tests.churn_reader import build_context
 from st_pipelines_tests.deadlines import DEADLINE
 
 PAGE_SIZE = 50
-TOLD_FULL = 3
+REPORTED_FULL = 3
 
 
 @dataclass(frozen=True)
 class Server:
-    """Where a sandbox is and how to be let in: what can be handed to another process."""
+    """A sandbox's URL and credentials, which can be passed to another process."""
 
     url: str
     client_id: str
@@ -44,7 +44,7 @@ class Server:
     tenant_id: str
 
     @classmethod
-    def of(cls, sandbox: Sandbox) -> Server:
+    def from_sandbox(cls, sandbox: Sandbox) -> Server:
         return cls(
             sandbox.url,
             sandbox.client_id,
@@ -55,8 +55,14 @@ class Server:
 
 
 @dataclass(frozen=True)
-class Point:
-    """Where a process dies: at the n-th call of a function, before or after it."""
+class CrashPoint:
+    """The call of a function before or after which a process kills itself.
+
+    Attributes:
+        function: module, colon, and qualified name.
+        after: the function has returned.
+        call: number of the call, from 1.
+    """
 
     function: str
     after: bool = False
@@ -66,84 +72,88 @@ class Point:
         return f"{'after' if self.after else 'before'} {self.function.rpartition(':')[2]}"
 
 
-def load(server: Any, file: Path, table: str, days: Days | None, point: Point | None) -> None:
-    """Loads and dies; without a point it lives."""
-    arm(point)
-    extract_load(job(server, file, page_size=PAGE_SIZE), load_catalog()[table], days)
+def load(server: Any, file: Path, table: str, days: Days | None, point: CrashPoint | None) -> None:
+    """Loads, and crashes at the point, if there is one."""
+    crash_at(point)
+    extract_load(build_context(server, file, page_size=PAGE_SIZE), load_catalog()[table], days)
 
 
 def load_and_publish(
-    server: Any, file: Path, table: str, days: Days | None, point: Point | None
+    server: Any, file: Path, table: str, days: Days | None, point: CrashPoint | None
 ) -> None:
-    loading = job(server, file, page_size=PAGE_SIZE)
-    extract_load(loading, load_catalog()[table], days)
-    arm(point)
-    loading.warehouse.publish()
+    context = build_context(server, file, page_size=PAGE_SIZE)
+    extract_load(context, load_catalog()[table], days)
+    crash_at(point)
+    context.warehouse.publish()
 
 
-def arm(point: Point | None) -> None:
+def crash_at(point: CrashPoint | None) -> None:
+    """Replaces the function of the point by one that kills this process."""
     if point is None:
         return
     module, _, path = point.function.partition(":")
-    owner, _, name = path.rpartition(".")
-    holder: Any = importlib.import_module(module)
-    holder = getattr(holder, owner) if owner else holder
-    original, calls = getattr(holder, name), 0
+    class_name, _, name = path.rpartition(".")
+    owner: Any = importlib.import_module(module)
+    owner = getattr(owner, class_name) if class_name else owner
+    original, calls = getattr(owner, name), 0
 
-    def mortal(*arguments: Any, **named: Any) -> Any:
+    def crashing(*arguments: Any, **named: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls == point.call and not point.after:
-            die()
+            kill_self()
         result = original(*arguments, **named)
         if calls == point.call:
-            die()
+            kill_self()
         return result
 
-    setattr(holder, name, mortal)
+    setattr(owner, name, crashing)
 
 
-def die() -> None:
+def kill_self() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 @contextmanager
-def _dying_before_the_detaching(*arguments: Any) -> Any:
+def _die_before_detaching(*arguments: Any) -> Any:
     with _attach_file(*arguments):
         yield
-        die()
+        kill_self()
 
 
 _attach_file = duckdb_file._attach_file
 
 
-def load_and_die_committed(
-    server: Any, file: Path, table: str, days: Days | None, longest_log: str
+def load_and_die_after_commit(
+    server: Any, file: Path, table: str, days: Days | None, checkpoint_threshold: str
 ) -> None:
-    """Dies between COMMIT and DETACH: with a long log, the load is in that alone."""
-    duckdb_file._CHECKPOINT_THRESHOLD = longest_log
-    duckdb_file._attach_file = _dying_before_the_detaching
+    """Loads, and dies between COMMIT and DETACH.
+
+    With a high threshold, the load is in the write-ahead log alone then.
+    """
+    duckdb_file._CHECKPOINT_THRESHOLD = checkpoint_threshold
+    duckdb_file._attach_file = _die_before_detaching
     load(server, file, table, days, None)
 
 
 def stage_and_wait(parent: Path, name: str) -> None:
-    """Has a staging folder until it is killed."""
+    """Holds a staging folder until the process is killed."""
     with staging_folder(parent, name):
         signal.pause()
 
 
 def load_limited(server: Any, file: Path, table: str, days: Days | None, limit: int) -> None:
-    """Loads where no file may grow beyond so many bytes. Exits TOLD_FULL if that is told."""
+    """Loads while no file may exceed `limit` bytes; exits with REPORTED_FULL if it says so."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     try:
         load(server, file, table, days, None)
     except (WarehouseFull, OSError) as error:
         if isinstance(error, WarehouseFull) or error.errno == errno.EFBIG:
-            sys.exit(TOLD_FULL)
+            sys.exit(REPORTED_FULL)
         raise
 
 
-def started(
+def start_process(
     target: Callable[..., None], *arguments: Any
 ) -> multiprocessing.context.ForkServerProcess:
     context: ForkServerContext = multiprocessing.get_context("forkserver")
@@ -153,8 +163,8 @@ def started(
     return process
 
 
-def killed(target: Callable[..., None], *arguments: Any) -> bool:
-    """Runs it to its end. Whether that was by SIGKILL."""
-    process = started(target, *arguments)
+def is_killed(target: Callable[..., None], *arguments: Any) -> bool:
+    """Runs a process to its end; returns whether SIGKILL ended it."""
+    process = start_process(target, *arguments)
     process.join(DEADLINE)
     return process.exitcode == -signal.SIGKILL

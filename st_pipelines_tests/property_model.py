@@ -1,6 +1,6 @@
-"""Lives of a company while it is being loaded, for the property test and the soak.
+"""Plays what happens to a company while it is loaded, for the property test and the soak test.
 
-A `Life` is one endpoint of a sandbox and a warehouse. Whatever happens in between, after one
+A `Scenario` is one endpoint of a sandbox and its table. Whatever happens in it, after one
 `catch_up` the table must equal the source, value by value.
 """
 
@@ -25,50 +25,53 @@ from st_pipelines.catalog.model import Catalog
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.servicetitan.errors.errors import ServiceTitanError
-from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.http.retry import NO_WAIT
 from st_pipelines.sync.sync import SyncContext, extract_load, reconcile
 from st_pipelines.windows import Days, local_day
 from st_pipelines_tests.churn_reader import (
     TIMEZONE,
+    build_context,
+    build_rows,
     comparable,
-    job,
-    records_of,
-    rows_of,
+    complete_records,
     table_rows,
 )
 from st_pipelines_tests.conftest import NOW
 
-PLAYED = int(os.environ.get("HISTORIES", "40"))
-"""Of the 200 that .ci/run has played by `HISTORIES=200`; by hand a share of them is enough."""
+EXAMPLES = int(os.environ.get("HISTORIES", "40"))
+"""Number of random histories. .ci/run plays 200 with `HISTORIES=200`; fewer will do by hand."""
 
-FIRST = NOW.date() - timedelta(days=9)
-REFUSED, BROKEN = 3, 4
-"""Exit codes of a loading process: it failed clearly; it failed in another way."""
+FIRST_DAY = NOW.date() - timedelta(days=9)
+FAILED, CRASHED = 3, 4
+"""Exit codes of a process that loads: a ServiceTitanError, and any other error."""
 
 Change = tuple[str, int, int]
-"""What to do (one of `CHANGES`), with which record, and a number that varies it."""
+"""A kind (one of `CHANGES`), the index of a record, and a number that varies the change."""
 
 CHANGES = ("create", "change", "tie", "deactivate", "delete", "revive", "wait")
 
 
 @dataclasses.dataclass(frozen=True)
 class Disturbance:
-    """What happens at a request: the changes, then the death of the loader or a faulty answer."""
+    """What happens at a request: changes first, then a kill of the loader or a faulty response."""
 
     changes: tuple[Change, ...] = ()
     fault: int | None = None
     kill: bool = False
 
 
-class Life:
-    """One endpoint of a small company, and its table."""
+class Scenario:
+    """One endpoint of a small company, and its table.
+
+    Attributes:
+        outcomes: how each load ended.
+    """
 
     def __init__(self, table: str, seed: int = 7) -> None:
         """Starts the sandbox; `close` stops it."""
         self.endpoint = load_catalog()[table]
         self._catalog = Catalog({table: self.endpoint})
-        self.folder = Path(tempfile.mkdtemp(prefix="life-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="scenario-"))
         self.file = self.folder / "warehouse.duckdb"
         self.sandbox = Sandbox(
             customers=6,
@@ -82,7 +85,7 @@ class Life:
         self._disturbances: dict[int, Disturbance] = {}
         self._requests = 0
         self._child = 0
-        self.sandbox.interceptors.append(self._at_request)
+        self.sandbox.interceptors.append(self._disturb_request)
 
     def close(self) -> None:
         """Stops the sandbox and removes the files."""
@@ -90,18 +93,15 @@ class Life:
         shutil.rmtree(self.folder)
 
     @contextlib.contextmanager
-    def _job(self) -> Iterator[SyncContext]:
-        made = job(self.sandbox, self.file, page_size=7)
-        client = Client(made.client.connection, policy=NO_WAIT)
-        try:
+    def _open_context(self) -> Iterator[SyncContext]:
+        context = build_context(self.sandbox, self.file, NO_WAIT, page_size=7)
+        with contextlib.closing(context.client):
             yield dataclasses.replace(
-                made, client=client, clock=lambda: self.sandbox.world.now, catalog=self._catalog
+                context, clock=lambda: self.sandbox.world.now, catalog=self._catalog
             )
-        finally:
-            client.close()
 
     def apply(self, change: Change) -> None:
-        """Lets something happen in the company, a moment after what happened before."""
+        """Changes the company, a moment after its previous change."""
         kind, which, number = change
         world, table = self.sandbox.world, self.endpoint.table
         with world.lock:
@@ -114,19 +114,18 @@ class Life:
 
     def _change(self, kind: str, key: Any, other: Any, number: int) -> None:
         world, endpoint = self.sandbox.world, self.endpoint
-        gone = world.table(endpoint.table).deleted
         table = world.table(endpoint.table)
-        there = table.find_position(key) not in gone
-        if kind == "delete" and there and endpoint.kind != "feed":
+        exists = table.find_position(key) not in table.deleted
+        if kind == "delete" and exists and endpoint.kind != "feed":
             world.delete(endpoint.table, key)
         elif kind == "revive":
             world.revive(endpoint.table, key)
-        elif kind == "deactivate" and there:
+        elif kind == "deactivate" and exists:
             world.deactivate(endpoint.table, key)
-        elif kind == "tie" and there and table.find_position(other) not in gone:
+        elif kind == "tie" and exists and table.find_position(other) not in table.deleted:
             for tied in {key, other}:
                 world.change(endpoint.table, tied, **self._fields(number))
-        elif kind == "change" and there:
+        elif kind == "change" and exists:
             world.change(endpoint.table, key, **self._fields(number))
 
     def _fields(self, number: int) -> dict[str, Any]:
@@ -134,56 +133,58 @@ class Life:
         found = [n for n in ("name", "memo", "summary", "value", "description") if n in names]
         return {found[0]: f"Version {number}"} if found else {}
 
-    def _at_request(self, request: Request) -> Response | None:
+    def _disturb_request(self, request: Request) -> Response | None:
         if "/tenant/" not in request.url.path:
             return None
         self._requests += 1
-        what = self._disturbances.pop(self._requests, Disturbance())
-        for change in what.changes:
+        disturbance = self._disturbances.pop(self._requests, Disturbance())
+        for change in disturbance.changes:
             self.apply(change)
-        if what.kill and self._child:
+        if disturbance.kill and self._child:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._child, signal.SIGKILL)
-        return _FAULTS[what.fault % len(_FAULTS)]() if what.fault is not None else None
+        if disturbance.fault is None:
+            return None
+        return _FAULTS[disturbance.fault % len(_FAULTS)]()
 
     def load(
         self, first: int, length: int, open_start: bool, disturbances: Sequence[Disturbance] = ()
     ) -> None:
-        """Loads days, counted from the first partition; a snapshot is loaded whole."""
-        self._run(lambda made: self._extract(made, first, length, open_start), disturbances)
+        """Loads days, counted from `FIRST_DAY`; a snapshot is loaded whole."""
+        self._run(lambda context: self._extract(context, first, length, open_start), disturbances)
 
     def reconcile(self, disturbances: Sequence[Disturbance] = ()) -> None:
-        """Compares the whole table."""
-        self._run(lambda made: reconcile(made, self.endpoint), disturbances)
+        """Reconciles the whole table."""
+        self._run(lambda context: reconcile(context, self.endpoint), disturbances)
 
     def load_in_processes(
         self, ranges: Sequence[tuple[int, int]], disturbances: Sequence[Disturbance] = ()
     ) -> None:
-        """Loads several ranges at once, each in a process; a kill hits the last."""
-        self._disturb(disturbances)
+        """Loads several ranges at once, each in its own process; a kill hits the last one."""
+        self._schedule(disturbances)
         children = []
         for first, length in ranges:
             self._child = self._fork(
-                lambda made, f=first, n=length: self._extract(made, f, n, False)
+                lambda context, f=first, n=length: self._extract(context, f, n, False)
             )
             children.append(self._child)
         codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
         self._child = 0
         self._disturbances.clear()
-        assert not {*codes} - {0, REFUSED, -signal.SIGKILL}, f"a loader broke: {codes}"
+        assert not {*codes} - {0, FAILED, -signal.SIGKILL}, f"a loader crashed: {codes}"
         self.outcomes.append(f"processes {codes}")
 
     def _fork(self, work: Callable[[SyncContext], object]) -> int:
         child = os.fork()
         if child:
             return child
-        code = BROKEN
+        code = CRASHED
         try:
-            with self._job() as made:
-                work(made)
+            with self._open_context() as context:
+                work(context)
             code = 0
         except ServiceTitanError:
-            code = REFUSED
+            code = FAILED
         except BaseException:
             traceback.print_exc()
         finally:
@@ -192,44 +193,44 @@ class Life:
     def _run(
         self, work: Callable[[SyncContext], object], disturbances: Sequence[Disturbance]
     ) -> None:
-        self._disturb(disturbances)
-        with self._job() as made:
+        self._schedule(disturbances)
+        with self._open_context() as context:
             try:
-                work(made)
+                work(context)
                 self.outcomes.append("loaded")
             except ServiceTitanError as error:
                 self.outcomes.append(type(error).__name__)
         self._disturbances.clear()
 
-    def _disturb(self, disturbances: Sequence[Disturbance]) -> None:
+    def _schedule(self, disturbances: Sequence[Disturbance]) -> None:
         self._requests = 0
         self._disturbances = dict(enumerate(disturbances, start=1))
 
-    def _extract(self, made: SyncContext, first: int, length: int, open_start: bool) -> None:
+    def _extract(self, context: SyncContext, first: int, length: int, open_start: bool) -> None:
         if not self.endpoint.partitioned:
-            extract_load(made, self.endpoint, None)
+            extract_load(context, self.endpoint, None)
             return
-        day = FIRST + timedelta(days=first)
+        day = FIRST_DAY + timedelta(days=first)
         today = local_day(self.sandbox.world.now, TIMEZONE)
         last = min(day + timedelta(days=length), today)
         days = Days(first=min(day, last), last=last, timezone=TIMEZONE, open_start=open_start)
-        extract_load(made, self.endpoint, days)
+        extract_load(context, self.endpoint, days)
 
     def catch_up(self) -> None:
-        """One undisturbed load of everything, and a comparison of the whole."""
+        """Loads and reconciles everything, undisturbed."""
         self._disturbances.clear()
         self.sandbox.world.move(timedelta(seconds=1))
-        with self._job() as made:
+        with self._open_context() as context:
             if self.endpoint.partitioned:
-                self._extract(made, 0, (date.max - FIRST).days - 1, True)
-            reconcile(made, self.endpoint)
+                self._extract(context, 0, (date.max - FIRST_DAY).days - 1, True)
+            reconcile(context, self.endpoint)
 
     def differences(self) -> tuple[list[str], list[str]]:
-        """Rows that the source has and the table lacks, and the other way round."""
-        records = records_of(self.sandbox, self.endpoint)
-        wanted = comparable(rows_of(records, self.endpoint.row_fields))
+        """Returns rows that the table lacks, and rows that it has beyond the source's."""
+        records = complete_records(self.sandbox, self.endpoint)
+        expected = comparable(build_rows(records, self.endpoint.row_fields))
         present = comparable(table_rows(self.file, self.endpoint, "_deleted_at IS NULL"))
-        missing, surplus = list(wanted), []
+        missing, surplus = list(expected), []
         for row in present:
             if row in missing:
                 missing.remove(row)
@@ -238,20 +239,20 @@ class Life:
         return missing, surplus
 
 
-def _html() -> Response:
+def _html_page() -> Response:
     return Response("<html>try later</html>", 200, media_type="text/html")
 
 
-def _cut() -> Response:
+def _truncated() -> Response:
     return Response(b'{"page":1,"hasMore":false,"data":[{"id":1', 200)
 
 
-def _failing() -> Response:
+def _bad_gateway() -> Response:
     return Response("<html>502</html>", 502, media_type="text/html")
 
 
-def _denied() -> Response:
+def _unauthorized() -> Response:
     return Response(b'{"title":"Unauthorized","status":401}', 401)
 
 
-_FAULTS: Sequence[Callable[[], Response]] = (_html, _cut, _failing, _denied)
+_FAULTS: Sequence[Callable[[], Response]] = (_html_page, _truncated, _bad_gateway, _unauthorized)

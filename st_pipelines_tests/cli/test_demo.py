@@ -19,11 +19,11 @@ import requests
 from st_pipelines.catalog.registry import load_catalog, select
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines_tests.churn_reader import (
+    build_rows,
     comparable,
+    complete_records,
+    list_records,
     query,
-    records_of,
-    rows_of,
-    served,
     table_rows,
 )
 from st_pipelines_tests.command_line import COMMAND, contents, processes_of, run
@@ -211,7 +211,7 @@ def test_every_value_of_every_column_equals_the_sandbox(
     file, endpoint = demo[0], load_catalog()[table]
     added = endpoint.export.adds if endpoint.export else ()
     fields = [field for field in endpoint.row_fields if field.name not in added]
-    expected = rows_of(served(company, endpoint), fields)
+    expected = build_rows(list_records(company, endpoint), fields)
     assert expected, "an endpoint without records proves nothing"
     assert comparable(table_rows(file, endpoint, fields=fields)) == comparable(expected)
     assert query(file, f"SELECT count(*) FROM {table} WHERE _extra IS NOT NULL") == [(0,)]
@@ -227,7 +227,7 @@ def test_fields_that_only_an_export_has_equal_the_sandbox_or_are_null(
     file, endpoint = demo[0], load_catalog()[table]
     assert endpoint.export
     fields = [endpoint.column(name) for name in (*endpoint.key, *endpoint.export.adds)]
-    exported = set(comparable(rows_of(records_of(company, endpoint), fields)))
+    exported = set(comparable(build_rows(complete_records(company, endpoint), fields)))
     for row in table_rows(file, endpoint, fields=fields):
         assert set(row[len(endpoint.key) :]) == {None} or comparable([row])[0] in exported
 

@@ -21,7 +21,7 @@ from st_pipelines.sync.sync import LoadReport, extract_load
 from st_pipelines.warehouse.tables.load import Loaded
 from st_pipelines.warehouse.tables.load_facts import count_facts
 from st_pipelines.warehouse.tables.table_load import TableLoad
-from st_pipelines_tests.churn_reader import days, job
+from st_pipelines_tests.churn_reader import build_context, days
 from st_pipelines_tests.conftest import NOW
 from st_pipelines_tests.warehouse.factories import Place, endpoint, record
 
@@ -71,7 +71,7 @@ def own() -> Iterator[Sandbox]:
 
 def load(sandbox: Sandbox, file: Path, table: str, range_=WHOLE) -> LoadReport:
     of = CATALOG[table]
-    return extract_load(job(sandbox, file), of, range_ if of.partitioned else None)
+    return extract_load(build_context(sandbox, file), of, range_ if of.partitioned else None)
 
 
 def tamper(file: Path, sql: str) -> None:

@@ -1,4 +1,4 @@
-"""Loads that are killed, terminated or out of space: the next one continues, as if nothing was."""
+"""Loads that are killed, terminated or out of disk space lose nothing; the next one continues."""
 
 from __future__ import annotations
 
@@ -19,9 +19,15 @@ from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.sync.sync import extract_load
 from st_pipelines.warehouse.errors import WarehouseFull
 from st_pipelines.warehouse.store.duckdb_file import DuckDBFile
-from st_pipelines_tests import crash_harness as dying
-from st_pipelines_tests.churn_reader import comparable, days, expected_rows, job, table_rows
-from st_pipelines_tests.crash_harness import Point, Server, killed
+from st_pipelines_tests import crash_harness
+from st_pipelines_tests.churn_reader import (
+    build_context,
+    comparable,
+    days,
+    expected_rows,
+    table_rows,
+)
+from st_pipelines_tests.crash_harness import CrashPoint, Server, is_killed
 from st_pipelines_tests.deadlines import DEADLINE
 
 TABLE = "crm.customers"
@@ -30,17 +36,17 @@ ALL = days("2026-03-01", "2026-03-10", open_start=True)
 WAREHOUSE = "st_pipelines.warehouse"
 
 POINTS = [
-    Point(f"{WAREHOUSE}.staging.stage:Staging.add", after=True, call=2),
-    Point(f"{WAREHOUSE}.store.duckdb_file:_attach"),
-    Point(f"{WAREHOUSE}.tables.load:_merge", after=True),
-    Point(f"{WAREHOUSE}.tables.load_log:write_load_record", after=True),
+    CrashPoint(f"{WAREHOUSE}.staging.stage:Staging.add", after=True, call=2),
+    CrashPoint(f"{WAREHOUSE}.store.duckdb_file:_attach"),
+    CrashPoint(f"{WAREHOUSE}.tables.load:_merge", after=True),
+    CrashPoint(f"{WAREHOUSE}.tables.load_log:write_load_record", after=True),
 ]
 LIMITS = [10_000, 150_000, 250_000]
-WHILE_IT_IS_MADE = [Point("os:link"), Point("os:link", after=True)]
+CREATION_POINTS = [CrashPoint("os:link"), CrashPoint("os:link", after=True)]
 
 
-def whole_and_in_the_books(file: Path) -> int:
-    """Rows of the table, which are as many as the books say, each once."""
+def count_logged_rows(file: Path) -> int:
+    """Returns the number of rows; asserts that it is the load log's and that keys are unique."""
     if not file.exists():
         return 0
     with DuckDBFile(uri=str(file), wait_seconds=5).read_only() as connection:
@@ -50,95 +56,102 @@ def whole_and_in_the_books(file: Path) -> int:
         rows, keys = connection.execute(
             f"SELECT count(*), count(DISTINCT id) FROM {TABLE}"
         ).fetchall()[0]
-        told = connection.execute("SELECT sum(rows_inserted) FROM _st.loads").fetchall()[0][0]
-    assert rows == keys == told
+        logged = connection.execute("SELECT sum(rows_inserted) FROM _st.loads").fetchall()[0][0]
+    assert rows == keys == logged
     return rows
 
 
 def assert_continues(sandbox: Sandbox, file: Path) -> None:
-    """One more load gives what the sandbox has, and leaves nothing beside it."""
-    extract_load(job(sandbox, file), load_catalog()[TABLE], ALL)
-    whole_and_in_the_books(file)
-    wanted = expected_rows(sandbox, load_catalog()[TABLE])
-    assert comparable(table_rows(file, load_catalog()[TABLE])) == comparable(wanted)
-    assert staged(file) == []
+    """Asserts that another load completes the table and leaves no files behind."""
+    extract_load(build_context(sandbox, file), load_catalog()[TABLE], ALL)
+    count_logged_rows(file)
+    expected = expected_rows(sandbox, load_catalog()[TABLE])
+    assert comparable(table_rows(file, load_catalog()[TABLE])) == comparable(expected)
+    assert staging_folders(file) == []
     assert not file.with_name(file.name + ".wal").exists()
 
 
-def staged(file: Path) -> list[str]:
+def staging_folders(file: Path) -> list[str]:
     return [folder.name for folder in (file.parent / ".staging").iterdir() if folder.is_dir()]
 
 
-@pytest.mark.parametrize("point", POINTS + WHILE_IT_IS_MADE, ids=str)
+@pytest.mark.parametrize("point", POINTS + CREATION_POINTS, ids=str)
 def test_a_first_load_that_is_killed_leaves_nothing_and_the_next_continues(
-    sandbox: Sandbox, tmp_path: Path, point: Point
+    sandbox: Sandbox, tmp_path: Path, point: CrashPoint
 ) -> None:
     file = tmp_path / "x.duckdb"
-    assert killed(dying.load, Server.of(sandbox), file, TABLE, ALL, point)
-    assert staged(file), "it died too late to leave something"
-    assert whole_and_in_the_books(file) == 0
+    assert is_killed(crash_harness.load, Server.from_sandbox(sandbox), file, TABLE, ALL, point)
+    assert staging_folders(file), "the process died too late to leave a folder"
+    assert count_logged_rows(file) == 0
     assert_continues(sandbox, file)
 
 
 @pytest.mark.parametrize("point", POINTS[-2:], ids=str)
 def test_a_merge_that_is_killed_leaves_the_table_as_it_was(
-    sandbox: Sandbox, tmp_path: Path, point: Point
+    sandbox: Sandbox, tmp_path: Path, point: CrashPoint
 ) -> None:
     file = tmp_path / "x.duckdb"
-    extract_load(job(sandbox, file), load_catalog()[TABLE], EARLIER)
-    before = whole_and_in_the_books(file)
+    extract_load(build_context(sandbox, file), load_catalog()[TABLE], EARLIER)
+    before = count_logged_rows(file)
     assert before
-    assert killed(dying.load, Server.of(sandbox), file, TABLE, ALL, point)
-    assert whole_and_in_the_books(file) == before
+    assert is_killed(crash_harness.load, Server.from_sandbox(sandbox), file, TABLE, ALL, point)
+    assert count_logged_rows(file) == before
     assert_continues(sandbox, file)
 
 
-@pytest.mark.parametrize("longest_log", ["1KB", "1GB"])
+@pytest.mark.parametrize("checkpoint_threshold", ["1KB", "1GB"])
 def test_a_load_that_is_killed_after_its_commit_is_kept(
-    sandbox: Sandbox, tmp_path: Path, longest_log: str
+    sandbox: Sandbox, tmp_path: Path, checkpoint_threshold: str
 ) -> None:
-    """In the file, or in a log that the next to open the file takes in."""
+    """It is in the file, or in a write-ahead log that DuckDB replays at the next opening."""
     file = tmp_path / "x.duckdb"
-    assert killed(dying.load_and_die_committed, Server.of(sandbox), file, TABLE, ALL, longest_log)
-    assert file.with_name(file.name + ".wal").exists() == (longest_log == "1GB")
-    assert whole_and_in_the_books(file) == len(expected_rows(sandbox, load_catalog()[TABLE]))
+    assert is_killed(
+        crash_harness.load_and_die_after_commit,
+        Server.from_sandbox(sandbox),
+        file,
+        TABLE,
+        ALL,
+        checkpoint_threshold,
+    )
+    assert file.with_name(file.name + ".wal").exists() == (checkpoint_threshold == "1GB")
+    assert count_logged_rows(file) == len(expected_rows(sandbox, load_catalog()[TABLE]))
     assert DuckDBFile(uri=str(file)).publish()
-    assert whole_and_in_the_books(DuckDBFile(uri=str(file)).read_copy.path)
+    assert count_logged_rows(DuckDBFile(uri=str(file)).read_copy.path)
     assert_continues(sandbox, file)
 
 
 @pytest.mark.parametrize(
     "point",
     [
-        Point(f"{WAREHOUSE}.store.read_copy:_copy_bytes", after=True),
-        Point("os:replace", after=True),
+        CrashPoint(f"{WAREHOUSE}.store.read_copy:_copy_bytes", after=True),
+        CrashPoint("os:replace", after=True),
     ],
     ids=str,
 )
-def test_killed_publishing_leaves_a_complete_copy_or_none(
-    sandbox: Sandbox, tmp_path: Path, point: Point
+def test_publishing_that_is_killed_leaves_a_complete_copy_or_none(
+    sandbox: Sandbox, tmp_path: Path, point: CrashPoint
 ) -> None:
     file, warehouse = (
         tmp_path / "x.duckdb",
         DuckDBFile(uri=str(tmp_path / "x.duckdb"), wait_seconds=5),
     )
-    assert killed(dying.load_and_publish, Server.of(sandbox), file, TABLE, ALL, point)
-    assert bool(whole_and_in_the_books(warehouse.read_copy.path)) == (
-        point.function == "os:replace"
+    assert is_killed(
+        crash_harness.load_and_publish, Server.from_sandbox(sandbox), file, TABLE, ALL, point
     )
+    assert bool(count_logged_rows(warehouse.read_copy.path)) == (point.function == "os:replace")
     assert bool(warehouse.publish()) == (point.function != "os:replace")
     assert warehouse.read_copy.is_current
     assert_continues(sandbox, file)
 
 
 def test_a_terminated_run_leaves_nothing(own_sandbox: Sandbox, tmp_path: Path) -> None:
-    """SIGTERM reaches Dagster's run as Ctrl-C does, and so the load's clearing up."""
+    """Dagster turns SIGTERM into an interrupt, so the load removes its staging folder."""
     process: subprocess.Popen[bytes]
     folders: list[str] = []
 
     def terminate(request: Request) -> None:
         if "customers" in request.url.path and not folders:
-            folders.extend(staged(tmp_path / "data" / "production.duckdb"))
+            folders.extend(staging_folders(tmp_path / "data" / "production.duckdb"))
             process.send_signal(signal.SIGTERM)
 
     own_sandbox.interceptors.append(terminate)
@@ -155,25 +168,27 @@ def test_a_terminated_run_leaves_nothing(own_sandbox: Sandbox, tmp_path: Path) -
     )
     assert process.wait(DEADLINE) != 0
     assert len(folders) == 1
-    assert staged(tmp_path / "data" / "production.duckdb") == []
+    assert staging_folders(tmp_path / "data" / "production.duckdb") == []
 
 
 @pytest.mark.parametrize("limit", LIMITS)
 def test_a_file_that_may_not_grow_is_reported_and_loses_nothing(
     sandbox: Sandbox, tmp_path: Path, limit: int
 ) -> None:
-    """Each limit is met by another step: staging, making the file, the log, its move to the file.
+    """Each limit stops another step: staging, creating the file, and moving the log into it.
 
-    In that last step the load is committed, and a success.
+    The last step follows the commit, so that load succeeds.
     """
     file = tmp_path / "x.duckdb"
-    process = dying.started(dying.load_limited, Server.of(sandbox), file, TABLE, ALL, limit)
+    process = crash_harness.start_process(
+        crash_harness.load_limited, Server.from_sandbox(sandbox), file, TABLE, ALL, limit
+    )
     process.join(DEADLINE)
-    wanted = len(expected_rows(sandbox, load_catalog()[TABLE]))
-    assert process.exitcode == (0 if limit == LIMITS[-1] else dying.TOLD_FULL)
-    assert whole_and_in_the_books(file) == (wanted if limit == LIMITS[-1] else 0)
+    expected = len(expected_rows(sandbox, load_catalog()[TABLE]))
+    assert process.exitcode == (0 if limit == LIMITS[-1] else crash_harness.REPORTED_FULL)
+    assert count_logged_rows(file) == (expected if limit == LIMITS[-1] else 0)
     assert limit != LIMITS[-1] or file.with_name(file.name + ".wal").stat().st_size
-    assert staged(file) == []
+    assert staging_folders(file) == []
     assert_continues(sandbox, file)
 
 
@@ -181,13 +196,15 @@ def test_a_merge_that_cannot_be_moved_into_the_file_stays_in_the_log(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
     file = tmp_path / "x.duckdb"
-    extract_load(job(sandbox, file), load_catalog()[TABLE], EARLIER)
+    extract_load(build_context(sandbox, file), load_catalog()[TABLE], EARLIER)
     limit = file.stat().st_size // 2
-    process = dying.started(dying.load_limited, Server.of(sandbox), file, TABLE, ALL, limit)
+    process = crash_harness.start_process(
+        crash_harness.load_limited, Server.from_sandbox(sandbox), file, TABLE, ALL, limit
+    )
     process.join(DEADLINE)
     assert process.exitcode == 0
     assert file.with_name(file.name + ".wal").stat().st_size
-    assert whole_and_in_the_books(file) == len(expected_rows(sandbox, load_catalog()[TABLE]))
+    assert count_logged_rows(file) == len(expected_rows(sandbox, load_catalog()[TABLE]))
     assert_continues(sandbox, file)
 
 
@@ -199,25 +216,28 @@ mount -t tmpfs -o size=4m none {folder} || exit 77
 
 
 def on_a_full_disk() -> None:
-    """Runs where the folder is a small disk: it is full in the first load and not in the next."""
+    """Loads on a small disk that is full at first, in three different steps, and free in the end.
+
+    Runs in a process of its own; the arguments are the server and the folder.
+    """
     server, folder = json.loads(sys.argv[1]), sys.argv[2]
     file, filler = Path(folder) / "x.duckdb", Path(folder) / "filler"
-    loading = job(Server(**server), file)
+    context = build_context(Server(**server), file)
     for free in (20_000, 120_000, 220_000):
         filler.write_bytes(bytes(shutil.disk_usage(folder).free - free))
         with pytest.raises((WarehouseFull, OSError), match=r"[Nn]o space left"):
-            extract_load(loading, load_catalog()[TABLE], ALL)
+            extract_load(context, load_catalog()[TABLE], ALL)
         filler.unlink()
-        assert whole_and_in_the_books(file) == 0
-        assert staged(file) == []
-    extract_load(loading, load_catalog()[TABLE], ALL)
-    assert whole_and_in_the_books(file)
+        assert count_logged_rows(file) == 0
+        assert staging_folders(file) == []
+    extract_load(context, load_catalog()[TABLE], ALL)
+    assert count_logged_rows(file)
 
 
 def test_a_full_disk_is_reported_and_loses_nothing(sandbox: Sandbox, tmp_path: Path) -> None:
-    server = json.dumps(dataclasses.asdict(Server.of(sandbox)))
+    server = json.dumps(dataclasses.asdict(Server.from_sandbox(sandbox)))
     script = FULL_DISK.format(folder=str(tmp_path), python=sys.executable, server=server)
-    done = subprocess.run(
+    result = subprocess.run(
         ["unshare", "-m", "sh", "-c", script],
         capture_output=True,
         text=True,
@@ -225,6 +245,6 @@ def test_a_full_disk_is_reported_and_loses_nothing(sandbox: Sandbox, tmp_path: P
         cwd=Path(__file__).parents[2],
         env={**os.environ, "SCRIPT": ON_A_FULL_DISK},
     )
-    if done.returncode in (1, 77) and "ermi" in done.stderr:
+    if result.returncode in (1, 77) and "ermi" in result.stderr:
         pytest.skip("mounting is not permitted")
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr

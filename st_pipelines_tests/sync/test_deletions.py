@@ -1,4 +1,4 @@
-"""What a window does not show: deleted, inactive and moved records, and those that come back."""
+"""Loads find what a window does not show: deleted, inactive, moved and revived records."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.servicetitan.http.retry import NO_WAIT
 from st_pipelines.sync.sync import LoadReport, SyncContext, extract_load, reconcile
 from st_pipelines.warehouse.adopt.adopt import adopt
-from st_pipelines_tests.churn_reader import days, job, query
+from st_pipelines_tests.churn_reader import build_context, days, query
 
 JOBS = load_catalog()["jpm.jobs"]
 DAY = days("2026-03-10", "2026-03-10")
@@ -29,154 +29,153 @@ ALL = days("2026-03-01", "2026-03-10", open_start=True)
 
 
 @pytest.fixture
-def loading(own_sandbox: Sandbox, tmp_path: Path) -> Iterator[SyncContext]:
-    made = job(own_sandbox, tmp_path / "w.duckdb", NO_WAIT)
-    yield made
-    made.client.close()
+def context(own_sandbox: Sandbox, tmp_path: Path) -> Iterator[SyncContext]:
+    context = build_context(own_sandbox, tmp_path / "w.duckdb", NO_WAIT)
+    yield context
+    context.client.close()
 
 
-def rows(loading: SyncContext, columns: str, where: str, table: str = "jpm.jobs") -> list[tuple]:
+def rows(context: SyncContext, columns: str, where: str, table: str = "jpm.jobs") -> list[tuple]:
     sql = f"SELECT {columns} FROM {table} WHERE {where} ORDER BY ALL"
-    return query(loading.warehouse.name, sql)
+    return query(context.warehouse.name, sql)
 
 
-def state(loading: SyncContext, id_: int, table: str = "jpm.jobs") -> str:
-    found = rows(loading, "_deleted_at IS NOT NULL", f"id = {id_}", table)
+def state(context: SyncContext, id_: int, table: str = "jpm.jobs") -> str:
+    found = rows(context, "_deleted_at IS NOT NULL", f"id = {id_}", table)
     return {(): "absent", (False,): "there", (True,): "deleted"}[found[0] if found else ()]
 
 
-def some_ids(sandbox: Sandbox, table: str, number: int) -> list[int]:
+def last_ids(sandbox: Sandbox, table: str, number: int) -> list[int]:
     return [record["id"] for record in sandbox.world.records(table)][-number:]
 
 
-def load_and_deactivate(sandbox: Sandbox, loading: SyncContext) -> int:
-    """Loads all jobs; then one of them becomes inactive. Its id."""
-    extract_load(loading, JOBS, ALL)
-    (job_id,) = some_ids(sandbox, "jpm.jobs", 1)
+def load_and_deactivate(sandbox: Sandbox, context: SyncContext) -> int:
+    """Loads all jobs, then deactivates one; returns its id."""
+    extract_load(context, JOBS, ALL)
+    (job_id,) = last_ids(sandbox, "jpm.jobs", 1)
     sandbox.world.move(timedelta(minutes=5))
     sandbox.world.deactivate("jpm.jobs", job_id)
     return job_id
 
 
-def asked(sandbox: Sandbox, part: str) -> list[dict[str, str]]:
+def requests_to(sandbox: Sandbox, part: str) -> list[dict[str, str]]:
     return [dict(seen.query) for seen in sandbox.seen if part in seen.path]
 
 
 def test_a_deleted_record_is_marked_when_its_window_is_loaded_again(
-    own_sandbox: Sandbox, loading: SyncContext
+    own_sandbox: Sandbox, context: SyncContext
 ) -> None:
-    extract_load(loading, JOBS, ALL)
-    gone, kept = some_ids(own_sandbox, "jpm.jobs", 2)
-    own_sandbox.world.delete("jpm.jobs", gone)
-    report = extract_load(loading, JOBS, ALL)
-    assert (state(loading, gone), state(loading, kept)) == ("deleted", "there")
+    extract_load(context, JOBS, ALL)
+    deleted_id, kept_id = last_ids(own_sandbox, "jpm.jobs", 2)
+    own_sandbox.world.delete("jpm.jobs", deleted_id)
+    report = extract_load(context, JOBS, ALL)
+    assert (state(context, deleted_id), state(context, kept_id)) == ("deleted", "there")
     assert report.loaded.counts.deleted == 1
-    assert extract_load(loading, JOBS, ALL).loaded.counts.deleted == 0
+    assert extract_load(context, JOBS, ALL).loaded.counts.deleted == 0
 
 
-def test_a_record_that_comes_back_is_unmarked(own_sandbox: Sandbox, loading: SyncContext) -> None:
-    extract_load(loading, JOBS, ALL)
-    (back,) = some_ids(own_sandbox, "jpm.jobs", 1)
-    own_sandbox.world.delete("jpm.jobs", back)
-    extract_load(loading, JOBS, ALL)
-    own_sandbox.world.revive("jpm.jobs", back)
-    extract_load(loading, JOBS, ALL)
-    assert state(loading, back) == "there"
+def test_a_record_that_comes_back_is_unmarked(own_sandbox: Sandbox, context: SyncContext) -> None:
+    extract_load(context, JOBS, ALL)
+    (id_,) = last_ids(own_sandbox, "jpm.jobs", 1)
+    own_sandbox.world.delete("jpm.jobs", id_)
+    extract_load(context, JOBS, ALL)
+    own_sandbox.world.revive("jpm.jobs", id_)
+    extract_load(context, JOBS, ALL)
+    assert state(context, id_) == "there"
 
 
 def test_a_record_that_moved_to_a_later_window_is_loaded_in_its_present_version(
-    own_sandbox: Sandbox, loading: SyncContext
+    own_sandbox: Sandbox, context: SyncContext
 ) -> None:
-    tags = load_catalog()["crm.customers"]
-    extract_load(loading, tags, ALL)
-    (moved,) = some_ids(own_sandbox, "crm.customers", 1)
+    customers = load_catalog()["crm.customers"]
+    extract_load(context, customers, ALL)
+    (moved,) = last_ids(own_sandbox, "crm.customers", 1)
     own_sandbox.world.move(timedelta(days=3))
     own_sandbox.world.change("crm.customers", moved, name="Moved on")
-    before = days("2026-03-01", "2026-03-10", open_start=True)
-    report = extract_load(loading, tags, before)
-    found = rows(loading, "name, _partition_date::VARCHAR", f"id = {moved}", "crm.customers")
+    report = extract_load(context, customers, ALL)
+    found = rows(context, "name, _partition_date::VARCHAR", f"id = {moved}", "crm.customers")
     assert found == [("Moved on", "2026-03-13")]
     assert (report.loaded.counts.updated, report.loaded.counts.deleted) == (1, 0)
 
 
 def test_a_record_that_only_the_export_serves_as_inactive_stays_inactive(
-    own_sandbox: Sandbox, loading: SyncContext
+    own_sandbox: Sandbox, context: SyncContext
 ) -> None:
-    job_id = load_and_deactivate(own_sandbox, loading)
-    extract_load(loading, JOBS, DAY)
-    assert rows(loading, "active", f"id = {job_id}") == [(False,)]
-    assert state(loading, job_id) == "there", "the list serves it still"
-    again = extract_load(loading, JOBS, ALL)
-    assert rows(loading, "active", f"id = {job_id}") == [(False,)]
+    job_id = load_and_deactivate(own_sandbox, context)
+    extract_load(context, JOBS, DAY)
+    assert rows(context, "active", f"id = {job_id}") == [(False,)]
+    assert state(context, job_id) == "there", "the list still serves it"
+    again = extract_load(context, JOBS, ALL)
+    assert rows(context, "active", f"id = {job_id}") == [(False,)]
     counts = again.loaded.counts
     assert (counts.inserted, counts.updated, counts.deleted) == (0, 0, 0)
 
 
 def test_an_inactive_record_that_the_list_hides_is_marked(
-    own_sandbox: Sandbox, loading: SyncContext
+    own_sandbox: Sandbox, context: SyncContext
 ) -> None:
-    job_id = load_and_deactivate(own_sandbox, loading)
+    job_id = load_and_deactivate(own_sandbox, context)
     own_sandbox.interceptors.append(without(own_sandbox, {job_id}))
-    extract_load(loading, JOBS, DAY)
-    assert rows(loading, "active, _deleted_at IS NULL", f"id = {job_id}") == [(False, False)]
+    extract_load(context, JOBS, DAY)
+    assert rows(context, "active, _deleted_at IS NULL", f"id = {job_id}") == [(False, False)]
 
 
 def test_records_that_only_the_export_serves_are_kept_and_marked(
-    own_sandbox: Sandbox, loading: SyncContext
+    own_sandbox: Sandbox, context: SyncContext
 ) -> None:
-    (job_id,) = some_ids(own_sandbox, "jpm.jobs", 1)
+    (job_id,) = last_ids(own_sandbox, "jpm.jobs", 1)
     own_sandbox.world.deactivate("jpm.jobs", job_id)
     own_sandbox.interceptors.append(without(own_sandbox, {job_id}))
-    extract_load(loading, JOBS, ALL)
-    assert state(loading, job_id) == "absent"
-    reconcile(loading, JOBS)
-    assert rows(loading, "active, _deleted_at IS NULL", f"id = {job_id}") == [(False, False)]
+    extract_load(context, JOBS, ALL)
+    assert state(context, job_id) == "absent"
+    reconcile(context, JOBS)
+    assert rows(context, "active, _deleted_at IS NULL", f"id = {job_id}") == [(False, False)]
 
 
-def test_the_feed_continues_from_its_bookmark(own_sandbox: Sandbox, loading: SyncContext) -> None:
-    extract_load(loading, JOBS, ALL)
-    first = asked(own_sandbox, "/export/jobs")
-    (place,) = query(loading.warehouse.name, "SELECT continue_from, since FROM _st.feeds")
-    extract_load(loading, JOBS, DAY)
-    second = asked(own_sandbox, "/export/jobs")[len(first) :]
-    assert [q["from"] for q in second] == [place[0]]
-    assert place[1] is not None, "the feed was not read from its beginning"
+def test_the_feed_continues_from_its_bookmark(own_sandbox: Sandbox, context: SyncContext) -> None:
+    extract_load(context, JOBS, ALL)
+    first = requests_to(own_sandbox, "/export/jobs")
+    (bookmark,) = query(context.warehouse.name, "SELECT continue_from, since FROM _st.feeds")
+    extract_load(context, JOBS, DAY)
+    second = requests_to(own_sandbox, "/export/jobs")[len(first) :]
+    assert [q["from"] for q in second] == [bookmark[0]]
+    assert bookmark[1] is not None, "the feed was not read from its beginning"
 
 
 def test_an_expired_continuation_token_is_replaced_by_a_date(
-    own_sandbox: Sandbox, loading: SyncContext
+    own_sandbox: Sandbox, context: SyncContext
 ) -> None:
-    extract_load(loading, JOBS, ALL)
-    refused: list[str] = []
+    extract_load(context, JOBS, ALL)
+    refused_tokens: list[str] = []
 
     def refuse_tokens(request: Request) -> Any:
         text = request.query_params.get("from", "")
         if "/export/" in request.url.path and not text.startswith("20"):
-            refused.append(text)
+            refused_tokens.append(text)
             return responses.build_json_response(
                 {"title": "The continuation token is not valid."}, 400
             )
         return None
 
     own_sandbox.interceptors.append(refuse_tokens)
-    extract_load(loading, JOBS, DAY)
-    assert refused
-    assert asked(own_sandbox, "/export/jobs")[-1]["from"].startswith("20")
+    extract_load(context, JOBS, DAY)
+    assert refused_tokens
+    assert requests_to(own_sandbox, "/export/jobs")[-1]["from"].startswith("20")
 
 
 def test_reconcile_reads_the_whole_feed_only_once(
-    own_sandbox: Sandbox, loading: SyncContext
+    own_sandbox: Sandbox, context: SyncContext
 ) -> None:
-    extract_load(loading, JOBS, ALL)
-    assert rows(loading, "count(*)", "active IS NULL")[0][0] > 0
-    reconcile(loading, JOBS)
-    assert rows(loading, "count(*)", "active IS NULL AND _deleted_at IS NULL") == [(0,)]
-    whole = asked(own_sandbox, "/export/jobs")
-    reconcile(loading, JOBS)
-    again = asked(own_sandbox, "/export/jobs")[len(whole) :]
+    extract_load(context, JOBS, ALL)
+    assert rows(context, "count(*)", "active IS NULL")[0][0] > 0
+    reconcile(context, JOBS)
+    assert rows(context, "count(*)", "active IS NULL AND _deleted_at IS NULL") == [(0,)]
+    whole = requests_to(own_sandbox, "/export/jobs")
+    reconcile(context, JOBS)
+    again = requests_to(own_sandbox, "/export/jobs")[len(whole) :]
     assert "from" not in whole[-1] or not whole[-1]["from"].startswith("20")
     assert all(q.get("from") for q in again)
-    assert query(loading.warehouse.name, "SELECT since FROM _st.feeds") == [(None,)]
+    assert query(context.warehouse.name, "SELECT since FROM _st.feeds") == [(None,)]
 
 
 @pytest.mark.parametrize(
@@ -190,49 +189,49 @@ def test_reconcile_reads_the_whole_feed_only_once(
     ],
 )
 def test_reconcile_marks_deleted_records_that_no_other_load_can_find(
-    own_sandbox: Sandbox, loading: SyncContext, table: str
+    own_sandbox: Sandbox, context: SyncContext, table: str
 ) -> None:
     endpoint = load_catalog()[table]
-    load_it(loading, endpoint)
-    held = own_sandbox.world.table(table)
-    own_sandbox.world.delete(table, held.keys[-1])
-    report = reconcile(loading, endpoint)
+    load_all(context, endpoint)
+    collection = own_sandbox.world.table(table)
+    own_sandbox.world.delete(table, collection.keys[-1])
+    report = reconcile(context, endpoint)
     assert report is not None
     assert report.loaded.counts.deleted == 1
-    assert rows(loading, "count(*)", "_deleted_at IS NULL", table) == [(len(held.keys) - 1,)]
-    again = reconcile(loading, endpoint)
+    assert rows(context, "count(*)", "_deleted_at IS NULL", table) == [(len(collection.keys) - 1,)]
+    again = reconcile(context, endpoint)
     assert again is not None
     counts = again.loaded.counts
     assert (counts.deleted, counts.inserted, counts.updated) == (0, 0, 0)
 
 
 def test_reconcile_finds_a_change_that_did_not_move_the_cursor(
-    own_sandbox: Sandbox, loading: SyncContext
+    own_sandbox: Sandbox, context: SyncContext
 ) -> None:
-    extract_load(loading, JOBS, ALL)
+    extract_load(context, JOBS, ALL)
     record = own_sandbox.world.records("jpm.jobs")[0]
     own_sandbox.world.change("jpm.jobs", record["id"], summary="!", modifiedOn=record["modifiedOn"])
-    reconcile(loading, JOBS)
-    assert rows(loading, "summary", f"id = {record['id']}") == [("!",)]
+    reconcile(context, JOBS)
+    assert rows(context, "summary", f"id = {record['id']}") == [("!",)]
 
 
-def test_the_look_back_finds_a_late_change(own_sandbox: Sandbox, loading: SyncContext) -> None:
+def test_the_look_back_finds_a_late_change(own_sandbox: Sandbox, context: SyncContext) -> None:
     table = "memberships.memberships"
-    extract_load(loading, load_catalog()[table], ALL)
+    extract_load(context, load_catalog()[table], ALL)
     record = max(own_sandbox.world.records(table), key=lambda r: r["modifiedOn"])
     moved = record["modifiedOn"]
     own_sandbox.world.change(table, record["id"], memo="late", modifiedOn=moved)
     day = date.fromisoformat(moved[:10]) + timedelta(days=3)
-    extract_load(loading, load_catalog()[table], days(str(day), str(day)))
-    assert rows(loading, "memo", f"id = {record['id']}", table) == [("late",)]
+    extract_load(context, load_catalog()[table], days(str(day), str(day)))
+    assert rows(context, "memo", f"id = {record['id']}", table) == [("late",)]
 
 
 def test_a_server_that_ignores_ids_marks_nothing_as_deleted(
-    own_sandbox: Sandbox, loading: SyncContext
+    own_sandbox: Sandbox, context: SyncContext
 ) -> None:
-    extract_load(loading, JOBS, ALL)
-    gone = some_ids(own_sandbox, "jpm.jobs", 1)[0]
-    own_sandbox.world.delete("jpm.jobs", gone)
+    extract_load(context, JOBS, ALL)
+    deleted_id = last_ids(own_sandbox, "jpm.jobs", 1)[0]
+    own_sandbox.world.delete("jpm.jobs", deleted_id)
 
     def ignore_ids(request: Request) -> Any:
         if "ids" not in request.query_params:
@@ -241,47 +240,47 @@ def test_a_server_that_ignores_ids_marks_nothing_as_deleted(
         return page_of(some)
 
     own_sandbox.interceptors.append(ignore_ids)
-    assert extract_load(loading, JOBS, ALL).loaded.counts.deleted == 0
+    assert extract_load(context, JOBS, ALL).loaded.counts.deleted == 0
     own_sandbox.interceptors[:] = [lambda r: page_of([]) if "ids" in r.query_params else None]
-    assert extract_load(loading, JOBS, ALL).loaded.counts.deleted == 0, "the control is missing too"
+    assert extract_load(context, JOBS, ALL).loaded.counts.deleted == 0, "the control is missing too"
     own_sandbox.interceptors[:] = [lambda r: page_of([]) if r.url.path.endswith("/jobs") else None]
-    assert extract_load(loading, JOBS, ALL).loaded.counts.deleted == 0, "nothing is served at all"
+    assert extract_load(context, JOBS, ALL).loaded.counts.deleted == 0, "nothing is served at all"
     own_sandbox.interceptors.clear()
-    assert extract_load(loading, JOBS, ALL).loaded.counts.deleted == 1
+    assert extract_load(context, JOBS, ALL).loaded.counts.deleted == 1
 
 
 def test_unknown_fields_of_list_and_export_are_kept_side_by_side(
-    own_sandbox: Sandbox, loading: SyncContext
+    own_sandbox: Sandbox, context: SyncContext
 ) -> None:
-    extract_load(loading, JOBS, ALL)
-    (job_id,) = some_ids(own_sandbox, "jpm.jobs", 1)
+    extract_load(context, JOBS, ALL)
+    (job_id,) = last_ids(own_sandbox, "jpm.jobs", 1)
     own_sandbox.world.move(timedelta(minutes=5))
     own_sandbox.world.change("jpm.jobs", job_id, listedToo=1)
     own_sandbox.interceptors.append(add_to_export(own_sandbox, "jpm.jobs", b'"onlyExported":1.10'))
-    extract_load(loading, JOBS, DAY)
+    extract_load(context, JOBS, DAY)
     own_sandbox.interceptors.clear()
-    extract_load(loading, JOBS, DAY)
-    extra = json.loads(rows(loading, "_extra::VARCHAR", f"id = {job_id}")[0][0])
+    extract_load(context, JOBS, DAY)
+    extra = json.loads(rows(context, "_extra::VARCHAR", f"id = {job_id}")[0][0])
     assert extra["listedToo"] == 1
     assert extra["(export)"]["onlyExported"] == 1.1
 
 
 def test_unknown_fields_of_the_export_are_adopted_as_fields_of_the_export(
-    own_sandbox: Sandbox, loading: SyncContext, tmp_path: Path
+    own_sandbox: Sandbox, context: SyncContext, tmp_path: Path
 ) -> None:
-    extract_load(loading, JOBS, ALL)
-    job_id, other = some_ids(own_sandbox, "jpm.jobs", 2)
+    extract_load(context, JOBS, ALL)
+    job_id, other = last_ids(own_sandbox, "jpm.jobs", 2)
     own_sandbox.world.move(timedelta(minutes=5))
     for changed in (job_id, other):
         own_sandbox.world.change("jpm.jobs", changed, listedToo=1, JobNumber="a second one")
     only = b'"onlyExported":1.10,"customFields":[{"deeper":true}]'
     own_sandbox.interceptors.append(add_to_export(own_sandbox, "jpm.jobs", only))
-    extract_load(loading, JOBS, DAY)
+    extract_load(context, JOBS, DAY)
     file = tmp_path / "st_catalog.json"
-    done = adopt(loading.warehouse, packaged_catalog(), file, select=["jpm.jobs"])
-    told = {finding.path: finding.reason for finding in done.findings}
-    assert told["(export).onlyExported"] == ""
-    assert "column name is already taken by" in told["JobNumber"]
+    adopted = adopt(context.warehouse, packaged_catalog(), file, select=["jpm.jobs"])
+    reasons = {finding.path: finding.reason for finding in adopted.findings}
+    assert reasons["(export).onlyExported"] == ""
+    assert "column name is already taken by" in reasons["JobNumber"]
     assert json.loads(file.read_text())["jpm.jobs"]["(export)"] == {"onlyExported": "DECIMAL"}
 
     catalog = extend_catalog(packaged_catalog(), read(file), file)
@@ -289,8 +288,8 @@ def test_unknown_fields_of_the_export_are_adopted_as_fields_of_the_export(
     assert jobs.export
     assert "onlyExported" in jobs.export.adds
     where = f"id = {job_id}"
-    assert rows(loading, "only_exported, listed_too", where) == [(Decimal("1.1"), 1)]
-    extra = json.loads(rows(loading, "_extra::VARCHAR", where)[0][0])
+    assert rows(context, "only_exported, listed_too", where) == [(Decimal("1.1"), 1)]
+    extra = json.loads(rows(context, "_extra::VARCHAR", where)[0][0])
     assert extra["JobNumber"] == "a second one"
     assert list(extra)[-1] == "(export)"
     assert list(extra["(export)"]) == ["customFields[0].deeper"]
@@ -299,13 +298,13 @@ def test_unknown_fields_of_the_export_are_adopted_as_fields_of_the_export(
     own_sandbox.world.change("jpm.jobs", job_id, summary="Once more")
     own_sandbox.interceptors.clear()
     own_sandbox.interceptors.append(add_to_export(own_sandbox, "jpm.jobs", b'"onlyExported":2.5'))
-    later = dataclasses.replace(loading, catalog=catalog)
+    later = dataclasses.replace(context, catalog=catalog)
     extract_load(later, jobs, DAY)
-    assert rows(loading, "only_exported, listed_too, summary", where) == [
+    assert rows(context, "only_exported, listed_too, summary", where) == [
         (Decimal("2.5"), 1, "Once more")
     ]
-    assert rows(loading, "only_exported", f"id = {other}") == [(Decimal("2.5"),)]
-    assert adopt(loading.warehouse, packaged_catalog(), file, select=["jpm.jobs"]).rows == 0
+    assert rows(context, "only_exported", f"id = {other}") == [(Decimal("2.5"),)]
+    assert adopt(context.warehouse, packaged_catalog(), file, select=["jpm.jobs"]).rows == 0
 
 
 def page_of(raws: list[bytes]) -> Any:
@@ -318,26 +317,26 @@ def page_of(raws: list[bytes]) -> Any:
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 500])
 def test_an_expired_continuation_token_does_not_stop_loads(
-    own_sandbox: Sandbox, loading: SyncContext, status: int
+    own_sandbox: Sandbox, context: SyncContext, status: int
 ) -> None:
-    extract_load(loading, JOBS, ALL)
-    (place,) = query(loading.warehouse.name, "SELECT continue_from FROM _st.feeds")
+    extract_load(context, JOBS, ALL)
+    (bookmark,) = query(context.warehouse.name, "SELECT continue_from FROM _st.feeds")
     own_sandbox.interceptors.append(
         lambda request: (
             responses.build_json_response(b"{}", status)
-            if request.query_params.get("from") == place[0]
+            if request.query_params.get("from") == bookmark[0]
             else None
         )
     )
     for _ in range(2):
-        extract_load(loading, JOBS, DAY)
-    assert date.fromisoformat(asked(own_sandbox, "/export/jobs")[-1]["from"])
+        extract_load(context, JOBS, DAY)
+    assert date.fromisoformat(requests_to(own_sandbox, "/export/jobs")[-1]["from"])
 
 
 def test_a_lone_surrogate_is_loaded_with_the_text_around_it(
-    own_sandbox: Sandbox, loading: SyncContext
+    own_sandbox: Sandbox, context: SyncContext
 ) -> None:
-    (job_id,) = some_ids(own_sandbox, "jpm.jobs", 1)
+    (job_id,) = last_ids(own_sandbox, "jpm.jobs", 1)
 
     def cut_off(request: Request) -> Any:
         if not request.url.path.endswith("/jobs") or "/export/" in request.url.path:
@@ -349,32 +348,32 @@ def test_a_lone_surrogate_is_loaded_with_the_text_around_it(
         )
 
     own_sandbox.interceptors.append(cut_off)
-    extract_load(loading, JOBS, ALL)
-    [(extra,)] = rows(loading, "_extra::VARCHAR", f"id = {job_id}")
+    extract_load(context, JOBS, ALL)
+    [(extra,)] = rows(context, "_extra::VARCHAR", f"id = {job_id}")
     assert "(lone surrogates)" in extra
     assert json.loads(extra)["(lone surrogates)"].startswith('{"summary":"cut off \\ud83d",')
 
 
 def test_a_record_that_moves_between_variants_while_both_are_read_is_not_marked(
-    own_sandbox: Sandbox, loading: SyncContext
+    own_sandbox: Sandbox, context: SyncContext
 ) -> None:
     bills = load_catalog()["accounting.ap_bills"]
-    extract_load(loading, bills, ALL)
+    extract_load(context, bills, ALL)
     records = own_sandbox.world.records(bills.table)
-    moved, gone = [r["id"] for r in records if r["billType"] == "ApBill"][-2:]
-    own_sandbox.world.delete(bills.table, gone)
-    asked_for: list[str] = []
+    moved, deleted_id = [r["id"] for r in records if r["billType"] == "ApBill"][-2:]
+    own_sandbox.world.delete(bills.table, deleted_id)
+    requested_types: list[str] = []
 
     def move_over(request: Request) -> None:
-        asked_for.append(request.query_params.get("billType", ""))
-        if asked_for.count("ApBill") == 1:  # the Procurement ones have been served
+        requested_types.append(request.query_params.get("billType", ""))
+        if requested_types.count("ApBill") == 1:  # the Procurement ones have been served
             own_sandbox.world.change(bills.table, moved, billType="Procurement")
 
     own_sandbox.interceptors.append(move_over)
-    report = reconcile(loading, bills)
-    assert asked_for[:1] == ["Procurement"]
-    assert rows(loading, "bill_type", f"id = {moved}", bills.table) == [("Procurement",)]
-    assert (state(loading, moved, bills.table), state(loading, gone, bills.table)) == (
+    report = reconcile(context, bills)
+    assert requested_types[:1] == ["Procurement"]
+    assert rows(context, "bill_type", f"id = {moved}", bills.table) == [("Procurement",)]
+    assert (state(context, moved, bills.table), state(context, deleted_id, bills.table)) == (
         "there",
         "deleted",
     )
@@ -383,30 +382,30 @@ def test_a_record_that_moves_between_variants_while_both_are_read_is_not_marked(
 
 
 def without(sandbox: Sandbox, hidden: set[int]) -> Callable[[Request], Any]:
-    """A list of jobs that does not serve some of them."""
+    """Returns an interceptor whose list of jobs lacks the hidden ones."""
 
-    def answer(request: Request) -> Any:
+    def respond(request: Request) -> Any:
         if not request.url.path.endswith("/jobs") or "/export/" in request.url.path:
             return None
-        left = [r for r in sandbox.world.raw("jpm.jobs") if json.loads(r)["id"] not in hidden]
+        kept = [r for r in sandbox.world.raw("jpm.jobs") if json.loads(r)["id"] not in hidden]
         if "ids" in request.query_params:
             wanted = set(map(int, request.query_params["ids"].split(",")))
-            left = [r for r in left if json.loads(r)["id"] in wanted]
-        return page_of(left)
+            kept = [r for r in kept if json.loads(r)["id"] in wanted]
+        return page_of(kept)
 
-    return answer
+    return respond
 
 
 def add_to_export(sandbox: Sandbox, table: str, member: bytes) -> Callable[[Request], Any]:
-    def answer(request: Request) -> Any:
+    def respond(request: Request) -> Any:
         if "/export/" not in request.url.path:
             return None
         raws = [raw[:-1] + b"," + member + b"}" for raw in sandbox.world.export_raw(table)]
         body = b'{"hasMore":false,"continueFrom":"x","data":[%b]}' % b",".join(raws)
         return responses.build_json_response(body)
 
-    return answer
+    return respond
 
 
-def load_it(loading: SyncContext, endpoint: Endpoint) -> LoadReport:
-    return extract_load(loading, endpoint, ALL if endpoint.partitioned else None)
+def load_all(context: SyncContext, endpoint: Endpoint) -> LoadReport:
+    return extract_load(context, endpoint, ALL if endpoint.partitioned else None)

@@ -1,4 +1,4 @@
-"""Every fault that the sandbox can play: survived, or failed clearly with nothing half loaded."""
+"""Each fault of the sandbox is survived, or fails with a clear error and loads nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.servicetitan.errors.errors import ServiceTitanError
 from st_pipelines.servicetitan.http.retry import RetryPolicy
 from st_pipelines.sync.sync import SyncContext, extract_load
-from st_pipelines_tests.churn_reader import comparable, days, expected_rows, job
+from st_pipelines_tests.churn_reader import build_context, comparable, days, expected_rows
 from st_pipelines_tests.conftest import NOW
 
 TABLES = ("crm.customers", "jpm.job_notes")
@@ -22,7 +22,7 @@ ALL = days("2026-03-01", "2026-03-10", open_start=True)
 PATIENT = RetryPolicy(attempts=12, backoff=0, max_backoff=0, max_retry_after_seconds=0)
 HASTY = RetryPolicy(attempts=2, backoff=0, max_backoff=0, max_retry_after_seconds=0)
 FEEDS_ONLY = {"repeated-token"}
-SAID = {
+MESSAGES = {
     "401": "answered 401",
     "409": "maintenance",
     "429": "Rate limit",
@@ -49,13 +49,15 @@ SAID = {
 
 
 @pytest.fixture(scope="module")
-def faulty() -> Iterator[Sandbox]:
+def faulty_sandbox() -> Iterator[Sandbox]:
     with Sandbox(customers=40, now=NOW, requests_per_second=1e9, export_batch=10) as running:
         yield running
 
 
-def loading(sandbox: Sandbox, file: Path, policy: RetryPolicy, timeout: float = 5) -> SyncContext:
-    return job(sandbox, file, policy, page_size=10, timeout=timeout)
+def build_faulty_context(
+    sandbox: Sandbox, file: Path, policy: RetryPolicy, timeout: float = 5
+) -> SyncContext:
+    return build_context(sandbox, file, policy, page_size=10, timeout=timeout)
 
 
 def rows(file: Path, table: str) -> list[tuple]:
@@ -66,78 +68,87 @@ def rows(file: Path, table: str) -> list[tuple]:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in FAULT_KINDS if kind != "401"])
-def test_a_fault_of_some_requests_is_survived(faulty, tmp_path, kind):
+def test_a_fault_of_some_requests_is_survived(faulty_sandbox, tmp_path, kind):
     file = tmp_path / "x.duckdb"
-    faulty.set_faults({kind: 0.2 if kind in FEEDS_ONLY else 0.3})  # five looks are taken at a token
-    loads = loading(faulty, file, PATIENT, timeout=0.3 if kind in ("hang", "drip") else 5)
+    # a feed that repeats a token five times is an error
+    faulty_sandbox.set_faults({kind: 0.2 if kind in FEEDS_ONLY else 0.3})
+    context = build_faulty_context(
+        faulty_sandbox, file, PATIENT, timeout=0.3 if kind in ("hang", "drip") else 5
+    )
     for table in TABLES:
-        extract_load(loads, load_catalog()[table], ALL)
-    faulty.set_faults({})
+        extract_load(context, load_catalog()[table], ALL)
+    faulty_sandbox.set_faults({})
     for table in TABLES:
-        wanted = expected_rows(faulty, load_catalog()[table])
-        assert comparable(rows(file, table)) == comparable(wanted)
+        expected = expected_rows(faulty_sandbox, load_catalog()[table])
+        assert comparable(rows(file, table)) == comparable(expected)
 
 
-@pytest.mark.parametrize("kind", SAID)
-def test_a_fault_of_every_request_fails_clearly_and_loads_nothing(faulty, tmp_path, kind):
+@pytest.mark.parametrize("kind", MESSAGES)
+def test_a_fault_of_every_request_fails_clearly_and_loads_nothing(faulty_sandbox, tmp_path, kind):
     file = tmp_path / "x.duckdb"
-    faulty.set_faults({kind: 1})
-    loads = loading(faulty, file, HASTY, timeout=0.1 if kind in ("hang", "drip") else 5)
+    faulty_sandbox.set_faults({kind: 1})
+    context = build_faulty_context(
+        faulty_sandbox, file, HASTY, timeout=0.1 if kind in ("hang", "drip") else 5
+    )
     table = "jpm.job_notes" if kind in FEEDS_ONLY else "crm.customers"
-    with pytest.raises(ServiceTitanError, match=SAID[kind]) as caught:
-        extract_load(loads, load_catalog()[table], ALL)
-    faulty.set_faults({})
+    with pytest.raises(ServiceTitanError, match=MESSAGES[kind]) as caught:
+        extract_load(context, load_catalog()[table], ALL)
+    faulty_sandbox.set_faults({})
     assert not file.exists()
     assert not list((tmp_path / ".staging").glob("*/"))
-    assert loads.client.connection.client_secret.get_secret_value() not in str(caught.value)
+    assert context.client.connection.client_secret.get_secret_value() not in str(caught.value)
 
 
 def test_every_fault_either_fails_clearly_or_is_harmless():
-    assert set(SAID) | {"slow"} == set(FAULT_KINDS)
+    assert set(MESSAGES) | {"slow"} == set(FAULT_KINDS)
 
 
-def test_a_load_that_fails_leaves_the_table_as_it_was(faulty, tmp_path):
+def test_a_load_that_fails_leaves_the_table_as_it_was(faulty_sandbox, tmp_path):
     file = tmp_path / "x.duckdb"
     endpoint = load_catalog()["jpm.job_types"]
-    extract_load(loading(faulty, file, HASTY), endpoint, ALL)
+    extract_load(build_faulty_context(faulty_sandbox, file, HASTY), endpoint, ALL)
     before = rows(file, endpoint.table)
-    faulty.world.change(endpoint.table, faulty.world.records(endpoint.table)[0]["id"], name="new")
-    faulty.set_faults({"truncated": 1})
+    faulty_sandbox.world.change(
+        endpoint.table, faulty_sandbox.world.records(endpoint.table)[0]["id"], name="new"
+    )
+    faulty_sandbox.set_faults({"truncated": 1})
     with pytest.raises(ServiceTitanError):
-        extract_load(loading(faulty, file, HASTY), endpoint, ALL)
-    faulty.set_faults({})
+        extract_load(build_faulty_context(faulty_sandbox, file, HASTY), endpoint, ALL)
+    faulty_sandbox.set_faults({})
     assert rows(file, endpoint.table) == before
 
 
-def test_a_token_that_expires_during_a_run_is_renewed(faulty, tmp_path):
+def test_a_token_that_expires_during_a_run_is_renewed(faulty_sandbox, tmp_path):
     requests: list[str] = []
 
     def refuse_the_third(request):
         requests.append(request.url.path)
-        faulty.set_faults({"401": 1} if len(requests) == 3 else {})
+        faulty_sandbox.set_faults({"401": 1} if len(requests) == 3 else {})
 
-    faulty.interceptors[:] = [refuse_the_third]
+    faulty_sandbox.interceptors[:] = [refuse_the_third]
     report = extract_load(
-        loading(faulty, tmp_path / "x.duckdb", HASTY), load_catalog()["crm.customers"], ALL
+        build_faulty_context(faulty_sandbox, tmp_path / "x.duckdb", HASTY),
+        load_catalog()["crm.customers"],
+        ALL,
     )
-    faulty.interceptors.clear()
-    faulty.set_faults({})
+    faulty_sandbox.interceptors.clear()
+    faulty_sandbox.set_faults({})
     assert report.read.token_requests == 2
-    assert report.loaded.counts.inserted == len(faulty.world.records("crm.customers"))
+    assert report.loaded.counts.inserted == len(faulty_sandbox.world.records("crm.customers"))
 
 
 @pytest.mark.parametrize("kind", ["500", "html", "truncated", "reset", "429", "not-json"])
-def test_a_fault_of_a_token_request_is_survived(faulty, tmp_path, kind):
+def test_a_fault_of_a_token_request_is_survived(tmp_path, kind):
     with Sandbox(customers=10, now=NOW, faults={f"{TOKEN_PREFIX}{kind}": 0.7}, seed=1) as sandbox:
-        loads = loading(sandbox, tmp_path / "x.duckdb", PATIENT)
-        report = extract_load(loads, load_catalog()["crm.customers"], ALL)
+        context = build_faulty_context(sandbox, tmp_path / "x.duckdb", PATIENT)
+        report = extract_load(context, load_catalog()["crm.customers"], ALL)
         assert report.read.token_requests > 1
 
 
 @pytest.mark.parametrize("kind", ["401", "503", "html"])
 def test_a_token_endpoint_that_always_fails_is_named(tmp_path, kind):
     with Sandbox(customers=10, now=NOW, faults={f"{TOKEN_PREFIX}{kind}": 1}) as sandbox:
-        loads = loading(sandbox, tmp_path / "x.duckdb", HASTY)
+        context = build_faulty_context(sandbox, tmp_path / "x.duckdb", HASTY)
         with pytest.raises(ServiceTitanError, match="connect/token"):
-            extract_load(loads, load_catalog()["crm.customers"], ALL)
+            extract_load(context, load_catalog()["crm.customers"], ALL)
         assert not (tmp_path / "x.duckdb").exists()

@@ -1,7 +1,7 @@
-"""Random histories: whatever moves and fails, a reading that is accepted misses nothing.
+"""Whatever changes and fails during a reading, it is complete or raises an error.
 
-A reading must hold every record that was there, unchanged, from its start to its end, and nothing
-but what was true at some moment of it; or it must fail.
+A complete reading has every record that existed unchanged from its start to its end. Each record in
+it is as the source had it at some moment of the reading.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from st_pipelines.servicetitan.reading.export_feed import read_feed
 from st_pipelines.servicetitan.reading.page_source import Page
 from st_pipelines.servicetitan.reading.read import read
 from st_pipelines.windows import Window
-from st_pipelines_tests.churn_reader import job
+from st_pipelines_tests.churn_reader import build_context
 from st_pipelines_tests.conftest import NOW
-from st_pipelines_tests.property_model import PLAYED
+from st_pipelines_tests.property_model import EXAMPLES
 
 FORMS = {
     "sorted window": "dispatch.zones",
@@ -65,7 +65,7 @@ _records = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 @pytest.fixture(scope="module")
-def moving() -> Iterator[Sandbox]:
+def churning_sandbox() -> Iterator[Sandbox]:
     with Sandbox(
         customers=10, history_days=30, now=NOW, requests_per_second=1e9, export_batch=7
     ) as running:
@@ -74,7 +74,13 @@ def moving() -> Iterator[Sandbox]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class History:
-    """How records move and requests fail while an endpoint is read."""
+    """How records change and requests fail while an endpoint is read.
+
+    Attributes:
+        churn: the share of requests that change records.
+        ahead: the client's clock is a day ahead.
+        totals: the list serves `totalCount`, if it ever does.
+    """
 
     form: str
     seed: int
@@ -87,12 +93,12 @@ class History:
 
     @property
     def endpoint(self) -> Endpoint:
-        facts = load_catalog()[FORMS[self.form]]
-        return facts if self.totals else dataclasses.replace(facts, includes_total=False)
+        endpoint = load_catalog()[FORMS[self.form]]
+        return endpoint if self.totals else dataclasses.replace(endpoint, includes_total=False)
 
     @property
     def window(self) -> Window:
-        """To the company's present, or beyond it as from a client whose clock is ahead."""
+        """Ends now, or a day later for a client whose clock is ahead."""
         return Window(start=None, end=NOW + timedelta(days=1) * self.ahead)
 
 
@@ -109,16 +115,16 @@ histories = st.builds(
 )
 
 
-def raws(world: World, endpoint: Endpoint) -> list[bytes]:
+def raw_records(world: World, endpoint: Endpoint) -> list[bytes]:
     feed = endpoint.kind == "feed"
     return world.export_raw(endpoint.table) if feed else world.raw(endpoint.table)
 
 
 def changes(world: World, endpoint: Endpoint) -> dict[int, tuple[int, bytes]]:
-    """Of each record that is there, by position: the number of its last change, and its text."""
+    """Returns the number of the last change and the text of each existing record, by position."""
     table = world.table(endpoint.table)
-    places = zip(table.find_alive(), raws(world, endpoint), strict=True)
-    return {place: (table.stamps[place], text) for place, text in places}
+    positions = zip(table.find_alive(), raw_records(world, endpoint), strict=True)
+    return {at: (table.stamps[at], text) for at, text in positions}
 
 
 def pages_of(client: Client, history: History) -> Iterator[Page]:
@@ -130,21 +136,23 @@ def pages_of(client: Client, history: History) -> Iterator[Page]:
 
 
 def play(sandbox: Sandbox, history: History) -> str:
-    """Read under a history; says how it ended, and fails where it is not as it ought to be."""
+    """Reads under a history and returns the outcome; asserts that a complete reading is correct."""
     endpoint = history.endpoint
     world = World(
         catalog=load_catalog(), seed=history.seed % 5, customers=10, history_days=30, now=NOW
     )
     sandbox.worlds[sandbox.tenant_id] = world
-    before, true = changes(world, endpoint), set(raws(world, endpoint))
-    sandbox.interceptors[:] = [lambda request: true.update(raws(world, endpoint))]
+    before, true = changes(world, endpoint), set(raw_records(world, endpoint))
+    sandbox.interceptors[:] = [lambda request: true.update(raw_records(world, endpoint))]
     sandbox.set_churn(history.churn, history.seed)
     sandbox.set_faults({history.fault: 0.1} if history.fault else {})
-    client = job(sandbox, Path("unused"), NO_WAIT, page_size=history.page_size).client
-    got: dict[int, list[bytes]] = {}
+    client = build_context(sandbox, Path("unused"), NO_WAIT, page_size=history.page_size).client
+    records_by_reading: dict[int, list[bytes]] = {}
     try:
         for page in pages_of(client, history):
-            got.setdefault(page.reading, []).extend(map(bytes, _records(page.records)))
+            records_by_reading.setdefault(page.reading, []).extend(
+                map(bytes, _records(page.records))
+            )
     except ReadingMoved:
         return "moved"
     except ServiceTitanError:
@@ -156,18 +164,18 @@ def play(sandbox: Sandbox, history: History) -> str:
         sandbox.set_churn(0, 0)
         sandbox.set_faults({})
         sandbox.interceptors.clear()
-    last, after = set(got[max(got)]), changes(world, endpoint)
-    stayed = {text for place, (stamp, text) in before.items() if after.get(place) == (stamp, text)}
-    assert stayed <= last, f"{len(stayed - last)} of {len(stayed)} that stayed are missing"
-    assert last <= true | set(raws(world, endpoint)), "a record is not as it ever was"
-    return "right"
+    last, after = set(records_by_reading[max(records_by_reading)]), changes(world, endpoint)
+    stayed = {text for at, (stamp, text) in before.items() if after.get(at) == (stamp, text)}
+    assert stayed <= last, f"{len(stayed - last)} of {len(stayed)} unchanged records are missing"
+    assert last <= true | set(raw_records(world, endpoint)), "a record never looked like this"
+    return "correct"
 
 
-def test_a_reading_under_churn_has_every_record_that_stayed_or_fails(moving):
-    ended: Counter[str] = Counter()
+def test_a_reading_under_churn_has_every_record_that_stayed_or_fails(churning_sandbox):
+    outcomes: Counter[str] = Counter()
 
     @settings(
-        max_examples=PLAYED,
+        max_examples=EXAMPLES,
         derandomize=True,
         deadline=None,
         database=None,
@@ -175,18 +183,18 @@ def test_a_reading_under_churn_has_every_record_that_stayed_or_fails(moving):
     )
     @given(histories)
     def every_history(history: History) -> None:
-        ended[play(moving, history)] += 1
+        outcomes[play(churning_sandbox, history)] += 1
 
     every_history()
-    assert ended.total() >= PLAYED
-    assert ended["right"] > ended.total() / 2, f"what always fails proves nothing: {ended}"
+    assert outcomes.total() >= EXAMPLES
+    assert outcomes["correct"] > outcomes.total() / 2, f"too few readings succeeded: {outcomes}"
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_of_list_can_be_read_while_it_changes_a_little(moving, form):
-    ended = [
+def test_every_form_of_list_can_be_read_while_it_changes_a_little(churning_sandbox, form):
+    outcomes = [
         play(
-            moving,
+            churning_sandbox,
             History(
                 form=form,
                 seed=seed,
@@ -200,4 +208,4 @@ def test_every_form_of_list_can_be_read_while_it_changes_a_little(moving, form):
         )
         for seed in range(2)
     ]
-    assert "right" in ended
+    assert "correct" in outcomes

@@ -26,8 +26,8 @@ def configured(own_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 @pytest.fixture
 def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.local_temp(str(tmp_path)) as made:
-        yield made
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        yield instance
 
 
 def reconcile(*tables: str) -> str:
@@ -42,8 +42,8 @@ def test_the_command_loads_marks_and_reports(own_sandbox: Sandbox, configured: P
     assert f"{len(jobs):,}" in reconcile("jpm.jobs,settings.user_roles")
     own_sandbox.world.delete("jpm.jobs", jobs[0]["id"])
     reconcile("jpm.job*")
-    marked = query(configured, "SELECT id FROM jpm.jobs WHERE _deleted_at IS NOT NULL")
-    assert marked == [(jobs[0]["id"],)]
+    deleted = query(configured, "SELECT id FROM jpm.jobs WHERE _deleted_at IS NOT NULL")
+    assert deleted == [(jobs[0]["id"],)]
     assert query(configured, "SELECT count(*) > 0 FROM jpm.job_types") == [(True,)]
 
 
@@ -62,14 +62,14 @@ def test_a_failure_is_reported_once_and_in_full(own_sandbox: Sandbox, configured
     ]
     result = CliRunner(env={"COLUMNS": "80"}).invoke(app, command)
     assert result.exit_code == 1
-    told = [line for line in result.stdout.splitlines() if line.startswith("failed jpm.")]
-    assert len(told) == len({line.partition(": ")[2] for line in told}) > 1
-    assert any(" tn.jpm.jobs:r" in line and "API Application Access" in line for line in told)
+    failures = [line for line in result.stdout.splitlines() if line.startswith("failed jpm.")]
+    assert len(failures) == len({line.partition(": ")[2] for line in failures}) > 1
+    assert any(" tn.jpm.jobs:r" in line and "API Application Access" in line for line in failures)
     assert "settings.tag_types" in result.stdout
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--select", "jpm.jbos"], "did you mean jpm.jobs"),
         (["--environment", "prod"], "name one of production, integration, sandbox"),
@@ -81,14 +81,14 @@ def test_a_wrong_argument_is_named(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     arguments: list[str],
-    said: str,
+    message: str,
 ) -> None:
     given = [] if "--environment" in arguments else ["--environment", "production"]
     monkeypatch.setattr("sys.argv", ["st-pipelines", "reconcile", *given, *arguments])
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as exited:
         main()
-    assert ended.value.code == 1
-    assert said in capsys.readouterr().err
+    assert exited.value.code == 1
+    assert message in capsys.readouterr().err
     assert not configured.exists()
 
 

@@ -1,4 +1,4 @@
-"""The pipeline as one function: what the sandbox holds is what the tables hold."""
+"""`extract_load`: afterwards the tables equal what the sandbox serves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,14 @@ from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.servicetitan.errors.errors import ServiceTitanError
 from st_pipelines.sync.sync import extract_load
-from st_pipelines_tests.churn_reader import comparable, days, job, query, served, table_rows
+from st_pipelines_tests.churn_reader import (
+    build_context,
+    comparable,
+    days,
+    list_records,
+    query,
+    table_rows,
+)
 from st_pipelines_tests.deadlines import DEADLINE
 
 ALL = days("2026-03-01", "2026-03-10", open_start=True)
@@ -37,12 +44,12 @@ def shared_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def filled(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Some endpoints of every kind, loaded once from the beginning to today."""
+    """A warehouse with endpoints of every kind, loaded from the beginning to today."""
     file = tmp_path_factory.mktemp("filled") / "sandbox.duckdb"
-    loading = job(sandbox, file)
+    context = build_context(sandbox, file)
     for table in (*JOINED, *SOME):
         endpoint = load_catalog()[table]
-        extract_load(loading, endpoint, ALL if endpoint.partitioned else None)
+        extract_load(context, endpoint, ALL if endpoint.partitioned else None)
     return file
 
 
@@ -53,7 +60,7 @@ def test_each_day_of_an_aggregate_equals_the_response_for_that_day(
     endpoint, day = load_catalog()[table], ALL.last - timedelta(days=1)
     assert endpoint.date_filter
     file = tmp_path / "day.duckdb"
-    extract_load(job(sandbox, file), endpoint, days(str(day), str(day)))
+    extract_load(build_context(sandbox, file), endpoint, days(str(day), str(day)))
     token = requests.post(
         f"{sandbox.url}/connect/token",
         data={
@@ -63,7 +70,7 @@ def test_each_day_of_an_aggregate_equals_the_response_for_that_day(
         },
         timeout=DEADLINE,
     ).json()["access_token"]
-    answer = requests.get(
+    response = requests.get(
         sandbox.url + endpoint.path.replace("{tenant}", sandbox.tenant_id),
         params={
             **endpoint.params,
@@ -75,9 +82,9 @@ def test_each_day_of_an_aggregate_equals_the_response_for_that_day(
         timeout=DEADLINE,
     ).json()
     rows = table_rows(file, endpoint, f"_partition_date = DATE '{day}'")
-    assert len(rows) == len(answer["data"]) > 0
+    assert len(rows) == len(response["data"]) > 0
     names = [row[0]["name"] for row in rows]
-    assert Counter(names) == Counter(record["campaign"]["name"] for record in answer["data"])
+    assert Counter(names) == Counter(record["campaign"]["name"] for record in response["data"])
 
 
 def test_keys_join_across_four_tables(filled: Path) -> None:
@@ -97,10 +104,10 @@ def test_loading_everything_again_changes_no_row(
 ) -> None:
     file = tmp_path / "copy.duckdb"
     file.write_bytes(filled.read_bytes())
-    loading = job(sandbox, file)
+    context = build_context(sandbox, file)
     for table in SOME:
         endpoint = load_catalog()[table]
-        report = extract_load(loading, endpoint, ALL if endpoint.partitioned else None)
+        report = extract_load(context, endpoint, ALL if endpoint.partitioned else None)
         counts = report.loaded.counts
         assert (counts.inserted, counts.updated, counts.deleted) == (0, 0, 0)
         assert counts.unchanged == report.loaded.rows_read > 0
@@ -109,9 +116,9 @@ def test_loading_everything_again_changes_no_row(
 def test_days_loaded_one_by_one_in_any_order_equal_a_range(
     filled: Path, sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    endpoint, loading = load_catalog()["jpm.jobs"], job(sandbox, tmp_path / "days.duckdb")
+    endpoint, context = load_catalog()["jpm.jobs"], build_context(sandbox, tmp_path / "days.duckdb")
     for day in reversed(list(ALL)):
-        extract_load(loading, endpoint, day)
+        extract_load(context, endpoint, day)
     assert comparable(table_rows(tmp_path / "days.duckdb", endpoint)) == comparable(
         table_rows(filled, endpoint)
     )
@@ -119,32 +126,37 @@ def test_days_loaded_one_by_one_in_any_order_equal_a_range(
 
 def test_a_day_holds_only_the_records_of_that_local_day(sandbox: Sandbox, tmp_path: Path) -> None:
     endpoint, day = load_catalog()["jpm.jobs"], days("2026-03-08", "2026-03-08")
-    report = extract_load(job(sandbox, tmp_path / "day.duckdb"), endpoint, day)
+    report = extract_load(build_context(sandbox, tmp_path / "day.duckdb"), endpoint, day)
     assert report.window
     assert report.window.start == datetime(2026, 3, 8, 5, tzinfo=timezone.utc)
     assert report.window.end == datetime(2026, 3, 9, 4, tzinfo=timezone.utc), "23 hours: DST begins"
-    in_it = [
-        r for r in served(sandbox, endpoint) if "2026-03-08T05" <= r["modifiedOn"] < "2026-03-09T04"
+    expected = [
+        r
+        for r in list_records(sandbox, endpoint)
+        if "2026-03-08T05" <= r["modifiedOn"] < "2026-03-09T04"
     ]
     loaded = report.loaded
-    assert loaded.table_rows_by_date.get(date(2026, 3, 8), 0) == len(in_it) == loaded.rows_read
+    assert loaded.table_rows_by_date.get(date(2026, 3, 8), 0) == len(expected) == loaded.rows_read
 
 
 def test_money_adds_up_to_the_cent(filled: Path, sandbox: Sandbox) -> None:
     invoices = load_catalog()["accounting.invoices"]
-    total = sum((Decimal(r["total"]) for r in served(sandbox, invoices)), Decimal())
+    total = sum((Decimal(r["total"]) for r in list_records(sandbox, invoices)), Decimal())
     assert query(filled, "SELECT sum(total) FROM accounting.invoices") == [(total,)]
 
 
 def test_changed_and_new_records_arrive_in_the_newest_day(
     own_sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    endpoint, loading = load_catalog()["crm.customers"], job(own_sandbox, tmp_path / "x.duckdb")
-    first = extract_load(loading, endpoint, ALL)
+    endpoint, context = (
+        load_catalog()["crm.customers"],
+        build_context(own_sandbox, tmp_path / "x.duckdb"),
+    )
+    first = extract_load(context, endpoint, ALL)
     own_sandbox.world.move(timedelta(days=1))
-    key = served(own_sandbox, endpoint)[0]["id"]
+    key = list_records(own_sandbox, endpoint)[0]["id"]
     own_sandbox.world.change("crm.customers", key, name="Neu & Söhne")
-    second = extract_load(loading, endpoint, days("2026-03-11", "2026-03-11"))
+    second = extract_load(context, endpoint, days("2026-03-11", "2026-03-11"))
     assert second.loaded.counts.updated >= 1
     assert second.loaded.rows_read < first.loaded.rows_read / 2
     names = query(tmp_path / "x.duckdb", f"SELECT name FROM crm.customers WHERE id = {key}")
@@ -159,7 +171,9 @@ def test_changed_and_new_records_arrive_in_the_newest_day(
 def test_an_endpoint_without_rows_takes_at_most_two_requests(
     sandbox: Sandbox, shared_file: Path, endpoint: Endpoint
 ) -> None:
-    report = extract_load(job(sandbox, shared_file), endpoint, days("2001-01-01", "2001-01-01"))
+    report = extract_load(
+        build_context(sandbox, shared_file), endpoint, days("2001-01-01", "2001-01-01")
+    )
     assert report.loaded.rows_read == 0
     assert report.read.requests <= 2
 
@@ -167,7 +181,7 @@ def test_an_endpoint_without_rows_takes_at_most_two_requests(
 def test_a_wrong_secret_loads_nothing_and_the_error_says_what_to_do(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    loading = job(sandbox, tmp_path / "x.duckdb")
+    context = build_context(sandbox, tmp_path / "x.duckdb")
     from dataclasses import replace
 
     from pydantic import SecretStr
@@ -175,10 +189,10 @@ def test_a_wrong_secret_loads_nothing_and_the_error_says_what_to_do(
     from st_pipelines.servicetitan.http.client import Client
 
     wrong = replace(
-        loading.client.connection, client_secret=SecretStr("cs1.wrong"), client_id="cid.other"
+        context.client.connection, client_secret=SecretStr("cs1.wrong"), client_id="cid.other"
     )
     with pytest.raises(ServiceTitanError) as caught:
-        extract_load(replace(loading, client=Client(wrong)), load_catalog()["jpm.jobs"], ALL)
+        extract_load(replace(context, client=Client(wrong)), load_catalog()["jpm.jobs"], ALL)
     assert "secret" in str(caught.value)
     assert "cs1.wrong" not in str(caught.value)
     assert not (tmp_path / "x.duckdb").exists()
@@ -190,16 +204,16 @@ def test_an_unknown_tenant_says_so(sandbox: Sandbox, tmp_path: Path) -> None:
 
     from st_pipelines.servicetitan.http.client import Client
 
-    loading = job(sandbox, tmp_path / "x.duckdb")
-    wrong = replace(loading.client.connection, tenant_id="999")
+    context = build_context(sandbox, tmp_path / "x.duckdb")
+    wrong = replace(context.client.connection, tenant_id="999")
     with pytest.raises(ServiceTitanError, match="tenant"):
-        extract_load(replace(loading, client=Client(wrong)), load_catalog()["jpm.jobs"], ALL)
+        extract_load(replace(context, client=Client(wrong)), load_catalog()["jpm.jobs"], ALL)
 
 
 def test_days_that_have_not_begun_are_refused(sandbox: Sandbox, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="2999-01-01 has not begun in America/New_York"):
         extract_load(
-            job(sandbox, tmp_path / "x.duckdb"),
+            build_context(sandbox, tmp_path / "x.duckdb"),
             load_catalog()["jpm.jobs"],
             days("2999-01-01", "2999-01-01"),
         )

@@ -1,4 +1,4 @@
-"""`st-pipelines verify` against the sandbox: nothing after a load, and just what was changed."""
+"""`st-pipelines verify` finds no difference after a load, and later exactly what was changed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.sync.sync import extract_load
 from st_pipelines.sync.verify import Verified, verify_table
 from st_pipelines.windows import local_day
-from st_pipelines_tests.churn_reader import TIMEZONE, days, job
+from st_pipelines_tests.churn_reader import TIMEZONE, build_context, days
 from st_pipelines_tests.conftest import NOW
 
 CATALOG = load_catalog()
@@ -28,14 +28,14 @@ WHOLE = days("2026-03-10", "2026-03-10", open_start=True)
 
 @pytest.fixture(scope="module")
 def small() -> Iterator[Sandbox]:
-    """A company of a few customers and weeks. Only read from it."""
+    """A company of a few customers and weeks. Shared: only read from it."""
     with Sandbox(customers=30, history_days=40, now=NOW, requests_per_second=1e9) as running:
         yield running
 
 
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[Sandbox]:
-    """The same, to be changed."""
+    """The same company, which the test may change."""
     with Sandbox(customers=30, history_days=40, now=NOW, requests_per_second=1e9) as running:
         yield running
 
@@ -43,11 +43,13 @@ def own(tmp_path: Path) -> Iterator[Sandbox]:
 def load(sandbox: Sandbox, file: Path, *tables: str) -> None:
     for table in tables:
         endpoint = CATALOG[table]
-        extract_load(job(sandbox, file), endpoint, WHOLE if endpoint.partitioned else None)
+        extract_load(
+            build_context(sandbox, file), endpoint, WHOLE if endpoint.partitioned else None
+        )
 
 
 def verify(sandbox: Sandbox, file: Path, table: str, *, deep: bool = True) -> Verified:
-    return verify_table(job(sandbox, file), CATALOG[table], days=None, deep=deep)
+    return verify_table(build_context(sandbox, file), CATALOG[table], days=None, deep=deep)
 
 
 def tamper(file: Path, sql: str) -> None:
@@ -55,7 +57,7 @@ def tamper(file: Path, sql: str) -> None:
         connection.execute(sql)
 
 
-def rows_of(verified: Verified) -> list[tuple[Any, ...]]:
+def identities(verified: Verified) -> list[tuple[Any, ...]]:
     return [d.identity for d in verified.differences]
 
 
@@ -88,15 +90,17 @@ def test_an_aggregate_by_day_is_compared_up_to_yesterday(tmp_path: Path) -> None
     today = local_day(now, TIMEZONE)
     last_days = days(str(today - timedelta(days=2)), str(today))
     with Sandbox(customers=30, history_days=40, now=now, requests_per_second=1e9) as sandbox:
-        extract_load(job(sandbox, file), CATALOG[table], last_days)
-        first = verify_table(job(sandbox, file), CATALOG[table], days=None, deep=False)
+        extract_load(build_context(sandbox, file), CATALOG[table], last_days)
+        first = verify_table(build_context(sandbox, file), CATALOG[table], days=None, deep=False)
         assert first.same
         assert first.rows_here == first.rows_there > 0
         tamper(file, f"DELETE FROM {table} WHERE _partition_date = '{today}'")
         assert verify(sandbox, file, table).same, "today's figures are not final"
-        assert verify_table(job(sandbox, file), CATALOG[table], days=30, deep=False).same, "of 2"
+        assert verify_table(
+            build_context(sandbox, file), CATALOG[table], days=30, deep=False
+        ).same, "only two days were loaded"
         tamper(file, f"DELETE FROM {table} WHERE _partition_date < '{today}'")
-        verified = verify_table(job(sandbox, file), CATALOG[table], days=2, deep=False)
+        verified = verify_table(build_context(sandbox, file), CATALOG[table], days=2, deep=False)
     missing = sum(int(str(d.there).split()[0]) for d in verified.differences)
     assert missing == verified.rows_there == first.rows_there
 
@@ -114,7 +118,7 @@ def test_it_finds_exactly_the_rows_that_were_tampered_with(small: Sandbox, tmp_p
         f"WHERE id = {ids[3]}",
     )
     tamper(file, f"INSERT INTO jpm.jobs FROM jpm.jobs WHERE id = {ids[4]}")
-    # Another tenant's rows, and what is marked as deleted, are no rows of this source.
+    # Rows of another tenant and rows marked as deleted do not count.
     tamper(file, "INSERT INTO jpm.jobs BY NAME SELECT * REPLACE ('x' AS _tenant_id) FROM jpm.jobs")
     tamper(
         file,
@@ -122,7 +126,7 @@ def test_it_finds_exactly_the_rows_that_were_tampered_with(small: Sandbox, tmp_p
         f"FROM jpm.jobs WHERE id = {ids[3]}",
     )
     verified = verify(small, file, "jpm.jobs")
-    assert sorted(rows_of(verified), key=str) == sorted(
+    assert sorted(identities(verified), key=str) == sorted(
         [
             ("missing", str(ids[0]), None),
             ("missing", str(ids[1]), None),
@@ -133,8 +137,8 @@ def test_it_finds_exactly_the_rows_that_were_tampered_with(small: Sandbox, tmp_p
         key=str,
     )
     changed = next(d for d in verified.differences if d.kind == "differs")
-    served = {record["id"]: record for record in small.world.records("jpm.jobs")}
-    assert (changed.here, changed.there) == ("mine", served[ids[2]]["summary"])
+    records = {record["id"]: record for record in small.world.records("jpm.jobs")}
+    assert (changed.here, changed.there) == ("mine", records[ids[2]]["summary"])
     keys = verify(small, file, "jpm.jobs", deep=False)
     assert {d.kind for d in keys.differences} == {"missing", "extra", "duplicate"}
 
@@ -163,7 +167,7 @@ def test_nested_values_and_unknown_fields_are_compared(own: Sandbox, tmp_path: P
     odd = "struct_update(lead_call, call_type := 'odd')"
     tamper(file, f"UPDATE {table} SET lead_call = {odd} WHERE id <> {key}")
     verified = verify(own, file, table)
-    assert ("differs", str(key), "_extra") in rows_of(verified)
+    assert ("differs", str(key), "_extra") in identities(verified)
     assert {d.column for d in verified.differences} == {"_extra", "lead_call"}
     assert verified.count("differs") == verified.rows_there
 
@@ -185,25 +189,24 @@ def test_a_change_since_the_last_load_is_reported_as_newer(own: Sandbox, tmp_pat
 def test_a_record_that_changes_during_the_comparison_is_not_a_difference(
     own: Sandbox, tmp_path: Path, table: str
 ) -> None:
-    """By ids, by another reading of the window, and by another reading of everything."""
+    """The second look is a lookup by ids, a second reading of the window, or one of everything."""
     file = tmp_path / "x.duckdb"
     load(own, file, table)
-    gone = own.world.records(table)[0]
-    own.world.delete(table, gone["id"])
+    deleted_id = own.world.records(table)[0]["id"]
+    own.world.delete(table, deleted_id)
+    requested: list[str] = []
 
-    asked: list[str] = []
-
-    def back_after_the_first_look(request: Request) -> None:
+    def revive_after_the_first_reading(request: Request) -> None:
         if "token" not in request.url.path:
-            asked.append(request.url.path)
-        if len(asked) == 2:
-            own.world.revive(table, gone["id"])
+            requested.append(request.url.path)
+        if len(requested) == 2:
+            own.world.revive(table, deleted_id)
 
-    own.interceptors.append(back_after_the_first_look)
+    own.interceptors.append(revive_after_the_first_reading)
     verified = verify(own, file, table, deep=False)
     assert verified.same, verified.differences
     assert verified.changed_meanwhile == 1
-    assert len(asked) > 1
+    assert len(requested) > 1
 
 
 COMMAND = ["verify", "--environment", "sandbox"]
@@ -211,7 +214,7 @@ COMMAND = ["verify", "--environment", "sandbox"]
 
 @pytest.fixture
 def configured(small: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The environment `sandbox`, pointed at the small one. Returns its warehouse file."""
+    """Points the environment `sandbox` at the small company; returns its warehouse file."""
     for name, value in small.environment("SERVICETITAN_SANDBOX_").items():
         monkeypatch.setenv(name, value)
     return tmp_path / "data" / "sandbox.duckdb"
@@ -221,22 +224,22 @@ def test_the_command_prints_differences_and_exits_with_1(small: Sandbox, configu
     load(small, configured, "settings.user_roles", "jpm.project_types")
     select = ["--select", "settings.user_roles,jpm.project_*", "--select", "jpm.project_types"]
     result = CliRunner().invoke(app, [*COMMAND, "--deep", *select, "--format", "json"])
-    told = {one["table"]: one for one in json.loads(result.stdout)}
+    verified = {entry["table"]: entry for entry in json.loads(result.stdout)}
     assert result.exit_code == 1, "some of them were never loaded"
-    assert told["settings.user_roles"]["same"]
-    assert told["jpm.project_types"]["same"]
-    assert told["jpm.project_notes"]["problem"] == "there is no such table yet: load it first"
+    assert verified["settings.user_roles"]["same"]
+    assert verified["jpm.project_types"]["same"]
+    assert verified["jpm.project_notes"]["problem"] == "there is no such table yet: load it first"
     result = CliRunner(env={"COLUMNS": "80"}).invoke(app, [*COMMAND, *select])
     assert result.stdout.count("there is no such table yet: load it first\n") == 1
     assert "failed jpm.project_notes, jpm.project_statuses, jpm.project_sub" in result.stdout
-    one = ["--select", "settings.user_roles"]
-    assert CliRunner().invoke(app, [*COMMAND, *one]).exit_code == 0
+    roles = ["--select", "settings.user_roles"]
+    assert CliRunner().invoke(app, [*COMMAND, *roles]).exit_code == 0
     tamper(
         configured,
         "UPDATE settings.user_roles SET name = 'odd' WHERE id = "
         "(SELECT min(id) FROM settings.user_roles)",
     )
-    result = CliRunner().invoke(app, [*COMMAND, "--deep", *one])
+    result = CliRunner().invoke(app, [*COMMAND, "--deep", *roles])
     assert result.exit_code == 1
     assert "name is 'odd', there" in result.stdout
     assert "1 of 1 table differ" in result.stdout

@@ -28,7 +28,7 @@ from st_pipelines.warehouse.adopt import adopt as adopting
 from st_pipelines.warehouse.adopt.adopt import Adoption, Finding, adopt
 from st_pipelines.warehouse.errors import WarehouseUnusable
 from st_pipelines.warehouse.staging import json_path
-from st_pipelines_tests.churn_reader import days, job
+from st_pipelines_tests.churn_reader import build_context, days
 from st_pipelines_tests.deadlines import DEADLINE
 from st_pipelines_tests.warehouse.factories import FIELDS, Place, catalog_of, endpoint, record
 from st_pipelines_tests.warehouse.test_drift import mutated, mutations, read, text_of
@@ -398,7 +398,7 @@ def test_unknown_fields_of_the_sandbox_are_columns_in_later_loads(
             shipTo={"zip": "0815"},
             odd="x" if number else 1,
         )
-    loading = job(own_sandbox, tmp_path / "drifted.duckdb")
+    loading = build_context(own_sandbox, tmp_path / "drifted.duckdb")
     drifted = extract_load(loading, load_catalog()[table], ALL)
     assert drifted.drift.counts["items[].color"] > 0
     before = packaged_catalog()[table]
@@ -412,7 +412,7 @@ def test_unknown_fields_of_the_sandbox_are_columns_in_later_loads(
     )
     assert not again.drift.counts
     assert again.loaded.counts.updated == 1
-    fresh = job(own_sandbox, tmp_path / "fresh.duckdb")
+    fresh = build_context(own_sandbox, tmp_path / "fresh.duckdb")
     extract_load(fresh, load_catalog()[table], ALL)
     of = load_catalog()[table]
     columns = ", ".join(f'"{f.column}"' for f in of.row_fields) + ", _partition_date, _extra"

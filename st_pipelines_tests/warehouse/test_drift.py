@@ -21,7 +21,7 @@ from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.warehouse.errors import MalformedRecords
 from st_pipelines.warehouse.staging import json_path
-from st_pipelines_tests.churn_reader import served
+from st_pipelines_tests.churn_reader import list_records
 from st_pipelines_tests.warehouse.factories import Place, endpoint, record
 
 ALPHABET = st.characters(codec="utf-8")
@@ -349,7 +349,7 @@ def plain_records(sandbox: Sandbox) -> dict[str, list[dict[str, Any]]]:
     """Some served records of each table, numbers as they are written."""
     world = sandbox.world
     return {
-        of.table: [read(text_of(kept)) for kept in served(sandbox, of)[:3]] or [{}]
+        of.table: [read(text_of(kept)) for kept in list_records(sandbox, of)[:3]] or [{}]
         for of in world.catalog
         if not of.by_day
     }

@@ -14,7 +14,7 @@ import pytest
 from st_pipelines.warehouse.columns import DUCKDB_1
 from st_pipelines.warehouse.store import scratch
 from st_pipelines.warehouse.store.scratch import InMemory, staging_folder
-from st_pipelines_tests import crash_harness as dying
+from st_pipelines_tests import crash_harness
 from st_pipelines_tests.deadlines import wait_until
 
 
@@ -26,7 +26,9 @@ def test_folders_of_dead_loads_are_removed_and_folders_of_running_loads_stay(
     tmp_path: Path,
 ) -> None:
     root = tmp_path / ".staging"
-    process = dying.started(dying.stage_and_wait, tmp_path, "of another process")
+    process = crash_harness.start_process(
+        crash_harness.stage_and_wait, tmp_path, "of another process"
+    )
     wait_until(
         lambda: root.exists() and folders(root) == {"of another process"}, "folder of the process"
     )

@@ -19,7 +19,7 @@ from st_pipelines.warehouse.adopt.adopt import adopt
 from st_pipelines.warehouse.errors import WarehouseUnusable
 from st_pipelines.warehouse.store.base import ALIAS, BACKENDS, Published, Store, open_store
 from st_pipelines.warehouse.store.duckdb_file import DuckDBFile
-from st_pipelines_tests.churn_reader import comparable, days, expected_rows, job
+from st_pipelines_tests.churn_reader import build_context, comparable, days, expected_rows
 
 TABLE = "crm.customers"
 ALL = days("2026-03-01", "2026-03-10", open_start=True)
@@ -106,7 +106,7 @@ def test_a_second_backend_loads_reconciles_verifies_and_adopts(
     endpoint, customer = load_catalog()[TABLE], own_sandbox.world.records(TABLE)[0]
     own_sandbox.world.change(TABLE, customer["id"], favoriteColor="red")
     expected = expected_rows(own_sandbox, endpoint)
-    loading = dataclasses.replace(job(own_sandbox, tmp_path / "unused"), warehouse=lake)
+    loading = dataclasses.replace(build_context(own_sandbox, tmp_path / "unused"), warehouse=lake)
     first = extract_load(loading, endpoint, ALL)
     assert first.loaded.counts.inserted == len(expected)
     assert extract_load(loading, endpoint, ALL).loaded.counts.unchanged == len(expected)
@@ -123,7 +123,7 @@ def test_a_second_backend_loads_reconciles_verifies_and_adopts(
 
 
 def test_dagsters_resource_opens_the_backend_of_its_uri(lake: Store, sandbox: Sandbox) -> None:
-    loading = dataclasses.replace(job(sandbox, Path("unused")), warehouse=lake)
+    loading = dataclasses.replace(build_context(sandbox, Path("unused")), warehouse=lake)
     report = extract_load(loading, load_catalog()[TABLE], ALL)
     resource = WarehouseResource(environment="sandbox", uri=lake.uri)
     assert isinstance(resource.warehouse, Lake)
