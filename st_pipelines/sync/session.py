@@ -1,4 +1,4 @@
-"""Opens an environment for scripts and commands: its connections, and what can be done with them.
+"""Opens an environment for scripts and commands: its connections and the operations on them.
 
 `connect` is public as `st_pipelines.connect`. Dagster's runs build their `SyncContext` from their
 resources instead (`defs.assets`).

@@ -1,8 +1,8 @@
 """Decides for each kind of endpoint what a load reads, how it reads it, and how the rows merge.
 
-There is one class per kind: `WindowedList` (a list with a date filter), `KeylessWindow` (the same
-without a key), `ExportFeed` (an export without a list), `DailyAggregate` (figures of one day) and
-`Snapshot` (a list without a usable date filter). Everything else asks an endpoint's strategy
+There is one class per kind: `WindowedList` (a list with a date filter), `KeylessWindow` (such a
+list without a key), `ExportFeed` (an export without a list), `DailyAggregate` (figures of one day)
+and `Snapshot` (a list without a usable date filter). Everything else asks an endpoint's strategy
 instead of testing its `kind`, its `by_day` or whether it has a key. To add a kind, add a subclass
 of `Strategy` here and a value to `catalog.model.Kind`. If it needs POST requests, or one request
 per parent id, the class overrides `read`.

@@ -1,7 +1,7 @@
 """Loads an endpoint: reads it completely from ServiceTitan, then commits it to its table.
 
 The whole pipeline as plain functions, usable without Dagster. `session` opens the connections for
-scripts and the CLI; with a context at hand, in a REPL:
+scripts and the CLI. With a context, for example in a REPL:
 
     >>> report = extract_load(context, load_catalog()["jpm.jobs"], days)
     >>> report.loaded.counts.inserted

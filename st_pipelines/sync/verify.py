@@ -1,7 +1,7 @@
 """Compares a table with its source. Reads the source's list as a load does, and writes nothing.
 
-The window ends at the moment verify starts. A difference is reported only if a second look finds it
-too and the record has not changed since the first. The second look uses `ids` where the endpoint
+The window ends at the moment verify starts. A difference is reported only if a second read confirms
+it and the record did not change between the two. The second look uses `ids` where the endpoint
 takes them, otherwise another reading up to the present. A change that was never loaded is reported
 as a difference. The warehouse is attached only during the comparison (`warehouse.tables.compare`).
 """

@@ -2,14 +2,14 @@
 
 Each tick sends one small request (see `probe_endpoints`) for every endpoint that has a date filter
 or an export feed. An endpoint has changed when it serves a record modified since its last load
-ended, or when its feed goes on past the known end. Those that changed go into one run of the job
-`intraday`: today's partition (in the environment's time zone) of just those assets. While that run
-is active, a tick does nothing. If it fails, the endpoints are requested again, with growing delays.
-Snapshots and daily aggregates cannot be probed and wait for their schedules.
+ended, or when its feed has entries beyond the last known position. Those that changed go into one
+run of the job `intraday`: today's partition (in the environment's time zone) of just those assets.
+While that run is active, a tick does nothing. If it fails, the endpoints are requested again, with
+growing delays. Snapshots and daily aggregates cannot be probed and wait for their schedules.
 
 The cursor stores, for each endpoint, the time up to which it is loaded and the end of its feed
 (`PollState`), and the endpoint to resume from if a tick ran out of time. How far each load reached
-is taken from Dagster's materializations, so runs of schedules and people count as well.
+is taken from Dagster's materializations, so scheduled and manual runs count as well.
 """
 
 from __future__ import annotations

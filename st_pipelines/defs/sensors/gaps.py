@@ -9,8 +9,8 @@ message then names it, and it is tried again once other days of the table load. 
 backfill are left alone.
 
 The cursor stores the complete days (a tick asks Dagster only about the others), how often and when
-each incomplete day was requested, and the time of the last tick: after an outage, the schedules go
-first.
+each incomplete day was requested, and the time of the last tick: after an outage, scheduled runs
+take precedence.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Writes rows to tables: everything in a load's transaction, and the short queries around it.
+"""Writes rows to tables: what runs in a load's transaction, and the short queries around it.
 
 Start with `load`: `commit_load` merges staged records (`staged_records`) and logs the load. Its
 functions share one argument, `table_load.TableLoad`. `table_state` and `compare` read tables for

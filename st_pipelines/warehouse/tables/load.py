@@ -6,7 +6,7 @@ arrive in any order: the table ends up the same.
 
 The order is: create or extend the table (`schema`); merge the rows of the reading, then those of
 the export feed, and set `_deleted_at` (`merge`, `merge_keyless`); record versions (`history`);
-count for the asset checks (`load_facts`); write the line in `_st.loads` and the bookmark in
+count for the asset checks (`load_facts`); write the row in `_st.loads` and the bookmark in
 `_st.feeds` (`load_log`).
 """
 

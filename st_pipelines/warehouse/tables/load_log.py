@@ -1,8 +1,8 @@
 """The load log: the schema `_st` of the warehouse, with `loads`, `feeds` and `endpoints`.
 
-`loads` has a line per load (window, times, row counts, requests), `feeds` the bookmark of each
+`loads` has a row per load (window, times, row counts, requests), `feeds` the bookmark of each
 export feed, `endpoints` the catalog's description of each table. All are written in the transaction
-of the rows, so the log never claims more than the tables hold. Asset checks use earlier lines as
+of the rows, so the log never claims more than the tables hold. Asset checks use earlier rows as
 the baseline for a load's row count.
 """
 
