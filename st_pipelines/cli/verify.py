@@ -86,7 +86,7 @@ def verify_tables(
     config = resolve_environment(environment)
     endpoints = config.select_endpoints(patterns)
     progress = Console(stderr=True)
-    with sync_context(config, "verify") as context:
+    with sync_context(config, "verify", writes=False) as context:
         for number, endpoint in enumerate(endpoints, start=1):
             with progress.status(f"{number} of {len(endpoints)}: reading {endpoint.table}"):
                 result = _verify_table(context, endpoint, days, deep)

@@ -28,11 +28,14 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def sync_context(config: EnvironmentConfig, purpose: str) -> Iterator[SyncContext]:
+def sync_context(
+    config: EnvironmentConfig, purpose: str, *, writes: bool = True
+) -> Iterator[SyncContext]:
     """Opens the connections of an environment for as long as the context lasts.
 
     Args:
         purpose: the run id starts with it, such as `verify-3f2a9c01`.
+        writes: False if nothing is loaded, so that a wrong `ST_HISTORY` does not matter.
 
     Raises:
         SettingsError: a setting is missing or wrong.
@@ -44,7 +47,7 @@ def sync_context(config: EnvironmentConfig, purpose: str) -> Iterator[SyncContex
             timezone=config.settings.timezone,
             run_id=f"{purpose}-{uuid.uuid4().hex[:8]}",
             catalog=config.catalog,
-            history=config.history_tables,
+            history=config.history_tables if writes else frozenset(),
         )
 
 

@@ -261,6 +261,15 @@ def test_wrong_arguments_are_reported(configured: Path, arguments: list[str], me
     assert message in f"{result.output} {result.exception}"
 
 
+def test_a_wrong_history_setting_does_not_stop_verify(
+    configured: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Verify loads nothing, so it needs no list of tables whose versions are kept."""
+    monkeypatch.setenv("ST_HISTORY", "no.such")
+    result = CliRunner().invoke(app, COMMAND)
+    assert "sandbox.duckdb does not exist yet" in f"{result.output} {result.exception}"
+
+
 def test_missing_settings_are_named() -> None:
     result = CliRunner().invoke(app, COMMAND)
     assert "SERVICETITAN_SANDBOX_CLIENT_ID" in str(result.exception)

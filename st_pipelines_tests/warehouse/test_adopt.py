@@ -428,6 +428,10 @@ def test_a_missing_warehouse_is_refused(things: Adopting) -> None:
     with pytest.raises(WarehouseUnusable, match=r"test\.duckdb does not exist: load into it"):
         things.adopt()
     assert not things.place.file.exists()
+    things.place.folder /= "new"
+    with pytest.raises(WarehouseUnusable, match=r"test\.duckdb does not exist: load into it"):
+        things.adopt(dry_run=True)
+    assert not things.place.folder.exists()
 
 
 def test_a_selection_that_names_no_table_is_refused(things: Adopting) -> None:

@@ -118,7 +118,6 @@ def adopt(
         ValueError: the additions are malformed, or `select` names no table.
     """
     if not store.exists:
-        store.check()
         raise WarehouseUnusable(
             f"warehouse {store.name} does not exist: load into it first, or set "
             "ST_WAREHOUSE_DIR to the folder where it is"
