@@ -11,6 +11,8 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlsplit
@@ -82,6 +84,7 @@ class ScriptedServer:
         self.seen: list[Seen] = []
         self.forms: list[dict[str, str]] = []
         self.lifetime: Any = 900
+        self.date: datetime | str | None = None  # of the `Date` header; None is the real time
         self.tokens: list[str] = []
         self.revoked: set[str] = set()
         self.cap = 5000
@@ -187,6 +190,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        date = self.owner.date
+        if isinstance(date, datetime):
+            return format_datetime(date, usegmt=True)
+        return date or super().date_time_string(timestamp)
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))

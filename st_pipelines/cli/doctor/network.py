@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
-from email.utils import parsedate_to_datetime
 
 from requests.utils import get_environ_proxies, select_proxy
 
@@ -22,6 +21,7 @@ from st_pipelines.servicetitan.errors.problems import build_problem
 from st_pipelines.servicetitan.http.auth import TokenSource
 from st_pipelines.servicetitan.http.model import Connection, Request, Response, TokenClaims
 from st_pipelines.servicetitan.http.responses import extract_host
+from st_pipelines.servicetitan.http.server_clock import parse_http_date
 from st_pipelines.servicetitan.http.tokens import Token
 from st_pipelines.servicetitan.http.transport import Unsigned, send
 from st_pipelines.sync.explain import Finding, failed
@@ -60,14 +60,13 @@ def _check_host(subject: Subject, step: str, url: str) -> Finding:
 
 
 def _measure_skew(subject: Subject, response: Response, before: datetime) -> None:
-    try:
-        date = parsedate_to_datetime(response.headers.get("Date", ""))
-    except (TypeError, ValueError):
+    date = parse_http_date(response.headers.get("Date", ""))
+    if date is None or "Age" in response.headers:  # a cache's
         return
     now = datetime.now(timezone.utc)
     middle = before + (now - before) / 2
     # The header has whole seconds, so the real time is half a second later on average.
-    subject.skew = date.astimezone(timezone.utc) + timedelta(seconds=0.5) - middle
+    subject.skew = date + timedelta(seconds=0.5) - middle
 
 
 def check_clock(subject: Subject) -> Iterator[Finding]:

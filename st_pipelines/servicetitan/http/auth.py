@@ -24,6 +24,7 @@ from pydantic import SecretStr
 from st_pipelines.servicetitan.errors.errors import AuthenticationFailed
 from st_pipelines.servicetitan.http.model import Connection, Usage
 from st_pipelines.servicetitan.http.retry import Cancellation, RetryPolicy, call_with_retries
+from st_pipelines.servicetitan.http.server_clock import ServerClock
 from st_pipelines.servicetitan.http.tokens import Token, request_token
 from st_pipelines.servicetitan.http.transport import new_http_session
 
@@ -132,6 +133,8 @@ class TokenSource:
 
     Attributes:
         notice: what a person should do about a rotated client secret; empty if nothing.
+        server_clock: kept with the token, as a client that finds a token here sends no request of
+            its own before it has to know the server's time.
     """
 
     def __init__(
@@ -139,6 +142,7 @@ class TokenSource:
     ) -> None:
         """Start without a token; the clock is monotonic, in seconds."""
         self.notice = ""
+        self.server_clock = ServerClock()
         self._connection = connection
         self._clock = clock
         self._lock = threading.Lock()
@@ -190,7 +194,14 @@ class TokenSource:
         for secret in self._secrets.candidates():
             secrets = (*self._connection.secrets, *self._secrets.all)
             attempt = partial(
-                request_token, self._connection, secret, secrets, http, usage, self._clock
+                request_token,
+                self._connection,
+                secret,
+                secrets,
+                http,
+                usage,
+                self._clock,
+                self.server_clock,
             )
             try:
                 token = call_with_retries(policy, attempt, cancelled=cancelled)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Generic, TypeVar
 from urllib.parse import quote, urlencode
@@ -73,6 +74,32 @@ class Client:
     def notices(self) -> tuple[str, ...]:
         """Advice about the credentials that their use has turned up, such as a rotated secret."""
         return (self.tokens.notice,) if self.tokens.notice else ()
+
+    def server_time(self) -> datetime | None:
+        """Return ServiceTitan's time in UTC, never ahead of it; None if no response has told it.
+
+        It is known as soon as the process has a token for these credentials; `sign_in` gets one.
+        """
+        return self.tokens.server_clock.now()
+
+    def clock_offset(self) -> timedelta | None:
+        """Return how far this machine's clock is ahead of ServiceTitan's; negative if behind.
+
+        To about a second. None if no response has told the time.
+        """
+        return self.tokens.server_clock.offset()
+
+    def sign_in(self, usage: Usage | None = None, cancelled: Cancellation | None = None) -> None:
+        """Get a token unless the process has one; then the server's time is known.
+
+        Args:
+            usage: counts the requests.
+            cancelled: ends the waits between retries.
+
+        Raises:
+            ServiceTitanError: the credentials are refused, or no token was issued.
+        """
+        self.tokens.get_token(self.http, self.policy, usage=usage, cancelled=cancelled)
 
     def session(self, usage: _U, cancelled: Cancellation | None = None) -> Session[_U]:
         """Requests that are counted in `usage` and end when `cancelled` is set."""
@@ -152,7 +179,10 @@ class Session(Generic[_U_co]):
         if not 200 <= response.status < 300:
             raise build_error(signed, response, claims=read_token_claims(signed.token))
         try:
-            return parse(response.body)
+            parsed = parse(response.body)
+            # Not before: what parses comes from ServiceTitan, not from a proxy with its own clock.
+            self.client.tokens.server_clock.observe(response.headers, response.received_at)
+            return parsed
         except ValueError as error:
             failure = build_unexpected_response(signed, response, str(error))
         # Raised out here so that no chained exception quotes the body.

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pydantic import SecretStr
 
 from st_pipelines.servicetitan.http.redact import redact_url
+from st_pipelines.servicetitan.http.server_clock import measure_elapsed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,11 +106,13 @@ class Response:
         status: HTTP status.
         headers: case-insensitive.
         body: decompressed, without a byte order mark.
+        received_at: when the headers arrived, on the clock `server_clock.measure_elapsed`.
     """
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
+    received_at: float = field(default_factory=measure_elapsed, repr=False, compare=False)
 
 
 @dataclass(kw_only=True)

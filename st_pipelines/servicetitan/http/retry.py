@@ -16,8 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
@@ -30,6 +29,7 @@ from st_pipelines.servicetitan.errors.errors import (
     UnexpectedResponse,
     Unreachable,
 )
+from st_pipelines.servicetitan.http.server_clock import parse_http_date
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -149,10 +149,10 @@ def parse_retry_after(headers: Mapping[str, str], text: str, now: datetime) -> f
     header = headers.get("Retry-After", "").strip()
     if re.fullmatch(r"\d+(\.\d*)?", header, re.ASCII):
         return float(header)
-    moment = _parse_http_date(header)
+    moment = parse_http_date(header)
     if moment is not None:
         # Relative to the server's own clock, so that a wrong clock here does not matter.
-        since = _parse_http_date(headers.get("Date", "")) or now
+        since = parse_http_date(headers.get("Date", "")) or now
         return max(0.0, (moment - since).total_seconds())
     numbers = _SECONDS.findall(text)
     return float(numbers[-1].replace(",", "")) if numbers else None
@@ -217,11 +217,3 @@ def call_with_retries(
 
 def _get_error(state: RetryCallState) -> BaseException | None:
     return state.outcome.exception() if state.outcome else None
-
-
-def _parse_http_date(text: str) -> datetime | None:
-    try:
-        moment = parsedate_to_datetime(text)
-    except (TypeError, ValueError):
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)

@@ -25,6 +25,7 @@ from st_pipelines.servicetitan.http.responses import (
     diagnose_token_response,
     read_error_body,
 )
+from st_pipelines.servicetitan.http.server_clock import ServerClock
 from st_pipelines.servicetitan.http.transport import Unsigned, send
 
 # A token is renewed this long before it expires, as requests in flight must still arrive with it:
@@ -61,6 +62,7 @@ def request_token(
     http: requests.Session,
     usage: Usage,
     clock: Callable[[], float],
+    server_clock: ServerClock | None = None,
 ) -> Token:
     """Request a token with one client secret, without retries.
 
@@ -68,6 +70,7 @@ def request_token(
         secret: the client secret to send.
         secrets: everything that the response might echo.
         clock: monotonic, in seconds.
+        server_clock: learns the server's time from the response.
 
     Raises:
         AuthenticationFailed: the credentials are refused.
@@ -90,7 +93,10 @@ def request_token(
         raise _build_refusal(connection, request, response)
     if not 200 <= response.status < 300:
         raise build_error(request, response, credentials=connection)
-    return _parse_token(request, response, requested_at)
+    token = _parse_token(request, response, requested_at)
+    if server_clock is not None:
+        server_clock.observe(response.headers, response.received_at)
+    return token
 
 
 def read_token_claims(token: SecretStr | None) -> TokenClaims | None:

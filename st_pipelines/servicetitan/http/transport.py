@@ -34,6 +34,7 @@ from st_pipelines.servicetitan.errors.problems import build_problem
 from st_pipelines.servicetitan.http.model import Request, Response
 from st_pipelines.servicetitan.http.redact import redact_url
 from st_pipelines.servicetitan.http.retry import Cancellation, Cancelled
+from st_pipelines.servicetitan.http.server_clock import measure_elapsed
 
 _log = logging.getLogger(__name__)
 # More than any sensible concurrency: a full pool closes connections after each request.
@@ -149,6 +150,7 @@ def _exchange(
         allow_redirects=False,
         stream=True,
     ) as response:
+        received_at = measure_elapsed()
         chunks = []
         for chunk in response.iter_content(_CHUNK_BYTES):
             chunks.append(chunk)
@@ -160,7 +162,12 @@ def _exchange(
         if _log.isEnabledFor(logging.DEBUG):  # redacting a URL is not free
             shown = (request.method, request.redacted_url, response.status_code, len(body))
             _log.debug("%s %s answered %d, %d bytes", *shown)
-        return Response(status=response.status_code, headers=response.headers, body=body)
+        return Response(
+            status=response.status_code,
+            headers=response.headers,
+            body=body,
+            received_at=received_at,
+        )
 
 
 def _reveal_form(form: Mapping[str, SecretStr | str]) -> dict[str, str]:
