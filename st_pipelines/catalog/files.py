@@ -47,6 +47,7 @@ _DEFAULTS: dict[str, Any] = {
     "explode": None,
     "by_day": False,
     "export": None,
+    "external_data": False,
 }
 _PLAIN = ("kind", "path", "envelope", "scope")
 

@@ -19,6 +19,9 @@ Envelope: TypeAlias = Literal["page", "export", "array", "data"]
 ScalarName: TypeAlias = Literal[
     "BIGINT", "DECIMAL", "DOUBLE", "BOOLEAN", "VARCHAR", "TIMESTAMPTZ", "DATE", "JSON"
 ]
+EXTERNAL_DATA_PARAMETER = "externalDataApplicationGuid"
+"""Query parameter that names the application whose `externalData` a list returns (vendor)."""
+
 _UNDECODABLE = re.compile(r'["\\\x00-\x1f]')
 """Characters that msgspec does not accept in field names."""
 
@@ -88,7 +91,7 @@ class Export:
         path: below the host, with `{tenant}`.
         params: query parameters that every request carries.
         adds: fields that only the export serves.
-        lacks: fields that only the list serves.
+        lacks: fields that only the list serves, or serves filled (`externalData`).
     """
 
     path: str
@@ -128,6 +131,7 @@ class Endpoint:
         by_day: the response aggregates the window and names no day. Each day is requested
             separately and replaces that day's rows.
         export: the collection's export feed, if it has one.
+        external_data: takes `EXTERNAL_DATA_PARAMETER`, without which `externalData` stays empty.
     """
 
     api: str
@@ -152,6 +156,7 @@ class Endpoint:
     explode: str | None = None
     by_day: bool = False
     export: Export | None = None
+    external_data: bool = False
 
     @cached_property
     def table(self) -> str:

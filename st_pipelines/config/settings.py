@@ -34,6 +34,7 @@ from st_pipelines.config.sources.places import (
 from st_pipelines.config.sources.resolve import Gathered, gather
 from st_pipelines.config.validators import (
     Cron,
+    Guid,
     Secret,
     StartDate,
     TenantId,
@@ -55,6 +56,7 @@ _FROM_MANAGERS = frozenset(
         "requests_per_second",
         "page_size",
         "timeout",
+        "external_data_app_guid",
     )
 )
 """Fields that only the connection needs. Dagster's definitions need the others, without network."""
@@ -79,6 +81,7 @@ class EnvironmentSettings(ExplicitSettings):
         requests_per_second: for the tenant and app, shared by all threads of a process.
         page_size: records per page, at most the endpoint's own limit.
         timeout: seconds to wait for a response.
+        external_data_app_guid: the application whose `externalData` the lists return.
         select: the tables that the environment has, see `registry.select`; None for all.
         daily_cron, intraday_cron, snapshots_cron: of the schedules, in the time zone.
         changes_minutes: between two ticks of the sensor `changes`.
@@ -99,6 +102,7 @@ class EnvironmentSettings(ExplicitSettings):
     requests_per_second: float = Field(default=60.0, gt=0, le=1000)
     page_size: int = Field(default=5000, ge=1, le=5000)
     timeout: float = Field(default=100.0, gt=0, le=3600)
+    external_data_app_guid: Guid = None
     select: Text = None
     daily_cron: Cron = "30 0 * * *"
     intraday_cron: Cron = "0 6-21/3 * * *"

@@ -8,6 +8,7 @@ from datetime import date, datetime, timezone
 from ipaddress import ip_address
 from typing import Annotated, Any
 from urllib.parse import urlsplit
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationError
@@ -57,6 +58,17 @@ def _check_tenant_id(text: str | None) -> str | None:
     if text and not text.isdecimal():
         raise ValueError("a tenant ID is a number, without quotes")
     return text
+
+
+def _check_guid(text: str | None) -> str | None:
+    if not text:
+        return None
+    try:
+        return str(UUID(text))
+    except ValueError:
+        raise ValueError(
+            "an application's GUID looks like 01234567-89ab-cdef-0123-456789abcdef"
+        ) from None
 
 
 def _check_time_zone(name: str) -> str:
@@ -122,6 +134,7 @@ Secret = SecretStr | None
 Url = Annotated[str, AfterValidator(check_url)]
 OptionalUrl = Annotated[str | None, AfterValidator(lambda url: check_url(url) if url else None)]
 Cron = Annotated[str, AfterValidator(check_cron)]
+Guid = Annotated[Text, AfterValidator(_check_guid)]
 TenantId = Annotated[Text, AfterValidator(_check_tenant_id)]
 Zone = Annotated[str, AfterValidator(_check_time_zone)]
 StartDate = Annotated[

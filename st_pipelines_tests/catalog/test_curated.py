@@ -66,6 +66,13 @@ def facts(**of_things: Any) -> Curated:
         ),
         ("max_page_size", 500, None),
         ("first_page", 0, None),
+        ("sort", None, None),
+        (
+            "kind",
+            "feed",
+            "kind feed is not applied: "
+            "only snapshot is a fact; the other kinds follow from the documents",
+        ),
     ],
     ids=str,
 )
@@ -261,3 +268,81 @@ def test_every_table_that_is_sorted_by_id_unsaid_is_in_the_packaged_catalog() ->
     tables = load_curated().sorted_by_id["tables"]
     assert {load_catalog()[table].sort for table in tables} == {"+Id"}
     assert load_curated().sorted_by_id["reason"]
+
+
+def test_a_list_whose_times_do_not_show_every_change_is_read_whole(tmp_path: Path) -> None:
+    paths = {"things": operation(record(), query=[*PAGED, *MODIFIED])}
+    catalog, lines = built(tmp_path, paths, facts(kind="snapshot"))
+    things = catalog["abc.things"]
+    assert (things.kind, things.cursor, things.date_filter, lines) == ("snapshot", None, None, [])
+
+
+def test_an_export_cannot_become_a_snapshot(tmp_path: Path) -> None:
+    exports = {"export/things": operation(record(), envelope="export")}
+    catalog, lines = built(tmp_path, exports, facts(kind="snapshot"))
+    assert catalog["abc.things"].kind == "feed"
+    assert lines == ["! curated.yaml: abc.things: kind snapshot is not applied: it is an export"]
+
+
+def test_a_sort_that_is_not_one_text_is_not_sent(tmp_path: Path) -> None:
+    """A server that validates its parameters rejects `+Id` where an array is declared."""
+    described = {"description": "Available fields are: Id, CreatedOn"}
+
+    def sort(**schema: Any) -> str | None:
+        query = [*PAGED, parameter("sort", **schema) | described]
+        return built(tmp_path, {"things": operation(record(), query=query)}, EMPTY)[0][
+            "abc.things"
+        ].sort
+
+    assert sort(type="string") == "+Id"
+    assert sort(type="array", items={"type": "object"}) is None
+
+
+def test_external_data_of_an_export_gives_way_to_that_of_a_list_that_takes_the_application(
+    tmp_path: Path,
+) -> None:
+    """The export takes no application, so that its externalData would empty the list's."""
+    members = record(externalData={"type": "array", "items": ID})
+    named = parameter("externalDataApplicationGuid")
+    paths = {
+        "things": operation(members, query=[*PAGED, named]),
+        "export/things": operation(members, envelope="export"),
+        "others": operation(members, query=PAGED),
+    }
+    catalog, _ = built(tmp_path, paths, EMPTY)
+    export = catalog["abc.things"].export
+    assert export is not None
+    assert (catalog["abc.things"].external_data, export.lacks) == (True, ("externalData",))
+    assert not catalog["abc.others"].external_data
+
+
+def test_the_packaged_catalog_has_the_facts_that_documents_lack() -> None:
+    catalog = load_catalog()
+    types = [dict(variant) for variant in catalog["accounting.ap_bills"].variants]
+    assert types == [{"billType": name} for name in ("Procurement", "ApBill", "NotSet")]
+    assert catalog["memberships.recurring_service_events"].sort is None
+    for table in ("salestech.estimate_templates", "salestech.proposal_templates"):
+        assert catalog[table].kind == "snapshot"
+    assert catalog["inventory.return_types"].max_page_size == 500
+    assert [endpoint.table for endpoint in catalog if endpoint.external_data] == [
+        "crm.customers",
+        "crm.locations",
+        "inventory.adjustments",
+        "inventory.returns",
+        "inventory.transfers",
+        "inventory.trucks",
+        "inventory.vendors",
+        "inventory.warehouses",
+        "jpm.job_types",
+        "jpm.jobs",
+        "jpm.projects",
+        "pricebook.discounts_and_fees",
+        "pricebook.equipment",
+        "pricebook.materials",
+        "pricebook.services",
+        "settings.business_units",
+    ]
+
+
+def test_every_curated_endpoint_has_a_reason() -> None:
+    assert all(entry.get("reason") for entry in load_curated().endpoints.values())

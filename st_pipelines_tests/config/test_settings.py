@@ -99,6 +99,7 @@ def test_a_start_date_of_any_type_must_not_be_in_the_future(day: object) -> None
         ("AUTH_URL", "ftp://x", "is not a URL"),
         ("API_URL", "https://user:pw@host", "without user"),
         ("TENANT_ID", "abc", "'abc': a tenant ID is a number"),
+        ("EXTERNAL_DATA_APP_GUID", "my app", "an application's GUID looks like 01234567-89ab"),
         ("PAGE_SIZE", "0", "SERVICETITAN_PAGE_SIZE"),
         ("REQUESTS_PER_SECOND", "fast", "SERVICETITAN_REQUESTS_PER_SECOND"),
     ],
@@ -111,6 +112,22 @@ def test_an_invalid_value_is_reported_with_its_setting(
         load_settings("production")
     assert f"SERVICETITAN_{name}" in str(caught.value)
     assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "sent"),
+    [
+        ("{0123ABCD-89ab-cdef-0123-456789abcdef}", "0123abcd-89ab-cdef-0123-456789abcdef"),
+        ("", None),
+    ],
+)
+def test_the_application_of_external_data_is_an_environments_own(
+    monkeypatch: pytest.MonkeyPatch, value: str, sent: str | None
+) -> None:
+    set_all(monkeypatch, EXTERNAL_DATA_APP_GUID=value)
+    connection = build_connection(resolve_environment("production"))
+    assert connection.external_data_app_guid == sent
+    assert load_settings("integration").external_data_app_guid is None
 
 
 def test_http_is_accepted_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:

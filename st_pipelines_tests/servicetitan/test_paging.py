@@ -17,6 +17,7 @@ from st_pipelines.servicetitan.errors.errors import (
 )
 from st_pipelines.servicetitan.http.model import ReadStats
 from st_pipelines.servicetitan.http.retry import RetryPolicy
+from st_pipelines.servicetitan.reading.lookup import look_up
 from st_pipelines.servicetitan.reading.read import read
 from st_pipelines.windows import Window
 from st_pipelines_tests.deadlines import DEADLINE
@@ -59,6 +60,21 @@ def test_the_query_has_filter_sort_total_page_and_the_endpoints_own_parameters(s
         "pageSize": "500",
     }
     assert "sort=%2BId" in server.seen[0].raw_query
+
+
+@pytest.mark.parametrize(
+    ("takes_it", "guid", "sent"),
+    [(True, "a-guid", "a-guid"), (True, None, None), (False, "a-guid", None)],
+)
+def test_the_application_of_external_data_is_named_where_the_list_takes_it(
+    server, endpoint, takes_it, guid, sent
+):
+    """Without it, ServiceTitan leaves `externalData` empty; other lists may refuse it."""
+    client = server.client(external_data_app_guid=guid)
+    listed = endpoint(external_data=takes_it, ids=True)
+    ids(client, listed)
+    list(look_up(client.session(ReadStats()), listed, [1], control_id=None))
+    assert [seen.query.get("externalDataApplicationGuid") for seen in server.seen] == [sent, sent]
 
 
 def test_the_connections_page_size_is_requested_where_the_endpoint_allows_it(server, endpoint):

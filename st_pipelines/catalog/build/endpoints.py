@@ -15,6 +15,7 @@ from typing import Any
 from st_pipelines.catalog.build.curated import CURATED, Curated
 from st_pipelines.catalog.build.openapi import Operation
 from st_pipelines.catalog.model import (
+    EXTERNAL_DATA_PARAMETER,
     DataType,
     DateFilter,
     Endpoint,
@@ -130,6 +131,7 @@ def _derive_endpoint(operation: Operation, curated: Curated) -> Endpoint:
         ids="ids" in query,
         first_page=0 if _limit(query, "page", "minimum") == 0 else 1,
         max_page_size=_max_page_size(query),
+        external_data=EXTERNAL_DATA_PARAMETER in query,
     )
 
 
@@ -182,6 +184,8 @@ def _sort(query: Mapping[str, Mapping[str, Any]], types: Mapping[str, DataType])
     """Returns `+Id` if the document offers it, because ids are unique and never change."""
     if "sort" not in query or "id" not in types:
         return None
+    if query["sort"]["schema"].get("type", "string") != "string":
+        return None  # declared as something other than one text
     values = [str(value) for value in query["sort"]["schema"].get("enum") or ()]
     if values:
         return next((value for value in values if value.lower() in ("+id", "id")), None)
@@ -217,6 +221,8 @@ def _merge_export(endpoint: Endpoint, export: Endpoint) -> Endpoint:
     kept = {column.name for column in columns}
     adds = tuple(name for name in _find_missing(export, endpoint) if name in kept)
     lacks = _find_missing(endpoint, export)
+    if endpoint.external_data and not export.external_data and "externalData" in kept:
+        lacks = tuple(dict.fromkeys((*lacks, "externalData")))
     return dataclasses.replace(
         endpoint,
         columns=columns,

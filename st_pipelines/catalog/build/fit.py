@@ -66,7 +66,9 @@ def apply_facts(endpoint: Endpoint, facts: Mapping[str, Any], operation: Operati
 
 def _replace_values(endpoint: Endpoint, facts: Mapping[str, Any]) -> Endpoint:
     values = dict(facts)
-    if "date_filter" in values:
+    if values.get("kind") == "snapshot":
+        values |= {"cursor": None, "date_filter": None}
+    if values.get("date_filter"):
         values["date_filter"] = DateFilter(**values["date_filter"])
         values.setdefault("kind", "window")
     if "params" in values:
@@ -100,6 +102,12 @@ def _not_loadable(endpoint: Endpoint, operation: Operation) -> str | None:
     if len(drop_conflicting(endpoint.row_fields)) < len(endpoint.row_fields):
         return "two of its fields would share a column"
     return _key(endpoint, operation) or _time_of(endpoint)
+
+
+def _kind(endpoint: Endpoint, operation: Operation) -> str | None:
+    if endpoint.kind != "snapshot":
+        return "only snapshot is a fact; the other kinds follow from the documents"
+    return "it is an export" if endpoint.envelope == "export" else None
 
 
 def _explode(endpoint: Endpoint, operation: Operation) -> str | None:
@@ -179,6 +187,8 @@ def _variants(endpoint: Endpoint, operation: Operation) -> str | None:
 
 
 def _sort(endpoint: Endpoint, operation: Operation) -> str | None:
+    if endpoint.sort is None:
+        return None
     if complaint := _find_untaken(("sort",), operation):
         return complaint
     name = str(endpoint.sort).lstrip("+-").lower()
@@ -212,6 +222,7 @@ def _format(value: Any) -> str:
 
 
 _CHECKS: dict[str, Callable[[Endpoint, Operation], str | None]] = {
+    "kind": _kind,
     "explode": _explode,
     "key": _key,
     "cursor": _cursor,

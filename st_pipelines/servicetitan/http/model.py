@@ -34,6 +34,8 @@ class Connection:
             (developer FAQ), which other programs with the same app share.
         page_size: rows per page; the vendor's maximum is 5,000.
         timeout: seconds without a byte; the vendor's own server timeout is 100.
+        external_data_app_guid: the application whose `externalData` the lists return; None
+            leaves that field empty (vendor).
         client_secret_next: tried when `client_secret` is refused; ServiceTitan allows two active
             secrets, so that one can be rotated.
         secret_names: what the user calls the two secrets, for messages.
@@ -50,6 +52,7 @@ class Connection:
     requests_per_second: float = 60
     page_size: int = 5000
     timeout: float = 100
+    external_data_app_guid: str | None = None
     client_secret_next: SecretStr | None = None
     secret_names: tuple[str, str] = ("the client secret", "the next client secret")
     reload_secrets: Callable[[], tuple[SecretStr, ...]] | None = field(

@@ -11,6 +11,7 @@ from st_pipelines.catalog.model import Endpoint
 from st_pipelines.servicetitan.http.client import Session
 from st_pipelines.servicetitan.http.model import Usage
 from st_pipelines.servicetitan.reading.envelope import ParsedPage, page_parser
+from st_pipelines.servicetitan.reading.page_source import list_params
 from st_pipelines.servicetitan.reading.paging import in_order
 
 MAX_IDS = 50  # per request, the vendor's maximum
@@ -88,7 +89,8 @@ def _is_last(endpoint: Endpoint, page: ParsedPage) -> bool:
 def _fetch(
     session: Session[Usage], endpoint: Endpoint, ids: set[int], variant: Mapping[str, str]
 ) -> ParsedPage:
-    params = {**endpoint.params, **variant, "ids": ",".join(map(str, sorted(ids)))}
+    params = list_params(endpoint, session.client.connection) | variant
+    params["ids"] = ",".join(map(str, sorted(ids)))
     if endpoint.paged:
         params |= {"page": str(endpoint.first_page), "pageSize": str(MAX_IDS)}
     return session.fetch(endpoint.path, params, page_parser(endpoint), scope=endpoint.scope)

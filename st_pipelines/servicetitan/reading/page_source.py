@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from st_pipelines.catalog.model import DateFilter, Endpoint
+from st_pipelines.catalog.model import EXTERNAL_DATA_PARAMETER, DateFilter, Endpoint
 from st_pipelines.servicetitan.errors.errors import (
     BadRequest,
     ServiceTitanError,
@@ -23,7 +23,7 @@ from st_pipelines.servicetitan.errors.errors import (
     WrongPath,
 )
 from st_pipelines.servicetitan.http.client import Session
-from st_pipelines.servicetitan.http.model import ReadStats
+from st_pipelines.servicetitan.http.model import Connection, ReadStats
 from st_pipelines.servicetitan.http.redact import redact_url
 from st_pipelines.servicetitan.reading.envelope import ParsedPage, Records, page_parser
 from st_pipelines.servicetitan.reading.overlap import PageRange
@@ -85,7 +85,7 @@ class PageSource:
         self._first_served = False
         self._parse_first = page_parser(endpoint)
         self._parse_later = page_parser(endpoint, first=False)
-        self._params = dict(endpoint.params)
+        self._params = list_params(endpoint, session.client.connection)
         if endpoint.date_filter is not None:
             self._params |= build_date_params(endpoint.date_filter, window)
         if endpoint.sort:
@@ -194,6 +194,13 @@ class PageSource:
         if page.total is not None:
             session.usage.total = page.total
         return page
+
+
+def list_params(endpoint: Endpoint, connection: Connection) -> dict[str, str]:
+    """Build the query parameters that every request to a list carries."""
+    guid = connection.external_data_app_guid
+    external = {EXTERNAL_DATA_PARAMETER: guid} if guid and endpoint.external_data else {}
+    return {**endpoint.params, **external}
 
 
 def _may_be_end(error: ServiceTitanError) -> bool:
