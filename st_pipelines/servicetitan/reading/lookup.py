@@ -89,8 +89,11 @@ def _is_last(endpoint: Endpoint, page: ParsedPage) -> bool:
 def _fetch(
     session: Session[Usage], endpoint: Endpoint, ids: set[int], variant: Mapping[str, str]
 ) -> ParsedPage:
-    params = list_params(endpoint, session.client.connection) | variant
-    params["ids"] = ",".join(map(str, sorted(ids)))
+    params = {
+        **list_params(endpoint, session.client.connection),
+        **variant,
+        "ids": ",".join(map(str, sorted(ids))),
+    }
     if endpoint.paged:
         params |= {"page": str(endpoint.first_page), "pageSize": str(MAX_IDS)}
     return session.fetch(endpoint.path, params, page_parser(endpoint), scope=endpoint.scope)
