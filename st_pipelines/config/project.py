@@ -34,6 +34,7 @@ from st_pipelines.config.sources.local import Variables, read_variables
 from st_pipelines.warehouse.store.base import DEFAULT_WAIT_SECONDS, Store, canonical_uri, open_store
 
 _ADDITIONS_FILE = "st_catalog.json"
+_BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
 def resolve_environment(environment: EnvironmentName, **overrides: Any) -> EnvironmentConfig:
@@ -217,6 +218,21 @@ class EnvironmentConfig:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise SettingsError("ST_ALERT_WEBHOOK is not a URL: give it as https://host/path")
         return SecretStr(url)
+
+    @cached_property
+    def full_previews(self) -> bool:
+        """Whether Dagster's events may hold what customers have written: `ST_FULL_PREVIEWS`.
+
+        Raises:
+            SettingsError: it is neither true nor false.
+        """
+        text = self.variables.read("ST_FULL_PREVIEWS", "false")
+        if text.lower() not in _BOOLEANS:
+            raise SettingsError(
+                f"ST_FULL_PREVIEWS is {text!r}: give true to show customers' data in Dagster, or"
+                " false to show counts, keys, numbers and times alone"
+            )
+        return _BOOLEANS[text.lower()]
 
     @cached_property
     def ui_url(self) -> str:

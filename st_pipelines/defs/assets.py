@@ -17,6 +17,7 @@ from st_pipelines.defs.checks import check_results, check_specs
 from st_pipelines.defs.environment import EnvironmentDefs
 from st_pipelines.defs.failures import as_dagster_failure
 from st_pipelines.defs.metadata import report_metadata
+from st_pipelines.defs.privacy import display_drift, make_inert
 from st_pipelines.defs.resources import ServiceTitanResource, WarehouseResource
 from st_pipelines.windows import Days
 
@@ -83,6 +84,11 @@ def warehouse_resource(context: RunContext, env: EnvironmentDefs) -> WarehouseRe
     return getattr(context.resources, env.warehouse_key)
 
 
+def full_previews(context: RunContext, env: EnvironmentDefs) -> bool:
+    """Whether the run's events may show customers' data. Raises SettingsError."""
+    return warehouse_resource(context, env).config.full_previews
+
+
 def _daily_asset(
     env: EnvironmentDefs, endpoint: Endpoint, partitions: dg.DailyPartitionsDefinition
 ) -> dg.AssetsDefinition:
@@ -92,12 +98,13 @@ def _daily_asset(
         if not (context.has_partition_key or context.has_partition_key_range):
             raise dg.Failure(_NO_PARTITION.format(table=endpoint.table), allow_retries=False)
         days = days_of(partitions, context.partition_key_range)
-        with as_dagster_failure(context.retry_number):
+        with as_dagster_failure(context.retry_number) as errors:
+            errors.full_previews = full_previews(context, env)
             report = extract_load(sync_context(context, env), endpoint, days)
-        for key in context.partition_keys:
-            rows = report.loaded.table_rows_by_date.get(date.fromisoformat(key), 0)
-            context.add_asset_metadata({"dagster/partition_row_count": rows}, partition_key=key)
-        return _result(context, env, report)
+            for key in context.partition_keys:
+                rows = report.loaded.table_rows_by_date.get(date.fromisoformat(key), 0)
+                context.add_asset_metadata({"dagster/partition_row_count": rows}, partition_key=key)
+            return _result(context, env, report)
 
     decorate = dg.asset(
         **_asset_arguments(env, endpoint),
@@ -112,9 +119,10 @@ def _snapshot_asset(env: EnvironmentDefs, endpoint: Endpoint) -> dg.AssetsDefini
     def load_snapshot(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         from st_pipelines.sync.sync import extract_load
 
-        with as_dagster_failure(context.retry_number):
+        with as_dagster_failure(context.retry_number) as errors:
+            errors.full_previews = full_previews(context, env)
             report = extract_load(sync_context(context, env), endpoint, None)
-        return _result(context, env, report)
+            return _result(context, env, report)
 
     return dg.asset(**_asset_arguments(env, endpoint))(_with_signature(load_snapshot))
 
@@ -154,17 +162,20 @@ def _result(
     context: RunContext, env: EnvironmentDefs, report: "LoadReport"
 ) -> dg.MaterializeResult:
     warehouse_resource(context, env).publish_if_due(context.log)
-    for line in _warnings(report):
+    full = full_previews(context, env)
+    for line in _warnings(report, full_previews=full):
         context.log.warning(line)
     return dg.MaterializeResult(
-        metadata=report_metadata(report), check_results=check_results(report)
+        metadata=report_metadata(report, full_previews=full),
+        check_results=check_results(report, full_previews=full),
     )
 
 
-def _warnings(report: "LoadReport") -> Iterator[str]:
-    yield from report.notices
+def _warnings(report: "LoadReport", *, full_previews: bool = False) -> Iterator[str]:
+    yield from map(make_inert, report.notices)
     if (readings := report.read.readings) > 1:
         yield f"records moved while they were read: read {readings} times until complete"
-    for path, count in report.drift.counts.most_common(20):
-        example = report.drift.examples.get(path)
+    drift = display_drift(report.drift, full=full_previews)
+    for path, count in drift.counts.most_common(20):
+        example = drift.examples.get(path)
         yield f"{path} differs from the catalog in {count} records, kept in _extra: {example}"

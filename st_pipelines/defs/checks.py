@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from st_pipelines.catalog.model import DataType, Endpoint, StructOf
+from st_pipelines.defs.privacy import describe_example, display_key, display_path, json_type
 from st_pipelines.warehouse.columns import table_type
 
 if TYPE_CHECKING:
@@ -77,9 +78,13 @@ def check_specs(endpoint: Endpoint, key: dg.AssetKey) -> list[dg.AssetCheckSpec]
     ]
 
 
-def check_results(report: LoadReport) -> list[dg.AssetCheckResult]:
-    """Returns the results for a load, in the order of the specs."""
-    return [_rows(report), _schema_drift(report)]
+def check_results(report: LoadReport, *, full_previews: bool = False) -> list[dg.AssetCheckResult]:
+    """Returns the results for a load, in the order of the specs.
+
+    Args:
+        full_previews: also shows values that may be customers' data; see `privacy`.
+    """
+    return [_rows(report), _schema_drift(report, full_previews)]
 
 
 def rules_of(endpoint: Endpoint) -> list[Rule]:
@@ -101,8 +106,8 @@ def _rows(report: LoadReport) -> dg.AssetCheckResult:
     )
 
 
-def _schema_drift(report: LoadReport) -> dg.AssetCheckResult:
-    drifts = find_drift(report)
+def _schema_drift(report: LoadReport, full: bool) -> dg.AssetCheckResult:
+    drifts = find_drift(report, full_previews=full)
     text = "; ".join(f"{drift.path}: {drift.summary}" for drift in drifts[:5])
     if len(drifts) > 5:
         text += f"; and {len(drifts) - 5} more"
@@ -174,7 +179,8 @@ def _no_sudden_drop(report: LoadReport) -> Verdict:
 
 
 def _examples(examples: Sequence[str]) -> str:
-    return f" ({', '.join(examples)})" if examples else ""
+    shown = [display_key(example) for example in examples]
+    return f" ({', '.join(shown)})" if shown else ""
 
 
 RULES = (
@@ -211,9 +217,6 @@ RULES = (
 )
 
 
-_TYPES = {'"': "string", "{": "object", "[": "array", "t": "boolean", "f": "boolean", "n": "null"}
-
-
 @dataclass(frozen=True, kw_only=True)
 class PathDrift:
     """A path whose values differ from the catalog.
@@ -223,7 +226,7 @@ class PathDrift:
         records: number of records that differ there.
         found: JSON type of the example; "nothing" for a field that has stopped coming.
         expected: type in the catalog, or "unknown field".
-        example: JSON, at most 80 characters.
+        example: JSON, at most 80 characters, or its type and length.
     """
 
     path: str
@@ -235,7 +238,8 @@ class PathDrift:
     @property
     def summary(self) -> str:
         """The difference in a few words."""
-        value = f"{self.found} {self.example}".strip()
+        shows_type = self.example.startswith(self.found)
+        value = self.example if shows_type else f"{self.found} {self.example}".strip()
         return f"{value} in {self.records:,} records, {self.expected}"
 
     def as_row(self) -> dict[str, str | int]:
@@ -249,18 +253,18 @@ class PathDrift:
         }
 
 
-def find_drift(report: LoadReport) -> list[PathDrift]:
+def find_drift(report: LoadReport, *, full_previews: bool = False) -> list[PathDrift]:
     """Returns the paths that differ, most frequent first, then fields that have stopped coming."""
     from st_pipelines.warehouse.staging.json_path import find_type
 
     examples = report.drift.examples
     differing = [
         PathDrift(
-            path=path,
+            path=display_path(path, full=full_previews),
             records=count,
-            found=_TYPES.get(examples.get(path, "")[:1], "number"),
+            found=json_type(examples.get(path, "")),
             expected=_expected(find_type(StructOf(report.endpoint.row_fields), path)),
-            example=examples.get(path, ""),
+            example=describe_example(examples.get(path, ""), full=full_previews),
         )
         for path, count in report.drift.counts.most_common()
     ]

@@ -10,7 +10,7 @@ import dagster as dg
 from pydantic import Field
 
 from st_pipelines.catalog.registry import select
-from st_pipelines.defs.assets import sync_context
+from st_pipelines.defs.assets import full_previews, sync_context
 from st_pipelines.defs.dagster_internals import UnresolvedAssetJobDefinition
 from st_pipelines.defs.environment import (
     DAILY,
@@ -79,14 +79,13 @@ def build_reconcile_job(env: EnvironmentDefs) -> dg.JobDefinition:
         from st_pipelines.sync.sync import reconcile
 
         endpoint = by_name[name]
-        with as_dagster_failure(context.retry_number):
+        with as_dagster_failure(context.retry_number) as errors:
+            errors.full_previews = full_previews(context, env)
             report = reconcile(sync_context(context, env), endpoint)
-        if report:
-            context.log_event(
-                dg.AssetObservation(
-                    asset_key=env.asset_keys[endpoint.table], metadata=report_metadata(report)
-                )
-            )
+            if report:
+                facts = report_metadata(report, full_previews=errors.full_previews)
+                key = env.asset_keys[endpoint.table]
+                context.log_event(dg.AssetObservation(asset_key=key, metadata=facts))
 
     @dg.job(
         name=env.name(RECONCILE),

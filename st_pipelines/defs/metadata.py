@@ -18,6 +18,7 @@ import dagster as dg
 
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.catalog.registry import DATA
+from st_pipelines.defs.privacy import display_drift, make_inert, preview_table
 from st_pipelines.sync.strategies import strategy_for
 from st_pipelines.warehouse.columns import EXTRA, columns_of
 
@@ -118,8 +119,12 @@ def description(endpoint: Endpoint) -> str:
     return f"`{endpoint.table}` from `{endpoint.path}`. {strategy_for(endpoint).description}"
 
 
-def report_metadata(report: LoadReport) -> dict[str, Any]:
-    """Returns the metadata of a materialization or observation, whatever its partitions."""
+def report_metadata(report: LoadReport, *, full_previews: bool = False) -> dict[str, Any]:
+    """Returns the metadata of a materialization or observation, whatever its partitions.
+
+    Args:
+        full_previews: also shows values that may be customers' data; see `privacy`.
+    """
     counts = report.loaded.counts
     facts: dict[str, Any] = {
         "rows_read": report.loaded.rows_read,
@@ -143,25 +148,21 @@ def report_metadata(report: LoadReport) -> dict[str, Any]:
     if report.read.readings > 1:
         facts["readings"] = report.read.readings
     if report.notices:
-        facts["credentials"] = "\n".join(report.notices)
+        facts["credentials"] = "\n".join(map(make_inert, report.notices))
     if report.drift.counts:
-        facts["drift"] = dg.MetadataValue.json(_drift(report))
+        facts["drift"] = dg.MetadataValue.json(_drift(report, full_previews))
     if report.loaded.preview:
-        facts["preview"] = dg.MetadataValue.md(_preview(report))
+        preview = preview_table(report.endpoint, report.loaded.preview, full=full_previews)
+        facts["preview"] = dg.MetadataValue.md(preview)
     return facts
 
 
-def _drift(report: LoadReport) -> dict[str, Any]:
+def _drift(report: LoadReport, full: bool) -> dict[str, Any]:
+    shown = display_drift(report.drift, full=full)
     return {
-        path: {"records": count, "example": report.drift.examples.get(path)}
-        for path, count in report.drift.counts.most_common(50)
+        path: {"records": count, "example": shown.examples.get(path)}
+        for path, count in shown.counts.most_common(50)
     }
-
-
-def _preview(report: LoadReport) -> str:
-    import pandas as pd  # takes half a second, which the definitions do not need
-
-    return pd.DataFrame(list(report.loaded.preview)).to_markdown(index=False)
 
 
 def _column_schema(endpoint: Endpoint) -> dg.TableSchema:

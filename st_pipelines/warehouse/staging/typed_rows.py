@@ -150,7 +150,9 @@ class TypedRows:
             try:
                 running.result()
             except _REJECTIONS as error:
-                raise PageRejected(str(error)) from None
+                # DuckDB's message quotes the value, which may be a customer's.
+                kind = type(error).__name__
+                raise PageRejected(f"DuckDB cannot type the records ({kind})") from None
             with self._lock:
                 if self._waiting:
                     self._running = self._thread.submit(self._type_waiting)

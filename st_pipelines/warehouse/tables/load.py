@@ -66,7 +66,7 @@ class Loaded:
         table_rows_by_date: live rows of the table after the load, for the days of its rows.
         table_rows: live rows of the table after the load, for the tenant.
         added_columns: columns that the table did not have before.
-        preview: some rows as dicts of scalar columns.
+        preview: some rows as dicts of all scalar columns; `defs.privacy` chooses what to show.
         missing_fields: fields of which the table had values and this load has none.
         facts: what the checks need.
     """
@@ -186,7 +186,7 @@ def _count_by_date(load: TableLoad, table: str, *, days: str | None = None) -> d
 
 
 def _preview(load: TableLoad) -> tuple[dict[str, Any], ...]:
-    plain = [f.column for f in load.endpoint.row_fields if isinstance(f.type, Scalar)][:8]
+    plain = [f.column for f in load.endpoint.row_fields if isinstance(f.type, Scalar)]
     if not plain:
         return ()
     names = ", ".join(quote(name) for name in plain)
