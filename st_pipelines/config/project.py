@@ -31,6 +31,7 @@ from st_pipelines.config.settings import (
     hide_overrides,
 )
 from st_pipelines.config.sources.local import Variables, read_variables
+from st_pipelines.config.validators import is_loopback
 from st_pipelines.warehouse.store.base import DEFAULT_WAIT_SECONDS, Store, canonical_uri, open_store
 
 _ADDITIONS_FILE = "st_catalog.json"
@@ -208,16 +209,23 @@ class EnvironmentConfig:
     def alert_webhook_url(self) -> SecretStr | None:
         """Where alerts are sent: `ST_ALERT_WEBHOOK`; None if it is not set.
 
+        Whoever knows the address can post there, so it is a secret, and no error quotes it.
+
         Raises:
-            SettingsError: it is not an http or https URL.
+            SettingsError: it is not an https URL, nor an http URL of this machine.
         """
-        url = self.variables.read("ST_ALERT_WEBHOOK")
+        url = SecretStr(self.variables.read("ST_ALERT_WEBHOOK"))
         if not url:
             return None
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        scheme, host = _scheme_and_host(url)
+        if scheme not in ("http", "https") or not host:
             raise SettingsError("ST_ALERT_WEBHOOK is not a URL: give it as https://host/path")
-        return SecretStr(url)
+        if scheme == "http" and not is_loopback(host):
+            raise SettingsError(
+                "ST_ALERT_WEBHOOK is not https, so its address and the messages would travel"
+                " readable: give it as https://host/path; http is for this machine (127.0.0.1)"
+            )
+        return url
 
     @cached_property
     def full_previews(self) -> bool:
@@ -238,6 +246,15 @@ class EnvironmentConfig:
     def ui_url(self) -> str:
         """What links in messages point to: `ST_UI_URL`, by default a local `dagster dev`."""
         return self.variables.read("ST_UI_URL", "http://127.0.0.1:3000").rstrip("/")
+
+
+def _scheme_and_host(url: SecretStr) -> tuple[str, str]:
+    try:
+        parts = urlsplit(url.get_secret_value())
+        _ = parts.port  # raises if it is none
+        return parts.scheme, parts.hostname or ""
+    except ValueError:
+        return "", ""
 
 
 def _select(setting: str, catalog: Catalog, patterns: str) -> list[Endpoint]:

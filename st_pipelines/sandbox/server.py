@@ -22,6 +22,7 @@ from st_pipelines.sandbox.connection_faults import Protocol
 from st_pipelines.sandbox.control import Control
 from st_pipelines.sandbox.credentials import APP_KEY, Credentials
 from st_pipelines.sandbox.faults import Faults
+from st_pipelines.sandbox.guard import LocalOnly
 from st_pipelines.sandbox.portal import read_defects
 from st_pipelines.sandbox.quick_shutdown import QuickShutdownServer
 from st_pipelines.sandbox.world import World
@@ -121,7 +122,7 @@ class Sandbox:
         control = Control(self.worlds, self._api.log)
         token = Route("/connect/token", self._api.handle_token, methods=["POST"])
         data = Route("/{path:path}", self._api.handle_data, methods=EVERY_METHOD)
-        application = Starlette(routes=[token, *control.build_routes(), data])
+        application = LocalOnly(Starlette(routes=[token, *control.build_routes(), data]))
         return QuickShutdownServer(
             uvicorn.Config(
                 application,

@@ -192,7 +192,7 @@ def test_a_sensor_that_keeps_failing_is_reported_once(receiver: Receiver, daemon
         assert len(receiver.texts) == (number >= 2)
     assert receiver.texts[0].splitlines()[:2] == [
         ":red_circle: *production*: `gaps` keeps failing",
-        "ValueError: &lt;odd&gt;",
+        "`ValueError: &lt;odd&gt;`",
     ]
 
 
@@ -221,7 +221,9 @@ def test_a_run_that_fails_without_a_failed_step_is_reported(
     )
     daemon.instance.report_run_failed(run, "The process was killed.")
     daemon.tick_sensor("alerts")
-    assert "the run of intraday, 2026-03-05 failed\nThe process was killed." in receiver.texts[0]
+    assert (
+        "the run of intraday, 2026-03-05 failed\n`The process was killed.`\n" in receiver.texts[0]
+    )
 
 
 def test_a_resolved_failure_is_not_reported_again_days_later(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import requests
 from starlette.requests import Request
 from starlette.responses import Response
@@ -51,6 +52,39 @@ def test_the_state_reports_time_records_and_requests(client: Client) -> None:
     assert tenant["records"] == {"jpm.jobs": len(jobs)}
     assert tenant["now"] == NOW.isoformat()
     assert state["requests"]["/jpm/v2/tenant/{tenant}/jobs"] == 1
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "rebound.example.com"},
+        {"Host": "127.0.0.1.example.com"},
+        {"Host": "evil@127.0.0.1"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Sec-Fetch-Site": "cross-site"},
+    ],
+)
+@pytest.mark.parametrize("path", ["/_sandbox/now", "/connect/token", "/jpm/v2/tenant/1/jobs"])
+def test_a_request_of_a_web_page_is_refused(
+    client: Client, path: str, headers: dict[str, str]
+) -> None:
+    """A page in the user's browser can reach the sandbox, by its address or by a rebound name."""
+    before = client.sandbox.world.now
+    sent = requests.post(client.sandbox.url + path, headers=headers, json={"move_seconds": 90})
+    assert sent.status_code == 403
+    assert "programs on this machine only" in sent.json()["error"]
+    assert requests.get(f"{client.sandbox.url}/_sandbox/state", headers=headers).status_code == 403
+    assert client.sandbox.world.now == before
+
+
+def test_a_page_of_the_sandbox_itself_and_its_other_name_are_served(client: Client) -> None:
+    named = client.sandbox.url.replace("127.0.0.1", "localhost")
+    for url in (client.sandbox.url, named):
+        headers = {"Origin": url, "Sec-Fetch-Site": "same-origin", "Host": url[7:]}
+        state = requests.get(f"{client.sandbox.url}/_sandbox/state", headers=headers)
+        assert state.status_code == 200
 
 
 def test_an_interceptor_answers_before_the_sandbox_does(client: Client) -> None:

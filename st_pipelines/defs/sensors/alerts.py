@@ -12,20 +12,17 @@ undelivered messages.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from urllib.parse import urlsplit
 
 import dagster as dg
 import msgspec
-from pydantic import SecretStr
 
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.defs.environment import ALERTS, DAILY, GAPS, EnvironmentDefs
 from st_pipelines.defs.metadata import FAIL_AFTER
+from st_pipelines.defs.privacy import code_span
 from st_pipelines.defs.run_state import (
     is_run_of,
     read_state,
@@ -38,6 +35,7 @@ from st_pipelines.defs.sensors.incidents import (
     read_failures,
     read_stale_tables,
 )
+from st_pipelines.defs.sensors.webhook import Undelivered, Webhook, escape_markup
 
 MAX_WAITING = 100
 """Undelivered messages that are kept; the oldest are dropped."""
@@ -50,45 +48,6 @@ _REPORT_AGAIN_AFTER = timedelta(days=2)
 _OVERLAP = timedelta(minutes=1)
 _MAX_TEXT_CHARS = 1500
 _DELIVERY_SECONDS = 20.0
-_WEBHOOK_TIMEOUT_SECONDS = (5, 10)  # to connect, and between bytes of the response
-
-
-class Undelivered(Exception):
-    """The receiver did not accept a message. The text names only its host."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Webhook:
-    """Accepts JSON `{"text": ...}` by POST, as Slack, Mattermost and others do.
-
-    Attributes:
-        url: http or https.
-    """
-
-    url: SecretStr
-
-    def send(self, text: str) -> None:
-        """Delivers a message.
-
-        Args:
-            text: in Slack's markup; see `_escape_markup`.
-
-        Raises:
-            Undelivered: no connection, or a status other than 2xx.
-        """
-        import requests  # here, as the definitions load without it
-
-        url = self.url.get_secret_value()
-        host = urlsplit(url).hostname
-        try:
-            response = requests.post(
-                url, json={"text": text}, timeout=_WEBHOOK_TIMEOUT_SECONDS, allow_redirects=False
-            )
-        except requests.RequestException as error:
-            kind = re.sub(r"(?<!^)(?=[A-Z])", " ", type(error).__name__).lower()
-            raise Undelivered(f"{host}: {kind}") from None
-        if not response.ok or response.is_redirect:
-            raise Undelivered(f"{host} answered {response.status_code}")
 
 
 class _Message(msgspec.Struct):
@@ -218,7 +177,7 @@ def _report_failing_instigators(
     failing = read_failing_instigators(context.instance, location, env.instigator_names)
     for name in sorted(failing.keys() - state.failing):
         yield (
-            f":red_circle: *{env.environment}*: `{name}` keeps failing\n{_shorten(failing[name])}\n"
+            f":red_circle: *{env.environment}*: `{name}` keeps failing\n{_quote(failing[name])}\n"
             f"*What to do*: its ticks are at {ui_url}/automation"
         )
     state.failing = set(failing)
@@ -231,21 +190,23 @@ def _failure_text(environment: str, failures: list[Failure], ui_url: str) -> str
     subjects = _join_names(sorted({failure.subject for failure in failures}))
     lines = [
         f":red_circle: *{environment}*: {subjects}{partition} failed",
-        _shorten(first.cause),
+        _quote(first.cause),
     ]
     if first.hint:
-        lines.append(f"*What to do*: {_escape_markup(first.hint)}")
+        lines.append(f"*What to do*: {escape_markup(first.hint)}")
     return "\n".join([*lines, f"<{ui_url}/runs/{first.run_id}|Open the run>"])
 
 
 def _join_names(names: list[str]) -> str:
     shown = ", ".join(names[:_MAX_NAMES])
     more = len(names) - _MAX_NAMES
-    return _escape_markup(f"{shown} and {more} more" if more > 0 else shown)
+    return escape_markup(f"{shown} and {more} more" if more > 0 else shown)
 
 
-def _shorten(text: str) -> str:
-    return _escape_markup(text if len(text) <= _MAX_TEXT_CHARS else text[:_MAX_TEXT_CHARS] + " ...")
+def _quote(text: str) -> str:
+    """Returns an error's text as code: ServiceTitan's and other programs' words are in it."""
+    shown = text if len(text) <= _MAX_TEXT_CHARS else text[:_MAX_TEXT_CHARS] + " ..."
+    return escape_markup(code_span(shown))
 
 
 def _deliver(webhook: Webhook, state: _State, now: datetime, warn: Callable[[str], object]) -> str:
@@ -276,8 +237,3 @@ def _deliver(webhook: Webhook, state: _State, now: datetime, warn: Callable[[str
     if problem:
         return f"sent {sent}, {len(state.waiting)} wait: {problem}"
     return f"sent {sent} messages" if sent else "nothing to report"
-
-
-def _escape_markup(text: str) -> str:
-    """Returns text in which Slack sees no markup."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
