@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from datetime import date, timedelta, timezone
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from starlette.responses import Response
 
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.definitions import build_definitions
+from st_pipelines.servicetitan.http import auth
 from st_pipelines_tests.daemon import TABLES, Daemon, at
 from st_pipelines_tests.defs.test_assets import count
 
@@ -235,15 +237,21 @@ def test_changes_sends_no_request_while_its_last_run_is_unfinished(daemon: Daemo
     assert data_requests(daemon) == before
 
 
-@pytest.mark.parametrize(("fault", "told"), [("429", "429"), ("401", "401")])
 def test_an_error_that_concerns_all_endpoints_ends_the_tick_with_the_reason(
-    daemon: Daemon, fault: str, told: str
+    daemon: Daemon,
 ) -> None:
     daemon.tick_sensor("changes")
-    daemon.sandbox.set_faults({fault: 1.0})
+    daemon.sandbox.set_faults({"429": 1.0})
     assert not daemon.tick_sensor("changes")
     assert "stopped, as the others would fail alike" in daemon.told["changes"][-1]
-    assert told in daemon.told["changes"][-1]
+    assert "429" in daemon.told["changes"][-1]
+
+
+def test_a_token_that_is_refused_at_once_fails_the_tick(daemon: Daemon) -> None:
+    daemon.tick_sensor("changes")
+    daemon.sandbox.set_faults({"401": 1.0})
+    with pytest.raises(dg.Failure, match="a token that was just issued was refused"):
+        daemon.tick_sensor("changes")
 
 
 def test_a_change_that_cannot_be_loaded_is_requested_with_growing_delays(daemon: Daemon) -> None:
@@ -382,3 +390,44 @@ def test_a_change_in_a_feed_is_requested_again_if_its_load_fails(daemon: Daemon)
     (again,) = daemon.tick_sensor("changes")
     assert dg.AssetKey(["production", "accounting", "invoice_items"]) in again.asset_selection
     assert not daemon.tick_sensor("changes")
+
+
+def test_a_refused_credential_fails_the_tick_and_keeps_the_cursor(daemon: Daemon) -> None:
+    """It was a grey "nothing changed", so that nobody noticed that no change was looked for."""
+    daemon.tick_sensor("changes")
+    daemon.tick_sensor("changes")
+    cursor = daemon.cursors["changes"]
+    auth._sources.clear()
+    daemon.sandbox.rotate("cs1.another")
+    with pytest.raises(dg.Failure, match=r"was refused .* invalid_client.*typing errors"):
+        daemon.tick_sensor("changes")
+    assert daemon.cursors["changes"] == cursor
+
+
+def test_a_wrong_setting_fails_the_tick_and_a_missing_one_skips_it(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SERVICETITAN_API_ENVIRONMENT", "integration")
+    with pytest.raises(dg.Failure, match="these credentials are not production's"):
+        daemon.tick_sensor("changes")
+    monkeypatch.delenv("SERVICETITAN_API_ENVIRONMENT")
+    monkeypatch.delenv("SERVICETITAN_APP_KEY")
+    daemon.tick_sensor("changes")
+    assert "production is not configured" in daemon.told["changes"][-1]
+
+
+def test_a_since_in_the_future_is_corrected_by_the_server_s_time(daemon: Daemon) -> None:
+    """One load with a clock a day ahead hid the changes of a whole day."""
+    daemon.tick_sensor("changes")
+    daemon.tick_sensor("changes")
+    ahead = (daemon.now + timedelta(days=1)).astimezone(timezone.utc).isoformat()
+    cursor = json.loads(daemon.cursors["changes"] or "")
+    for poll in cursor["places"].values():
+        poll["since"] = ahead
+        poll["tries"] = 0
+        poll.pop("until", None)
+    daemon.cursors["changes"] = json.dumps(cursor)
+    daemon.sandbox.world.create("jpm.jobs")
+    daemon.sleep_until(daemon.now + timedelta(minutes=30))
+    (request,) = daemon.tick_sensor("changes", run=False)
+    assert dg.AssetKey(["production", "jpm", "jobs"]) in request.asset_selection

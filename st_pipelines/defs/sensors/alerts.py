@@ -115,7 +115,7 @@ def _report_failures(
 ) -> Iterator[str]:
     """Yields a message for each cause in each run that failed since the last tick."""
     state.reported = {
-        key: at for key, at in state.reported.items() if now - at < _REPORT_AGAIN_AFTER
+        key: at for key, at in state.reported.items() if abs(now - at) < _REPORT_AGAIN_AFTER
     }
     for run in _read_failed_runs(instance, state, now):
         retried = run.tags.get(WILL_RETRY_TAG) == "true"
@@ -136,6 +136,8 @@ def _read_failed_runs(
     instance: dg.DagsterInstance, state: _State, now: datetime
 ) -> list[dg.DagsterRun]:
     """Returns the runs that failed since the last tick, oldest first, and advances the state."""
+    if state.until is not None and state.until > now + _OVERLAP:  # the clock was ahead
+        state.until, state.overlap = now, True
     since, state.until = state.until, state.until or now
     if since is None:
         return []  # failures from before the sensor was turned on are no news

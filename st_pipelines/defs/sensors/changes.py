@@ -29,8 +29,9 @@ import msgspec
 
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.config.connection import build_connection
-from st_pipelines.config.errors import SettingsError
+from st_pipelines.config.errors import NotConfigured, SettingsError
 from st_pipelines.defs.environment import CHANGES, EnvironmentDefs
+from st_pipelines.defs.failures import describe_unexpected
 from st_pipelines.defs.jobs import Job
 from st_pipelines.defs.run_state import (
     loaded_until,
@@ -45,6 +46,7 @@ from st_pipelines.servicetitan.errors.errors import (
 )
 from st_pipelines.servicetitan.http.model import Connection, ReadStats
 from st_pipelines.servicetitan.http.retry import Cancellation, Cancelled, RetryPolicy
+from st_pipelines.sync.explain import diagnose
 from st_pipelines.sync.strategies import strategy_for
 from st_pipelines.windows import local_day
 
@@ -65,6 +67,9 @@ _FATAL_ERRORS = (AuthenticationFailed, RateLimited)
 _MAX_FAILURES = 16
 """After this many failures without a success, the problem is not one API's."""
 _MAX_LOADS = 100
+_CLOCK_SKEW = timedelta(minutes=5)
+_DOUBTFUL = timedelta(days=2)
+"""How much of the past is asked about again after a clock was ahead."""
 
 
 class PollState(msgspec.Struct, omit_defaults=True):
@@ -87,8 +92,11 @@ class PollState(msgspec.Struct, omit_defaults=True):
     seen: int = 0
 
     def is_due(self, now: datetime) -> bool:
-        """Whether to probe the endpoint now."""
-        return self.until is None or self.until <= now
+        """Whether to probe the endpoint now.
+
+        A later `until` than any wait was noted while the clock was ahead.
+        """
+        return self.until is None or not now < self.until <= now + _MAX_RETRY_DELAY
 
     def request_load(self, now: datetime) -> None:
         """Notes that a load is requested. If it fails, it is due again with growing delays."""
@@ -96,9 +104,17 @@ class PollState(msgspec.Struct, omit_defaults=True):
         self.tries += 1
 
     def note_load(self, until: datetime) -> None:
-        """Notes the end of a load's window. A load of older days changes nothing."""
-        if self.since is None or until > self.since:
-            self.since, self.tries, self.until = until, 0, None
+        """Notes how far the loads now reach, also if it is less far: a clock was ahead before."""
+        self.since, self.tries, self.until = until, 0, None
+
+    def correct_since(self, now: datetime) -> None:
+        """Moves a `since` back that lies in the future: a clock was ahead when it was noted.
+
+        Args:
+            now: by ServiceTitan's clock, if it is known.
+        """
+        if self.since is not None and self.since > now + _CLOCK_SKEW:
+            self.since = now - _DOUBTFUL
 
 
 class _State(msgspec.Struct, omit_defaults=True):
@@ -127,8 +143,10 @@ def build_changes_sensor(env: EnvironmentDefs, job: Job) -> dg.SensorDefinition:
     def changes(context: dg.SensorEvaluationContext) -> dg.SkipReason | dg.RunRequest:
         try:
             connection = build_connection(env.resolve_config())
-        except SettingsError as error:
+        except NotConfigured as error:
             return dg.SkipReason(str(error))
+        except SettingsError as error:
+            raise dg.Failure(diagnose(error).line, allow_retries=False) from None
         now = env.clock()
         unfinished = read_unfinished_work(context.instance, env, now)
         if requested := unfinished.requested_by(env.name(CHANGES)):
@@ -147,6 +165,8 @@ def build_changes_sensor(env: EnvironmentDefs, job: Job) -> dg.SensorDefinition:
             and not unfinished.is_loading(env.asset_keys[endpoint.table], today.isoformat())
         ]
         results = probe_endpoints(connection, due, state.polls, now)
+        if results.refused:  # the cursor stays as it was, and alerts report it once
+            raise dg.Failure(results.refused, allow_retries=False)
         _note_results(state, results, pollable, now)
         write_state(context, state)
         summary, changed = results.summary(len(due)), results.changed
@@ -186,9 +206,13 @@ def _note_loads(
         wanted = dg.AssetRecordsFilter(
             asset_key=key, asset_partitions=days, after_storage_id=poll.seen or None
         )
+        ends: dict[str | None, datetime] = {}
         for load in instance.fetch_materializations(wanted, limit=_MAX_LOADS).records:
             if until := loaded_until(load.asset_materialization):
-                poll.note_load(until)
+                ends.setdefault(load.partition_key, until)  # the latest of each day comes first
+        end = max(ends.values(), default=None)
+        if end and (today.isoformat() in ends or poll.since is None or end > poll.since):
+            poll.note_load(end)
         poll.seen = latest.storage_id
 
 
@@ -215,11 +239,13 @@ class ProbeResults:
         probes: by table, of the endpoints that responded.
         failed: error messages, by table.
         stopped: why endpoints were left out; empty if none were.
+        refused: what to do about credentials that ServiceTitan refuses; empty if it accepts them.
     """
 
     probes: dict[str, ChangeProbe] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     stopped: str = ""
+    refused: str = ""
     stats: ReadStats = field(default_factory=ReadStats)
 
     @property
@@ -266,6 +292,18 @@ def probe_endpoints(
     timeout = min(connection.timeout, _REQUEST_TIMEOUT_SECONDS)
     connection = dataclasses.replace(connection, timeout=timeout)
     with closing(Client(connection, policy=_RETRY_POLICY)) as client:
+        try:
+            if endpoints:
+                client.sign_in(results.stats, cancelled)
+        except AuthenticationFailed as error:
+            results.refused = diagnose(error).line
+            return results
+        except ServiceTitanError as error:
+            results.stopped = f"stopped, as there is no token: {error}"
+            return results
+        server_time = client.server_time() or now
+        for endpoint in endpoints:
+            polls[endpoint.table].correct_since(min(now, server_time))
 
         def probe(endpoint: Endpoint) -> ChangeProbe:
             poll = polls[endpoint.table]
@@ -296,11 +334,14 @@ def _note_result(results: ProbeResults, table: str, future: Future[ChangeProbe])
     except Cancelled:
         pass
     except _FATAL_ERRORS as error:
+        if isinstance(error, AuthenticationFailed):
+            results.refused = results.refused or diagnose(error).line
         results.stopped = results.stopped or f"stopped, as the others would fail alike: {error}"
     except ServiceTitanError as error:
         results.failed[table] = str(error)
         if len(results.failed) >= _MAX_FAILURES and not results.probes:
             results.stopped = f"stopped after {_MAX_FAILURES} failures and no success: {error}"
     except Exception as error:  # concerns one table and must not stop the others
-        _log.exception("%s could not be probed", table)
-        results.failed[table] = f"{type(error).__name__}, see the log"
+        text = describe_unexpected(error)
+        _log.error("%s could not be probed: %s", table, text)
+        results.failed[table] = text
