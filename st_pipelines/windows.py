@@ -1,12 +1,13 @@
-"""Converts ranges of local days to UTC windows.
+"""Converts ranges of local days to UTC windows, and adds windows up to a coverage.
 
-Everything above works with `Days` (what a user or a partition names) and `Window` (what a request
-asks for). Which days to load is decided elsewhere.
+Everything above works with `Days` (what a user or a partition names), `Window` (what a request
+asks for) and `Coverage` (what the loads of a table have read). Which days to load is decided
+elsewhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta, timezone
 from zoneinfo import ZoneInfo
@@ -36,6 +37,50 @@ class Window:
                 raise ValueError(f"a window needs aware times, not {bound.isoformat()}")
         if self.start is not None and self.start > self.end:
             raise ValueError(f"a window must not end ({self.end}) before it starts ({self.start})")
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What the loads of a table have read, as windows.
+
+    Attributes:
+        windows: sorted by start. Those of an aggregate by day are its days; of other tables they
+            neither overlap nor touch.
+    """
+
+    windows: Sequence[Window] = ()
+
+    @property
+    def from_the_beginning(self) -> bool:
+        """Whether the oldest records were read."""
+        return bool(self.windows) and self.windows[0].start is None
+
+    def contains(self, start: datetime | None, end: datetime) -> bool:
+        """Whether everything from `start` (None: from the beginning) to `end` was read."""
+        return any(window.end >= end and _begins_by(window, start) for window in self.windows)
+
+    def has_day(self, start: datetime, end: datetime) -> bool:
+        """Whether an aggregate was read over exactly this day."""
+        return Window(start=start, end=end) in self.windows
+
+    def end_before(self, moment: datetime) -> datetime | None:
+        """The end of what was read before a moment, if something between them was not.
+
+        Returns:
+            None if nothing was read before the moment, or everything right before it was.
+        """
+        earlier = [window.end for window in self.windows if not _begins_at_or_after(window, moment)]
+        return max(earlier) if earlier and max(earlier) < moment else None
+
+
+def _begins_by(window: Window, start: datetime | None) -> bool:
+    if window.start is None:
+        return True
+    return start is not None and window.start <= start
+
+
+def _begins_at_or_after(window: Window, moment: datetime) -> bool:
+    return window.start is not None and window.start >= moment
 
 
 def utc_now() -> datetime:

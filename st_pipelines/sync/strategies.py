@@ -22,11 +22,19 @@ from typing import TYPE_CHECKING, ClassVar
 from st_pipelines.catalog.model import Endpoint, Kind
 from st_pipelines.servicetitan.http.model import ReadStats
 from st_pipelines.warehouse.load_spec import MergeMode
-from st_pipelines.windows import Days, Window, local_day
+from st_pipelines.windows import Coverage, Days, Window, local_day
 
 if TYPE_CHECKING:
     from st_pipelines.servicetitan.http.client import Client
     from st_pipelines.servicetitan.reading.page_source import Page
+
+EARLIER = timedelta(hours=3)
+"""A window begins this long before its first midnight: a record may be committed minutes after its
+`modifiedOn`, or two clocks may differ, and then the load of the day before has missed it."""
+
+MAX_HOLE = timedelta(hours=36)
+"""A shorter hole that ends at a window's midnight is read along with the window. A longer one is
+reported, as it may take hours to read."""
 
 PAGES_IN_FLIGHT = 4
 """A page of 5,000 invoices has 17 MB; more pages at once are not faster."""
@@ -40,11 +48,30 @@ class PlannedRead:
         window: what to read, UTC; None reads everything.
         mode: how its rows merge into the table.
         default_date: `_partition_date` of rows without cursor; None is the local day of the load.
+        midnight: where its days begin, UTC: the window begins earlier, and `after` may let it begin
+            earlier still. None where the window stays as it is.
     """
 
     window: Window | None
     mode: MergeMode
     default_date: date | None = None
+    midnight: datetime | None = None
+
+    def after(self, coverage: Coverage) -> PlannedRead:
+        """The same read, from where earlier loads ended if a short hole ends at its midnight.
+
+        Such a hole is what an intraday load left that no daily load followed, or the hours between
+        the midnights of two time zones.
+
+        Args:
+            coverage: what earlier loads of the table have read.
+        """
+        if self.midnight is None or self.window is None or self.window.start is None:
+            return self
+        until = coverage.end_before(self.window.start)
+        if until is None or self.midnight - until >= MAX_HOLE:
+            return self
+        return dataclasses.replace(self, window=dataclasses.replace(self.window, start=until))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,14 +177,17 @@ class WindowedList(Strategy):
         return f"Read by the local day of `{self.endpoint.cursor}`."
 
     def plan(self, days: Days | None, clock: Callable[[], datetime]) -> Iterator[PlannedRead]:
-        """One read of all days, and of the days before them that the catalog asks for."""
+        """One read of all days, and of the hours before them, or of the catalog's look-back."""
         if days is None:
             raise ValueError(f"{self.endpoint.table} is loaded by days: name them")
-        window = days.window(clock())
+        window, midnight = days.window(clock()), None
         if window.start is not None:
-            start = window.start - timedelta(days=self.endpoint.look_back_days)
-            window = dataclasses.replace(window, start=start)
-        yield PlannedRead(window=window, mode=self.load_mode, default_date=days.last)
+            midnight = window.start
+            earlier = max(EARLIER, timedelta(days=self.endpoint.look_back_days))
+            window = dataclasses.replace(window, start=midnight - earlier)
+        yield PlannedRead(
+            window=window, mode=self.load_mode, default_date=days.last, midnight=midnight
+        )
 
     def plan_reconcile(self, clock: Callable[[], datetime]) -> Iterator[PlannedRead]:
         """One read of everything, which marks all rows it lacks."""

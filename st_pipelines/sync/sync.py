@@ -20,6 +20,8 @@ import time
 from collections.abc import Callable, Collection
 from datetime import datetime
 
+import duckdb
+
 from st_pipelines.catalog.model import Catalog, Endpoint
 from st_pipelines.config.project import load_catalog
 from st_pipelines.servicetitan.http.client import Client
@@ -29,11 +31,13 @@ from st_pipelines.sync.strategies import PlannedRead, Strategy, strategy_for
 from st_pipelines.warehouse.errors import WarehouseUnusable
 from st_pipelines.warehouse.load_spec import LoadSpec
 from st_pipelines.warehouse.staging.stage import Drift
-from st_pipelines.warehouse.store.base import Store
+from st_pipelines.warehouse.store.base import ALIAS, Store
+from st_pipelines.warehouse.tables.coverage import read_coverage
 from st_pipelines.warehouse.tables.load import Loaded, commit_load
 from st_pipelines.warehouse.tables.load_log import ReadCost
+from st_pipelines.warehouse.tables.schema import has_table
 from st_pipelines.warehouse.tables.staged_records import StagedRecords, staged_records
-from st_pipelines.windows import Days, Window, local_day, utc_now
+from st_pipelines.windows import Coverage, Days, Window, local_day, utc_now
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,7 +94,7 @@ class SyncContext:
         run_id: stored with every row.
         catalog: for `_st.endpoints`, the warehouse's own list.
         history: tables that keep every version of a row.
-        clock: the current time, aware; windows are closed at it.
+        clock: the current time, aware; `now` is what windows are closed at.
     """
 
     client: Client
@@ -100,6 +104,16 @@ class SyncContext:
     catalog: Catalog = dataclasses.field(default_factory=load_catalog)
     history: Collection[str] = ()
     clock: Callable[[], datetime] = utc_now
+
+    def now(self) -> datetime:
+        """The current time, aware: our clock's, or the server's if it is known and earlier.
+
+        A window must not end later than the server's time, or it would be taken for complete
+        while records of its last minutes are still to come. From one response to the next the
+        server's time may go back by a second, so `loaded_at` is our clock's.
+        """
+        server_time = self.client.server_time()
+        return self.clock() if server_time is None else min(self.clock(), server_time)
 
     def require_warehouse(self) -> None:
         """Raises WarehouseUnusable if nothing has been loaded yet."""
@@ -149,8 +163,11 @@ def extract_load(context: SyncContext, endpoint: Endpoint, days: Days | None) ->
     if strategy.partitioned and days is None:
         raise ValueError(f"{endpoint.table} is loaded by days: name them")
     context.warehouse.check()
-    reads = strategy.plan(days, context.clock)
-    return functools.reduce(operator.add, (_load(context, strategy, read) for read in reads))
+    usage = _learn_server_time(context)
+    reads = strategy.plan(days, context.now)
+    report = functools.reduce(operator.add, (_load(context, strategy, read) for read in reads))
+    report.read.add_usage(usage)
+    return report
 
 
 def reconcile(context: SyncContext, endpoint: Endpoint) -> LoadReport | None:
@@ -172,14 +189,29 @@ def reconcile(context: SyncContext, endpoint: Endpoint) -> LoadReport | None:
     """
     context.warehouse.check()
     strategy, report = strategy_for(endpoint), None
-    for read in strategy.plan_reconcile(context.clock):
+    if not strategy.can_reconcile:
+        return None
+    usage = _learn_server_time(context)
+    for read in strategy.plan_reconcile(context.now):
         loaded = _load(context, strategy, read)
         report = report + loaded if report else loaded
+    if report:
+        report.read.add_usage(usage)
     return report
+
+
+def _learn_server_time(context: SyncContext) -> ReadStats:
+    """Signs in unless the server's time is known; returns what that cost."""
+    usage = ReadStats()
+    if context.client.server_time() is None:
+        context.client.sign_in(usage)
+    return usage
 
 
 def _load(context: SyncContext, strategy: Strategy, read: PlannedRead) -> LoadReport:
     started = time.monotonic()
+    if read.midnight is not None:
+        read = read.after(_read_coverage(context, strategy.endpoint))
     spec = context.spec(strategy.endpoint, read, context.clock())
     with staged_records(context.warehouse, strategy.endpoint, spec) as records:
         stats = stage(context.client, strategy, read.window, records)
@@ -202,6 +234,26 @@ def _load(context: SyncContext, strategy: Strategy, read: PlannedRead) -> LoadRe
             drift=records.staging.drift,
             notices=context.client.notices,
         )
+
+
+def _read_coverage(context: SyncContext, endpoint: Endpoint) -> Coverage:
+    """What earlier loads of the table have read; the warehouse is attached for a moment."""
+    if not context.warehouse.exists:
+        return Coverage()
+    purpose = f"the load log of {endpoint.table}"
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        with context.warehouse.attach(connection, purpose):
+            if not has_table(connection, "_st", "loads"):
+                return Coverage()
+            return read_coverage(
+                connection,
+                [endpoint],
+                environment=context.client.connection.environment,
+                tenant_id=context.client.connection.tenant_id,
+                now=context.clock(),
+                schema=f"{ALIAS}._st",
+            )[endpoint.table]
 
 
 def stage(

@@ -28,7 +28,7 @@ from st_pipelines.warehouse.staging.stage import Drift
 from st_pipelines.warehouse.tables.load import Loaded
 from st_pipelines.warehouse.tables.load_facts import Facts, MissingField
 from st_pipelines.warehouse.tables.table_load import Counts
-from st_pipelines.windows import Days, Window
+from st_pipelines.windows import Coverage, Days, Window
 from st_pipelines_tests.churn_reader import TIMEZONE, days
 
 CATALOG = load_catalog()
@@ -80,9 +80,65 @@ def test_only_aggregates_cannot_be_reconciled_and_only_days_can_be_probed() -> N
 def test_a_window_is_one_read_of_all_days_up_to_now(table: str, mode: MergeMode) -> None:
     assert plan(table, days("2026-03-08", "2026-03-10")) == [
         PlannedRead(
-            window=Window(start=utc(8, 5), end=NOW), mode=mode, default_date=date(2026, 3, 10)
+            window=Window(start=utc(8, 2), end=NOW),
+            mode=mode,
+            default_date=date(2026, 3, 10),
+            midnight=utc(8, 5),
         )
     ]
+
+
+@pytest.mark.parametrize(
+    ("windows", "start"),
+    [
+        ([], utc(8, 2)),
+        ([Window(start=None, end=utc(8, 2))], utc(8, 2)),
+        ([Window(start=None, end=utc(8, 1))], utc(8, 1)),
+        ([Window(start=utc(1), end=utc(6, 18)), Window(start=utc(8, 2), end=NOW)], utc(6, 18)),
+        ([Window(start=None, end=utc(6)), Window(start=utc(7), end=utc(7, 9))], utc(7, 9)),
+        ([Window(start=utc(1), end=utc(6, 17))], utc(8, 2)),
+        ([Window(start=utc(8, 3), end=NOW)], utc(8, 2)),
+    ],
+    ids=["nothing", "no hole", "an hour", "loaded since", "the last hole", "36 hours", "later"],
+)
+def test_a_short_hole_before_the_first_midnight_is_read_along(
+    windows: list[Window], start: datetime
+) -> None:
+    """An intraday load that no daily load followed leaves one, and so does another time zone."""
+    [read] = plan("jpm.jobs", days("2026-03-08", "2026-03-10"))
+    assert read.after(Coverage(windows)).window == Window(start=start, end=NOW)
+
+
+def test_what_is_read_from_the_beginning_or_as_a_day_stays_as_it_is() -> None:
+    covered = Coverage([Window(start=None, end=utc(7, 18))])
+    for table, open_start in (
+        ("jpm.jobs", True),
+        ("marketing_ads.performance_by_campaign", False),
+    ):
+        [read] = plan(table, days("2026-03-08", "2026-03-08", open_start=open_start))
+        assert read.after(covered) == read
+
+
+@pytest.mark.parametrize(
+    ("zone", "day", "start", "end"),
+    [
+        ("Pacific/Kiritimati", "2026-03-08", "2026-03-07T07:00", "2026-03-08T10:00"),
+        ("Pacific/Pago_Pago", "2026-03-08", "2026-03-08T08:00", "2026-03-09T11:00"),
+        ("America/New_York", "2026-03-08", "2026-03-08T02:00", "2026-03-09T04:00"),
+        ("America/New_York", "2026-03-09", "2026-03-09T01:00", "2026-03-10T04:00"),
+        ("Africa/Cairo", "2025-04-25", "2025-04-24T19:00", "2025-04-25T21:00"),
+        ("Asia/Beirut", "2025-03-30", "2025-03-29T19:00", "2025-03-30T21:00"),
+    ],
+    ids=["+14", "-11", "23 hours", "after 23 hours", "no midnight", "no midnight in the west"],
+)
+def test_a_window_begins_three_hours_early_in_every_zone(
+    zone: str, day: str, start: str, end: str
+) -> None:
+    local = Days(first=date.fromisoformat(day), last=date.fromisoformat(day), timezone=zone)
+    [read] = plan("jpm.jobs", local)
+    assert read.window == Window(
+        start=datetime.fromisoformat(f"{start}+00:00"), end=datetime.fromisoformat(f"{end}+00:00")
+    )
 
 
 def test_a_window_begins_earlier_where_records_change_without_moving_their_cursor() -> None:

@@ -1,0 +1,104 @@
+"""Reads from the load log what the loads of a table have covered: the union of their windows.
+
+A day of a table is complete if the coverage contains it. Dagster's green partitions do not show
+that: they know neither the file that the rows went into, nor which of them had a start.
+
+- A load of everything covers all times up to its start.
+- A load that was closed at its own moment covers the time up to `SETTLING` before: a record may be
+  committed minutes after its `modifiedOn`. Daily loads run later than the midnight they end at.
+- A load from the future covers nothing: it was made while its clock was ahead, and when is unknown.
+- The days of an aggregate are not added up: half a day and the other half are no aggregate of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+import duckdb
+
+from st_pipelines.catalog.model import Endpoint
+from st_pipelines.warehouse.columns import literal
+from st_pipelines.windows import Coverage, Window
+
+SETTLING = timedelta(hours=1)
+"""How long a record may take from its `modifiedOn` until lists serve it."""
+
+_CLOSED_AT_LOAD = timedelta(minutes=1)
+"""A window that ends at most this long before its load was closed at the load's own moment."""
+
+_LOADS = """
+    SELECT api || '.' || endpoint AS name, window_start AS since,
+        window_start IS NULL AS from_start,
+        CASE WHEN window_end IS NULL OR loaded_at - window_end < {closed}
+            THEN coalesce(window_end, loaded_at) - {settling} ELSE window_end END AS until
+    FROM {schema}.loads
+    WHERE environment = $environment AND tenant_id = $tenant AND {tables}
+        AND coalesce(window_end, loaded_at) <= $now AND loaded_at <= $now
+"""
+_ISLANDS = """
+    SELECT name, CASE WHEN NOT bool_or(from_start) THEN min(since) END, max(until) FROM (
+        SELECT *, sum(begins::INTEGER) OVER (PARTITION BY name ORDER BY {order}) AS island FROM (
+            SELECT *, coalesce(since > max(until) OVER (
+                PARTITION BY name ORDER BY {order}
+                ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), false) AS begins
+            FROM ({loads}) WHERE since IS NULL OR since < until))
+    GROUP BY name, island ORDER BY 1, 2 NULLS FIRST
+"""
+_ORDER = "NOT from_start, since, until"
+
+
+def read_coverage(
+    connection: duckdb.DuckDBPyConnection,
+    endpoints: Iterable[Endpoint],
+    *,
+    environment: str,
+    tenant_id: str,
+    now: datetime,
+    schema: str = "_st",
+) -> dict[str, Coverage]:
+    """Returns the coverage of each table; an empty one where nothing was loaded.
+
+    Args:
+        connection: has the load log, whose session is in UTC.
+        endpoints: the tables to look at.
+        environment, tenant_id: whose loads count.
+        now: aware, at most the server's time; loads from later than `now` do not count.
+        schema: of the load log, with the database where it is attached.
+    """
+    chosen = list(endpoints)
+    coverage = {endpoint.table: Coverage() for endpoint in chosen}
+    values = {"environment": environment, "tenant": tenant_id, "now": now}
+    for by_day in (False, True):
+        tables = [endpoint.table for endpoint in chosen if endpoint.by_day == by_day]
+        if not tables:
+            continue
+        sql = _build_query(by_day).format(schema=schema)
+        found: dict[str, list[Window]] = {}
+        rows = connection.execute(sql, {**values, "tables": tables}).fetchall()
+        for table, start, end in rows:
+            found.setdefault(table, []).append(Window(start=start, end=end))
+        coverage |= {table: Coverage(tuple(windows)) for table, windows in found.items()}
+    return coverage
+
+
+def _build_query(by_day: bool) -> str:
+    """SQL for table, start and end of each covered window; `{schema}` is left to fill in."""
+    if by_day:
+        return (
+            "SELECT DISTINCT api || '.' || endpoint AS name, window_start, window_end "
+            "FROM {schema}.loads WHERE environment = $environment AND tenant_id = $tenant "
+            "AND list_contains($tables, api || '.' || endpoint) AND window_start IS NOT NULL "
+            "AND window_end <= $now AND loaded_at <= $now ORDER BY 1, 2, 3"
+        )
+    loads = _LOADS.format(
+        closed=_interval(_CLOSED_AT_LOAD),
+        settling=_interval(SETTLING),
+        schema="{schema}",
+        tables="list_contains($tables, api || '.' || endpoint)",
+    )
+    return _ISLANDS.format(order=_ORDER, loads=loads)
+
+
+def _interval(span: timedelta) -> str:
+    return f"INTERVAL {literal(f'{int(span.total_seconds())} seconds')}"

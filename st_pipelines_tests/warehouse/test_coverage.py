@@ -1,0 +1,107 @@
+"""What the load log says about which times a table has been read for."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from st_pipelines.warehouse.load_spec import MergeMode
+from st_pipelines.warehouse.tables.coverage import read_coverage
+from st_pipelines.windows import Coverage, Window
+from st_pipelines_tests.warehouse.factories import Place, endpoint
+
+NOW = datetime(2026, 3, 20, tzinfo=timezone.utc)
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def utc(day: int, hour: int = 0) -> datetime:
+    return datetime(2026, 3, day, hour, tzinfo=timezone.utc)
+
+
+def load(place: Place, start: datetime | None, end: datetime | None, **changes: Any) -> None:
+    changes = {"loaded_at": NOW - DAY, **changes}
+    place.load([], window_start=start, window_end=end, **changes)
+
+
+def covered(place: Place, *, now: datetime = NOW, **changes: Any) -> list[tuple]:
+    of = endpoint(**changes)
+    with duckdb.connect(str(place.file), read_only=True) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        found = read_coverage(connection, [of], environment="sandbox", tenant_id="1", now=now)
+    return [(window.start, window.end) for window in found[of.table].windows]
+
+
+def test_windows_in_any_order_add_up_and_leave_their_holes(place: Place) -> None:
+    for start, end in ((utc(5), utc(6)), (utc(2), utc(4)), (utc(3), utc(5)), (utc(8), utc(9))):
+        load(place, start, end)
+    assert covered(place) == [(utc(2), utc(6)), (utc(8), utc(9))]
+    load(place, None, utc(2))
+    assert covered(place) == [(None, utc(6)), (utc(8), utc(9))]
+    load(place, utc(3), utc(8))
+    assert covered(place) == [(None, utc(9))]
+
+
+def test_a_window_within_an_earlier_one_ends_nothing(place: Place) -> None:
+    load(place, None, utc(9))
+    load(place, utc(2), utc(3))
+    load(place, utc(9), utc(10))
+    assert covered(place) == [(None, utc(10))]
+
+
+def test_a_load_of_everything_covers_the_time_before_it(place: Place) -> None:
+    load(place, None, None, mode=MergeMode.REPLACE_ALL, loaded_at=utc(10, 5))
+    assert covered(place) == [(None, utc(10, 4))], "an hour may still be being committed"
+
+
+def test_a_window_closed_at_its_own_load_covers_an_hour_less(place: Place) -> None:
+    """A record of its last minutes may be committed after the load has read them."""
+    load(place, utc(2), utc(2, 21), loaded_at=utc(2, 21))
+    assert covered(place) == [(utc(2), utc(2, 20))]
+    load(place, utc(2), utc(3), loaded_at=utc(3) + timedelta(minutes=30))
+    assert covered(place) == [(utc(2), utc(3))]
+
+
+def test_loads_from_the_future_cover_nothing(place: Place) -> None:
+    load(place, None, utc(10), loaded_at=utc(11))
+    assert covered(place, now=utc(10, 23)) == []
+    assert covered(place, now=utc(11)) == [(None, utc(10))]
+
+
+def test_loads_of_other_tenants_and_tables_do_not_count(place: Place) -> None:
+    load(place, None, utc(10), tenant_id="2")
+    assert covered(place) == []
+    assert covered(place, name="others") == []
+
+
+def test_the_days_of_an_aggregate_are_not_added_up(place: Place) -> None:
+    """Twelve hours and the other twelve are two aggregates, and none of the day."""
+    aggregate = {"cursor": None, "key": (), "by_day": True}
+    for start, end in ((utc(2), utc(3)), (utc(3), utc(3, 12)), (utc(3, 12), utc(4))):
+        load(place, start, end)
+    found = covered(place, **aggregate)
+    assert found == [(utc(2), utc(3)), (utc(3), utc(3, 12)), (utc(3, 12), utc(4))]
+    coverage = Coverage([Window(start=start, end=end) for start, end in found])
+    assert coverage.has_day(utc(2), utc(3))
+    assert not coverage.has_day(utc(3), utc(4))
+
+
+def test_a_coverage_contains_what_one_of_its_windows_contains() -> None:
+    both = Coverage([Window(start=None, end=utc(3)), Window(start=utc(4), end=utc(6))])
+    assert both.contains(None, utc(3))
+    assert both.contains(utc(1), utc(3))
+    assert both.contains(utc(4), utc(6))
+    assert not both.contains(utc(2), utc(4))
+    assert not both.contains(None, utc(5))
+    assert not both.contains(utc(4), utc(6, 1))
+    assert both.from_the_beginning
+    assert not Coverage(both.windows[1:]).from_the_beginning
+    assert not Coverage().contains(utc(1), utc(2))
