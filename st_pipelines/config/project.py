@@ -7,6 +7,7 @@ parsed once and nothing changes in between. `connection` turns the value into a 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -188,6 +189,25 @@ class EnvironmentConfig:
             )
         return seconds or None
 
+    @cached_property
+    def file_mode(self) -> int | None:
+        """Permissions of the warehouse and its read copy: `ST_FILE_MODE`, such as `0640`.
+
+        None if it is not set: new files are their owner's, and existing ones stay as they are.
+
+        Raises:
+            SettingsError: it is not a mode that lets the owner read and write.
+        """
+        text = self.variables.read("ST_FILE_MODE")
+        if not text:
+            return None
+        if not re.fullmatch(r"0?6[046]{2}", text.removeprefix("0o")):
+            raise SettingsError(
+                f"ST_FILE_MODE: {text!r} is not the mode of a file that its owner reads and writes:"
+                " give 0600, or 0640 or 0660 to share the warehouse with a group"
+            )
+        return int(text.removeprefix("0o"), 8)
+
     def open_store(
         self, uri: str | None = None, *, wait_seconds: float = DEFAULT_WAIT_SECONDS
     ) -> Store:
@@ -202,7 +222,10 @@ class EnvironmentConfig:
         """
         configured = self.warehouse_uri
         return open_store(
-            uri or configured, wait_seconds=wait_seconds, publish_seconds=self.publish_seconds
+            uri or configured,
+            wait_seconds=wait_seconds,
+            publish_seconds=self.publish_seconds,
+            file_mode=self.file_mode,
         )
 
     @cached_property

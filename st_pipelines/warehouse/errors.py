@@ -3,21 +3,36 @@
 WarehouseError
 ├── WarehouseBusy      another process holds the warehouse and did not release it in time
 ├── WarehouseUnusable  the location is not writable, or what is there is not a sound warehouse
-└── WarehouseFull      the disk is full
+├── WarehouseFull      the disk is full
+└── OutOfMemory        the process may not use as much memory as the load needs
 
 MalformedRecords       a page of the API is not an array of records
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """The codes of a full disk, an exhausted quota, and a limit on the size of files."""
 
 _HOLDER = re.compile(r"Conflicting lock is held in (?P<program>.*?) \(PID (?P<pid>\d+)\)")
+_NO_LOCKS = (
+    "locks are not supported",
+    *(os.strerror(code) for code in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)),
+)
+_OUT_OF_MEMORY = (
+    "Out of Memory Error",
+    "std::bad_alloc",
+    "Cannot allocate memory",
+    "can't start new thread",
+    "failed to allocate",
+)
 _OPEN_HERE = ("file handle conflict", "already attached", "same database")
 _FULL_MESSAGES = ("No space left", "File too large")
 _DAMAGED = (
@@ -63,6 +78,35 @@ class WarehouseFull(WarehouseError):
     """The disk is full."""
 
 
+class OutOfMemory(WarehouseError):
+    """The process may not use as much memory as the load needs.
+
+    It may succeed once fewer loads run beside it.
+    """
+
+    permanent = False
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"out of memory ({reason}): nothing was written. Lower SERVICETITAN_PAGE_SIZE, run "
+            "fewer loads at once (max_concurrent_runs in dagster.yaml), or give the process or its "
+            "container more memory"
+        )
+
+
+@contextlib.contextmanager
+def memory_errors_translated() -> Iterator[None]:
+    """Raises OutOfMemory for each way in which Python and DuckDB report that memory is used up."""
+    try:
+        yield
+    except WarehouseError:
+        raise
+    except Exception as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise OutOfMemory(_first_line(error)) from error
+
+
 def translate_duckdb_error(error: Exception, path: Path) -> Exception:
     """Returns DuckDB's error as a WarehouseError that says what to do; others unchanged.
 
@@ -79,6 +123,8 @@ def translate_duckdb_error(error: Exception, path: Path) -> Exception:
             "there (a DuckDB shell or notebook keeps the file to itself), or wait for its load"
         )
     if "could not set lock on file" in text.lower():
+        if any(message in text for message in _NO_LOCKS):
+            return WarehouseUnusable(describe_missing_locks(path, "as DuckDB found"))
         return WarehouseBusy(f"warehouse {path} is held by another process")
     if any(message in text for message in _OPEN_HERE):
         return WarehouseBusy(f"warehouse {path} is open in this process: close that connection")
@@ -87,6 +133,8 @@ def translate_duckdb_error(error: Exception, path: Path) -> Exception:
             f"no space left on the disk of warehouse {path}, or a limit on the size of files: "
             "nothing was written"
         )
+    if _is_out_of_memory(error):
+        return OutOfMemory(_first_line(error))
     if any(message in text for message in _DAMAGED):
         return WarehouseUnusable(
             f"warehouse {path} is damaged, and left unchanged ({text}): {restore_advice(path)}"
@@ -94,6 +142,15 @@ def translate_duckdb_error(error: Exception, path: Path) -> Exception:
     if isinstance(error, duckdb.IOException):
         return WarehouseUnusable(f"warehouse {path}: {text}")
     return error
+
+
+def describe_missing_locks(path: Path, reason: str) -> str:
+    """Returns what to do about a file system that refuses to lock files."""
+    return (
+        f"warehouse {path}: its file system cannot lock files ({reason}), which DuckDB needs. Mount"
+        " it with locks (NFS: a lock manager, and no `nolock`; SMB: without `nobrl`), or set "
+        "ST_WAREHOUSE_DIR to a folder on a local disk"
+    )
 
 
 def restore_advice(path: Path) -> str:
@@ -106,3 +163,16 @@ def restore_advice(path: Path) -> str:
 
 def _is_full(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in FULL
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    of_duckdb = type(error).__module__.partition(".")[0] in ("duckdb", "_duckdb")
+    if not (of_duckdb or type(error) is RuntimeError):  # others may quote such a text
+        return False
+    return any(message in str(error) for message in _OUT_OF_MEMORY)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:200]

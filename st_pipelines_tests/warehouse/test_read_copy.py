@@ -154,7 +154,7 @@ def test_a_copy_that_somebody_wrote_to_is_replaced_and_its_log_deleted(place: Pl
     place.load([record(id=1)])
     place.warehouse.publish()
     copy = place.warehouse.read_copy.path
-    assert stat.S_IMODE(copy.stat().st_mode) == 0o444
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o400
     log = copy.with_name(copy.name + ".wal")
     log.write_bytes(b"of another state")
     place.load([record(id=2)])

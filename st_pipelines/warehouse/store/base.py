@@ -166,11 +166,13 @@ def open_store(
     *,
     wait_seconds: float = DEFAULT_WAIT_SECONDS,
     publish_seconds: float | None = None,
+    file_mode: int | None = None,
 ) -> Store:
     """Returns the store of the backend that the URI's scheme selects; nothing is opened yet.
 
     Args:
         uri: `duckdb:` and a path, or a path alone.
+        file_mode: permissions of local files, such as `0o640`; None for the backend's default.
 
     Raises:
         WarehouseUnusable: no backend has this scheme.
@@ -183,7 +185,8 @@ def open_store(
         raise WarehouseUnusable(f"warehouse: {shown} is not supported, set a path of a DuckDB file")
     module, _, name = BACKENDS[scheme].partition(":")
     backend = getattr(importlib.import_module(module), name)
-    return backend(uri=uri, wait_seconds=wait_seconds, publish_seconds=publish_seconds)
+    options = {} if file_mode is None else {"file_mode": file_mode}
+    return backend(uri=uri, wait_seconds=wait_seconds, publish_seconds=publish_seconds, **options)
 
 
 def canonical_uri(uri: str) -> str:

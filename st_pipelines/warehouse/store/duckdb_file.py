@@ -18,9 +18,9 @@ What survives a power failure, as the system calls of DuckDB 1.5.6 and 2.0.1 sho
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -33,6 +33,12 @@ from st_pipelines.warehouse.columns import literal, quote
 from st_pipelines.warehouse.errors import WarehouseBusy, WarehouseUnusable, translate_duckdb_error
 from st_pipelines.warehouse.store import integrity
 from st_pipelines.warehouse.store.base import ALIAS, DEFAULT_WAIT_SECONDS, Published
+from st_pipelines.warehouse.store.location import (
+    check_location,
+    creating_files,
+    effective_mode,
+    stat_file,
+)
 from st_pipelines.warehouse.store.read_copy import ReadCopy, sync_folder
 from st_pipelines.warehouse.store.scratch import staging_folder
 from st_pipelines.warehouse.store.write_queue import (
@@ -45,7 +51,6 @@ from st_pipelines.warehouse.store.write_queue import (
 _DURABLE = "COMMIT succeeded and is durable"
 _CHECKPOINT_THRESHOLD = "1KB"
 """COMMIT moves a longer log into the file, or bypasses the log; otherwise DETACH would have to."""
-_NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 _Opened = TypeVar("_Opened")
 _opening = threading.Lock()  # no thread may inspect a file while another attaches it
 
@@ -58,11 +63,14 @@ class DuckDBFile:
         uri: the file's path, with or without `duckdb:` before it.
         wait_seconds: how long to wait for processes that hold the file or arrived earlier.
         publish_seconds: the least time between two read copies after loads; None for none.
+        file_mode: permissions of the file and what belongs to it; None lets an existing file
+            decide, and gives a new one to its owner only.
     """
 
     uri: str
     wait_seconds: float = DEFAULT_WAIT_SECONDS
     publish_seconds: float | None = None
+    file_mode: int | None = None
 
     @property
     def path(self) -> Path:
@@ -82,7 +90,8 @@ class DuckDBFile:
     @property
     def size_bytes(self) -> int:
         """The file's size."""
-        return self.path.stat().st_size if self.path.exists() else 0
+        status = stat_file(self.path)
+        return status.st_size if status else 0
 
     @property
     def scratch_folder(self) -> Path:
@@ -100,33 +109,19 @@ class DuckDBFile:
         return ReadCopy(
             source=self.path,
             wait_seconds=self.wait_seconds,
-            attach_source=functools.partial(_attach_file, self.path),
+            attach_source=functools.partial(_attach_file, self.path, self._mode),
+            file_mode=self._mode,
         )
 
     def check(self) -> None:
         """Verifies that a load could write the file. See `Store.check`."""
-        path = self.path
-        if "?" in str(path):
-            raise WarehouseUnusable(
-                f"warehouse {path}: DuckDB reads what follows a question mark in a path as "
-                "options, set ST_WAREHOUSE_DIR to a folder without one"
-            )
-        if path.is_dir():
-            raise WarehouseUnusable(f"warehouse {path} is a folder: name a file in it")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise WarehouseUnusable(
-                f"warehouse {path}: its folder cannot be created ({error.strerror}): "
-                "set ST_WAREHOUSE_DIR to a folder that you can write to"
-            ) from None
-        if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
-            raise WarehouseUnusable(
-                f"warehouse {path} cannot be written: set ST_WAREHOUSE_DIR to a folder that you "
-                "can write to, or fix the permissions"
-            )
+        check_location(self.path, self.file_mode)
         with _opening:
-            integrity.check(path)
+            integrity.check(self.path)
+
+    @property
+    def _mode(self) -> int:
+        return effective_mode(self.path, self.file_mode)
 
     @contextlib.contextmanager
     def attach(
@@ -136,8 +131,8 @@ class DuckDBFile:
         self.check()
         deadline = Deadline(self.wait_seconds)
         with (
-            acquire(self.path, deadline, purpose) as lock,
-            _attach_file(self.path, connection, lock, deadline),
+            acquire(self.path, deadline, purpose, file_mode=self._mode) as lock,
+            _attach_file(self.path, self._mode, connection, lock, deadline),
         ):
             yield
 
@@ -153,12 +148,12 @@ class DuckDBFile:
     @contextlib.contextmanager
     def read_only(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Yields a read-only connection to the file. See `Store.read_only`."""
-        if not self.path.exists():
+        if stat_file(self.path) is None:
             with _opening:
                 integrity.check(self.path)  # refuses a log without its file
             raise WarehouseUnusable(f"warehouse {self.path} does not exist yet: load something")
         deadline = Deadline(self.wait_seconds)
-        with acquire(self.path, deadline, "a query") as lock:
+        with acquire(self.path, deadline, "a query", file_mode=self._mode) as lock:
             connection = _retry_while_busy(lambda: _open_read_only(self.path), lock, deadline)
         with connection:
             connection.execute("SET TimeZone = 'UTC'")
@@ -166,7 +161,7 @@ class DuckDBFile:
 
     def publish(self) -> Published | None:
         """Replaces the read copy unless it is current. See `Store.publish`."""
-        if not self.path.exists():
+        if stat_file(self.path) is None:
             self.check()
             raise WarehouseUnusable(f"warehouse {self.path} does not exist yet: load something")
         return self.read_copy.publish()
@@ -180,7 +175,11 @@ class DuckDBFile:
 
 @contextlib.contextmanager
 def _attach_file(
-    path: Path, connection: duckdb.DuckDBPyConnection, lock: WriteLock, deadline: Deadline
+    path: Path,
+    mode: int,
+    connection: duckdb.DuckDBPyConnection,
+    lock: WriteLock,
+    deadline: Deadline,
 ) -> Iterator[None]:
     """Attaches the file as `ALIAS`, creating it if necessary; detaches on exit.
 
@@ -188,19 +187,20 @@ def _attach_file(
         WarehouseBusy: another program held the file until the deadline.
         WarehouseUnusable, WarehouseFull: see the classes.
     """
-    _retry_while_busy(lambda: _attach(connection, path), lock, deadline)
-    try:
-        yield
-    except BaseException as error:
-        with contextlib.suppress(duckdb.Error):
-            connection.execute("ROLLBACK")
-        if isinstance(error, duckdb.Error):
-            raise translate_duckdb_error(error, path) from error
-        raise
-    finally:
-        # a commit that cannot be moved into the file stays in the log beside it
-        with contextlib.suppress(duckdb.Error):
-            connection.execute(f"DETACH {ALIAS}")
+    with creating_files(mode):  # the log, which DuckDB creates when it needs one
+        _retry_while_busy(lambda: _attach(connection, path, mode), lock, deadline)
+        try:
+            yield
+        except BaseException as error:
+            with contextlib.suppress(duckdb.Error):
+                connection.execute("ROLLBACK")
+            if isinstance(error, duckdb.Error):
+                raise translate_duckdb_error(error, path) from error
+            raise
+        finally:
+            # a commit that cannot be moved into the file stays in the log beside it
+            with contextlib.suppress(duckdb.Error):
+                connection.execute(f"DETACH {ALIAS}")
 
 
 def _retry_while_busy(open_: Callable[[], _Opened], lock: WriteLock, deadline: Deadline) -> _Opened:
@@ -215,19 +215,19 @@ def _retry_while_busy(open_: Callable[[], _Opened], lock: WriteLock, deadline: D
             sleep_before_retry(deadline)
 
 
-def _attach(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+def _attach(connection: duckdb.DuckDBPyConnection, path: Path, mode: int) -> None:
     with _opening:
         integrity.check(path)
         try:
             if not path.exists():
-                _create(connection, path)
+                _create(connection, path, mode)
             connection.execute(f"SET checkpoint_threshold = '{_CHECKPOINT_THRESHOLD}'")
             connection.execute(f"ATTACH {literal(str(path))} AS {quote(ALIAS)}")
-        except duckdb.Error as error:
+        except (duckdb.Error, OSError) as error:
             raise translate_duckdb_error(error, path) from None
 
 
-def _create(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+def _create(connection: duckdb.DuckDBPyConnection, path: Path, mode: int) -> None:
     """Creates an empty database atomically: a partial one could not be opened."""
     with staging_folder(path.parent, path.name) as new:
         connection.execute(f"ATTACH {literal(str(new))} AS created")
@@ -235,11 +235,26 @@ def _create(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
         try:
             os.link(new, path)  # unlike a rename, never replaces what another process created
         except FileExistsError:
-            pass
-        except OSError as error:  # without hard links, DuckDB creates the file at its path
-            if error.errno not in _NO_HARD_LINKS:
-                raise
+            pass  # or a symbolic link to no file yet, through which DuckDB creates it
+        except OSError:  # file systems and containers refuse links with many codes
+            _copy_exclusively(new, path, mode)
     sync_folder(path.parent)
+
+
+def _copy_exclusively(new: Path, path: Path, mode: int) -> None:
+    """Copies a complete, small database to its path unless another process has created it."""
+    try:
+        target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    except FileExistsError:
+        return
+    try:
+        with os.fdopen(target, "wb") as file, new.open("rb") as source:
+            shutil.copyfileobj(source, file)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        path.unlink()
+        raise
 
 
 def _open_read_only(path: Path) -> duckdb.DuckDBPyConnection:

@@ -28,6 +28,7 @@ import duckdb
 from st_pipelines.warehouse.columns import literal
 from st_pipelines.warehouse.errors import WarehouseBusy, translate_duckdb_error
 from st_pipelines.warehouse.store.base import ALIAS, Published
+from st_pipelines.warehouse.store.location import PRIVATE
 from st_pipelines.warehouse.store.scratch import in_memory, staging_folder
 from st_pipelines.warehouse.store.write_queue import Deadline, WriteLock, acquire
 
@@ -49,6 +50,7 @@ class ReadCopy:
         source: the warehouse file.
         wait_seconds: how long to wait for writers and other publishers.
         attach_source: attaches the warehouse file as `ALIAS`, given its write lock.
+        file_mode: permissions of the warehouse; the copy gets those for reading.
     """
 
     source: Path
@@ -56,6 +58,7 @@ class ReadCopy:
     attach_source: Callable[
         [duckdb.DuckDBPyConnection, WriteLock, Deadline], AbstractContextManager[None]
     ]
+    file_mode: int = PRIVATE
 
     @property
     def path(self) -> Path:
@@ -86,7 +89,7 @@ class ReadCopy:
             WarehouseUnusable: the warehouse is damaged.
             WarehouseFull: there is no space for the copy; the old one stays.
         """
-        with acquire(self.path, Deadline(self.wait_seconds), "publishing"):
+        with self._acquire(self.path, Deadline(self.wait_seconds)):
             return None if self.is_current else self._replace()
 
     def publish_if_older_than(self, seconds: float) -> Published | None:
@@ -102,12 +105,15 @@ class ReadCopy:
             return None
         with contextlib.ExitStack() as stack:
             try:
-                stack.enter_context(acquire(self.path, Deadline(0), "publishing"))
+                stack.enter_context(self._acquire(self.path, Deadline(0)))
             except WarehouseBusy:
                 return None
             if not self._is_due(seconds) or self.is_current:
                 return None
             return self._replace()
+
+    def _acquire(self, path: Path, deadline: Deadline) -> AbstractContextManager[WriteLock]:
+        return acquire(path, deadline, "publishing", file_mode=self.file_mode)
 
     def _is_due(self, seconds: float) -> bool:
         try:
@@ -122,10 +128,11 @@ class ReadCopy:
             with staging_folder(target.parent, target.name) as new:
                 held_seconds = self._copy_to(new)
                 _check_readable(new)
-                new.chmod(0o444)  # opening the copy for writing fails with a clear error
+                # opening the copy for writing fails with a clear error
+                new.chmod(self.file_mode & 0o444)
                 # a process that wrote to the old copy all the same may have left a log
                 target.with_name(target.name + ".wal").unlink(missing_ok=True)
-                os.replace(new, target)
+                _move(new, target)
         except OSError as error:
             raise translate_duckdb_error(error, target) from error
         sync_folder(target.parent)
@@ -141,7 +148,7 @@ class ReadCopy:
         deadline = Deadline(self.wait_seconds)
         with new.open("xb") as target:
             with (
-                acquire(self.source, deadline, "publishing") as lock,
+                self._acquire(self.source, deadline) as lock,
                 in_memory(new.parent) as connection,
                 contextlib.ExitStack() as after_detaching,
             ):
@@ -167,6 +174,25 @@ def _copy_bytes(source: BinaryIO, target: BinaryIO) -> None:
             raise
         shutil.copyfileobj(source, target, 1 << 20)
         target.flush()
+
+
+def _move(new: Path, target: Path) -> None:
+    """Puts the new copy in place of the old one, also if `.staging` is on another disk."""
+    try:
+        os.replace(new, target)
+    except OSError:
+        beside = target.with_name(f".{target.name}.new")  # one publisher at a time
+        beside.unlink(missing_ok=True)
+        try:
+            with new.open("rb") as source, beside.open("xb") as file:
+                beside.chmod(0o600)
+                _copy_bytes(source, file)
+                os.fsync(file.fileno())
+            shutil.copystat(new, beside)
+            os.replace(beside, target)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
 
 
 def _check_readable(copy: Path) -> None:

@@ -22,6 +22,8 @@ from pathlib import Path
 import duckdb
 
 from st_pipelines.warehouse.columns import fetch_row, literal
+from st_pipelines.warehouse.errors import WarehouseUnusable, translate_duckdb_error
+from st_pipelines.warehouse.store.location import make_folder, open_with_mode
 
 try:
     import fcntl
@@ -48,14 +50,24 @@ def staging_folder(parent: Path, name: str) -> Iterator[Path]:
         A path that does not exist yet, accessible to this user only.
 
     Raises:
-        OSError: the folder cannot be created.
+        WarehouseFull: the disk is full.
+        WarehouseUnusable: the folder cannot be created.
     """
-    root = parent / ".staging"
+    root = staging_root(parent)
     folder = root / f"{name}-{uuid.uuid4().hex[:12]}"
-    with _locked(root):
-        _remove_dead_folders(root)
-        folder.mkdir(mode=0o700)
-        lock = _try_lock(folder / _LOCK)
+    try:
+        with _locked(root):
+            _remove_dead_folders(root)
+            make_folder(folder, 0o700)
+            lock = _try_lock(folder / _LOCK)
+    except OSError as error:
+        translated = translate_duckdb_error(error, folder)
+        if translated is error:
+            translated = WarehouseUnusable(
+                f"{root} cannot be used for staging ({error.strerror}): fix its permissions, or set"
+                " ST_WAREHOUSE_DIR to a folder that you can write to"
+            )
+        raise translated from None
     try:
         yield folder / "staged"
     finally:
@@ -64,11 +76,19 @@ def staging_folder(parent: Path, name: str) -> Iterator[Path]:
             os.close(lock)
 
 
+def staging_root(parent: Path) -> Path:
+    """Returns the folder for staging: `.staging`, or one of this user's if that is another's."""
+    shared = parent / ".staging"
+    if not shared.exists() or os.access(shared, os.R_OK | os.W_OK | os.X_OK):
+        return shared
+    return parent / f".staging-{os.geteuid() if hasattr(os, 'geteuid') else 'own'}"
+
+
 @contextlib.contextmanager
 def _locked(root: Path) -> Iterator[None]:
     """Keeps others from removing a folder between its creation and its locking."""
-    root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    file = os.open(root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    make_folder(root, 0o700)
+    file = open_with_mode(root / _LOCK, os.O_RDWR, 0o600)
     try:
         if fcntl is not None:
             with contextlib.suppress(OSError):
@@ -94,7 +114,7 @@ def _try_lock(file: Path) -> int | None:
         return None
     descriptor = None
     try:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = open_with_mode(file, os.O_RDWR, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:  # also another user's folder, or one that its load has just removed
         if descriptor is not None:

@@ -15,7 +15,6 @@ intervals until their deadline.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import logging
 import os
@@ -29,6 +28,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from st_pipelines.warehouse.errors import WarehouseBusy
+from st_pipelines.warehouse.store.location import PRIVATE, open_with_mode
 
 try:
     import fcntl
@@ -36,8 +36,6 @@ except ImportError:  # Windows
     fcntl = None
 
 _OFD_LOCKS = hasattr(fcntl, "F_OFD_SETLK")
-_UNSUPPORTED = {errno.ENOLCK, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}
-_UNSUPPORTED |= {errno.EACCES, errno.EPERM, errno.EROFS}
 _FIRST_BYTE = 1 << 32  # numbers are bytes far behind the text; locking does not enlarge a file
 _NUMBER_WIDTH = 20
 _POLL_SECONDS = 0.01
@@ -84,23 +82,27 @@ class WriteLock:
         """Shows those in the queue what the holder itself waits for; "" for nothing."""
         if self._file is not None:
             text = json.dumps({**self._holder, "obstacle": obstacle}).encode()
-            os.pwrite(self._file, text, _NUMBER_WIDTH)
-            os.ftruncate(self._file, _NUMBER_WIDTH + len(text))
+            with contextlib.suppress(OSError):  # a full disk; it is only for messages
+                os.pwrite(self._file, text, _NUMBER_WIDTH)
+                os.ftruncate(self._file, _NUMBER_WIDTH + len(text))
 
 
 @contextlib.contextmanager
-def acquire(path: Path, deadline: Deadline, purpose: str) -> Iterator[WriteLock]:
+def acquire(
+    path: Path, deadline: Deadline, purpose: str, *, file_mode: int = PRIVATE
+) -> Iterator[WriteLock]:
     """Waits for the write lock, in the order of arrival, and holds it for the `with` block.
 
     Args:
         path: the file to write.
         deadline: ends the wait. A free lock is granted even after the deadline.
         purpose: shown to those who wait meanwhile, such as `jpm.jobs, run 1a2b`.
+        file_mode: permissions of `<warehouse>.lock`, if it does not exist yet.
 
     Raises:
         WarehouseBusy: the deadline passed. Names the holder and the length of the queue.
     """
-    file = _open_queue(path)
+    file = _open_queue(path, file_mode)
     try:
         number = _draw_number(file) if file is not None else None
         if file is None or number is None:
@@ -114,15 +116,13 @@ def acquire(path: Path, deadline: Deadline, purpose: str) -> Iterator[WriteLock]
             os.close(file)
 
 
-def _open_queue(path: Path) -> int | None:
+def _open_queue(path: Path, file_mode: int) -> int | None:
     if not _OFD_LOCKS:
         return None
     try:
-        return os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        if error.errno in _UNSUPPORTED:
-            return None
-        raise
+        return open_with_mode(f"{path}.lock", os.O_RDWR, file_mode)
+    except OSError:  # whatever is wrong with the folder, DuckDB reports when it opens the file
+        return None
 
 
 def _draw_number(file: int) -> int | None:
@@ -137,10 +137,8 @@ def _draw_number(file: int) -> int | None:
             os.pwrite(file, b"%0*d" % (_NUMBER_WIDTH, number), 0)
         finally:
             fcntl.flock(file, fcntl.LOCK_UN)
-    except OSError as error:
-        if error.errno in _UNSUPPORTED:
-            return None
-        raise
+    except OSError:  # no such locks, or a full disk
+        return None
     return number
 
 

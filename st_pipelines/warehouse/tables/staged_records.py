@@ -14,7 +14,11 @@ import msgspec
 
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.warehouse.columns import count_changes, fetch_row
-from st_pipelines.warehouse.errors import MalformedRecords, translate_duckdb_error
+from st_pipelines.warehouse.errors import (
+    MalformedRecords,
+    memory_errors_translated,
+    translate_duckdb_error,
+)
 from st_pipelines.warehouse.load_spec import LoadSpec
 from st_pipelines.warehouse.staging.stage import Staging
 from st_pipelines.warehouse.staging.typed_rows import PageRejected, TypedRows
@@ -120,9 +124,13 @@ def staged_records(
         name: of the folder; the table's if None.
 
     Raises:
-        OSError: the folder cannot be created.
+        WarehouseError: the folder cannot be created, or memory is used up in the block.
     """
-    with staging_folder(warehouse.scratch_folder, name or endpoint.table) as folder:
+    folder_name = name or endpoint.table
+    with (
+        memory_errors_translated(),
+        staging_folder(warehouse.scratch_folder, folder_name) as folder,
+    ):
         staging = Staging(endpoint, folder)
         with TypedRows(endpoint, spec, folder) as rows:
             yield StagedRecords(endpoint=endpoint, spec=spec, staging=staging, rows=rows)

@@ -284,8 +284,9 @@ def test_a_warehouse_folder_that_is_a_file_fails(
     (tmp_path / "notes").write_text("text")
     monkeypatch.setenv("ST_WAREHOUSE_DIR", "notes")
     assert [t for t in problem_lines() if "warehouse" in t] == [
-        "❌ warehouse: notes/production.duckdb: its folder cannot be created (File exists): "
-        "set ST_WAREHOUSE_DIR to a folder that you can write to"
+        "❌ warehouse: notes/production.duckdb cannot be reached, or its folder cannot be created "
+        "(File exists): set ST_WAREHOUSE_DIR to a folder that you can write to, or fix the "
+        "permissions"
     ]
 
 
