@@ -52,6 +52,19 @@ def test_only_an_object_with_a_list_of_objects_is_accepted(endpoint, body, key):
         page_parser(endpoint(key=key))(body)
 
 
+@pytest.mark.parametrize("data", [b'"data":null,', b""])
+def test_no_data_is_not_taken_for_an_empty_list(endpoint, data):
+    """An answer without data and with hasMore false marked a whole table as deleted."""
+    body = b"{" + data + b'"hasMore":false,"totalCount":0}'
+    with pytest.raises(ValueError, match=r"null instead of records|missing required field"):
+        page_parser(endpoint())(body)
+
+
+def test_null_is_empty_where_the_specification_allows_it(endpoint):
+    reviews = endpoint(api="marketing_reputation", name="reviews")
+    assert page_parser(reviews)(b'{"data":null,"hasMore":false}').count == 0
+
+
 @pytest.mark.parametrize("body", [b"{}", b"[1]", b"", b'{"data": []}'])
 def test_a_bare_array_must_hold_objects(endpoint, body):
     with pytest.raises(ValueError, match="not"):

@@ -61,6 +61,18 @@ def test_a_feed_continues_from_a_stored_token(server, feed):
     assert [record["id"] for record in records] == [2]
 
 
+def test_a_stored_token_answered_by_nothing_at_all_is_no_longer_valid(server, feed):
+    """It looked like a feed without news, so that the changes since then were never read."""
+    server.rule = chained(start=([], None, False))
+    with pytest.raises(UnexpectedResponse, match="neither records nor a new token"):
+        list(read_feed(server.session(), feed, "stored"))
+
+
+def test_an_empty_feed_without_a_token_is_no_error_from_a_date(server, feed):
+    server.rule = chained(start=([], None, False))
+    assert last_reading(read_feed(server.session(), feed, ENDED.start)) == []
+
+
 def test_the_export_of_a_list_has_its_own_path_and_parameters(server, endpoint):
     server.rule = chained(start=([1], "t1", False))
     export = Export(path="/jpm/v2/tenant/{tenant}/export/jobs", params={"active": "Any"})

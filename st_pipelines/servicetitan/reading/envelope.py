@@ -78,13 +78,16 @@ class ParsedPage(Records):
 
 
 class _Envelope(msgspec.Struct, rename="camel"):
-    """`data` is nullable in one list of the specification; null is an empty page of any list."""
+    """`data` may be null only in `_NULLABLE`; elsewhere null is no proof that there is nothing."""
 
     data: list[msgspec.Raw] | None
     has_more: bool | None = None
     total_count: int | float | None = None
     continue_from: str | int | float | None = None
 
+
+_NULLABLE = frozenset({"marketing_reputation.reviews"})
+"""The lists whose `data` the specification declares nullable: null is an empty page of these."""
 
 # Not strict: "180" for a number and "true" for a boolean mean the same from any server.
 _decode_envelope = msgspec.json.Decoder(_Envelope, strict=False).decode
@@ -107,7 +110,12 @@ def page_parser(endpoint: Endpoint, *, first: bool = True) -> Callable[[bytes], 
     if endpoint.envelope == "array":
         return functools.partial(_parse_array, key=key)
     must_say_empty = first and endpoint.envelope == "page"
-    return functools.partial(_parse_object, key=key, must_say_empty=must_say_empty)
+    return functools.partial(
+        _parse_object,
+        key=key,
+        must_say_empty=must_say_empty,
+        nullable=endpoint.table in _NULLABLE,
+    )
 
 
 def _parse_array(body: bytes, *, key: tuple[str, ...]) -> ParsedPage:
@@ -120,15 +128,17 @@ def _parse_array(body: bytes, *, key: tuple[str, ...]) -> ParsedPage:
     return ParsedPage(rows=rows, keys=keys, ascending=ascending, has_more=None, total=None)
 
 
-def _parse_object(body: bytes, *, key: tuple[str, ...], must_say_empty: bool) -> ParsedPage:
+def _parse_object(
+    body: bytes, *, key: tuple[str, ...], must_say_empty: bool, nullable: bool
+) -> ParsedPage:
     try:
         envelope, readable = _decode(_decode_envelope, body)
     except msgspec.DecodeError as error:
         raise ValueError(f"the body is not the expected object ({error})") from None
     rows, total = envelope.data or [], envelope.total_count
     is_bare = envelope.has_more is None and total is None
-    if is_bare and envelope.data is None:
-        raise ValueError("it holds null instead of records, and does not say that there are none")
+    if envelope.data is None and (is_bare or not nullable):
+        raise ValueError("it holds null instead of records")
     keys, ascending = _read_keys(rows, key)
     token = envelope.continue_from
     if must_say_empty and is_bare and not keys:

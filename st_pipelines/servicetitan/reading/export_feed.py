@@ -40,7 +40,9 @@ MAY_BE_STALE = (
 )
 """Errors after which a reading that began with a stored token is worth restarting from a date.
 
-ServiceTitan documents neither how long a token is valid nor how it answers an expired one.
+ServiceTitan documents neither how long a token is valid nor how it answers an expired one. By its
+specification `continueFrom` is never null, so a stored token that is answered by no rows and a null
+`continueFrom` counts as expired too.
 """
 
 
@@ -63,7 +65,8 @@ def read_feed(
 
     Raises:
         TokenRepeated: the feed repeats a token while it says that more follows, or never ends.
-        UnexpectedResponse: the feed says that more follows, but gives no token.
+        UnexpectedResponse: the feed says that more follows, but gives no token; or it answers the
+            stored token `start` with neither rows nor a token.
         ServiceTitanError: after the retries.
     """
     stats = session.usage
@@ -71,8 +74,15 @@ def read_feed(
     bookmark = str(start.astimezone(timezone.utc).date()) if isinstance(start, datetime) else start
     seen = {_digest(bookmark)} if isinstance(start, str) else set()
     empty = 0
+    stored = start if isinstance(start, str) else None
     while True:
         page = _fetch_next(session, endpoint, bookmark, seen)
+        if bookmark == stored and bookmark is not None and _is_lost(page):
+            raise UnexpectedResponse(
+                f"{endpoint.table}: the feed answers a stored continuation token with neither "
+                "records nor a new token",
+                hint="The token is no longer valid. Read the feed from a date instead.",
+            )
         stats.records += page.count
         stats.continue_from = page.continue_from or stats.continue_from
         yield Page(reading=1, rows=page.rows)
@@ -108,6 +118,11 @@ def _fetch_next(
             break
         page = fetch()
     return page
+
+
+def _is_lost(page: ParsedPage) -> bool:
+    """Whether a page has nothing and leads nowhere, unlike the end of a feed, which has a token."""
+    return not page.count and not page.continue_from and not page.has_more
 
 
 def _is_at_end(page: ParsedPage, bookmark: str | None) -> bool:
