@@ -14,7 +14,7 @@ from traceback import extract_tb
 import dagster as dg
 
 from st_pipelines.config.errors import SettingsError
-from st_pipelines.defs.privacy import SETTING
+from st_pipelines.defs.privacy import SETTING, make_inert
 from st_pipelines.servicetitan.errors.errors import ServiceTitanError
 from st_pipelines.sync.explain import Diagnosis, diagnose
 from st_pipelines.warehouse.errors import MalformedRecords, WarehouseError
@@ -111,7 +111,7 @@ def _failure(error: Exception, diagnosis: Diagnosis) -> dg.Failure:
         "hint": diagnosis.hint,
     }
     return dg.Failure(
-        description=diagnosis.line,
+        description=make_inert(diagnosis.line),  # the words of ServiceTitan are in it
         metadata={name: str(value) for name, value in facts.items() if value},
         allow_retries=not getattr(error, "permanent", False),
     )

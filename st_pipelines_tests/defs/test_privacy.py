@@ -212,3 +212,20 @@ def test_every_table_has_a_preview_without_text() -> None:
         if not any(is_safe(endpoint, field) for field in endpoint.row_fields)
     ]
     assert lacking == []
+
+
+def test_words_of_servicetitan_are_one_line_that_can_be_printed(
+    instance: dg.DagsterInstance, booked: Sandbox
+) -> None:
+    title = "Refused\n\n# Heading \x1b[31m\u202e"
+    booked.interceptors.insert(
+        0,
+        lambda request: (
+            JSONResponse({"title": title}, 403) if request.url.path.endswith("/bookings") else None
+        ),
+    )
+    result = materialize(instance, "crm.bookings", partitions=DAY)
+    (failed,) = (event for event in result.all_events if event.is_step_failure)
+    description = str(failed.step_failure_data.user_failure_data.description)  # pyright: ignore
+    assert "Refused # Heading" in description
+    assert description.isprintable()
