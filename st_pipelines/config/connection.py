@@ -50,6 +50,7 @@ def build_connection(config: EnvironmentConfig) -> Connection:
         requests_per_second=settings.requests_per_second,
         page_size=settings.page_size,
         timeout=settings.timeout,
+        max_response_mb=settings.max_response_mb,
         external_data_app_guid=settings.external_data_app_guid,
     )
 

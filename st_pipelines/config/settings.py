@@ -56,6 +56,7 @@ _FROM_MANAGERS = frozenset(
         "requests_per_second",
         "page_size",
         "timeout",
+        "max_response_mb",
         "external_data_app_guid",
     )
 )
@@ -81,6 +82,7 @@ class EnvironmentSettings(ExplicitSettings):
         requests_per_second: for the tenant and app, shared by all threads of a process.
         page_size: records per page, at most the endpoint's own limit.
         timeout: seconds to wait for a response.
+        max_response_mb: the largest response that is read, after decompression.
         external_data_app_guid: the application whose `externalData` the lists return.
         select: the tables that the environment has, see `registry.select`; None for all.
         daily_cron, intraday_cron, snapshots_cron: of the schedules, in the time zone.
@@ -102,6 +104,7 @@ class EnvironmentSettings(ExplicitSettings):
     requests_per_second: float = Field(default=60.0, gt=0, le=1000)
     page_size: int = Field(default=5000, ge=1, le=5000)
     timeout: float = Field(default=100.0, gt=0, le=3600)
+    max_response_mb: int = Field(default=256, ge=1, le=65536)
     external_data_app_guid: Guid = None
     select: Text = None
     daily_cron: Cron = "30 0 * * *"

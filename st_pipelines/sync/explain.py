@@ -1,6 +1,6 @@
 """Words errors for people, identically in the command `st-pipelines check` and in failed runs.
 
-`servicetitan.http.responses` decides what a ServiceTitan error means, and
+`servicetitan.http.diagnosis` decides what a ServiceTitan error means, and
 `servicetitan.errors.problems` has the title and advice for it. This module puts them into one line,
 and words settings, file and warehouse errors.
 """
@@ -20,6 +20,8 @@ Status: TypeAlias = Literal["ok", "warning", "failed", "skipped"]
 _INIT_HINT = "Where there is no .env yet, st-pipelines init asks for them and writes it."
 _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")
 # Codes outlive class names: scripts and alert rules match on them.
+# Of these the parameters may be the cause: which page, of which size, of which window.
+_DEPENDS_ON_QUERY = ("bad-request", "unavailable", "request-too-large", "response-too-large")
 _CODES = {"UnexpectedResponse": "unexpected-answer"}
 
 
@@ -97,7 +99,7 @@ def _diagnose_servicetitan(error: ServiceTitanError) -> Diagnosis:
     response = f" answered {error.status}" if error.status else ""
     response += f": {_strip_period(error.detail)}" if error.detail else ""
     trace = f", traceId {error.trace_id}" if error.trace_id else ""
-    url = error.url.partition("?")[0]
+    url = error.url if error.problem.code in _DEPENDS_ON_QUERY else error.url.partition("?")[0]
     where = f" ({error.method} {url}{response}{trace})" if url else ""
     return Diagnosis(
         code=error.problem.code, text=f"{error.problem.title}{where}", hint=error.problem.advice

@@ -10,6 +10,7 @@ import struct
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import format_datetime
@@ -57,7 +58,7 @@ class Canned:
     status: int = 200
     body: bytes | str | dict | list = b""
     headers: dict[str, str] = field(default_factory=dict)
-    fault: str = ""  # "reset", "hang", "truncated", "hanging body", "drip"
+    fault: str = ""  # "reset", "hang", "truncated", "hanging body", "drip", "endless"
 
     @property
     def content(self) -> bytes:
@@ -96,7 +97,7 @@ class ScriptedServer:
         self.released = threading.Event()
         self.lock = threading.RLock()
         handler = type("Handler", (_Handler,), {"owner": self})
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._http = _Server(("127.0.0.1", 0), handler)
         self._http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
@@ -182,6 +183,11 @@ class ScriptedServer:
         }
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Stay silent: in many tests the client is meant to hang up."""
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     wbufsize = -1
@@ -238,12 +244,18 @@ class _Handler(BaseHTTPRequestHandler):
             content = gzip.compress(content)
             self.send_header("Content-Encoding", "gzip")
         missing = 7 if canned.fault in ("truncated", "hanging body") else 0
-        self.send_header("Content-Length", str(len(content) + missing))
+        if canned.fault != "endless":
+            self.send_header("Content-Length", str(len(content) + missing))
         for name, value in canned.headers.items():
             self.send_header(name, value)
         self.end_headers()
         if canned.fault == "drip":
             self.drip(content)
+            return
+        if canned.fault == "endless":
+            with suppress(OSError):
+                while not self.owner.released.is_set():
+                    self.wfile.write(content + b" " * 65_536)
             return
         self.wfile.write(content)
         self.wfile.flush()

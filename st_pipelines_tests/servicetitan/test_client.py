@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 from datetime import datetime, timezone
@@ -13,6 +14,7 @@ from st_pipelines.servicetitan.errors.errors import (
     AuthenticationFailed,
     BadRequest,
     PermissionDenied,
+    QuotaUsedUp,
     RateLimited,
     ServiceTitanError,
     ServiceUnavailable,
@@ -20,6 +22,7 @@ from st_pipelines.servicetitan.errors.errors import (
     Unreachable,
     WrongPath,
 )
+from st_pipelines.servicetitan.http.auth import TokenSource
 from st_pipelines.servicetitan.http.model import ReadStats, Usage
 from st_pipelines.servicetitan.http.rate_limit import RateLimiter
 from st_pipelines.servicetitan.http.retry import (
@@ -29,9 +32,12 @@ from st_pipelines.servicetitan.http.retry import (
     RetryPolicy,
     parse_retry_after,
 )
+from st_pipelines.servicetitan.http.transport import new_http_session
 from st_pipelines_tests.servicetitan.fake_server import APP_KEY, Canned
 
 MAINTENANCE = {"title": "The service is suspended for maintenance. Please try again later."}
+BEYOND = "Wed, 21 Oct 99999999999999999999 07:28:00 GMT"
+QUOTA = "Out of call volume quota. Quota will be replenished in {}."
 PATH = "/jpm/v2/tenant/{tenant}/jobs"
 
 
@@ -68,7 +74,21 @@ def test_credentials_in_a_netrc_file_do_not_replace_the_token(server, tmp_path, 
         (Canned(status=403), PermissionDenied),
         (Canned(status=404, body={"statusCode": 404, "message": "Unable to match"}), WrongPath),
         (Canned(status=409, body={"title": "conflict"}), BadRequest),
+        (Canned(status=402), BadRequest),
+        (Canned(status=405), BadRequest),
+        (Canned(status=410), WrongPath),
+        (Canned(status=411), BadRequest),
+        (Canned(status=413), BadRequest),
+        (Canned(status=414), BadRequest),
+        (Canned(status=415), BadRequest),
+        (Canned(status=418), BadRequest),
         (Canned(status=422), BadRequest),
+        (Canned(status=431), BadRequest),
+        (Canned(status=451), PermissionDenied),
+        (Canned(status=501), BadRequest),
+        (Canned(status=505), BadRequest),
+        (Canned(status=300), WrongPath),
+        (Canned(status=304), WrongPath),
         (Canned(status=302, headers={"Location": "http://other.test/login"}), WrongPath),
     ],
 )
@@ -90,11 +110,20 @@ def test_permanent_failures_are_not_retried(server, canned, error):
         (Canned(status=502, body="<html><title>Bad Gateway</title>"), ServiceUnavailable),
         (Canned(status=503), ServiceUnavailable),
         (Canned(status=504), ServiceUnavailable),
+        (Canned(status=507), ServiceUnavailable),
+        (Canned(status=520), ServiceUnavailable),
         (Canned(status=408), ServiceUnavailable),
+        (Canned(status=421), ServiceUnavailable),
+        (Canned(status=423), ServiceUnavailable),
+        (Canned(status=425), ServiceUnavailable),
         (Canned(status=409, body=MAINTENANCE), ServiceUnavailable),
         (Canned(body="<!DOCTYPE html><html><title>Sign in</title>"), UnexpectedResponse),
         (Canned(body=b'{"data": [{"id": 1'), UnexpectedResponse),
+        (Canned(status=202, body={"data": []}), UnexpectedResponse),
         (Canned(status=204), UnexpectedResponse),
+        (Canned(status=205), UnexpectedResponse),
+        (Canned(status=206, body={"data": []}), UnexpectedResponse),
+        (Canned(body=gzip.compress(b"{}")), UnexpectedResponse),
         (Canned(fault="reset"), Unreachable),
         (Canned(body=b'{"data": []}', fault="truncated"), Unreachable),
         (Canned(body=b"no gzip", headers={"Content-Encoding": "gzip"}), Unreachable),
@@ -223,12 +252,130 @@ def test_the_error_says_that_the_body_is_an_html_page(server):
         ({}, "Quota of 60 calls per 1 second is exceeded. Try again in 8 seconds.", 8),
         ({}, "Try again in 1,200 seconds.", 1200),
         ({"Retry-After": "-3"}, "slow down", None),
+        ({"Retry-After": "-3"}, "Try again in 4 seconds.", 4),
+        ({"Retry-After": "1e3"}, "", None),
+        ({"Retry-After": "inf"}, "", None),
+        ({"Retry-After": "5, 10"}, "", 10),
+        ({"Retry-After": "5, Fri, 02 Jan 2026 05:00:30 GMT"}, "", 30),
+        ({"Retry-After": "Fri, 02 Jan 2026 05:00:30 GMT, 45"}, "", 45),
+        ({"Retry-After": f"{BEYOND}, 7"}, "", 7),
+        ({"Retry-After": BEYOND}, "", None),
+        ({"Retry-After": BEYOND}, "Try again in 4 seconds.", 4),
+        ({"Retry-After": "Fri, 31 Dec 9999 23:59:59 -1200"}, "", None),
+        ({"Retry-After": "Fri, 02 Jan 2026 05:00:30 GMT", "Date": BEYOND}, "", 30),
+        ({"Retry-After": "9" * 30}, "", float("9" * 30)),
+        ({"Retry-After": "9" * 60_000}, "", None),
+        ({}, "9" * 400 + " seconds", None),
+        ({}, "Quota will be replenished in 00:05:30.", 330),
+        ({}, "Quota will be replenished in 1.02:00:00.", 93_600),
+        ({}, "Opened at 12:00:00", None),
         ({"Retry-After": "nan"}, "", None),
         ({}, "", None),
     ],
 )
 def test_the_wait_is_read_from_the_header_or_else_from_the_text(headers, text, seconds):
     assert parse_retry_after(headers, text, datetime(2026, 1, 2, 5, tzinfo=timezone.utc)) == seconds
+
+
+@pytest.mark.parametrize("headers", [{"Retry-After": BEYOND}, {"Retry-After": "-1"}])
+def test_a_429_whose_wait_makes_no_sense_is_retried(server, headers):
+    """The year of a gateway's Retry-After once had twenty digits, and ended the load."""
+    server.canned.append(Canned(status=429, headers=headers))
+    server.session().get(PATH)
+    assert len(server.seen) == 2
+
+
+@pytest.mark.parametrize(
+    ("headers", "span"), [({"Retry-After": "2"}, "00:00:02"), ({}, "00:00:02"), ({}, "?")]
+)
+def test_a_quota_that_is_soon_replenished_is_waited_for(server, headers, span):
+    """Azure API Management answers 403 to a used-up quota, which looked like a missing scope."""
+    sleeps = []
+    body = {"statusCode": 403, "message": QUOTA.format(span)}
+    server.canned.append(Canned(status=403, headers=headers, body=body))
+    server.session(policy=RetryPolicy(sleep=sleeps.append)).get(PATH)
+    assert len(server.seen) == 2
+    assert span == "?" or sleeps == [2]
+
+
+def test_a_quota_that_is_replenished_later_fails_at_once_and_says_when(server):
+    server.date = datetime(2026, 3, 10, 12, tzinfo=timezone.utc)
+    server.rule = lambda seen: Canned(status=403, body={"message": QUOTA.format("05:30:00")})
+    with pytest.raises(QuotaUsedUp) as caught:
+        server.session(policy=RetryPolicy(sleep=lambda seconds: None)).get(PATH)
+    assert len(server.seen) == 1
+    assert "replenished at 2026-03-10 17:30:00 UTC" in str(caught.value)
+    assert "scope" not in str(caught.value).lower()
+    assert isinstance(caught.value, RateLimited)
+    assert caught.value.problem is not None
+    assert caught.value.problem.code == "quota-used-up"
+
+
+@pytest.mark.parametrize("wait", ["9" * 90, "0", BEYOND])
+def test_the_end_of_a_quota_beyond_the_calendar_is_no_error_of_its_own(server, wait):
+    server.rule = lambda seen: Canned(
+        status=403, headers={"Retry-After": wait}, body={"message": QUOTA.format("99999:00:00")}
+    )
+    with pytest.raises(QuotaUsedUp, match="replenished"):
+        server.session().get(PATH)
+
+
+def test_a_used_up_quota_of_the_token_endpoint_is_no_refused_credential(server):
+    quota = Canned(status=403, body={"statusCode": 403, "message": QUOTA.format("00:00:02")})
+    server.canned_tokens.append(quota)
+    policy = RetryPolicy(sleep=lambda seconds: None)
+    server.session(policy=policy).get(PATH)
+    assert len(server.forms) == 2
+    server.canned_tokens.append(
+        Canned(status=403, headers={"Retry-After": "4000"}, body={"message": QUOTA.format("?")})
+    )
+    with pytest.raises(QuotaUsedUp, match="replenished at"):
+        TokenSource(server.connection()).get_token(new_http_session(), policy)
+    assert len(server.forms) == 3
+
+
+def test_a_403_that_is_no_quota_is_a_permission(server):
+    for body in ({"message": "no"}, "<html><title>Quota</title>", ""):
+        server.canned.append(Canned(status=403, body=body))
+        with pytest.raises(PermissionDenied):
+            server.session().get(PATH)
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (405, "unsupported"),
+        (409, "conflict"),
+        (410, "gone"),
+        (413, "request-too-large"),
+        (414, "request-too-large"),
+        (421, "misdirected"),
+        (422, "bad-request"),
+        (423, "locked"),
+        (425, "too-early"),
+        (431, "headers-too-large"),
+        (451, "legal"),
+        (501, "unsupported"),
+        (505, "unsupported"),
+        (507, "unavailable"),
+        (511, "network-login"),
+        (407, "proxy-credentials"),
+    ],
+)
+def test_a_status_is_reported_as_what_it_is(server, status, code):
+    server.rule = lambda seen: Canned(status=status)
+    with pytest.raises(ServiceTitanError) as caught:
+        server.session().get(PATH)
+    assert caught.value.problem is not None
+    assert caught.value.problem.code == code
+
+
+@pytest.mark.parametrize("status", [407, 511])
+def test_a_proxy_that_wants_a_person_is_not_asked_again(server, status):
+    server.rule = lambda seen: Canned(status=status)
+    with pytest.raises(Unreachable):
+        server.session().get(PATH)
+    assert len(server.seen) == 1
 
 
 def test_a_429_makes_every_thread_of_the_tenant_wait(server):

@@ -96,9 +96,9 @@ def test_errors_and_logs_show_neither_a_secret_nor_the_body(server, endpoint, ca
     assert [secret for secret in (APP_KEY, *server.tokens, "Acme") if secret in shown] == []
 
 
-def test_a_sentence_instead_of_records_is_quoted_like_that_of_a_get(server, endpoint):
+def test_text_instead_of_records_is_described_like_that_of_a_get(server, endpoint):
     server.rule = lambda seen: Canned(body=b"The service is being upgraded.")
-    with pytest.raises(ServiceTitanError, match="is being upgraded"):
+    with pytest.raises(ServiceTitanError, match="30 bytes of"):
         pages(source(server, endpoint), 1)
 
 

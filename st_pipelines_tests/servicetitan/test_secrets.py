@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import pickle
 import traceback
@@ -153,15 +154,26 @@ def test_an_error_survives_being_pickled(server):
             "https://a.io/x?modifiedOnOrAfter=2026-01-02T05%3A00%3A00Z&modifiedBefore=2026-01-03",
             "https://a.io/x?modifiedOnOrAfter=2026-01-02T05:00:00Z&modifiedBefore=2026-01-03",
         ),
+        ("https://a.io/x?ids=1,22,333&jobIds=7", "https://a.io/x?ids=<3 ids>&jobIds=<1 id>"),
+        (
+            "https://a.io/x?includeTotal=true&calculated=false",
+            "https://a.io/x?includeTotal=true&calculated=false",
+        ),
+        (
+            "https://a.io/x?sort=Jane%20Doe&page=x&active=Jane",
+            "https://a.io/x?sort=***&page=***&active=***",
+        ),
         ("https://a.io/x?from=2026-01-02", "https://a.io/x?from=2026-01-02"),
         ("https://a.io/x?from=CfDJ8token&name=Bob", "https://a.io/x?from=***&name=***"),
         ("https://a.io/x?modifiedBefore=secret", "https://a.io/x?modifiedBefore=***"),
-        ("https://user:pw@a.io/x?servicetitanapplicationkey=k", None),
+        (
+            "https://user:pw@a.io/x?servicetitanapplicationkey=k",
+            "https://a.io/x?servicetitanapplicationkey=***",
+        ),
     ],
 )
-def test_a_url_shows_only_paging_sort_active_and_dates(url, shown):
-    expected = shown or "https://a.io/x?servicetitanapplicationkey=***"
-    assert redact_url(url) == expected
+def test_a_url_shows_only_paging_sort_flags_dates_and_the_number_of_ids(url, shown):
+    assert redact_url(url) == shown
 
 
 @pytest.mark.parametrize(
@@ -210,7 +222,38 @@ def test_a_body_with_records_is_not_quoted(server, endpoint, before):
     assert "Jane" not in str(caught.value)
 
 
-def test_a_sentence_instead_of_records_is_quoted(server):
-    server.rule = lambda seen: Canned(body=b"The service is being upgraded.")
-    with pytest.raises(ServiceTitanError, match="is being upgraded"):
+@pytest.mark.parametrize("status", [200, 400, 404, 500])
+def test_plain_text_is_described_and_not_quoted(server, status):
+    """A proxy may answer with a part of a record, and errors stand in Dagster's event log."""
+    server.rule = lambda seen: Canned(
+        status=status,
+        body=b"Jane Doe, 1 Main St",
+        headers={"Content-Type": "text/plain; charset=utf-8"},
+    )
+    with pytest.raises(ServiceTitanError, match="19 bytes") as caught:
         server.session().get(PATH)
+    assert "Jane" not in everything_shown(caught.value)
+
+
+@pytest.mark.parametrize("status", [200, 400, 500])
+@pytest.mark.parametrize(
+    "body",
+    [{"name": "Jane"}, {"data": "Jane"}, ["Jane"], "Jane", {"title": {}, "data": {"a": "Jane"}}],
+)
+def test_json_that_explains_nothing_is_not_quoted(server, status, body):
+    server.rule = lambda seen: Canned(status=status, body=json.dumps(body))
+    with pytest.raises(ServiceTitanError) as caught:
+        server.session().fetch(PATH, {}, refuse)
+    assert "Jane" not in str(caught.value)
+
+
+def refuse(body: bytes) -> None:
+    raise ValueError("it is not what was expected")
+
+
+def test_an_error_that_came_with_status_200_shows_its_title_and_trace_id(server):
+    body = {"title": "The service is being upgraded.", "traceId": "00-4bf9-01", "who": "Jane"}
+    server.rule = lambda seen: Canned(body=body)
+    with pytest.raises(ServiceTitanError, match=r"being upgraded \(traceId 00-4bf9-01\)") as caught:
+        server.session().fetch(PATH, {}, refuse)
+    assert "Jane" not in str(caught.value)

@@ -19,8 +19,8 @@ from st_pipelines.servicetitan.errors.errors import (
 )
 from st_pipelines.servicetitan.errors.problems import build_problem
 from st_pipelines.servicetitan.http.auth import TokenSource
+from st_pipelines.servicetitan.http.diagnosis import extract_host
 from st_pipelines.servicetitan.http.model import Connection, Request, Response, TokenClaims
-from st_pipelines.servicetitan.http.responses import extract_host
 from st_pipelines.servicetitan.http.server_clock import parse_http_date
 from st_pipelines.servicetitan.http.tokens import Token
 from st_pipelines.servicetitan.http.transport import Unsigned, send

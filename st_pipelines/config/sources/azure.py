@@ -55,7 +55,7 @@ class KeyVault(Manager):
             SourceUnavailable: the vault is unreachable or overloaded.
         """
         values, created = {}, {}
-        with quiet(), self._identity.DefaultAzureCredential() as credential:
+        with quiet(), self._identity.DefaultAzureCredential(permit_redirects=False) as credential:
             client = self._secrets.SecretClient(
                 vault_url=self._url,
                 credential=credential,
@@ -63,6 +63,7 @@ class KeyVault(Manager):
                 connection_timeout=_TIMEOUT_SECONDS,
                 read_timeout=_TIMEOUT_SECONDS,
                 retry_connect=0,
+                permit_redirects=False,
             )
             with client:
                 for field in _FIELDS:

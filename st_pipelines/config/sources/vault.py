@@ -19,7 +19,12 @@ from st_pipelines.config.sources.base import (
     pick_fields,
     read_text,
 )
-from st_pipelines.config.sources.vendor import import_vendor, quiet
+from st_pipelines.config.sources.vendor import (
+    Redirected,
+    import_vendor,
+    new_manager_session,
+    quiet,
+)
 from st_pipelines.config.validators import OptionalUrl
 
 _TIMEOUT_SECONDS = 10
@@ -119,6 +124,12 @@ class Vault(Manager):
             )
         except errors.VaultError as error:
             problem = self._explain_secret(error) if logged_in else self._explain_login(error)
+        except Redirected as error:
+            problem = SettingsError(
+                f"{self.title} redirects to {error}, which is not followed, as the token would go "
+                f"there too: set {self.prefix}VAULT_URL to the address that answers itself (the "
+                "active node of a cluster, or its load balancer)"
+            )
         except OSError as error:  # the base class of everything that requests raises
             problem = SourceUnavailable(
                 f"{self.title} is unreachable ({type(error).__name__}): check the URL, network, "
@@ -136,6 +147,8 @@ class Vault(Manager):
             token="" if logs_in else _reveal(places.vault_token),
             namespace=places.vault_namespace,
             timeout=_TIMEOUT_SECONDS,
+            session=new_manager_session(),
+            allow_redirects=False,
         )
         with closing(client.adapter):
             yield client

@@ -12,11 +12,45 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from st_pipelines.config.errors import SettingsError
 
+if TYPE_CHECKING:
+    import requests
+
 _CHATTY = ("azure", "boto3", "botocore", "hvac", "msal", "requests", "urllib3")
 _lock = threading.RLock()
+
+
+class Redirected(Exception):
+    """A secrets manager redirected a request. The text names only the host that it leads to."""
+
+
+def new_manager_session() -> requests.Session:
+    """Opens a session that sends a secret to the host it is for, and to no other.
+
+    It follows no redirects, and adds no credentials from ~/.netrc. Proxies and certificate
+    authorities come from the environment, as for all requests.
+    """
+    import requests  # here, as the definitions load without it
+
+    session = requests.Session()
+    session.auth = _add_nothing
+    session.hooks["response"].append(_refuse_redirect)
+    return session
+
+
+def _add_nothing(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Leaves a request as it is; without any `auth`, `requests` would look into ~/.netrc."""
+    return request
+
+
+def _refuse_redirect(response: requests.Response, **_: object) -> None:
+    if 300 <= response.status_code < 400:
+        host = urlsplit(response.headers.get("Location", "")).hostname
+        raise Redirected(host or "an unknown host")
 
 
 def import_vendor(module: str, *, extra: str, setting: str) -> ModuleType:

@@ -6,9 +6,11 @@
       WrongPath              correct the path, tenant id or app key; never "no rows"
       BadRequest             correct the parameters: a fault in the catalog or in this package
       RateLimited            wait; lower the requests per second; see what else uses the app
+        QuotaUsedUp          wait until the quota of calls is replenished; the message says when
       ServiceUnavailable     wait; ServiceTitan is down, in maintenance or overloaded
       Unreachable            check DNS, proxy, firewall, TLS; or wait
       UnexpectedResponse     wait; if it stays, the API has changed
+      ResponseTooLarge       raise MAX_RESPONSE_MB, or lower PAGE_SIZE
       ReadingMoved           run again at a quieter time: completeness could not be proven
       TokenRepeated          an export feed does not advance; report it to ServiceTitan
 
@@ -88,7 +90,7 @@ class PermissionDenied(ServiceTitanError):
 
 
 class WrongPath(ServiceTitanError):
-    """404: on a collection this means a wrong path, tenant id or app key."""
+    """404 or 410: on a collection this means a wrong path, tenant id or app key; or a redirect."""
 
 
 class BadRequest(ServiceTitanError):
@@ -101,8 +103,12 @@ class RateLimited(ServiceTitanError):
     permanent = False
 
 
+class QuotaUsedUp(RateLimited):
+    """403 (or 429) because a quota of calls is used up: a limit, not a permission."""
+
+
 class ServiceUnavailable(ServiceTitanError):
-    """5xx, 408, or 409 for maintenance, after all retries."""
+    """5xx, 408, 421, 423, 425, or 409 for maintenance, after all retries."""
 
     permanent = False
 
@@ -124,6 +130,10 @@ class UnexpectedResponse(ServiceTitanError):
     """A response that is not the expected JSON, or paging that cannot be right."""
 
     permanent = False
+
+
+class ResponseTooLarge(ServiceTitanError):
+    """A body is larger than the setting MAX_RESPONSE_MB, or never ends."""
 
 
 class ReadingMoved(ServiceTitanError):

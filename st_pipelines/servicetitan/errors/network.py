@@ -19,6 +19,7 @@ _Types: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
 _CUT = (http.client.IncompleteRead, urllib3.exceptions.IncompleteRead)
 _TIMED_OUT = (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError)
 _CLOSED = (ConnectionError, http.client.HTTPException)
+_UNDECODABLE = (requests.exceptions.ContentDecodingError, urllib3.exceptions.DecodeError)
 _CHUNKED = requests.exceptions.ChunkedEncodingError
 # Exception types, problem code, text; the first match counts.
 _RULES: tuple[tuple[_Types, str, str], ...] = (
@@ -32,7 +33,7 @@ _RULES: tuple[tuple[_Types, str, str], ...] = (
     (requests.exceptions.ConnectTimeout, "no-connection", "no connection within the timeout"),
     (_TIMED_OUT, "no-answer", "no answer in time"),
     (requests.exceptions.SSLError, "tls", "the TLS connection failed"),
-    (requests.exceptions.ContentDecodingError, "broken-off", "the body is not valid gzip"),
+    (_UNDECODABLE, "undecodable", "the body is not compressed as its Content-Encoding says"),
     (_CUT, "broken-off", "the body was cut short"),
     (_CHUNKED, "broken-off", "the connection broke within the body"),
     (_CLOSED, "broken-off", "the connection was closed without an answer"),

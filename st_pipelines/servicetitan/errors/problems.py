@@ -70,6 +70,10 @@ _NETWORK = {
         "the connection to {host} was cut off",
         "A proxy or firewall may have closed it. Try again. If the problem persists, check both.",
     ),
+    "undecodable": (
+        "the body of the response of {host} is not compressed as its header says",
+        "A proxy may have changed it. Try again. If the problem persists, have the host exempted.",
+    ),
     "tls-self-signed": (
         "the certificate of {host} is self-signed",
         "Something other than ServiceTitan is answering, such as an intercepting proxy, a virus "
@@ -213,6 +217,59 @@ _DATA = {
         "too many requests",
         "Lower REQUESTS_PER_SECOND, or find out what else uses this app and tenant, as they share "
         "one limit.",
+    ),
+    "quota-used-up": (
+        "the quota of calls is used up",
+        "It is replenished {until}; run it again after that. It is a limit, not a missing "
+        "permission. Find out what else uses this app, or ask ServiceTitan for a larger quota.",
+    ),
+    "locked": (
+        "ServiceTitan has locked what was requested",
+        "Try again later.",
+    ),
+    "misdirected": (
+        "the request reached a server that does not serve {host}",
+        "Try again later. If the problem persists, check the proxy and the host in the settings.",
+    ),
+    "too-early": (
+        "{host} did not want to process the request yet",
+        "Try again later.",
+    ),
+    "headers-too-large": (
+        "{host} finds the headers of the request too large",
+        "Check APP_KEY and the client secret: one may hold more than was to be copied. A proxy may "
+        "also add headers.",
+    ),
+    "request-too-large": (
+        "{host} finds the request too large",
+        "A proxy or firewall in between may allow only short URLs. Have the host exempted.",
+    ),
+    "gone": (
+        "ServiceTitan no longer serves the path",
+        "Update st_pipelines. If the problem persists, leave the table out with the setting "
+        "SELECT, and report it.",
+    ),
+    "legal": (
+        "access is denied for legal reasons",
+        "Ask ServiceTitan's support, or the operator of your proxy.",
+    ),
+    "unsupported": (
+        "{host} does not support the request",
+        "A proxy or another server may be answering in ServiceTitan's place. Check the host in the "
+        "settings API_URL and AUTH_URL.",
+    ),
+    "network-login": (
+        "this network requires a sign-in before it lets requests through",
+        "Sign in to the network, in a browser on this machine.",
+    ),
+    "conflict": (
+        "the request conflicts with something else in ServiceTitan",
+        "Try again later. If the problem persists, report it.",
+    ),
+    "response-too-large": (
+        "a response is larger than MAX_RESPONSE_MB, which is {limit}",
+        "Lower PAGE_SIZE, or raise MAX_RESPONSE_MB if this machine has the memory. If smaller "
+        "pages do not help, something other than ServiceTitan may be answering.",
     ),
     "maintenance": (
         "ServiceTitan is down for maintenance",

@@ -27,6 +27,8 @@ from st_pipelines.servicetitan.http.retry import Cancellation, RetryPolicy, call
 from st_pipelines.servicetitan.http.tokens import read_token_claims
 from st_pipelines.servicetitan.http.transport import Signature, new_http_session, send
 
+# 203 is a 200 that a proxy has changed. 206 is a part, and 202, 204 and 205 have no records yet.
+_STATUSES_WITH_CONTENT = (200, 201, 203)
 _T = TypeVar("_T")
 _U = TypeVar("_U", bound=Usage)
 _U_co = TypeVar("_U_co", bound=Usage, covariant=True)
@@ -179,6 +181,8 @@ class Session(Generic[_U_co]):
         if not 200 <= response.status < 300:
             raise build_error(signed, response, claims=read_token_claims(signed.token))
         try:
+            if response.status not in _STATUSES_WITH_CONTENT:
+                raise ValueError("that status has no complete content")
             parsed = parse(response.body)
             # Not before: what parses comes from ServiceTitan, not from a proxy with its own clock.
             self.client.tokens.server_clock.observe(response.headers, response.received_at)
@@ -205,6 +209,7 @@ class Session(Generic[_U_co]):
                 signed,
                 auth=Signature(token.value, connection.app_key),
                 timeout=connection.timeout,
+                max_mb=connection.max_response_mb,
                 cancelled=self.cancelled,
             )
             self.usage.add(received=len(response.body))

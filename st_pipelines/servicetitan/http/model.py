@@ -14,6 +14,9 @@ from pydantic import SecretStr
 from st_pipelines.servicetitan.http.redact import redact_url
 from st_pipelines.servicetitan.http.server_clock import measure_elapsed
 
+MAX_ERROR_BODY_BYTES = 16 << 10
+"""Of an error body no more is read or searched: whoever answers decides how long it is."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Connection:
@@ -34,6 +37,8 @@ class Connection:
             (developer FAQ), which other programs with the same app share.
         page_size: rows per page; the vendor's maximum is 5,000.
         timeout: seconds without a byte; the vendor's own server timeout is 100.
+        max_response_mb: megabytes of a body after decompression; a larger one is not read to its
+            end.
         external_data_app_guid: the application whose `externalData` the lists return; None
             leaves that field empty (vendor).
         client_secret_next: tried when `client_secret` is refused; ServiceTitan allows two active
@@ -52,6 +57,7 @@ class Connection:
     requests_per_second: float = 60
     page_size: int = 5000
     timeout: float = 100
+    max_response_mb: int = 256
     external_data_app_guid: str | None = None
     client_secret_next: SecretStr | None = None
     secret_names: tuple[str, str] = ("the client secret", "the next client secret")

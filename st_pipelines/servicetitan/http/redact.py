@@ -13,11 +13,17 @@ from pydantic import SecretStr
 HIDDEN = "***"
 TEXT_LIMIT = 500
 
-_SAFE_NAME = re.compile(r"page|pageSize|sort|includeTotal|includeRecentChanges|active\w*", re.ASCII)
-_DATE_NAME = re.compile(r"from|to|\w*(?:After|Before|On|Utc|From|To)", re.ASCII)
-_DATE = re.compile(r"\d{4}-\d\d-\d\d(?:T[\d:.]+Z?)?", re.ASCII)
-_JWT = re.compile(r"eyJ[\w-]{5,}\.[\w-]*(?:\.[\w-]*)?", re.ASCII)
-_BEARER = re.compile(r"(?i)\bbearer\s+[^\s\"',;<>]+")
+_PAGING = ("page", "pageSize")
+_DATE_NAME = re.compile(r"from|to|\w{0,60}(?:After|Before|On|Utc|From|To)", re.ASCII)
+_DATE = re.compile(r"\d{4}-\d\d-\d\d(?:T[\d:.]{1,20}Z?)?", re.ASCII)
+_NUMBER = re.compile(r"\d{1,9}", re.ASCII)
+_SORT = re.compile(r"[+-]?[A-Za-z]{1,40}", re.ASCII)
+_FLAGS = ("true", "false", "True", "False", "Any")
+_ID_LIST = re.compile(r"ids|\w{1,40}Ids", re.ASCII)
+# A run of what a JWT is made of; where in it the JWT begins, `_hide_jwt` finds.
+_JWT_RUN = re.compile(r"[\w.-]+", re.ASCII)
+_BEARER = re.compile(r"(?i)\bbearer\s{1,100}[^\s\"',;<>]+")
+_JWT_START, _MIN_JWT_HEADER = "eyJ", 8
 # Hiding a shorter "secret" would blank out ordinary words; ServiceTitan's have 40 and more.
 _MIN_SECRET_LENGTH = 4
 
@@ -25,8 +31,8 @@ _MIN_SECRET_LENGTH = 4
 def redact_url(url: str) -> str:
     """Return the URL as it may be logged.
 
-    It keeps the values of paging, sorting, `active*` and dates. Every other value becomes `***`,
-    and so does a `from` that is a continuation token.
+    It keeps the values of paging, sorting, flags and dates, and the number of ids. Every other
+    value becomes `***`, and so does a `from` that is a continuation token.
 
     Args:
         url: absolute or a path; credentials before the host are dropped.
@@ -51,7 +57,7 @@ def scrub(text: str, secrets: Iterable[SecretStr | str]) -> str:
     """
     for pattern in _build_patterns(secrets):
         text = pattern.sub(HIDDEN, text)
-    return _BEARER.sub(HIDDEN, _JWT.sub(HIDDEN, text))
+    return _BEARER.sub(HIDDEN, _JWT_RUN.sub(_hide_jwt, text))
 
 
 def shorten(text: str, limit: int = TEXT_LIMIT) -> str:
@@ -61,9 +67,25 @@ def shorten(text: str, limit: int = TEXT_LIMIT) -> str:
 
 
 def _redact_value(name: str, value: str) -> str:
-    if _SAFE_NAME.fullmatch(name):
-        return value
-    return value if _DATE_NAME.fullmatch(name) and _DATE.fullmatch(value) else HIDDEN
+    if _ID_LIST.fullmatch(name):
+        count = value.count(",") + 1 if value else 0
+        return f"<{count} {'id' if count == 1 else 'ids'}>"
+    harmless = (
+        value in _FLAGS
+        or (name in _PAGING and _NUMBER.fullmatch(value))
+        or (name == "sort" and _SORT.fullmatch(value))
+        or (_DATE_NAME.fullmatch(name) and _DATE.fullmatch(value))
+    )
+    return value if harmless else HIDDEN
+
+
+def _hide_jwt(run: re.Match[str]) -> str:
+    """Hide a JWT (a header and, after a dot, more), from its beginning to the end of the run."""
+    text = run[0]
+    begin = text.find(_JWT_START)
+    if begin < 0 or text.find(".", begin + _MIN_JWT_HEADER) < 0:
+        return text
+    return text[:begin] + HIDDEN
 
 
 def _build_patterns(secrets: Iterable[SecretStr | str]) -> list[re.Pattern[str]]:
@@ -83,13 +105,13 @@ def _build_pattern(secret: str) -> re.Pattern[str]:
 
 
 def _match_character(one: str) -> str:
-    percent = "".join(f"%(?:25)*(?i:{byte:02x})" for byte in one.encode())
+    percent = "".join(f"%(?:25){{0,3}}(?i:{byte:02x})" for byte in one.encode())
     units = one.encode("utf-16-be").hex()
-    escaped = "".join(rf"\\+u(?i:{units[at : at + 4]})" for at in range(0, len(units), 4))
+    escaped = "".join(rf"\\{{1,16}}u(?i:{units[at : at + 4]})" for at in range(0, len(units), 4))
     ways = [re.escape(one), percent, escaped]
     if not one.isalnum():
         short = json.dumps(one)[1:-1].lstrip("\\") or "\\"
-        ways.append(rf"\\+{re.escape(short)}")
+        ways.append(rf"\\{{1,16}}{re.escape(short)}")
     if one == " ":
         ways.append(r"\+")
     return f"(?:{'|'.join(ways)})"

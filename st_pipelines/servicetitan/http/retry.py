@@ -23,6 +23,7 @@ from typing import TypeVar
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
 from st_pipelines.servicetitan.errors.errors import (
+    QuotaUsedUp,
     RateLimited,
     ServiceTitanError,
     ServiceUnavailable,
@@ -33,7 +34,15 @@ from st_pipelines.servicetitan.http.server_clock import parse_http_date
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
-_SECONDS = re.compile(r"(\d[\d,]*(?:\.\d+)?)\s*seconds?\b", re.IGNORECASE | re.ASCII)
+_SECONDS = re.compile(
+    r"(?<![\d,.])(\d{1,12}(?:,\d{3}){0,3}(?:\.\d{1,9})?)\s{0,3}seconds?\b", re.IGNORECASE | re.ASCII
+)
+# "Quota will be replenished in 05:30:00." (Azure API Management; .NET writes days as "1.05:30:00")
+_TIME_SPAN = re.compile(r"\bin (?:(\d{1,4})\.)?(\d{1,4}):(\d\d):(\d\d)\b", re.ASCII)
+# A header that came twice is joined by a comma, which a date has too.
+_RETRY_AFTER = re.compile(r"[A-Za-z]{3,9},[^,]{1,40}|[^,]{1,100}")
+_NUMBER = re.compile(r"\d{1,100}(?:\.\d{0,100})?", re.ASCII)
+_MAX_HEADER_LENGTH = 250
 _CANCELLATION_CHECK_SECONDS = 0.2
 
 
@@ -97,6 +106,15 @@ class RetryPolicy:
     max_retry_after_seconds: float = 300.0
     sleep: Callable[[float], None] = time.sleep
 
+    def retries(self, error: BaseException) -> bool:
+        """Whether another attempt is worth its wait.
+
+        A quota that comes back in an hour is not: retrying early only uses up the attempts.
+        """
+        if isinstance(error, QuotaUsedUp) and error.retry_after is not None:
+            return is_retryable(error) and error.retry_after <= self.max_retry_after_seconds
+        return is_retryable(error)
+
     def wait(self, error: BaseException | None, attempt: int) -> float:
         """Return the seconds to wait after a failed attempt.
 
@@ -124,9 +142,10 @@ NO_WAIT = RetryPolicy(backoff=0, max_backoff=0, max_retry_after_seconds=0)
 def is_retryable(error: BaseException) -> bool:
     """Whether sending the same request again could plausibly succeed.
 
-    True for 429, 5xx, 408, maintenance, lost connections, cut bodies and a 200 that is not the
-    expected JSON. False for 400, 401 (the client has renewed the token already), 403, 404, a bad
-    certificate, and for an error that an inner retry has given up on.
+    True for 429, a quota that is used up, most of 5xx, 408, 421, 423, 425, maintenance, lost
+    connections, cut bodies and a 200 that is not the expected JSON. False for 400, 401 (the client
+    has renewed the token already), 403, 404, 501, 505, a bad certificate, and for an error that an
+    inner retry has given up on.
     """
     if not isinstance(error, ServiceTitanError) or error.exhausted:
         return False
@@ -138,24 +157,37 @@ def is_retryable(error: BaseException) -> bool:
 def parse_retry_after(headers: Mapping[str, str], text: str, now: datetime) -> float | None:
     """Return the seconds that a response asks to wait, or None if it does not.
 
-    Reads `Retry-After` (seconds, possibly fractional, or a date), then the last "... 5 seconds" in
-    the text: public clients found the number only at the end of the 429's title.
+    Reads `Retry-After` (seconds, possibly fractional, or a date; of several the longest), then the
+    last "... 5 seconds" or "in 00:05:00" in the text: public clients found the number only at the
+    end of the 429's title. What is negative, or beyond the calendar, counts for nothing.
 
     Args:
         headers: case-insensitive.
         text: of the error body.
         now: aware; used for a date where the response has no `Date` of its own.
     """
-    header = headers.get("Retry-After", "").strip()
-    if re.fullmatch(r"\d+(\.\d*)?", header, re.ASCII):
-        return float(header)
-    moment = parse_http_date(header)
-    if moment is not None:
-        # Relative to the server's own clock, so that a wrong clock here does not matter.
-        since = parse_http_date(headers.get("Date", "")) or now
-        return max(0.0, (moment - since).total_seconds())
+    header = headers.get("Retry-After", "")
+    # Relative to the server's own clock, so that a wrong clock here does not matter.
+    since = parse_http_date(headers.get("Date", "")) or now
+    parts = _RETRY_AFTER.findall(header) if len(header) <= _MAX_HEADER_LENGTH else []
+    waits = [wait for part in parts if (wait := _parse_wait(part.strip(), since)) is not None]
+    if waits:
+        return max(waits)
     numbers = _SECONDS.findall(text)
-    return float(numbers[-1].replace(",", "")) if numbers else None
+    if numbers:
+        return float(numbers[-1].replace(",", ""))
+    spans = _TIME_SPAN.findall(text)
+    if not spans:
+        return None
+    days, hours, minutes, seconds = (int(part or 0) for part in spans[-1])
+    return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+
+
+def _parse_wait(text: str, since: datetime) -> float | None:
+    if _NUMBER.fullmatch(text):
+        return float(text)
+    moment = parse_http_date(text)
+    return None if moment is None else max(0.0, (moment - since).total_seconds())
 
 
 def sleep_unless_cancelled(
@@ -206,7 +238,7 @@ def call_with_retries(
             sleep=partial(sleep_unless_cancelled, sleep=policy.sleep, cancelled=cancelled),
             stop=stop_after_attempt(policy.attempts),
             wait=lambda state: policy.wait(_get_error(state), state.attempt_number),
-            retry=retry_if_exception(is_retryable),
+            retry=retry_if_exception(policy.retries),
             before_sleep=announce,
             reraise=True,
         )(attempt)

@@ -18,11 +18,13 @@ import requests
 from pydantic import SecretStr
 
 from st_pipelines.servicetitan.errors.errors import AuthenticationFailed, ServiceTitanError
+from st_pipelines.servicetitan.http.diagnosis import diagnose_token_response
 from st_pipelines.servicetitan.http.model import Connection, Request, Response, TokenClaims, Usage
 from st_pipelines.servicetitan.http.responses import (
+    ErrorBody,
     build_error,
     build_unexpected_response,
-    diagnose_token_response,
+    is_quota_used_up,
     read_error_body,
 )
 from st_pipelines.servicetitan.http.server_clock import ServerClock
@@ -90,7 +92,9 @@ def request_token(
     usage.add(token_requests=1)
     response = send(http, request, auth=Unsigned(), timeout=connection.timeout)
     if response.status in (400, 401, 403):
-        raise _build_refusal(connection, request, response)
+        error_body = read_error_body(request, response)
+        if not is_quota_used_up(response.status, error_body.searched):
+            raise _build_refusal(connection, request, response, error_body)
     if not 200 <= response.status < 300:
         raise build_error(request, response, credentials=connection)
     token = _parse_token(request, response, requested_at)
@@ -138,9 +142,8 @@ def _parse_token(request: Request, response: Response, requested_at: float) -> T
 
 
 def _build_refusal(
-    connection: Connection, request: Request, response: Response
+    connection: Connection, request: Request, response: Response, error_body: ErrorBody
 ) -> AuthenticationFailed:
-    error_body = read_error_body(request, response)
     return AuthenticationFailed(
         f"no token was issued; the response was {response.status}: {error_body.text}",
         method=request.method,
@@ -148,7 +151,7 @@ def _build_refusal(
         status=response.status,
         trace_id=error_body.trace_id,
         detail=error_body.text,
-        problem=diagnose_token_response(connection, response.status, error_body.text),
+        problem=diagnose_token_response(connection, response.status, error_body.searched),
     )
 
 

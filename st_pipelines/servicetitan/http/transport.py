@@ -1,7 +1,4 @@
-"""Makes one HTTP exchange, which another thread can abort wherever it is blocked.
-
-A socket's timeout starts over with every byte. A body that trickles in at a byte a second would
-block a load forever, and Ctrl-C would wait for pages that hang. Shutting the socket down ends both.
+"""Makes one HTTP exchange: no redirects, no cookies, no credentials but its own, a limited size.
 
 Exceptions of `requests` do not leave this module, as they may hold secrets. Retries, rate limits
 and tokens are the business of `client`.
@@ -11,28 +8,28 @@ from __future__ import annotations
 
 import codecs
 import logging
-import socket
-import threading
+import re
 from collections.abc import Mapping
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cache
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 import urllib3
 from pydantic import SecretStr
-from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
 from st_pipelines import __version__
-from st_pipelines.servicetitan.errors.errors import Unreachable
+from st_pipelines.servicetitan.errors.errors import (
+    ResponseTooLarge,
+    UnexpectedResponse,
+    Unreachable,
+)
 from st_pipelines.servicetitan.errors.network import find_network_problem, walk_causes
 from st_pipelines.servicetitan.errors.problems import build_problem
-from st_pipelines.servicetitan.http.model import Request, Response
-from st_pipelines.servicetitan.http.redact import redact_url
+from st_pipelines.servicetitan.http.exchange import AbortableAdapter, Exchange
+from st_pipelines.servicetitan.http.model import MAX_ERROR_BODY_BYTES, Request, Response
 from st_pipelines.servicetitan.http.retry import Cancellation, Cancelled
 from st_pipelines.servicetitan.http.server_clock import measure_elapsed
 
@@ -57,7 +54,8 @@ _OVERLOADED = (
     requests.exceptions.ChunkedEncodingError,
     urllib3.exceptions.ReadTimeoutError,
 )
-_thread = threading.local()  # its `exchange` is the one in progress in this thread
+_DECODABLE = tuple(urllib3.response.HTTPResponse.CONTENT_DECODERS)
+_ENCODING_NAME = re.compile(r"[a-z0-9-]{1,20}", re.ASCII)
 
 
 class Unsigned(AuthBase):
@@ -106,9 +104,10 @@ def send(
     *,
     auth: AuthBase,
     timeout: float,
+    max_mb: int = 1,
     cancelled: Cancellation | None = None,
 ) -> Response:
-    """Make one exchange and read the whole body, whatever the status.
+    """Make one exchange and read the body: the whole of a 2xx, the beginning of any other.
 
     Redirects are not followed, as the app key would travel along to wherever they lead.
 
@@ -116,10 +115,14 @@ def send(
         timeout: seconds without a byte. An exchange in which bytes keep trickling in is aborted
             after three times as long; that needs a session of `new_http_session`, others are only
             checked between two chunks.
+        max_mb: megabytes of the body of a 2xx, counted while it is decompressed, so that neither a
+            body without an end nor one that expands a thousandfold fills the memory.
         cancelled: aborts the exchange when it is set.
 
     Raises:
         Unreachable: no complete response came.
+        ResponseTooLarge: the body of a 2xx is larger than `max_mb`.
+        UnexpectedResponse: the body has an encoding that was not asked for.
         Cancelled: `cancelled` was set.
     """
     failure: Unreachable
@@ -127,7 +130,7 @@ def send(
     try:
         watching = nullcontext() if cancelled is None else cancelled.aborting(exchange.abort)
         with watching, exchange:
-            return _exchange(http, request, auth, timeout, exchange)
+            return _exchange(http, request, auth, timeout, exchange, max_mb)
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
         cause = requests.exceptions.ReadTimeout() if exchange.aborted else error
         failure = _build_unreachable(request, cause)
@@ -138,7 +141,12 @@ def send(
 
 
 def _exchange(
-    http: requests.Session, request: Request, auth: AuthBase, timeout: float, exchange: Exchange
+    http: requests.Session,
+    request: Request,
+    auth: AuthBase,
+    timeout: float,
+    exchange: Exchange,
+    max_mb: int,
 ) -> Response:
     with http.request(
         request.method,
@@ -151,14 +159,13 @@ def _exchange(
         stream=True,
     ) as response:
         received_at = measure_elapsed()
-        chunks = []
-        for chunk in response.iter_content(_CHUNK_BYTES):
-            chunks.append(chunk)
-            if exchange.aborted:
-                break
-        if exchange.aborted:  # without a length, a closed connection looks like the end
-            raise requests.exceptions.ReadTimeout
-        body = b"".join(chunks).removeprefix(codecs.BOM_UTF8)
+        is_success = 200 <= response.status_code < 300
+        limit = max_mb << 20 if is_success else MAX_ERROR_BODY_BYTES
+        body = _read_body(response, limit, exchange)
+        if len(body) > limit and is_success:
+            raise _build_too_large(request, response.status_code, max_mb)
+        _require_known_encoding(request, response)
+        body = body[:limit].removeprefix(codecs.BOM_UTF8)
         if _log.isEnabledFor(logging.DEBUG):  # redacting a URL is not free
             shown = (request.method, request.redacted_url, response.status_code, len(body))
             _log.debug("%s %s answered %d, %d bytes", *shown)
@@ -168,6 +175,52 @@ def _exchange(
             body=body,
             received_at=received_at,
         )
+
+
+def _read_body(response: requests.Response, limit: int, exchange: Exchange) -> bytes:
+    """Read a body up to its end, or until more than `limit` bytes have come."""
+    chunks, received = [], 0
+    for chunk in response.iter_content(min(_CHUNK_BYTES, limit + 1)):
+        chunks.append(chunk)
+        received += len(chunk)
+        if exchange.aborted or received > limit:
+            break
+    if exchange.aborted:  # without a length, a closed connection looks like the end
+        raise requests.exceptions.ReadTimeout
+    return b"".join(chunks)
+
+
+def _build_too_large(request: Request, status: int, max_mb: int) -> ResponseTooLarge:
+    return ResponseTooLarge(
+        f"answered {status} with more than {max_mb} MB",
+        method=request.method,
+        url=request.redacted_url,
+        status=status,
+        problem=build_problem("response-too-large", limit=str(max_mb)),
+    )
+
+
+def _require_known_encoding(request: Request, response: requests.Response) -> None:
+    """Refuse a body that `urllib3` has left encoded, such as br, which was not asked for.
+
+    Raises:
+        UnexpectedResponse: its Content-Encoding is none that this process can decode.
+    """
+    names = [
+        name.strip().lower() for name in response.headers.get("Content-Encoding", "").split(",")
+    ]
+    unknown = [name for name in names if name not in ("", "identity", *_DECODABLE)]
+    if not unknown or not response.ok:
+        return
+    name = f"'{unknown[0]}'" if _ENCODING_NAME.fullmatch(unknown[0]) else "with an odd name"
+    raise UnexpectedResponse(
+        f"answered {response.status_code} with the Content-Encoding {name}, although only gzip and "
+        "deflate were asked for",
+        method=request.method,
+        url=request.redacted_url,
+        status=response.status_code,
+        problem=build_problem("undecodable", host=urlsplit(request.redacted_url).netloc),
+    )
 
 
 def _reveal_form(form: Mapping[str, SecretStr | str]) -> dict[str, str]:
@@ -190,113 +243,3 @@ def _build_unreachable(request: Request, error: Exception) -> Unreachable:
     failure.smaller_may_help = any(isinstance(cause, _OVERLOADED) for cause in walk_causes(error))
     failure.retryable = not (found.code in _PERMANENT or found.bad_certificate)
     return failure
-
-
-class Exchange:
-    """One request and its response, with a deadline. A context manager.
-
-    Attributes:
-        aborted: what was read is not the whole response.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        """Prepare; entering starts the clock.
-
-        Args:
-            seconds: from the request to the last byte of the body.
-        """
-        self.aborted = False
-        self._lock = threading.Lock()
-        self._socket: socket.socket | None = None
-        self._timer = threading.Timer(seconds, self.abort)
-        self._timer.daemon = True
-
-    def __enter__(self) -> Exchange:
-        """Become the exchange of this thread."""
-        _thread.exchange = self
-        self._timer.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Let go of the socket, as the pool may give it to another exchange."""
-        _thread.exchange = None
-        self._timer.cancel()
-        with self._lock:
-            self._socket = None
-
-    def watch(self, sock: socket.socket | None) -> None:
-        """Take the socket over which the response will come."""
-        with self._lock:
-            self._socket = sock
-            aborted = self.aborted
-        if aborted:
-            self.abort()
-
-    def abort(self) -> None:
-        """End the exchange, from any thread: whoever reads from the socket gets no more."""
-        with self._lock:
-            self.aborted = True
-            if self._socket is not None:
-                with suppress(OSError):
-                    # Not the TLS socket's own method: that waits for nothing either, but takes
-                    # the TLS state away from the thread that is reading.
-                    socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
-
-
-class _WatchedConnection:
-    """Shows its socket to the exchange of this thread before it waits for the response.
-
-    Attributes:
-        debuglevel: at any other level `http.client` prints the headers and the form.
-    """
-
-    sock: Any
-    debuglevel = 0
-
-    def getresponse(self, *args: Any, **more: Any) -> Any:
-        exchange = getattr(_thread, "exchange", None)
-        if exchange is not None:
-            exchange.watch(self.sock)
-        return super().getresponse(*args, **more)  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def _redact_record(record: logging.LogRecord) -> bool:
-    """Redact our URLs in the log of `urllib3`; a logging filter that keeps every record."""
-    if getattr(_thread, "exchange", None) is not None and isinstance(record.args, tuple):
-        record.args = tuple(
-            redact_url(part) if isinstance(part, str) and "?" in part else part
-            for part in record.args
-        )
-    return True
-
-
-logging.getLogger("urllib3.connectionpool").addFilter(_redact_record)
-
-
-class AbortableAdapter(HTTPAdapter):
-    """Makes connections whose exchanges can be aborted, also through a proxy."""
-
-    def init_poolmanager(self, *args: Any, **more: Any) -> None:
-        """Set up pools as `requests` does, with watched connections."""
-        super().init_poolmanager(*args, **more)
-        _watch_pools(self.poolmanager)
-
-    def proxy_manager_for(self, proxy: str, **more: Any) -> Any:
-        """Set up proxy pools as `requests` does, with watched connections."""
-        manager = super().proxy_manager_for(proxy, **more)
-        _watch_pools(manager)
-        return manager
-
-
-def _watch_pools(manager: urllib3.PoolManager) -> None:
-    """Make a manager's pools create watched connections; SOCKS has pool classes of its own."""
-    pools = manager.pool_classes_by_scheme
-    manager.pool_classes_by_scheme = {name: _watched_pool(pool) for name, pool in pools.items()}
-
-
-@cache
-def _watched_pool(pool: type) -> type:
-    if issubclass(pool.ConnectionCls, _WatchedConnection):  # the manager was cached
-        return pool
-    connection = type("WatchedConnection", (_WatchedConnection, pool.ConnectionCls), {})
-    return type("WatchedPool", (pool,), {"ConnectionCls": connection})

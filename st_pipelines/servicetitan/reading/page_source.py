@@ -16,6 +16,7 @@ import msgspec
 from st_pipelines.catalog.model import EXTERNAL_DATA_PARAMETER, DateFilter, Endpoint
 from st_pipelines.servicetitan.errors.errors import (
     BadRequest,
+    ResponseTooLarge,
     ServiceTitanError,
     ServiceUnavailable,
     UnexpectedResponse,
@@ -157,13 +158,14 @@ class PageSource:
         named = refused and bool(_PAGE_SIZE_REFUSED.search(error.detail))
         overloaded = isinstance(error, ServiceUnavailable) and error.status != 409
         hung = isinstance(error, Unreachable) and error.smaller_may_help
-        if not (named or overloaded or hung or (refused and not self._first_served)):
+        too_large = isinstance(error, ResponseTooLarge)
+        if not (named or overloaded or hung or too_large or (refused and not self._first_served)):
             raise error
         if not named:
             self._require_one_row(error)
         self.page_size = max(MIN_PAGE_SIZE, self.page_size // 2)
         self._first_served = False
-        if refused:
+        if refused or too_large:
             self.session.client.page_limits[self.endpoint.path] = self.page_size
 
     def build_error(self, problem: str) -> UnexpectedResponse:

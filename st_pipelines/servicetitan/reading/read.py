@@ -11,7 +11,12 @@ from collections.abc import Generator
 from contextlib import closing
 
 from st_pipelines.catalog.model import Endpoint
-from st_pipelines.servicetitan.errors.errors import BadRequest, ServiceUnavailable, Unreachable
+from st_pipelines.servicetitan.errors.errors import (
+    BadRequest,
+    ResponseTooLarge,
+    ServiceUnavailable,
+    Unreachable,
+)
 from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.http.model import ReadStats
 from st_pipelines.servicetitan.reading.completeness import (
@@ -56,7 +61,7 @@ def read(
         stats.page_size = source.page_size if endpoint.paged else 0
         try:
             complete = yield from _read_once(source, proof, stats, concurrency)
-        except (BadRequest, ServiceUnavailable, Unreachable) as error:
+        except (BadRequest, ResponseTooLarge, ServiceUnavailable, Unreachable) as error:
             source.make_smaller(error)
             continue
         if complete:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from st_pipelines.cli.doctor.report import as_line
@@ -13,6 +15,7 @@ from st_pipelines_tests.cli.doctor.conftest import Portal
 from st_pipelines_tests.conftest import NOW
 from st_pipelines_tests.servicetitan.fake_server import Canned, ScriptedServer
 
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 WHERE = "{url}/crm/v2/tenant/{tenant}/customers"
 REFUSED = (
     "ServiceTitan does not say which. Check both for typing errors. A secret that was rotated or "
@@ -308,9 +311,9 @@ def test_a_token_host_that_may_respond_later_is_explained(
         (
             Canned(status=400, body={"title": "odd"}),
             "ServiceTitan rejected the request as invalid "
-            "({where} answered 400: odd). The parameters do not fit this endpoint. They come "
-            "from its "
-            "catalog entry.",
+            "({where}?active=Any&modifiedOnOrAfter={time}&modifiedBefore={time}&page=1&pageSize=1"
+            "&includeTotal=true answered 400: odd). The parameters do not fit this endpoint. They "
+            "come from its catalog entry.",
         ),
     ],
 )
@@ -320,7 +323,8 @@ def test_a_refused_data_request_is_explained(
     server.rule = lambda seen: canned if "/tenant/" in seen.path else None
     where = f"GET {server.url}{CUSTOMERS.format(tenant='4711')}"
     host = server.url.removeprefix("http://")
-    assert problem_lines()[0] == "❌ access: " + expected.format(where=where, host=host)
+    line = TIME.sub("{time}", problem_lines()[0])
+    assert line == "❌ access: " + expected.format(where=where, host=host, time="{time}")
 
 
 @pytest.mark.parametrize("status", [403, 404])

@@ -30,6 +30,7 @@ from st_pipelines.warehouse.store.duckdb_file import DuckDBFile
 from st_pipelines.windows import Days
 from st_pipelines_tests.config.sources.conftest import STORES
 from st_pipelines_tests.config.sources.managers import Aws, Azure, Mounted, SecretStore, Vault
+from st_pipelines_tests.config.sources.web import VaultServer
 from st_pipelines_tests.conftest import NOW
 
 CREDENTIALS = {
@@ -313,3 +314,59 @@ def test_each_manager_brings_its_own_settings() -> None:
     assert AllPlaces.secret_fields == ("vault_token", "vault_secret_id")
     for manager in MANAGER_CLASSES:
         assert AllPlaces(**{manager.named_by: "https://x"}).has_managers
+
+
+@pytest.mark.parametrize("login", ["token", "approle", "kubernetes"])
+def test_vault_s_secrets_follow_no_redirect(
+    login: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A standby node, or a proxy, redirected, and the token went along to the other host."""
+    other = VaultServer()
+    with closing(other), closing(Vault(tmp_path, login)) as vault:
+        for name, value in vault.environment().items():
+            monkeypatch.setenv(name, value)
+        vault.server.redirects_to = other.url.replace("127.0.0.1", "localhost")
+        with pytest.raises(SettingsError, match=r"redirects to localhost.*VAULT_URL") as caught:
+            complete("production", load_settings("production"))
+        assert len(vault.server.requests) == 1
+        assert other.requests == []
+        assert "MARKED" not in str(caught.value)
+
+
+def test_a_netrc_file_adds_nothing_to_vault_s_requests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login someone password MARKED\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with closing(Vault(tmp_path, "token")) as vault:
+        vault.put(CREDENTIALS)
+        for name, value in vault.environment().items():
+            monkeypatch.setenv(name, value)
+        complete("production", load_settings("production"))
+        sent = [headers for _, headers, _ in vault.server.requests]
+        assert sent
+        assert [headers for headers in sent if "authorization" in headers] == []
+
+
+def test_azure_s_token_follows_no_redirect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = VaultServer()
+    with closing(other), closing(Azure(tmp_path)) as azure:
+        for name, value in azure.environment().items():
+            monkeypatch.setenv(name, value)
+        azure.server.redirects_to = other.url
+        with pytest.raises(SettingsError):
+            complete("production", load_settings("production"))
+        assert azure.server.requests
+        assert other.requests == []
+
+
+def test_aws_s_requests_follow_no_redirect(moto: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    other, first = VaultServer(), VaultServer()
+    with closing(other), closing(first), closing(Aws(moto)) as aws:
+        for name, value in (aws.environment() | {"AWS_ENDPOINT_URL": first.url}).items():
+            monkeypatch.setenv(name, value)
+        first.redirects_to = other.url
+        with pytest.raises(SettingsError):
+            complete("production", load_settings("production"))
+        assert first.requests
+        assert other.requests == []

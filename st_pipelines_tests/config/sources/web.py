@@ -24,6 +24,8 @@ class FakeServer:
         created: when they were created, in seconds since 1970.
         denies_access: whether every client lacks the permission to read.
         status: of every response, if the server is to fail.
+        redirects_to: URL of the server to which every request is redirected.
+        requests: path, headers and parsed body of each request.
     """
 
     scheme = "http"
@@ -33,6 +35,8 @@ class FakeServer:
         self.created = time.time()
         self.denies_access = False
         self.status: int | None = None
+        self.redirects_to = ""
+        self.requests: list[tuple[str, dict[str, str], Any]] = []
         handler = type("Handler", (_Handler,), {"owner": self})
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._http.daemon_threads = True
@@ -66,7 +70,11 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         path = urlsplit(self.path).path
         parsed = json.loads(body) if body else None
+        self.owner.requests.append((path, headers, parsed))
         status, response, more_headers = self.owner.respond(path, headers, parsed)
+        if self.owner.redirects_to:
+            status, response = 307, {}
+            more_headers = {"Location": f"{self.owner.redirects_to}{path}"}
         content = json.dumps(response).encode()
         self.send_response(status)
         for name, value in {"Content-Length": str(len(content)), **more_headers}.items():
