@@ -102,6 +102,10 @@ def test_only_the_beginning_of_an_error_body_is_searched(status, before):
     request = Request(method="GET", url="https://a.io/x")
     response = Response(status=status, headers={}, body=body.encode())
     assert len(responses.read_error_body(request, response).searched) < limit
+    padded = b'{"title":"quota"' + b" " * limit + b"}"
+    response = Response(status=status, headers={}, body=padded)
+    assert responses.read_error_body(request, response).text != "quota"
+    response = Response(status=status, headers={}, body=body.encode())
     if status != 200:
         error = responses.build_error(request, response)
         assert error.retry_after is None

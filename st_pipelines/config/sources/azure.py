@@ -55,7 +55,7 @@ class KeyVault(Manager):
             SourceUnavailable: the vault is unreachable or overloaded.
         """
         values, created = {}, {}
-        with quiet(), self._identity.DefaultAzureCredential(permit_redirects=False) as credential:
+        with quiet(), self._identity.DefaultAzureCredential() as credential:
             client = self._secrets.SecretClient(
                 vault_url=self._url,
                 credential=credential,

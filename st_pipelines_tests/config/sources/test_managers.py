@@ -348,16 +348,21 @@ def test_a_netrc_file_adds_nothing_to_vault_s_requests(
         assert [headers for headers in sent if "authorization" in headers] == []
 
 
-def test_azure_s_token_follows_no_redirect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = VaultServer()
-    with closing(other), closing(Azure(tmp_path)) as azure:
+@pytest.mark.parametrize("paths", ["/secrets/", "/identity"])
+def test_azure_s_requests_follow_no_redirect(
+    paths: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(Azure(tmp_path)) as azure:
         for name, value in azure.environment().items():
             monkeypatch.setenv(name, value)
-        azure.server.redirects_to = other.url
+        # To the same server, as the SDK sends a token to https only.
+        azure.server.redirects_to = f"{azure.server.url}/elsewhere"
+        azure.server.redirected_paths = paths
         with pytest.raises(SettingsError):
             complete("production", load_settings("production"))
-        assert azure.server.requests
-        assert other.requests == []
+        seen = [path for path, _, _ in azure.server.requests]
+        assert [path for path in seen if path.startswith(paths)]
+        assert [path for path in seen if path.startswith("/elsewhere")] == []
 
 
 def test_aws_s_requests_follow_no_redirect(moto: str, monkeypatch: pytest.MonkeyPatch) -> None:

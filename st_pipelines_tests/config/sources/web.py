@@ -24,7 +24,8 @@ class FakeServer:
         created: when they were created, in seconds since 1970.
         denies_access: whether every client lacks the permission to read.
         status: of every response, if the server is to fail.
-        redirects_to: URL of the server to which every request is redirected.
+        redirects_to: URL of the server to which requests are redirected.
+        redirected_paths: what the paths of redirected requests begin with.
         requests: path, headers and parsed body of each request.
     """
 
@@ -36,6 +37,7 @@ class FakeServer:
         self.denies_access = False
         self.status: int | None = None
         self.redirects_to = ""
+        self.redirected_paths = "/"
         self.requests: list[tuple[str, dict[str, str], Any]] = []
         handler = type("Handler", (_Handler,), {"owner": self})
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -72,7 +74,7 @@ class _Handler(BaseHTTPRequestHandler):
         parsed = json.loads(body) if body else None
         self.owner.requests.append((path, headers, parsed))
         status, response, more_headers = self.owner.respond(path, headers, parsed)
-        if self.owner.redirects_to:
+        if self.owner.redirects_to and path.startswith(self.owner.redirected_paths):
             status, response = 307, {}
             more_headers = {"Location": f"{self.owner.redirects_to}{path}"}
         content = json.dumps(response).encode()
