@@ -42,6 +42,7 @@ _OWN_COLUMN_DESCRIPTIONS = {
     "_loaded_at": "time of the load that wrote this version, UTC",
     "_run_id": "Dagster run that wrote this version",
     "_deleted_at": "time at which a complete read no longer had the row, UTC",
+    "_read_sequence": "number of the load that last saw or marked the row, see _st.loads",
     EXTRA: "values that fit no column, by path",
 }
 

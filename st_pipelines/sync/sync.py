@@ -13,6 +13,7 @@ table stays as it was.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import operator
@@ -28,7 +29,7 @@ from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.http.model import ReadStats
 from st_pipelines.sync.deletions import followed_up
 from st_pipelines.sync.strategies import PlannedRead, Strategy, strategy_for
-from st_pipelines.warehouse.errors import WarehouseUnusable
+from st_pipelines.warehouse.errors import Overtaken, WarehouseUnusable
 from st_pipelines.warehouse.load_spec import LoadSpec
 from st_pipelines.warehouse.staging.stage import Drift
 from st_pipelines.warehouse.store.base import ALIAS, Store
@@ -37,7 +38,11 @@ from st_pipelines.warehouse.tables.load import Loaded, commit_load
 from st_pipelines.warehouse.tables.load_log import ReadCost
 from st_pipelines.warehouse.tables.schema import has_table
 from st_pipelines.warehouse.tables.staged_records import StagedRecords, staged_records
+from st_pipelines.warehouse.tables.table_state import begin_read
 from st_pipelines.windows import Coverage, Days, Window, local_day, utc_now
+
+MAX_ATTEMPTS = 3
+"""Reads of one load, in all, if other loads overtake it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,7 +99,7 @@ class SyncContext:
         run_id: stored with every row.
         catalog: for `_st.endpoints`, the warehouse's own list.
         history: tables that keep every version of a row.
-        clock: the current time, aware; `now` is what windows are closed at.
+        clock: this machine's time, aware. Use `now`.
     """
 
     client: Client
@@ -106,14 +111,9 @@ class SyncContext:
     clock: Callable[[], datetime] = utc_now
 
     def now(self) -> datetime:
-        """The current time, aware: our clock's, or the server's if it is known and earlier.
-
-        A window must not end later than the server's time, or it would be taken for complete
-        while records of its last minutes are still to come. From one response to the next the
-        server's time may go back by a second, so `loaded_at` is our clock's.
-        """
-        server_time = self.client.server_time()
-        return self.clock() if server_time is None else min(self.clock(), server_time)
+        """The current time, aware, and never later than ServiceTitan's; windows close at it."""
+        ours, theirs = self.clock(), self.client.server_time()
+        return ours if theirs is None else min(ours, theirs)
 
     def require_warehouse(self) -> None:
         """Raises WarehouseUnusable if nothing has been loaded yet."""
@@ -209,10 +209,20 @@ def _learn_server_time(context: SyncContext) -> ReadStats:
 
 
 def _load(context: SyncContext, strategy: Strategy, read: PlannedRead) -> LoadReport:
+    """Reads and commits; reads again if loads that committed meanwhile contradict the read."""
+    for _ in range(MAX_ATTEMPTS - 1):
+        with contextlib.suppress(Overtaken):
+            return _attempt(context, strategy, read)
+    return _attempt(context, strategy, read)
+
+
+def _attempt(context: SyncContext, strategy: Strategy, read: PlannedRead) -> LoadReport:
     started = time.monotonic()
     if read.midnight is not None:
         read = read.after(_read_coverage(context, strategy.endpoint))
-    spec = context.spec(strategy.endpoint, read, context.clock())
+    spec = context.spec(strategy.endpoint, read, context.now())
+    start = begin_read(context.warehouse, strategy.endpoint, spec)
+    spec = dataclasses.replace(spec, sequence=start.sequence)
     with staged_records(context.warehouse, strategy.endpoint, spec) as records:
         stats = stage(context.client, strategy, read.window, records)
         records.finish()

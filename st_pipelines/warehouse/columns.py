@@ -37,6 +37,7 @@ OWN_COLUMNS = {
     "_loaded_at": "TIMESTAMPTZ",
     "_run_id": "VARCHAR",
     "_deleted_at": "TIMESTAMPTZ",
+    "_read_sequence": "BIGINT",
     EXTRA: "JSON",
 }
 

@@ -2,6 +2,7 @@
 
 WarehouseError
 ├── WarehouseBusy      another process holds the warehouse and did not release it in time
+├── Overtaken          other loads of the table committed what contradicts this read
 ├── WarehouseUnusable  the location is not writable, or what is there is not a sound warehouse
 ├── WarehouseFull      the disk is full
 └── OutOfMemory        the process may not use as much memory as the load needs
@@ -68,6 +69,24 @@ class WarehouseBusy(WarehouseError):
     def __init__(self, message: str, *, queued: bool = False) -> None:
         super().__init__(message)
         self.queued = queued
+
+
+class Overtaken(WarehouseError):
+    """Loads that committed since a read started contradict it. Reading again tells who is right.
+
+    Attributes:
+        rows: the number of rows that they contradict.
+    """
+
+    permanent = False
+
+    def __init__(self, table: str, rows: int) -> None:
+        super().__init__(
+            f"{table}: while it was read, other loads of this table committed {rows} rows that "
+            "this read contradicts. Nothing was written. Load it again, and run fewer loads of "
+            "this table at a time"
+        )
+        self.rows = rows
 
 
 class WarehouseUnusable(WarehouseError):

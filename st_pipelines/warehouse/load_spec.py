@@ -37,9 +37,11 @@ class LoadSpec:
         window_start, window_end: UTC, half-open; None where open, both None for everything.
         timezone: IANA name by which a cursor becomes a local day.
         default_date: the day of a row without cursor: the last of the window, or the load's.
-        loaded_at: moment of the load, aware.
+        loaded_at: moment of the load, aware. For information: nothing is decided by it.
         run_id: Dagster's run id, or any name the caller chooses.
         mode: what happens to rows that the reading lacks.
+        sequence: one more than the number of the table's last load when the read started
+            (`tables.table_state.begin_read`). Loads of at least this number committed since.
         history: whether `history.<table>` keeps every version of a row.
     """
 
@@ -52,4 +54,5 @@ class LoadSpec:
     loaded_at: datetime
     run_id: str
     mode: MergeMode = MergeMode.UPSERT
+    sequence: int = 1
     history: bool = False

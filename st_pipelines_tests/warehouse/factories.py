@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from st_pipelines.warehouse.store.duckdb_file import DuckDBFile
 from st_pipelines.warehouse.tables.load import Loaded, commit_load
 from st_pipelines.warehouse.tables.load_log import ReadCost
 from st_pipelines.warehouse.tables.staged_records import StagedRecords
+from st_pipelines.warehouse.tables.table_state import begin_read
 
 FIELDS = (
     Field("id", Scalar("BIGINT")),
@@ -137,6 +138,9 @@ class Place:
         self, records: Iterable[dict[str, Any]] | bytes, of: Endpoint | None = None, **changes: Any
     ) -> tuple[Loaded, Staging]:
         of, what = of or endpoint(), self.what(**changes)
+        if "sequence" not in changes:
+            start = begin_read(self.warehouse, of, what)
+            what = replace(what, sequence=start.sequence)
         pages = records if isinstance(records, bytes) else json.dumps(list(records)).encode()
         with self.staged(of, what) as (staging, typed):
             typed.add(staging.add(pages))

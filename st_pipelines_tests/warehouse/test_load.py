@@ -44,14 +44,16 @@ def outcome(place: Place, *records: dict, **changes) -> tuple[int, int, int, int
 def test_loading_twice_changes_nothing(place: Place) -> None:
     records = [record(id=n) for n in range(10)]
     assert outcome(place, *records) == (10, 0, 0, 0)
-    before = place.query("SELECT * FROM abc.things ORDER BY id")
+    rows = "SELECT * EXCLUDE (_read_sequence) FROM abc.things ORDER BY id"
+    before = place.query(rows)
     assert outcome(place, *records, loaded_at=datetime(2026, 7, 1, tzinfo=timezone.utc)) == (
         0,
         0,
         10,
         0,
     )
-    assert place.query("SELECT * FROM abc.things ORDER BY id") == before
+    assert place.query(rows) == before
+    assert place.query("SELECT DISTINCT _read_sequence FROM abc.things") == [(2,)]
 
 
 def test_a_newer_version_replaces_and_an_older_one_does_not(place: Place) -> None:
@@ -140,11 +142,14 @@ def test_a_day_that_is_read_again_replaces_only_that_day_of_records_without_a_ke
     assert place.query("SELECT name FROM abc.things ORDER BY 1") == [("a",), ("c",)]
 
 
-def test_records_that_lack_their_key_are_neither_lost_nor_repeated(place: Place) -> None:
+def test_records_without_a_key_are_replaced_within_their_window(place: Place) -> None:
     records = [record(id=None, name="a"), record(id=None, name="b"), record(id=3)]
     assert outcome(place, *records) == (3, 0, 0, 0)
     assert outcome(place, *records) == (0, 0, 3, 0)
-    assert outcome(place, record(id=None, name="a")) == (0, 0, 1, 0)
+    assert outcome(place, record(id=None, name="a")) == (0, 0, 1, 1), "b is gone, 3 may have moved"
+    elsewhere = {"window_end": datetime(2025, 1, 1, tzinfo=timezone.utc)}
+    assert outcome(place, **elsewhere) == (0, 0, 0, 0)
+    assert outcome(place) == (0, 0, 0, 1), "also if no record lacks its key any more"
 
 
 def test_the_table_grows_with_the_catalog_and_keeps_its_rows(place: Place) -> None:
@@ -437,22 +442,18 @@ def test_a_row_without_key_is_marked_only_when_a_reading_of_everything_lacks_it(
     assert place.query("SELECT id FROM abc.things WHERE _deleted_at IS NULL") == [(3,)]
 
 
-def test_a_reading_that_began_earlier_does_not_undo_a_later_one(place: Place) -> None:
-    early, late = (datetime(2026, 6, 1, hour, tzinfo=timezone.utc) for hour in (2, 3))
-    keyless = {"of": endpoint(key=(), name="keyless"), "mode": MergeMode.REPLACE_SCOPE}
-    outcome(place, record(name="new"), loaded_at=late, **keyless)
-    assert outcome(place, record(name="old"), loaded_at=early, **keyless) == (1, 0, 0, 0)
-    assert place.query("SELECT count(*) FROM abc.keyless WHERE _deleted_at IS NULL") == [(2,)]
-    outcome(place, record(), record(id=2), loaded_at=early)
-    outcome(
-        place,
-        record(id=2),
-        loaded_at=late,
-        of=endpoint(kind="snapshot"),
-        mode=REPLACE_ALL,
-    )
-    assert outcome(place, record(), record(id=2), loaded_at=early) == (0, 0, 2, 0)
-    assert place.query("SELECT id FROM abc.things WHERE _deleted_at IS NULL") == [(2,)]
+def test_a_later_read_wins_whatever_the_clock_says(place: Place) -> None:
+    """A loader whose clock was ahead once made every later load ignore the table."""
+    ahead, right = (datetime(2026, 6, day, tzinfo=timezone.utc) for day in (9, 1))
+    whole = {"of": endpoint(kind="snapshot", cursor=None), "mode": REPLACE_ALL}
+    outcome(place, record(name="old"), record(id=2), loaded_at=ahead, **whole)
+    later = outcome(place, record(name="new"), record(id=3), loaded_at=right, **whole)
+    assert later == (1, 1, 0, 1)
+    assert outcome(place, record(id=2), loaded_at=right, **whole) == (0, 1, 0, 2), "2 is back"
+    daily = {"of": endpoint(key=(), cursor=None, by_day=True, name="daily")}
+    daily |= {"mode": MergeMode.REPLACE_DAY, "default_date": date(2026, 1, 1)}
+    outcome(place, record(name="a"), loaded_at=ahead, **daily)
+    assert outcome(place, record(name="b"), loaded_at=right, **daily) == (1, 0, 0, 1)
 
 
 def test_a_later_reading_of_everything_accepts_a_cursor_that_moved_back(place: Place) -> None:

@@ -169,6 +169,7 @@ class TypedRows:
             "default_date": self._spec.default_date,
             "loaded_at": self._spec.loaded_at,
             "run": self._spec.run_id,
+            "sequence": self._spec.sequence,
         }
         while True:
             with self._lock:
@@ -202,7 +203,8 @@ def _build_select_list(fields: tuple[Field, ...], cursor: str | None, zone: str)
     if cursor:  # the local day of the cursor
         moment = ".".join(quote(part) for part in cursor.split("."))
         day = f"coalesce({local_day_sql(moment, zone)}, $default_date)"
-    own = ["$tenant", day, "$loaded_at", "$run", "NULL", f"{quote(EXTRA_MEMBER)}::JSON"]
+    own = ["$tenant", day, "$loaded_at", "$run", "NULL", "$sequence"]
+    own.append(f"{quote(EXTRA_MEMBER)}::JSON")
     return ", ".join([*map(select_expression, fields), *own])
 
 

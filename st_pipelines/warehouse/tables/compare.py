@@ -239,7 +239,8 @@ def read_last_load(load: TableLoad) -> datetime | None:
     endpoint, spec = load.endpoint, load.spec
     return fetch_row(
         load.connection,
-        f"SELECT max(coalesce(window_end, loaded_at)) FROM {ALIAS}._st.loads "
+        "SELECT least(max(coalesce(window_end, loaded_at)), "
+        f"arg_max(loaded_at, coalesce(sequence, 0))) FROM {ALIAS}._st.loads "
         "WHERE environment = ? AND api = ? AND endpoint = ? AND tenant_id = ?",
         [spec.environment, endpoint.api, endpoint.name, spec.tenant_id],
     )[0]

@@ -81,7 +81,8 @@ def _find_touched(load: TableLoad, history: str) -> int:
         f"FROM {load.table} t LEFT JOIN {history} AND h.valid_to IS NULL "
         f"WHERE t._tenant_id = ? AND NOT ({lacks_key(load.endpoint, 't')}) AND "
         "(h._tenant_id IS NOT NULL OR t._deleted_at IS NULL) AND "
-        "(t._deleted_at IS NOT NULL OR t._loaded_at IS DISTINCT FROM h._loaded_at)",
+        "(t._deleted_at IS NOT NULL OR t._loaded_at IS DISTINCT FROM h._loaded_at "
+        "OR t._run_id IS DISTINCT FROM h._run_id)",
         [load.spec.tenant_id],
     )
 

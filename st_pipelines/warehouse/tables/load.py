@@ -34,6 +34,7 @@ from st_pipelines.warehouse.tables.merge import (
     mark_missing,
     merge_export_rows,
     merge_staged,
+    refuse_overtaken,
 )
 from st_pipelines.warehouse.tables.schema import ensure_table
 from st_pipelines.warehouse.tables.staged_records import StagedRecords, translated_errors
@@ -119,15 +120,18 @@ def commit_load(
         follow_up: what was found besides the reading.
 
     Raises:
+        Overtaken: loads that committed since the read started contradict it; read again.
         WarehouseError: it could not be written; the warehouse is as it was.
     """
     follow_up = follow_up or FollowUp()
-    load = TableLoad(records.rows.connection, records.endpoint, records.spec)
-    purpose = f"{load.endpoint.table}, run {load.spec.run_id}"
-    with translated_errors(records.staging), store.attach(load.connection, purpose):
-        load_log.refuse_other_environments(load.connection, load.spec.environment)
-        load.connection.execute("BEGIN")
-        load_log.ensure_load_log(load.connection, catalog)
+    connection, endpoint, spec = records.rows.connection, records.endpoint, records.spec
+    purpose = f"{endpoint.table}, run {spec.run_id}"
+    with translated_errors(records.staging), store.attach(connection, purpose):
+        load_log.refuse_other_environments(connection, spec.environment)
+        connection.execute("BEGIN")
+        load_log.ensure_load_log(connection, catalog)
+        last = load_log.read_last_sequence(connection, endpoint, spec)
+        load = TableLoad(connection, endpoint, spec, number=max(last + 1, spec.sequence))
         loaded = _merge(load, records.staging.rows, follow_up)
         exported = follow_up.export_rows.staging.rows if follow_up.export_rows else 0
         record = LoadRecord(
@@ -167,7 +171,10 @@ def _merge(load: TableLoad, rows_read: int, follow_up: FollowUp) -> Loaded:
 
 
 def _merge_rows(load: TableLoad, follow_up: FollowUp) -> Counts:
-    counts, has_export_rows = merge_staged(load), follow_up.export_rows is not None
+    has_export_rows = follow_up.export_rows is not None
+    if load.endpoint.has_key:
+        refuse_overtaken(load, has_export_rows=has_export_rows)
+    counts = merge_staged(load)
     if has_export_rows and load.endpoint.export:
         counts += merge_export_rows(load, load.endpoint.export)
     if load.endpoint.has_key and load.spec.mode is MergeMode.REPLACE_ALL:

@@ -17,8 +17,9 @@ from datetime import datetime, timedelta
 import duckdb
 
 from st_pipelines.catalog.model import Catalog, Endpoint
-from st_pipelines.warehouse.columns import columns_of, literal, quote
+from st_pipelines.warehouse.columns import columns_of, fetch_row, literal, quote
 from st_pipelines.warehouse.errors import WarehouseUnusable
+from st_pipelines.warehouse.load_spec import LoadSpec
 from st_pipelines.warehouse.store.base import ALIAS
 from st_pipelines.warehouse.tables.schema import has_table
 from st_pipelines.warehouse.tables.table_load import Counts, TableLoad
@@ -47,6 +48,7 @@ _LOADS = {
     "run_id": "VARCHAR",
     "loaded_at": "TIMESTAMPTZ",
     "table_rows": "BIGINT",
+    "sequence": "BIGINT",
 }
 _FEEDS = {
     "environment": "VARCHAR",
@@ -56,6 +58,7 @@ _FEEDS = {
     "since": "TIMESTAMPTZ",
     "continue_from": "VARCHAR",
     "loaded_at": "TIMESTAMPTZ",
+    "sequence": "BIGINT",
 }
 _ENDPOINTS = {
     "api": "VARCHAR",
@@ -129,10 +132,11 @@ def ensure_load_log(connection: duckdb.DuckDBPyConnection, catalog: Catalog) -> 
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {ALIAS}._st")
     connection.execute(f"CREATE TABLE IF NOT EXISTS {ALIAS}._st.loads ({_definition(_LOADS)})")
     connection.execute(f"CREATE TABLE IF NOT EXISTS {ALIAS}._st.feeds ({_definition(_FEEDS)})")
-    for name, type_ in _LOADS.items():  # the log may be from an earlier version
-        connection.execute(
-            f"ALTER TABLE {ALIAS}._st.loads ADD COLUMN IF NOT EXISTS {quote(name)} {type_}"
-        )
+    for table, columns in (("loads", _LOADS), ("feeds", _FEEDS)):
+        for name, type_ in columns.items():  # the log may be from an earlier version
+            connection.execute(
+                f"ALTER TABLE {ALIAS}._st.{table} ADD COLUMN IF NOT EXISTS {quote(name)} {type_}"
+            )
     connection.execute(f"CREATE OR REPLACE TABLE {ALIAS}._st.endpoints ({_definition(_ENDPOINTS)})")
     connection.executemany(
         f"INSERT INTO {ALIAS}._st.endpoints VALUES ({_ENDPOINT_VALUES})",
@@ -166,6 +170,48 @@ def refuse_other_environments(
         )
 
 
+def read_last_sequence(
+    connection: duckdb.DuckDBPyConnection,
+    endpoint: Endpoint,
+    spec: LoadSpec,
+    *,
+    schema: str = f"{ALIAS}._st",
+) -> int:
+    """The number of the table's last load for the tenant; 0 before the first numbered one.
+
+    Args:
+        connection: with the warehouse attached, or to the warehouse itself.
+        endpoint, spec: whose loads.
+        schema: of the load log; `_st` for a connection to the warehouse itself.
+    """
+    numbered = (
+        "SELECT 1 FROM duckdb_columns() WHERE schema_name = '_st' AND table_name = 'loads' "
+        "AND column_name = 'sequence'"
+    )
+    if connection.execute(numbered).fetchone() is None:
+        return 0
+    return fetch_row(
+        connection,
+        f"SELECT coalesce(max(sequence), 0) FROM {schema}.loads WHERE {_SAME_TABLE}",
+        [spec.environment, endpoint.api, endpoint.name, spec.tenant_id],
+    )[0]
+
+
+def read_overtakers(load: TableLoad) -> list[tuple[datetime | None, datetime | None]]:
+    """The windows of the loads that committed since the read of this one started.
+
+    Only those that overlap its own window; both bounds are None for a load of everything.
+    """
+    spec = load.spec
+    return load.connection.execute(
+        f"SELECT window_start, window_end FROM {ALIAS}._st.loads WHERE {_SAME_TABLE} "
+        "AND sequence >= ? "
+        "AND coalesce(window_start < ?::TIMESTAMPTZ, true) "
+        "AND coalesce(window_end > ?::TIMESTAMPTZ, true)",
+        [*_identity(load), spec.sequence, spec.window_end, spec.window_start],
+    ).fetchall()
+
+
 def write_load_record(load: TableLoad, record: LoadRecord) -> None:
     """Adds a line to `_st.loads`."""
     spec, counts = load.spec, record.counts
@@ -183,9 +229,10 @@ def write_load_record(load: TableLoad, record: LoadRecord) -> None:
         "run_id": spec.run_id,
         "loaded_at": spec.loaded_at,
         "table_rows": record.table_rows,
+        "sequence": load.number,
     }
     load.connection.execute(
-        f"INSERT INTO {ALIAS}._st.loads VALUES ({_LOAD_VALUES})",
+        f"INSERT INTO {ALIAS}._st.loads ({', '.join(_LOADS)}) VALUES ({_LOAD_VALUES})",
         [*_identity(load), *line.values()],
     )
 
@@ -219,12 +266,18 @@ def read_bookmark(load: TableLoad) -> ExportBookmark | None:
 
 
 def write_bookmark(load: TableLoad, bookmark: ExportBookmark) -> None:
-    """Stores a bookmark in `_st.feeds`, in the transaction of the rows before it."""
+    """Stores a bookmark in `_st.feeds`, in the transaction of the rows before it.
+
+    The bookmark of a load that committed since this read started is kept.
+    """
     identity = _identity(load)
+    later = f"SELECT count(*) FROM {ALIAS}._st.feeds WHERE {_SAME_TABLE} AND sequence >= ?"
+    if fetch_row(load.connection, later, [*identity, load.spec.sequence])[0]:
+        return
     load.connection.execute(f"DELETE FROM {ALIAS}._st.feeds WHERE {_SAME_TABLE}", identity)
     load.connection.execute(
-        f"INSERT INTO {ALIAS}._st.feeds VALUES ({_FEED_VALUES})",
-        [*identity, bookmark.since, bookmark.continue_from, bookmark.loaded_at],
+        f"INSERT INTO {ALIAS}._st.feeds ({', '.join(_FEEDS)}) VALUES ({_FEED_VALUES})",
+        [*identity, bookmark.since, bookmark.continue_from, bookmark.loaded_at, load.number],
     )
 
 
@@ -232,7 +285,7 @@ def read_previous_row_count(load: TableLoad) -> int | None:
     """Live rows of the table after the previous load; None where the log has none."""
     row = load.connection.execute(
         f"SELECT table_rows FROM {ALIAS}._st.loads WHERE {_SAME_TABLE} "
-        "AND table_rows IS NOT NULL ORDER BY loaded_at DESC LIMIT 1",
+        "AND table_rows IS NOT NULL ORDER BY sequence DESC NULLS LAST, rowid DESC LIMIT 1",
         _identity(load),
     ).fetchone()
     return row[0] if row else None

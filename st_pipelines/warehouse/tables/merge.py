@@ -1,8 +1,9 @@
 """Merges the rows of a load into their table by key, and marks rows that no longer exist.
 
 - The newer version wins, whichever source it came from. A version is the row's change time, its
-  cursor column; at equal versions, or without a cursor column, the later reading wins. A full
-  reading that began more than an hour after a row was loaded wins whatever its change time.
+  cursor column; at equal versions, or without a cursor column, the later read wins. A full read
+  wins, whatever the change time, over rows of loads that committed before it started. Which read is
+  later follows from the numbers of the loads, never from a clock (`overtakers`).
 - Rows of the list (`staged`) are merged first. Rows that lack a part of the key, and tables without
   a key, are left to `merge_keyless`.
 - Rows of an export feed (`export_rows`) are merged after them. At equal versions the list wins, and
@@ -20,7 +21,6 @@ All of it runs inside the load's transaction (`load`).
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Collection, Mapping
 from datetime import timedelta
 
@@ -36,20 +36,18 @@ from st_pipelines.warehouse.columns import (
 )
 from st_pipelines.warehouse.load_spec import MergeMode
 from st_pipelines.warehouse.tables.merge_keyless import merge_keyless, merge_keyless_table
-from st_pipelines.warehouse.tables.schema import qualified
+from st_pipelines.warehouse.tables.overtakers import refuse_contradictions
 from st_pipelines.warehouse.tables.table_load import (
     Counts,
     TableLoad,
     lacks_key,
+    read_before,
     same_key,
     table_cursor,
 )
 
 CLOCK_SKEW = timedelta(hours=1)
-"""ServiceTitan's clock may be this far behind ours."""
-
-_MARKED_SINCE = "t._deleted_at > s._loaded_at"
-"""A later load marked the row as deleted; this one read it before that."""
+"""How far before its load an export feed is read: ServiceTitan's clock may be behind ours."""
 
 
 def merge_staged(load: TableLoad) -> Counts:
@@ -67,31 +65,89 @@ def merge_staged(load: TableLoad) -> Counts:
     )
     before = fetch_row(connection, f"SELECT count(*) FROM {table}")[0]
     if not before and not without_key:  # MERGE would hold all rows in memory
-        insertion = f"INSERT INTO {table} BY NAME FROM staged"
+        insertion = f"INSERT INTO {table} BY NAME {_numbered(load, 'staged')}"
         return Counts(inserted=count_changes(connection, insertion))
-    touched = count_changes(connection, _build_merge(load.endpoint, complete))
+    touched = count_changes(connection, _build_merge(load, complete))
     inserted = fetch_row(connection, f"SELECT count(*) FROM {table}")[0] - before
     counts = Counts(
         inserted=inserted, updated=touched - inserted, unchanged=staged - without_key - touched
     )
-    if without_key or complete:
+    _note_unchanged(load)
+    if without_key or _has_rows_without_key(load):
         counts += merge_keyless(
             load,
-            replaced="true" if complete else "false",
+            replaced=load.scope,
             among=lacks_key(load.endpoint, "t"),
             source=no_key,
         )
     return counts
 
 
-@functools.lru_cache(maxsize=1024)
-def _build_merge(endpoint: Endpoint, complete: bool) -> str:
+def refuse_overtaken(load: TableLoad, *, has_export_rows: bool) -> None:
+    """Checks that no load which committed since the read started contradicts it.
+
+    Raises:
+        Overtaken: one does; read again.
+    """
+    endpoint = load.endpoint
+    export = endpoint.export if has_export_rows else None
+    refuse_contradictions(
+        load,
+        changes=_changes(endpoint, _values_of_list_row(endpoint)),
+        export=export,
+        export_changes=_changes(endpoint, _values_of_same_version(export)) if export else "false",
+        whole=load.spec.mode is MergeMode.REPLACE_ALL,
+    )
+
+
+def _has_rows_without_key(load: TableLoad) -> bool:
+    """Whether the table has live rows that lack a part of their key."""
+    found = load.connection.execute(
+        f"SELECT 1 FROM {load.table} t WHERE t._tenant_id = ? AND t._deleted_at IS NULL "
+        f"AND ({lacks_key(load.endpoint, 't')}) LIMIT 1",
+        [load.spec.tenant_id],
+    )
+    return found.fetchone() is not None
+
+
+def _note_unchanged(load: TableLoad) -> None:
+    """Notes in rows that this load saw and did not change that it saw them."""
+    endpoint = load.endpoint
+    theirs, ours = table_cursor(endpoint, "s"), table_cursor(endpoint, "t")
+    load.connection.execute(
+        f"UPDATE {load.table} t SET _read_sequence = {load.number} FROM staged s "
+        f"WHERE {_same_record(endpoint)} AND t._read_sequence IS DISTINCT FROM {load.number} "
+        f"AND {theirs} IS NOT DISTINCT FROM {ours}"
+    )
+
+
+def _numbered(load: TableLoad, rows: str, condition: str = "true") -> str:
+    """SELECT of rows to merge, with the number of the load."""
+    number = f"{load.number}::BIGINT AS _read_sequence"
+    return f"SELECT * REPLACE ({number}) FROM {rows} WHERE {condition}"
+
+
+def _clear_unknown(load: TableLoad) -> dict[str, str]:
+    """Values of the table's columns that this catalog does not know.
+
+    Another host's catalog may know them. Their new values are in `_extra`, so that a row with a new
+    version must not keep those of the old one.
+    """
+    known = {f.column for f in load.endpoint.row_fields} | {*OWN_COLUMNS}
+    columns = load.connection.sql(f"FROM {load.table} LIMIT 0").columns
+    return {quote(column): "NULL" for column in columns if column not in known}
+
+
+def _build_merge(load: TableLoad, complete: bool) -> str:
     """SQL that merges `staged`; `complete` for a reading of everything."""
+    endpoint = load.endpoint
     values, no_key = _values_of_list_row(endpoint), lacks_key(endpoint)
+    changes = _changes(endpoint, values)
+    values |= _clear_unknown(load)
     return (
-        f"MERGE INTO {qualified(endpoint)} t USING (SELECT * FROM staged WHERE NOT ({no_key})) s "
+        f"MERGE INTO {load.table} t USING ({_numbered(load, 'staged', f'NOT ({no_key})')}) s "
         f"ON {_same_record(endpoint)} "
-        f"WHEN MATCHED AND {_is_newer(endpoint, complete)} AND ({_changes(endpoint, values)}) "
+        f"WHEN MATCHED AND {_is_newer(load, complete)} AND ({changes}) "
         f"THEN UPDATE SET {_assignments(values)} "
         f"WHEN NOT MATCHED THEN {_insert(endpoint)}"
     )
@@ -104,7 +160,7 @@ def merge_export_rows(load: TableLoad, export: Export) -> Counts:
     rows, without_key = fetch_row(
         connection, f"SELECT count(*), count(*) FILTER (WHERE {no_key}) FROM export_rows"
     )
-    touched = count_changes(connection, _build_export_merge(load.endpoint, export))
+    touched = count_changes(connection, _build_export_merge(load, export))
     inserted = fetch_row(connection, f"SELECT count(*) FROM {table}")[0] - before
     counts = Counts(
         inserted=inserted, updated=touched - inserted, unchanged=rows - without_key - touched
@@ -116,14 +172,15 @@ def merge_export_rows(load: TableLoad, export: Export) -> Counts:
     return counts
 
 
-@functools.lru_cache(maxsize=1024)
-def _build_export_merge(endpoint: Endpoint, export: Export) -> str:
+def _build_export_merge(load: TableLoad, export: Export) -> str:
     """SQL that merges `export_rows`."""
+    endpoint = load.endpoint
+    keyed = f"NOT ({lacks_key(endpoint)})"
     theirs, ours = table_cursor(endpoint, "s"), table_cursor(endpoint, "t")
     newer, same = _values_of_newer_row(endpoint, export), _values_of_same_version(export)
+    newer |= _clear_unknown(load)
     return (
-        f"MERGE INTO {qualified(endpoint)} t "
-        f"USING (SELECT * FROM export_rows WHERE NOT ({lacks_key(endpoint)})) s "
+        f"MERGE INTO {load.table} t USING ({_numbered(load, 'export_rows', keyed)}) s "
         f"ON {_same_record(endpoint)} "
         f"WHEN MATCHED AND ({theirs} > {ours} OR ({ours} IS NULL AND {theirs} IS NOT NULL)) "
         f"THEN UPDATE SET {_assignments(newer)} "
@@ -150,12 +207,12 @@ def mark_missing(load: TableLoad, *, has_export_rows: bool) -> int:
         changed_since += " AND s.active IS NOT FALSE"
     return count_changes(
         load.connection,
-        f"UPDATE {load.table} t SET _deleted_at = ? "
-        "WHERE t._tenant_id = ? AND t._deleted_at IS NULL AND t._loaded_at <= ? "
+        f"UPDATE {load.table} t SET _deleted_at = ?, _read_sequence = {load.number} "
+        f"WHERE t._tenant_id = ? AND t._deleted_at IS NULL AND {_may_mark(load)} "
         f"AND NOT ({lacks_key(endpoint, 't')}) "
         f"AND NOT EXISTS (SELECT 1 FROM staged s WHERE {_same_record(endpoint)})"
         + (f" AND NOT EXISTS ({changed_since})" if has_export_rows else ""),
-        [spec.loaded_at, spec.tenant_id, spec.loaded_at],
+        [spec.loaded_at, spec.tenant_id],
     )
 
 
@@ -166,10 +223,16 @@ def mark_deleted(load: TableLoad, ids: Collection[int]) -> int:
     spec = load.spec
     return count_changes(
         load.connection,
-        f"UPDATE {load.table} SET _deleted_at = ? WHERE _tenant_id = ? "
-        "AND _deleted_at IS NULL AND _loaded_at <= ? AND id IN (SELECT unnest(?::BIGINT[]))",
-        [spec.loaded_at, spec.tenant_id, spec.loaded_at, sorted(ids)],
+        f"UPDATE {load.table} t SET _deleted_at = ?, _read_sequence = {load.number} "
+        f"WHERE t._tenant_id = ? AND t._deleted_at IS NULL AND {_may_mark(load)} "
+        "AND t.id IN (SELECT unnest(?::BIGINT[]))",
+        [spec.loaded_at, spec.tenant_id, sorted(ids)],
     )
+
+
+def _may_mark(load: TableLoad) -> str:
+    """SQL on `t`: no load that committed since this read started has seen the row."""
+    return f"({read_before(load)} OR t._read_sequence = {load.number})"
 
 
 def _all_columns(endpoint: Endpoint) -> list[str]:
@@ -203,7 +266,7 @@ def _insert(endpoint: Endpoint, values: Mapping[str, str] | None = None) -> str:
 def _values_of_list_row(endpoint: Endpoint) -> dict[str, str]:
     """What a row of the list sets. It keeps what only the export serves."""
     values = {column: f"s.{column}" for column in _all_columns(endpoint)}
-    values[quote("_deleted_at")] = f"CASE WHEN {_MARKED_SINCE} THEN t._deleted_at END"
+    values[quote("_deleted_at")] = "NULL"
     if endpoint.export:
         for name in endpoint.export.adds:
             column = quote(snake_case(name))
@@ -215,8 +278,9 @@ def _values_of_list_row(endpoint: Endpoint) -> dict[str, str]:
 def _values_of_newer_row(endpoint: Endpoint, export: Export) -> dict[str, str]:
     lacking = {quote(snake_case(name)) for name in export.lacks}
     values = {column: f"s.{column}" for column in _all_columns(endpoint) if column not in lacking}
-    deleted = f"{_MARKED_SINCE} OR s.active IS FALSE" if endpoint.has_active else _MARKED_SINCE
-    values[quote("_deleted_at")] = f"CASE WHEN {deleted} THEN t._deleted_at END"
+    values[quote("_deleted_at")] = (
+        "CASE WHEN s.active IS FALSE THEN t._deleted_at END" if endpoint.has_active else "NULL"
+    )
     return values | _values_of_same_version(export)
 
 
@@ -228,25 +292,25 @@ def _values_of_same_version(export: Export) -> dict[str, str]:
     # what the list served too is not kept twice
     part = f"CASE WHEN {exported} IS DISTINCT FROM {listed} THEN {exported} END"
     values[quote(EXTRA)] = _join_extra(f"({listed})", f"({part})")
-    values |= {quote(name): f"s.{name}" for name in ("_loaded_at", "_run_id")}
+    values |= {quote(name): f"s.{name}" for name in ("_loaded_at", "_run_id", "_read_sequence")}
     return values
 
 
-def _is_newer(endpoint: Endpoint, complete: bool) -> str:
-    """SQL: the staged row is neither an older version than the table's nor read earlier.
+def _is_newer(load: TableLoad, complete: bool) -> str:
+    """SQL: the staged row is not an older version than the table's.
 
-    A reading of everything that began long after a row was loaded wins also where the cursor moved
-    back or went away.
+    Its read is the later one, else `refuse_overtaken` had raised. A read of everything that started
+    after the row was committed wins also where the cursor moved back or went away: then the row
+    cannot have changed while it was read. So does a row that had been marked as deleted by then.
     """
-    reading = "s._loaded_at >= t._loaded_at"
+    endpoint = load.endpoint
     if not endpoint.cursor:
-        return reading
+        return "true"
     table, staged = table_cursor(endpoint, "t"), table_cursor(endpoint, "s")
     newer = f"{staged} > {table} OR ({staged} IS NOT NULL AND {table} IS NULL)"
-    same = f"({staged} IS NOT DISTINCT FROM {table} AND {reading})"
-    hours = int(CLOCK_SKEW.total_seconds() // 3600)
-    much_later = f" OR s._loaded_at > t._loaded_at + INTERVAL {hours} HOUR" if complete else ""
-    return f"({newer} OR {same}{much_later})"
+    same = f"{staged} IS NOT DISTINCT FROM {table}"
+    accepted = "true" if complete else "t._deleted_at IS NOT NULL"
+    return f"({newer} OR {same} OR ({accepted} AND {read_before(load)}))"
 
 
 # The text of `_extra` is cut and joined, never parsed: its numbers have more digits than a parser

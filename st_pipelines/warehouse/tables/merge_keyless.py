@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.warehouse.columns import EXTRA, count_changes, fetch_row, quote, table_type
+from st_pipelines.warehouse.errors import Overtaken
 from st_pipelines.warehouse.load_spec import MergeMode
+from st_pipelines.warehouse.tables.overtakers import find_covered
 from st_pipelines.warehouse.tables.table_load import Counts, TableLoad
 
 
@@ -25,14 +27,8 @@ def merge_keyless_table(load: TableLoad) -> Counts:
 
 
 def _replace_day(load: TableLoad) -> Counts:
-    """Replaces the rows of `LoadSpec.default_date`, unless a later reading already has."""
+    """Replaces the rows of `LoadSpec.default_date`."""
     staged = fetch_row(load.connection, "SELECT count(*) FROM staged")[0]
-    newer = (
-        f"SELECT count(*) FROM {load.table} t "
-        f"WHERE _tenant_id = ? AND ({load.scope}) AND _loaded_at > ?"
-    )
-    if fetch_row(load.connection, newer, [load.spec.tenant_id, load.spec.loaded_at])[0]:
-        return Counts(unchanged=staged)
     counts = _match_and_insert(load, staged, replaced=load.scope, among=load.scope)
     deleted = count_changes(load.connection, f"DELETE FROM {load.table} WHERE {_UNMATCHED}")
     return counts + Counts(deleted=deleted)
@@ -60,16 +56,18 @@ def merge_keyless(
     counts = _match_and_insert(
         load, staged, replaced=replaced, among=among, source=source, rows=rows
     )
-    mark = f"UPDATE {load.table} SET _deleted_at = ? WHERE {_UNMATCHED}"
+    mark = (
+        f"UPDATE {load.table} SET _deleted_at = ?, _read_sequence = {load.number} "
+        f"WHERE {_UNMATCHED}"
+    )
     return counts + Counts(deleted=count_changes(load.connection, mark, [load.spec.loaded_at]))
 
 
 _MATCHED = "SELECT p.row FROM present p JOIN arrived a USING (content, nth)"
 _UNMATCHED = (
-    "rowid IN (SELECT row FROM present WHERE replaced AND NOT gone AND NOT later) "
-    f"AND rowid NOT IN ({_MATCHED})"
+    f"rowid IN (SELECT row FROM present WHERE replaced AND NOT gone) AND rowid NOT IN ({_MATCHED})"
 )
-"""Rows that a complete reading lacks, and that no later load has written."""
+"""Rows that a complete reading lacks."""
 
 
 def _match_and_insert(
@@ -87,26 +85,49 @@ def _match_and_insert(
         f"CREATE OR REPLACE TEMP TABLE present AS SELECT t.rowid AS row, {content} AS content, "
         "row_number() OVER (PARTITION BY content ORDER BY _deleted_at NULLS FIRST, t.rowid) "
         "AS nth, "
-        f"_deleted_at IS NOT NULL AS gone, _loaded_at > ? AS later, ({replaced}) AS replaced "
-        f"FROM {load.table} t WHERE _tenant_id = ? AND ({among})",
-        [spec.loaded_at, spec.tenant_id],
+        f"_deleted_at IS NOT NULL AS gone, coalesce({replaced}, false) AS replaced, "
+        f"{find_covered(load, 't')} AS covered FROM {load.table} t "
+        f"WHERE _tenant_id = ? AND ({among})",
+        [spec.tenant_id],
     )
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE arrived AS SELECT rowid AS row, {content} AS content, "
-        f"row_number() OVER (PARTITION BY content ORDER BY rowid) AS nth FROM {rows} "
-        f"WHERE {source}"
+        f"row_number() OVER (PARTITION BY content ORDER BY rowid) AS nth, "
+        f"{find_covered(load, 's')} AS covered FROM {rows} s WHERE {source}"
     )
+    _refuse_contradictions(load)
     revived = count_changes(
         connection,
         f"UPDATE {load.table} SET _deleted_at = NULL WHERE rowid IN ({_MATCHED} WHERE p.gone)",
     )
+    connection.execute(
+        f"UPDATE {load.table} SET _read_sequence = {load.number} WHERE rowid IN ({_MATCHED})"
+    )
     inserted = count_changes(
         connection,
-        f"INSERT INTO {load.table} BY NAME SELECT s.* FROM {rows} s "
+        f"INSERT INTO {load.table} BY NAME "
+        f"SELECT s.* REPLACE ({load.number}::BIGINT AS _read_sequence) FROM {rows} s "
         "JOIN arrived a ON a.row = s.rowid "
         "ANTI JOIN present p ON p.content = a.content AND p.nth = a.nth",
     )
     return Counts(inserted=inserted, updated=revived, unchanged=staged - inserted - revived)
+
+
+def _refuse_contradictions(load: TableLoad) -> None:
+    """Checks that nothing changes where a load has committed since this read started.
+
+    Raises:
+        Overtaken: something would.
+    """
+    changes = fetch_row(
+        load.connection,
+        "SELECT (SELECT count(*) FROM arrived a LEFT JOIN present p USING (content, nth) "
+        "WHERE (a.covered OR p.covered) AND (p.row IS NULL OR p.gone)) + "
+        "(SELECT count(*) FROM present p ANTI JOIN arrived a USING (content, nth) "
+        "WHERE p.covered AND p.replaced AND NOT p.gone)",
+    )[0]
+    if changes:
+        raise Overtaken(load.endpoint.table, changes)
 
 
 def _content(endpoint: Endpoint) -> str:

@@ -24,11 +24,14 @@ class TableLoad:
         connection: an in-memory database that holds `staged`, with the warehouse attached.
         endpoint: whose rows and table these are.
         spec: tenant, window, merge mode and time of the load.
+        number: of the load among those of the table and tenant, in the order of their commits.
+            Rows that it sees or marks get it as `_read_sequence`.
     """
 
     connection: duckdb.DuckDBPyConnection
     endpoint: Endpoint
     spec: LoadSpec
+    number: int = 0
 
     @property
     def table(self) -> str:
@@ -75,6 +78,11 @@ class Counts:
             unchanged=self.unchanged + other.unchanged,
             deleted=self.deleted + other.deleted,
         )
+
+
+def read_before(load: TableLoad, alias: str = "t") -> str:
+    """SQL: the row was last seen or marked by a load that committed before this read started."""
+    return f"coalesce({alias}._read_sequence, 0) < {load.spec.sequence}"
 
 
 def table_cursor(endpoint: Endpoint, alias: str = "") -> str:

@@ -8,12 +8,44 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from st_pipelines.warehouse.load_spec import MergeMode
+from st_pipelines.catalog.model import Endpoint
+from st_pipelines.warehouse.load_spec import LoadSpec, MergeMode
 from st_pipelines.warehouse.store.base import Store
-from st_pipelines.warehouse.tables.load_log import ExportBookmark, read_bookmark
+from st_pipelines.warehouse.tables.load_log import (
+    ExportBookmark,
+    read_bookmark,
+    read_last_sequence,
+)
 from st_pipelines.warehouse.tables.schema import has_table
 from st_pipelines.warehouse.tables.staged_records import StagedRecords
 from st_pipelines.warehouse.tables.table_load import TableLoad
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadStart:
+    """What a read has to know before it starts.
+
+    Attributes:
+        sequence: for `LoadSpec.sequence`.
+    """
+
+    sequence: int
+
+
+def begin_read(store: Store, endpoint: Endpoint, spec: LoadSpec) -> ReadStart:
+    """Takes the read's sequence number from the warehouse; writes nothing.
+
+    Call it before the first request of the read.
+
+    Raises:
+        WarehouseError: it cannot be read.
+    """
+    store.check()
+    if not store.exists:
+        return ReadStart(sequence=1)
+    with store.read_only() as connection:
+        last = read_last_sequence(connection, endpoint, spec, schema="_st")
+    return ReadStart(sequence=last + 1)
 
 
 @dataclass(frozen=True, kw_only=True)

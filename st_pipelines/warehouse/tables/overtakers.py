@@ -1,0 +1,124 @@
+"""Finds what a read contradicts of the loads that committed after it had started.
+
+Loads of a table are numbered in the order of their commits, and a read knows the last number of the
+moment it started (`LoadSpec.sequence`). What loads of a higher number have established is at least
+as new as what the read saw, so the read must not undo it, and which of both is right only another
+read can tell. No clock has a part in this.
+
+Rows say which load saw or marked them last (`_read_sequence`). Where a row is absent, the windows
+of the load log say whether a load would have seen it.
+"""
+
+from __future__ import annotations
+
+from st_pipelines.catalog.model import Endpoint, Export
+from st_pipelines.warehouse.columns import fetch_row, literal
+from st_pipelines.warehouse.errors import Overtaken
+from st_pipelines.warehouse.tables.load_log import read_overtakers
+from st_pipelines.warehouse.tables.table_load import (
+    TableLoad,
+    lacks_key,
+    read_before,
+    same_key,
+    table_cursor,
+)
+
+
+def find_covered(load: TableLoad, alias: str) -> str:
+    """SQL on a row: its place was read by a load that committed since this read started.
+
+    `false` if there was no such load.
+    """
+    conditions = []
+    cursor = table_cursor(load.endpoint, alias)
+    for start, end in read_overtakers(load):
+        if not load.endpoint.cursor or (start is None and end is None):
+            return "true"
+        bounds = [f"{cursor} >= TIMESTAMPTZ {literal(str(start))}"] if start else []
+        bounds += [f"{cursor} < TIMESTAMPTZ {literal(str(end))}"] if end else []
+        conditions.append(" AND ".join(bounds))
+    joined = " OR ".join(f"({condition})" for condition in conditions)
+    return f"coalesce({joined}, true)" if joined else "false"
+
+
+def refuse_contradictions(
+    load: TableLoad, *, changes: str, export: Export | None, export_changes: str, whole: bool
+) -> None:
+    """Compares the rows to merge by key with what overtakers have established.
+
+    Args:
+        load: whose `staged` rows, and `export_rows` where there are some.
+        changes: SQL on `t` and `s`: a staged row would change the row.
+        export: of the endpoint if there are `export_rows`.
+        export_changes: the same as `changes` for a row of the export.
+        whole: the read was of everything, so rows it lacks are marked as deleted.
+
+    Raises:
+        Overtaken: some contradict.
+    """
+    covered = find_covered(load, "s")
+    if covered == "false" and not _is_overtaken(load):
+        return
+    rows = _count_staged(load, changes, covered)
+    if export:
+        rows += _count_exported(load, export_changes)
+    if whole:
+        rows += _count_missing(load)
+    if rows:
+        raise Overtaken(load.endpoint.table, rows)
+
+
+def _is_overtaken(load: TableLoad) -> bool:
+    return load.number > load.spec.sequence
+
+
+def _match(endpoint: Endpoint) -> str:
+    return f"t._tenant_id = s._tenant_id AND {same_key(endpoint, 't', 's')}"
+
+
+def _not_older(endpoint: Endpoint) -> str:
+    """SQL: an older version of a row contradicts nothing, as the newer one stays."""
+    theirs, ours = table_cursor(endpoint, "s"), table_cursor(endpoint, "t")
+    return f"NOT coalesce({theirs} < {ours}, false)"
+
+
+def _count_staged(load: TableLoad, changes: str, covered: str) -> int:
+    endpoint = load.endpoint
+    theirs, ours = table_cursor(endpoint, "s"), table_cursor(endpoint, "t")
+    newer = f"coalesce({theirs} > {ours}, false) AND t._deleted_at IS NULL"
+    differs = (
+        f"SELECT count(*) FROM staged s JOIN {load.table} t ON {_match(endpoint)} "
+        f"WHERE NOT ({read_before(load)}) AND {_not_older(endpoint)} AND NOT ({newer}) "
+        f"AND ({changes})"
+    )
+    absent = (
+        f"SELECT count(*) FROM staged s WHERE NOT ({lacks_key(endpoint, 's')}) AND ({covered}) "
+        f"AND NOT EXISTS (SELECT 1 FROM {load.table} t WHERE {_match(endpoint)})"
+    )
+    return sum(fetch_row(load.connection, sql)[0] for sql in (differs, absent))
+
+
+def _count_exported(load: TableLoad, changes: str) -> int:
+    endpoint = load.endpoint
+    theirs, ours = table_cursor(endpoint, "s"), table_cursor(endpoint, "t")
+    return fetch_row(
+        load.connection,
+        f"SELECT count(*) FROM export_rows s JOIN {load.table} t ON {_match(endpoint)} "
+        f"WHERE NOT ({read_before(load)}) AND {theirs} IS NOT DISTINCT FROM {ours} "
+        f"AND ({changes})",
+    )[0]
+
+
+def _count_missing(load: TableLoad) -> int:
+    """Rows that the read lacks although their version is older than the read."""
+    endpoint = load.endpoint
+    cursor = table_cursor(endpoint, "t")
+    began = f"TIMESTAMPTZ {literal(str(load.spec.loaded_at))}"
+    return fetch_row(
+        load.connection,
+        f"SELECT count(*) FROM {load.table} t WHERE t._tenant_id = ? AND t._deleted_at IS NULL "
+        f"AND NOT ({read_before(load)}) AND NOT ({lacks_key(endpoint, 't')}) "
+        f"AND NOT coalesce({cursor} >= {began}, false) "
+        f"AND NOT EXISTS (SELECT 1 FROM staged s WHERE {_match(endpoint)})",
+        [load.spec.tenant_id],
+    )[0]
