@@ -173,7 +173,7 @@ def _merge(load: TableLoad, rows_read: int, follow_up: FollowUp) -> Loaded:
 def _merge_rows(load: TableLoad, follow_up: FollowUp) -> Counts:
     has_export_rows = follow_up.export_rows is not None
     if load.endpoint.has_key:
-        refuse_overtaken(load, has_export_rows=has_export_rows)
+        refuse_overtaken(load, has_export_rows=has_export_rows, deleted_ids=follow_up.deleted_ids)
     counts = merge_staged(load)
     if has_export_rows and load.endpoint.export:
         counts += merge_export_rows(load, load.endpoint.export)

@@ -83,20 +83,23 @@ def merge_staged(load: TableLoad) -> Counts:
     return counts
 
 
-def refuse_overtaken(load: TableLoad, *, has_export_rows: bool) -> None:
+def refuse_overtaken(
+    load: TableLoad, *, has_export_rows: bool, deleted_ids: Collection[int]
+) -> None:
     """Checks that no load which committed since the read started contradicts it.
 
     Raises:
         Overtaken: one does; read again.
     """
     endpoint = load.endpoint
-    export = endpoint.export if has_export_rows else None
+    export_changes = None
+    if has_export_rows and endpoint.export:
+        export_changes = _changes(endpoint, _values_of_same_version(endpoint.export))
     refuse_contradictions(
         load,
         changes=_changes(endpoint, _values_of_list_row(endpoint)),
-        export=export,
-        export_changes=_changes(endpoint, _values_of_same_version(export)) if export else "false",
-        whole=load.spec.mode is MergeMode.REPLACE_ALL,
+        export_changes=export_changes,
+        deleted_ids=deleted_ids,
     )
 
 

@@ -11,7 +11,9 @@ of the load log say whether a load would have seen it.
 
 from __future__ import annotations
 
-from st_pipelines.catalog.model import Endpoint, Export
+from collections.abc import Collection
+
+from st_pipelines.catalog.model import Endpoint
 from st_pipelines.warehouse.columns import fetch_row, literal
 from st_pipelines.warehouse.errors import Overtaken
 from st_pipelines.warehouse.tables.load_log import read_overtakers
@@ -42,34 +44,32 @@ def find_covered(load: TableLoad, alias: str) -> str:
 
 
 def refuse_contradictions(
-    load: TableLoad, *, changes: str, export: Export | None, export_changes: str, whole: bool
+    load: TableLoad,
+    *,
+    changes: str,
+    export_changes: str | None,
+    deleted_ids: Collection[int],
 ) -> None:
     """Compares the rows to merge by key with what overtakers have established.
 
     Args:
         load: whose `staged` rows, and `export_rows` where there are some.
         changes: SQL on `t` and `s`: a staged row would change the row.
-        export: of the endpoint if there are `export_rows`.
-        export_changes: the same as `changes` for a row of the export.
-        whole: the read was of everything, so rows it lacks are marked as deleted.
+        export_changes: the same for a row of `export_rows`; None if there are none.
+        deleted_ids: ids that ServiceTitan no longer served after the read.
 
     Raises:
         Overtaken: some contradict.
     """
-    covered = find_covered(load, "s")
-    if covered == "false" and not _is_overtaken(load):
+    if load.number == load.spec.sequence:  # the usual case: no load committed meanwhile
         return
-    rows = _count_staged(load, changes, covered)
-    if export:
+    rows = _count_staged(load, changes) + _count_missing(load)
+    if export_changes:
         rows += _count_exported(load, export_changes)
-    if whole:
-        rows += _count_missing(load)
+    if deleted_ids:
+        rows += _count_deleted(load, deleted_ids)
     if rows:
         raise Overtaken(load.endpoint.table, rows)
-
-
-def _is_overtaken(load: TableLoad) -> bool:
-    return load.number > load.spec.sequence
 
 
 def _match(endpoint: Endpoint) -> str:
@@ -82,7 +82,7 @@ def _not_older(endpoint: Endpoint) -> str:
     return f"NOT coalesce({theirs} < {ours}, false)"
 
 
-def _count_staged(load: TableLoad, changes: str, covered: str) -> int:
+def _count_staged(load: TableLoad, changes: str) -> int:
     endpoint = load.endpoint
     theirs, ours = table_cursor(endpoint, "s"), table_cursor(endpoint, "t")
     newer = f"coalesce({theirs} > {ours}, false) AND t._deleted_at IS NULL"
@@ -92,7 +92,8 @@ def _count_staged(load: TableLoad, changes: str, covered: str) -> int:
         f"AND ({changes})"
     )
     absent = (
-        f"SELECT count(*) FROM staged s WHERE NOT ({lacks_key(endpoint, 's')}) AND ({covered}) "
+        f"SELECT count(*) FROM staged s WHERE NOT ({lacks_key(endpoint, 's')}) "
+        f"AND {find_covered(load, 's')} "
         f"AND NOT EXISTS (SELECT 1 FROM {load.table} t WHERE {_match(endpoint)})"
     )
     return sum(fetch_row(load.connection, sql)[0] for sql in (differs, absent))
@@ -104,21 +105,35 @@ def _count_exported(load: TableLoad, changes: str) -> int:
     return fetch_row(
         load.connection,
         f"SELECT count(*) FROM export_rows s JOIN {load.table} t ON {_match(endpoint)} "
-        f"WHERE NOT ({read_before(load)}) AND {theirs} IS NOT DISTINCT FROM {ours} "
-        f"AND ({changes})",
+        f"WHERE NOT ({read_before(load)}) "
+        f"AND (({theirs} IS NOT DISTINCT FROM {ours} AND ({changes})) "
+        f"OR ({theirs} > {ours} AND t._deleted_at IS NOT NULL))",
     )[0]
 
 
 def _count_missing(load: TableLoad) -> int:
-    """Rows that the read lacks although their version is older than the read."""
+    """Rows in scope that the read lacks although it has changes as late as theirs.
+
+    A row whose change is later than all that were read is new, and the next load reads it.
+    """
     endpoint = load.endpoint
-    cursor = table_cursor(endpoint, "t")
-    began = f"TIMESTAMPTZ {literal(str(load.spec.loaded_at))}"
+    ours, latest = table_cursor(endpoint, "t"), f"max({table_cursor(endpoint, 's')})"
     return fetch_row(
         load.connection,
         f"SELECT count(*) FROM {load.table} t WHERE t._tenant_id = ? AND t._deleted_at IS NULL "
         f"AND NOT ({read_before(load)}) AND NOT ({lacks_key(endpoint, 't')}) "
-        f"AND NOT coalesce({cursor} >= {began}, false) "
+        f"AND ({load.scope}) "
+        f"AND NOT coalesce({ours} > (SELECT {latest} FROM staged s), false) "
         f"AND NOT EXISTS (SELECT 1 FROM staged s WHERE {_match(endpoint)})",
         [load.spec.tenant_id],
+    )[0]
+
+
+def _count_deleted(load: TableLoad, ids: Collection[int]) -> int:
+    """Live rows to mark as deleted that an overtaker has seen."""
+    return fetch_row(
+        load.connection,
+        f"SELECT count(*) FROM {load.table} t WHERE t._tenant_id = ? AND t._deleted_at IS NULL "
+        f"AND NOT ({read_before(load)}) AND t.id IN (SELECT unnest(?::BIGINT[]))",
+        [load.spec.tenant_id, sorted(ids)],
     )[0]
