@@ -34,6 +34,7 @@ from st_pipelines.warehouse.tables.merge import (
     mark_missing,
     merge_export_rows,
     merge_staged,
+    note_unchanged,
     refuse_overtaken,
 )
 from st_pipelines.warehouse.tables.schema import ensure_table
@@ -177,6 +178,8 @@ def _merge_rows(load: TableLoad, follow_up: FollowUp) -> Counts:
     counts = merge_staged(load)
     if has_export_rows and load.endpoint.export:
         counts += merge_export_rows(load, load.endpoint.export)
+    if load.endpoint.has_key:
+        note_unchanged(load)
     if load.endpoint.has_key and load.spec.mode is MergeMode.REPLACE_ALL:
         counts += Counts(deleted=mark_missing(load, has_export_rows=has_export_rows))
     return counts + Counts(deleted=mark_deleted(load, follow_up.deleted_ids))

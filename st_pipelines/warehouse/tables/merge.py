@@ -72,7 +72,6 @@ def merge_staged(load: TableLoad) -> Counts:
     counts = Counts(
         inserted=inserted, updated=touched - inserted, unchanged=staged - without_key - touched
     )
-    _note_unchanged(load)
     if without_key or _has_rows_without_key(load):
         counts += merge_keyless(
             load,
@@ -113,8 +112,8 @@ def _has_rows_without_key(load: TableLoad) -> bool:
     return found.fetchone() is not None
 
 
-def _note_unchanged(load: TableLoad) -> None:
-    """Notes in rows that this load saw and did not change that it saw them."""
+def note_unchanged(load: TableLoad) -> None:
+    """Gives the load's number to the rows that it saw in the version they have."""
     endpoint = load.endpoint
     theirs, ours = table_cursor(endpoint, "s"), table_cursor(endpoint, "t")
     load.connection.execute(
@@ -157,37 +156,64 @@ def _build_merge(load: TableLoad, complete: bool) -> str:
 
 
 def merge_export_rows(load: TableLoad, export: Export) -> Counts:
-    """Merges `export_rows` by the endpoint's key, and rows that lack it by content."""
-    connection, table, no_key = load.connection, load.table, lacks_key(load.endpoint)
-    before = fetch_row(connection, f"SELECT count(*) FROM {table}")[0]
-    rows, without_key = fetch_row(
-        connection, f"SELECT count(*), count(*) FILTER (WHERE {no_key}) FROM export_rows"
-    )
-    touched = count_changes(connection, _build_export_merge(load, export))
-    inserted = fetch_row(connection, f"SELECT count(*) FROM {table}")[0] - before
-    counts = Counts(
-        inserted=inserted, updated=touched - inserted, unchanged=rows - without_key - touched
-    )
-    if without_key:
+    """Merges `export_rows` by the endpoint's key, and rows that lack it by content.
+
+    Call it before `note_unchanged`. A record that the list served too counts once.
+    """
+    no_key = lacks_key(load.endpoint)
+    counts = _count_export_rows(load, export)
+    load.connection.execute(_build_export_merge(load, export))
+    without_key = f"SELECT count(*) FROM export_rows WHERE {no_key}"
+    if fetch_row(load.connection, without_key)[0]:
         counts += merge_keyless(
             load, among=lacks_key(load.endpoint, "t"), source=no_key, rows="export_rows"
         )
     return counts
 
 
+def _count_export_rows(load: TableLoad, export: Export) -> Counts:
+    """Counts what merging `export_rows` adds to the counts of the list's rows.
+
+    Rows that the list has inserted or updated have the load's number; it has counted them.
+    """
+    endpoint = load.endpoint
+    newer, same = _export_conditions(endpoint, export)
+    changed = f"coalesce({newer} OR {same}, false) AND t._read_sequence IS DISTINCT FROM "
+    changed += str(load.number)
+    inserted, updated, listed, unchanged = fetch_row(
+        load.connection,
+        "SELECT count(*) FILTER (t._tenant_id IS NULL), "
+        f"count(*) FILTER (t._tenant_id IS NOT NULL AND {changed}), "
+        f"count(*) FILTER (l.listed AND {changed}), "
+        f"count(*) FILTER (t._tenant_id IS NOT NULL AND l.listed IS NULL AND NOT ({changed})) "
+        f"FROM export_rows s LEFT JOIN {load.table} t ON {_same_record(endpoint)} "
+        "LEFT JOIN (SELECT *, true AS listed FROM staged) l "
+        f"ON {same_key(endpoint, 'l', 's')} WHERE NOT ({lacks_key(endpoint, 's')})",
+    )
+    return Counts(inserted=inserted, updated=updated, unchanged=unchanged - listed)
+
+
+def _export_conditions(endpoint: Endpoint, export: Export) -> tuple[str, str]:
+    """SQL on `t` and `s`: the feed's row is newer; it is as new, and has something to add."""
+    theirs, ours = table_cursor(endpoint, "s"), table_cursor(endpoint, "t")
+    changes = _changes(endpoint, _values_of_same_version(export))
+    newer = f"({theirs} > {ours} OR ({ours} IS NULL AND {theirs} IS NOT NULL))"
+    return newer, f"({theirs} IS NOT DISTINCT FROM {ours} AND ({changes}))"
+
+
 def _build_export_merge(load: TableLoad, export: Export) -> str:
     """SQL that merges `export_rows`."""
     endpoint = load.endpoint
     keyed = f"NOT ({lacks_key(endpoint)})"
-    theirs, ours = table_cursor(endpoint, "s"), table_cursor(endpoint, "t")
+    is_newer, adds = _export_conditions(endpoint, export)
     newer, same = _values_of_newer_row(endpoint, export), _values_of_same_version(export)
     newer |= _clear_unknown(load)
     return (
         f"MERGE INTO {load.table} t USING ({_numbered(load, 'export_rows', keyed)}) s "
         f"ON {_same_record(endpoint)} "
-        f"WHEN MATCHED AND ({theirs} > {ours} OR ({ours} IS NULL AND {theirs} IS NOT NULL)) "
+        f"WHEN MATCHED AND {is_newer} "
         f"THEN UPDATE SET {_assignments(newer)} "
-        f"WHEN MATCHED AND {theirs} IS NOT DISTINCT FROM {ours} AND ({_changes(endpoint, same)}) "
+        f"WHEN MATCHED AND {adds} "
         f"THEN UPDATE SET {_assignments(same)} "
         "WHEN NOT MATCHED THEN "
         f"{_insert(endpoint, {quote(EXTRA): _join_extra('NULL', 's._extra')})}"
