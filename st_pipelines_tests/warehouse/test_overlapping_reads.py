@@ -248,7 +248,7 @@ def test_overlapping_reads_leave_a_state_that_the_source_had_after_all_had_start
         deadline=None,
         derandomize=True,
         database=None,
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=[*HealthCheck],
     )
     @given(schedule=schedules(len(kind.modes)))
     def run(schedule: dict[str, Any]) -> None:

@@ -71,9 +71,9 @@ def _insertion(load: TableLoad, history: str, valid_from: str) -> str:
 
 
 def _find_touched(load: TableLoad, history: str) -> int:
-    """Fills `touched` with the rows that were written or marked since their open version was.
+    """Fills `touched` with the rows that this load saw, or that others wrote or marked.
 
-    If history was off for a while, that includes all changes of that time. Returns how many.
+    Others are loads since the row's open version was written. If history was off for a while, that includes all changes of that time. Returns how many.
     """
     return count_changes(
         load.connection,
@@ -82,7 +82,7 @@ def _find_touched(load: TableLoad, history: str) -> int:
         f"WHERE t._tenant_id = ? AND NOT ({lacks_key(load.endpoint, 't')}) AND "
         "(h._tenant_id IS NOT NULL OR t._deleted_at IS NULL) AND "
         "(t._deleted_at IS NOT NULL OR t._loaded_at IS DISTINCT FROM h._loaded_at "
-        "OR t._run_id IS DISTINCT FROM h._run_id)",
+        f"OR t._read_sequence = {load.number})",
         [load.spec.tenant_id],
     )
 

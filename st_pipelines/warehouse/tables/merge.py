@@ -21,14 +21,12 @@ All of it runs inside the load's transaction (`load`).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from datetime import timedelta
 
-from st_pipelines.catalog.additions import EXPORT_ONLY
-from st_pipelines.catalog.model import Endpoint, Export, snake_case
+from st_pipelines.catalog.model import Endpoint, Export
 from st_pipelines.warehouse.columns import (
     EXTRA,
-    OWN_COLUMNS,
     count_changes,
     fetch_row,
     literal,
@@ -37,6 +35,17 @@ from st_pipelines.warehouse.columns import (
 from st_pipelines.warehouse.load_spec import MergeMode
 from st_pipelines.warehouse.tables.merge_keyless import merge_keyless, merge_keyless_table
 from st_pipelines.warehouse.tables.overtakers import refuse_contradictions
+from st_pipelines.warehouse.tables.row_values import (
+    assignments,
+    build_changes,
+    build_insert,
+    clear_unknown,
+    join_extra,
+    same_record,
+    values_of_list_row,
+    values_of_newer_row,
+    values_of_same_version,
+)
 from st_pipelines.warehouse.tables.table_load import (
     Counts,
     TableLoad,
@@ -93,10 +102,10 @@ def refuse_overtaken(
     endpoint = load.endpoint
     export_changes = None
     if has_export_rows and endpoint.export:
-        export_changes = _changes(endpoint, _values_of_same_version(endpoint.export))
+        export_changes = build_changes(endpoint, values_of_same_version(endpoint.export))
     refuse_contradictions(
         load,
-        changes=_changes(endpoint, _values_of_list_row(endpoint)),
+        changes=build_changes(endpoint, values_of_list_row(endpoint)),
         export_changes=export_changes,
         deleted_ids=deleted_ids,
     )
@@ -118,7 +127,7 @@ def note_unchanged(load: TableLoad) -> None:
     theirs, ours = table_cursor(endpoint, "s"), table_cursor(endpoint, "t")
     load.connection.execute(
         f"UPDATE {load.table} t SET _read_sequence = {load.number} FROM staged s "
-        f"WHERE {_same_record(endpoint)} AND t._read_sequence IS DISTINCT FROM {load.number} "
+        f"WHERE {same_record(endpoint)} AND t._read_sequence IS DISTINCT FROM {load.number} "
         f"AND {theirs} IS NOT DISTINCT FROM {ours}"
     )
 
@@ -129,29 +138,18 @@ def _numbered(load: TableLoad, rows: str, condition: str = "true") -> str:
     return f"SELECT * REPLACE ({number}) FROM {rows} WHERE {condition}"
 
 
-def _clear_unknown(load: TableLoad) -> dict[str, str]:
-    """Values of the table's columns that this catalog does not know.
-
-    Another host's catalog may know them. Their new values are in `_extra`, so that a row with a new
-    version must not keep those of the old one.
-    """
-    known = {f.column for f in load.endpoint.row_fields} | {*OWN_COLUMNS}
-    columns = load.connection.sql(f"FROM {load.table} LIMIT 0").columns
-    return {quote(column): "NULL" for column in columns if column not in known}
-
-
 def _build_merge(load: TableLoad, complete: bool) -> str:
     """SQL that merges `staged`; `complete` for a reading of everything."""
     endpoint = load.endpoint
-    values, no_key = _values_of_list_row(endpoint), lacks_key(endpoint)
-    changes = _changes(endpoint, values)
-    values |= _clear_unknown(load)
+    values, no_key = values_of_list_row(endpoint), lacks_key(endpoint)
+    changes = build_changes(endpoint, values)
+    values |= clear_unknown(load)
     return (
         f"MERGE INTO {load.table} t USING ({_numbered(load, 'staged', f'NOT ({no_key})')}) s "
-        f"ON {_same_record(endpoint)} "
+        f"ON {same_record(endpoint)} "
         f"WHEN MATCHED AND {_is_newer(load, complete)} AND ({changes}) "
-        f"THEN UPDATE SET {_assignments(values)} "
-        f"WHEN NOT MATCHED THEN {_insert(endpoint)}"
+        f"THEN UPDATE SET {assignments(values)} "
+        f"WHEN NOT MATCHED THEN {build_insert(endpoint)}"
     )
 
 
@@ -186,7 +184,7 @@ def _count_export_rows(load: TableLoad, export: Export) -> Counts:
         f"count(*) FILTER (t._tenant_id IS NOT NULL AND {changed}), "
         f"count(*) FILTER (l.listed AND {changed}), "
         f"count(*) FILTER (t._tenant_id IS NOT NULL AND l.listed IS NULL AND NOT ({changed})) "
-        f"FROM export_rows s LEFT JOIN {load.table} t ON {_same_record(endpoint)} "
+        f"FROM export_rows s LEFT JOIN {load.table} t ON {same_record(endpoint)} "
         "LEFT JOIN (SELECT *, true AS listed FROM staged) l "
         f"ON {same_key(endpoint, 'l', 's')} WHERE NOT ({lacks_key(endpoint, 's')})",
     )
@@ -196,7 +194,7 @@ def _count_export_rows(load: TableLoad, export: Export) -> Counts:
 def _export_conditions(endpoint: Endpoint, export: Export) -> tuple[str, str]:
     """SQL on `t` and `s`: the feed's row is newer; it is as new, and has something to add."""
     theirs, ours = table_cursor(endpoint, "s"), table_cursor(endpoint, "t")
-    changes = _changes(endpoint, _values_of_same_version(export))
+    changes = build_changes(endpoint, values_of_same_version(export))
     newer = f"({theirs} > {ours} OR ({ours} IS NULL AND {theirs} IS NOT NULL))"
     return newer, f"({theirs} IS NOT DISTINCT FROM {ours} AND ({changes}))"
 
@@ -206,17 +204,17 @@ def _build_export_merge(load: TableLoad, export: Export) -> str:
     endpoint = load.endpoint
     keyed = f"NOT ({lacks_key(endpoint)})"
     is_newer, adds = _export_conditions(endpoint, export)
-    newer, same = _values_of_newer_row(endpoint, export), _values_of_same_version(export)
-    newer |= _clear_unknown(load)
+    newer, same = values_of_newer_row(endpoint, export), values_of_same_version(export)
+    newer |= clear_unknown(load)
     return (
         f"MERGE INTO {load.table} t USING ({_numbered(load, 'export_rows', keyed)}) s "
-        f"ON {_same_record(endpoint)} "
+        f"ON {same_record(endpoint)} "
         f"WHEN MATCHED AND {is_newer} "
-        f"THEN UPDATE SET {_assignments(newer)} "
+        f"THEN UPDATE SET {assignments(newer)} "
         f"WHEN MATCHED AND {adds} "
-        f"THEN UPDATE SET {_assignments(same)} "
+        f"THEN UPDATE SET {assignments(same)} "
         "WHEN NOT MATCHED THEN "
-        f"{_insert(endpoint, {quote(EXTRA): _join_extra('NULL', 's._extra')})}"
+        f"{build_insert(endpoint, {quote(EXTRA): join_extra('NULL', 's._extra')})}"
     )
 
 
@@ -229,7 +227,7 @@ def mark_missing(load: TableLoad, *, has_export_rows: bool) -> int:
     endpoint, spec = load.endpoint, load.spec
     since = literal(str(spec.loaded_at - CLOCK_SKEW))
     changed_since = (
-        f"SELECT 1 FROM export_rows s WHERE {_same_record(endpoint)} "
+        f"SELECT 1 FROM export_rows s WHERE {same_record(endpoint)} "
         f"AND {table_cursor(endpoint, 's')} >= TIMESTAMPTZ {since}"
     )
     if endpoint.has_active:
@@ -239,7 +237,7 @@ def mark_missing(load: TableLoad, *, has_export_rows: bool) -> int:
         f"UPDATE {load.table} t SET _deleted_at = ?, _read_sequence = {load.number} "
         f"WHERE t._tenant_id = ? AND t._deleted_at IS NULL AND {_may_mark(load)} "
         f"AND NOT ({lacks_key(endpoint, 't')}) "
-        f"AND NOT EXISTS (SELECT 1 FROM staged s WHERE {_same_record(endpoint)})"
+        f"AND NOT EXISTS (SELECT 1 FROM staged s WHERE {same_record(endpoint)})"
         + (f" AND NOT EXISTS ({changed_since})" if has_export_rows else ""),
         [spec.loaded_at, spec.tenant_id],
     )
@@ -264,67 +262,6 @@ def _may_mark(load: TableLoad) -> str:
     return f"({read_before(load)} OR t._read_sequence = {load.number})"
 
 
-def _all_columns(endpoint: Endpoint) -> list[str]:
-    """The table's columns, quoted."""
-    return [quote(f.column) for f in endpoint.row_fields] + [quote(c) for c in OWN_COLUMNS]
-
-
-def _same_record(endpoint: Endpoint) -> str:
-    """SQL: `t` and `s` are the same record of the same tenant."""
-    return f"t._tenant_id = s._tenant_id AND {same_key(endpoint, 't', 's')}"
-
-
-def _changes(endpoint: Endpoint, values: Mapping[str, str]) -> str:
-    """SQL: an update with these values changes more than when and by which run a row was loaded."""
-    content = {quote(f.column) for f in endpoint.row_fields} | {quote(EXTRA), quote("_deleted_at")}
-    return " OR ".join(f"t.{c} IS DISTINCT FROM {v}" for c, v in values.items() if c in content)
-
-
-def _assignments(values: Mapping[str, str]) -> str:
-    """The columns of an UPDATE and their values."""
-    return ", ".join(f"{column} = {value}" for column, value in values.items())
-
-
-def _insert(endpoint: Endpoint, values: Mapping[str, str] | None = None) -> str:
-    """The INSERT of a MERGE; `values` replaces the values of some columns of `s`."""
-    columns = _all_columns(endpoint)
-    given = [(values or {}).get(column, f"s.{column}") for column in columns]
-    return f"INSERT ({', '.join(columns)}) VALUES ({', '.join(given)})"
-
-
-def _values_of_list_row(endpoint: Endpoint) -> dict[str, str]:
-    """What a row of the list sets. It keeps what only the export serves."""
-    values = {column: f"s.{column}" for column in _all_columns(endpoint)}
-    values[quote("_deleted_at")] = "NULL"
-    if endpoint.export:
-        for name in endpoint.export.adds:
-            column = quote(snake_case(name))
-            values[column] = f"coalesce(s.{column}, t.{column})"
-        values[quote(EXTRA)] = _join_extra("s._extra", _export_part("t._extra"))
-    return values
-
-
-def _values_of_newer_row(endpoint: Endpoint, export: Export) -> dict[str, str]:
-    lacking = {quote(snake_case(name)) for name in export.lacks}
-    values = {column: f"s.{column}" for column in _all_columns(endpoint) if column not in lacking}
-    values[quote("_deleted_at")] = (
-        "CASE WHEN s.active IS FALSE THEN t._deleted_at END" if endpoint.has_active else "NULL"
-    )
-    return values | _values_of_same_version(export)
-
-
-def _values_of_same_version(export: Export) -> dict[str, str]:
-    """What the feed may set in a row whose version the list has served."""
-    columns = [quote(snake_case(name)) for name in export.adds]
-    values = {column: f"s.{column}" for column in columns}
-    listed, exported = _list_part("t._extra"), "CAST(s._extra AS VARCHAR)"
-    # what the list served too is not kept twice
-    part = f"CASE WHEN {exported} IS DISTINCT FROM {listed} THEN {exported} END"
-    values[quote(EXTRA)] = _join_extra(f"({listed})", f"({part})")
-    values |= {quote(name): f"s.{name}" for name in ("_loaded_at", "_run_id", "_read_sequence")}
-    return values
-
-
 def _is_newer(load: TableLoad, complete: bool) -> str:
     """SQL: the staged row is not an older version than the table's.
 
@@ -340,32 +277,3 @@ def _is_newer(load: TableLoad, complete: bool) -> str:
     same = f"{staged} IS NOT DISTINCT FROM {table}"
     accepted = "true" if complete else "t._deleted_at IS NOT NULL"
     return f"({newer} OR {same} OR ({accepted} AND {read_before(load)}))"
-
-
-# The text of `_extra` is cut and joined, never parsed: its numbers have more digits than a parser
-# keeps. Within a JSON string the quotes of the member's name would be escaped, so that the search
-# cannot match inside a value.
-_MEMBER = f'"{EXPORT_ONLY}":'
-_MARK = f"'{_MEMBER}'"
-
-
-def _list_part(extra: str) -> str:
-    """SQL for the part of an `_extra` that the list served; NULL for none."""
-    text = f"CAST({extra} AS VARCHAR)"
-    head = f"rtrim(left({text}, strpos({text}, {_MARK})::INTEGER - 1), ',') || '}}'"
-    return f"CASE WHEN contains({text}, {_MARK}) THEN nullif({head}, '{{}}') ELSE {text} END"
-
-
-def _export_part(extra: str) -> str:
-    text = f"CAST({extra} AS VARCHAR)"
-    tail = f"substr({text}, strpos({text}, {_MARK}) + {len(_MEMBER)})"
-    return f"CASE WHEN contains({text}, {_MARK}) THEN left({tail}, -1) END"
-
-
-def _join_extra(list_part: str, export_part: str) -> str:
-    """SQL for an `_extra` of both parts."""
-    return (
-        f"CASE WHEN {export_part} IS NULL THEN CAST({list_part} AS VARCHAR) "
-        f"WHEN {list_part} IS NULL THEN '{{' || {_MARK} || {export_part} || '}}' "
-        f"ELSE left({list_part}, -1) || ',' || {_MARK} || {export_part} || '}}' END::JSON"
-    )

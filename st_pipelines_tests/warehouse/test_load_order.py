@@ -1,0 +1,111 @@
+"""Loads of one table by other versions of this package, and with other catalogs."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime, timezone
+
+import duckdb
+import pytest
+
+from st_pipelines.catalog.model import Export, Field, Scalar
+from st_pipelines.warehouse.errors import Overtaken
+from st_pipelines.warehouse.load_spec import MergeMode
+from st_pipelines.warehouse.tables import load_log
+from st_pipelines_tests.warehouse.factories import FIELDS, Place, endpoint, record
+
+LATER, LATEST = "2026-01-05T00:00:00Z", "2026-01-09T00:00:00Z"
+COLORED = endpoint(columns=(*FIELDS, Field("color", Scalar("VARCHAR"))))
+WHOLE = {"window_end": None, "mode": MergeMode.REPLACE_ALL}
+
+
+def remove_numbers(place: Place) -> None:
+    """Turns the file into one that a version without numbers has written."""
+    with duckdb.connect(str(place.file)) as connection:
+        connection.execute("ALTER TABLE abc.things DROP COLUMN _read_sequence")
+        connection.execute("ALTER TABLE _st.loads DROP COLUMN sequence")
+        connection.execute("ALTER TABLE _st.feeds DROP COLUMN sequence")
+        connection.execute("COMMENT ON TABLE _st.endpoints IS 'of another version'")
+
+
+def test_a_warehouse_without_numbers_gets_them_with_its_next_load(place: Place) -> None:
+    place.load([record(name="a"), record(id=2)])
+    remove_numbers(place)
+    counts = place.load([record(name="b")], **WHOLE)[0].counts
+    assert (counts.updated, counts.deleted) == (1, 1)
+    assert place.query("SELECT sequence FROM _st.loads ORDER BY ALL") == [(1,), (None,)]
+    assert place.query("SELECT DISTINCT _read_sequence FROM abc.things") == [(1,)]
+
+
+def test_a_version_without_numbers_cannot_write_into_a_warehouse_with_numbers(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its loads would have no number, so that later ones would not know of them."""
+    place.load([record()])
+    old = {name: type_ for name, type_ in load_log._LOADS.items() if name != "sequence"}
+    places = ", ".join("?" * len(old))
+    with duckdb.connect(str(place.file)) as connection, pytest.raises(duckdb.BinderException):
+        connection.execute(f"INSERT INTO _st.loads VALUES ({places})", [None] * len(old))
+
+
+def test_a_column_that_the_catalog_does_not_know_keeps_no_older_value(place: Place) -> None:
+    """A host with an older catalog left the old color beside the new one in `_extra`."""
+    place.load([record(color="red")], COLORED)
+    place.load([record(color="blue", modifiedOn=LATER)])
+    colors = "SELECT color, _extra FROM abc.things"
+    assert place.query(colors) == [(None, '{"color":"blue"}')]
+    place.load([record(color="blue", modifiedOn=LATER)], COLORED)
+    assert place.query(colors) == [("blue", None)]
+    place.load([], COLORED, **WHOLE)
+    place.load([record(color="green", modifiedOn=LATER)], **WHOLE)
+    assert place.query(f"{colors} WHERE _deleted_at IS NULL") == [(None, '{"color":"green"}')]
+
+
+def test_history_keeps_no_older_value_of_an_unknown_column_either(place: Place) -> None:
+    place.load([record(color="red")], COLORED, history=True)
+    place.load([record(color="blue", modifiedOn=LATER)], history=True)
+    found = place.query("SELECT color, _extra FROM history.abc_things ORDER BY valid_from")
+    assert found == [("red", None), (None, '{"color":"blue"}')]
+
+
+def test_an_overtaken_load_writes_nothing_and_says_what_to_do(place: Place) -> None:
+    place.load([record(name="a")])
+    place.load([record(name="newer")])
+    with pytest.raises(Overtaken, match=r"abc\.things: .* 2 rows .* Load it again") as caught:
+        place.load([record(name="older"), record(id=2)], sequence=2)
+    assert not caught.value.permanent
+    assert place.query("SELECT id, name FROM abc.things") == [(1, "newer")]
+    assert place.query("SELECT count(*) FROM _st.loads") == [(2,)]
+
+
+def test_a_row_is_not_inserted_where_a_later_load_has_not_seen_it(place: Place) -> None:
+    day = {"window_start": datetime(2026, 1, 1, tzinfo=timezone.utc)}
+    day["window_end"] = datetime(2026, 1, 3, tzinfo=timezone.utc)
+    place.load([], **day)
+    with pytest.raises(Overtaken):
+        place.load([record()], sequence=1)
+    counts = place.load([record(modifiedOn=LATEST)], sequence=1)[0].counts
+    assert counts.inserted == 1, "the other load did not read that day"
+
+
+def test_a_record_that_changed_during_a_full_read_keeps_its_newer_version(place: Place) -> None:
+    place.load([record(name="a")])
+    place.load([record(name="newer", modifiedOn=LATER)])
+    counts = place.load([record(name="a")], sequence=2, **WHOLE)[0].counts
+    assert counts.unchanged == 1
+    assert place.query("SELECT name FROM abc.things") == [("newer",)]
+
+
+def test_the_bookmark_of_an_overtaken_read_is_not_stored(place: Place) -> None:
+    of = endpoint(export=Export(path="/export"))
+    place.load([record()], of)
+    what = place.what(sequence=1)
+    with duckdb.connect() as connection, place.warehouse.attach(connection):
+        for number, token in ((3, "new"), (4, "old")):
+            spec = dataclasses.replace(what, sequence=number if token == "new" else 2)
+            load = load_log.TableLoad(connection, of, spec, number=number)
+            load_log.write_bookmark(
+                load,
+                load_log.ExportBookmark(since=None, continue_from=token, loaded_at=spec.loaded_at),
+            )
+    assert place.query("SELECT continue_from, sequence FROM _st.feeds") == [("new", 3)]
