@@ -71,9 +71,10 @@ def _insertion(load: TableLoad, history: str, valid_from: str) -> str:
 
 
 def _find_touched(load: TableLoad, history: str) -> int:
-    """Fills `touched` with the rows that this load saw, or that others wrote or marked.
+    """Fills `touched` with the rows that this load saw, or that were written or marked before it.
 
-    Others are loads since the row's open version was written. If history was off for a while, that includes all changes of that time. Returns how many.
+    Before it means since the row's open version was written. If history was off for a while, that
+    includes all changes of that time. Returns how many.
     """
     return count_changes(
         load.connection,
