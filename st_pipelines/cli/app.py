@@ -5,6 +5,8 @@ A new command is a module of this package with a function, and that function's n
 
 from __future__ import annotations
 
+import io
+import sys
 from typing import Annotated
 
 import typer
@@ -73,12 +75,24 @@ def _options(
 
 def main() -> None:
     """Runs the command line. Expected errors end in one line and exit code 1, not a traceback."""
+    _tolerate_encodings()
     try:
         app()
     except (SettingsError, ServiceTitanError, WarehouseError, ValueError, OSError) as error:
         console = Console(stderr=True, emoji=False)
         console.print(f"[red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise SystemExit(1) from None
+
+
+def _tolerate_encodings() -> None:
+    """Prints a question mark for what the console's encoding lacks, instead of failing.
+
+    ServiceTitan's texts and people's paths hold any character, and Windows' consoles, redirected
+    output and cron do not use UTF-8.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 if __name__ == "__main__":

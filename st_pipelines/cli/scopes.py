@@ -14,6 +14,7 @@ from rich.table import Table
 
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.cli.console import Select, counted, print_table, require_format
+from st_pipelines.cli.doctor.report import sign_of
 from st_pipelines.config.environments import EnvironmentName, environment_name
 
 
@@ -132,7 +133,7 @@ def as_table(endpoints: Collection[Endpoint], comparison: ScopeComparison | None
         for scope, tables in scopes_of_api.items():
             status = ()
             if comparison is not None:
-                status = ("missing" if scope in comparison.missing else "✅",)
+                status = ("missing" if scope in comparison.missing else sign_of("ok"),)
             table.add_row(scope, api, *status, ", ".join(tables))
         table.add_section()
     return table

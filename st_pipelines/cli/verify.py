@@ -169,4 +169,4 @@ def _describe(difference: Difference) -> str:
 def _shorten(value: str | None) -> str:
     if value is None:
         return "NULL"
-    return repr(value if len(value) <= 60 else value[:59] + "…")
+    return repr(value if len(value) <= 60 else value[:57] + "...")

@@ -99,3 +99,15 @@ def test_publish_reports_what_is_missing(environment: str, expected: str) -> Non
     assert done.returncode == 1
     assert expected in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "ascii"])
+def test_a_console_without_utf_8_gets_signs_that_its_encoding_has(
+    tmp_path: Path, encoding: str
+) -> None:
+    """`check` ended in "codec can't encode" where its output was redirected on Windows."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("SERVICETITAN", "ST_"))}
+    environment |= {"PYTHONIOENCODING": encoding}
+    done = run("check", "--environment", "production", cwd=tmp_path, env=environment)
+    assert "[failed]" in done.stdout
+    assert "can't encode" not in done.stdout + done.stderr

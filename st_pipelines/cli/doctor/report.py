@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,12 @@ from st_pipelines.config.sources.places import Places
 from st_pipelines.sync.explain import Finding, Status
 
 _SIGNS: dict[Status, str] = {"ok": "✅", "warning": "⚠ ", "failed": "❌", "skipped": "➖"}
+_PLAIN_SIGNS: dict[Status, str] = {
+    "ok": "[ok]",
+    "warning": "[warning]",
+    "failed": "[failed]",
+    "skipped": "[skipped]",
+}
 _DERIVED = ("api_url", "auth_url")
 
 
@@ -118,7 +125,16 @@ def as_line(finding: Finding) -> str:
     """Sign, step, what was found, and what to do."""
     hint = f". {finding.hint}" if finding.hint else ""
     text = finding.text.removeprefix(f"{finding.step} ")
-    return f"{_SIGNS[finding.status]} {finding.step}: {text}{hint}"
+    return f"{sign_of(finding.status)} {finding.step}: {text}{hint}"
+
+
+def sign_of(status: Status) -> str:
+    """A sign that the console's encoding has; Windows' cp1252 and ASCII have no emoji."""
+    try:
+        _SIGNS[status].encode(getattr(sys.stdout, "encoding", None) or "ascii")
+    except UnicodeEncodeError:
+        return _PLAIN_SIGNS[status]
+    return _SIGNS[status]
 
 
 def as_json(
