@@ -95,7 +95,7 @@ def test_a_body_that_hangs_or_drips_starts_but_never_ends(faulty, kind):
         path = faulty.sandbox.world.catalog["jpm.jobs"].path
         token = faulty.session.headers["Authorization"]
         connection.sendall(
-            f"GET {path.replace('{tenant}', faulty.sandbox.tenant_id)} HTTP/1.1\r\nHost: x\r\n"
+            f"GET {path.replace('{tenant}', faulty.sandbox.tenant_id)} HTTP/1.1\r\nHost: {host}\r\n"
             f"ST-App-Key: {faulty.sandbox.app_key}\r\nAuthorization: {token}\r\n\r\n".encode()
         )
         received = b""

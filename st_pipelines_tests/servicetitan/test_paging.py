@@ -129,10 +129,10 @@ def test_an_empty_page_in_the_middle_is_harmless_if_nothing_is_missing(server, e
     assert ids(server.client(page_size=2), endpoint()) == {1: 1, 2: 1, 3: 1}
 
 
-def test_null_data_counts_as_an_empty_page(server, endpoint):
+def test_null_data_is_refused_after_the_retries(server, endpoint):
     server.rule = lambda seen: Canned(body={"hasMore": False, "totalCount": 0, "data": None})
-    (page,) = read(server.client(), endpoint(), ENDED, stats=ReadStats())
-    assert (page.records, page.count) == (b"[]", 0)
+    with pytest.raises(UnexpectedResponse, match="null instead of records"):
+        list(read(server.client(), endpoint(), ENDED, stats=ReadStats()))
 
 
 def test_endless_has_more_with_the_same_page_ends_in_a_clear_error(server, endpoint):

@@ -94,6 +94,10 @@ def catalog_of(of: Endpoint) -> Catalog:
     return Catalog({of.table: of})
 
 
+READ_LATER = 1_000
+"""A sequence number that no load in a test reaches: nothing has overtaken the read."""
+
+
 @dataclass
 class Place:
     """A folder with a warehouse file, and loads into it."""

@@ -14,7 +14,7 @@ import pytest
 
 from st_pipelines.warehouse.errors import WarehouseError, WarehouseUnusable
 from st_pipelines.warehouse.store import integrity
-from st_pipelines_tests.warehouse.factories import Place, record
+from st_pipelines_tests.warehouse.factories import READ_LATER, Place, record
 
 TWO_COMMITS = """
 import duckdb, os, sys
@@ -178,7 +178,7 @@ def test_a_file_that_another_process_creates_meanwhile_is_kept(
         link(source, target)
 
     monkeypatch.setattr(os, "link", too_late)
-    place.load([record(id=1)])
+    place.load([record(id=1)], sequence=READ_LATER)
     with duckdb.connect(str(place.file)) as connection:
         found = connection.execute("SELECT id FROM abc.things ORDER BY id").fetchall()
     assert found == [(1,), (7,)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -180,9 +181,7 @@ def test_the_mode_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
 @needs_root
 def test_a_second_user_learns_whose_warehouse_it_is(place: Place) -> None:
     place.load([record()])
-    place.folder.chmod(0o777)
-    for folder in (place.folder.parent, place.folder.parent.parent):
-        folder.chmod(0o755)
+    open_to_everyone(place.folder)
 
     def check() -> None:
         with pytest.raises(WarehouseUnusable, match=r"belongs to root .*ST_FILE_MODE=0660"):
@@ -194,9 +193,7 @@ def test_a_second_user_learns_whose_warehouse_it_is(place: Place) -> None:
 @needs_root
 def test_a_second_user_of_a_shared_folder_stages_elsewhere(place: Place) -> None:
     (place.folder / ".staging").mkdir(mode=0o700)
-    place.folder.chmod(0o777)
-    for folder in (place.folder.parent, place.folder.parent.parent):
-        folder.chmod(0o755)
+    open_to_everyone(place.folder)
 
     def stage() -> None:
         with staging_folder(place.folder, "x") as folder:
@@ -204,6 +201,15 @@ def test_a_second_user_of_a_shared_folder_stages_elsewhere(place: Place) -> None
             assert mode(folder.parent.parent) == 0o700
 
     as_other_user(stage)
+
+
+def open_to_everyone(shared: Path) -> None:
+    """Lets other users reach the folder through pytest's own, which are its user's alone."""
+    shared.chmod(0o777)
+    for folder in shared.parents:
+        if folder == Path(tempfile.gettempdir()):
+            break
+        folder.chmod(0o755)
 
 
 def as_other_user(function) -> None:
