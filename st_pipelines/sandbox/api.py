@@ -11,7 +11,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from urllib.parse import parse_qsl
 
 from starlette.requests import Request
@@ -69,6 +69,7 @@ class ServerOptions:
         export_batch: records per export response; ServiceTitan's number is not known.
         gzip_level: compression level; 0 turns gzip off, 1 costs about 10 ms per megabyte.
         live: whether simulated time passes as `clock` does.
+        simulated_date: whether the `Date` header tells the simulated time instead of the real one.
         clock: returns real time in seconds, for the rate limit and for `live`.
     """
 
@@ -77,6 +78,7 @@ class ServerOptions:
     export_batch: int = 5000
     gzip_level: int = 0
     live: bool = False
+    simulated_date: bool = False
     clock: Callable[[], float] = time.monotonic
 
 
@@ -173,8 +175,11 @@ class Api:
         return response
 
     def _set_date(self, response: Response) -> None:
-        if date := self._portal.date:
-            response.headers["Date"] = date
+        if self._options.simulated_date:
+            now = next(iter(self.worlds.values())).now
+            response.headers["Date"] = self._portal.render_date(now)
+        elif self._portal.clock_offset:
+            response.headers["Date"] = self._portal.render_date(datetime.now(timezone.utc))
 
     def _intercept(self, request: Request) -> Response | None:
         given = (interceptor(request) for interceptor in self.interceptors)

@@ -61,12 +61,9 @@ class Portal:
         """Return the client secret that is valid."""
         return derive_new_secret(credentials) if self.secret_rotated else credentials.client_secret
 
-    @property
-    def date(self) -> str | None:
-        """The `Date` header of a response; None for the real time."""
-        if not self.clock_offset:
-            return None
-        return format_datetime(datetime.now(timezone.utc) + self.clock_offset, usegmt=True)
+    def render_date(self, now: datetime) -> str:
+        """Return the `Date` header of a response that is made at `now` (aware)."""
+        return format_datetime((now + self.clock_offset).astimezone(timezone.utc), usegmt=True)
 
 
 def derive_new_secret(credentials: Credentials) -> str:

@@ -48,8 +48,8 @@ class Sandbox:
         history_days: how long the company has existed.
         tenants: number of tenants. They share the app key and have separate credentials.
         scopes: the scopes granted to the app; all if None.
-        requests_per_second, token_seconds, export_batch, gzip_level, live, clock: see
-            `ServerOptions`.
+        requests_per_second, token_seconds, export_batch, gzip_level, live, simulated_date,
+            clock: see `ServerOptions`.
         faults: probability by kind, see `fault_kinds.FAULT_KINDS`.
         churn: probability that records change before a data request, see `churn.Churn`.
         defects: defects of the app's setup, see `fault_kinds.DEFECT_KINDS`.
@@ -76,6 +76,7 @@ class Sandbox:
         export_batch: int = 5000,
         gzip_level: int = 0,
         live: bool = False,
+        simulated_date: bool = False,
         clock: Callable[[], float] = time.monotonic,
         faults: Mapping[str, float] | None = None,
         churn: float = 0,
@@ -107,6 +108,7 @@ class Sandbox:
                 export_batch=export_batch,
                 gzip_level=gzip_level,
                 live=live,
+                simulated_date=simulated_date,
                 clock=clock,
             ),
             faults=Faults(faults or {}, seed),
@@ -115,10 +117,12 @@ class Sandbox:
         )
         self._socket = socket.create_server((HOST, port), backlog=512)
         self.url = f"http://{HOST}:{self._socket.getsockname()[1]}"
-        self._server = self._build_server()
+        self._server = self._build_server(
+            date_header=not (simulated_date or self.portal.clock_offset)
+        )
         self._thread = threading.Thread(target=self.run, name="sandbox", daemon=True)
 
-    def _build_server(self) -> QuickShutdownServer:
+    def _build_server(self, *, date_header: bool) -> QuickShutdownServer:
         control = Control(self.worlds, self._api.log)
         token = Route("/connect/token", self._api.handle_token, methods=["POST"])
         data = Route("/{path:path}", self._api.handle_data, methods=EVERY_METHOD)
@@ -131,7 +135,7 @@ class Sandbox:
                 lifespan="off",
                 timeout_graceful_shutdown=1,
                 http=Protocol,
-                date_header=not self.portal.clock_offset,
+                date_header=date_header,
             )
         )
 

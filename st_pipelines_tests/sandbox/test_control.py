@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -52,6 +53,16 @@ def test_the_state_reports_time_records_and_requests(client: Client) -> None:
     assert tenant["records"] == {"jpm.jobs": len(jobs)}
     assert tenant["now"] == NOW.isoformat()
     assert state["requests"]["/jpm/v2/tenant/{tenant}/jobs"] == 1
+
+
+def test_responses_can_tell_the_simulated_time() -> None:
+    """A history that jumps by days needs a server whose `Date` jumps along."""
+    with Sandbox(customers=5, now=NOW, simulated_date=True) as sandbox:
+        client = Client(sandbox)
+        assert client.request_token().headers["Date"] == "Tue, 10 Mar 2026 15:30:00 GMT"
+        sandbox.world.move(timedelta(days=2, seconds=7))
+        response = client.request_list("jpm.jobs")
+        assert response.headers["Date"] == "Thu, 12 Mar 2026 15:30:07 GMT"
 
 
 @pytest.mark.parametrize(
