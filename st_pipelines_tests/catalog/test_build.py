@@ -28,7 +28,7 @@ def write(folder: Path, *names: str) -> None:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    return {file.name: file.read_text() for file in sorted(folder.iterdir())}
+    return {file.name: file.read_text() for file in sorted(folder.iterdir()) if file.is_file()}
 
 
 def test_a_new_and_an_empty_folder_are_filled_and_filled_again(

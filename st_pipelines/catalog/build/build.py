@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from st_pipelines.catalog import files
+from st_pipelines.catalog import files, specification
 from st_pipelines.catalog.build.curated import Curated, load_curated
 from st_pipelines.catalog.build.endpoints import (
     derive_endpoints,
@@ -21,6 +21,7 @@ from st_pipelines.catalog.build.endpoints import (
 )
 from st_pipelines.catalog.build.fit import ALWAYS_SENT, Fitted, apply_facts
 from st_pipelines.catalog.build.openapi import Operation, read_documents, read_operations
+from st_pipelines.catalog.build.specification import read_specifications
 from st_pipelines.catalog.files import type_to_json
 from st_pipelines.catalog.model import (
     Catalog,
@@ -30,6 +31,10 @@ from st_pipelines.catalog.model import (
     ListOf,
     StructOf,
 )
+from st_pipelines.catalog.specification import ApiSpecification
+
+SPECIFICATION = "specification"
+"""The folder of the specification facts, within the catalog's."""
 
 _COLLECTIONS = ("page", "export", "array", "data")
 
@@ -52,7 +57,11 @@ def rebuild(documents: Path, folder: Path) -> list[str]:
     before = files.read(folder)
     misfits: list[str] = []
     built = build_catalog(documents, report=misfits.append)
+    facts = read_facts(documents)
+    posts = {o.path for part in facts.values() for o in part.operations if o.method == "POST"}
+    misfits += map(_describe_unknown, sorted(load_curated().reading_posts.keys() - posts))
     files.write(built, folder)
+    specification.write(facts.values(), folder / SPECIFICATION)
     return [*describe_changes(before, built), *misfits]
 
 
@@ -88,6 +97,18 @@ def build_catalog(
     return Catalog(endpoints, tuple(sorted(left_out, key=lambda e: (e.api, e.path))))
 
 
+def read_facts(folder: Path, curated: Curated | None = None) -> dict[str, ApiSpecification]:
+    """Returns the facts about the reading operations of a folder of documents, by API.
+
+    Raises:
+        ValueError: a file is not an OpenAPI 3 document, or is malformed.
+    """
+    curated = curated or load_curated()
+    return read_specifications(
+        read_documents(folder), api_names=curated.apis, reading_posts=curated.reading_posts
+    )
+
+
 def _operations(folder: Path, curated: Curated) -> Iterator[tuple[str, Operation]]:
     """Yields file name and operation for every GET operation."""
     for name, document in read_documents(folder):
@@ -112,7 +133,11 @@ def _unknown_facts(
     curated: Curated, fits: Mapping[str, Fitted], found: list[Operation]
 ) -> Iterator[str]:
     for name in curated.find_unknown(fits, {operation.path for operation in found}):
-        yield f"! curated.yaml has facts about {name}, which is not in these documents"
+        yield _describe_unknown(name)
+
+
+def _describe_unknown(name: str) -> str:
+    return f"! curated.yaml has facts about {name}, which is not in these documents"
 
 
 def _reason_to_leave_out(operation: Operation, curated: Curated) -> str | None:

@@ -27,6 +27,7 @@ class Curated:
     split: Mapping[str, Mapping[str, Any]]
     endpoints: Mapping[str, Mapping[str, Any]]
     sorted_by_id: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    reading_posts: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def name(self, operation: Operation) -> str:
         """Returns the name of an operation's table within its API."""

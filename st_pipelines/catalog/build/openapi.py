@@ -106,24 +106,37 @@ def read_operations(
     Raises:
         ValueError: a path has no first segment to request it by, or the document is malformed.
     """
-    with _locating("servers and paths"):
+    for path, module, item in read_paths(document):
+        if item.get("get"):
+            with locating(path):
+                name = (api_names or {}).get(module, module)
+                operation = _operation(document, item, path, name)
+            yield operation
+
+
+def read_paths(document: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Yields the full path, its first segment and the path item, for every path of a document.
+
+    Raises:
+        ValueError: a path has no first segment to request it by, or the document is malformed.
+    """
+    with locating("servers and paths"):
         base, paths = _base_path(document), resolve(document, document.get("paths"))
     for path, given in paths.items():
         full = _TENANT.sub("/tenant/{tenant}", base + path, count=1)
-        with _locating(full):
+        with locating(full):
             item = {**resolve(document, given), **_own_keys(given)}
-        if not item.get("get"):
+        if not (item.get("get") or item.get("post")):
             continue
         module = full.split("/")[1] if "/" in full else ""
         if not module or module == "tenant" or "{" in module:
             raise ValueError(f"{full} names no module: the document's servers have no path")
-        with _locating(full):
-            operation = _operation(document, item, full, (api_names or {}).get(module, module))
-        yield operation
+        yield full, module, item
 
 
 @contextlib.contextmanager
-def _locating(place: str) -> Iterator[None]:
+def locating(place: str) -> Iterator[None]:
+    """Reports where a document is malformed, as a ValueError."""
     try:
         yield
     except _BROKEN as error:
@@ -152,7 +165,7 @@ def _operation(
         fields=fields,
         query=query,
         parents=tuple(name for name in re.findall(r"{([^{}]+)}", path) if name != "tenant"),
-        scope=_scope(document, item["get"]),
+        scope=read_scope(document, item["get"]),
     )
 
 
@@ -218,7 +231,8 @@ def _json_schema(document: Mapping[str, Any], content: Mapping[str, Any]) -> dic
     return None
 
 
-def _scope(document: Mapping[str, Any], operation: Mapping[str, Any]) -> str:
+def read_scope(document: Mapping[str, Any], operation: Mapping[str, Any]) -> str:
+    """Returns the OAuth scope of an operation; "" if the document names none."""
     for requirement in operation.get("security") or document.get("security") or ():
         for scopes in requirement.values():
             if scopes:
