@@ -33,7 +33,13 @@ from st_pipelines.config.settings import (
 )
 from st_pipelines.config.sources.local import Variables, read_variables
 from st_pipelines.config.validators import is_loopback
-from st_pipelines.warehouse.store.base import DEFAULT_WAIT_SECONDS, Store, canonical_uri, open_store
+from st_pipelines.warehouse.store.base import (
+    DEFAULT_WAIT_SECONDS,
+    Store,
+    canonical_uri,
+    is_scheme,
+    open_store,
+)
 
 _ADDITIONS_FILE = "st_catalog.json"
 _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
@@ -64,7 +70,7 @@ def load_catalog() -> Catalog:
         SettingsError: `.env` cannot be read.
         ValueError: the additions file is malformed or does not fit the catalog.
     """
-    return registry.load_catalog(Path(read_variables().read("ST_CATALOG", _ADDITIONS_FILE)))
+    return registry.load_catalog(read_variables().read_path("ST_CATALOG", _ADDITIONS_FILE))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,8 +103,12 @@ class EnvironmentConfig:
 
     @cached_property
     def additions_file(self) -> Path:
-        """The user's additions to the catalog: `ST_CATALOG`, by default `st_catalog.json`."""
-        return Path(self.variables.read("ST_CATALOG", _ADDITIONS_FILE))
+        """The user's additions to the catalog: `ST_CATALOG`, by default `st_catalog.json`.
+
+        Raises:
+            SettingsError: it is not a path that can be used.
+        """
+        return self.variables.read_path("ST_CATALOG", _ADDITIONS_FILE)
 
     def apply_selection(self, catalog: Catalog | None = None) -> Catalog:
         """Returns the part of a catalog that the environment has: `SERVICETITAN_SELECT`.
@@ -147,28 +157,53 @@ class EnvironmentConfig:
 
     @cached_property
     def warehouse_uri(self) -> str:
-        """The warehouse: `ST_WAREHOUSE_DIR` (by default `data`) / `<environment>.duckdb`.
+        """The warehouse: `ST_WAREHOUSE_DIR` (by default `data`) / `<environment>.duckdb`, absolute.
 
         `ST_PRODUCTION_WAREHOUSE` and the like name another one.
 
         Raises:
-            SettingsError: two environments have the same file.
+            SettingsError: a path cannot be used, or two environments have the same file.
         """
-        folder = Path(self.variables.read("ST_WAREHOUSE_DIR", "data"))
-        uris = {
-            name: self.variables.read(f"ST_{name.upper()}_WAREHOUSE")
-            or str(folder / f"{name}.duckdb")
-            for name in ENVIRONMENTS
-        }
-        uri = uris.pop(self.environment)
-        for other, its_uri in uris.items():
-            if canonical_uri(uri) == canonical_uri(its_uri):
+        uri = self._warehouse_of(self.environment)
+        for other in ENVIRONMENTS:
+            if other != self.environment and self._is_warehouse_of(other, uri):
                 raise SettingsError(
                     f"{self.environment} and {other} have the same warehouse file: give each its "
                     f"own by ST_{self.environment.upper()}_WAREHOUSE and "
                     f"ST_{other.upper()}_WAREHOUSE"
                 )
         return uri
+
+    def _warehouse_of(self, environment: EnvironmentName) -> str:
+        setting = f"ST_{environment.upper()}_WAREHOUSE"
+        if given := self.variables.read(setting):
+            return self._resolve_uri(given, setting)
+        return str(self.warehouse_folder / f"{environment}.duckdb")
+
+    def _is_warehouse_of(self, environment: EnvironmentName, uri: str) -> bool:
+        try:
+            return canonical_uri(self._warehouse_of(environment)) == canonical_uri(uri)
+        except SettingsError:  # which concerns that environment alone
+            return False
+
+    def _resolve_uri(self, uri: str, setting: str) -> str:
+        """Returns a DuckDB file's absolute path; the URI of another backend unchanged."""
+        scheme, colon, rest = uri.partition(":")
+        if colon and scheme.lower() == "duckdb":
+            uri = rest
+        elif colon and is_scheme(scheme) and scheme.lower() != "file":
+            return uri
+        return str(self.variables.resolve_path(uri, setting, "file"))
+
+    @cached_property
+    def warehouse_folder(self) -> Path:
+        """The folder of warehouses that no setting names: `ST_WAREHOUSE_DIR`, absolute.
+
+        Raises:
+            SettingsError: it is not a path that can be used.
+        """
+        text = self.variables.read("ST_WAREHOUSE_DIR", "data").removeprefix("duckdb:")
+        return self.variables.resolve_path(text, "ST_WAREHOUSE_DIR", "folder")
 
     @cached_property
     def publish_seconds(self) -> float | None:
@@ -222,7 +257,7 @@ class EnvironmentConfig:
         """
         configured = self.warehouse_uri
         return open_store(
-            uri or configured,
+            self._resolve_uri(uri, "the resource's uri") if uri else configured,
             wait_seconds=wait_seconds,
             publish_seconds=self.publish_seconds,
             file_mode=self.file_mode,

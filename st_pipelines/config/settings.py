@@ -30,6 +30,7 @@ from st_pipelines.config.sources.places import (
     Places,
     local_sources,
     manager_sources,
+    resolve_places,
 )
 from st_pipelines.config.sources.resolve import Gathered, gather
 from st_pipelines.config.validators import (
@@ -203,7 +204,7 @@ def _build_settings(
 ) -> EnvironmentSettings:
     _refuse_misspelled(prefix, variables)
     gathered = gather(local_sources(AllPlaces, prefix, variables, overrides))
-    places = _build(AllPlaces, prefix, gathered)
+    places = resolve_places(_build(AllPlaces, prefix, gathered), prefix, variables)
     places._gathered = gathered
     sources = local_sources(EnvironmentSettings, prefix, variables, overrides, places)
     gathered = gather(sources, Gathered(warnings=gathered.warnings))

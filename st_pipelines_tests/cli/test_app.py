@@ -85,9 +85,10 @@ def test_publish_creates_a_read_copy_and_prints_its_path(tmp_path: Path) -> None
     (tmp_path / "data").mkdir()
     duckdb.connect(str(tmp_path / "data" / "production.duckdb")).close()
     command = ("publish", "--environment", "production")
-    assert re.match(r"data/production_read\.duckdb: 0\.\d MB in ", run(*command).stdout)
-    assert run(*command).stdout == "data/production_read.duckdb is up to date\n"
-    duckdb.connect("data/production_read.duckdb", read_only=True).close()
+    copy = tmp_path / "data" / "production_read.duckdb"
+    assert re.match(rf"{re.escape(str(copy))}: 0\.\d MB in ", run(*command).stdout)
+    assert run(*command).stdout == f"{copy} is up to date\n"
+    duckdb.connect(str(copy), read_only=True).close()
 
 
 @pytest.mark.parametrize(

@@ -26,13 +26,13 @@ TABLES = ("settings.user_roles", "jpm.project_types")
 def parsed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that were parsed as `.env`, in order."""
     files: list[Path] = []
-    parse = local.dotenv_values
+    read = local._read_dotenv_text
 
-    def record(file: Path) -> dict[str, str | None]:
+    def record(file: Path) -> str:
         files.append(file)
-        return parse(file)
+        return read(file)
 
-    monkeypatch.setattr(local, "dotenv_values", record)
+    monkeypatch.setattr(local, "_read_dotenv_text", record)
     return files
 
 
@@ -114,7 +114,7 @@ def test_an_invalid_setting_concerns_only_what_uses_it(monkeypatch: pytest.Monke
     monkeypatch.setenv("ST_PUBLISH_SECONDS", "often")
     monkeypatch.setenv("SERVICETITAN_TIMEZONE", "nowhere")
     config = resolve_environment("production")
-    assert config.warehouse_uri == "data/production.duckdb"
+    assert config.warehouse_uri == str(Path.cwd() / "data/production.duckdb")
     for invalid in ("alert_webhook_url", "publish_seconds", "settings"):
         with pytest.raises(SettingsError):
             getattr(config, invalid)

@@ -61,9 +61,8 @@ def test_a_dotenv_file_is_read_and_the_environment_wins(
     monkeypatch.setenv("SERVICETITAN_TENANT_ID", "43")
     found = build_connection(resolve_environment("production"))
     assert (found.client_id, found.tenant_id) == ("cid.abc", "43")
-    assert resolve_environment("production").open_store().path == Path(
-        "elsewhere/production.duckdb"
-    )
+    uri = resolve_environment("production").open_store().uri
+    assert uri == str(tmp_path / "elsewhere" / "production.duckdb")
 
 
 def test_all_missing_settings_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +166,7 @@ def test_an_unknown_project_setting_in_dotenv_is_refused(tmp_path: Path) -> None
 def test_project_settings_may_be_in_lower_case(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("st_warehouse_dir=elsewhere\n")
     load_settings("production")
-    assert resolve_environment("production").open_store().path.parent == Path("elsewhere")
+    assert resolve_environment("production").warehouse_folder == tmp_path / "elsewhere"
 
 
 def test_a_dotenv_in_another_encoding_is_reported(tmp_path: Path) -> None:
@@ -274,7 +273,7 @@ def test_two_environments_with_one_warehouse_file_are_refused(
     with pytest.raises(SettingsError, match="ST_INTEGRATION_WAREHOUSE"):
         resolve_environment("production").open_store()
     monkeypatch.setenv("ST_INTEGRATION_WAREHOUSE", "elsewhere.duckdb")
-    assert resolve_environment("integration").open_store().uri == "elsewhere.duckdb"
+    assert resolve_environment("integration").open_store().uri == str(tmp_path / "elsewhere.duckdb")
 
 
 @pytest.mark.parametrize(
@@ -295,7 +294,7 @@ def test_one_warehouse_file_is_recognized_in_every_spelling(
         with pytest.raises(SettingsError, match="have the same warehouse file"):
             _ = resolve_environment(environment).warehouse_uri
     monkeypatch.setenv("ST_INTEGRATION_WAREHOUSE", "duckdb:data/y.duckdb")
-    assert resolve_environment("integration").warehouse_uri == "duckdb:data/y.duckdb"
+    assert resolve_environment("integration").warehouse_uri == str(Path.cwd() / "data/y.duckdb")
 
 
 def test_the_host_of_the_other_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

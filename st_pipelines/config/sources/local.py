@@ -9,23 +9,32 @@ import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from dotenv import dotenv_values
 from pydantic_settings import EnvSettingsSource
 
+from st_pipelines.config.environments import PREFIXES
 from st_pipelines.config.errors import SettingsError
+from st_pipelines.config.paths import ENVIRONMENT_PATHS, PROJECT_PATHS, PathKind, resolve_path
 from st_pipelines.config.sources.base import (
     SERVICEPYTAN_PREFIX,
     ExplicitSettings,
     Reading,
     Source,
+    clean_value,
     find_near_misses,
     parse_flat_object,
     pick_fields,
     read_text,
 )
+
+_PATHS = {
+    *PROJECT_PATHS,
+    *(prefix + field.upper() for prefix in PREFIXES.values() for field in ENVIRONMENT_PATHS),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,34 +60,98 @@ class Variables:
 
     def read(self, name: str, default: str = "") -> str:
         """Returns the value of a name in capitals; an empty one counts as not set."""
-        return (self.merged.get(name) or default).strip()
+        return clean_value(self.merged.get(name) or "")[0] or default
+
+    def read_path(self, name: str, default: str = "") -> Path:
+        """Returns the path that a setting of the project names, absolute.
+
+        Raises:
+            SettingsError: it is not a path that can be used.
+        """
+        return self.resolve_path(self.read(name, default), name, PROJECT_PATHS[name])
+
+    def resolve_path(self, text: str, setting: str, kind: PathKind) -> Path:
+        """Returns the absolute path that the value of a setting means. Raises SettingsError.
+
+        Args:
+            text: the value, without surrounding white space and quotes.
+        """
+        return resolve_path(
+            text, setting, kind, base=self.dotenv_file.parent, lookup=self._value_in_path
+        )
+
+    def origin(self, name: str) -> str:
+        """Returns where the value of a name in capitals comes from, for messages."""
+        if not self.read(name):
+            return "default"
+        in_process = any(given.upper() == name for given in self.process)
+        return "environment variable" if in_process else self.dotenv_file.name
+
+    def _value_in_path(self, name: str) -> str | None:
+        return self.process.get(name.upper() if os.name == "nt" else name) or self.dotenv.get(name)
 
 
 def env_file() -> Path:
-    """Returns the path of `.env`: in the working directory."""
-    return Path.cwd() / ".env"
+    """Returns the path of `.env`: in the working directory.
+
+    Raises:
+        SettingsError: somebody has removed the working directory.
+    """
+    try:
+        return Path.cwd() / ".env"
+    except OSError as error:
+        reason = error.strerror
+    raise SettingsError(f"the working directory cannot be used ({reason}): change to another one")
 
 
 def read_dotenv(file: Path) -> dict[str, str | None]:
     """Parses `.env`; empty if there is none.
 
     Raises:
-        SettingsError: the file is not UTF-8 text.
+        SettingsError: the file cannot be read, or is not UTF-8 text.
     """
+    return dotenv_values(stream=StringIO(_read_dotenv_text(file)))
+
+
+def _read_dotenv_text(file: Path) -> str:
     try:
-        return dotenv_values(file)
+        return file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        if not file.is_symlink():
+            return ""
+        problem = "is a link to a file that does not exist: correct the link or remove it"
     except UnicodeDecodeError:
-        pass
-    raise SettingsError(
-        f"{file} is not UTF-8 text: save it in this encoding (in PowerShell: Set-Content -Encoding "
-        "utf8, where '>' writes UTF-16)"
-    )
+        problem = (
+            "is not UTF-8 text: save it in this encoding (in PowerShell: Set-Content -Encoding utf8"
+            ", where '>' writes UTF-16)"
+        )
+    except IsADirectoryError:
+        problem = (
+            "is a folder: remove it (Docker creates one where the file to mount is missing), and "
+            "write the file"
+        )
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror}): correct its owner or permissions"
+    raise SettingsError(f"{file} {problem}")
 
 
 def read_variables() -> Variables:
-    """Reads the process environment and `.env`. Raises SettingsError."""
+    """Reads the process environment and `.env`. Raises SettingsError.
+
+    Variables in the values of `.env` are replaced, except in paths, for which `resolve_path` has
+    rules of its own. Dagster adds the replaced values to the environment of its processes.
+    """
     file = env_file()
-    return Variables(process=dict(os.environ), dotenv=read_dotenv(file), dotenv_file=file)
+    text = _read_dotenv_text(file)
+    replaced = dotenv_values(stream=StringIO(text))
+    dotenv, process = dict(replaced), dict(os.environ)
+    if "$" in text:
+        for name, value in dotenv_values(stream=StringIO(text), interpolate=False).items():
+            if name.upper() in _PATHS:
+                dotenv[name] = value
+                if value and process.get(name) == replaced[name]:
+                    process[name] = value
+    return Variables(process=process, dotenv=dotenv, dotenv_file=file)
 
 
 class Arguments(Source):

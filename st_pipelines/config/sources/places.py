@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import PrivateAttr, create_model
 
+from st_pipelines.config.paths import ENVIRONMENT_PATHS
 from st_pipelines.config.sources.base import ExplicitSettings, Source
 from st_pipelines.config.sources.local import (
     Arguments,
@@ -23,7 +24,7 @@ class Places(ExplicitSettings):
     """Where the settings of one environment are, apart from the environment and `.env`.
 
     Attributes:
-        config_file: a JSON file of servicepytan.
+        config_file: a JSON file of servicepytan; absolute once `resolve_places` has seen it.
         secrets_dir: a folder with a file for each setting.
     """
 
@@ -51,6 +52,16 @@ AllPlaces: type[Places] = create_model(  # pyright: ignore[reportAssignmentType]
 )
 
 
+def resolve_places(places: Places, prefix: str, variables: Variables) -> Places:
+    """Returns the places with absolute paths. Raises SettingsError for a path of no use."""
+    paths = {
+        field: str(variables.resolve_path(text, prefix + field.upper(), kind))
+        for field, kind in ENVIRONMENT_PATHS.items()
+        if (text := getattr(places, field))
+    }
+    return places.model_copy(update=paths)
+
+
 def local_sources(
     settings_cls: type[ExplicitSettings],
     prefix: str,
@@ -64,7 +75,7 @@ def local_sources(
         settings_cls: whose fields to read.
         prefix: of the environment's settings.
         given: values by field, which win.
-        places: names the file and the folder. None while the places themselves are read.
+        places: of `resolve_places`. None while the places themselves are read.
     """
     yield Arguments(settings_cls, prefix, given)
     yield NamedVariables(settings_cls, prefix, variables.process)
@@ -72,10 +83,10 @@ def local_sources(
     if places is None:
         return
     if places.config_file:
-        setting, file = f"{prefix}CONFIG_FILE", Path(places.config_file).expanduser()
+        setting, file = f"{prefix}CONFIG_FILE", Path(places.config_file)
         yield ConfigFile(settings_cls, prefix, file, setting)
     if places.secrets_dir:
-        setting, folder = f"{prefix}SECRETS_DIR", Path(places.secrets_dir).expanduser()
+        setting, folder = f"{prefix}SECRETS_DIR", Path(places.secrets_dir)
         yield Folder(settings_cls, prefix, folder, setting)
 
 

@@ -178,7 +178,7 @@ def open_store(
         WarehouseUnusable: no backend has this scheme.
     """
     scheme, colon, _ = uri.partition(":")
-    if not colon or "/" in scheme or len(scheme) == 1:  # C: is a drive
+    if not colon or not is_scheme(scheme):
         scheme = "duckdb"
     if scheme not in BACKENDS:  # the rest of the URI may hold a password
         shown = f"the scheme {scheme}:" if _SCHEME.fullmatch(scheme) else "what its URI begins with"
@@ -187,6 +187,11 @@ def open_store(
     backend = getattr(importlib.import_module(module), name)
     options = {} if file_mode is None else {"file_mode": file_mode}
     return backend(uri=uri, wait_seconds=wait_seconds, publish_seconds=publish_seconds, **options)
+
+
+def is_scheme(text: str) -> bool:
+    """Whether a text before a colon is a scheme, and not part of a path or a Windows drive."""
+    return len(text) > 1 and "/" not in text and "\\" not in text and "$" not in text
 
 
 def canonical_uri(uri: str) -> str:

@@ -202,7 +202,7 @@ class Mounted(SecretStore):
     """A folder as Kubernetes mounts a secret: links into a version that is swapped as a whole."""
 
     unreachable = "cannot be read as a folder (No such file or directory): mount the secrets there"
-    forbidden = "cannot be read (Is a directory): correct the path, the file or its mode"
+    forbidden = "is a folder: name a file in it"
     absent = "set SERVICETITAN_CLIENT_ID, SERVICETITAN_CLIENT_SECRET, SERVICETITAN_APP_KEY"
 
     def __init__(self, folder: Path) -> None:
