@@ -31,6 +31,7 @@ from st_pipelines.defs.environment import DAILY, INTRADAY, EnvironmentDefs
 from st_pipelines.defs.jobs import Job, build_asset_jobs, build_reconcile_job
 from st_pipelines.defs.metadata import ServiceTitanTranslator
 from st_pipelines.defs.resources import ServiceTitanResource, WarehouseResource, with_overrides
+from st_pipelines.defs.run_lock import in_process_executor
 from st_pipelines.defs.schedules import build_schedules
 from st_pipelines.defs.sensors.alerts import build_alerts_sensor
 from st_pipelines.defs.sensors.changes import build_changes_sensor
@@ -178,7 +179,7 @@ def _definitions(environment: EnvironmentName) -> dg.Definitions:
     was_enabled = gc.isenabled()
     gc.disable()
     try:
-        return build_definitions(environment, executor=dg.in_process_executor)
+        return build_definitions(environment, executor=in_process_executor)
     finally:
         gc.freeze()
         if was_enabled:

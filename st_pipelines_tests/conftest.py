@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -81,7 +82,8 @@ def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
         monkeypatch.setenv("SERVICETITAN_START_DATE", "2026-03-02")
         monkeypatch.setenv("SERVICETITAN_SELECT", ",".join(TABLES))
         monkeypatch.setenv("SERVICETITAN_INTRADAY_CRON", "0 15 * * *")
-        yield Daemon(instance, sandbox)
+        with closing(Daemon(instance, sandbox)) as daemon:
+            yield daemon
 
 
 SLOWEST = (

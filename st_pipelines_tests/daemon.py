@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,6 +15,7 @@ from dagster._core.test_utils import freeze_time
 from dagster._utils.schedules import schedule_execution_time_iterator
 
 from st_pipelines.definitions import build_definitions
+from st_pipelines.defs import run_lock
 from st_pipelines.defs.run_state import loaded_until
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.windows import midnight
@@ -64,7 +66,12 @@ class Daemon:
         self.told: dict[str, list[str]] = defaultdict(list)
         self.asked: dict[str, list[dg.RunRequest]] = defaultdict(list)
         self._ticked: dict[str, datetime] = {}
+        self._processes = ExitStack()
         self.restart()
+
+    def close(self) -> None:
+        """Ends the processes of unfinished runs."""
+        self._processes.close()
 
     @property
     def now(self) -> datetime:
@@ -116,6 +123,30 @@ class Daemon:
             data = self.repository.get_sensor_def(name).evaluate_tick(context)
         self.cursors[name] = data.cursor or self.cursors.get(name)
         return self._do(name, data.run_requests or (), data.skip_message, run=run)
+
+    def start_run(
+        self, job: str, *, selection: Collection[dg.AssetKey] = (), lock: bool = True, **tags: str
+    ) -> dg.DagsterRun:
+        """Returns a run that has started and does not end.
+
+        Args:
+            job: its name.
+            selection: the assets; by default those of the job.
+            lock: whether a process holds the lock of the run.
+            **tags: of the run, besides the environment's.
+        """
+        definition = self.repository.get_job(job)
+        if selection:
+            definition = definition.get_subset(asset_selection=set(selection))
+        run = self.instance.create_run_for_job(
+            definition,
+            status=dg.DagsterRunStatus.STARTED,
+            asset_selection=frozenset(selection) or None,
+            tags=tags,
+        )
+        if lock:
+            self._processes.enter_context(run_lock.held(self.instance, run.run_id))
+        return run
 
     def complete_loads(self, table: str, day: date) -> int:
         """Returns the number of loads that covered a day to its end."""

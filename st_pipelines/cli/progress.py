@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from st_pipelines.cli.console import counted, print_failures
+from st_pipelines.defs import run_lock
 from st_pipelines.defs.dagster_internals import RunFailureReason
 
 
@@ -89,9 +91,11 @@ def materialize(
     outcomes = []
     with Progress(console, len(keys)) as progress:
         for api, api_keys in sorted(keys_by_api.items()):
-            with progress.api_run(api, len(api_keys)):
+            run_id = str(uuid.uuid4())
+            with progress.api_run(api, len(api_keys)), run_lock.held(instance, run_id):
                 result = job.execute_in_process(
                     instance=instance,
+                    run_id=run_id,
                     asset_selection=api_keys,
                     tags=dict(tags),
                     run_config={"loggers": {"console": {}}},

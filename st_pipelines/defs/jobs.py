@@ -22,6 +22,7 @@ from st_pipelines.defs.environment import (
 )
 from st_pipelines.defs.failures import as_dagster_failure
 from st_pipelines.defs.metadata import report_metadata
+from st_pipelines.defs.run_lock import in_process_executor
 from st_pipelines.defs.run_state import ENVIRONMENT_TAG
 from st_pipelines.sync.strategies import strategy_for
 
@@ -43,7 +44,7 @@ def build_asset_jobs(env: EnvironmentDefs) -> dict[str, UnresolvedAssetJobDefini
             dg.AssetSelection.assets(*sorted(keys, key=str)),
             description=_DESCRIPTIONS.get(name, f"Every asset of the API {name}."),
             tags={ENVIRONMENT_TAG: env.environment},
-            executor_def=dg.in_process_executor,
+            executor_def=in_process_executor,
         )
         for name, keys in env.job_keys.items()
     }
@@ -91,7 +92,7 @@ def build_reconcile_job(env: EnvironmentDefs) -> dg.JobDefinition:
         name=env.name(RECONCILE),
         tags={ENVIRONMENT_TAG: env.environment},
         description="Reads whole tables and marks as deleted what ServiceTitan no longer has.",
-        executor_def=dg.in_process_executor,
+        executor_def=in_process_executor,
     )
     def reconcile_tables() -> None:
         tables().map(reconcile_table)

@@ -19,6 +19,7 @@ from st_pipelines.config.errors import SettingsError
 from st_pipelines.config.project import EnvironmentConfig, resolve_environment
 from st_pipelines.config.settings import EnvironmentSettings
 from st_pipelines.config.sources.places import AllPlaces
+from st_pipelines.defs import run_lock
 from st_pipelines.warehouse.errors import WarehouseError
 
 if TYPE_CHECKING:
@@ -170,10 +171,20 @@ class WarehouseResource(EnvironmentResource):
 
         Otherwise the last loads of a night would stay invisible until the next night.
         """
-        yield self
+        with self._run_locked(context):
+            yield self
         if self._has_unpublished_loads:
             with _log_publish_errors(context.log):
                 self.warehouse.publish()
+
+    @contextmanager
+    def _run_locked(self, context: dg.InitResourceContext) -> Iterator[None]:
+        """Shows that the run is alive, for executors other than ours, which hold its lock."""
+        if context.run is None or context.instance is None:
+            yield
+            return
+        with run_lock.held(context.instance, context.run.run_id, whole_run=False):
+            yield
 
     def publish_if_due(self, log: dg.DagsterLogManager) -> None:
         """Replaces the read copy after a load, if publishing is on and the copy is old enough."""

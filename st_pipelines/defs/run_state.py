@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import dagster as dg
 import msgspec
 
+from st_pipelines.defs import run_lock
 from st_pipelines.defs.dagster_internals import BulkActionsFilter, BulkActionStatus
 from st_pipelines.defs.environment import RECONCILE, EnvironmentDefs
 from st_pipelines.defs.metadata import WINDOW_END
@@ -36,8 +37,13 @@ _UNFINISHED_STATUSES = (
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 )
+_EXECUTED_STATUSES = (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
+_LOCAL_LAUNCHERS = ("DefaultRunLauncher", "SyncInMemoryRunLauncher")
+"""Start a run on the machine of its code location, where schedules and sensors are evaluated."""
 _MAX_RUNS = 1000
 _LOST_AFTER = timedelta(days=1)
+_LOCKED_WITHIN = timedelta(minutes=1)
+"""A run locks its file as soon as it is STARTED; this is for a machine that is very busy."""
 
 
 def range_tags(first: str, last: str) -> dict[str, str]:
@@ -117,8 +123,9 @@ def read_unfinished_work(
 ) -> UnfinishedWork:
     """Reads the runs and backfills of an environment that have not ended.
 
-    A run that was created more than a day ago does not count: unless `max_runtime_seconds` is set,
-    Dagster never ends a run whose machine went down, and everything would wait for it forever.
+    A run whose process is gone does not count: Dagster never ends a run whose machine went down
+    (unless `max_runtime_seconds` is set), and everything would wait for it forever. Where that
+    cannot be told, as on another machine, a run does not count a day after its creation.
 
     Args:
         instance: has the runs of all environments.
@@ -128,7 +135,9 @@ def read_unfinished_work(
     active = BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING])
     return UnfinishedWork(
         runs=tuple(
-            run for run in instance.get_runs(recent, limit=_MAX_RUNS) if is_run_of(run, env)
+            record.dagster_run
+            for record in instance.get_run_records(recent, limit=_MAX_RUNS)
+            if is_run_of(record.dagster_run, env) and not _is_gone(instance, record, env, now)
         ),
         backfill_assets=frozenset(
             key
@@ -137,6 +146,27 @@ def read_unfinished_work(
         ),
         keys_by_job_name=env.keys_by_job_name,
     )
+
+
+def _is_gone(
+    instance: dg.DagsterInstance, record: dg.RunRecord, env: EnvironmentDefs, now: datetime
+) -> bool:
+    """Whether the process of a run has certainly ended without a word."""
+    run = record.dagster_run
+    if run.status not in _EXECUTED_STATUSES:
+        return False
+    state = run_lock.find_process(instance, run.run_id)
+    if state == "no lock":  # a power cut may have undone the file
+        started = record.start_time
+        recently = started and now.timestamp() - started < _LOCKED_WITHIN.total_seconds()
+        return _is_locked_here(instance, run, env) and not recently
+    return state == "gone"
+
+
+def _is_locked_here(instance: dg.DagsterInstance, run: dg.DagsterRun, env: EnvironmentDefs) -> bool:
+    """Whether the process of a run holds a lock on this machine if there is one."""
+    is_our_job = run.job_name in env.keys_by_job_name or run.job_name == env.name(RECONCILE)
+    return is_our_job and type(instance.run_launcher).__name__ in _LOCAL_LAUNCHERS
 
 
 def loaded_until(materialization: dg.AssetMaterialization | None) -> datetime | None:

@@ -181,15 +181,8 @@ def test_gaps_loads_incomplete_days_in_a_merged_code_location(merged: Daemon) ->
 
 def test_an_environment_waits_for_its_own_runs_alone(merged: Daemon) -> None:
     def start(job: str, **tags: str) -> dg.DagsterRun:
-        return merged.instance.create_run_for_job(
-            merged.repository.get_job(job),
-            status=dg.DagsterRunStatus.STARTED,
-            tags={
-                "st_pipelines/environment": job.split("_")[0],
-                "dagster/partition": "2026-03-05",
-                **tags,
-            },
-        )
+        environment = {"st_pipelines/environment": job.split("_")[0]}
+        return merged.start_run(job, **environment, **{"dagster/partition": "2026-03-05"}, **tags)
 
     start("integration_intraday")
     start("integration_intraday", **{"dagster/sensor_name": "integration_changes"})
@@ -212,15 +205,12 @@ def test_gaps_keeps_a_few_runs_in_flight_in_a_merged_code_location(merged: Daemo
     merged.sleep_until(at(6, 4))
     for sensor, runs in (("production_gaps", MAX_ACTIVE_RUNS), ("integration_gaps", 1)):
         for _ in range(runs):
-            merged.instance.create_run_for_job(
-                merged.repository.get_job("production_daily"),
-                status=dg.DagsterRunStatus.STARTED,
-                tags={
-                    "st_pipelines/environment": sensor.split("_")[0],
-                    "dagster/sensor_name": sensor,
-                    "dagster/partition": "2026-01-01",
-                },
-            )
+            tags = {
+                "st_pipelines/environment": sensor.split("_")[0],
+                "dagster/sensor_name": sensor,
+                "dagster/partition": "2026-01-01",
+            }
+            merged.start_run("production_daily", **tags)
     assert not merged.tick_sensor("production_gaps", run=False)
     assert merged.told["production_gaps"] == ["3 requested runs are unfinished"]
     assert merged.tick_sensor("integration_gaps", run=False)
@@ -228,14 +218,9 @@ def test_gaps_keeps_a_few_runs_in_flight_in_a_merged_code_location(merged: Daemo
 
 def test_a_run_without_a_job_belongs_to_the_environment_of_its_assets(merged: Daemon) -> None:
     """Materialize in the UI starts such runs. They carry no tag of ours."""
-    merged.instance.create_run_for_job(
-        merged.repository.get_job("__ASSET_JOB").get_subset(
-            asset_selection={key("production", "jpm.jobs")}
-        ),
-        status=dg.DagsterRunStatus.STARTED,
-        asset_selection=frozenset({key("production", "jpm.jobs")}),
-        tags={"dagster/partition": "2026-03-05"},
-    )
+    selection = [key("production", "jpm.jobs")]
+    partition = {"dagster/partition": "2026-03-05"}
+    merged.start_run("__ASSET_JOB", selection=selection, lock=False, **partition)
     (request,) = merged.tick_sensor("production_changes", run=False)
     assert request.asset_selection == [key("production", "accounting.invoice_items")]
     (request,) = merged.tick_sensor("integration_changes", run=False)

@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.definitions import build_definitions
+from st_pipelines.defs import run_lock
 from st_pipelines.servicetitan.http import auth
 from st_pipelines_tests.daemon import TABLES, Daemon, at
 from st_pipelines_tests.defs.test_assets import count
@@ -24,11 +25,7 @@ from st_pipelines_tests.defs.test_assets import count
 
 def unfinished_run(daemon: Daemon, job: str, **tags: str) -> dg.DagsterRun:
     """Returns a run that has started and does not end."""
-    return daemon.instance.create_run_for_job(
-        daemon.repository.get_job(job),
-        status=dg.DagsterRunStatus.STARTED,
-        tags={"st_pipelines/environment": "production", **tags},
-    )
+    return daemon.start_run(job, **{"st_pipelines/environment": "production", **tags})
 
 
 def test_after_a_weekend_of_outage_and_a_shorter_day_each_day_is_loaded_completely_once(
@@ -123,10 +120,14 @@ def test_a_day_in_a_run_or_a_backfill_is_not_a_gap(daemon: Daemon) -> None:
     assert list(request.asset_selection) == keys[1:]
 
 
-def test_a_run_whose_machine_went_down_blocks_others_for_a_day_only(daemon: Daemon) -> None:
+def test_a_run_of_another_machine_that_went_down_blocks_others_for_a_day_only(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with freeze_time(daemon.now):
         unfinished_run(daemon, "intraday", **{"dagster/partition": "2026-03-05"})
         unfinished_run(daemon, "intraday", **{"dagster/sensor_name": "changes"})
+    daemon.close()
+    monkeypatch.setattr(run_lock, "_this_machine", lambda: {"host": "other", "boot": "other"})
     daemon.sleep_until(daemon.now + timedelta(hours=23))
     assert not daemon.tick_schedule("intraday", daemon.now, run=False)
     assert not daemon.tick_sensor("changes", run=False)
