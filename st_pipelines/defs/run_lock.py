@@ -91,7 +91,10 @@ def _judge_released(holder: dict[str, Any]) -> ProcessState:
     return "gone" if holder.get("whole_run") or not same_boot else "unknown"
 
 
-@dg.executor(name="in_process", config_schema=dg.in_process_executor.config_schema)
+_CONFIG_SCHEMA: Any = dg.in_process_executor.config_schema
+
+
+@dg.executor(name="in_process", config_schema=_CONFIG_SCHEMA)
 def in_process_executor(context: dg.InitExecutorContext) -> dg.Executor:
     """Dagster's `in_process_executor`, whose process holds the lock of its run."""
     create = dg.in_process_executor.executor_creation_fn
