@@ -21,6 +21,7 @@ from st_pipelines.windows import local_day, utc_now
 if TYPE_CHECKING:
     import dagster as dg
 
+    from st_pipelines.config.project import EnvironmentConfig
     from st_pipelines.config.settings import EnvironmentSettings
 
 TENANT_TAG = "st_pipelines/tenant"
@@ -51,6 +52,14 @@ def load(
             metavar="A/B", help="The key_prefix of the assets, if your own Dagster project has one."
         ),
     ] = "",
+    accept_timezone: Annotated[
+        bool,
+        typer.Option(
+            "--accept-timezone",
+            help="Move all rows to their days in the time zone that is set, even if it was "
+            "used before another one or is the default.",
+        ),
+    ] = False,
 ) -> None:
     """Load a range of days, by default the whole history, as runs that Dagster records."""
     failed = load_range(
@@ -60,6 +69,7 @@ def load(
         first=first and first.date(),
         last=last and last.date(),
         key_prefix=tuple(part for part in key_prefix.split("/") if part),
+        accept_timezone=accept_timezone,
     )
     if failed:
         raise typer.Exit(1)
@@ -73,6 +83,7 @@ def load_range(
     first: date | None = None,
     last: date | None = None,
     key_prefix: tuple[str, ...] = (),
+    accept_timezone: bool = False,
 ) -> int:
     """Materializes tables for a range of days; prints progress and a summary.
 
@@ -81,6 +92,7 @@ def load_range(
         first: the start date if None; its partition includes everything older.
         last: today if None.
         key_prefix: as the code location that shows the runs gives to `build_definitions`.
+        accept_timezone: change to the time zone that is set even if loads would refuse it.
 
     Returns:
         Number of tables that failed.
@@ -107,6 +119,7 @@ def load_range(
     days = _resolve_range(environment, config.settings, first, last)
     config.open_store().check()
     connection = build_connection(config)
+    _check_timezone(console, config, connection.tenant_id, accept=accept_timezone)
     definitions = build_definitions(
         environment, key_prefix=key_prefix, loggers={"console": progress.progress_logger}
     )
@@ -142,6 +155,25 @@ def _resolve_range(
     if last > today or first > last:
         raise ValueError(f"{first} to {last} is not a range of days up to today, {today}")
     return first.isoformat(), last.isoformat()
+
+
+def _check_timezone(
+    console: Console, config: EnvironmentConfig, tenant_id: str, *, accept: bool
+) -> None:
+    """Refuses a time zone before anything is read; changes to it instead if it is accepted."""
+    from st_pipelines.defs.metadata import describe_zone_change
+    from st_pipelines.warehouse.tables import identity
+
+    store, zone = config.open_store(), config.settings.timezone
+    owner = {"environment": config.environment, "tenant_id": tenant_id}
+    if accept:
+        if change := identity.accept_timezone(store, config.catalog, **owner, timezone=zone):
+            console.print(describe_zone_change(change))
+    elif store.exists:
+        with store.read_only() as warehouse:
+            stored = identity.read_identity(warehouse, **owner, schema="_st")
+        is_default = config.settings.timezone_is_default
+        identity.refuse_timezone(stored, config.environment, zone, is_default=is_default)
 
 
 def _open_instance(environment: EnvironmentName, tenant_id: str) -> dg.DagsterInstance:

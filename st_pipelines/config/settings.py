@@ -124,6 +124,11 @@ class EnvironmentSettings(ExplicitSettings):
         return self._gathered
 
     @property
+    def timezone_is_default(self) -> bool:
+        """Whether no source has set the time zone."""
+        return "timezone" not in self._gathered.origins
+
+    @property
     def places(self) -> Places:
         """The settings that name further sources."""
         return self._places

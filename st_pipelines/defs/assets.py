@@ -16,7 +16,7 @@ from st_pipelines.config.settings import EnvironmentSettings
 from st_pipelines.defs.checks import check_results, check_specs
 from st_pipelines.defs.environment import EnvironmentDefs
 from st_pipelines.defs.failures import as_dagster_failure
-from st_pipelines.defs.metadata import report_metadata
+from st_pipelines.defs.metadata import describe_zone_change, report_metadata
 from st_pipelines.defs.privacy import display_drift, make_inert
 from st_pipelines.defs.resources import ServiceTitanResource, WarehouseResource
 from st_pipelines.windows import Days
@@ -72,6 +72,8 @@ def sync_context(context: RunContext, env: EnvironmentDefs) -> "SyncContext":
         client=servicetitan.client,
         warehouse=warehouse.warehouse,
         timezone=env.settings.timezone,
+        timezone_is_default=env.settings.timezone_is_default,
+        start_date=env.settings.start_date,
         run_id=context.run.run_id,
         catalog=warehouse.config.catalog,
         history=warehouse.history,
@@ -173,6 +175,8 @@ def _result(
 
 def _warnings(report: "LoadReport", *, full_previews: bool = False) -> Iterator[str]:
     yield from map(make_inert, report.notices)
+    if change := report.loaded.zone_change:
+        yield describe_zone_change(change)
     if (readings := report.read.readings) > 1:
         yield f"records moved while they were read: read {readings} times until complete"
     drift = display_drift(report.drift, full=full_previews)

@@ -24,6 +24,7 @@ from st_pipelines.warehouse.columns import EXTRA, columns_of
 
 if TYPE_CHECKING:
     from st_pipelines.sync.sync import LoadReport
+    from st_pipelines.warehouse.tables.identity import ZoneChange
 
 WINDOW_END = "window_end"
 """Metadata key of the end of the loaded window, which schedules and sensors rely on."""
@@ -148,6 +149,8 @@ def report_metadata(report: LoadReport, *, full_previews: bool = False) -> dict[
         facts[WINDOW_END] = dg.MetadataValue.timestamp(report.window.end)
     if report.read.readings > 1:
         facts["readings"] = report.read.readings
+    if report.loaded.zone_change:
+        facts["time_zone"] = describe_zone_change(report.loaded.zone_change)
     if report.notices:
         facts["credentials"] = "\n".join(map(make_inert, report.notices))
     if report.drift.counts:
@@ -156,6 +159,14 @@ def report_metadata(report: LoadReport, *, full_previews: bool = False) -> dict[
         preview = preview_table(report.endpoint, report.loaded.preview, full=full_previews)
         facts["preview"] = dg.MetadataValue.md(preview)
     return facts
+
+
+def describe_zone_change(change: ZoneChange) -> str:
+    """Returns what another time zone changed, in a sentence."""
+    return (
+        f"the time zone is {change.timezone} and was {change.former or 'another one'}: "
+        f"{change.rows:,} rows of all tables have another day now"
+    )
 
 
 def _drift(report: LoadReport, full: bool) -> dict[str, Any]:

@@ -45,6 +45,8 @@ def sync_context(
             client=client,
             warehouse=config.open_store(),
             timezone=config.settings.timezone,
+            timezone_is_default=config.settings.timezone_is_default,
+            start_date=config.settings.start_date,
             run_id=f"{purpose}-{uuid.uuid4().hex[:8]}",
             catalog=config.catalog,
             history=config.history_tables if writes else frozenset(),

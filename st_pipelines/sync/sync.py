@@ -19,9 +19,7 @@ import functools
 import operator
 import time
 from collections.abc import Callable, Collection
-from datetime import datetime
-
-import duckdb
+from datetime import date, datetime
 
 from st_pipelines.catalog.model import Catalog, Endpoint
 from st_pipelines.config.project import load_catalog
@@ -32,14 +30,12 @@ from st_pipelines.sync.strategies import PlannedRead, Strategy, strategy_for
 from st_pipelines.warehouse.errors import Overtaken, WarehouseUnusable
 from st_pipelines.warehouse.load_spec import LoadSpec
 from st_pipelines.warehouse.staging.stage import Drift
-from st_pipelines.warehouse.store.base import ALIAS, Store
-from st_pipelines.warehouse.tables.coverage import read_coverage
+from st_pipelines.warehouse.store.base import Store
 from st_pipelines.warehouse.tables.load import Loaded, commit_load
 from st_pipelines.warehouse.tables.load_log import ReadCost
-from st_pipelines.warehouse.tables.schema import has_table
 from st_pipelines.warehouse.tables.staged_records import StagedRecords, staged_records
 from st_pipelines.warehouse.tables.table_state import begin_read
-from st_pipelines.windows import Coverage, Days, Window, local_day, utc_now
+from st_pipelines.windows import Days, Window, local_day, utc_now
 
 MAX_ATTEMPTS = 3
 """Reads of one load, in all, if other loads overtake it."""
@@ -96,6 +92,8 @@ class SyncContext:
         client: sends the requests to ServiceTitan.
         warehouse: where the tables are.
         timezone: IANA name; records belong to its local days.
+        timezone_is_default: nobody has set the time zone.
+        start_date: first day of the environment, for the warehouse's record; None if unknown.
         run_id: stored with every row.
         catalog: for `_st.endpoints`, the warehouse's own list.
         history: tables that keep every version of a row.
@@ -109,6 +107,8 @@ class SyncContext:
     catalog: Catalog = dataclasses.field(default_factory=load_catalog)
     history: Collection[str] = ()
     clock: Callable[[], datetime] = utc_now
+    timezone_is_default: bool = False
+    start_date: date | None = None
 
     def now(self) -> datetime:
         """The current time, aware, and never later than ServiceTitan's; windows close at it."""
@@ -143,6 +143,8 @@ class SyncContext:
             run_id=self.run_id,
             mode=read.mode,
             history=endpoint.table in self.history,
+            timezone_is_default=self.timezone_is_default,
+            start_date=self.start_date,
         )
 
 
@@ -218,10 +220,12 @@ def _load(context: SyncContext, strategy: Strategy, read: PlannedRead) -> LoadRe
 
 def _attempt(context: SyncContext, strategy: Strategy, read: PlannedRead) -> LoadReport:
     started = time.monotonic()
-    if read.midnight is not None:
-        read = read.after(_read_coverage(context, strategy.endpoint))
-    spec = context.spec(strategy.endpoint, read, context.now())
-    start = begin_read(context.warehouse, strategy.endpoint, spec)
+    now = context.now()
+    start = begin_read(
+        context.warehouse, strategy.endpoint, context.spec(strategy.endpoint, read, now)
+    )
+    read = read.after(start.coverage)
+    spec = context.spec(strategy.endpoint, read, now)
     spec = dataclasses.replace(spec, sequence=start.sequence)
     with staged_records(context.warehouse, strategy.endpoint, spec) as records:
         stats = stage(context.client, strategy, read.window, records)
@@ -244,26 +248,6 @@ def _attempt(context: SyncContext, strategy: Strategy, read: PlannedRead) -> Loa
             drift=records.staging.drift,
             notices=context.client.notices,
         )
-
-
-def _read_coverage(context: SyncContext, endpoint: Endpoint) -> Coverage:
-    """What earlier loads of the table have read; the warehouse is attached for a moment."""
-    if not context.warehouse.exists:
-        return Coverage()
-    purpose = f"the load log of {endpoint.table}"
-    with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        with context.warehouse.attach(connection, purpose):
-            if not has_table(connection, "_st", "loads"):
-                return Coverage()
-            return read_coverage(
-                connection,
-                [endpoint],
-                environment=context.client.connection.environment,
-                tenant_id=context.client.connection.tenant_id,
-                now=context.clock(),
-                schema=f"{ALIAS}._st",
-            )[endpoint.table]
 
 
 def stage(

@@ -3,6 +3,7 @@
 WarehouseError
 ├── WarehouseBusy      another process holds the warehouse and did not release it in time
 ├── Overtaken          other loads of the table committed what contradicts this read
+├── TimeZoneRefused    the time zone was used before another one, or is merely the default
 ├── WarehouseUnusable  the location is not writable, or what is there is not a sound warehouse
 ├── WarehouseFull      the disk is full
 └── OutOfMemory        the process may not use as much memory as the load needs
@@ -87,6 +88,30 @@ class Overtaken(WarehouseError):
             "this table at a time"
         )
         self.rows = rows
+
+
+class TimeZoneRefused(WarehouseError):
+    """The time zone differs from that of the rows, and nobody seems to have changed it on purpose.
+
+    Attributes:
+        stored: the zone that the rows were loaded with; empty if it is not known.
+        timezone: the zone that is set now.
+    """
+
+    def __init__(self, environment: str, stored: str, timezone: str, *, is_default: bool) -> None:
+        prefix = "" if environment == "production" else f"{environment.upper()}_"
+        setting, before = f"SERVICETITAN_{prefix}TIMEZONE", stored or "another time zone"
+        why = "was used before another one: two hosts may have different settings"
+        if is_default:
+            why = "is only the default, as the setting is missing"
+        super().__init__(
+            f"{setting} is {timezone}, but the rows of this warehouse have their days in {before}, "
+            f"and {timezone} {why}. Nothing was loaded. Set {setting} to {stored or 'that zone'} "
+            "wherever loads run. If you want the other zone, set it, and run st-pipelines load "
+            f"--environment {environment} --accept-timezone once, which moves every row to its day"
+        )
+        self.stored = stored
+        self.timezone = timezone
 
 
 class WarehouseUnusable(WarehouseError):

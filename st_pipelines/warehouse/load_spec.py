@@ -42,6 +42,8 @@ class LoadSpec:
         mode: what happens to rows that the reading lacks.
         sequence: one more than the number of the table's last load when the read started
             (`tables.table_state.begin_read`). Loads of at least this number committed since.
+        timezone_is_default: nobody has set the time zone.
+        start_date: first day of the environment; None if the caller has none.
         history: whether `history.<table>` keeps every version of a row.
     """
 
@@ -56,3 +58,5 @@ class LoadSpec:
     mode: MergeMode = MergeMode.UPSERT
     sequence: int = 1
     history: bool = False
+    timezone_is_default: bool = False
+    start_date: date | None = None

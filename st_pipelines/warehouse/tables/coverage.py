@@ -68,6 +68,9 @@ def read_coverage(
     """
     chosen = list(endpoints)
     coverage = {endpoint.table: Coverage() for endpoint in chosen}
+    log = "SELECT 1 FROM duckdb_tables() WHERE schema_name = '_st' AND table_name = 'loads'"
+    if connection.execute(log).fetchone() is None:
+        return coverage
     values = {"environment": environment, "tenant": tenant_id, "now": now}
     for by_day in (False, True):
         tables = [endpoint.table for endpoint in chosen if endpoint.by_day == by_day]

@@ -4,7 +4,8 @@ JSON is read and columns are typed beforehand, in an in-memory database (`staged
 warehouse is attached, the rows are merged, and it is detached again. Loads may be repeated and may
 arrive in any order: the table ends up the same.
 
-The order is: create or extend the table (`schema`); merge the rows of the reading, then those of
+The order is: note the settings, and move all rows to their days in a new time zone (`identity`);
+create or extend the table (`schema`); merge the rows of the reading, then those of
 the export feed, and set `_deleted_at` (`merge`, `merge_keyless`); record versions (`history`);
 count for the asset checks (`load_facts`); write the row in `_st.loads` and the bookmark in
 `_st.feeds` (`load_log`).
@@ -12,7 +13,7 @@ count for the asset checks (`load_facts`); write the row in `_st.loads` and the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
@@ -22,6 +23,7 @@ from st_pipelines.warehouse.load_spec import MergeMode
 from st_pipelines.warehouse.store.base import Store
 from st_pipelines.warehouse.tables import load_log
 from st_pipelines.warehouse.tables.history import record_versions
+from st_pipelines.warehouse.tables.identity import ZoneChange, note_settings
 from st_pipelines.warehouse.tables.load_facts import (
     Facts,
     MissingField,
@@ -71,6 +73,7 @@ class Loaded:
         preview: some rows as dicts of all scalar columns; `defs.privacy` chooses what to show.
         missing_fields: fields of which the table had values and this load has none.
         facts: what the checks need.
+        zone_change: what another time zone than before changed in all tables; None for the same.
     """
 
     rows_read: int = 0
@@ -82,6 +85,7 @@ class Loaded:
     preview: tuple[dict[str, Any], ...] = ()
     missing_fields: tuple[MissingField, ...] = ()
     facts: Facts = field(default_factory=Facts)
+    zone_change: ZoneChange | None = None
 
     def __add__(self, later: Loaded) -> Loaded:
         """Adds up two consecutive loads; what describes the table is taken from the later one."""
@@ -100,6 +104,7 @@ class Loaded:
                 {field.path: field for field in self.missing_fields + later.missing_fields}.values()
             ),
             facts=self.facts + later.facts,
+            zone_change=self.zone_change or later.zone_change,
         )
 
 
@@ -121,6 +126,7 @@ def commit_load(
         follow_up: what was found besides the reading.
 
     Raises:
+        TimeZoneRefused: the time zone is another one than before, and not by a deliberate change.
         Overtaken: loads that committed since the read started contradict it; read again.
         WarehouseError: it could not be written; the warehouse is as it was.
     """
@@ -131,9 +137,11 @@ def commit_load(
         load_log.refuse_other_environments(connection, spec.environment)
         connection.execute("BEGIN")
         load_log.ensure_load_log(connection, catalog)
+        zone_change = note_settings(connection, spec, catalog)
         last = load_log.read_last_sequence(connection, endpoint, spec)
         load = TableLoad(connection, endpoint, spec, number=max(last + 1, spec.sequence))
         loaded = _merge(load, records.staging.rows, follow_up)
+        loaded = replace(loaded, zone_change=zone_change)
         exported = follow_up.export_rows.staging.rows if follow_up.export_rows else 0
         record = LoadRecord(
             rows_read=loaded.rows_read + exported,

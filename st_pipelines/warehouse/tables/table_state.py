@@ -6,11 +6,17 @@ The warehouse is attached for a few milliseconds and nothing is written.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.warehouse.load_spec import LoadSpec, MergeMode
 from st_pipelines.warehouse.store.base import Store
+from st_pipelines.warehouse.tables.coverage import read_coverage
+from st_pipelines.warehouse.tables.identity import (
+    WarehouseIdentity,
+    read_identity,
+    refuse_timezone,
+)
 from st_pipelines.warehouse.tables.load_log import (
     ExportBookmark,
     read_bookmark,
@@ -19,6 +25,7 @@ from st_pipelines.warehouse.tables.load_log import (
 from st_pipelines.warehouse.tables.schema import has_table
 from st_pipelines.warehouse.tables.staged_records import StagedRecords
 from st_pipelines.warehouse.tables.table_load import TableLoad
+from st_pipelines.windows import Coverage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +34,13 @@ class ReadStart:
 
     Attributes:
         sequence: for `LoadSpec.sequence`.
+        coverage: what earlier loads of the table have read.
+        identity: who the warehouse is; None before the tenant's first load.
     """
 
     sequence: int
+    coverage: Coverage = field(default_factory=Coverage)
+    identity: WarehouseIdentity | None = None
 
 
 def begin_read(store: Store, endpoint: Endpoint, spec: LoadSpec) -> ReadStart:
@@ -38,14 +49,21 @@ def begin_read(store: Store, endpoint: Endpoint, spec: LoadSpec) -> ReadStart:
     Call it before the first request of the read.
 
     Raises:
+        TimeZoneRefused: the load would be refused when it commits.
         WarehouseError: it cannot be read.
     """
     store.check()
     if not store.exists:
         return ReadStart(sequence=1)
     with store.read_only() as connection:
+        owner = {"environment": spec.environment, "tenant_id": spec.tenant_id}
+        identity = read_identity(connection, **owner, schema="_st")
+        refuse_timezone(
+            identity, spec.environment, spec.timezone, is_default=spec.timezone_is_default
+        )
         last = read_last_sequence(connection, endpoint, spec, schema="_st")
-    return ReadStart(sequence=last + 1)
+        coverage = read_coverage(connection, [endpoint], **owner, now=spec.loaded_at)
+    return ReadStart(sequence=last + 1, coverage=coverage[endpoint.table], identity=identity)
 
 
 @dataclass(frozen=True, kw_only=True)
