@@ -12,6 +12,9 @@ and, for some collections, no inactive ones. So after each reading
 A suspect that still exists is loaded in its present version. One that ServiceTitan no longer serves
 is marked with `_deleted_at` (`warehouse.tables.merge.mark_deleted`). If the feed or a lookup fails,
 the load fails and nothing is marked.
+
+After a reading of everything, what it lacks is marked without a lookup. But if that would be much
+(`warehouse.tables.deletion_guard`), a sample is looked up along with the second read.
 """
 
 from __future__ import annotations
@@ -21,21 +24,27 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
+from st_pipelines.catalog.model import Endpoint
 from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.http.model import ReadStats
 from st_pipelines.servicetitan.reading.export_feed import MAY_BE_STALE, read_feed
-from st_pipelines.servicetitan.reading.lookup import look_up
+from st_pipelines.servicetitan.reading.lookup import Controls, LookupResult, look_up
 from st_pipelines.servicetitan.reading.page_source import Page
 from st_pipelines.sync.strategies import Strategy
+from st_pipelines.warehouse.errors import TooManyDeletions
 from st_pipelines.warehouse.load_spec import MergeMode
 from st_pipelines.warehouse.staging.stage import Staging
 from st_pipelines.warehouse.staging.typed_rows import TypedRows
 from st_pipelines.warehouse.store.base import Store
+from st_pipelines.warehouse.tables.deletion_guard import INACTIVE, MAX_LOST, part_of
 from st_pipelines.warehouse.tables.load import FollowUp
 from st_pipelines.warehouse.tables.load_log import ExportBookmark
 from st_pipelines.warehouse.tables.merge import CLOCK_SKEW
 from st_pipelines.warehouse.tables.staged_records import StagedRecords
-from st_pipelines.warehouse.tables.table_state import TableState, read_table_state
+from st_pipelines.warehouse.tables.table_state import MissingRows, TableState, read_table_state
+
+SAMPLE = 48
+"""Missing ids to look up after a second read: with two controls, one request."""
 
 EXPORT_ROWS = "export_rows"
 """Name of the temporary table, and of the folder in the staging folder."""
@@ -48,6 +57,7 @@ def followed_up(
     strategy: Strategy,
     records: StagedRecords,
     stats: ReadStats,
+    doubt: TooManyDeletions | None = None,
 ) -> Iterator[FollowUp]:
     """Reads the feed and looks up suspects after a complete reading.
 
@@ -58,6 +68,7 @@ def followed_up(
         records: the reading, finished. Records that are looked up are added to it. After a reading
             of everything the feed is read from its beginning, unless that was done before.
         stats: counts the requests.
+        doubt: an earlier read lacked so many rows that it was not loaded.
 
     Yields:
         What to load besides; its rows live as long as the context.
@@ -65,25 +76,36 @@ def followed_up(
     Raises:
         ServiceTitanError: after the retries that may help.
         WarehouseError: the warehouse cannot be read, or the disk is full.
+        TooManyDeletions: ServiceTitan serves records by id that its list lacks.
     """
     if not strategy.can_follow_up:
         yield FollowUp()
         return
     endpoint = strategy.endpoint
-    state = read_table_state(records, warehouse)
+    state = read_table_state(records, warehouse, doubted=doubt is not None)
     with ExitStack() as stack:
         feed = _Feed(client=client, reading=records, stack=stack, stats=stats)
-        bookmark, suspects, deleted = None, state.missing, frozenset[int]()
+        bookmark, inactive = None, list[int]()
         whole = records.spec.mode is MergeMode.REPLACE_ALL
         if endpoint.export and (records.staging.rows or state.bookmark or whole):
             bookmark = feed.read(state.bookmark, whole)
             if feed.records:
                 feed.records.finish()
                 if endpoint.has_active and not whole:
-                    suspects = tuple(sorted({*suspects, *_find_inactive(feed.records)}))
-        if suspects:
-            deleted = _look_up(client, records, suspects, state, stats)
-        yield FollowUp(export_rows=feed.records, bookmark=bookmark, deleted_ids=deleted)
+                    inactive = _find_inactive(feed.records)
+        lookups = _Lookups(client, records, stats, _plan_lookups(state, endpoint, inactive))
+        if whole and not endpoint.variants:
+            sample_gone = lookups.confirm_sample(doubt) if doubt else False
+            deleted = frozenset[int]()
+        else:
+            deleted = lookups.run()
+            sample_gone = lookups.are_gone(deleted)
+        yield FollowUp(
+            export_rows=feed.records,
+            bookmark=bookmark,
+            deleted_ids=deleted,
+            sample_gone=sample_gone,
+        )
 
 
 @dataclass(kw_only=True)
@@ -156,20 +178,91 @@ def _find_inactive(exported: StagedRecords) -> list[int]:
     return [row[0] for row in rows]
 
 
-def _look_up(
-    client: Client,
-    records: StagedRecords,
-    ids: Sequence[int],
-    state: TableState,
-    stats: ReadStats,
-) -> frozenset[int]:
-    """Adds the records that still exist to the reading; returns the ids of the deleted ones."""
-    deleted: set[int] = set()
-    session, control = client.session(stats), state.control_id
-    for result in look_up(session, records.endpoint, ids, control_id=control):
-        if control is not None:  # without a control an empty response would prove nothing
-            deleted |= result.gone
-        for page in result.records:
-            records.add(page)
-    records.finish()
-    return frozenset(deleted)
+@dataclass(frozen=True, kw_only=True)
+class _PartLookup:
+    """Ids of one part of the list to look up."""
+
+    ids: tuple[int, ...]
+    controls: Controls
+
+    def sample(self) -> _PartLookup:
+        """Some of the ids, from the first to the last."""
+        last, number = len(self.ids) - 1, min(SAMPLE, len(self.ids))
+        chosen = {round(n * last / max(number - 1, 1)) for n in range(number)}
+        return _PartLookup(ids=tuple(self.ids[n] for n in sorted(chosen)), controls=self.controls)
+
+
+def _plan_lookups(
+    state: TableState, endpoint: Endpoint, inactive: Sequence[int]
+) -> list[_PartLookup]:
+    """What to look up, part by part.
+
+    Args:
+        inactive: ids to look up besides what the reading lacks; they belong to the inactive part.
+    """
+    known = {ids for part in state.missing for ids in part.ids}
+    more = tuple(id_ for id_ in inactive if id_ not in known)
+    parts = {part.part: part for part in state.missing}
+    home = INACTIVE if part_of(endpoint, "t") and not endpoint.variants else None
+    if more and home not in parts:
+        parts[home] = MissingRows(part=home)
+    planned = []
+    for part in parts.values():
+        ids = part.ids + (more if part.part == home else ())
+        others = [p.served[0] for p in parts.values() if p is not part and p.served]
+        controls = Controls(
+            known=part.served,
+            unverified=part.elsewhere,
+            others=tuple(others) if endpoint.variants else (),
+        )
+        if ids:
+            planned.append(_PartLookup(ids=ids, controls=controls))
+    return planned
+
+
+@dataclass(frozen=True)
+class _Lookups:
+    """Lookups by id after a reading."""
+
+    client: Client
+    records: StagedRecords
+    stats: ReadStats
+    parts: Sequence[_PartLookup]
+
+    def run(self) -> frozenset[int]:
+        """Adds the records that still exist to the reading; returns the ids of the deleted ones."""
+        deleted = set[int]()
+        for part in self.parts:
+            for result in self._look_up(part):
+                deleted |= result.gone
+                for page in result.records:
+                    self.records.add(page)
+        if self.parts:
+            self.records.finish()
+        return frozenset(deleted)
+
+    def confirm_sample(self, doubt: TooManyDeletions) -> bool:
+        """Looks up a sample of what the reading lacks; returns whether it is gone for certain.
+
+        Raises:
+            TooManyDeletions: some are still served.
+        """
+        many = [part for part in self.parts if len(part.ids) > MAX_LOST]
+        gone = True
+        for sample in [part.sample() for part in many]:
+            for result in self._look_up(sample):
+                if result.found:
+                    raise doubt.because(
+                        f"Of {len(sample.ids)} of these rows, {len(result.found)} are still served "
+                        "by their ids, so the list is incomplete."
+                    )
+                gone = gone and bool(result.gone)
+        return gone
+
+    def are_gone(self, deleted: frozenset[int]) -> bool:
+        """Whether everything that was looked up in number is among the deleted ids."""
+        return all(deleted.issuperset(part.ids) for part in self.parts if len(part.ids) > MAX_LOST)
+
+    def _look_up(self, part: _PartLookup) -> Iterator[LookupResult]:
+        session = self.client.session(self.stats)
+        return look_up(session, self.records.endpoint, part.ids, controls=part.controls)

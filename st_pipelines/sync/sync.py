@@ -13,7 +13,6 @@ table stays as it was.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import operator
@@ -27,10 +26,11 @@ from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.http.model import ReadStats
 from st_pipelines.sync.deletions import followed_up
 from st_pipelines.sync.strategies import PlannedRead, Strategy, strategy_for
-from st_pipelines.warehouse.errors import Overtaken, WarehouseUnusable
+from st_pipelines.warehouse.errors import Overtaken, TooManyDeletions, WarehouseUnusable
 from st_pipelines.warehouse.load_spec import LoadSpec
 from st_pipelines.warehouse.staging.stage import Drift
 from st_pipelines.warehouse.store.base import Store
+from st_pipelines.warehouse.tables.deletion_guard import Approval
 from st_pipelines.warehouse.tables.load import Loaded, commit_load
 from st_pipelines.warehouse.tables.load_log import ReadCost
 from st_pipelines.warehouse.tables.staged_records import StagedRecords, staged_records
@@ -98,6 +98,7 @@ class SyncContext:
         catalog: for `_st.endpoints`, the warehouse's own list.
         history: tables that keep every version of a row.
         clock: this machine's time, aware. Use `now`.
+        accept_deletions: load also what deletes much of a table (`TooManyDeletions`).
     """
 
     client: Client
@@ -109,6 +110,7 @@ class SyncContext:
     clock: Callable[[], datetime] = utc_now
     timezone_is_default: bool = False
     start_date: date | None = None
+    accept_deletions: bool = False
 
     def now(self) -> datetime:
         """The current time, aware, and never later than ServiceTitan's; windows close at it."""
@@ -211,14 +213,33 @@ def _learn_server_time(context: SyncContext) -> ReadStats:
 
 
 def _load(context: SyncContext, strategy: Strategy, read: PlannedRead) -> LoadReport:
-    """Reads and commits; reads again if loads that committed meanwhile contradict the read."""
-    for _ in range(MAX_ATTEMPTS - 1):
-        with contextlib.suppress(Overtaken):
-            return _attempt(context, strategy, read)
-    return _attempt(context, strategy, read)
+    """Reads and commits; reads again if the first read is contradicted or would delete much."""
+    doubt: TooManyDeletions | None = None
+    attempts = MAX_ATTEMPTS
+    while True:
+        attempts -= 1
+        try:
+            return _attempt(context, strategy, read, doubt)
+        except Overtaken:
+            if not attempts:
+                raise
+        except TooManyDeletions as error:
+            if doubt:
+                raise
+            doubt, attempts = error, attempts + 1
 
 
-def _attempt(context: SyncContext, strategy: Strategy, read: PlannedRead) -> LoadReport:
+def _attempt(
+    context: SyncContext,
+    strategy: Strategy,
+    read: PlannedRead,
+    doubt: TooManyDeletions | None,
+) -> LoadReport:
+    """Reads and commits.
+
+    Args:
+        doubt: why an earlier read was not committed.
+    """
     started = time.monotonic()
     now = context.now()
     start = begin_read(
@@ -230,7 +251,9 @@ def _attempt(context: SyncContext, strategy: Strategy, read: PlannedRead) -> Loa
     with staged_records(context.warehouse, strategy.endpoint, spec) as records:
         stats = stage(context.client, strategy, read.window, records)
         records.finish()
-        with followed_up(context.client, context.warehouse, strategy, records, stats) as follow_up:
+        with followed_up(
+            context.client, context.warehouse, strategy, records, stats, doubt
+        ) as follow_up:
             seconds = time.monotonic() - started
             loaded = commit_load(
                 records,
@@ -238,6 +261,9 @@ def _attempt(context: SyncContext, strategy: Strategy, read: PlannedRead) -> Loa
                 catalog=context.catalog,
                 cost=ReadCost(requests=stats.requests, bytes=stats.bytes, seconds=seconds),
                 follow_up=follow_up,
+                approval=Approval(
+                    everything=context.accept_deletions, missing=doubt.missing if doubt else None
+                ),
             )
         return LoadReport(
             endpoint=strategy.endpoint,

@@ -19,7 +19,7 @@ import msgspec
 
 from st_pipelines.catalog.model import Endpoint, snake_case
 from st_pipelines.servicetitan.http.model import ReadStats
-from st_pipelines.servicetitan.reading.lookup import look_up
+from st_pipelines.servicetitan.reading.lookup import Controls, look_up
 from st_pipelines.sync.strategies import PlannedRead, Strategy, strategy_for
 from st_pipelines.sync.sync import SyncContext, stage
 from st_pipelines.warehouse.columns import EXTRA
@@ -153,7 +153,8 @@ class _Part:
             self._read(records, self._window)
             columns = self._columns(records.staging)
             found = self._compare(records.rows, columns)
-        confirmed = self._confirm(found, columns) if found.differences else ()
+            controls = self._choose_controls(records.rows, found)
+        confirmed = self._confirm(found, columns, controls) if found.differences else ()
         return Verified(
             table=self._endpoint.table,
             rows_here=found.rows_here,
@@ -163,10 +164,20 @@ class _Part:
             requests=self._stats.requests,
         )
 
-    def _confirm(self, found: Compared, columns: Sequence[str]) -> tuple[Difference, ...]:
+    def _choose_controls(self, rows: TypedRows, found: Compared) -> Controls:
+        """Ids that the table and the source have, for the lookup of those that differ."""
+        if not self._endpoint.can_look_up:
+            return Controls()
+        differing = {difference.key for difference in found.differences}
+        ids = rows.connection.execute(f"SELECT id FROM {rows.name} WHERE id IS NOT NULL").fetchall()
+        return Controls(known=tuple(id_ for (id_,) in ids if str(id_) not in differing))
+
+    def _confirm(
+        self, found: Compared, columns: Sequence[str], controls: Controls
+    ) -> tuple[Difference, ...]:
         suspects = {difference.key for difference in found.differences}
         with self._staged() as records:
-            if not self._look_up(suspects, records):
+            if not self._look_up(suspects, records, controls):
                 records.return_to(0)
                 now = datetime.now(timezone.utc)
                 self._read(records, self._strategy.extend_to(self._window, now))
@@ -174,7 +185,7 @@ class _Part:
         before = {difference.identity for difference in found.differences}
         return tuple(d for d in again.differences if d.identity in before)
 
-    def _look_up(self, suspects: set[str], records: StagedRecords) -> bool:
+    def _look_up(self, suspects: set[str], records: StagedRecords, controls: Controls) -> bool:
         """Stages the suspects by their ids; returns whether the result covers all of them."""
         if not self._endpoint.can_look_up or len(suspects) > MAX_LOOKUPS:
             return False
@@ -182,7 +193,7 @@ class _Part:
             return False
         ids, found = sorted(map(int, suspects)), set[int]()
         session = self._context.client.session(self._stats)
-        for result in look_up(session, self._endpoint, ids, control_id=None):
+        for result in look_up(session, self._endpoint, ids, controls=controls):
             found |= result.gone
             for page in result.records:
                 records.add(page)

@@ -4,6 +4,7 @@ WarehouseError
 ├── WarehouseBusy      another process holds the warehouse and did not release it in time
 ├── Overtaken          other loads of the table committed what contradicts this read
 ├── TimeZoneRefused    the time zone was used before another one, or is merely the default
+├── TooManyDeletions   a load would delete much of what its table has
 ├── WarehouseUnusable  the location is not writable, or what is there is not a sound warehouse
 ├── WarehouseFull      the disk is full
 └── OutOfMemory        the process may not use as much memory as the load needs
@@ -14,6 +15,7 @@ MalformedRecords       a page of the API is not an array of records
 from __future__ import annotations
 
 import contextlib
+import copy
 import errno
 import os
 import re
@@ -44,6 +46,13 @@ _DAMAGED = (
     "Failure while replaying WAL",
     "Could not read enough bytes",
     "Serialization",
+)
+
+
+_ACCEPT = (
+    "Look at the list at ServiceTitan. If it is right, accept it: st-pipelines load or reconcile "
+    "with --accept-deletions, or in Dagster the run config resources: {warehouse: {config: "
+    "{accept_deletions: true}}}"
 )
 
 
@@ -112,6 +121,39 @@ class TimeZoneRefused(WarehouseError):
         )
         self.stored = stored
         self.timezone = timezone
+
+
+class TooManyDeletions(WarehouseError):
+    """A load would delete much of what its table has, and there is no evidence for it.
+
+    Attributes:
+        missing: digests of the rows that it would delete.
+    """
+
+    def __init__(
+        self,
+        *,
+        table: str,
+        scope: str,
+        lost: int,
+        live: int,
+        rows_read: int,
+        reason: str,
+        missing: tuple[int, ...] = (),
+    ) -> None:
+        counts = (
+            f"{table}: this load would mark {lost:,} of {live:,} live rows of {scope} as deleted. "
+            f"It read {rows_read:,} records. "
+        )
+        super().__init__(f"{counts}{reason} Nothing was written. {_ACCEPT}")
+        self.missing = missing
+        self._counts = counts
+
+    def because(self, reason: str) -> TooManyDeletions:
+        """The same error for another reason, given in a sentence."""
+        error = copy.copy(self)
+        error.args = (f"{self._counts}{reason} Nothing was written. {_ACCEPT}",)
+        return error
 
 
 class WarehouseUnusable(WarehouseError):

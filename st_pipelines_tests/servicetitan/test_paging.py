@@ -17,7 +17,7 @@ from st_pipelines.servicetitan.errors.errors import (
 )
 from st_pipelines.servicetitan.http.model import ReadStats
 from st_pipelines.servicetitan.http.retry import RetryPolicy
-from st_pipelines.servicetitan.reading.lookup import look_up
+from st_pipelines.servicetitan.reading.lookup import Controls, look_up
 from st_pipelines.servicetitan.reading.read import read
 from st_pipelines.windows import Window
 from st_pipelines_tests.deadlines import DEADLINE
@@ -73,7 +73,7 @@ def test_the_application_of_external_data_is_named_where_the_list_takes_it(
     client = server.client(external_data_app_guid=guid)
     listed = endpoint(external_data=takes_it, ids=True)
     ids(client, listed)
-    list(look_up(client.session(ReadStats()), listed, [1], control_id=None))
+    list(look_up(client.session(ReadStats()), listed, [1], controls=Controls()))
     assert [seen.query.get("externalDataApplicationGuid") for seen in server.seen] == [sent, sent]
 
 

@@ -1,8 +1,15 @@
-"""Reads single records by `ids`, to find out which of them still exist."""
+"""Reads single records by `ids`, to find out which of them still exist.
+
+That a response lacks a record proves nothing by itself: a server may ignore `ids`, cut them off
+without a word, or answer with nothing at all. So ids that are known to be served are requested
+along with each batch, one below and one above it. Where one side has none, the server first shows
+how many ids of one request it serves, and batches stay within that.
+"""
 
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,16 +25,48 @@ MAX_IDS = 50  # per request, the vendor's maximum
 
 
 @dataclass(frozen=True, kw_only=True)
+class Controls:
+    """Ids that are requested along with those in question; their presence makes absence count.
+
+    Attributes:
+        known: were served a moment ago.
+        unverified: probably exist; looked up first, where the known ones do not suffice.
+        others: known ids of the list's other parts, requested with every batch.
+    """
+
+    known: tuple[int, ...] = ()
+    unverified: tuple[int, ...] = ()
+    others: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class LookupResult:
     """The outcome for a batch of ids.
 
     Attributes:
-        records: JSON arrays of the records that still exist, as served.
+        records: JSON arrays of the records that still exist, as served; those of controls too.
+        found: ids that were served, those of controls left out.
         gone: ids that ServiceTitan no longer serves.
     """
 
     records: tuple[bytes, ...]
+    found: frozenset[int]
     gone: frozenset[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Batch:
+    """Ids of one request.
+
+    Attributes:
+        ids: those in question.
+        controls: must be served, or the absence of others proves nothing.
+        provable: whether the controls suffice to prove anything.
+    """
+
+    ids: tuple[int, ...]
+    controls: frozenset[int]
+    provable: bool
 
 
 def look_up(
@@ -35,20 +74,19 @@ def look_up(
     endpoint: Endpoint,
     ids: Sequence[int],
     *,
-    control_id: int | None,
+    controls: Controls,
     concurrency: int = 4,
 ) -> Iterator[LookupResult]:
     """Look up records by their ids, inactive ones included.
 
     An id counts as gone only if the response can be trusted: it held no record that was not
     requested (a server that ignores `ids` would serve some), it said that no more follow, and it
-    held the control record.
+    held the controls.
 
     Args:
         endpoint: one that takes `ids`.
         ids: any number.
-        control_id: id of a record that was served a moment ago, requested along with each batch;
-            None where there is none.
+        controls: without any, no id counts as gone.
         concurrency: requests in flight.
 
     Yields:
@@ -57,26 +95,77 @@ def look_up(
     Raises:
         ServiceTitanError: after the retries.
     """
-    size = MAX_IDS - (control_id is not None)
-    batches = [ids[at : at + size] for at in range(0, len(ids), size)]
-    variants = endpoint.variants or ({},)
 
-    def look_up_batch(batch: Sequence[int], worker: Session[Usage]) -> LookupResult:
-        requested = {*batch, *([] if control_id is None else [control_id])}
-        pages = [_fetch(worker, endpoint, requested, variant) for variant in variants]
-        found = set(itertools.chain.from_iterable(page.keys for page in pages))
-        trusted = (
-            found <= requested
-            and (control_id is None or control_id in found)
-            and all(_is_last(endpoint, page) for page in pages)
-        )
+    def look_up_batch(batch: _Batch, worker: Session[Usage]) -> LookupResult:
+        requested = {*batch.ids, *batch.controls}
+        pages, found, sound = _request(worker, endpoint, requested)
+        trusted = batch.provable and sound and batch.controls <= found
         return LookupResult(
             records=tuple(page.records for page in pages if page.count),
-            gone=frozenset(requested - found) if trusted else frozenset(),
+            found=frozenset(found & {*batch.ids}),
+            gone=frozenset({*batch.ids} - found) if trusted else frozenset(),
         )
 
+    batches = _plan(session, endpoint, sorted({*ids}), controls)
     with closing(in_order(look_up_batch, batches, session, concurrency)) as results:
         yield from results
+
+
+def _plan(
+    session: Session[Usage], endpoint: Endpoint, ids: Sequence[int], controls: Controls
+) -> list[_Batch]:
+    """Divides sorted ids into batches with controls, which may have to be looked up first."""
+    if not ids:
+        return []
+    known = sorted({*controls.known} - {*ids})
+    if not _surround(known, ids) and controls.unverified:
+        verified = _request(session, endpoint, {*controls.unverified[:MAX_IDS]})
+        known = sorted({*known, *(verified[1] if verified[2] else ())} - {*ids})
+    others, capacity = frozenset(controls.others) - {*ids}, MAX_IDS
+    if not _surround(known, ids):
+        capacity = _measure_capacity(session, endpoint, known)
+    neighbors = 2 if capacity > 2 else 1
+    provable = capacity > neighbors + len(others)
+    size = (capacity if provable else MAX_IDS) - neighbors - len(others)
+    batches = [tuple(ids[at : at + size]) for at in range(0, len(ids), size)]
+    return [
+        _Batch(
+            ids=batch,
+            controls=_choose_controls(known, batch, neighbors) | others,
+            provable=provable,
+        )
+        for batch in batches
+    ]
+
+
+def _surround(known: Sequence[int], ids: Sequence[int]) -> bool:
+    return bool(known) and known[0] < ids[0] and known[-1] > ids[-1]
+
+
+def _measure_capacity(session: Session[Usage], endpoint: Endpoint, known: Sequence[int]) -> int:
+    """How many ids of one request are served for certain; 0 where that cannot be told."""
+    requested = {*known[:MAX_IDS]}
+    if not requested:
+        return 0
+    _, found, sound = _request(session, endpoint, requested)
+    return len(requested) if sound and requested <= found else 0
+
+
+def _choose_controls(known: Sequence[int], batch: Sequence[int], number: int) -> frozenset[int]:
+    """The nearest known id on each side; on a side that has none, the next of the other."""
+    below, above = bisect_left(known, batch[0]), bisect_right(known, batch[-1])
+    nearest = [*known[above : above + 1], *known[max(0, below - 1) : below]]
+    more = (id_ for id_ in [*known[above + 1 :], *reversed(known)] if id_ not in nearest)
+    return frozenset([*nearest, *itertools.islice(more, number)][:number])
+
+
+def _request(
+    session: Session[Usage], endpoint: Endpoint, ids: set[int]
+) -> tuple[list[ParsedPage], set[int], bool]:
+    """Pages, ids that were served, and whether these are an answer to what was requested."""
+    pages = [_fetch(session, endpoint, ids, variant) for variant in endpoint.variants or ({},)]
+    found = set(itertools.chain.from_iterable(page.keys for page in pages))
+    return pages, found, found <= ids and all(_is_last(endpoint, page) for page in pages)
 
 
 def _is_last(endpoint: Endpoint, page: ParsedPage) -> bool:

@@ -22,6 +22,7 @@ from st_pipelines.warehouse.columns import fetch_row, quote
 from st_pipelines.warehouse.load_spec import MergeMode
 from st_pipelines.warehouse.store.base import Store
 from st_pipelines.warehouse.tables import load_log
+from st_pipelines.warehouse.tables.deletion_guard import Approval, DeletionGuard
 from st_pipelines.warehouse.tables.history import record_versions
 from st_pipelines.warehouse.tables.identity import ZoneChange, note_settings
 from st_pipelines.warehouse.tables.load_facts import (
@@ -52,11 +53,13 @@ class FollowUp:
         export_rows: records of the export feed, finished; None where there are none.
         bookmark: how far the feed has been read with them.
         deleted_ids: ids that ServiceTitan no longer serves.
+        sample_gone: a sample of the ids that the reading lacks is no longer served either.
     """
 
     export_rows: StagedRecords | None = None
     bookmark: ExportBookmark | None = None
     deleted_ids: frozenset[int] = frozenset()
+    sample_gone: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +118,7 @@ def commit_load(
     catalog: Catalog,
     cost: ReadCost,
     follow_up: FollowUp | None = None,
+    approval: Approval | None = None,
 ) -> Loaded:
     """Merges staged records and writes their line of the load log in one transaction.
 
@@ -124,9 +128,11 @@ def commit_load(
         catalog: for `_st.endpoints`.
         cost: of the reading, for the load log.
         follow_up: what was found besides the reading.
+        approval: what permits to delete much; None for nothing.
 
     Raises:
         TimeZoneRefused: the time zone is another one than before, and not by a deliberate change.
+        TooManyDeletions: it would delete much of what the table has; the warehouse is as it was.
         Overtaken: loads that committed since the read started contradict it; read again.
         WarehouseError: it could not be written; the warehouse is as it was.
     """
@@ -140,7 +146,7 @@ def commit_load(
         zone_change = note_settings(connection, spec, catalog)
         last = load_log.read_last_sequence(connection, endpoint, spec)
         load = TableLoad(connection, endpoint, spec, number=max(last + 1, spec.sequence))
-        loaded = _merge(load, records.staging.rows, follow_up)
+        loaded = _merge(load, records.staging.rows, follow_up, approval or Approval())
         loaded = replace(loaded, zone_change=zone_change)
         exported = follow_up.export_rows.staging.rows if follow_up.export_rows else 0
         record = LoadRecord(
@@ -156,10 +162,12 @@ def commit_load(
     return loaded
 
 
-def _merge(load: TableLoad, rows_read: int, follow_up: FollowUp) -> Loaded:
+def _merge(load: TableLoad, rows_read: int, follow_up: FollowUp, approval: Approval) -> Loaded:
     added = ensure_table(load.connection, load.endpoint)
     missing_fields = find_missing_fields(load)
+    guard = DeletionGuard(load, follow_up.deleted_ids)
     counts = _merge_rows(load, follow_up)
+    guard.check(counts.deleted, rows_read, approval, sample_gone=follow_up.sample_gone)
     if load.spec.history:
         record_versions(load)
     days = "SELECT _partition_date FROM staged"

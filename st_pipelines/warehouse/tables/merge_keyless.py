@@ -80,9 +80,10 @@ def _match_and_insert(
     rows: str = "staged",
 ) -> Counts:
     """Fills `present` and `arrived`, unmarks rows that came back, and inserts new ones."""
-    connection, spec, content = load.connection, load.spec, _content(load.endpoint)
+    connection, spec, endpoint = load.connection, load.spec, load.endpoint
     connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE present AS SELECT t.rowid AS row, {content} AS content, "
+        "CREATE OR REPLACE TEMP TABLE present AS SELECT t.rowid AS row, "
+        f"{content_digest(endpoint, 't')} AS content, "
         "row_number() OVER (PARTITION BY content ORDER BY _deleted_at NULLS FIRST, t.rowid) "
         "AS nth, "
         f"_deleted_at IS NOT NULL AS gone, coalesce({replaced}, false) AS replaced, "
@@ -91,7 +92,8 @@ def _match_and_insert(
         [spec.tenant_id],
     )
     connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE arrived AS SELECT rowid AS row, {content} AS content, "
+        "CREATE OR REPLACE TEMP TABLE arrived AS SELECT rowid AS row, "
+        f"{content_digest(endpoint, 's')} AS content, "
         f"row_number() OVER (PARTITION BY content ORDER BY rowid) AS nth, "
         f"{find_covered(load, 's')} AS covered FROM {rows} s WHERE {source}"
     )
@@ -130,7 +132,9 @@ def _refuse_contradictions(load: TableLoad) -> None:
         raise Overtaken(load.endpoint.table, changes)
 
 
-def _content(endpoint: Endpoint) -> str:
+def content_digest(endpoint: Endpoint, alias: str) -> str:
     """SQL for a digest of a row: equal rows have one, also after the table has grown."""
-    columns = [f"CAST({quote(f.column)} AS {table_type(f.type)})" for f in endpoint.row_fields]
-    return f"md5(to_json(row({', '.join([*columns, EXTRA])}))::VARCHAR)"
+    columns = [
+        f"CAST({alias}.{quote(f.column)} AS {table_type(f.type)})" for f in endpoint.row_fields
+    ]
+    return f"md5(to_json(row({', '.join([*columns, f'{alias}.{EXTRA}'])}))::VARCHAR)"

@@ -6,12 +6,14 @@ The warehouse is attached for a few milliseconds and nothing is written.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.warehouse.load_spec import LoadSpec, MergeMode
 from st_pipelines.warehouse.store.base import Store
 from st_pipelines.warehouse.tables.coverage import read_coverage
+from st_pipelines.warehouse.tables.deletion_guard import part_of
 from st_pipelines.warehouse.tables.identity import (
     WarehouseIdentity,
     read_identity,
@@ -26,6 +28,9 @@ from st_pipelines.warehouse.tables.schema import has_table
 from st_pipelines.warehouse.tables.staged_records import StagedRecords
 from st_pipelines.warehouse.tables.table_load import TableLoad
 from st_pipelines.windows import Coverage
+
+_NEIGHBORS = 24
+_LARGEST = 2**63 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,65 +72,125 @@ def begin_read(store: Store, endpoint: Endpoint, spec: LoadSpec) -> ReadStart:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MissingRows:
+    """Rows of one part of a table (`deletion_guard.part_of`) that a reading lacks.
+
+    Attributes:
+        part: None for rows that belong to no part.
+        ids: of the rows, in order.
+        served: ids of the same part that the table and the reading have; not all of them, but
+            always the lowest and the highest.
+        elsewhere: ids of the same part that the table has outside of what was read, near `ids`;
+            read only where `served` lacks a side. ServiceTitan may have deleted them too.
+    """
+
+    part: str | None
+    ids: tuple[int, ...] = ()
+    served: tuple[int, ...] = ()
+    elsewhere: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class TableState:
     """What the warehouse holds of an endpoint.
 
     Attributes:
         bookmark: how far its export feed was read.
-        missing: ids of rows in the window that the reading did not contain.
-        control_id: an id that the reading contained; if it contained none, one that the table has
-            outside the window, which ServiceTitan may have deleted too.
+        missing: rows in the scope that the reading did not contain, part by part; empty where
+            there is nothing to look up.
     """
 
     bookmark: ExportBookmark | None = None
-    missing: tuple[int, ...] = ()
-    control_id: int | None = None
+    missing: tuple[MissingRows, ...] = ()
 
 
-def read_table_state(records: StagedRecords, warehouse: Store) -> TableState:
+def read_table_state(
+    records: StagedRecords, warehouse: Store, *, doubted: bool = False
+) -> TableState:
     """Compares the rows of a reading with the table.
 
     Args:
         records: the reading, finished.
         warehouse: may not exist yet.
+        doubted: also after a reading of everything, which otherwise shows by itself what is gone.
 
     Raises:
         WarehouseError: it cannot be read.
     """
-    endpoint, rows, control_id = records.endpoint, records.rows, None
-    if endpoint.can_look_up:
-        control_id = rows.connection.execute(f"SELECT max(id) FROM {rows.name}").fetchall()[0][0]
+    endpoint, rows = records.endpoint, records.rows
     if not warehouse.exists:
-        return TableState(control_id=control_id)
+        return TableState()
     with warehouse.attach(rows.connection, f"a look at {endpoint.table}"):
         if not has_table(rows.connection, endpoint.api, endpoint.name):
-            return TableState(control_id=control_id)
+            return TableState()
         load = TableLoad(rows.connection, endpoint, records.spec)
         bookmark = read_bookmark(load) if endpoint.export else None
-        if not endpoint.can_look_up:
-            return TableState(bookmark=bookmark)
         # A reading of everything lacks no record, unless it was read in variants: one that moves
         # from a variant that is not read yet to one that has been is in neither.
-        complete = records.spec.mode is MergeMode.REPLACE_ALL and not endpoint.variants
-        missing = () if complete else _find_missing(load, rows.name)
-        if control_id is None:
-            control_id = _find_other_id(load, missing)
-    return TableState(bookmark=bookmark, missing=missing, control_id=control_id)
+        whole = records.spec.mode is MergeMode.REPLACE_ALL and not endpoint.variants
+        if not endpoint.can_look_up or (whole and not doubted):
+            return TableState(bookmark=bookmark)
+        return TableState(bookmark=bookmark, missing=_find_missing(load, rows.name))
 
 
-def _find_missing(load: TableLoad, rows: str) -> tuple[int, ...]:
+def _find_missing(load: TableLoad, rows: str) -> tuple[MissingRows, ...]:
+    """The rows in scope that `rows` lacks, by part, with ids to compare their lookup with."""
+    part = part_of(load.endpoint, "t") or "NULL"
     found = load.connection.execute(
-        f"SELECT id FROM {load.table} t "
-        f"WHERE t._tenant_id = ? AND t._deleted_at IS NULL AND {load.scope} "
-        f"AND NOT EXISTS (SELECT 1 FROM {rows} s WHERE s.id = t.id) ORDER BY 1",
+        f"SELECT {part}, list(t.id ORDER BY t.id) FROM {load.table} t "
+        f"WHERE t._tenant_id = ? AND t._deleted_at IS NULL AND {load.scope} AND t.id IS NOT NULL "
+        f"AND NOT EXISTS (SELECT 1 FROM {rows} s WHERE s.id = t.id) GROUP BY 1",
         [load.spec.tenant_id],
     ).fetchall()
-    return tuple(row[0] for row in found if row[0] is not None)
+    missing = {part: tuple(ids) for part, ids in found}
+    may_be_inactive = load.endpoint.export is not None and load.endpoint.has_active
+    if not missing and not may_be_inactive:
+        return ()
+    served = _find_served(load, rows)
+    return tuple(
+        MissingRows(
+            part=part,
+            ids=missing.get(part, ()),
+            served=served.get(part, ()),
+            elsewhere=_find_elsewhere(load, part, missing.get(part, ()), served.get(part, ())),
+        )
+        for part in {**missing, **served}
+    )
 
 
-def _find_other_id(load: TableLoad, missing: tuple[int, ...]) -> int | None:
-    return load.connection.execute(
-        f"SELECT max(id) FROM {load.table} WHERE _tenant_id = ? AND _deleted_at IS NULL "
-        "AND id NOT IN (SELECT unnest(?::BIGINT[]))",
-        [load.spec.tenant_id, list(missing)],
-    ).fetchall()[0][0]
+def _find_served(load: TableLoad, rows: str) -> dict[str | None, tuple[int, ...]]:
+    """Some ids of each part that both the table and `rows` have, the first and the last too."""
+    part = part_of(load.endpoint, "s") or "NULL::VARCHAR"
+    found = load.connection.execute(
+        "SELECT part, list(id ORDER BY id) FROM (SELECT part, id, "
+        "row_number() OVER (PARTITION BY part ORDER BY id) AS nth, "
+        f"count(*) OVER (PARTITION BY part) AS rows FROM (SELECT s.id, {part} AS part "
+        f"FROM {rows} s SEMI JOIN {load.table} t ON t.id = s.id AND t._tenant_id = ?)) "
+        "WHERE nth IN (1, rows) OR nth % greatest(rows // 1000, 1) = 0 GROUP BY 1",
+        [load.spec.tenant_id],
+    ).fetchall()
+    return {part: tuple(ids) for part, ids in found}
+
+
+def _find_elsewhere(
+    load: TableLoad, part: str | None, missing: Sequence[int], served: Sequence[int]
+) -> tuple[int, ...]:
+    if missing and served and served[0] < missing[0] and served[-1] > missing[-1]:
+        return ()
+    near = (
+        f"SELECT t.id FROM {load.table} t WHERE t._tenant_id = $tenant AND t._deleted_at IS NULL "
+        f"AND {part_of(load.endpoint, 't') or 'NULL::VARCHAR'} IS NOT DISTINCT FROM $part "
+        "AND t.id NOT IN (SELECT unnest($missing::BIGINT[]))"
+    )
+    found = load.connection.execute(
+        f"({near} AND t.id < $first ORDER BY 1 DESC LIMIT {_NEIGHBORS}) UNION "
+        f"({near} AND t.id > $last ORDER BY 1 LIMIT {_NEIGHBORS})",
+        {
+            "tenant": load.spec.tenant_id,
+            "part": part,
+            "missing": list(missing),
+            "first": missing[0] if missing else _LARGEST,
+            "last": missing[-1] if missing else -_LARGEST,
+        },
+    ).fetchall()
+    return tuple(sorted(row[0] for row in found))
