@@ -286,15 +286,9 @@ def same_text(value: Any, row: Any) -> bool:
     return row == (value if isinstance(value, str) else json.dumps(value))
 
 
-BEFORE_CHRIST = {"0001-01-01T00:00:00+14:00": "0001-12-31 (BC) 10:00:00+00"}
-"""Years that Python has not."""
-
-
 def same_time(value: Any, row: Any) -> bool:
-    if value in BEFORE_CHRIST:
-        return row == BEFORE_CHRIST[value]
     match = re.fullmatch(
-        r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|.\d\d:\d\d)?)?", value
+        r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|.\d\d:?\d\d)?)?", value
     )
     assert match, value
     zone = (match[4] or "Z").replace("Z", "+00:00")
@@ -445,9 +439,8 @@ def test_members_that_look_alike_have_different_paths(place: Place) -> None:
     assert 'items[]["x[7]"]' in staging.drift.counts
 
 
-def test_times_beyond_pythons_years_land_exactly_or_are_kept(place: Place) -> None:
+def test_times_beyond_pythons_years_are_kept(place: Place) -> None:
     late = "9999-12-31T23:59:59.9999999-14:00"
-    times = [*BEFORE_CHRIST, late]
-    place.load([record(id=n, modifiedOn=time) for n, time in enumerate(times)])
-    rows = place.query("SELECT modified_on::VARCHAR, _extra FROM abc.things ORDER BY id")
-    assert rows == [(*BEFORE_CHRIST.values(), None), (None, f'{{"modifiedOn":"{late}"}}')]
+    place.load([record(modifiedOn=late)])
+    rows = place.query("SELECT modified_on, _extra FROM abc.things")
+    assert rows == [(None, f'{{"modifiedOn":"{late}"}}')]

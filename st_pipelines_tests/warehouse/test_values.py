@@ -75,7 +75,12 @@ def test_a_record_lands_with_the_types_of_the_catalog(place: Place) -> None:
         ("dueDate", '"2026-03-04"', date(2026, 3, 4)),
         ("dueDate", '"2026-03-04T00:00:00Z"', date(2026, 3, 4)),
         ("modifiedOn", '"2026-01-02T03:04:05"', datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)),
-        ("modifiedOn", '"0001-01-01T00:00:00Z"', datetime(1, 1, 1, tzinfo=timezone.utc)),
+        ("modifiedOn", '"0001-01-03T00:00:00Z"', datetime(1, 1, 3, tzinfo=timezone.utc)),
+        (
+            "modifiedOn",
+            '"2026-01-02T03:04:05+0200"',
+            datetime(2026, 1, 2, 1, 4, 5, tzinfo=timezone.utc),
+        ),
         ("modifiedOn", '"2026-01-02"', datetime(2026, 1, 2, tzinfo=timezone.utc)),
         (
             "modifiedOn",

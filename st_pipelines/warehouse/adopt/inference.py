@@ -24,12 +24,11 @@ from st_pipelines.catalog.model import (
     find_column_conflict,
 )
 from st_pipelines.warehouse.columns import EXTRA
-from st_pipelines.warehouse.staging import json_path
+from st_pipelines.warehouse.staging import grammar, json_path
 from st_pipelines.warehouse.staging.conform import (
     conform,
     decode_exactly,
     encode_exactly,
-    is_date,
 )
 
 BATCH_ROWS = 5_000
@@ -191,9 +190,10 @@ def _add_row(extra: dict[str, Any], values: dict[str, PathValues], endpoint: End
     seen: set[str] = set()
     for path, value in _iterate_paths(extra):
         general = _without_indices(path)
-        if general not in values:
-            values[general] = PathValues(known=_find_known_type(endpoint, general))
-        values[general].add(value)
+        known = values[general].known if general in values else _find_known_type(endpoint, general)
+        if grammar.is_known(value, known):
+            continue  # it stays, and no column is missing for it
+        values.setdefault(general, PathValues(known=known)).add(value)
         if general not in seen:
             seen.add(general)
             values[general].rows += 1
@@ -223,9 +223,11 @@ def _is_exact(name: ScalarName, value: Any) -> bool:
     """Whether the type returns this very number or text."""
     match name, value:
         case "DATE", str():
-            return _DATE.fullmatch(value) is not None and is_date(value)
+            return _DATE.fullmatch(value) is not None and grammar.is_date(value)
         case "TIMESTAMPTZ", str():
-            return _TIMESTAMP.fullmatch(value) is not None and fits(value, Scalar("TIMESTAMPTZ"))
+            return _TIMESTAMP.fullmatch(value) is not None and (
+                fits(value, Scalar("TIMESTAMPTZ")) or grammar.is_no_time(value)
+            )
         case "BIGINT", int():
             return fits(value, Scalar("BIGINT"))
         case "DECIMAL", int() | float() | Decimal():

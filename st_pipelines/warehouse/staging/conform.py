@@ -7,28 +7,18 @@ that its column cannot hold unchanged goes to `extra` under its JSON path.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime
-from decimal import Context, Decimal, InvalidOperation
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import msgspec
 
 from st_pipelines.catalog.model import DataType, Field, ListOf, Scalar, ScalarName, StructOf
-from st_pipelines.warehouse.staging import json_path
+from st_pipelines.warehouse.staging import grammar, json_path
 
-_DECIMAL_LIMIT = Decimal(10) ** 28
-_DECIMAL_STEP = Decimal(1).scaleb(-10)
-_DECIMAL_CONTEXT = Context(prec=38)
 _MAX_EXACT_DIGITS = 15
 _MIN_EXACT, _MAX_EXACT = 1e-290, 1e290
-_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
-_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
-# Python also parses 20260102 and 2026-W01-5; DuckDB does not.
-_DATE = re.compile(r"\d{4}-\d\d-\d\d")
-_TIMESTAMP = re.compile(_DATE.pattern + r"([T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?)?")
 
 
 class _Misfit(Exception):
@@ -117,7 +107,7 @@ def _fit_value(value: Any, type_: DataType, path: str, extra: dict[str, Any]) ->
 
 def _fit_bigint(value: Any) -> int:
     if isinstance(value, str):
-        if not _INTEGER.fullmatch(value):  # 007 would come back as 7
+        if not grammar.is_integer(value):
             raise _Misfit
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
@@ -128,16 +118,10 @@ def _fit_bigint(value: Any) -> int:
 
 
 def _fit_decimal(value: Any) -> Decimal:
-    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
+    rounded = grammar.round_decimal(value)
+    if rounded is None:
         raise _Misfit
-    try:
-        number = Decimal(str(value).strip())
-    except InvalidOperation:
-        raise _Misfit from None
-    if not number.is_finite() or abs(number) >= _DECIMAL_LIMIT:
-        raise _Misfit
-    rounded = number.quantize(_DECIMAL_STEP, context=_DECIMAL_CONTEXT)
-    if rounded != number:
+    if rounded != Decimal(str(value)):
         raise _Misfit(rounded)
     return rounded
 
@@ -145,7 +129,7 @@ def _fit_decimal(value: Any) -> Decimal:
 def _fit_double(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
         raise _Misfit
-    if isinstance(value, str) and not _NUMBER.fullmatch(value):  # Python also parses 1_0
+    if isinstance(value, str) and not grammar.is_number(value):
         raise _Misfit
     try:
         number = float(value)
@@ -173,36 +157,17 @@ def _fit_varchar(value: Any) -> str:
 
 
 def _fit_timestamptz(value: Any) -> str:
-    if not isinstance(value, str) or not _TIMESTAMP.fullmatch(value):
+    if not isinstance(value, str) or not grammar.is_timestamp(value) or grammar.is_no_time(value):
         raise _Misfit
-    try:
-        msgspec.convert(value, datetime)
-    except msgspec.ValidationError:
-        try:
-            date.fromisoformat(value)
-        except ValueError:
-            raise _Misfit from None
     return value
 
 
-def is_date(value: Any) -> bool:
-    """Whether it is a date, or a timestamp at midnight, which is how the API serves dates."""
-    if not isinstance(value, str) or not _DATE.fullmatch(value[:10]):
-        return False
-    try:
-        date.fromisoformat(value[:10])
-    except ValueError:
-        return False
-    clock = value[10:].removesuffix("Z").removesuffix("+00:00")
-    return not clock or (clock.startswith("T00:00:00") and not clock[9:].strip(".0"))
-
-
 def _fit_date(value: Any) -> str:
-    if is_date(value):
+    if not isinstance(value, str) or grammar.is_no_time(value):
+        raise _Misfit
+    if grammar.is_date(value):
         return value[:10]
-    if isinstance(value, str) and len(value) > 10 and is_date(value[:10]):
-        raise _Misfit(value[:10])
-    raise _Misfit
+    raise _Misfit(value[:10] if grammar.is_day(value[:10]) else None)
 
 
 def _fit_json(value: Any) -> Any:

@@ -9,35 +9,29 @@ other page each record that differs is made to fit by `conform`; what does not f
 
 from __future__ import annotations
 
-import datetime
-import functools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
-from st_pipelines.catalog.model import DataType, Endpoint, Field, ListOf, Scalar, StructOf
+from st_pipelines.catalog.model import Endpoint, Field, StructOf
 from st_pipelines.warehouse.columns import EXTRA_MEMBER
 from st_pipelines.warehouse.errors import FULL, MalformedRecords, WarehouseFull
-from st_pipelines.warehouse.staging import json_path
+from st_pipelines.warehouse.staging import grammar, json_path
 from st_pipelines.warehouse.staging.conform import (
     conform,
     decode_exactly,
     encode,
     encode_exactly,
-    is_date,
 )
 from st_pipelines.warehouse.staging.precision import build_precision_check
 from st_pipelines.warehouse.staging.records import decode_record, split_records
+from st_pipelines.warehouse.staging.strict_types import build_decoder
 
 _SPLIT = msgspec.json.Decoder(list[msgspec.Raw])
-
-
-class _Date:
-    """The msgspec type of a `date` that `is_date` accepts."""
 
 
 @dataclass
@@ -47,9 +41,17 @@ class Drift:
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
 
-    def add(self, extra: dict[str, Any]) -> None:
-        """Counts the paths in one record's `_extra`."""
+    def add(self, extra: dict[str, Any], fields: tuple[Field, ...]) -> None:
+        """Counts the paths in one record's `_extra`, without values that are known to be served.
+
+        Args:
+            extra: by path.
+            fields: of the row.
+        """
+        root = StructOf(fields)
         for path, value in extra.items():
+            if grammar.is_known(value, json_path.find_type(root, path)):
+                continue
             general = json_path.without_indices(path)
             self.counts[general] += 1
             if general not in self.examples:
@@ -60,6 +62,21 @@ class Drift:
         return Drift(self.counts + later.counts, {**later.examples, **self.examples})
 
 
+@dataclass(frozen=True, kw_only=True)
+class FittedPage:
+    """A page whose records all fit their columns.
+
+    Attributes:
+        records: a JSON array.
+        count: the number of records.
+        drift: what differed from the catalog.
+    """
+
+    records: bytes
+    count: int
+    drift: Drift
+
+
 class Staging:
     """The staged files of one load, in a folder of its own that only the user can read."""
 
@@ -68,11 +85,22 @@ class Staging:
         folder.mkdir(parents=True, mode=0o700)
         self.endpoint = endpoint
         self.folder = folder
-        self.drift = Drift()
         self.files: list[Path] = []
+        self._drift: dict[Path, Drift] = {}
+        self._lost_in_exploding = Drift()
         self._row_counts: list[int] = []
-        self._decode = _build_decoder(endpoint.row_fields).decode
+        self._decode = build_decoder(endpoint.row_fields).decode
         self._may_be_inexact = build_precision_check(endpoint.row_fields).may_be_inexact
+
+    @property
+    def drift(self) -> Drift:
+        """What differs from the catalog, in all pages."""
+        return sum(self._drift.values(), self._lost_in_exploding)
+
+    @property
+    def rows(self) -> int:
+        """The number of staged records."""
+        return sum(self._row_counts)
 
     def mark(self) -> int:
         """Returns a position for `return_to`."""
@@ -82,14 +110,10 @@ class Staging:
         """Discards the pages staged since a mark, before they are read again."""
         for file in self.files[mark:]:
             file.unlink(missing_ok=True)
+            self._drift.pop(file, None)
         del self.files[mark:], self._row_counts[mark:]
         if not mark:
-            self.drift = Drift()
-
-    @property
-    def rows(self) -> int:
-        """The number of staged records."""
-        return sum(self._row_counts)
+            self._lost_in_exploding = Drift()
 
     def add(self, records: bytes, rows: Sequence[msgspec.Raw] | None = None) -> list[Path]:
         """Stages a page.
@@ -106,31 +130,33 @@ class Staging:
             WarehouseFull: the disk is full.
             OSError: the folder was removed.
         """
+        file = self.folder / f"{len(self.files):06}.json"
         if self.endpoint.explode:
-            records, rows = _explode(records, self.endpoint, self.drift), None
+            records, rows = _explode(records, self.endpoint, self._lost_in_exploding), None
         count = self._count_if_fitting(records, rows)
         if count is None:
-            records, count = self._fit_page(records)
+            page = fit_page(records, self.endpoint, self._fits)
+            records, count = page.records, page.count
+            self._drift[file] = page.drift
         if not count:
             return []
-        file = self.folder / f"{len(self.files):06}.json"
-        _write(file, records)
+        write_page(file, records)
         self.files.append(file)
         self._row_counts.append(count)
         return [file]
 
-    def fit_all(self) -> None:
-        """Makes every staged record fit by `conform`, after DuckDB rejected one that passed."""
-        self.drift = Drift()
-        for file in self.files:
-            records, _ = self._fit_page(file.read_bytes(), trust_decoder=False)
-            _write(file, records)
+    def replace_drift(self, file: Path, drift: Drift) -> None:
+        """Notes the drift of a page that was made to fit once more."""
+        self._drift[file] = drift
+
+    def _fits(self, record: bytes) -> bool:
+        return self._count_if_fitting(b"[" + record + b"]") is not None
 
     def _count_if_fitting(
         self, records: bytes, rows: Sequence[msgspec.Raw] | None = None
     ) -> int | None:
         """Returns the number of records if all match the catalog, otherwise None."""
-        if self._may_be_inexact(records):
+        if self._may_be_inexact(records) or grammar.NO_TIME in records:
             return None
         try:
             if rows is None:
@@ -141,39 +167,33 @@ class Staging:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
 
-    def _fit_page(self, records: bytes, trust_decoder: bool = True) -> tuple[bytes, int]:
-        fitted: list[bytes] = []
-        for text in split_records(records):
-            fits = trust_decoder and self._count_if_fitting(b"[" + text + b"]") is not None
-            fitted.append(text if fits else self._fit_record(text))
-        return b"[" + b",\n".join(fitted) + b"]", len(fitted)
 
-    def _fit_record(self, text: bytes) -> bytes:
-        try:
-            return self._conform_record(text)
-        except RecursionError:
-            raise MalformedRecords(
-                f"{self.endpoint.table}: a record is nested too deeply to be stored"
-            ) from None
+def fit_page(
+    records: bytes, endpoint: Endpoint, fits: Callable[[bytes], bool] = lambda record: False
+) -> FittedPage:
+    """Makes the records of a page fit by `conform`, each independently of the others.
 
-    def _conform_record(self, text: bytes) -> bytes:
-        record, extra = _decode_object(text, self.endpoint)
-        extra = _take_staged_extra(record) | extra
-        conformed = conform(record, self.endpoint.row_fields)
-        extra |= conformed.extra
-        if extra:
-            self.drift.add(extra)
-            conformed.record[EXTRA_MEMBER] = _encode_extra(extra)
-        return encode(conformed.record)
+    Args:
+        records: a JSON array of objects.
+        endpoint: whose records.
+        fits: whether a record may stay as it is.
+
+    Raises:
+        MalformedRecords: the page is not an array of objects.
+    """
+    drift, fitted = Drift(), []
+    for text in split_records(records):
+        fitted.append(text if fits(text) else _fit_record(text, endpoint, drift))
+    return FittedPage(records=b"[" + b",\n".join(fitted) + b"]", count=len(fitted), drift=drift)
 
 
-def _encode_extra(extra: dict[str, Any]) -> str:
-    """Returns the same text for equal extras; the export's part is last, as `merge` expects."""
-    ordered = sorted(extra.items(), key=lambda item: (item[0] == json_path.EXPORT_ONLY, item[0]))
-    return encode_exactly(dict(ordered)).decode()
+def write_page(file: Path, records: bytes) -> None:
+    """Writes the file of a page.
 
-
-def _write(file: Path, records: bytes) -> None:
+    Raises:
+        WarehouseFull: the disk is full.
+        OSError: the folder was removed.
+    """
     try:
         file.write_bytes(records)
     except OSError as error:
@@ -183,6 +203,32 @@ def _write(file: Path, records: bytes) -> None:
             f"no space left on the disk of {file.parent}, where pages are staged: nothing was "
             "loaded; free some, or set ST_WAREHOUSE_DIR to a folder on another disk"
         ) from None
+
+
+def _fit_record(text: bytes, endpoint: Endpoint, drift: Drift) -> bytes:
+    try:
+        return _conform_record(text, endpoint, drift)
+    except RecursionError:
+        raise MalformedRecords(
+            f"{endpoint.table}: a record is nested too deeply to be stored"
+        ) from None
+
+
+def _conform_record(text: bytes, endpoint: Endpoint, drift: Drift) -> bytes:
+    record, extra = _decode_object(text, endpoint)
+    extra = _take_staged_extra(record) | extra
+    conformed = conform(record, endpoint.row_fields)
+    extra |= conformed.extra
+    if extra:
+        drift.add(extra, endpoint.row_fields)
+        conformed.record[EXTRA_MEMBER] = _encode_extra(extra)
+    return encode(conformed.record)
+
+
+def _encode_extra(extra: dict[str, Any]) -> str:
+    """Returns the same text for equal extras; the export's part is last, as `merge` expects."""
+    ordered = sorted(extra.items(), key=lambda item: (item[0] == json_path.EXPORT_ONLY, item[0]))
+    return encode_exactly(dict(ordered)).decode()
 
 
 def _decode_object(text: bytes, endpoint: Endpoint) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -218,7 +264,7 @@ def _explode(records: bytes, endpoint: Endpoint, drift: Drift) -> bytes:
         record, extra = _decode_object(text, endpoint)
         if name not in record:
             unknown = {key: value for key, value in record.items() if key not in known}
-            drift.add({json_path.append_member("", key): unknown[key] for key in unknown})
+            drift.add({json_path.append_member("", key): unknown[key] for key in unknown}, ())
         members = record.pop(name, None)
         if extra:
             record[EXTRA_MEMBER] = encode_exactly(extra).decode()
@@ -227,49 +273,3 @@ def _explode(records: bytes, endpoint: Endpoint, drift: Drift) -> bytes:
             if member is not None:
                 rows.append({**record, **(member if isinstance(member, dict) else {name: member})})
     return encode_exactly(rows)
-
-
-@functools.lru_cache(maxsize=1024)
-def _build_decoder(fields: tuple[Field, ...]) -> msgspec.json.Decoder[Any]:
-    record = _strict_type(StructOf(fields), "record")
-    return msgspec.json.Decoder(record, dec_hook=_decode_date)
-
-
-def _decode_date(type_: type, value: Any) -> Any:
-    if is_date(value):
-        return _Date()
-    raise ValueError("not a date")
-
-
-_BigInt: Any = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-_STRICT_SCALARS: dict[str, Any] = {
-    "BIGINT": _BigInt | None,
-    "DECIMAL": str | int | float | None,
-    "DOUBLE": float | None,
-    "BOOLEAN": bool | None,
-    "VARCHAR": str | None,
-    "TIMESTAMPTZ": datetime.datetime | None,
-    "DATE": _Date | None,
-    "JSON": msgspec.Raw,
-}
-
-
-def _strict_type(type_: DataType, name: str) -> Any:
-    """Returns the msgspec type that accepts exactly what `read_json` reads without loss."""
-    match type_:
-        case Scalar(scalar):
-            return _STRICT_SCALARS[scalar]
-        case ListOf(item):
-            return list[_strict_type(item, name)] | None
-        case StructOf(fields):
-            members = [_strict_member(f, f"{name}_{i}", i) for i, f in enumerate(fields)]
-            rename = {f"m{i}": f.name for i, f in enumerate(fields)}
-            struct = msgspec.defstruct(
-                name, members, forbid_unknown_fields=True, rename=rename, gc=False
-            )
-            return struct if name == "record" else struct | None
-
-
-def _strict_member(field_: Field, name: str, index: int) -> tuple[str, Any, Any]:
-    default = msgspec.Raw() if field_.type == Scalar("JSON") else None
-    return (f"m{index}", _strict_type(field_.type, name), default)

@@ -25,6 +25,7 @@ from st_pipelines.warehouse.columns import (
     staged_type,
 )
 from st_pipelines.warehouse.load_spec import LoadSpec
+from st_pipelines.warehouse.staging.stage import Drift, fit_page, write_page
 from st_pipelines.warehouse.store.scratch import InMemory, default_memory_limit, limit_memory
 
 MEMORY_LIMIT = "400MB"
@@ -48,6 +49,7 @@ class TypedRows:
     Attributes:
         name: the table's name.
         dropped: rows removed again because they were older versions of others.
+        refitted: pages that DuckDB refused and that were made to fit, with their drift.
         connection: to the table's database; open inside the `with` block.
     """
 
@@ -70,6 +72,7 @@ class TypedRows:
         """
         self.name = name
         self.dropped = 0
+        self.refitted: dict[Path, Drift] = {}
         self._beside = beside
         self._database: InMemory | None = None
         self._endpoint = endpoint
@@ -143,7 +146,8 @@ class TypedRows:
         """Waits until all pages are typed.
 
         Raises:
-            PageRejected: DuckDB could not read a page; `Staging.fit_all` makes its records fit.
+            PageRejected: DuckDB could not read a page, although its records were made to fit.
+            MalformedRecords: a record of a page that DuckDB refused cannot be taken apart.
         """
         while self._running is not None:
             running, self._running = self._running, None
@@ -164,6 +168,28 @@ class TypedRows:
         return self.connection.execute(f"SELECT count(*) FROM {self.name}").fetchall()[0][0]
 
     def _type_waiting(self) -> None:
+        while True:
+            with self._lock:
+                files, self._waiting = self._waiting, []
+            if not files:
+                return
+            try:
+                self._insert(files)
+            except _REJECTIONS:
+                for file in files:  # in the order they came in, which decides between equals
+                    self._insert_or_fit(file)
+
+    def _insert_or_fit(self, file: Path) -> None:
+        """Types one page. If DuckDB refuses it, every one of its records is made to fit first."""
+        try:
+            self._insert([file])
+        except _REJECTIONS:
+            page = fit_page(file.read_bytes(), self._endpoint)
+            write_page(file, page.records)
+            self.refitted[file] = page.drift
+            self._insert([file])
+
+    def _insert(self, files: Sequence[Path]) -> None:
         values = {
             "tenant": self._spec.tenant_id,
             "default_date": self._spec.default_date,
@@ -171,17 +197,12 @@ class TypedRows:
             "run": self._spec.run_id,
             "sequence": self._spec.sequence,
         }
-        while True:
-            with self._lock:
-                files, self._waiting = self._waiting, []
-            if not files:
-                return
-            sql = self._build_insert(files)
-            try:
-                self.connection.execute(sql, values)
-            except _OUT_OF_SPACE:  # the page needs more memory, or the folder's disk is full
-                limit_memory(self.connection, default_memory_limit())
-                self.connection.execute(sql, values)
+        sql = self._build_insert(files)
+        try:
+            self.connection.execute(sql, values)
+        except _OUT_OF_SPACE:  # the page needs more memory, or the folder's disk is full
+            limit_memory(self.connection, default_memory_limit())
+            self.connection.execute(sql, values)
 
     def _build_insert(self, files: Sequence[Path]) -> str:
         fields = self._endpoint.row_fields

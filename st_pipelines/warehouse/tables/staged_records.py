@@ -58,8 +58,9 @@ class StagedRecords:
 
     def return_to(self, mark: int) -> None:
         """Drops all pages since a mark of `staging`: their reading starts over."""
+        self.rows.clear()  # no page is being typed any more
+        self._note_refitted()
         self.staging.return_to(mark)
-        self.rows.clear()
         self.rows.add(self.staging.files)
 
     def finish(self) -> None:
@@ -75,22 +76,22 @@ class StagedRecords:
                 self._drop_older_versions()
 
     def _finish_typing(self) -> None:
-        """Types all pages; conforms every record first if DuckDB refuses a page that passed."""
         try:
             self.rows.finish()
-        except PageRejected:
-            self.rows.clear()
-            self.staging.fit_all()
-            self.rows.add(self.staging.files)
-            try:
-                self.rows.finish()
-            except PageRejected as error:
-                raise MalformedRecords(f"{self.endpoint.table}: {error}") from None
+        except PageRejected as error:
+            raise MalformedRecords(f"{self.endpoint.table}: {error}") from None
+        self._note_refitted()
         typed = self.rows.rows + self.rows.dropped
         if typed != self.staging.rows:
             raise MalformedRecords(
                 f"{self.endpoint.table}: {self.staging.rows} records were staged, {typed} typed"
             )
+
+    def _note_refitted(self) -> None:
+        """Takes over the drift of pages that passed the check, but that DuckDB refused."""
+        for file, drift in self.rows.refitted.items():
+            self.staging.replace_drift(file, drift)
+        self.rows.refitted.clear()
 
     def _drop_older_versions(self) -> None:
         """Keeps the latest version of each key: by cursor, then by order of arrival."""
