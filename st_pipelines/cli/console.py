@@ -15,6 +15,13 @@ Environment = Annotated[str, typer.Option(help="production or integration.")]
 Select = Annotated[
     list[str] | None, typer.Option(help="Only these tables: jpm.jobs, jpm.* or jpm.")
 ]
+AcceptDeletions = Annotated[
+    bool,
+    typer.Option(
+        "--accept-deletions",
+        help="Mark rows as deleted even if that is much of a table. Give --select too.",
+    ),
+]
 Format = Annotated[str, typer.Option(help="table or json.")]
 Customers = Annotated[int, typer.Option(min=1, help="Customers of the simulated company.")]
 Seed = Annotated[int, typer.Option(help="The same seed creates the same company.")]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from st_pipelines.cli.console import Environment, Select
+from st_pipelines.cli.console import AcceptDeletions, Environment, Select
 from st_pipelines.config.environments import EnvironmentName, environment_name, setting_name
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.windows import local_day, utc_now
@@ -60,6 +60,7 @@ def load(
             "used before another one or is the default.",
         ),
     ] = False,
+    accept_deletions: AcceptDeletions = False,
 ) -> None:
     """Load a range of days, by default the whole history, as runs that Dagster records."""
     failed = load_range(
@@ -70,6 +71,7 @@ def load(
         last=last and last.date(),
         key_prefix=tuple(part for part in key_prefix.split("/") if part),
         accept_timezone=accept_timezone,
+        accept_deletions=accept_deletions,
     )
     if failed:
         raise typer.Exit(1)
@@ -84,6 +86,7 @@ def load_range(
     last: date | None = None,
     key_prefix: tuple[str, ...] = (),
     accept_timezone: bool = False,
+    accept_deletions: bool = False,
 ) -> int:
     """Materializes tables for a range of days; prints progress and a summary.
 
@@ -93,6 +96,7 @@ def load_range(
         last: today if None.
         key_prefix: as the code location that shows the runs gives to `build_definitions`.
         accept_timezone: change to the time zone that is set even if loads would refuse it.
+        accept_deletions: load also what deletes much of a table.
 
     Returns:
         Number of tables that failed.
@@ -134,7 +138,9 @@ def load_range(
     ):
         # Without a token every table would fail.
         token_source_for(connection).get_token(new_http_session(), RetryPolicy())
-        outcomes = progress.materialize(console, instance, job, keys, tags=tags)
+        outcomes = progress.materialize(
+            console, instance, job, keys, tags=tags, accept_deletions=accept_deletions
+        )
     progress.print_outcomes(console, outcomes)
     return sum(len(outcome.failures) for outcome in outcomes)
 

@@ -74,6 +74,7 @@ def materialize(
     keys: Collection[dg.AssetKey],
     *,
     tags: Mapping[str, str],
+    accept_deletions: bool = False,
 ) -> list[ApiOutcome]:
     """Runs a job once for the assets of each API, with a progress bar.
 
@@ -81,10 +82,14 @@ def materialize(
         job: of definitions that have `progress_logger` as the logger `console`.
         keys: assets of one environment.
         tags: of each run, such as `run_state.range_tags`.
+        accept_deletions: load also what deletes much of a table; given to the resource `warehouse`.
 
     Raises:
         KeyboardInterrupt: Ctrl-C.
     """
+    run_config: dict[str, Any] = {"loggers": {"console": {}}}
+    if accept_deletions:
+        run_config["resources"] = {"warehouse": {"config": {"accept_deletions": True}}}
     keys_by_api: dict[str, list[dg.AssetKey]] = {}
     for key in keys:
         keys_by_api.setdefault(key.path[-2], []).append(key)
@@ -98,7 +103,7 @@ def materialize(
                     run_id=run_id,
                     asset_selection=api_keys,
                     tags=dict(tags),
-                    run_config={"loggers": {"console": {}}},
+                    run_config=run_config,
                     raise_on_error=False,
                 )
                 if _was_interrupted(result):

@@ -9,7 +9,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from st_pipelines.cli.console import Environment, Select, counted, print_failures, print_table
+from st_pipelines.cli.console import (
+    AcceptDeletions,
+    Environment,
+    Select,
+    counted,
+    print_failures,
+    print_table,
+)
 from st_pipelines.config.environments import EnvironmentName, environment_name
 from st_pipelines.servicetitan.errors.errors import AuthenticationFailed, ServiceTitanError
 from st_pipelines.warehouse.errors import MalformedRecords, WarehouseError
@@ -18,16 +25,26 @@ if TYPE_CHECKING:
     from st_pipelines.sync.sync import LoadReport
 
 
-def reconcile(environment: Environment, select: Select = None) -> None:
+def reconcile(
+    environment: Environment, select: Select = None, accept_deletions: AcceptDeletions = False
+) -> None:
     """Read whole tables and mark the rows that ServiceTitan no longer has."""
-    if reconcile_tables(environment_name(environment), select or [], Console()):
+    name = environment_name(environment)
+    if reconcile_tables(name, select or [], Console(), accept_deletions=accept_deletions):
         raise typer.Exit(1)
 
 
 def reconcile_tables(
-    environment: EnvironmentName, patterns: Sequence[str], console: Console
+    environment: EnvironmentName,
+    patterns: Sequence[str],
+    console: Console,
+    *,
+    accept_deletions: bool = False,
 ) -> int:
     """Reconciles the selected tables and prints a row for each; returns how many failed.
+
+    Args:
+        accept_deletions: mark also much of a table as deleted.
 
     Raises:
         SettingsError: a setting is missing or wrong.
@@ -43,7 +60,7 @@ def reconcile_tables(
     reports: list[LoadReport] = []
     failures: dict[str, str] = {}
     aggregates = 0
-    with sync_context(config, "reconcile") as context:
+    with sync_context(config, "reconcile", accept_deletions=accept_deletions) as context:
         for endpoint in endpoints:
             with console.status(f"reading {endpoint.table}"):
                 try:

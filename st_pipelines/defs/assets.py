@@ -78,6 +78,7 @@ def sync_context(context: RunContext, env: EnvironmentDefs) -> "SyncContext":
         catalog=warehouse.config.catalog,
         history=warehouse.history,
         clock=env.clock,
+        accept_deletions=warehouse.accept_deletions,
     )
 
 

@@ -17,6 +17,8 @@ import dagster as dg
 from st_pipelines.catalog.model import DataType, Endpoint, StructOf
 from st_pipelines.defs.privacy import describe_example, display_key, display_path, json_type
 from st_pipelines.warehouse.columns import table_type
+from st_pipelines.warehouse.errors import TooManyDeletions
+from st_pipelines.warehouse.load_spec import MAX_DELETED_ROWS, MAX_DELETED_SHARE
 
 if TYPE_CHECKING:
     from st_pipelines.sync.sync import LoadReport
@@ -78,13 +80,39 @@ def check_specs(endpoint: Endpoint, key: dg.AssetKey) -> list[dg.AssetCheckSpec]
     ]
 
 
-def check_results(report: LoadReport, *, full_previews: bool = False) -> list[dg.AssetCheckResult]:
+def check_results(
+    report: LoadReport, *, full_previews: bool = False, reconciled: bool = False
+) -> list[dg.AssetCheckResult]:
     """Returns the results for a load, in the order of the specs.
 
     Args:
         full_previews: also shows values that may be customers' data; see `privacy`.
+        reconciled: it has read the whole table to find deletions.
     """
-    return [_rows(report), _schema_drift(report, full_previews)]
+    return [_rows(report, reconciled), _schema_drift(report, full_previews)]
+
+
+def refused_deletions(error: TooManyDeletions) -> dg.AssetCheckResult:
+    """Returns the result of `rows` for a load that was refused."""
+    return dg.AssetCheckResult(
+        check_name=ROWS,
+        passed=False,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=f"no_sudden_drop: {error}",
+        metadata={"no_sudden_drop": str(error)},
+    )
+
+
+def as_evaluation(result: dg.AssetCheckResult, key: dg.AssetKey) -> dg.AssetCheckEvaluation:
+    """Returns a result as an event that a step which is no asset's can log."""
+    return dg.AssetCheckEvaluation(
+        asset_key=key,
+        check_name=result.check_name or "",
+        passed=result.passed,
+        metadata=result.metadata,
+        severity=result.severity,
+        description=result.description,
+    )
 
 
 def rules_of(endpoint: Endpoint) -> list[Rule]:
@@ -92,8 +120,10 @@ def rules_of(endpoint: Endpoint) -> list[Rule]:
     return [rule for rule in RULES if rule.applies(endpoint)]
 
 
-def _rows(report: LoadReport) -> dg.AssetCheckResult:
+def _rows(report: LoadReport, reconciled: bool) -> dg.AssetCheckResult:
     verdicts = {rule.name: rule.judge(report) for rule in rules_of(report.endpoint)}
+    if reconciled:
+        verdicts["no_sudden_drop"] = _no_drop_by_reconcile(report)
     failed = {name: verdict for name, verdict in verdicts.items() if not verdict.passed}
     certain = any(verdict.error for verdict in failed.values())
     text = "; ".join(f"{name}: {verdict.text}" for name, verdict in failed.items())
@@ -176,6 +206,15 @@ def _no_sudden_drop(report: LoadReport) -> Verdict:
         text = f"{read:,} records read, where such a window usually has {usual:,.0f}"
         return Verdict(text=text, passed=False)
     return Verdict(text="the table had " + ("no load before" if before is None else f"{before:,}"))
+
+
+def _no_drop_by_reconcile(report: LoadReport) -> Verdict:
+    """What was deleted, not what is new, is compared: new rows would hide a drop."""
+    deleted, now = report.loaded.counts.deleted, report.loaded.table_rows
+    text = f"{deleted:,} of {now + deleted:,} rows were marked as deleted"
+    if deleted > MAX_DELETED_ROWS and deleted > MAX_DELETED_SHARE * (now + deleted):
+        return Verdict(text=text, passed=False, error=True)
+    return Verdict(text=text)
 
 
 def _examples(examples: Sequence[str]) -> str:

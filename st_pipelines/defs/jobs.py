@@ -4,13 +4,14 @@ All of them run their steps in one process, because only one process at a time c
 Which assets a job has is decided in `environment`, when it runs in `schedules`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import dagster as dg
 from pydantic import Field
 
 from st_pipelines.catalog.registry import select
 from st_pipelines.defs.assets import full_previews, sync_context
+from st_pipelines.defs.checks import as_evaluation, check_results, refused_deletions
 from st_pipelines.defs.dagster_internals import UnresolvedAssetJobDefinition
 from st_pipelines.defs.environment import (
     DAILY,
@@ -25,6 +26,7 @@ from st_pipelines.defs.metadata import report_metadata
 from st_pipelines.defs.run_lock import in_process_executor
 from st_pipelines.defs.run_state import ENVIRONMENT_TAG
 from st_pipelines.sync.strategies import strategy_for
+from st_pipelines.warehouse.errors import TooManyDeletions
 
 Job = dg.JobDefinition | UnresolvedAssetJobDefinition
 
@@ -61,7 +63,7 @@ def build_reconcile_job(env: EnvironmentDefs) -> dg.JobDefinition:
 
     It also finds changes that did not move the cursor. Each table is a step of its own
     (`reconcile_table[jpm_jobs]`), so that a failure names its endpoint and a re-execution repeats
-    only that step. The step leaves an observation on the asset.
+    only that step. The step leaves an observation on the asset, and evaluates its checks.
     """
     by_name = {endpoint.flat_name: endpoint for endpoint in env.catalog}
 
@@ -80,13 +82,20 @@ def build_reconcile_job(env: EnvironmentDefs) -> dg.JobDefinition:
         from st_pipelines.sync.sync import reconcile
 
         endpoint = by_name[name]
+        key = env.asset_keys[endpoint.table]
         with as_dagster_failure(context.retry_number) as errors:
             errors.full_previews = full_previews(context, env)
-            report = reconcile(sync_context(context, env), endpoint)
+            try:
+                report = reconcile(sync_context(context, env), endpoint)
+            except TooManyDeletions as error:
+                _log_checks(context, key, [refused_deletions(error)])
+                raise
             if report:
-                facts = report_metadata(report, full_previews=errors.full_previews)
-                key = env.asset_keys[endpoint.table]
+                full = errors.full_previews
+                facts = report_metadata(report, full_previews=full)
                 context.log_event(dg.AssetObservation(asset_key=key, metadata=facts))
+                results = check_results(report, full_previews=full, reconciled=True)
+                _log_checks(context, key, results)
 
     @dg.job(
         name=env.name(RECONCILE),
@@ -98,3 +107,11 @@ def build_reconcile_job(env: EnvironmentDefs) -> dg.JobDefinition:
         tables().map(reconcile_table)
 
     return reconcile_tables
+
+
+def _log_checks(
+    context: dg.OpExecutionContext, key: dg.AssetKey, results: Iterable[dg.AssetCheckResult]
+) -> None:
+    for result in results:
+        # Dagster accepts this event, and its annotation has not been told.
+        context.log_event(as_evaluation(result, key))  # pyright: ignore[reportArgumentType]

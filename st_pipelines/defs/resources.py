@@ -153,10 +153,13 @@ class WarehouseResource(EnvironmentResource):
     Attributes:
         uri: by default `ST_WAREHOUSE_DIR`/`<environment>.duckdb`.
         wait_seconds: how long a load waits for another process to release the file.
+        accept_deletions: runs load also what deletes much of a table. Set it in the configuration
+            of one run, not for good.
     """
 
     uri: str | None = None
     wait_seconds: float = 120.0
+    accept_deletions: bool = False
 
     _has_unpublished_loads: bool = PrivateAttr(default=False)
 

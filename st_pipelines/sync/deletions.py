@@ -32,11 +32,11 @@ from st_pipelines.servicetitan.reading.lookup import Controls, LookupResult, loo
 from st_pipelines.servicetitan.reading.page_source import Page
 from st_pipelines.sync.strategies import Strategy
 from st_pipelines.warehouse.errors import TooManyDeletions
-from st_pipelines.warehouse.load_spec import MergeMode
+from st_pipelines.warehouse.load_spec import MAX_DELETED_ROWS, MergeMode
 from st_pipelines.warehouse.staging.stage import Staging
 from st_pipelines.warehouse.staging.typed_rows import TypedRows
 from st_pipelines.warehouse.store.base import Store
-from st_pipelines.warehouse.tables.deletion_guard import INACTIVE, MAX_LOST, part_of
+from st_pipelines.warehouse.tables.deletion_guard import INACTIVE, part_of
 from st_pipelines.warehouse.tables.load import FollowUp
 from st_pipelines.warehouse.tables.load_log import ExportBookmark
 from st_pipelines.warehouse.tables.merge import CLOCK_SKEW
@@ -247,7 +247,7 @@ class _Lookups:
         Raises:
             TooManyDeletions: some are still served.
         """
-        many = [part for part in self.parts if len(part.ids) > MAX_LOST]
+        many = [part for part in self.parts if len(part.ids) > MAX_DELETED_ROWS]
         gone = True
         for sample in [part.sample() for part in many]:
             for result in self._look_up(sample):
@@ -261,7 +261,9 @@ class _Lookups:
 
     def are_gone(self, deleted: frozenset[int]) -> bool:
         """Whether everything that was looked up in number is among the deleted ids."""
-        return all(deleted.issuperset(part.ids) for part in self.parts if len(part.ids) > MAX_LOST)
+        return all(
+            deleted.issuperset(part.ids) for part in self.parts if len(part.ids) > MAX_DELETED_ROWS
+        )
 
     def _look_up(self, part: _PartLookup) -> Iterator[LookupResult]:
         session = self.client.session(self.stats)

@@ -6,6 +6,7 @@ resources instead (`defs.assets`).
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import uuid
 from collections.abc import Iterator
@@ -29,13 +30,18 @@ if TYPE_CHECKING:
 
 @contextmanager
 def sync_context(
-    config: EnvironmentConfig, purpose: str, *, writes: bool = True
+    config: EnvironmentConfig,
+    purpose: str,
+    *,
+    writes: bool = True,
+    accept_deletions: bool = False,
 ) -> Iterator[SyncContext]:
     """Opens the connections of an environment for as long as the context lasts.
 
     Args:
         purpose: the run id starts with it, such as `verify-3f2a9c01`.
         writes: False if nothing is loaded, so that a wrong `ST_HISTORY` does not matter.
+        accept_deletions: load also what deletes much of a table.
 
     Raises:
         SettingsError: a setting is missing or wrong.
@@ -50,6 +56,7 @@ def sync_context(
             run_id=f"{purpose}-{uuid.uuid4().hex[:8]}",
             catalog=config.catalog,
             history=config.history_tables if writes else frozenset(),
+            accept_deletions=accept_deletions,
         )
 
 
@@ -80,7 +87,12 @@ class Session:
         self._stack.close()
 
     def load(
-        self, table: str, first: date | str | None = None, last: date | str | None = None
+        self,
+        table: str,
+        first: date | str | None = None,
+        last: date | str | None = None,
+        *,
+        accept_deletions: bool = False,
     ) -> LoadReport:
         """Loads a table for a range of days, or whole where ServiceTitan has no days for it.
 
@@ -89,6 +101,7 @@ class Session:
             first, last: the local days to load, as dates or `YYYY-MM-DD`; omit both for a snapshot.
                 Everything older is loaded too if the range begins at the environment's start date
                 or before.
+            accept_deletions: load also what deletes much of the table.
 
         Raises:
             ValueError: there is no such table, or the days do not suit it.
@@ -96,10 +109,15 @@ class Session:
             WarehouseError: it could not be written; nothing was loaded.
         """
         endpoint = self._find(table)
-        return extract_load(self.context, endpoint, self._days(endpoint, first, last))
+        context = dataclasses.replace(self.context, accept_deletions=accept_deletions)
+        return extract_load(context, endpoint, self._days(endpoint, first, last))
 
-    def reconcile(self, table: str) -> LoadReport | None:
+    def reconcile(self, table: str, *, accept_deletions: bool = False) -> LoadReport | None:
         """Reads a whole table and marks rows that ServiceTitan no longer has as deleted.
+
+        Args:
+            table: such as `jpm.jobs`.
+            accept_deletions: mark also much of the table as deleted.
 
         Returns:
             None for an aggregate by day, where nothing can be deleted.
@@ -109,7 +127,8 @@ class Session:
             ServiceTitanError: it could not be read completely; nothing was loaded.
             WarehouseError: it could not be written; nothing was loaded.
         """
-        return reconcile(self.context, self._find(table))
+        context = dataclasses.replace(self.context, accept_deletions=accept_deletions)
+        return reconcile(context, self._find(table))
 
     def verify(self, table: str, days: int | None = None, deep: bool = False) -> Verified:
         """Compares a table with ServiceTitan and returns the differences; writes nothing.

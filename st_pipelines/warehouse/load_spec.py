@@ -9,6 +9,10 @@ import enum
 from dataclasses import dataclass
 from datetime import date, datetime
 
+MAX_DELETED_ROWS = 20
+MAX_DELETED_SHARE = 0.1
+"""A load needs evidence to delete more rows than this, and more than this share of its scope."""
+
 
 class MergeMode(enum.Enum):
     """What a load does with rows of the table that its reading lacks.

@@ -26,7 +26,8 @@ from st_pipelines.warehouse.load_spec import LoadSpec
 from st_pipelines.warehouse.staging.stage import Staging
 from st_pipelines.warehouse.staging.typed_rows import TypedRows
 from st_pipelines.warehouse.store.duckdb_file import DuckDBFile
-from st_pipelines.warehouse.tables.load import Loaded, commit_load
+from st_pipelines.warehouse.tables.deletion_guard import Approval
+from st_pipelines.warehouse.tables.load import FollowUp, Loaded, commit_load
 from st_pipelines.warehouse.tables.load_log import ReadCost
 from st_pipelines.warehouse.tables.staged_records import StagedRecords
 from st_pipelines.warehouse.tables.table_state import begin_read
@@ -139,7 +140,13 @@ class Place:
             shutil.rmtree(folder)
 
     def load(
-        self, records: Iterable[dict[str, Any]] | bytes, of: Endpoint | None = None, **changes: Any
+        self,
+        records: Iterable[dict[str, Any]] | bytes,
+        of: Endpoint | None = None,
+        *,
+        follow_up: FollowUp | None = None,
+        approval: Approval | None = None,
+        **changes: Any,
     ) -> tuple[Loaded, Staging]:
         of, what = of or endpoint(), self.what(**changes)
         if "sequence" not in changes:
@@ -150,7 +157,14 @@ class Place:
             typed.add(staging.add(pages))
             staged = StagedRecords(endpoint=of, spec=what, staging=staging, rows=typed)
             staged.finish()
-            loaded = commit_load(staged, self.warehouse, catalog=catalog_of(of), cost=COST)
+            loaded = commit_load(
+                staged,
+                self.warehouse,
+                catalog=catalog_of(of),
+                cost=COST,
+                follow_up=follow_up,
+                approval=approval,
+            )
         return loaded, staging
 
     def query(self, sql: str) -> list[tuple]:

@@ -1,9 +1,9 @@
 """Stops a load that would delete much of what its table has, unless there is evidence for it.
 
 An empty, short or wrong list looks like one from which records were deleted. So a load that would
-mark more than `MAX_LOST` rows and more than `MAX_SHARE` of the live rows in its scope is rolled
-back, and `sync.sync` reads a second time. Rows that both reads lack are deleted, but for two cases
-in which a second read proves nothing:
+mark more than `MAX_DELETED_ROWS` rows, and more than `MAX_DELETED_SHARE` of the live rows in its
+scope, is rolled back, and `sync.sync` reads a second time. Rows that both reads lack are deleted,
+but for two cases in which a second read proves nothing:
 
 - Nothing of the scope is left, as from an empty list or from that of another tenant.
 - Nothing of a part is left (`part_of`), as from a server that ignores `active=Any`.
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from st_pipelines.catalog.model import Endpoint, snake_case
 from st_pipelines.warehouse.columns import fetch_row, literal, quote
 from st_pipelines.warehouse.errors import TooManyDeletions
-from st_pipelines.warehouse.load_spec import MergeMode
+from st_pipelines.warehouse.load_spec import MAX_DELETED_ROWS, MAX_DELETED_SHARE, MergeMode
 from st_pipelines.warehouse.tables.merge_keyless import content_digest
 from st_pipelines.warehouse.tables.table_load import (
     TableLoad,
@@ -28,9 +28,6 @@ from st_pipelines.warehouse.tables.table_load import (
     key_columns,
     lacks_key,
 )
-
-MAX_LOST = 20
-MAX_SHARE = 0.1
 
 INACTIVE = "active = false"
 """The part of the inactive records."""
@@ -124,7 +121,7 @@ class DeletionGuard:
         Raises:
             TooManyDeletions: it deletes too much.
         """
-        if not self._watches or deleted <= MAX_LOST or approval.everything:
+        if not self._watches or deleted <= MAX_DELETED_ROWS or approval.everything:
             return
         losses = self._measure(approval.missing or ())
         if not (_exceeds(losses.lost, losses.live) or losses.parts):
@@ -226,11 +223,12 @@ class DeletionGuard:
         )
         new_keyed, new_unkeyed = self._count("unconfirmed")
         replaces = self._load.spec.mode is not MergeMode.UPSERT
+        staged = fetch_row(connection, "SELECT count(*) FROM staged")[0]
         return _Losses(
             live=live + before,
             lost=keyed + max(0, unkeyed - inserted),
             unconfirmed=new_keyed + max(0, new_unkeyed - inserted),
-            emptied=replaces and keyed == live and not after,
+            emptied=not after and (keyed == live if replaces else bool(unkeyed and not staged)),
             parts=self._find_gone_parts(),
             digests=tuple(row[0] for row in digests),
         )
@@ -252,10 +250,10 @@ class DeletionGuard:
             "SELECT part, count(*) FROM lost WHERE part IS NOT NULL "
             f"AND part NOT IN (SELECT part FROM (SELECT {part} AS part FROM staged s) "
             "WHERE part IS NOT NULL) GROUP BY 1 HAVING count(*) > ? ORDER BY 1",
-            [MAX_LOST],
+            [MAX_DELETED_ROWS],
         ).fetchall()
         return tuple(found)
 
 
 def _exceeds(lost: int, live: int) -> bool:
-    return lost > MAX_LOST and lost > MAX_SHARE * live
+    return lost > MAX_DELETED_ROWS and lost > MAX_DELETED_SHARE * live
