@@ -110,10 +110,10 @@ def build_definitions(
         schedules=build_schedules(env, jobs, reconcile),
         sensors=_build_sensors(env, jobs),
         resources={
-            env.servicetitan_key: with_overrides(ServiceTitanResource, env.overrides)(
+            env.servicetitan_key: with_overrides(ServiceTitanResource, environment, env.overrides)(
                 environment=environment
             ),
-            env.warehouse_key: with_overrides(WarehouseResource, env.overrides)(
+            env.warehouse_key: with_overrides(WarehouseResource, environment, env.overrides)(
                 environment=environment
             ),
             **(resources or {}),

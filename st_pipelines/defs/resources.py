@@ -58,13 +58,18 @@ class EnvironmentResource(dg.ConfigurableResource):
         return self._config
 
 
-def with_overrides(resource: type[Resource], overrides: Mapping[str, Any]) -> type[Resource]:
-    """Returns the class of a resource with settings that win over all sources.
+def with_overrides(
+    resource: type[Resource], environment: str, overrides: Mapping[str, Any]
+) -> type[Resource]:
+    """Returns the class of a resource of one environment, with settings that win over all sources.
 
     They belong to the class because Dagster stores and shows the fields of a resource, and because
-    it initializes a new object of the class for each run.
+    it initializes a new object of the class for each run. The environment is the default of its
+    field, because a run's configuration replaces all fields: it may leave it out.
     """
     namespace = {
+        "__annotations__": {"environment": str},
+        "environment": environment,
         "__module__": resource.__module__,
         "__doc__": resource.__doc__,
         "overrides": overrides,

@@ -15,7 +15,6 @@ MalformedRecords       a page of the API is not an array of records
 from __future__ import annotations
 
 import contextlib
-import copy
 import errno
 import os
 import re
@@ -130,30 +129,14 @@ class TooManyDeletions(WarehouseError):
         missing: digests of the rows that it would delete.
     """
 
-    def __init__(
-        self,
-        *,
-        table: str,
-        scope: str,
-        lost: int,
-        live: int,
-        rows_read: int,
-        reason: str,
-        missing: tuple[int, ...] = (),
-    ) -> None:
-        counts = (
-            f"{table}: this load would mark {lost:,} of {live:,} live rows of {scope} as deleted. "
-            f"It read {rows_read:,} records. "
-        )
-        super().__init__(f"{counts}{reason} Nothing was written. {_ACCEPT}")
+    def __init__(self, counts: str, reason: str, missing: tuple[int, ...] = ()) -> None:
+        super().__init__(f"{counts} {reason} Nothing was written. {_ACCEPT}")
         self.missing = missing
         self._counts = counts
 
     def because(self, reason: str) -> TooManyDeletions:
         """The same error for another reason, given in a sentence."""
-        error = copy.copy(self)
-        error.args = (f"{self._counts}{reason} Nothing was written. {_ACCEPT}",)
-        return error
+        return TooManyDeletions(self._counts, reason, self.missing)
 
 
 class WarehouseUnusable(WarehouseError):

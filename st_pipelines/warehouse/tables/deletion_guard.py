@@ -127,16 +127,12 @@ class DeletionGuard:
         if not (_exceeds(losses.lost, losses.live) or losses.parts):
             return
         if reason := self._object(losses, approval, sample_gone):
-            spec = self._load.spec
-            raise TooManyDeletions(
-                table=self._load.endpoint.table,
-                scope=_SCOPES[spec.mode],
-                lost=losses.lost,
-                live=losses.live,
-                rows_read=rows_read,
-                reason=reason,
-                missing=losses.digests,
+            counts = (
+                f"{self._load.endpoint.table}: this load would mark {losses.lost:,} of "
+                f"{losses.live:,} live rows of {_SCOPES[self._load.spec.mode]} as deleted. It read "
+                f"{rows_read:,} records."
             )
+            raise TooManyDeletions(counts, reason, losses.digests)
 
     def _object(self, losses: _Losses, approval: Approval, sample_gone: bool) -> str:
         """Why the losses are not accepted; empty if they are."""

@@ -152,7 +152,9 @@ def _find_missing(load: TableLoad, rows: str) -> tuple[MissingRows, ...]:
             part=part,
             ids=missing.get(part, ()),
             served=served.get(part, ()),
-            elsewhere=_find_elsewhere(load, part, missing.get(part, ()), served.get(part, ())),
+            elsewhere=_find_elsewhere(
+                load, rows, part, missing.get(part, ()), served.get(part, ())
+            ),
         )
         for part in {**missing, **served}
     )
@@ -173,14 +175,19 @@ def _find_served(load: TableLoad, rows: str) -> dict[str | None, tuple[int, ...]
 
 
 def _find_elsewhere(
-    load: TableLoad, part: str | None, missing: Sequence[int], served: Sequence[int]
+    load: TableLoad,
+    rows: str,
+    part: str | None,
+    missing: Sequence[int],
+    served: Sequence[int],
 ) -> tuple[int, ...]:
     if missing and served and served[0] < missing[0] and served[-1] > missing[-1]:
         return ()
     near = (
         f"SELECT t.id FROM {load.table} t WHERE t._tenant_id = $tenant AND t._deleted_at IS NULL "
         f"AND {part_of(load.endpoint, 't') or 'NULL::VARCHAR'} IS NOT DISTINCT FROM $part "
-        "AND t.id NOT IN (SELECT unnest($missing::BIGINT[]))"
+        "AND t.id NOT IN (SELECT unnest($missing::BIGINT[])) "
+        f"AND NOT EXISTS (SELECT 1 FROM {rows} s WHERE s.id = t.id)"
     )
     found = load.connection.execute(
         f"({near} AND t.id < $first ORDER BY 1 DESC LIMIT {_NEIGHBORS}) UNION "
