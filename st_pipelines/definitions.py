@@ -88,6 +88,10 @@ def build_definitions(
         catalog = config.apply_selection(catalog)
     else:
         catalog = _select(catalog, _as_list(select))
+    warehouse_key, given = f"{resource_prefix}warehouse", resources or {}
+    warehouse = given.get(warehouse_key) or with_overrides(
+        WarehouseResource, environment, config.overrides
+    )(environment=environment)
     env = EnvironmentDefs(
         environment=environment,
         settings=settings,
@@ -97,6 +101,7 @@ def build_definitions(
         key_prefix=tuple(_as_list(key_prefix)),
         resource_prefix=resource_prefix,
         job_prefix=job_prefix,
+        warehouse=warehouse if isinstance(warehouse, WarehouseResource) else None,
         clock=clock,
     )
     with warnings.catch_warnings():  # single-run backfills and code references, per asset
@@ -113,10 +118,8 @@ def build_definitions(
             env.servicetitan_key: with_overrides(ServiceTitanResource, environment, env.overrides)(
                 environment=environment
             ),
-            env.warehouse_key: with_overrides(WarehouseResource, environment, env.overrides)(
-                environment=environment
-            ),
-            **(resources or {}),
+            env.warehouse_key: warehouse,
+            **given,
         },
         loggers=loggers,
         executor=executor,

@@ -7,6 +7,7 @@ elsewhere.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta, timezone
@@ -132,6 +133,7 @@ class Days:
         return Window(start=None if self.open_start else start, end=end)
 
 
+@functools.lru_cache(maxsize=8192)
 def midnight(day: date, zone: str) -> datetime:
     """Returns the first moment of a local day, in UTC.
 

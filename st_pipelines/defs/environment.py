@@ -8,6 +8,7 @@ them assumes what a key or a name looks like.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -22,6 +23,7 @@ from st_pipelines.config.environments import EnvironmentName
 from st_pipelines.config.project import EnvironmentConfig, resolve_environment
 from st_pipelines.config.settings import EnvironmentSettings
 from st_pipelines.defs.metadata import EndpointTranslatorData, ServiceTitanTranslator
+from st_pipelines.defs.resources import WarehouseResource
 from st_pipelines.windows import utc_now
 
 DAILY, INTRADAY, SNAPSHOTS, FULL_REFRESH = "daily", "intraday", "snapshots", "full_refresh"
@@ -42,6 +44,7 @@ class EnvironmentDefs:
         key_prefix: components in front of every asset key.
         resource_prefix: in front of the resource keys `servicetitan` and `warehouse`.
         job_prefix: in front of the names of jobs, schedules, sensors and their ops.
+        warehouse: the resource that runs use; None for the one of the settings.
         clock: returns the current time, timezone-aware.
     """
 
@@ -53,11 +56,17 @@ class EnvironmentDefs:
     key_prefix: tuple[str, ...] = ()
     resource_prefix: str = ""
     job_prefix: str = ""
+    warehouse: WarehouseResource | None = None
     clock: Callable[[], datetime] = utc_now
 
     def resolve_config(self) -> EnvironmentConfig:
         """Reads the configuration anew, as every tick does. Raises SettingsError."""
         return resolve_environment(self.environment, **self.overrides)
+
+    def open_warehouse_resource(self) -> AbstractContextManager[WarehouseResource]:
+        """Yields the resource of the warehouse as a run gets it, for sensors."""
+        warehouse = self.warehouse or WarehouseResource(environment=self.environment)
+        return warehouse.process_config_and_initialize_cm()
 
     def why_incomplete(self) -> str:
         """Returns why no connection can be built now; or an empty text."""

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, ClassVar
 from st_pipelines.catalog.model import Endpoint, Kind
 from st_pipelines.servicetitan.http.model import ReadStats
 from st_pipelines.warehouse.load_spec import MergeMode
-from st_pipelines.windows import Coverage, Days, Window, local_day
+from st_pipelines.windows import Coverage, Days, Window, local_day, midnight
 
 if TYPE_CHECKING:
     from st_pipelines.servicetitan.http.client import Client
@@ -140,6 +140,12 @@ class Strategy(ABC):
             now: aware.
             timezone: IANA name.
         """
+
+    def is_covered(self, coverage: Coverage, days: Days) -> bool:
+        """Whether loads have read all of these days; with `open_start`, everything older too."""
+        start = None if days.open_start else midnight(days.first, days.timezone)
+        end = midnight(days.last + timedelta(days=1), days.timezone)
+        return coverage.contains(start, end)
 
     def read(self, client: Client, window: Window | None) -> Iterator[ReadPart]:
         """Yields the parts of a read: the list, once for each variant where it has several.
@@ -283,6 +289,18 @@ class DailyAggregate(Strategy):
         if first <= last:
             for day in Days(first=first, last=last, timezone=timezone):
                 yield self._read(day, now)
+
+    def is_covered(self, coverage: Coverage, days: Days) -> bool:
+        """Whether each day was read as a whole: two halves are no aggregate of it."""
+        covered = set(coverage.windows)
+        return all(
+            Window(
+                start=midnight(day.first, day.timezone),
+                end=midnight(day.first + timedelta(days=1), day.timezone),
+            )
+            in covered
+            for day in days
+        )
 
     def extend_to(self, window: Window | None, now: datetime) -> Window | None:
         """The same window: another one would be another aggregate."""

@@ -1,16 +1,18 @@
 """The sensor `gaps`: requests past days that are incomplete: never loaded, or loaded too early.
 
 Each tick looks at the last `gap_days` days whose scheduled daily run should have finished by now. A
-day of a table is complete once its latest successful load read up to its end (see `run_state`).
+day of a table is complete once its latest successful load read up to its end (see `run_state`), and
+the loads in the warehouse cover it (`sync.completeness`). Older days are requested if Dagster shows
+them as loaded and the warehouse lacks them: it was lost, replaced or restored from a backup.
 Incomplete days are requested newest first. Consecutive days of the same tables share one run of the
 job `daily`, which selects just those assets. At most `MAX_ACTIVE_RUNS` such runs are active at
 once. A day of a table is requested at most `MAX_TRIES` times, with growing delays; the tick's
 message then names it, and it is tried again once other days of the table load. Days in a run or a
 backfill are left alone.
 
-The cursor stores the complete days (a tick asks Dagster only about the others), how often and when
-each incomplete day was requested, and the time of the last tick: after an outage, scheduled runs
-take precedence.
+The cursor stores the days that Dagster shows as complete (a tick asks only about the others), how
+often and when each incomplete day was requested, and the time of the last tick: after an outage,
+scheduled runs take precedence.
 """
 
 from __future__ import annotations
@@ -18,10 +20,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import msgspec
 
+from st_pipelines.config.errors import SettingsError
 from st_pipelines.defs.dagster_internals import schedule_execution_time_iterator
 from st_pipelines.defs.environment import GAPS, EnvironmentDefs
 from st_pipelines.defs.jobs import Job
@@ -34,7 +38,13 @@ from st_pipelines.defs.run_state import (
     read_unfinished_work,
     write_state,
 )
-from st_pipelines.windows import local_day, midnight
+from st_pipelines.defs.warehouse_record import read_state_of_warehouse
+from st_pipelines.sync.explain import diagnose
+from st_pipelines.warehouse.errors import WarehouseBusy, WarehouseError
+from st_pipelines.windows import Days, local_day, midnight
+
+if TYPE_CHECKING:  # it loads DuckDB, which loading the definitions must not
+    from st_pipelines.sync.completeness import WarehouseState
 
 MAX_ACTIVE_RUNS = 3
 """Runs that this sensor keeps in flight."""
@@ -72,10 +82,10 @@ class _State(msgspec.Struct, omit_defaults=True):
 
     Attributes:
         at: time of the last tick.
-        whole: days of which all tables are complete; `complete` does not repeat them, as the cursor
-            is stored with every tick.
+        whole: days of which Dagster shows all tables as complete; `complete` does not repeat them,
+            as the cursor is stored with every tick.
         tables: number of tables that `whole` covers, so that another selection is checked anew.
-        complete: by day, the tables that are complete.
+        complete: by day, the tables that Dagster shows as complete.
         tries: by day and table.
     """
 
@@ -124,7 +134,13 @@ def build_gaps_sensor(env: EnvironmentDefs, job: Job) -> dg.SensorDefinition:
             return dg.SkipReason(reason)
         now, state = env.clock(), read_state(context, _State)
         unfinished = read_unfinished_work(context.instance, env, now)
-        tick = _Tick(env=env, state=state, unfinished=unfinished, now=now)
+        try:
+            warehouse = read_state_of_warehouse(env, now)
+        except WarehouseBusy as error:
+            return dg.SkipReason(f"the next tick looks again, as {error}")
+        except (SettingsError, WarehouseError) as error:
+            raise dg.Failure(diagnose(error).line, allow_retries=False) from None
+        tick = _Tick(env=env, state=state, unfinished=unfinished, now=now, warehouse=warehouse)
         found = tick.find_gaps(context.instance)
         write_state(context, state)
         if isinstance(found, str):
@@ -143,6 +159,7 @@ class _Tick:
     state: _State
     unfinished: UnfinishedWork
     now: datetime
+    warehouse: WarehouseState
 
     def find_gaps(self, instance: dg.DagsterInstance) -> list[Gap] | str:
         """Returns the gaps to request, or why there are none."""
@@ -153,7 +170,10 @@ class _Tick:
         active = self.unfinished.requested_by(self.env.name(GAPS))
         if len(active) >= MAX_ACTIVE_RUNS:
             return f"{len(active)} requested runs are unfinished"
-        incomplete = self._read_incomplete(instance, self._days())
+        days = self._days()
+        incomplete = self._read_unfinished(instance, days)
+        self._add_missing(instance, days, incomplete)
+        self._forget_tries(incomplete)
         loaded = self._read_load_times(instance)
         due = {day: self._due(day, tables, loaded) for day, tables in incomplete.items()}
         gaps = list(group_days(due))[: MAX_ACTIVE_RUNS - len(active)]
@@ -180,9 +200,8 @@ class _Tick:
         if self.now < self._settled_at(last):
             last -= timedelta(days=1)
         days = [last - timedelta(days=n) for n in range(settings.gap_days)]
-        for by_day in (self.state.complete, self.state.tries):
-            for day in [day for day in by_day if day not in days]:
-                del by_day[day]
+        for day in [day for day in self.state.complete if day not in days]:
+            del self.state.complete[day]
         return [day for day in days if day >= settings.start_date]
 
     def _settled_at(self, day: date) -> datetime:
@@ -194,10 +213,10 @@ class _Tick:
         )
         return min(next(scheduled), end + timedelta(days=1)) + GRACE
 
-    def _read_incomplete(
+    def _read_unfinished(
         self, instance: dg.DagsterInstance, days: list[date]
     ) -> dict[date, frozenset[str]]:
-        """Returns the incomplete tables by day, without days that are complete."""
+        """Returns by day the tables whose latest load did not reach the end of the day."""
         state, all_tables = self.state, self._tables
         if state.tables != len(all_tables):
             state.whole, state.tables = set(), len(all_tables)
@@ -214,8 +233,37 @@ class _Tick:
         for day in [day for day, tables in incomplete.items() if not tables]:
             state.whole.add(day)
             del state.complete[day], incomplete[day]
-            state.tries.pop(day, None)
         return incomplete
+
+    def _add_missing(
+        self,
+        instance: dg.DagsterInstance,
+        days: list[date],
+        incomplete: dict[date, frozenset[str]],
+    ) -> None:
+        """Adds what the warehouse lacks of the days, and of all days that Dagster calls loaded."""
+        if not days:
+            return
+        settings = self.env.settings
+        all_days = Days(
+            first=settings.start_date, last=days[0], timezone=settings.timezone, open_start=True
+        )
+        for endpoint in self.env.partitioned:
+            missing = self.warehouse.find_missing_days(endpoint, all_days)
+            if any(day < days[-1] for day in missing):
+                loaded = instance.get_materialized_partitions(self.env.asset_keys[endpoint.table])
+                missing = [d for d in missing if d >= days[-1] or d.isoformat() in loaded]
+            for day in missing:
+                incomplete[day] = incomplete.get(day, frozenset()) | {endpoint.table}
+
+    def _forget_tries(self, incomplete: Mapping[date, frozenset[str]]) -> None:
+        """Drops the tries of what is complete now, so that it counts anew if it is lost."""
+        kept = {
+            day: {table: tries for table, tries in by_table.items() if table in incomplete[day]}
+            for day, by_table in self.state.tries.items()
+            if day in incomplete
+        }
+        self.state.tries = {day: by_table for day, by_table in kept.items() if by_table}
 
     def _read_load_times(self, instance: dg.DagsterInstance) -> dict[str, datetime]:
         """Returns when each table that has used up its tries was last loaded, in UTC."""

@@ -73,16 +73,42 @@ def read_coverage(
         return coverage
     values = {"environment": environment, "tenant": tenant_id, "now": now}
     for by_day in (False, True):
-        tables = [endpoint.table for endpoint in chosen if endpoint.by_day == by_day]
-        if not tables:
-            continue
-        sql = _build_query(by_day).format(schema=schema)
-        found: dict[str, list[Window]] = {}
-        rows = connection.execute(sql, {**values, "tables": tables}).fetchall()
-        for table, start, end in rows:
-            found.setdefault(table, []).append(Window(start=start, end=end))
-        coverage |= {table: Coverage(tuple(windows)) for table, windows in found.items()}
+        if tables := [endpoint.table for endpoint in chosen if endpoint.by_day == by_day]:
+            sql = _build_query(by_day).format(schema=schema)
+            coverage |= _read_windows(connection, sql, {**values, "tables": tables})
     return coverage
+
+
+def read_unbroken(connection: duckdb.DuckDBPyConnection, tenant_id: str) -> set[str]:
+    """The tables that were read from the beginning to their last load without a hole.
+
+    Args:
+        connection: to the warehouse itself, with a load log.
+        tenant_id: whose loads count.
+    """
+    loaded = (
+        "SELECT DISTINCT environment, api || '.' || endpoint FROM _st.loads WHERE tenant_id = ?"
+    )
+    rows = connection.execute(loaded, [tenant_id]).fetchall()
+    sql, found = _build_query(by_day=False).format(schema="_st"), {}
+    for environment in {row[0] for row in rows}:
+        tables = [name for of, name in rows if of == environment]
+        values = {"environment": environment, "tenant": tenant_id, "now": datetime.max}
+        found |= _read_windows(connection, sql, {**values, "tables": tables})
+    return {
+        name
+        for name, coverage in found.items()
+        if coverage.from_the_beginning and len(coverage.windows) == 1
+    }
+
+
+def _read_windows(
+    connection: duckdb.DuckDBPyConnection, sql: str, values: dict[str, object]
+) -> dict[str, Coverage]:
+    found: dict[str, list[Window]] = {}
+    for table, start, end in connection.execute(sql, values).fetchall():
+        found.setdefault(table, []).append(Window(start=start, end=end))
+    return {table: Coverage(tuple(windows)) for table, windows in found.items()}
 
 
 def _build_query(by_day: bool) -> str:

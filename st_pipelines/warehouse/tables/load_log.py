@@ -21,6 +21,7 @@ from st_pipelines.warehouse.columns import columns_of, fetch_row, literal, quote
 from st_pipelines.warehouse.errors import WarehouseUnusable
 from st_pipelines.warehouse.load_spec import LoadSpec
 from st_pipelines.warehouse.store.base import ALIAS
+from st_pipelines.warehouse.tables.coverage import read_unbroken
 from st_pipelines.warehouse.tables.schema import has_table
 from st_pipelines.warehouse.tables.table_load import Counts, TableLoad
 
@@ -184,11 +185,7 @@ def read_last_sequence(
         endpoint, spec: whose loads.
         schema: of the load log; `_st` for a connection to the warehouse itself.
     """
-    numbered = (
-        "SELECT 1 FROM duckdb_columns() WHERE schema_name = '_st' AND table_name = 'loads' "
-        "AND column_name = 'sequence'"
-    )
-    if connection.execute(numbered).fetchone() is None:
+    if not _is_numbered(connection):
         return 0
     return fetch_row(
         connection,
@@ -238,7 +235,7 @@ def write_load_record(load: TableLoad, record: LoadRecord) -> None:
 
 
 def read_loaded_tables(connection: duckdb.DuckDBPyConnection, tenant_id: str) -> dict[str, bool]:
-    """The tables that were loaded, and whether any of their loads had a window without a start.
+    """The tables that were loaded, and whether from their beginning without a hole.
 
     Args:
         connection: to the warehouse itself.
@@ -246,10 +243,29 @@ def read_loaded_tables(connection: duckdb.DuckDBPyConnection, tenant_id: str) ->
     """
     if not _has_loads(connection):
         return {}
+    loaded = "SELECT DISTINCT api || '.' || endpoint FROM _st.loads WHERE tenant_id = ?"
+    unbroken = read_unbroken(connection, tenant_id)
+    return {
+        row[0]: row[0] in unbroken for row in connection.execute(loaded, [tenant_id]).fetchall()
+    }
+
+
+def read_sequences(
+    connection: duckdb.DuckDBPyConnection, *, environment: str, tenant_id: str
+) -> dict[str, int]:
+    """The number of the last load of each table that was loaded; 0 before the first numbered one.
+
+    Args:
+        connection: to the warehouse itself.
+        environment, tenant_id: whose loads count.
+    """
+    if not _has_loads(connection):
+        return {}
+    last = "coalesce(max(sequence), 0)" if _is_numbered(connection) else "0"
     rows = connection.execute(
-        "SELECT api || '.' || endpoint, bool_or(window_start IS NULL) FROM _st.loads "
-        "WHERE tenant_id = ? GROUP BY 1",
-        [tenant_id],
+        f"SELECT api || '.' || endpoint, {last} FROM _st.loads "
+        "WHERE environment = ? AND tenant_id = ? GROUP BY 1",
+        [environment, tenant_id],
     ).fetchall()
     return dict(rows)
 
@@ -326,6 +342,14 @@ def read_usual_row_count(load: TableLoad) -> float | None:
 def _has_loads(connection: duckdb.DuckDBPyConnection) -> bool:
     tables = "SELECT 1 FROM duckdb_tables() WHERE schema_name = '_st' AND table_name = 'loads'"
     return connection.execute(tables).fetchone() is not None
+
+
+def _is_numbered(connection: duckdb.DuckDBPyConnection) -> bool:
+    numbered = (
+        "SELECT 1 FROM duckdb_columns() WHERE schema_name = '_st' AND table_name = 'loads' "
+        "AND column_name = 'sequence'"
+    )
+    return connection.execute(numbered).fetchone() is not None
 
 
 def _identity(load: TableLoad) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
-from datetime import date
+from datetime import timedelta
 from pathlib import Path
 
 import duckdb
@@ -21,7 +21,7 @@ from st_pipelines.sync.explain import Finding
 from st_pipelines.sync.session import sync_context
 from st_pipelines.sync.sync import extract_load
 from st_pipelines.warehouse.store.write_queue import Deadline, acquire
-from st_pipelines.windows import Days
+from st_pipelines.windows import Days, local_day, utc_now
 from st_pipelines_tests.cli.doctor.check_runner import problem_lines, run_check
 from st_pipelines_tests.cli.doctor.conftest import Portal
 from st_pipelines_tests.deadlines import DEADLINE
@@ -215,23 +215,68 @@ def test_a_writable_warehouse_passes(warehouse: Path) -> None:
     assert line.startswith(f"✅ warehouse: {warehouse}: 0.0 GB, writable; ")
 
 
-def test_tables_without_their_history_are_named(portal: Portal) -> None:
+def test_tables_that_lack_days_are_named(portal: Portal, monkeypatch: pytest.MonkeyPatch) -> None:
     portal()
-    tables = ["crm.customers", "jpm.jobs", "settings.user_roles", "marketing_ads.performance*"]
+    today = local_day(utc_now(), "UTC")
+    start = today - timedelta(days=10)
+    monkeypatch.setenv("SERVICETITAN_START_DATE", str(start))
+    tables = ["crm.customers", "jpm.jobs", "settings.user_roles"]
     said = [as_line(f) for f in run_check(selection=tables) if f.step == "history"]
     assert said == ["✅ history: nothing is loaded yet: st-pipelines load --environment production"]
-    days = Days(first=date(2026, 3, 9), last=date(2026, 3, 10), timezone="UTC")
+    days = Days(first=start + timedelta(days=4), last=today, timezone="UTC")
     with sync_context(resolve_environment("production"), "test") as job:
         extract_load(job, load_catalog()["jpm.jobs"], days)
-        assert [line for line in problem_lines(selection=tables) if "history" in line] == [
-            "⚠  history: 2 of 2 tables not loaded from the beginning (crm.customers, jpm.jobs). "
-            "They hold only some days, so joins return too few rows: run "
-            "st-pipelines load --environment production."
-        ]
+        lacking = [f for f in run_check(selection=tables) if f.code == "history"]
+        assert [finding.items for finding in lacking] == [("crm.customers", "jpm.jobs")]
+        first = f"4 days from {start} to {start + timedelta(days=3)}"
+        assert (
+            "days are missing in 2 of 2 tables (crm.customers: 1" in lacking[0].text
+        )  # 10 or 9 days
+        assert f"jpm.jobs: {first}" in lacking[0].text
         for table in ("jpm.jobs", "crm.customers"):
-            extract_load(job, load_catalog()[table], dataclasses.replace(days, open_start=True))
+            whole = Days(first=start, last=today, timezone="UTC", open_start=True)
+            extract_load(job, load_catalog()[table], whole)
     said = [as_line(f) for f in run_check(selection=tables) if f.step == "history"]
     assert said == ["✅ history: 2 tables loaded from the beginning"]
+
+
+def history_lines(tables: list[str]) -> list[str]:
+    return [as_line(f) for f in run_check(selection=tables) if f.step == "history"]
+
+
+def test_a_later_start_date_does_not_call_an_ordinary_day_the_beginning(
+    portal: Portal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One old day was loaded as the first, then the last days; between them months were missing."""
+    portal()
+    today = local_day(utc_now(), "UTC")
+    old, recent = today - timedelta(days=300), today - timedelta(days=8)
+    monkeypatch.setenv("SERVICETITAN_START_DATE", str(old))
+    with sync_context(resolve_environment("production"), "test") as job:
+        jobs = load_catalog()["jpm.jobs"]
+        extract_load(job, jobs, Days(first=old, last=old, timezone="UTC", open_start=True))
+        extract_load(job, jobs, Days(first=recent, last=today, timezone="UTC"))
+        monkeypatch.setenv("SERVICETITAN_START_DATE", str(recent))
+        [line] = history_lines(["jpm.jobs"])
+        assert f"days are missing in 1 of 1 table (jpm.jobs: {recent})" in line
+        job = dataclasses.replace(job, start_date=recent)
+        extract_load(job, jobs, Days(first=recent, last=recent, timezone="UTC", open_start=True))
+    assert history_lines(["jpm.jobs"]) == [
+        f"✅ history: the start date was {old}: rows of the days since stay in the tables",
+        "✅ history: 1 table loaded from the beginning",
+    ]
+
+
+def test_a_table_that_is_no_longer_selected_is_named(
+    portal: Portal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    portal()
+    with sync_context(resolve_environment("production"), "test") as job:
+        extract_load(job, load_catalog()["settings.user_roles"], None)
+    monkeypatch.setenv("SERVICETITAN_SELECT", "settings.business_units")
+    [line, _] = history_lines(["settings.business_units"])
+    assert "1 table in the warehouse no longer refreshed (settings.user_roles)" in line
+    assert "SERVICETITAN_SELECT or the catalog leaves them out" in line
 
 
 def test_a_warehouse_of_another_environment_fails(
