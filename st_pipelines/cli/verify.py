@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,17 +52,23 @@ def verify(
     days: Annotated[
         int | None, typer.Option(min=1, help="Only this many of the last days.")
     ] = None,
-    deep: Annotated[bool, typer.Option("--deep", help="Also compare the values.")] = False,
+    deep: Annotated[
+        bool,
+        typer.Option("--deep", help="Also compare what only export feeds serve."),
+    ] = False,
+    show_values: Annotated[
+        bool, typer.Option("--show-values", help="Print differing values: customers' data.")
+    ] = False,
     format: Format = "table",
 ) -> None:
-    """Compare tables with ServiceTitan and print what differs; exit code 1 if anything does."""
+    """Compare the values of tables with ServiceTitan; exit code 1 if anything differs."""
     require_format(format, "table", "json")
     name = environment_name(environment)
     results = list(verify_tables(name, select or [], days=days, deep=deep))
     if format == "json":
-        typer.echo(json.dumps([_as_json(result) for result in results], indent=1))
+        typer.echo(json.dumps([_as_json(result, show_values) for result in results], indent=1))
     else:
-        _print_results(Console(), results)
+        _print_results(Console(), results, show_values)
     if not all(result.same for result in results):
         raise typer.Exit(1)
 
@@ -106,61 +113,92 @@ def _verify_table(
         return Verified(table=endpoint.table, problem=str(error))
 
 
-def _as_json(result: Verified) -> dict[str, object]:
+def _as_json(result: Verified, show_values: bool) -> dict[str, object]:
     return {
         "table": result.table,
         "same": result.same,
+        "compared": result.compared,
+        "not_compared": result.not_compared,
         "rows_here": result.rows_here,
         "rows_there": result.rows_there,
         **{kind: result.count(kind) for kind in _KINDS},
         "changed_meanwhile": result.changed_meanwhile,
+        "reordered": result.reordered,
         "requests": result.requests,
         "problem": result.problem or None,
-        "differences": [dataclasses.asdict(difference) for difference in result.differences],
+        "columns": _count_columns(result),
+        "differences": [_difference_as_json(one, show_values) for one in result.differences],
     }
 
 
-def _print_results(console: Console, results: Sequence[Verified]) -> None:
-    """Prints a row per table, a line per difference, and a summary."""
+def _difference_as_json(difference: Difference, show_values: bool) -> dict[str, object]:
+    shown = dataclasses.asdict(difference)
+    if difference.kind == "differs" and not show_values:
+        del shown["here"], shown["there"]
+    return shown
+
+
+def _count_columns(result: Verified) -> dict[str, int]:
+    """The number of rows that differ in each column."""
+    return dict(Counter(one.column for one in result.differences if one.column))
+
+
+def _print_results(console: Console, results: Sequence[Verified], show_values: bool) -> None:
+    """Prints a row per table, the columns that differ, a line per difference, and a summary."""
     compared = [result for result in results if not result.problem]
     if compared:
         print_table(console, _as_table(compared))
     print_failures(console, {result.table: result.problem for result in results if result.problem})
     for result in results:
-        for line in _difference_lines(result):
+        for line in _difference_lines(result, show_values):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
+    for line in _summary(results):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _summary(results: Sequence[Verified]) -> Iterator[str]:
     wrong, tables = sum(not result.same for result in results), counted(len(results), "table")
-    console.print(
+    yield (
         f"{wrong} of {tables} differ or could not be compared"
         if wrong
         else f"{tables} {'matches' if len(results) == 1 else 'match'} ServiceTitan"
     )
+    left = sorted({f"{result.table}.{name}" for result in results for name in result.not_compared})
+    if left:
+        yield f"not compared, as only the export feed serves it (--deep): {', '.join(left)}"
+    if reordered := sum(result.reordered for result in results):
+        yield f"{counted(reordered, 'list')} with the same members in another order"
 
 
 def _as_table(results: Sequence[Verified]) -> Table:
     table = Table(box=SIMPLE, pad_edge=False, collapse_padding=True)
     table.add_column("table", no_wrap=True)
+    table.add_column("compared")
     for heading in ("here", "there", *_KINDS, "changed meanwhile", "requests"):
         table.add_column(heading, justify="right")
     for result in results:
         rows = [f"{result.rows_here:,}", f"{result.rows_there:,}"]
-        counts = [*map(result.count, _KINDS), result.changed_meanwhile, result.requests]
-        table.add_row(result.table, *rows, *(f"{count:,}" if count else "" for count in counts))
+        numbers = [*map(result.count, _KINDS), result.changed_meanwhile, result.requests]
+        counts = (f"{number:,}" if number else "" for number in numbers)
+        table.add_row(result.table, result.compared, *rows, *counts)
     return table
 
 
-def _difference_lines(result: Verified) -> Iterator[str]:
+def _difference_lines(result: Verified, show_values: bool) -> Iterator[str]:
+    for column, rows in _count_columns(result).items():
+        yield f"{result.table}: {column} differs in {counted(rows, 'row')}"
     for difference in result.differences[:MAX_PRINTED]:
-        yield f"{result.table} {difference.key}: {_describe(difference)}"
+        yield f"{result.table} {difference.key}: {_describe(difference, show_values)}"
     if (more := len(result.differences) - MAX_PRINTED) > 0:
         yield f"{result.table}: {more:,} more, see --format json"
 
 
-def _describe(difference: Difference) -> str:
+def _describe(difference: Difference, show_values: bool) -> str:
     text = _KINDS[difference.kind]
     if difference.kind == "differs":
-        here, there = _shorten(difference.here), _shorten(difference.there)
-        text = f"{difference.column} is {here}, there {there}"
+        text = f"{difference.column} {text}"
+        if show_values:
+            text += f": {_shorten(difference.here)}, there {_shorten(difference.there)}"
     elif difference.here is not None:
         text += f" ({difference.here}, there {difference.there})"
     return text + (", changed there since the last load" if difference.newer else "")

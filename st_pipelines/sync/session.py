@@ -136,7 +136,7 @@ class Session:
         Args:
             table: such as `jpm.jobs`.
             days: compare only this many last days, today included; None compares everything.
-            deep: compare the values of every column, not only keys and cursors.
+            deep: also read the export feed, if there is one, and compare what only the feed serves.
 
         Raises:
             ValueError: there is no such table.

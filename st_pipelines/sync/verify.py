@@ -1,9 +1,13 @@
 """Compares a table with its source. Reads the source's list as a load does, and writes nothing.
 
-The window ends at the moment verify starts. A difference is reported only if a second read confirms
-it and the record did not change between the two. The second look uses `ids` where the endpoint
-takes them, otherwise another reading up to the present. A change that was never loaded is reported
-as a difference. The warehouse is attached only during the comparison (`warehouse.tables.compare`).
+A list serves whole records, so that the values of every column are compared at no further request.
+Columns that only an export feed serves need the feed, which a deep comparison reads too.
+
+The window ends at the moment verify starts, by the server's clock. A difference is reported only if
+a second read confirms it and the record did not change between the two. The second look uses `ids`
+where the endpoint takes them, otherwise another reading up to the present. A change that was never
+loaded is reported as a difference. The warehouse is attached only during the comparison
+(`warehouse.tables.compare`).
 """
 
 from __future__ import annotations
@@ -11,20 +15,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from datetime import date, datetime, timezone
-from pathlib import Path
+from datetime import date, datetime
 
 import duckdb
-import msgspec
 
-from st_pipelines.catalog.model import Endpoint, snake_case
+from st_pipelines.catalog.model import Endpoint
 from st_pipelines.servicetitan.http.model import ReadStats
+from st_pipelines.servicetitan.reading.export_feed import read_feed
 from st_pipelines.servicetitan.reading.lookup import Controls, look_up
 from st_pipelines.sync.strategies import PlannedRead, Strategy, strategy_for
 from st_pipelines.sync.sync import SyncContext, stage
 from st_pipelines.warehouse.columns import EXTRA
 from st_pipelines.warehouse.load_spec import MergeMode
-from st_pipelines.warehouse.staging.stage import Staging
 from st_pipelines.warehouse.staging.typed_rows import TypedRows
 from st_pipelines.warehouse.tables.compare import (
     Compared,
@@ -51,6 +53,11 @@ class Verified:
         rows_here, rows_there: of the table and of the source, in what was compared.
         differences: confirmed by a second look.
         changed_meanwhile: differences that the second look did not confirm.
+        reordered: values that are the same but for the order of a list's members, which are no
+            differences.
+        values: whether values were compared; otherwise only keys and counts, as there was no row on
+            both sides.
+        not_compared: columns whose values were not compared, because only the export serves them.
         requests: data requests sent.
         problem: why it could not be compared; empty where it could.
     """
@@ -60,6 +67,9 @@ class Verified:
     rows_there: int = 0
     differences: tuple[Difference, ...] = ()
     changed_meanwhile: int = 0
+    reordered: int = 0
+    values: bool = False
+    not_compared: tuple[str, ...] = ()
     requests: int = 0
     problem: str = ""
 
@@ -67,6 +77,13 @@ class Verified:
     def same(self) -> bool:
         """Whether it was compared and nothing differs."""
         return not self.differences and not self.problem
+
+    @property
+    def compared(self) -> str:
+        """What was compared: "values", "keys and counts", or "nothing"."""
+        if self.problem:
+            return "nothing"
+        return "values" if self.values else "keys and counts"
 
     def count(self, kind: str) -> int:
         """The number of rows that differ in this way."""
@@ -80,13 +97,16 @@ class Verified:
             rows_there=self.rows_there + other.rows_there,
             differences=self.differences + other.differences,
             changed_meanwhile=self.changed_meanwhile + other.changed_meanwhile,
+            reordered=self.reordered + other.reordered,
+            values=self.values or other.values,
+            not_compared=tuple(dict.fromkeys(self.not_compared + other.not_compared)),
             requests=self.requests + other.requests,
             problem=self.problem or other.problem,
         )
 
 
 def verify_table(
-    context: SyncContext, endpoint: Endpoint, *, days: int | None, deep: bool
+    context: SyncContext, endpoint: Endpoint, *, days: int | None = None, deep: bool = False
 ) -> Verified:
     """Compares one table with the source.
 
@@ -96,19 +116,26 @@ def verify_table(
         days: compare only the windows of this many last local days, today included; None compares
             everything. A snapshot is always compared whole; an aggregate by day up to yesterday,
             as today's is not final.
-        deep: compare the values of every column, not only keys and cursors.
+        deep: also read the export feed, if there is one, and compare what only the feed serves.
 
     Raises:
         ServiceTitanError: it could not be read.
         WarehouseError: there is no warehouse yet, or another process holds it.
     """
-    now, strategy = datetime.now(timezone.utc), strategy_for(endpoint)
+    now, strategy = _read_server_time(context), strategy_for(endpoint)
     table = _find_table(context, endpoint, now)
     if table is None:
         return Verified(table=endpoint.table, problem="there is no such table yet: load it first")
     reads = strategy.plan_verify(days, table.first_day, now, context.timezone)
     found = [_Part(context, strategy, read, now, deep=deep).verify() for read in reads]
     return sum(found, Verified(table=endpoint.table))
+
+
+def _read_server_time(context: SyncContext) -> datetime:
+    """ServiceTitan's time, which the windows end at: our clock may be behind."""
+    if context.client.server_time() is None:
+        context.client.sign_in(ReadStats())
+    return context.client.server_time() or context.now()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -151,16 +178,21 @@ class _Part:
         """Reads and compares, and checks once more what differs."""
         with self._staged() as records:
             self._read(records, self._window)
-            columns = self._columns(records.staging)
+            columns = self._columns()
             found = self._compare(records.rows, columns)
             controls = self._choose_controls(records.rows, found)
         confirmed = self._confirm(found, columns, controls) if found.differences else ()
+        exported = tuple(sorted(export_only_columns(self._endpoint)))
+        of_feed = self._verify_export(exported) if self._deep and exported else ()
         return Verified(
             table=self._endpoint.table,
             rows_here=found.rows_here,
             rows_there=found.rows_there,
-            differences=confirmed,
+            differences=confirmed + of_feed,
             changed_meanwhile=len(found.differences) - len(confirmed),
+            reordered=found.reordered,
+            values=bool(found.matched or (found.rows_there and not self._endpoint.has_key)),
+            not_compared=() if self._deep else exported,
             requests=self._stats.requests,
         )
 
@@ -172,6 +204,27 @@ class _Part:
         ids = rows.connection.execute(f"SELECT id FROM {rows.name} WHERE id IS NOT NULL").fetchall()
         return Controls(known=tuple(id_ for (id_,) in ids if str(id_) not in differing))
 
+    def _verify_export(self, columns: Sequence[str]) -> tuple[Difference, ...]:
+        """Reads the feed and compares columns that only it serves; a second time what differs."""
+        found = self._compare_export(columns)
+        if not found:
+            return ()
+        again = {difference.identity for difference in self._compare_export(columns)}
+        return tuple(difference for difference in found if difference.identity in again)
+
+    def _compare_export(self, columns: Sequence[str]) -> tuple[Difference, ...]:
+        start, stats = self._window.start if self._window else None, ReadStats()
+        with self._staged() as records:
+            session = self._context.client.session(stats)
+            for page in read_feed(session, self._endpoint, start):
+                if page.count:
+                    records.add(page.records, page.rows)
+            records.finish()
+            self._stats.add(requests=stats.requests)
+            load = TableLoad(records.rows.connection, self._endpoint, self._spec)
+            with self._context.warehouse.attach(load.connection, "verify"):
+                return Comparison(load, columns=columns).run_same_versions().differences
+
     def _confirm(
         self, found: Compared, columns: Sequence[str], controls: Controls
     ) -> tuple[Difference, ...]:
@@ -179,7 +232,7 @@ class _Part:
         with self._staged() as records:
             if not self._look_up(suspects, records, controls):
                 records.return_to(0)
-                now = datetime.now(timezone.utc)
+                now = _read_server_time(self._context)
                 self._read(records, self._strategy.extend_to(self._window, now))
             again = self._compare(records.rows, columns, suspects)
         before = {difference.identity for difference in found.differences}
@@ -214,33 +267,12 @@ class _Part:
             until = read_last_load(load)
             return Comparison(load, columns=columns, last_load=until).run(among)
 
-    def _columns(self, staging: Staging) -> list[str]:
-        """The columns to compare: those that the reading has values for."""
-        endpoint = self._endpoint
-        if endpoint.has_key and not self._deep:
-            return [snake_case(endpoint.cursor.split(".")[0])] if endpoint.cursor else []
-        served = _find_served_names(staging.files)
-        exported = export_only_columns(endpoint)
-        columns = [
-            field.column
-            for field in endpoint.row_fields
-            if field.name in served and field.column not in exported
-        ]
-        # with an export, `_extra` holds what the export served too, which a list cannot confirm
-        return columns if endpoint.export else [*columns, EXTRA]
+    def _columns(self) -> list[str]:
+        """The columns to compare: all that the list serves."""
+        exported = export_only_columns(self._endpoint)
+        names = (field.column for field in self._endpoint.row_fields)
+        return [*(name for name in names if name not in exported), EXTRA]
 
     def _staged(self) -> AbstractContextManager[StagedRecords]:
         name = f"verify-{self._endpoint.table}"
         return staged_records(self._context.warehouse, self._endpoint, self._spec, name=name)
-
-
-_decode_names = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
-
-
-def _find_served_names(files: Sequence[Path]) -> set[str]:
-    """The names of all members that occur in staged records, whatever their values."""
-    names: set[str] = set()
-    for file in files:
-        for record in _decode_names(file.read_bytes()):
-            names |= record.keys()
-    return names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -16,7 +17,7 @@ from typer.testing import CliRunner
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.cli.app import app
 from st_pipelines.sandbox.server import Sandbox
-from st_pipelines.sync.sync import extract_load
+from st_pipelines.sync.sync import extract_load, reconcile
 from st_pipelines.sync.verify import Verified, verify_table
 from st_pipelines.windows import local_day
 from st_pipelines_tests.churn_reader import TIMEZONE, build_context, days
@@ -48,8 +49,8 @@ def load(sandbox: Sandbox, file: Path, *tables: str) -> None:
         )
 
 
-def verify(sandbox: Sandbox, file: Path, table: str, *, deep: bool = True) -> Verified:
-    return verify_table(build_context(sandbox, file), CATALOG[table], days=None, deep=deep)
+def verify(sandbox: Sandbox, file: Path, table: str, *, deep: bool = False) -> Verified:
+    return verify_table(build_context(sandbox, file), CATALOG[table], deep=deep)
 
 
 def tamper(file: Path, sql: str) -> None:
@@ -91,7 +92,7 @@ def test_an_aggregate_by_day_is_compared_up_to_yesterday(tmp_path: Path) -> None
     last_days = days(str(today - timedelta(days=2)), str(today))
     with Sandbox(customers=30, history_days=40, now=now, requests_per_second=1e9) as sandbox:
         extract_load(build_context(sandbox, file), CATALOG[table], last_days)
-        first = verify_table(build_context(sandbox, file), CATALOG[table], days=None, deep=False)
+        first = verify_table(build_context(sandbox, file), CATALOG[table])
         assert first.same
         assert first.rows_here == first.rows_there > 0
         tamper(file, f"DELETE FROM {table} WHERE _partition_date = '{today}'")
@@ -100,7 +101,7 @@ def test_an_aggregate_by_day_is_compared_up_to_yesterday(tmp_path: Path) -> None
             build_context(sandbox, file), CATALOG[table], days=30, deep=False
         ).same, "only two days were loaded"
         tamper(file, f"DELETE FROM {table} WHERE _partition_date < '{today}'")
-        verified = verify_table(build_context(sandbox, file), CATALOG[table], days=2, deep=False)
+        verified = verify_table(build_context(sandbox, file), CATALOG[table], days=2)
     missing = sum(int(str(d.there).split()[0]) for d in verified.differences)
     assert missing == verified.rows_there == first.rows_there
 
@@ -139,8 +140,8 @@ def test_it_finds_exactly_the_rows_that_were_tampered_with(small: Sandbox, tmp_p
     changed = next(d for d in verified.differences if d.kind == "differs")
     records = {record["id"]: record for record in small.world.records("jpm.jobs")}
     assert (changed.here, changed.there) == ("mine", records[ids[2]]["summary"])
-    keys = verify(small, file, "jpm.jobs", deep=False)
-    assert {d.kind for d in keys.differences} == {"missing", "extra", "duplicate"}
+    assert changed.here not in repr(verified), "a report that is logged holds no customer's data"
+    assert (verified.compared, verified.not_compared) == ("values", ("active",))
 
 
 def test_rows_without_a_key_are_compared_by_content_and_number(
@@ -178,9 +179,10 @@ def test_a_change_since_the_last_load_is_reported_as_newer(own: Sandbox, tmp_pat
     old, deleted = (record["id"] for record in own.world.records(table)[:2])
     own.world.change(table, old, summary="new", modifiedOn=NOW + timedelta(days=2))
     own.world.delete(table, deleted)
-    verified = verify(own, file, table, deep=False)
+    verified = verify(own, file, table)
     assert {(*d.identity, d.newer) for d in verified.differences} == {
         ("differs", str(old), "modified_on", True),
+        ("differs", str(old), "summary", True),
         ("extra", str(deleted), None, False),
     }
 
@@ -203,10 +205,81 @@ def test_a_record_that_changes_during_the_comparison_is_not_a_difference(
             own.world.revive(table, deleted_id)
 
     own.interceptors.append(revive_after_the_first_reading)
-    verified = verify(own, file, table, deep=False)
+    verified = verify(own, file, table)
     assert verified.same, verified.differences
     assert verified.changed_meanwhile == 1
     assert len(requested) > 1
+
+
+def test_lists_whose_members_come_in_another_order_are_counted_and_no_difference(
+    own: Sandbox, tmp_path: Path
+) -> None:
+    file, table = tmp_path / "x.duckdb", "jpm.jobs"
+    own.world.change(table, own.world.records(table)[0]["id"], tagTypeIds=[1, 2, 3])
+    load(own, file, table)
+    tamper(file, f"UPDATE {table} SET tag_type_ids = [3, 1, 2] WHERE tag_type_ids = [1, 2, 3]")
+    verified = verify(own, file, table)
+    assert verified.same, verified
+    assert verified.reordered == 1
+    tamper(file, f"UPDATE {table} SET tag_type_ids = [3, 1, 1] WHERE tag_type_ids = [3, 1, 2]")
+    assert verify(own, file, table).count("differs") == 1
+
+
+def test_a_local_day_that_does_not_follow_from_the_cursor_differs(
+    small: Sandbox, tmp_path: Path
+) -> None:
+    file, table = tmp_path / "x.duckdb", "jpm.job_cancel_reasons"
+    load(small, file, table)
+    tamper(file, f"UPDATE {table} SET _partition_date = _partition_date - 1 WHERE rowid = 0")
+    [difference] = verify(small, file, table).differences
+    assert (difference.kind, difference.column) == ("differs", "_partition_date")
+
+
+def test_a_column_that_no_record_has_any_more_differs(own: Sandbox, tmp_path: Path) -> None:
+    """A load would empty it, so that the table must not keep the values of the past."""
+    file, table = tmp_path / "x.duckdb", "jpm.job_cancel_reasons"
+    load(own, file, table)
+    for record in own.world.records(table):
+        own.world.change(table, record["id"], name=None, modifiedOn=record["modifiedOn"])
+    verified = verify(own, file, table)
+    assert {difference.column for difference in verified.differences} == {"name"}
+
+
+def test_only_a_deep_comparison_sees_what_only_the_export_serves(
+    small: Sandbox, tmp_path: Path
+) -> None:
+    file, table = tmp_path / "x.duckdb", "jpm.jobs"
+    load(small, file, table)
+    reconcile(build_context(small, file), CATALOG[table])
+    tamper(file, f"UPDATE {table} SET active = NOT active WHERE rowid = 0")
+    assert verify(small, file, table).same
+    deep = verify(small, file, table, deep=True)
+    assert identities(deep)[0][::2] == ("differs", "active")
+    assert len(deep.differences) == 1
+    assert (deep.compared, deep.not_compared) == ("values", ())
+
+
+def test_a_table_without_rows_on_both_sides_states_that_no_values_were_compared(
+    own: Sandbox, tmp_path: Path
+) -> None:
+    file, table = tmp_path / "x.duckdb", "jpm.job_cancel_reasons"
+    load(own, file, table)
+    tamper(file, f"DELETE FROM {table}")
+    for record in own.world.records(table):
+        own.world.delete(table, record["id"])
+    assert verify(own, file, table).compared == "keys and counts"
+
+
+def test_a_clock_that_is_behind_hides_no_missing_row(small: Sandbox, tmp_path: Path) -> None:
+    """The window of a verify once ended at the loader's own time: a day was not compared."""
+    file, table = tmp_path / "x.duckdb", "jpm.jobs"
+    load(small, file, table)
+    tamper(file, f"DELETE FROM {table}")
+    context = dataclasses.replace(
+        build_context(small, file), clock=lambda: NOW - timedelta(days=30)
+    )
+    verified = verify_table(context, CATALOG[table])
+    assert verified.count("missing") == len(small.world.records(table))
 
 
 COMMAND = ["verify", "--environment", "sandbox"]
@@ -239,10 +312,15 @@ def test_the_command_prints_differences_and_exits_with_1(small: Sandbox, configu
         "UPDATE settings.user_roles SET name = 'odd' WHERE id = "
         "(SELECT min(id) FROM settings.user_roles)",
     )
-    result = CliRunner().invoke(app, [*COMMAND, "--deep", *roles])
+    result = CliRunner().invoke(app, [*COMMAND, *roles])
     assert result.exit_code == 1
-    assert "name is 'odd', there" in result.stdout
+    assert "settings.user_roles: name differs in 1 row\n" in result.stdout
     assert "1 of 1 table differ" in result.stdout
+    as_json = CliRunner().invoke(app, [*COMMAND, *roles, "--format", "json"])
+    assert json.loads(as_json.stdout)[0]["columns"] == {"name": 1}
+    assert "odd" not in result.output + as_json.output, "values may be customers' data"
+    result = CliRunner().invoke(app, [*COMMAND, "--show-values", *roles])
+    assert "name differs: 'odd', there" in result.stdout
 
 
 @pytest.mark.parametrize(

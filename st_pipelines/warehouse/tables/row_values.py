@@ -78,7 +78,7 @@ def values_of_same_version(export: Export) -> dict[str, str]:
     """What the feed may set in a row whose version the list has served."""
     columns = [quote(snake_case(name)) for name in export.adds]
     values = {column: f"s.{column}" for column in columns}
-    listed, exported = _list_part("t._extra"), "CAST(s._extra AS VARCHAR)"
+    listed, exported = list_part("t._extra"), "CAST(s._extra AS VARCHAR)"
     # what the list served too is not kept twice
     part = f"CASE WHEN {exported} IS DISTINCT FROM {listed} THEN {exported} END"
     values[quote(EXTRA)] = join_extra(f"({listed})", f"({part})")
@@ -93,7 +93,7 @@ _MEMBER = f'"{EXPORT_ONLY}":'
 _MARK = f"'{_MEMBER}'"
 
 
-def _list_part(extra: str) -> str:
+def list_part(extra: str) -> str:
     """SQL for the part of an `_extra` that the list served; NULL for none."""
     text = f"CAST({extra} AS VARCHAR)"
     head = f"rtrim(left({text}, strpos({text}, {_MARK})::INTEGER - 1), ',') || '}}'"
