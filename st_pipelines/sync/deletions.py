@@ -13,8 +13,9 @@ A suspect that still exists is loaded in its present version. One that ServiceTi
 is marked with `_deleted_at` (`warehouse.tables.merge.mark_deleted`). If the feed or a lookup fails,
 the load fails and nothing is marked.
 
-After a reading of everything, what it lacks is marked without a lookup. But if that would be much
-(`warehouse.tables.deletion_guard`), a sample is looked up along with the second read.
+A reading of everything shows by itself what is gone. Still, a few missing ids are looked up, as
+they cost little. If much is missing (`warehouse.tables.deletion_guard`), the load is refused, and
+a sample is looked up along with its second read.
 """
 
 from __future__ import annotations
@@ -36,12 +37,19 @@ from st_pipelines.warehouse.load_spec import MAX_DELETED_ROWS, MergeMode
 from st_pipelines.warehouse.staging.stage import Staging
 from st_pipelines.warehouse.staging.typed_rows import TypedRows
 from st_pipelines.warehouse.store.base import Store
-from st_pipelines.warehouse.tables.deletion_guard import INACTIVE, part_of
+from st_pipelines.warehouse.tables.deletion_guard import (
+    INACTIVE,
+    exceeds_limits,
+    part_of,
+)
 from st_pipelines.warehouse.tables.load import FollowUp
 from st_pipelines.warehouse.tables.load_log import ExportBookmark
 from st_pipelines.warehouse.tables.merge import CLOCK_SKEW
 from st_pipelines.warehouse.tables.staged_records import StagedRecords
 from st_pipelines.warehouse.tables.table_state import MissingRows, TableState, read_table_state
+
+MAX_LOOKUPS = 500
+"""After a reading of everything, ids that it lacks are looked up unless they are more than this."""
 
 SAMPLE = 48
 """Missing ids to look up after a second read: with two controls, one request."""
@@ -82,7 +90,7 @@ def followed_up(
         yield FollowUp()
         return
     endpoint = strategy.endpoint
-    state = read_table_state(records, warehouse, doubted=doubt is not None)
+    state = read_table_state(records, warehouse)
     with ExitStack() as stack:
         feed = _Feed(client=client, reading=records, stack=stack, stats=stats)
         bookmark, inactive = None, list[int]()
@@ -94,12 +102,12 @@ def followed_up(
                 if endpoint.has_active and not whole:
                     inactive = _find_inactive(feed.records)
         lookups = _Lookups(client, records, stats, _plan_lookups(state, endpoint, inactive))
-        if whole and not endpoint.variants:
-            sample_gone = lookups.confirm_sample(doubt) if doubt else False
-            deleted = frozenset[int]()
-        else:
+        deleted, sample_gone = frozenset[int](), False
+        if not whole or endpoint.variants or lookups.are_few(state.live):
             deleted = lookups.run()
             sample_gone = lookups.are_gone(deleted)
+        elif doubt:
+            sample_gone = lookups.confirm_sample(doubt)
         yield FollowUp(
             export_rows=feed.records,
             bookmark=bookmark,
@@ -228,6 +236,15 @@ class _Lookups:
     records: StagedRecords
     stats: ReadStats
     parts: Sequence[_PartLookup]
+
+    def are_few(self, live: int) -> bool:
+        """Whether looking up all ids costs little, and their absence needs no other evidence.
+
+        Args:
+            live: rows of which they are a part.
+        """
+        number = sum(len(part.ids) for part in self.parts)
+        return number <= MAX_LOOKUPS and not exceeds_limits(number, live)
 
     def run(self) -> frozenset[int]:
         """Adds the records that still exist to the reading; returns the ids of the deleted ones."""

@@ -128,11 +128,33 @@ def test_a_list_that_is_empty_once_deletes_nothing(context: SyncContext, source:
     assert live(context) == source.there
 
 
-def test_few_deletions_take_one_read_and_no_lookup(context: SyncContext, source: Source) -> None:
-    source.there -= {*range(1, 21)}
+def test_few_deletions_take_one_read_and_one_lookup(context: SyncContext, source: Source) -> None:
+    source.there -= {*range(41, 61)}
     reconcile(context, LIST)
-    assert (source.readings, source.looked_up) == (1, [])
+    assert (source.readings, source.looked_up) == (1, [[*range(40, 62)]])
     assert live(context) == source.there
+
+
+def test_few_rows_that_a_list_lacks_stay_if_their_ids_are_served(
+    context: SyncContext, source: Source
+) -> None:
+    source.lists = [range(1, 81)]
+    source.there -= {90}
+    report = must(reconcile(context, LIST))
+    assert (source.readings, report.loaded.counts.deleted) == (1, 1)
+    assert live(context) == source.there
+
+
+@pytest.mark.parametrize("readings", [1, 2])
+def test_a_small_table_is_emptied_only_by_two_reads(
+    context: SyncContext, source: Source, readings: int
+) -> None:
+    source.there = {1, 2, 3}
+    accepting = dataclasses.replace(context, accept_deletions=True)
+    reconcile(accepting, WITHOUT_IDS)
+    source.lists = [()] * readings
+    reconcile(context, WITHOUT_IDS)
+    assert live(context, WITHOUT_IDS) == ({1, 2, 3} if readings == 1 else set())
 
 
 @pytest.mark.parametrize("of", [LIST, WITHOUT_IDS], ids=["with ids", "without ids"])

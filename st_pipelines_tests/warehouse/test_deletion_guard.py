@@ -88,6 +88,13 @@ def test_more_than_20_rows_and_more_than_a_tenth_are_refused(
         assert live(place) == rows - deleted
 
 
+def test_a_small_table_is_emptied_by_two_reads_alone(place: Place) -> None:
+    place.load(things(1), LIST, **WHOLE)
+    missing = refuse(place, [], LIST, approval=Approval(), **WHOLE)
+    place.load([], LIST, approval=Approval(missing=missing), **WHOLE)
+    assert live(place) == 0
+
+
 def test_a_person_may_accept_all_deletions(place: Place) -> None:
     place.load(things(*range(50)), LIST, **WHOLE)
     place.load([], LIST, approval=ACCEPTED, **WHOLE)

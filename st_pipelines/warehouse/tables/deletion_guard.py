@@ -5,7 +5,8 @@ mark more than `MAX_DELETED_ROWS` rows, and more than `MAX_DELETED_SHARE` of the
 scope, is rolled back, and `sync.sync` reads a second time. Rows that both reads lack are deleted,
 but for two cases in which a second read proves nothing:
 
-- Nothing of the scope is left, as from an empty list or from that of another tenant.
+- Nothing of the scope is left, as from an empty list or from that of another tenant. If that is no
+  more than `MAX_DELETED_ROWS`, a second read is enough.
 - Nothing of a part is left (`part_of`), as from a server that ignores `active=Any`.
 
 Keys decide which rows are lost. For rows without a key, and aggregates by day, their content does,
@@ -121,10 +122,11 @@ class DeletionGuard:
         Raises:
             TooManyDeletions: it deletes too much.
         """
-        if not self._watches or deleted <= MAX_DELETED_ROWS or approval.everything:
+        if not self._watches or not deleted or approval.everything:
             return
         losses = self._measure(approval.missing or ())
-        if not (_exceeds(losses.lost, losses.live) or losses.parts):
+        much = exceeds_limits(losses.lost, losses.live) or losses.parts
+        if not much and not (losses.emptied and approval.missing is None):
             return
         if reason := self._object(losses, approval, sample_gone):
             counts = (
@@ -147,7 +149,7 @@ class DeletionGuard:
                 f"All {rows:,} rows with {part} would be among them, as if ServiceTitan had "
                 "ignored the parameter that asks for them."
             )
-        if _exceeds(losses.unconfirmed, losses.live):
+        if exceeds_limits(losses.unconfirmed, losses.live):
             return f"A first read still had {losses.unconfirmed:,} of them."
         if whole and endpoint.can_look_up and not sample_gone:
             return "Two reads agree, but lookups by id did not confirm it."
@@ -251,5 +253,6 @@ class DeletionGuard:
         return tuple(found)
 
 
-def _exceeds(lost: int, live: int) -> bool:
+def exceeds_limits(lost: int, live: int) -> bool:
+    """Whether a load needs evidence to delete so many of so many rows."""
     return lost > MAX_DELETED_ROWS and lost > MAX_DELETED_SHARE * live

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from st_pipelines.catalog.model import Endpoint
-from st_pipelines.warehouse.load_spec import LoadSpec, MergeMode
+from st_pipelines.warehouse.columns import fetch_row
+from st_pipelines.warehouse.load_spec import LoadSpec
 from st_pipelines.warehouse.store.base import Store
 from st_pipelines.warehouse.tables.coverage import read_coverage
 from st_pipelines.warehouse.tables.deletion_guard import part_of
@@ -96,23 +97,22 @@ class TableState:
 
     Attributes:
         bookmark: how far its export feed was read.
+        live: rows in the scope that are not marked as deleted; 0 where there is nothing to look up.
         missing: rows in the scope that the reading did not contain, part by part; empty where
             there is nothing to look up.
     """
 
     bookmark: ExportBookmark | None = None
+    live: int = 0
     missing: tuple[MissingRows, ...] = ()
 
 
-def read_table_state(
-    records: StagedRecords, warehouse: Store, *, doubted: bool = False
-) -> TableState:
+def read_table_state(records: StagedRecords, warehouse: Store) -> TableState:
     """Compares the rows of a reading with the table.
 
     Args:
         records: the reading, finished.
         warehouse: may not exist yet.
-        doubted: also after a reading of everything, which otherwise shows by itself what is gone.
 
     Raises:
         WarehouseError: it cannot be read.
@@ -125,12 +125,16 @@ def read_table_state(
             return TableState()
         load = TableLoad(rows.connection, endpoint, records.spec)
         bookmark = read_bookmark(load) if endpoint.export else None
-        # A reading of everything lacks no record, unless it was read in variants: one that moves
-        # from a variant that is not read yet to one that has been is in neither.
-        whole = records.spec.mode is MergeMode.REPLACE_ALL and not endpoint.variants
-        if not endpoint.can_look_up or (whole and not doubted):
+        if not endpoint.can_look_up:
             return TableState(bookmark=bookmark)
-        return TableState(bookmark=bookmark, missing=_find_missing(load, rows.name))
+        live = fetch_row(
+            rows.connection,
+            f"SELECT count(*) FROM {load.table} t "
+            f"WHERE t._tenant_id = ? AND t._deleted_at IS NULL AND {load.scope}",
+            [records.spec.tenant_id],
+        )[0]
+        missing = _find_missing(load, rows.name)
+        return TableState(bookmark=bookmark, live=live, missing=missing)
 
 
 def _find_missing(load: TableLoad, rows: str) -> tuple[MissingRows, ...]:
