@@ -8,7 +8,7 @@ elsewhere.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta, timezone
 from zoneinfo import ZoneInfo
@@ -145,3 +145,11 @@ def midnight(day: date, zone: str) -> datetime:
 def local_day(moment: datetime, zone: str) -> date:
     """Returns the local day of an aware time."""
     return moment.astimezone(ZoneInfo(zone)).date()
+
+
+def describe_days(days: Iterable[date]) -> str:
+    """Returns the number of days, the first and the last, for a message."""
+    ordered = sorted(days)
+    if len(ordered) == 1:
+        return f"{ordered[0]}"
+    return f"{len(ordered):,} days from {ordered[0]} to {ordered[-1]}"

@@ -19,6 +19,7 @@ from st_pipelines.defs.failures import as_dagster_failure
 from st_pipelines.defs.metadata import describe_zone_change, report_metadata
 from st_pipelines.defs.privacy import display_drift, make_inert
 from st_pipelines.defs.resources import ServiceTitanResource, WarehouseResource
+from st_pipelines.defs.warehouse_record import note_load, read_record, record_name
 from st_pipelines.windows import Days
 
 if TYPE_CHECKING:
@@ -66,7 +67,9 @@ def sync_context(context: RunContext, env: EnvironmentDefs) -> "SyncContext":
     """Returns what a load needs, from the resources of the run. Raises SettingsError."""
     from st_pipelines.sync.sync import SyncContext
 
-    servicetitan: ServiceTitanResource = getattr(context.resources, env.servicetitan_key)
+    servicetitan = _servicetitan(context, env)
+    record = read_record(context.instance, record_name(env.environment, env.key_prefix))
+    record.refuse_tenant(servicetitan.client.connection.tenant_id)
     warehouse = warehouse_resource(context, env)
     return SyncContext(
         client=servicetitan.client,
@@ -80,6 +83,10 @@ def sync_context(context: RunContext, env: EnvironmentDefs) -> "SyncContext":
         clock=env.clock,
         accept_deletions=warehouse.accept_deletions,
     )
+
+
+def _servicetitan(context: RunContext, env: EnvironmentDefs) -> ServiceTitanResource:
+    return getattr(context.resources, env.servicetitan_key)
 
 
 def warehouse_resource(context: RunContext, env: EnvironmentDefs) -> WarehouseResource:
@@ -166,6 +173,13 @@ def _result(
 ) -> dg.MaterializeResult:
     warehouse_resource(context, env).publish_if_due(context.log)
     full = full_previews(context, env)
+    report = note_load(
+        context.instance,
+        env,
+        report,
+        store=warehouse_resource(context, env).warehouse,
+        tenant_id=_servicetitan(context, env).client.connection.tenant_id,
+    )
     for line in _warnings(report, full_previews=full):
         context.log.warning(line)
     return dg.MaterializeResult(

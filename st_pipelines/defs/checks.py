@@ -19,6 +19,7 @@ from st_pipelines.defs.privacy import describe_example, display_key, display_pat
 from st_pipelines.warehouse.columns import table_type
 from st_pipelines.warehouse.errors import TooManyDeletions
 from st_pipelines.warehouse.load_spec import MAX_DELETED_ROWS, MAX_DELETED_SHARE
+from st_pipelines.windows import describe_days
 
 if TYPE_CHECKING:
     from st_pipelines.sync.sync import LoadReport
@@ -217,6 +218,17 @@ def _no_drop_by_reconcile(report: LoadReport) -> Verdict:
     return Verdict(text=text)
 
 
+def _in_warehouse(report: LoadReport) -> Verdict:
+    if report.lost_days:
+        text = (
+            f"{describe_days(report.lost_days)} that Dagster shows as loaded are not in the"
+            " warehouse: it was lost, restored from a backup, or is another one. The sensor gaps"
+            " loads them again, and so does st-pipelines load"
+        )
+        return Verdict(text=text, passed=False, error=True)
+    return Verdict(text="no earlier day is known to be missing")
+
+
 def _examples(examples: Sequence[str]) -> str:
     shown = [display_key(example) for example in examples]
     return f" ({', '.join(shown)})" if shown else ""
@@ -252,6 +264,12 @@ RULES = (
         requirement="the table and the window hold about as much as before",
         applies=lambda _: True,
         judge=_no_sudden_drop,
+    ),
+    Rule(
+        name="in_warehouse",
+        requirement="the warehouse holds the days that Dagster shows as loaded",
+        applies=lambda endpoint: endpoint.partitioned,
+        judge=_in_warehouse,
     ),
 )
 

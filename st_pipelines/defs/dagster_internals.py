@@ -4,6 +4,10 @@ An upgrade of Dagster has this one file to check: nothing else in the package im
 `dagster._core` or `dagster._utils`. Each entry names the public API that is missing.
 """
 
+from collections.abc import Collection, Mapping
+
+import dagster as dg
+
 # The type that `dg.define_asset_job` returns; only the function is public.
 from dagster._core.definitions.unresolved_asset_job_definition import (
     UnresolvedAssetJobDefinition as UnresolvedAssetJobDefinition,
@@ -42,6 +46,21 @@ from dagster._utils.schedules import is_valid_cron_string as is_valid_cron_strin
 from dagster._utils.schedules import (
     schedule_execution_time_iterator as schedule_execution_time_iterator,
 )
+
+
+def read_cursor_values(instance: dg.DagsterInstance, keys: Collection[str]) -> dict[str, str]:
+    """Returns the values of those keys that have one.
+
+    The storage is the one in which Dagster's daemons keep their cursors; nothing public lets a run
+    and a sensor share a value.
+    """
+    return dict(instance.daemon_cursor_storage.get_cursor_values(set(keys)))
+
+
+def write_cursor_values(instance: dg.DagsterInstance, values: Mapping[str, str]) -> None:
+    """Stores a value for each key, for all processes that use the instance."""
+    instance.daemon_cursor_storage.set_cursor_values(values)
+
 
 SQLITE_STORAGE_MODULES = (
     "dagster._core.storage.event_log.sqlite.sqlite_event_log",

@@ -83,11 +83,3 @@ def read_warehouse_state(
             sequences=read_sequences(connection, **owner),
             coverage=read_coverage(connection, endpoints, **owner, now=now),
         )
-
-
-def describe_days(days: Iterable[date]) -> str:
-    """Returns the number of days, the first and the last, for a message."""
-    ordered = sorted(days)
-    if len(ordered) == 1:
-        return f"{ordered[0]}"
-    return f"{len(ordered):,} days from {ordered[0]} to {ordered[-1]}"

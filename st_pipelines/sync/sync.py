@@ -53,6 +53,8 @@ class LoadReport:
         loaded: what changed in the table.
         drift: where records differed from the catalog.
         notices: what a person should do about the credentials, such as delete a rotated secret.
+        lost_days: earlier days that the warehouse lacks although they were loaded once. Callers who
+            record loads fill it.
     """
 
     endpoint: Endpoint
@@ -62,6 +64,7 @@ class LoadReport:
     loaded: Loaded
     drift: Drift = dataclasses.field(default_factory=Drift)
     notices: tuple[str, ...] = ()
+    lost_days: tuple[date, ...] = ()
 
     @property
     def source_total(self) -> int | None:

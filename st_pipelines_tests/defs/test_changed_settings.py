@@ -11,7 +11,7 @@ import pytest
 
 from st_pipelines_tests.daemon import Daemon, at
 from st_pipelines_tests.defs.test_assets import count
-from st_pipelines_tests.defs.test_keeping_fresh import days_of
+from st_pipelines_tests.defs.test_keeping_fresh import data_requests, days_of
 
 JOBS = dg.AssetKey(["production", "jpm", "jobs"])
 
@@ -135,3 +135,55 @@ def test_a_new_time_zone_leaves_no_hours_unread(
     assert requested(jobs_daemon) == []
     wrong = "_partition_date <> timezone('America/Los_Angeles', modified_on)::DATE"
     assert count(file, "jpm.jobs", "true") > count(file, "jpm.jobs", wrong) == 0
+
+
+def rows_check(daemon: Daemon) -> tuple[bool, str]:
+    """Returns the latest result of the check `rows`, and its rule `in_warehouse`."""
+    key = dg.AssetCheckKey(JOBS, "rows")
+    [record] = daemon.instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
+    assert record.event
+    evaluation = record.event.dagster_event.asset_check_evaluation_data  # pyright: ignore
+    return evaluation.passed, str(evaluation.metadata["in_warehouse"].value)
+
+
+def test_a_check_fails_until_lost_days_are_loaded_again(jobs_daemon: Daemon, file: Path) -> None:
+    assert rows_check(jobs_daemon) == (True, "no earlier day is known to be missing")
+    file.unlink()
+    load(jobs_daemon, "2026-03-09", "2026-03-09")
+    lost = "7 days from 2026-03-02 to 2026-03-08 that Dagster shows as loaded are not in the"
+    for day in (9, 8):
+        load(jobs_daemon, f"2026-03-{day:02}", f"2026-03-{day:02}")
+        passed, text = rows_check(jobs_daemon)
+        assert not passed
+        assert text.startswith(lost if day == 9 else lost.replace("7", "6").replace("08", "07"))
+    assert requested(jobs_daemon) == [march(2, 7)]
+    assert rows_check(jobs_daemon)[0]
+
+
+def test_gaps_says_how_the_warehouse_differs_from_what_dagster_recorded(
+    jobs_daemon: Daemon, file: Path
+) -> None:
+    backup = shutil.copy(file, file.with_name("backup"))
+    load(jobs_daemon, "2026-03-09", "2026-03-10")
+    shutil.copy(backup, file)
+    requested(jobs_daemon)
+    assert "was restored from a backup: it lacks the last loads of" in jobs_daemon.told["gaps"][-1]
+    load(jobs_daemon, "2026-03-09", "2026-03-10")
+    requested(jobs_daemon)
+    assert jobs_daemon.told["gaps"][-1] == "the last 3 days are complete"
+
+
+def test_another_tenant_is_refused_before_it_is_read(
+    jobs_daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All its partitions were green: they were the former tenant's."""
+    monkeypatch.setenv("SERVICETITAN_TENANT_ID", "4712")
+    jobs_daemon.restart()
+    before = data_requests(jobs_daemon)
+    request = dg.RunRequest(asset_selection=[JOBS], partition_key="2026-03-10")
+    result = jobs_daemon.execute("daily", request)
+    [failure] = result.get_step_failure_events()
+    text = str(failure.step_failure_data.user_failure_data.description)  # pyright: ignore
+    assert "DAGSTER_HOME has loads of tenant" in text
+    assert "give each tenant its own DAGSTER_HOME" in text
+    assert data_requests(jobs_daemon) == before

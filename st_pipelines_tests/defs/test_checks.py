@@ -88,10 +88,11 @@ def results(report: LoadReport) -> tuple[dg.AssetCheckResult, dg.AssetCheckResul
 def test_an_asset_has_both_checks_and_only_rules_that_can_fail() -> None:
     names = {t: [rule.name for rule in rules_of(CATALOG[t])] for t in FORMS}
     counts = ["row_count", "no_sudden_drop"]
-    assert names["jpm.jobs"] == ["key_unique", "key_not_null", "in_partition", *counts]
+    by_day = [*counts, "in_warehouse"]
+    assert names["jpm.jobs"] == ["key_unique", "key_not_null", "in_partition", *by_day]
     assert names["settings.user_roles"] == ["key_unique", "key_not_null", *counts]
-    assert names["marketing_reputation.reviews"] == ["in_partition", *counts]
-    assert names["marketing_ads.performance_by_campaign"] == counts
+    assert names["marketing_reputation.reviews"] == ["in_partition", *by_day]
+    assert names["marketing_ads.performance_by_campaign"] == by_day
     few = Catalog({t: CATALOG[t] for t in FORMS})
     graph = build_definitions("production", catalog=few).resolve_asset_graph()
     for of in few:

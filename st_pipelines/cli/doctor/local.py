@@ -30,13 +30,12 @@ from st_pipelines.config.sources.base import CLIENT_SECRETS
 from st_pipelines.servicetitan.http.auth import try_client_secrets
 from st_pipelines.sync.completeness import (
     WarehouseState,
-    describe_days,
     read_warehouse_state,
 )
 from st_pipelines.sync.explain import Finding, diagnose, failed
 from st_pipelines.warehouse.errors import WarehouseBusy
 from st_pipelines.warehouse.store.base import Store
-from st_pipelines.windows import Days, local_day
+from st_pipelines.windows import Days, describe_days, local_day
 
 MIN_FREE_BYTES = 2_000_000_000
 """Free disk space to have on top of the size of the warehouse."""

@@ -38,7 +38,11 @@ from st_pipelines.defs.run_state import (
     read_unfinished_work,
     write_state,
 )
-from st_pipelines.defs.warehouse_record import read_state_of_warehouse
+from st_pipelines.defs.warehouse_record import (
+    read_record,
+    read_state_of_warehouse,
+    record_name,
+)
 from st_pipelines.sync.explain import diagnose
 from st_pipelines.warehouse.errors import WarehouseBusy, WarehouseError
 from st_pipelines.windows import Days, local_day, midnight
@@ -135,7 +139,7 @@ def build_gaps_sensor(env: EnvironmentDefs, job: Job) -> dg.SensorDefinition:
         now, state = env.clock(), read_state(context, _State)
         unfinished = read_unfinished_work(context.instance, env, now)
         try:
-            warehouse = read_state_of_warehouse(env, now)
+            warehouse, name = read_state_of_warehouse(env, now)
         except WarehouseBusy as error:
             return dg.SkipReason(f"the next tick looks again, as {error}")
         except (SettingsError, WarehouseError) as error:
@@ -143,8 +147,13 @@ def build_gaps_sensor(env: EnvironmentDefs, job: Job) -> dg.SensorDefinition:
         tick = _Tick(env=env, state=state, unfinished=unfinished, now=now, warehouse=warehouse)
         found = tick.find_gaps(context.instance)
         write_state(context, state)
+        record = read_record(
+            context.instance, record_name(env.environment, env.key_prefix), env.asset_keys
+        )
+        if difference := record.describe_difference(warehouse, name):
+            context.log.warning(difference)
         if isinstance(found, str):
-            return dg.SkipReason(found)
+            return dg.SkipReason(f"{found}; {difference}" if difference else found)
         context.log.info(f"requested {', '.join(map(str, found))}")
         return [tick.request(gap) for gap in found]
 

@@ -132,11 +132,12 @@ def refuse_timezone(
 
 def note_settings(
     connection: duckdb.DuckDBPyConnection, spec: LoadSpec, catalog: Catalog
-) -> ZoneChange | None:
+) -> tuple[WarehouseIdentity, ZoneChange | None]:
     """Stores the settings of a load in its transaction; moves all rows to days of a new zone.
 
     Returns:
-        What a new time zone changed; None if it is the one of the loads before.
+        Who the warehouse is, and what a new time zone changed: None if it is the one of the loads
+        before.
 
     Raises:
         TimeZoneRefused: see `refuse_timezone`.
@@ -148,17 +149,17 @@ def note_settings(
     if spec.start_date:
         new = _with_start_date(new, spec.start_date)
     if new == stored:
-        return None
+        return new, None
     _write(connection, new, **owner)
     former = stored.timezone if stored else ""
     if former == spec.timezone:
-        return None
+        return new, None
     rows = _recompute_days(connection, catalog, spec.tenant_id, spec.timezone)
     if stored is None and rows and spec.timezone_is_default:
         raise TimeZoneRefused(spec.environment, "", spec.timezone, is_default=True)
     if stored is None and not rows:
-        return None
-    return ZoneChange(former=former, timezone=spec.timezone, rows=rows)
+        return new, None
+    return new, ZoneChange(former=former, timezone=spec.timezone, rows=rows)
 
 
 def accept_timezone(

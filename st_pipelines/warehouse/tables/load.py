@@ -77,6 +77,8 @@ class Loaded:
         missing_fields: fields of which the table had values and this load has none.
         facts: what the checks need.
         zone_change: what another time zone than before changed in all tables; None for the same.
+        identity: of the warehouse, see `_st.warehouse`.
+        first_number, number: of the first and the last load among those of the table.
     """
 
     rows_read: int = 0
@@ -89,6 +91,9 @@ class Loaded:
     missing_fields: tuple[MissingField, ...] = ()
     facts: Facts = field(default_factory=Facts)
     zone_change: ZoneChange | None = None
+    identity: str = ""
+    first_number: int = 0
+    number: int = 0
 
     def __add__(self, later: Loaded) -> Loaded:
         """Adds up two consecutive loads; what describes the table is taken from the later one."""
@@ -108,6 +113,9 @@ class Loaded:
             ),
             facts=self.facts + later.facts,
             zone_change=self.zone_change or later.zone_change,
+            identity=later.identity,
+            first_number=self.first_number,
+            number=later.number,
         )
 
 
@@ -143,11 +151,17 @@ def commit_load(
         load_log.refuse_other_environments(connection, spec.environment)
         connection.execute("BEGIN")
         load_log.ensure_load_log(connection, catalog)
-        zone_change = note_settings(connection, spec, catalog)
+        identity, zone_change = note_settings(connection, spec, catalog)
         last = load_log.read_last_sequence(connection, endpoint, spec)
         load = TableLoad(connection, endpoint, spec, number=max(last + 1, spec.sequence))
         loaded = _merge(load, records.staging.rows, follow_up, approval or Approval())
-        loaded = replace(loaded, zone_change=zone_change)
+        loaded = replace(
+            loaded,
+            zone_change=zone_change,
+            identity=identity.identity,
+            first_number=load.number,
+            number=load.number,
+        )
         exported = follow_up.export_rows.staging.rows if follow_up.export_rows else 0
         record = LoadRecord(
             rows_read=loaded.rows_read + exported,
