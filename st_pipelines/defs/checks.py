@@ -104,18 +104,6 @@ def refused_deletions(error: TooManyDeletions) -> dg.AssetCheckResult:
     )
 
 
-def as_evaluation(result: dg.AssetCheckResult, key: dg.AssetKey) -> dg.AssetCheckEvaluation:
-    """Returns a result as an event that a step which is no asset's can log."""
-    return dg.AssetCheckEvaluation(
-        asset_key=key,
-        check_name=result.check_name or "",
-        passed=result.passed,
-        metadata=result.metadata,
-        severity=result.severity,
-        description=result.description,
-    )
-
-
 def rules_of(endpoint: Endpoint) -> list[Rule]:
     """Returns the rules that can fail for an endpoint."""
     return [rule for rule in RULES if rule.applies(endpoint)]

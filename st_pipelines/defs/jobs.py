@@ -11,7 +11,7 @@ from pydantic import Field
 
 from st_pipelines.catalog.registry import select
 from st_pipelines.defs.assets import full_previews, sync_context
-from st_pipelines.defs.checks import as_evaluation, check_results, refused_deletions
+from st_pipelines.defs.checks import check_results, refused_deletions
 from st_pipelines.defs.dagster_internals import UnresolvedAssetJobDefinition
 from st_pipelines.defs.environment import (
     DAILY,
@@ -112,6 +112,15 @@ def build_reconcile_job(env: EnvironmentDefs) -> dg.JobDefinition:
 def _log_checks(
     context: dg.OpExecutionContext, key: dg.AssetKey, results: Iterable[dg.AssetCheckResult]
 ) -> None:
+    """Logs results as the events of a step that is no asset's."""
     for result in results:
-        # Dagster accepts this event, and its annotation has not been told.
-        context.log_event(as_evaluation(result, key))  # pyright: ignore[reportArgumentType]
+        evaluation = dg.AssetCheckEvaluation(
+            asset_key=key,
+            check_name=result.check_name or "",
+            passed=result.passed,
+            metadata=result.metadata,
+            severity=result.severity,
+            description=result.description,
+        )
+        # Dagster accepts this event, although the annotation does not list it.
+        context.log_event(evaluation)  # pyright: ignore[reportArgumentType]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from st_pipelines.definitions import build_definitions
 from st_pipelines.sandbox import responses
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.servicetitan.reading.lookup import MAX_IDS
+from st_pipelines.sync.session import connect
 from st_pipelines.sync.sync import LoadReport, SyncContext, extract_load, reconcile
 from st_pipelines.warehouse.errors import TooManyDeletions
 from st_pipelines.warehouse.store.duckdb_file import DuckDBFile
@@ -46,6 +47,8 @@ class Source:
         there: the ids that exist.
         lists: what the next readings of the list serve; then it serves what exists.
         looked_up: the ids of each lookup.
+        inactive: those of the ids that exist that are inactive.
+        hides_inactive: ignores `active=Any`, in the list as in lookups.
         looks_at: of the ids of a lookup, those that the server looks at.
     """
 
@@ -54,6 +57,8 @@ class Source:
         self.lists: list[Iterable[int]] = []
         self.readings = 0
         self.looked_up: list[list[int]] = []
+        self.inactive: set[int] = set()
+        self.hides_inactive = False
         self.looks_at: Callable[[list[int]], list[int]] = lambda ids: ids
         server.rule = self._answer
 
@@ -64,7 +69,8 @@ class Source:
         else:
             self.readings += 1
             served = self.lists.pop(0) if self.lists else self.there
-        data = [record(id=id_) for id_ in sorted(served)]
+        served = {*served} - (self.inactive if self.hides_inactive else set())
+        data = [record(id=id_, active=id_ not in self.inactive) for id_ in sorted(served)]
         return Canned(body={"data": data, "hasMore": False, "totalCount": len(data), "page": 1})
 
 
@@ -227,6 +233,21 @@ def test_a_window_whose_rows_are_gone_is_read_and_looked_up_twice(
     assert live(context) == source.there
 
 
+def test_inactive_rows_are_not_gone_where_lookups_serve_no_inactive_record(
+    context: SyncContext, source: Source
+) -> None:
+    """A server that ignores `active=Any` would have hidden them, and active controls not."""
+    source.inactive = {*range(81, 101)}
+    extract_load(context, LIST, ALL)
+    source.hides_inactive = True
+    source.there -= {50, 90}
+    assert extract_load(context, LIST, ALL).loaded.counts.deleted == 1
+    assert live(context) == {*range(1, 101)} - {50}
+    source.hides_inactive = False
+    assert extract_load(context, LIST, ALL).loaded.counts.deleted == 1
+    assert live(context) == source.there
+
+
 def test_an_empty_window_of_a_server_that_knows_no_ids_deletes_nothing(
     context: SyncContext, source: Source
 ) -> None:
@@ -234,6 +255,21 @@ def test_an_empty_window_of_a_server_that_knows_no_ids_deletes_nothing(
     report = extract_load(context, LIST, ALL)
     assert report.loaded.counts.deleted == 0
     assert live(context) == {*range(1, 101)}
+
+
+def test_a_session_accepts_deletions_call_by_call(
+    own_sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in own_sandbox.environment().items():
+        monkeypatch.setenv(name, value)
+    with connect("production") as session:
+        session.load(ROLES)
+        own_sandbox.interceptors.append(empty)
+        for call in (session.load, session.reconcile):
+            with pytest.raises(TooManyDeletions):
+                call(ROLES)
+        report = must(session.reconcile(ROLES, accept_deletions=True))
+    assert report.loaded.counts.deleted > 20
 
 
 def test_a_short_window_is_filled_by_lookups(context: SyncContext, source: Source) -> None:
@@ -281,6 +317,36 @@ class TestSandbox:
         assert [
             query(tmp_path / "w.duckdb", f"FROM {table} ORDER BY ALL") for table in tables
         ] == before
+        context.client.close()
+
+    def test_a_feed_that_calls_many_records_inactive_is_confirmed_like_other_deletions(
+        self, own_sandbox: Sandbox, tmp_path: Path
+    ) -> None:
+        """The list and its lookups serve none of them, so they are marked; twice is sure enough."""
+        context = build_context(own_sandbox, tmp_path / "w.duckdb")
+        extract_load(context, JOBS, days("2026-03-01", "2026-03-10", open_start=True))
+        rows = count(tmp_path / "w.duckdb", "jpm.jobs")
+        own_sandbox.world.move(timedelta(minutes=5))
+        ids = [job["id"] for job in own_sandbox.world.records("jpm.jobs")][10:50]
+        for id_ in ids:
+            own_sandbox.world.deactivate("jpm.jobs", id_)
+        requests = list[str]()
+
+        def hide(request: Request) -> Response | None:
+            requests.append(str(request.url))
+            if not request.url.path.endswith("/jobs") or "/export/" in request.url.path:
+                return None
+            jobs = [r for r in own_sandbox.world.records("jpm.jobs") if r["id"] not in ids]
+            if wanted := request.query_params.get("ids"):
+                jobs = [job for job in jobs if job["id"] in map(int, wanted.split(","))]
+            page = {"page": 1, "hasMore": False, "totalCount": len(jobs), "data": jobs}
+            return responses.build_json_response(json.dumps(page).encode())
+
+        own_sandbox.interceptors.append(hide)
+        report = extract_load(context, JOBS, days("2026-03-10", "2026-03-10"))
+        assert report.loaded.counts.deleted == len(ids)
+        assert count(tmp_path / "w.duckdb", "jpm.jobs") == rows - len(ids)
+        assert sum("/export/" in url for url in requests) == 2
         context.client.close()
 
     def test_the_commands_name_their_flag_and_take_it(

@@ -230,10 +230,19 @@ class TestRowsWithoutKey:
 
     def test_rows_that_all_changed_are_no_loss(self, place: Place, of: Any, changes: Any) -> None:
         place.load(named(0, 50), of, **changes)
-        place.load(named(50, 100), of, **changes)
+        place.load(named(50, 100), of, approval=Approval(), **changes)
         assert live(place, of.name) == 50
         refuse(place, named(200, 229), of, **changes)
         assert live(place, of.name) == 50
+
+    def test_rows_that_change_between_two_reads_are_no_loss(
+        self, place: Place, of: Any, changes: Any
+    ) -> None:
+        place.load(named(0, 200), of, **changes)
+        missing = refuse(place, named(100, 200), of, **changes)
+        second = named(150, 200) + named(300, 350)
+        place.load(second, of, approval=Approval(missing=missing), **changes)
+        assert live(place, of.name) == 100
 
     def test_equal_rows_count_one_by_one(self, place: Place, of: Any, changes: Any) -> None:
         place.load([record()] * 50, of, **changes)

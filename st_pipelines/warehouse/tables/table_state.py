@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.warehouse.columns import fetch_row
-from st_pipelines.warehouse.load_spec import LoadSpec
+from st_pipelines.warehouse.load_spec import LoadSpec, MergeMode
 from st_pipelines.warehouse.store.base import Store
 from st_pipelines.warehouse.tables.coverage import read_coverage
 from st_pipelines.warehouse.tables.deletion_guard import part_of
@@ -147,7 +147,8 @@ def _find_missing(load: TableLoad, rows: str) -> tuple[MissingRows, ...]:
         [load.spec.tenant_id],
     ).fetchall()
     missing = {part: tuple(ids) for part, ids in found}
-    may_be_inactive = load.endpoint.export is not None and load.endpoint.has_active
+    whole = load.spec.mode is MergeMode.REPLACE_ALL
+    may_be_inactive = load.endpoint.export and load.endpoint.has_active and not whole
     if not missing and not may_be_inactive:
         return ()
     served = _find_served(load, rows)
@@ -185,7 +186,8 @@ def _find_elsewhere(
     missing: Sequence[int],
     served: Sequence[int],
 ) -> tuple[int, ...]:
-    if missing and served and served[0] < missing[0] and served[-1] > missing[-1]:
+    surrounded = missing and served and served[0] < missing[0] and served[-1] > missing[-1]
+    if surrounded or (not missing and len(served) > _NEIGHBORS):
         return ()
     near = (
         f"SELECT t.id FROM {load.table} t WHERE t._tenant_id = $tenant AND t._deleted_at IS NULL "
