@@ -278,6 +278,8 @@ def test_rows_of_another_tenant_neither_count_nor_go(place: Place) -> None:
     place.load(things(*range(500)), LIST, tenant_id="2", **WHOLE)
     place.load(things(*range(30)), LIST, **WHOLE)
     refuse(place, [], LIST, **WHOLE)
+    place.load(things(*range(10)), LIST, **WHOLE)
+    assert live(place) == 510
 
 
 def test_a_row_that_was_marked_before_does_not_count(place: Place) -> None:

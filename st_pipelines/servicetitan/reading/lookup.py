@@ -119,8 +119,9 @@ def _plan(
         return []
     known = sorted({*controls.known} - {*ids})
     if not _surround(known, ids) and controls.unverified:
-        verified = _request(session, endpoint, {*controls.unverified[:MAX_IDS]})
-        known = sorted({*known, *(verified[1] if verified[2] else ())} - {*ids})
+        candidates = {*controls.unverified[:MAX_IDS]}
+        _, found, _ = _request(session, endpoint, candidates)
+        known = sorted({*known, *(found & candidates)} - {*ids})
     others, capacity = frozenset(controls.others) - {*ids}, MAX_IDS
     if not _surround(known, ids):
         capacity = _measure_capacity(session, endpoint, known)
