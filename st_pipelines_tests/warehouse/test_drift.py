@@ -420,11 +420,6 @@ def test_an_integer_of_thousands_of_digits_is_kept(place: Place) -> None:
     assert place.query("SELECT _extra FROM abc.things") == [(f'{{"total":{digits}}}',)]
 
 
-def test_a_page_that_is_nested_too_deeply_is_refused(place: Place) -> None:
-    with pytest.raises(MalformedRecords):
-        place.load(b'[{"id":1,"x":' + b"[" * 5000 + b"]" * 5000 + b"}]")
-
-
 def test_members_that_look_alike_have_different_paths(place: Place) -> None:
     changed = {"a.b": 1, "a": {"b": 2}, "items[0]": 3, "": 4}
     _, staging = place.load([record(**changed, items=[{"x[7]": 5}])])

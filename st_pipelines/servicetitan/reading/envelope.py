@@ -14,14 +14,13 @@ import operator
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any
 
 import msgspec
 
 from st_pipelines import json_text
 from st_pipelines.catalog.model import Endpoint
 
-_T = TypeVar("_T")
 _KeyPart = int | float | str | bool | None
 
 
@@ -86,6 +85,10 @@ class _Envelope(msgspec.Struct, rename="camel"):
     continue_from: str | int | float | None = None
 
 
+_DATA = b'"data"'
+_ENVELOPE_BYTES = 128
+"""An envelope is shorter without its records and the commas between them."""
+
 _NULLABLE = frozenset({"marketing_reputation.reviews"})
 """The lists whose `data` the specification declares nullable: null is an empty page of these."""
 
@@ -120,11 +123,10 @@ def page_parser(endpoint: Endpoint, *, first: bool = True) -> Callable[[bytes], 
 
 def _parse_array(body: bytes, *, key: tuple[str, ...]) -> ParsedPage:
     try:
-        rows, readable = _decode(_decode_array, body)
-    except msgspec.DecodeError as error:
+        rows, readable = _split_array(body)
+    except ValueError as error:
         raise ValueError(f"the records are not an array ({error})") from None
-    keys, ascending = _read_keys(rows, key)
-    rows = _restore_bytes(rows, readable, body)
+    keys, ascending = _read_keys(rows, readable, key)
     return ParsedPage(rows=rows, keys=keys, ascending=ascending, has_more=None, total=None)
 
 
@@ -132,19 +134,19 @@ def _parse_object(
     body: bytes, *, key: tuple[str, ...], must_say_empty: bool, nullable: bool
 ) -> ParsedPage:
     try:
-        envelope, readable = _decode(_decode_envelope, body)
-    except msgspec.DecodeError as error:
+        envelope, readable = _decode_object(body)
+    except ValueError as error:
         raise ValueError(f"the body is not the expected object ({error})") from None
     rows, total = envelope.data or [], envelope.total_count
     is_bare = envelope.has_more is None and total is None
     if envelope.data is None and (is_bare or not nullable):
         raise ValueError("it holds null instead of records")
-    keys, ascending = _read_keys(rows, key)
+    keys, ascending = _read_keys(rows, readable, key)
     token = envelope.continue_from
     if must_say_empty and is_bare and not keys:
         raise ValueError("it holds neither records nor hasMore nor totalCount")
     return ParsedPage(
-        rows=_restore_bytes(rows, readable, body),
+        rows=rows,
         keys=keys,
         ascending=ascending,
         has_more=envelope.has_more,
@@ -153,40 +155,78 @@ def _parse_object(
     )
 
 
-def _decode(decode: Callable[[bytes], _T], body: bytes) -> tuple[_T, bytes]:
-    """Decode a body; return the value and the text that it was decoded from.
+def _split_array(body: bytes) -> tuple[list[msgspec.Raw], list[msgspec.Raw]]:
+    """Return the records as served, and the same as valid JSON.
 
-    The decoder refuses lone surrogates, so they are replaced where there are any.
+    Raises:
+        ValueError: the body is not an array, or breaks off.
     """
     try:
-        return decode(body), body
-    except msgspec.DecodeError:
-        readable = json_text.replace_lone_surrogates(body)
-        if readable is body:
-            raise
-    return decode(readable), readable
+        rows = _decode_array(body)
+    except (msgspec.DecodeError, RecursionError):
+        rows = list(map(msgspec.Raw, json_text.split_array(body)))
+        return rows, list(map(_make_readable, rows))
+    return rows, rows
 
 
-def _restore_bytes(rows: list[msgspec.Raw], readable: bytes, body: bytes) -> list[msgspec.Raw]:
-    """Return the records as they are in the body; `readable` has the same length."""
-    if readable is body:
-        return rows
-    restored, end = [], 0
-    for row in map(bytes, rows):
-        start = readable.index(row, end)
-        end = start + len(row)
-        restored.append(msgspec.Raw(body[start:end]))
-    return restored
+def _decode_object(body: bytes) -> tuple[_Envelope, list[msgspec.Raw]]:
+    """Return the envelope, and its records as valid JSON.
+
+    Raises:
+        ValueError: the body is not the expected object, breaks off, or holds `data` twice.
+    """
+    try:
+        envelope = _decode_envelope(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        reason = error
+    else:
+        _refuse_repeated_data(body, envelope.data or [])
+        return envelope, envelope.data or []
+    members = json_text.split_object(body)
+    data = [value for name, value in members if name == _DATA]
+    if len(data) != 1 or not data[0].startswith(b"["):
+        raise ValueError("it holds data twice" if len(data) > 1 else str(reason))
+    rest = [b"%b:%b" % member for member in members if member[0] != _DATA]
+    bare = b"{" + b",".join([*rest, _DATA + b":[]"]) + b"}"
+    envelope = _decode_envelope(json_text.replace_lone_surrogates(bare))
+    envelope.data, readable = _split_array(data[0])
+    return envelope, readable
 
 
-def _read_keys(rows: list[msgspec.Raw], key: tuple[str, ...]) -> tuple[list[int], bool | None]:
-    """Return the keys of records, and whether they ascend."""
-    ids = _read_leading_ids(rows, key[0]) if len(key) == 1 else None
+def _refuse_repeated_data(body: bytes, rows: list[msgspec.Raw]) -> None:
+    """Raise where the envelope has two lists, of which the decoder takes the last.
+
+    Only a body with much besides its records is searched.
+    """
+    besides = len(body) - sum(map(len, rows))
+    if besides > _ENVELOPE_BYTES + len(rows) and body.count(_DATA) > 1:
+        names = [name for name, _ in json_text.split_object(body)]
+        if names.count(_DATA) > 1:
+            raise ValueError("it holds data twice")
+
+
+def _make_readable(row: msgspec.Raw) -> msgspec.Raw:
+    """Return a record as valid JSON. It is only read, and loaded as it was served."""
+    try:
+        msgspec.json.decode(row, type=msgspec.Raw)
+    except (msgspec.DecodeError, RecursionError):
+        return msgspec.Raw(json_text.repair(bytes(row)))
+    return row
+
+
+def _read_keys(
+    rows: list[msgspec.Raw], readable: list[msgspec.Raw], key: tuple[str, ...]
+) -> tuple[list[int], bool | None]:
+    """Return the keys of records, and whether they ascend.
+
+    Args:
+        rows: as served.
+        readable: the same, as valid JSON.
+        key: the names of its parts.
+    """
+    ids = _read_leading_ids(readable, key[0]) if len(key) == 1 else None
     if ids is None:
-        try:
-            keys = list(map(_key_decoder(key), rows)) if key else []
-        except msgspec.DecodeError as error:
-            raise ValueError(f"the records are not the expected ones ({error})") from None
+        keys = list(map(_key_reader(key), readable)) if key else []
         if not key or any(part in (None, msgspec.UNSET) for row in keys for part in row):
             # A record without its key is identified by its whole content.
             return _hash_records(rows), None
@@ -217,14 +257,41 @@ def _leading_id(name: str) -> re.Pattern[bytes]:
 
 
 @functools.lru_cache(maxsize=512)
-def _key_decoder(key: tuple[str, ...]) -> Callable[[msgspec.Raw], tuple]:
+def _key_reader(key: tuple[str, ...]) -> Callable[[msgspec.Raw], tuple]:
+    decode, decode_raw = _key_decoder(key, _KeyPart), _key_decoder(key, msgspec.Raw)
+
+    def read(record: msgspec.Raw) -> tuple:
+        try:
+            return msgspec.structs.astuple(decode(record))
+        except msgspec.DecodeError as error:
+            reason = error
+        except RecursionError:
+            return (None,)
+        parts = _read_raw_parts(record, decode_raw) or ()
+        if not parts or any(part[:1] in (b"{", b"[") for part in parts):
+            raise ValueError(f"the records are not the expected ones ({reason})")
+        return (None,)  # a number that no key can be
+
+    return read
+
+
+def _read_raw_parts(
+    record: msgspec.Raw, decode: Callable[[msgspec.Raw], Any]
+) -> list[bytes] | None:
+    try:
+        parts = msgspec.structs.astuple(decode(record))
+    except msgspec.DecodeError:
+        return None
+    return [b"" if part is msgspec.UNSET else bytes(part) for part in parts]
+
+
+def _key_decoder(key: tuple[str, ...], part: Any) -> Callable[[msgspec.Raw], Any]:
     names = [f"part{number}" for number in range(len(key))]
-    fields = [(name, _KeyPart | msgspec.UnsetType, msgspec.UNSET) for name in names]
+    fields = [(name, part | msgspec.UnsetType, msgspec.UNSET) for name in names]
     row = msgspec.defstruct(
         "Key", fields, rename=dict(zip(names, key, strict=True)), gc=False, frozen=True
     )
-    decode = msgspec.json.Decoder(row).decode
-    return lambda record: msgspec.structs.astuple(decode(record))
+    return msgspec.json.Decoder(row).decode
 
 
 def _hash_records(rows: list[msgspec.Raw]) -> list[int]:

@@ -143,4 +143,4 @@ def _read_time(record: Any, path: list[str]) -> datetime | None:
         time = msgspec.convert(record, datetime)
     except msgspec.ValidationError:
         return None
-    return time if time.tzinfo else None
+    return time if time.tzinfo and time.year > 1 else None  # the year 1 means "no time"

@@ -6,8 +6,9 @@ that its column cannot hold unchanged goes to `extra` under its JSON path.
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -18,7 +19,8 @@ from st_pipelines.catalog.model import DataType, Field, ListOf, Scalar, ScalarNa
 from st_pipelines.warehouse.staging import grammar, json_path
 
 _MAX_EXACT_DIGITS = 15
-_MIN_EXACT, _MAX_EXACT = 1e-290, 1e290
+_MAX_INT_DIGITS = 4000  # Python's int() refuses more than 4300
+_MIN_FLOAT, _MAX_FLOAT = 1e-4, 1e15  # written without an exponent
 
 
 class _Misfit(Exception):
@@ -26,6 +28,20 @@ class _Misfit(Exception):
 
     def __init__(self, nearest: Any = None) -> None:
         self.nearest = nearest
+
+
+class RepeatedNames(dict[str, Any]):
+    """An object with several members of one name, of which the first counts.
+
+    Attributes:
+        members: all of them, in the order served.
+    """
+
+    def __init__(self, members: list[tuple[str, Any]]) -> None:
+        super().__init__()
+        for name, member in members:
+            self.setdefault(name, member)
+        self.members = members
 
 
 @dataclass
@@ -39,12 +55,12 @@ class Conformed:
 def exact_number(text: str) -> float | Decimal | str:
     """Parses a JSON number with a point: a float if 15 digits hold it, otherwise a Decimal.
 
-    A number that no Decimal can hold stays text.
+    Encoded and parsed again, it is spelled the same. A number that no Decimal can hold stays text.
     """
     digits = text.lower().split("e")[0].replace(".", "").lstrip("-0").rstrip("0")
     if len(digits) <= _MAX_EXACT_DIGITS and "e" not in text.lower():
         number = float(text)
-        if not digits or _MIN_EXACT < abs(number) < _MAX_EXACT:
+        if not digits or _MIN_FLOAT <= abs(number) < _MAX_FLOAT:
             return number
     try:
         return Decimal(text)
@@ -52,7 +68,25 @@ def exact_number(text: str) -> float | Decimal | str:
         return text
 
 
-decode_exactly = msgspec.json.Decoder(float_hook=exact_number).decode
+def exact_integer(text: str) -> int | Decimal:
+    """Parses an integer of any number of digits."""
+    return int(text) if len(text) < _MAX_INT_DIGITS else Decimal(text)
+
+
+def decode_exactly(text: str) -> Any:
+    """Decodes valid JSON without losing a digit. Of repeated names the last counts.
+
+    Raises:
+        msgspec.DecodeError: the text is not valid JSON.
+    """
+    try:
+        return _decode(text)
+    except msgspec.ValidationError:  # an integer with thousands of digits
+        msgspec.json.decode(text, type=msgspec.Raw)  # json.loads accepts NaN
+    return json.loads(text, parse_int=exact_integer, parse_float=exact_number)
+
+
+_decode = msgspec.json.Decoder(float_hook=exact_number).decode
 encode = msgspec.json.Encoder(decimal_format="string").encode
 encode_exactly = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -68,6 +102,35 @@ def conform(record: Mapping[str, Any], fields: tuple[Field, ...]) -> Conformed:
     conformed = Conformed()
     conformed.record = _fit_struct(record, fields, "", conformed.extra)
     return conformed
+
+
+def is_ambiguous(value: Any, type_: DataType | None, extra: Container[str], path: str = "") -> bool:
+    """Whether repeated names hide a value from the row. A JSON column keeps all members.
+
+    Args:
+        value: decoded by `records.decode_record`.
+        type_: the column's; None for an unknown field.
+        extra: the paths in the row's `_extra`.
+        path: where the value is.
+    """
+    match value, type_:
+        case dict() | list(), Scalar("JSON"):
+            return path in extra and is_ambiguous(value, None, extra)
+        case RepeatedNames(), _:
+            return True
+        case dict(), _:
+            types = {f.name: f.type for f in type_.fields} if isinstance(type_, StructOf) else {}
+            return any(
+                is_ambiguous(member, types.get(name), extra, json_path.append_member(path, name))
+                for name, member in value.items()
+            )
+        case list(), _:
+            item = type_.item if isinstance(type_, ListOf) else None
+            return any(
+                is_ambiguous(v, item, extra, json_path.append_item(path, i))
+                for i, v in enumerate(value)
+            )
+    return False
 
 
 def _fit_struct(
@@ -172,15 +235,29 @@ def _fit_date(value: Any) -> str:
 
 def _fit_json(value: Any) -> Any:
     match value:
-        case Decimal():
+        case Decimal() if value.adjusted() < _MAX_INT_DIGITS - 1 or "E" in str(value):
             return _fit_json_number(value)
-        case int() if not -(2**63) <= value < 2**64:
-            return _fit_json_number(Decimal(value))
+        case Decimal() | int() if not -(2**63) <= value < 2**64:
+            return _fit_json_integer(Decimal(value))
+        case RepeatedNames():
+            members = (
+                b"%b:%b" % (encode(name), encode(_fit_json(member)))
+                for name, member in value.members
+            )
+            return msgspec.Raw(b"{" + b",".join(members) + b"}")
         case dict():
             return {name: _fit_json(member) for name, member in value.items()}
         case list():
             return [_fit_json(item) for item in value]
     return value
+
+
+def _fit_json_integer(value: Decimal) -> msgspec.Raw:
+    """Returns an integer of more than 64 bits, whose digits DuckDB keeps."""
+    text = str(value)
+    if len(text.strip("-0")) > _MAX_EXACT_DIGITS:
+        _fit_json_number(value)
+    return msgspec.Raw(text.encode())
 
 
 def _fit_json_number(value: Decimal) -> float:

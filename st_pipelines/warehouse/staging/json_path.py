@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+from collections.abc import Collection
 from typing import TypeAlias
 
 from st_pipelines.catalog.additions import EXPORT_ONLY
@@ -25,9 +26,13 @@ INVALID_TEXT = "(invalid text)"
 LONE_SURROGATES = "(lone surrogates)"
 """The record as served, if an escape such as `\\ud800` is half a character."""
 
-RECORD_PATHS = (INVALID_TEXT, LONE_SURROGATES, EXPORT_ONLY)
+MALFORMED = "(malformed)"
+"""The record as served, if it is not valid JSON, or not to be understood in one way only."""
+
+RECORD_PATHS = (INVALID_TEXT, LONE_SURROGATES, MALFORMED, EXPORT_ONLY)
 """The paths that do not lead to one value of the record."""
 
+_COPIES = frozenset((INVALID_TEXT, LONE_SURROGATES, MALFORMED))
 _PLAIN_NAME = re.compile(r'[^.\[\]"\\(\x00-\x1f][^.\[\]"\\\x00-\x1f]*')
 _STEP = re.compile(
     r'\.?(?P<plain>[^.\[\]"\\\x00-\x1f]+)|\[(?P<index>\d*)\]|\[(?P<quoted>"(?:[^"\\]|\\.)*")\]'
@@ -103,6 +108,11 @@ def is_value_path(path: str) -> bool:
     except ValueError:
         return False
     return path not in RECORD_PATHS
+
+
+def keeps_record(extra: Collection[str]) -> bool:
+    """Whether one of the paths in an `_extra` holds the whole record as served."""
+    return not _COPIES.isdisjoint(extra)
 
 
 def find_type(root: StructOf, path: str) -> DataType | None:

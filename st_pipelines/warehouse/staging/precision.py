@@ -42,17 +42,20 @@ class PrecisionCheck:
 
     A decimal may have 10 places. Numbers in JSON columns, and in DuckDB 1 all decimals, pass
     through a double and may have 15 digits. A DOUBLE column keeps the double that was served.
+
+    Attributes:
+        has_json: whether any of the row's fields is JSON.
     """
 
     def __init__(self, fields: tuple[Field, ...]) -> None:
         """Finds out which of a row's fields need the check."""
         scalars = list(_scalars(fields))
-        self._has_json = any(type_ == Scalar("JSON") for _, type_ in scalars)
+        self.has_json = any(type_ == Scalar("JSON") for _, type_ in scalars)
         self._has_decimals = any(type_ == Scalar("DECIMAL") for _, type_ in scalars)
         exact = {name for name, type_ in scalars if type_ != Scalar("DOUBLE")}
         doubles = {name for name, type_ in scalars if type_ == Scalar("DOUBLE")}
         self._doubles = frozenset(name.encode() for name in doubles - exact)
-        self._through_doubles = self._has_json or DUCKDB_1
+        self._through_doubles = self.has_json or DUCKDB_1
 
     def may_be_inexact(self, records: bytes) -> bool:
         """Whether the page's records must be checked one by one."""
@@ -63,7 +66,7 @@ class PrecisionCheck:
         shape = records.translate(_TO_SHAPE)
         if self._has_decimals and self._has_exponent(records, shape, _SMALL_EXPONENT):
             return True
-        if self._has_json and any(
+        if self.has_json and any(
             self._has_exponent(records, shape, pattern) for pattern in _LONG_EXPONENTS
         ):
             return True
@@ -90,7 +93,7 @@ class PrecisionCheck:
 
     def _is_double(self, records: bytes, start: int) -> bool:
         """Whether the number belongs to a field that is a DOUBLE wherever its name occurs."""
-        if self._has_json:
+        if self.has_json:
             return False
         name = _NAME.search(records, max(0, start - _MAX_NAME_BYTES), start)
         return name is not None and name[1] in self._doubles

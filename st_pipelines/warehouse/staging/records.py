@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from decimal import Decimal
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -16,10 +16,15 @@ import msgspec
 from st_pipelines import json_text
 from st_pipelines.warehouse.errors import MalformedRecords
 from st_pipelines.warehouse.staging import json_path
-from st_pipelines.warehouse.staging.conform import decode_exactly, exact_number
+from st_pipelines.warehouse.staging.conform import (
+    RepeatedNames,
+    decode_exactly,
+    exact_integer,
+    exact_number,
+)
 
-_SEPARATOR = re.compile(r"[ \t\r\n]*([\[,])[ \t\r\n]*")
-_MAX_INT_DIGITS = 4000  # Python's int() refuses more than 4300
+_NAME = re.compile(r'"\s*:')
+"""Matches once at each member of an object, and perhaps within strings."""
 
 
 def split_records(page: bytes) -> Iterator[bytes]:
@@ -30,37 +35,33 @@ def split_records(page: bytes) -> Iterator[bytes]:
     """
     try:
         yield from map(bytes, msgspec.json.decode(page, type=list[msgspec.Raw]))
-    except (msgspec.MsgspecError, RecursionError) as error:
-        if json_text.replace_lone_surrogates(page) is page:
+    except (msgspec.MsgspecError, RecursionError):
+        try:
+            yield from json_text.split_array(page)
+        except ValueError as error:
             raise MalformedRecords(f"not an array of records: {error}") from None
-        yield from _split_with_surrogates(page)
 
 
-def _split_with_surrogates(page: bytes) -> Iterator[bytes]:
-    """Does the same with a slower parser, which accepts lone surrogates."""
-    text = page.decode(errors="surrogateescape")
-    parse = json.JSONDecoder(parse_int=str, parse_float=str).raw_decode
-    position, expected = 0, "["
-    try:
-        while (found := _SEPARATOR.match(text, position)) and found[1] == expected:
-            _, position = parse(text, found.end())
-            yield text[found.end() : position].encode(errors="surrogateescape")
-            expected = ","
-    except (ValueError, RecursionError) as error:
-        raise MalformedRecords(f"not an array of records: {error}") from None
-    if text[position:].strip() != "]":
-        raise MalformedRecords(f"not an array of records: it breaks off at character {position}")
+@dataclass(frozen=True, kw_only=True)
+class Decoded:
+    """A record, as far as it can be read.
+
+    Attributes:
+        record: an object, usually; of members with one name in one object the first counts.
+        extra: for `_extra`: the record as served, if it could not be read as it is.
+        has_repeated_names: whether an object in it is `RepeatedNames`.
+    """
+
+    record: Any
+    extra: dict[str, Any]
+    has_repeated_names: bool
 
 
-def decode_record(text: bytes) -> tuple[Any, dict[str, Any]]:
+def decode_record(text: bytes) -> Decoded:
     """Decodes a record.
 
-    Returns:
-        The record with invalid characters replaced, and an `_extra` dict that holds the record as
-        served if anything was replaced.
-
     Raises:
-        MalformedRecords: the text is not JSON.
+        MalformedRecords: where the record ends, or its strings, cannot be told.
     """
     extra: dict[str, Any] = {}
     try:
@@ -68,20 +69,51 @@ def decode_record(text: bytes) -> tuple[Any, dict[str, Any]]:
     except UnicodeDecodeError:
         extra[json_path.INVALID_TEXT] = text.decode("latin-1")
         decoded = text.decode(errors="replace")
-    valid = json_text.replace_lone_surrogates(decoded.encode()).decode()
-    if valid != decoded and not extra:
+    valid = json_text.replace_lone_surrogates(decoded.encode())
+    if valid != decoded.encode() and not extra:
         extra[json_path.LONE_SURROGATES] = decoded
     try:
-        return decode_exactly(valid), extra
-    except (msgspec.DecodeError, RecursionError) as error:
-        reason = error
+        return _decode(valid, extra)
+    except (ValueError, RecursionError):
+        pass
     try:
-        if isinstance(reason, msgspec.ValidationError):  # an integer with thousands of digits
-            return json.loads(valid, parse_int=_parse_int, parse_float=exact_number), extra
+        return _decode(json_text.repair(valid), extra or {json_path.MALFORMED: decoded})
     except (ValueError, RecursionError) as error:
-        reason = error
-    raise MalformedRecords(f"a record is not valid JSON: {reason}")
+        raise MalformedRecords(f"a record is not valid JSON: {error}") from None
 
 
-def _parse_int(text: str) -> int | Decimal:
-    return int(text) if len(text) < _MAX_INT_DIGITS else Decimal(text)
+def _decode(valid: bytes, extra: dict[str, Any]) -> Decoded:
+    """Decodes valid JSON. Raises an error for any other, and for nesting that is too deep."""
+    if json_text.is_too_deep(valid):
+        raise ValueError("it is nested too deeply")
+    text = valid.decode()
+    record = decode_exactly(text)
+    if _count_members(record) == len(_NAME.findall(text)):
+        return Decoded(record=record, extra=extra, has_repeated_names=False)
+    repeated: list[RepeatedNames] = []
+
+    def build_object(members: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = dict(members)
+        if len(names) == len(members):
+            return names
+        repeated.append(RepeatedNames(members))
+        return repeated[-1]
+
+    record = json.loads(
+        text, parse_int=exact_integer, parse_float=exact_number, object_pairs_hook=build_object
+    )
+    return Decoded(record=record, extra=extra, has_repeated_names=bool(repeated))
+
+
+def _count_members(value: Any) -> int:
+    """Returns the number of members of all objects in a value."""
+    match value:
+        case dict():
+            return len(value) + sum(_count_members(v) for v in value.values() if _is_nested(v))
+        case list():
+            return sum(_count_members(v) for v in value if _is_nested(v))
+    return 0
+
+
+def _is_nested(value: Any) -> bool:
+    return type(value) is dict or type(value) is list

@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from st_pipelines import json_text
 from st_pipelines.catalog.model import Endpoint, Field, StructOf
 from st_pipelines.warehouse.columns import EXTRA_MEMBER
 from st_pipelines.warehouse.errors import FULL, MalformedRecords, WarehouseFull
@@ -26,9 +27,10 @@ from st_pipelines.warehouse.staging.conform import (
     decode_exactly,
     encode,
     encode_exactly,
+    is_ambiguous,
 )
 from st_pipelines.warehouse.staging.precision import build_precision_check
-from st_pipelines.warehouse.staging.records import decode_record, split_records
+from st_pipelines.warehouse.staging.records import Decoded, decode_record, split_records
 from st_pipelines.warehouse.staging.strict_types import build_decoder
 
 _SPLIT = msgspec.json.Decoder(list[msgspec.Raw])
@@ -90,7 +92,7 @@ class Staging:
         self._lost_in_exploding = Drift()
         self._row_counts: list[int] = []
         self._decode = build_decoder(endpoint.row_fields).decode
-        self._may_be_inexact = build_precision_check(endpoint.row_fields).may_be_inexact
+        self._precision = build_precision_check(endpoint.row_fields)
 
     @property
     def drift(self) -> Drift:
@@ -156,13 +158,15 @@ class Staging:
         self, records: bytes, rows: Sequence[msgspec.Raw] | None = None
     ) -> int | None:
         """Returns the number of records if all match the catalog, otherwise None."""
-        if self._may_be_inexact(records) or grammar.NO_TIME in records:
+        if self._precision.may_be_inexact(records) or grammar.NO_TIME in records:
             return None
         try:
             if rows is None:
                 rows = _SPLIT.decode(records)
             for row in rows:  # one by one: 5,000 decoded invoices would take 100 MB
                 self._decode(row)
+            if self._precision.has_json and any(json_text.is_too_deep(bytes(row)) for row in rows):
+                return None
             return len(rows)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
@@ -215,14 +219,25 @@ def _fit_record(text: bytes, endpoint: Endpoint, drift: Drift) -> bytes:
 
 
 def _conform_record(text: bytes, endpoint: Endpoint, drift: Drift) -> bytes:
-    record, extra = _decode_object(text, endpoint)
-    extra = _take_staged_extra(record) | extra
-    conformed = conform(record, endpoint.row_fields)
+    decoded = _decode_object(text, endpoint)
+    extra = _take_staged_extra(decoded.record) | decoded.extra
+    conformed = conform(decoded.record, endpoint.row_fields)
     extra |= conformed.extra
+    _keep_repeated(text, decoded, StructOf(endpoint.row_fields), extra)
     if extra:
         drift.add(extra, endpoint.row_fields)
         conformed.record[EXTRA_MEMBER] = _encode_extra(extra)
     return encode(conformed.record)
+
+
+def _keep_repeated(
+    text: bytes, decoded: Decoded, type_: StructOf | None, extra: dict[str, Any]
+) -> None:
+    """Adds the record as served to `extra`, if repeated names hide a value."""
+    if not decoded.has_repeated_names or json_path.keeps_record(extra):
+        return
+    if is_ambiguous(decoded.record, type_, extra):
+        extra[json_path.MALFORMED] = text.decode()
 
 
 def _encode_extra(extra: dict[str, Any]) -> str:
@@ -231,11 +246,11 @@ def _encode_extra(extra: dict[str, Any]) -> str:
     return encode_exactly(dict(ordered)).decode()
 
 
-def _decode_object(text: bytes, endpoint: Endpoint) -> tuple[dict[str, Any], dict[str, Any]]:
-    record, extra = decode_record(text)
-    if not isinstance(record, dict):
+def _decode_object(text: bytes, endpoint: Endpoint) -> Decoded:
+    decoded = decode_record(text)
+    if not isinstance(decoded.record, dict):
         raise MalformedRecords(f"{endpoint.table}: a record is not an object")
-    return record, extra
+    return decoded
 
 
 def _take_staged_extra(record: dict[str, Any]) -> dict[str, Any]:
@@ -261,7 +276,9 @@ def _explode(records: bytes, endpoint: Endpoint, drift: Drift) -> bytes:
     name = str(endpoint.explode)
     rows: list[Any] = []
     for text in split_records(records):
-        record, extra = _decode_object(text, endpoint)
+        decoded = _decode_object(text, endpoint)
+        record, extra = decoded.record, decoded.extra
+        _keep_repeated(text, decoded, None, extra)
         if name not in record:
             unknown = {key: value for key, value in record.items() if key not in known}
             drift.add({json_path.append_member("", key): unknown[key] for key in unknown}, ())
