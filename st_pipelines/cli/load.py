@@ -138,6 +138,7 @@ def load_range(
     ):
         # Without a token every table would fail.
         token_source_for(connection).get_token(new_http_session(), RetryPolicy())
+        _report_difference(console, instance, config, connection.tenant_id, key_prefix)
         outcomes = progress.materialize(
             console, instance, job, keys, tags=tags, accept_deletions=accept_deletions
         )
@@ -180,6 +181,29 @@ def _check_timezone(
             stored = identity.read_identity(warehouse, **owner, schema="_st")
         is_default = config.settings.timezone_is_default
         identity.refuse_timezone(stored, config.environment, zone, is_default=is_default)
+
+
+def _report_difference(
+    console: Console,
+    instance: dg.DagsterInstance,
+    config: EnvironmentConfig,
+    tenant_id: str,
+    key_prefix: tuple[str, ...],
+) -> None:
+    """Says if the warehouse is not the one that Dagster has recorded. Refuses another tenant."""
+    from st_pipelines.defs.warehouse_record import compare_warehouse, record_name
+
+    compared = compare_warehouse(
+        instance,
+        config,
+        config.open_store(),
+        name=record_name(config.environment, key_prefix),
+        endpoints=config.apply_selection(),
+        tenant_id=tenant_id,
+        now=utc_now(),
+    )
+    if compared.difference:
+        console.print(compared.difference, style="yellow", highlight=False, markup=False)
 
 
 def _open_instance(environment: EnvironmentName, tenant_id: str) -> dg.DagsterInstance:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import TYPE_CHECKING, TypeVar
 
 import dagster as dg
@@ -20,25 +20,22 @@ import msgspec
 
 from st_pipelines.config.connection import build_connection
 from st_pipelines.config.errors import SettingsError
-from st_pipelines.config.settings import EnvironmentSettings
 from st_pipelines.defs.dagster_internals import read_cursor_values, write_cursor_values
 from st_pipelines.defs.environment import EnvironmentDefs
-from st_pipelines.warehouse.errors import WarehouseError
-from st_pipelines.windows import Days, local_day
+from st_pipelines.sync.explain import diagnose
+from st_pipelines.warehouse.errors import WarehouseBusy, WarehouseError
 
 if TYPE_CHECKING:
     from st_pipelines.catalog.model import Endpoint
+    from st_pipelines.config.project import EnvironmentConfig
     from st_pipelines.sync.completeness import WarehouseState
     from st_pipelines.sync.sync import LoadReport
     from st_pipelines.warehouse.store.base import Store
 
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
 
-WAIT_SECONDS = 10.0
+WAIT_SECONDS = 5.0
 """For loads that hold the warehouse. Dagster ends a tick after 60 seconds."""
-
-DAILY_RUN_TAKES = timedelta(hours=3)
-"""After midnight; before that, the loads need not have read yesterday."""
 
 
 class EnvironmentRecord(msgspec.Struct, frozen=True):
@@ -188,36 +185,81 @@ def _is_expected(report: LoadReport, before: TableRecord | None) -> bool:
     return report.loaded.first_number > before.sequence
 
 
-def read_state_of_warehouse(env: EnvironmentDefs, now: datetime) -> tuple[WarehouseState, str]:
-    """Returns what the warehouse holds of the environment's tables, and its name.
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The warehouse beside what the instance remembers of it.
+
+    Attributes:
+        state: what the warehouse holds.
+        stale: the tables whose last recorded load it lacks.
+        difference: that in a sentence, with what to do; empty if nothing differs.
+    """
+
+    state: WarehouseState
+    stale: list[str]
+    difference: str
+
+
+def compare_warehouse(
+    instance: dg.DagsterInstance,
+    config: EnvironmentConfig,
+    store: Store,
+    *,
+    name: str,
+    endpoints: Iterable[Endpoint],
+    tenant_id: str,
+    now: datetime,
+) -> Comparison:
+    """Compares the warehouse with the record of some tables.
 
     Args:
+        name: of `record_name`.
+        tenant_id: whose loads count.
         now: aware.
 
     Raises:
-        SettingsError, WarehouseError: it cannot be read.
+        SettingsError: the record is of another tenant.
+        WarehouseError: it cannot be read.
     """
     from st_pipelines.sync.completeness import read_warehouse_state
 
-    with env.open_warehouse_resource() as resource:
-        config = resource.config
-        store = config.open_store(resource.uri, wait_seconds=WAIT_SECONDS)
-        state = read_warehouse_state(
-            store,
-            env.partitioned,
-            environment=env.environment,
-            tenant_id=config.settings.tenant_id or build_connection(config).tenant_id,
-            now=now,
-        )
-        return state, store.name
+    endpoints = list(endpoints)
+    record = read_record(instance, name, [endpoint.table for endpoint in endpoints])
+    record.refuse_tenant(tenant_id)
+    state = read_warehouse_state(
+        store, endpoints, environment=config.environment, tenant_id=tenant_id, now=now
+    )
+    return Comparison(
+        state=state,
+        stale=record.find_stale(state),
+        difference=record.describe_difference(state, store.name),
+    )
 
 
-def settled_days(settings: EnvironmentSettings, now: datetime) -> Days | None:
-    """Returns the days from the start date to the last that should be loaded; None for none."""
-    last = local_day(now - DAILY_RUN_TAKES, settings.timezone) - timedelta(days=1)
-    if last < settings.start_date:
+def compare_in_tick(
+    instance: dg.DagsterInstance, env: EnvironmentDefs, now: datetime
+) -> Comparison | None:
+    """Compares the warehouse of an environment for a sensor; None while loads hold it.
+
+    Raises:
+        dagster.Failure: it cannot be read, or the record is of another tenant.
+    """
+    try:
+        with env.open_warehouse_resource() as resource:
+            config = resource.config
+            return compare_warehouse(
+                instance,
+                config,
+                config.open_store(resource.uri, wait_seconds=WAIT_SECONDS),
+                name=record_name(env.environment, env.key_prefix),
+                endpoints=env.catalog,
+                tenant_id=config.settings.tenant_id or build_connection(config).tenant_id,
+                now=now,
+            )
+    except WarehouseBusy:
         return None
-    return Days(first=settings.start_date, last=last, timezone=settings.timezone, open_start=True)
+    except (SettingsError, WarehouseError) as error:
+        raise dg.Failure(diagnose(error).line, allow_retries=False) from None
 
 
 def _find_lost_days(
@@ -231,7 +273,7 @@ def _find_lost_days(
 
     None if the warehouse cannot be read now.
     """
-    from st_pipelines.sync.completeness import read_warehouse_state
+    from st_pipelines.sync.completeness import read_warehouse_state, settled_days
 
     now = env.clock()
     days = settled_days(env.settings, now)

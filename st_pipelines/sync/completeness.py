@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 from st_pipelines.catalog.model import Endpoint
+from st_pipelines.config.settings import EnvironmentSettings
 from st_pipelines.sync.strategies import strategy_for
 from st_pipelines.warehouse.store.base import Store
 from st_pipelines.warehouse.tables.coverage import read_coverage
@@ -20,7 +21,10 @@ from st_pipelines.warehouse.tables.load_log import (
     read_sequences,
     refuse_other_environments,
 )
-from st_pipelines.windows import Coverage, Days
+from st_pipelines.windows import Coverage, Days, local_day
+
+DAILY_RUN_TAKES = timedelta(hours=3)
+"""After midnight; before that, the loads need not have read yesterday."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,3 +87,15 @@ def read_warehouse_state(
             sequences=read_sequences(connection, **owner),
             coverage=read_coverage(connection, endpoints, **owner, now=now),
         )
+
+
+def settled_days(settings: EnvironmentSettings, now: datetime) -> Days | None:
+    """Returns the days from the start date to the last that should be loaded; None for none.
+
+    Args:
+        now: aware.
+    """
+    last = local_day(now - DAILY_RUN_TAKES, settings.timezone) - timedelta(days=1)
+    if last < settings.start_date:
+        return None
+    return Days(first=settings.start_date, last=last, timezone=settings.timezone, open_start=True)

@@ -187,3 +187,46 @@ def test_another_tenant_is_refused_before_it_is_read(
     assert "DAGSTER_HOME has loads of tenant" in text
     assert "give each tenant its own DAGSTER_HOME" in text
     assert data_requests(jobs_daemon) == before
+
+
+def test_changes_loads_today_again_in_a_warehouse_that_lacks_it(
+    jobs_daemon: Daemon, file: Path
+) -> None:
+    """Nothing had changed at ServiceTitan since the last load, so nothing was ever requested."""
+    jobs_daemon.tick_sensor("changes")
+    jobs_daemon.sleep_until(jobs_daemon.now + timedelta(minutes=5))
+    assert not jobs_daemon.tick_sensor("changes")
+    file.unlink()
+    jobs_daemon.sleep_until(jobs_daemon.now + timedelta(minutes=5))
+    [request] = jobs_daemon.tick_sensor("changes")
+    assert request.partition_key == "2026-03-10"
+    jobs_daemon.sleep_until(jobs_daemon.now + timedelta(minutes=5))
+    assert not jobs_daemon.tick_sensor("changes")
+
+
+def test_a_table_that_is_selected_later_is_loaded_from_the_start_date(
+    jobs_daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert requested(jobs_daemon) == []
+    monkeypatch.setenv("SERVICETITAN_SELECT", "jpm.jobs,jpm.appointments")
+    jobs_daemon.restart()
+    assert requested(jobs_daemon) == [march(2, 9)]
+    [request] = jobs_daemon.asked["gaps"]
+    assert request.asset_selection == [dg.AssetKey(["production", "jpm", "appointments"])]
+    assert requested(jobs_daemon) == []
+
+
+def test_a_zone_that_was_used_before_fails_the_run_before_it_reads(
+    jobs_daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for zone in ("America/Los_Angeles", "America/New_York"):
+        monkeypatch.setenv("SERVICETITAN_TIMEZONE", zone)
+        jobs_daemon.restart()
+        before = data_requests(jobs_daemon)
+        request = dg.RunRequest(asset_selection=[JOBS], partition_key="2026-03-09")
+        result = jobs_daemon.execute("daily", request)
+        assert result.success == (zone == "America/Los_Angeles")
+    assert data_requests(jobs_daemon) == before
+    [failure] = result.get_step_failure_events()
+    text = str(failure.step_failure_data.user_failure_data.description)  # pyright: ignore
+    assert "Set SERVICETITAN_TIMEZONE to America/Los_Angeles wherever loads run" in text

@@ -1,21 +1,18 @@
-"""Steps that check this machine: settings, secrets, warehouse, time zone, definitions.
+"""Steps that check this machine: settings, secrets, warehouse, definitions.
 
 Only `check_secrets` may use the network.
 """
 
 from __future__ import annotations
 
-import itertools
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta, timezone
+from datetime import datetime, timezone
 from urllib.parse import urlsplit
 
 import duckdb
 
-from st_pipelines.catalog.model import Endpoint
-from st_pipelines.cli.console import counted
 from st_pipelines.cli.doctor.plausibility import NAMES, doubts
 from st_pipelines.cli.doctor.subject import Subject
 from st_pipelines.config.environments import ENVIRONMENTS, EnvironmentName
@@ -28,20 +25,13 @@ from st_pipelines.config.settings import (
 )
 from st_pipelines.config.sources.base import CLIENT_SECRETS
 from st_pipelines.servicetitan.http.auth import try_client_secrets
-from st_pipelines.sync.completeness import (
-    WarehouseState,
-    read_warehouse_state,
-)
 from st_pipelines.sync.explain import Finding, diagnose, failed
 from st_pipelines.warehouse.errors import WarehouseBusy
 from st_pipelines.warehouse.store.base import Store
-from st_pipelines.windows import Days, describe_days, local_day
 
 MIN_FREE_BYTES = 2_000_000_000
 """Free disk space to have on top of the size of the warehouse."""
 MAX_SECRET_AGE_DAYS = 90
-DAILY_RUN_TAKES = timedelta(hours=3)
-"""After midnight; before that, the loads need not have read yesterday."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,80 +189,6 @@ def check_warehouse(subject: Subject, min_free_bytes: int = MIN_FREE_BYTES) -> I
         yield Finding(step="warehouse", status="ok", text=text)
 
 
-def check_history(subject: Subject) -> Iterator[Finding]:
-    """Checks that the tables hold every day from the start date to yesterday, and all before."""
-    now = datetime.now(timezone.utc)
-    now = min(now, now + (subject.skew or timedelta()))
-    try:
-        state = read_warehouse_state(
-            subject.config.open_store(wait_seconds=0),
-            subject.endpoints,
-            environment=subject.environment,
-            tenant_id=subject.connection.tenant_id,
-            now=now,
-        )
-    except WarehouseBusy:
-        yield Finding(step="history", status="ok", text="not checked, because a load is running")
-        return
-    yield from _check_selection(subject, state)
-    tables = [endpoint for endpoint in subject.endpoints if endpoint.partitioned]
-    missing = _find_missing_days(subject.settings, state, tables, now)
-    command = f"st-pipelines load --environment {subject.environment}"
-    if not missing:
-        text = f"{counted(len(tables), 'table')} loaded from the beginning"
-        yield Finding(step="history", status="ok", text=text)
-    elif not state.loaded:
-        text = f"nothing is loaded yet: {command}"
-        yield Finding(step="history", status="ok", text=text)
-    else:
-        examples = (f"{table}: {describe_days(days)}" for table, days in missing.items())
-        named = ", ".join(itertools.islice(examples, 5)) + (", ..." if len(missing) > 5 else "")
-        yield Finding(
-            step="history",
-            status="warning",
-            code="history",
-            text=f"days are missing in {len(missing)} of {counted(len(tables), 'table')} ({named})",
-            hint=f"Joins return too few rows: run {command}.",
-            items=tuple(missing),
-        )
-
-
-def _check_selection(subject: Subject, state: WarehouseState) -> Iterator[Finding]:
-    """Names tables that the warehouse keeps and that nothing loads any more, and a moved start."""
-    selected = subject.config.apply_selection().endpoints
-    if dropped := sorted(state.loaded.keys() - selected.keys()):
-        named = ", ".join(dropped[:5]) + (", ..." if len(dropped) > 5 else "")
-        yield Finding(
-            step="history",
-            status="warning",
-            code="not-selected",
-            text=f"{counted(len(dropped), 'table')} in the warehouse no longer refreshed ({named})",
-            hint=f"{subject.setting('select')} or the catalog leaves them out: select them again, "
-            "or drop the tables.",
-            items=tuple(dropped),
-        )
-    earlier = state.identity.former_start_dates if state.identity else ()
-    if earlier and min(earlier) < subject.settings.start_date:
-        text = f"the start date was {min(earlier)}: rows of the days since stay in the tables"
-        yield Finding(step="history", status="ok", text=text)
-
-
-def _find_missing_days(
-    settings: EnvironmentSettings,
-    state: WarehouseState,
-    endpoints: Iterable[Endpoint],
-    now: datetime,
-) -> dict[str, list[date]]:
-    """Returns by table the days up to yesterday that the warehouse lacks."""
-    first, zone = settings.start_date, settings.timezone
-    last = local_day(now - DAILY_RUN_TAKES, zone) - timedelta(days=1)
-    if last < first:
-        return {}
-    days = Days(first=first, last=last, timezone=zone, open_start=True)
-    missing = {endpoint.table: state.find_missing_days(endpoint, days) for endpoint in endpoints}
-    return {table: days for table, days in missing.items() if days}
-
-
 def _find_holder(warehouse: Store) -> Finding | None:
     """Finds who holds the file. A load only warrants a warning, because others queue behind it."""
     try:
@@ -283,23 +199,6 @@ def _find_holder(warehouse: Store) -> Finding | None:
             return failed("warehouse", error)
         text = diagnose(error).text
         return Finding(step="warehouse", status="warning", code="warehouse-in-use", text=text)
-
-
-def check_time_zone(subject: Subject) -> Iterator[Finding]:
-    """Checks that the time zone was set, because it decides which day a record belongs to."""
-    zone = subject.settings.timezone
-    if zone == "UTC":
-        yield Finding(
-            step="time zone",
-            status="warning",
-            code="time-zone",
-            text=f"{subject.setting('timezone')} is not set or is UTC, so days begin at midnight "
-            "UTC",
-            hint="Set your company's time zone, such as America/New_York, before the first load: "
-            "it decides which day a record belongs to.",
-        )
-    else:
-        yield Finding(step="time zone", status="ok", text=zone)
 
 
 def check_definitions(subject: Subject) -> Iterator[Finding]:

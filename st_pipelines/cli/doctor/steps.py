@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from st_pipelines.cli.doctor import local, network, permissions
+from st_pipelines.cli.doctor import loaded, local, network, permissions
 from st_pipelines.cli.doctor.subject import Subject
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.servicetitan.errors.errors import ServiceTitanError
@@ -48,8 +48,8 @@ STEPS: tuple[Step, ...] = (
     Step(name="scopes", check=permissions.check_scopes, needs=("token",)),
     Step(name="endpoints", check=permissions.check_endpoints, needs=("access",), deep=True),
     Step(name="warehouse", check=local.check_warehouse),
-    Step(name="history", check=local.check_history, needs=("warehouse", "settings")),
-    Step(name="time zone", check=local.check_time_zone, needs=("settings",)),
+    Step(name="history", check=loaded.check_history, needs=("warehouse", "settings")),
+    Step(name="time zone", check=loaded.check_time_zone, needs=("settings",)),
     Step(name="definitions", check=local.check_definitions, needs=("settings",)),
 )
 

@@ -39,6 +39,7 @@ from st_pipelines.defs.run_state import (
     read_unfinished_work,
     write_state,
 )
+from st_pipelines.defs.warehouse_record import compare_in_tick
 from st_pipelines.servicetitan.errors.errors import (
     AuthenticationFailed,
     RateLimited,
@@ -158,6 +159,12 @@ def build_changes_sensor(env: EnvironmentDefs, job: Job) -> dg.SensorDefinition:
             state.polls.setdefault(endpoint.table, PollState())
         today = local_day(now, env.settings.timezone)
         _note_loads(state, context.instance, env, pollable, today)
+        compared = compare_in_tick(context.instance, env, now)
+        difference = compared.difference if compared else ""
+        if compared and difference:
+            context.log.warning(difference)
+            for table in state.polls.keys() & set(compared.stale):
+                state.polls[table].since = None  # its loads are not there: it needs another
         due = [
             endpoint
             for endpoint in _rotate(pollable, state.begin)
@@ -171,7 +178,8 @@ def build_changes_sensor(env: EnvironmentDefs, job: Job) -> dg.SensorDefinition:
         write_state(context, state)
         summary, changed = results.summary(len(due)), results.changed
         if not changed:
-            return dg.SkipReason(f"nothing changed: {summary}")
+            text = f"nothing changed: {summary}"
+            return dg.SkipReason(f"{text}; {difference}" if difference else text)
         context.log.info(f"changed: {', '.join(changed)}; {summary}")
         return dg.RunRequest(
             partition_key=today.isoformat(),

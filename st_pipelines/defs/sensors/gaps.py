@@ -3,7 +3,8 @@
 Each tick looks at the last `gap_days` days whose scheduled daily run should have finished by now. A
 day of a table is complete once its latest successful load read up to its end (see `run_state`), and
 the loads in the warehouse cover it (`sync.completeness`). Older days are requested if Dagster shows
-them as loaded and the warehouse lacks them: it was lost, replaced or restored from a backup.
+them as loaded and the warehouse lacks them: it was lost, replaced or restored from a backup. So are
+all days of a table that the selection has got since the sensor's first tick.
 Incomplete days are requested newest first. Consecutive days of the same tables share one run of the
 job `daily`, which selects just those assets. At most `MAX_ACTIVE_RUNS` such runs are active at
 once. A day of a table is requested at most `MAX_TRIES` times, with growing delays; the tick's
@@ -25,7 +26,6 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import msgspec
 
-from st_pipelines.config.errors import SettingsError
 from st_pipelines.defs.dagster_internals import schedule_execution_time_iterator
 from st_pipelines.defs.environment import GAPS, EnvironmentDefs
 from st_pipelines.defs.jobs import Job
@@ -38,13 +38,7 @@ from st_pipelines.defs.run_state import (
     read_unfinished_work,
     write_state,
 )
-from st_pipelines.defs.warehouse_record import (
-    read_record,
-    read_state_of_warehouse,
-    record_name,
-)
-from st_pipelines.sync.explain import diagnose
-from st_pipelines.warehouse.errors import WarehouseBusy, WarehouseError
+from st_pipelines.defs.warehouse_record import compare_in_tick
 from st_pipelines.windows import Days, local_day, midnight
 
 if TYPE_CHECKING:  # it loads DuckDB, which loading the definitions must not
@@ -88,14 +82,16 @@ class _State(msgspec.Struct, omit_defaults=True):
         at: time of the last tick.
         whole: days of which Dagster shows all tables as complete; `complete` does not repeat them,
             as the cursor is stored with every tick.
-        tables: number of tables that `whole` covers, so that another selection is checked anew.
+        selected: the tables that `whole` covers, so that another selection is checked anew.
+        new: tables that were selected since the first tick, until all their days are loaded.
         complete: by day, the tables that Dagster shows as complete.
         tries: by day and table.
     """
 
     at: datetime | None = None
     whole: set[date] = set()
-    tables: int = 0
+    selected: set[str] = set()
+    new: set[str] = set()
     complete: dict[date, set[str]] = {}
     tries: dict[date, dict[str, _Tries]] = {}
 
@@ -138,19 +134,14 @@ def build_gaps_sensor(env: EnvironmentDefs, job: Job) -> dg.SensorDefinition:
             return dg.SkipReason(reason)
         now, state = env.clock(), read_state(context, _State)
         unfinished = read_unfinished_work(context.instance, env, now)
-        try:
-            warehouse, name = read_state_of_warehouse(env, now)
-        except WarehouseBusy as error:
-            return dg.SkipReason(f"the next tick looks again, as {error}")
-        except (SettingsError, WarehouseError) as error:
-            raise dg.Failure(diagnose(error).line, allow_retries=False) from None
-        tick = _Tick(env=env, state=state, unfinished=unfinished, now=now, warehouse=warehouse)
+        compared = compare_in_tick(context.instance, env, now)
+        if compared is None:
+            return dg.SkipReason("loads hold the warehouse: the next tick looks again")
+        tick = _Tick(env=env, state=state, unfinished=unfinished, now=now, warehouse=compared.state)
         found = tick.find_gaps(context.instance)
         write_state(context, state)
-        record = read_record(
-            context.instance, record_name(env.environment, env.key_prefix), env.asset_keys
-        )
-        if difference := record.describe_difference(warehouse, name):
+        difference = compared.difference
+        if difference:
             context.log.warning(difference)
         if isinstance(found, str):
             return dg.SkipReason(f"{found}; {difference}" if difference else found)
@@ -227,8 +218,10 @@ class _Tick:
     ) -> dict[date, frozenset[str]]:
         """Returns by day the tables whose latest load did not reach the end of the day."""
         state, all_tables = self.state, self._tables
-        if state.tables != len(all_tables):
-            state.whole, state.tables = set(), len(all_tables)
+        if state.selected != all_tables:
+            state.new |= all_tables - state.selected if state.selected else set()
+            state.whole, state.selected = set(), set(all_tables)
+        state.new &= all_tables
         state.whole &= set(days)
         days = [day for day in days if day not in state.whole]
         for endpoint in self.env.partitioned:
@@ -250,7 +243,10 @@ class _Tick:
         days: list[date],
         incomplete: dict[date, frozenset[str]],
     ) -> None:
-        """Adds what the warehouse lacks of the days, and of all days that Dagster calls loaded."""
+        """Adds what the warehouse lacks of the days, and of all days that Dagster calls loaded.
+
+        Of a table that was selected later, it adds all days.
+        """
         if not days:
             return
         settings = self.env.settings
@@ -259,7 +255,9 @@ class _Tick:
         )
         for endpoint in self.env.partitioned:
             missing = self.warehouse.find_missing_days(endpoint, all_days)
-            if any(day < days[-1] for day in missing):
+            if not missing:
+                self.state.new.discard(endpoint.table)
+            if endpoint.table not in self.state.new and any(day < days[-1] for day in missing):
                 loaded = instance.get_materialized_partitions(self.env.asset_keys[endpoint.table])
                 missing = [d for d in missing if d >= days[-1] or d.isoformat() in loaded]
             for day in missing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import subprocess
 import sys
 from datetime import timedelta
@@ -10,12 +11,14 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from rich.console import Console
 
 from st_pipelines.catalog.registry import load_catalog, select
 from st_pipelines.cli.doctor import local
 from st_pipelines.cli.doctor.plausibility import doubts
 from st_pipelines.cli.doctor.report import as_line
 from st_pipelines.cli.doctor.subject import Subject
+from st_pipelines.cli.load import load_range
 from st_pipelines.config.project import resolve_environment
 from st_pipelines.sync.explain import Finding
 from st_pipelines.sync.session import sync_context
@@ -277,6 +280,53 @@ def test_a_table_that_is_no_longer_selected_is_named(
     [line, _] = history_lines(["settings.business_units"])
     assert "1 table in the warehouse no longer refreshed (settings.user_roles)" in line
     assert "SERVICETITAN_SELECT or the catalog leaves them out" in line
+
+
+def step_lines(name: str) -> list[str]:
+    return [as_line(f) for f in run_check(selection=["settings.user_roles"]) if f.step == name]
+
+
+def test_the_time_zone_is_compared_with_that_of_the_rows(
+    portal: Portal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    portal()
+    with sync_context(resolve_environment("production"), "test") as job:
+        extract_load(job, load_catalog()["settings.user_roles"], None)
+    monkeypatch.setenv("SERVICETITAN_TIMEZONE", "America/Denver")
+    assert step_lines("time zone") == [
+        "✅ time zone: America/Denver; the next load moves all rows from their days in "
+        "America/New_York"
+    ]
+    monkeypatch.delenv("SERVICETITAN_TIMEZONE")
+    [line] = step_lines("time zone")
+    assert line.startswith("❌ time zone: SERVICETITAN_TIMEZONE is UTC, but the rows")
+    assert "UTC is only the default, as the setting is missing" in line
+
+
+def test_a_warehouse_that_dagster_does_not_know_fails(
+    portal: Portal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    portal()
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    monkeypatch.setenv("SERVICETITAN_SELECT", "settings.user_roles")
+    assert load_range("production", [], Console(quiet=True)) == 0
+    well = ["✅ history: 0 tables loaded from the beginning"]
+    assert step_lines("history") == well
+    Path("data/production.duckdb").rename("data/other")
+    [line, _] = step_lines("history")
+    assert "is missing or empty, but Dagster has loads of 1 table (settings.user_roles)" in line
+    console = Console(record=True, width=400, quiet=False, file=io.StringIO())
+    with sync_context(resolve_environment("production"), "test") as job:
+        extract_load(job, load_catalog()["settings.user_roles"], None)
+    [line, _] = step_lines("history")
+    assert "is not the one that Dagster recorded for 1 table (settings.user_roles)" in line
+    assert line.startswith("❌ history: ")
+    assert load_range("production", [], console) == 0
+    assert "is not the one that Dagster recorded for 1 table" in console.export_text()
+    assert step_lines("history") == well
+    monkeypatch.setenv("SERVICETITAN_TENANT_ID", "12")
+    [line] = step_lines("history")
+    assert "DAGSTER_HOME has loads of tenant" in line
 
 
 def test_a_warehouse_of_another_environment_fails(
