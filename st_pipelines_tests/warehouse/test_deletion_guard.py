@@ -5,6 +5,7 @@ An empty list once marked all rows of a table as deleted, and the load reported 
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,19 @@ def test_two_reads_prove_nothing_where_no_inactive_record_is_left(place: Place) 
     refuse(place, active, LIST, approval=approval, **WHOLE)
     place.load(active + inactive[:1], LIST, approval=approval, **WHOLE)
     assert live(place) == 901
+
+
+def test_lookups_prove_what_two_reads_do_not_prove_of_a_part(place: Place) -> None:
+    of = endpoint(ids=True)
+    active, inactive = things(*range(900)), things(*range(900, 930), active=False)
+    place.load(active + inactive, of)
+    gone = FollowUp(deleted_ids=frozenset(range(900, 930)))
+    missing = refuse(place, active, of, follow_up=gone)
+    approval = Approval(missing=missing)
+    refuse(place, active, of, follow_up=gone, approval=approval)
+    gone = dataclasses.replace(gone, sample_gone=True)
+    place.load(active, of, follow_up=gone, approval=approval)
+    assert live(place) == 900
 
 
 def test_twenty_inactive_records_may_go(place: Place) -> None:

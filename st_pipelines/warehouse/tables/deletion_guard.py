@@ -7,7 +7,8 @@ but for two cases in which a second read proves nothing:
 
 - Nothing of the scope is left, as from an empty list or from that of another tenant. If that is no
   more than `MAX_DELETED_ROWS`, a second read is enough.
-- Nothing of a part is left (`part_of`), as from a server that ignores `active=Any`.
+- Nothing of a part is left (`part_of`), as from a server that ignores `active=Any`, unless lookups
+  with controls of the same part confirm it.
 
 Keys decide which rows are lost. For rows without a key, and aggregates by day, their content does,
 and new rows make up for lost ones, as a changed row looks like both.
@@ -143,7 +144,8 @@ class DeletionGuard:
             return "It has not been read a second time."
         if losses.emptied:
             return "Nothing of it would be left, and two such reads prove nothing."
-        if losses.parts:
+        looked_up = endpoint.can_look_up and sample_gone
+        if losses.parts and not looked_up:
             part, rows = losses.parts[0]
             return (
                 f"All {rows:,} rows with {part} would be among them, as if ServiceTitan had "
@@ -151,7 +153,7 @@ class DeletionGuard:
             )
         if exceeds_limits(losses.unconfirmed, losses.live):
             return f"A first read still had {losses.unconfirmed:,} of them."
-        if whole and endpoint.can_look_up and not sample_gone:
+        if whole and endpoint.can_look_up and not looked_up:
             return "Two reads agree, but lookups by id did not confirm it."
         return ""
 
