@@ -1,7 +1,9 @@
-"""Checks that tables are right while each fault of the API hits 1, 5 and 20 % of the requests.
+"""Checks that no table is wrong after a load that succeeds, whatever the API, clocks and files do.
 
-A load is right if its table equals the sandbox value by value, failed if it ended with an error
-that names the request and left no table, and wrong otherwise. Exits with 1 if any load is wrong.
+First each fault of the API hits 1, 5 and 20 % of the requests. A load is right if its table equals
+the sandbox value by value, failed if it ended with an error that names the request and left no
+table, and wrong otherwise. Then the situations of `situations.py` are played, once each. Exits with
+1 if anything is wrong.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from pathlib import Path
 import duckdb
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from situations import SITUATIONS, WRONG, outcome
 
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.catalog.registry import load_catalog
@@ -48,11 +52,32 @@ SHARES = (0.01, 0.05, 0.2)
 OUTCOMES = ("right", "failed", "wrong")
 # The default number of attempts, with short waits.
 POLICY = RetryPolicy(backoff=0.01, max_backoff=0.05, max_retry_after_seconds=0.05)
+MAX_REASON = 200
 PAGE_SIZE, EXPORT_BATCH, TIMEOUT = 12, 10, 0.5
 
 
 def main() -> int:
+    """Plays all faults and situations; returns the exit code."""
     options = _options()
+    total = _play_faults(options) if options.faults else Counter[str]()
+    situations = _play_situations(options.situation or list(SITUATIONS))
+    return 1 if total["wrong"] + situations[WRONG] else 0
+
+
+def _play_situations(names: Sequence[str]) -> Counter[str]:
+    print("\n| situation | outcome |\n|---|---|")
+    total: Counter[str] = Counter()
+    for name in names:
+        with tempfile.TemporaryDirectory() as folder:
+            ended, message = outcome(name, Path(folder))
+        total[ended] += 1
+        reason = " ".join(message.split())[:MAX_REASON]
+        print(f"| {name} | {ended}{': ' * bool(reason)}{reason} |", flush=True)
+    print(f"\n{total.total()} situations: " + ", ".join(f"{n} {o}" for o, n in total.items()))
+    return total
+
+
+def _play_faults(options: argparse.Namespace) -> Counter[str]:
     print("| fault | " + " | ".join(f"{share:.0%}" for share in SHARES) + " |")
     print("|---|" + "---:|" * len(SHARES))
     total: Counter[str] = Counter()
@@ -76,7 +101,7 @@ def main() -> int:
             counts = (" / ".join(str(cell[outcome]) for outcome in OUTCOMES) for cell in cells)
             print(f"| {kind} | " + " | ".join(counts) + " |", flush=True)
     print(f"\n{total.total():,} loads: " + ", ".join(f"{total[o]:,} {o}" for o in OUTCOMES))
-    return 1 if total["wrong"] else 0
+    return total
 
 
 def _outcomes(
@@ -129,6 +154,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=3, help=f"runs of {len(TABLES)} loads each")
     parser.add_argument("--seed", type=int, default=7, help="decides which requests are hit")
     parser.add_argument("--kind", action="append", help="only this fault; repeatable")
+    parser.add_argument("--no-faults", dest="faults", action="store_false")
+    parser.add_argument("--situation", action="append", help="only this one; repeatable")
     return parser.parse_args()
 
 

@@ -13,14 +13,14 @@ from typing import Annotated
 import typer
 
 from st_pipelines.cli.console import Customers, Seed
-from st_pipelines.sandbox.fault_kinds import DEFECT_KINDS, FAULT_KINDS
+from st_pipelines.sandbox.fault_kinds import DEFECT_KINDS, FALSE_KINDS, FAULT_KINDS
 
 Faults = Annotated[
     list[str] | None,
     typer.Option(
         metavar="KIND:PROBABILITY",
         help="Make some responses wrong, such as 503:0.05; repeatable. Kinds: "
-        + ", ".join(FAULT_KINDS)
+        + ", ".join((*FAULT_KINDS, *FALSE_KINDS))
         + "; for token requests token-500 and so on.",
     ),
 ]

@@ -31,8 +31,29 @@ FAULT_KINDS: Mapping[str, str] = {
     "repeated-token": "an export returns the request's continuation token",
     "endless": "hasMore is true, even on the last page; forever with probability 1",
     "empty-page": "a page other than the last has no records",
+    "204": "204 without a body",
+    "423": "locked; 425 likewise",
+    "425": "too early, see 423",
+    "quota": "403, out of call volume quota, with the time until it is replenished",
+    "429-beyond": "too many requests, Retry-After beyond the calendar",
+    "encoding": "a body with a Content-Encoding that nobody asked for",
+    "redirect": "302 to another host",
 }
 """What each fault does. Faults of token requests have the same names after `token-`."""
+
+FALSE_KINDS: Mapping[str, str] = {
+    "empty-list": "a list that says it is complete and has no records",
+    "short-list": "a list of one page that says it is complete and lacks every second record",
+    "short-lookup": "a lookup by ids that looks at the first ten only",
+    "stale-token": "an export answers a continuation token with neither records nor a token",
+    "sort-refused": "400 for a request with `sort`",
+    "nan": "the last record of a page has NaN as a member",
+    "raw-control": "the last record of a page has a raw control character in a text",
+    "twice": "the last record of a page has a member with a value twice",
+    "deep": "the last record of a page has 3,000 arrays within each other",
+    "null-key": "the last record of a page has null as its id",
+}
+"""Responses that look right and are not. They are set like faults."""
 
 TOKEN_PREFIX = "token-"
 """Prefix of faults that affect token requests instead of data requests."""

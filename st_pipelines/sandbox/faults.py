@@ -10,17 +10,20 @@ import gzip
 import json
 import random
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from st_pipelines.sandbox import responses
 from st_pipelines.sandbox.connection_faults import Dripping, Hanging, Reset, Slow
-from st_pipelines.sandbox.fault_kinds import FAULT_KINDS, TOKEN_PREFIX
-
-FaultEffect: TypeAlias = Callable[[Request, Response], Response]
-"""Returns a broken response, or the original if the fault does not apply to it."""
+from st_pipelines.sandbox.false_responses import (
+    FALSE_RESPONSES,
+    FaultEffect,
+    change_body,
+    change_envelope,
+)
+from st_pipelines.sandbox.fault_kinds import FALSE_KINDS, FAULT_KINDS, TOKEN_PREFIX
 
 _HTML = "<!DOCTYPE html><html><head><title>{title}</title></head><body>{title}</body></html>"
 _MAINTENANCE = "The service is suspended for maintenance. Please try again later."
@@ -38,32 +41,6 @@ def _send_problem(status: int, title: str, headers: Mapping[str, str] | None = N
     return lambda request, original: responses.build_json_response(
         responses.build_problem(status, title), status, headers
     )
-
-
-def _change_body(
-    change: Callable[[bytes], bytes | str], kind: str = "application/json"
-) -> FaultEffect:
-    """Replace the body of a successful response."""
-
-    def apply(request: Request, original: Response) -> Response:
-        if original.status_code != 200:
-            return original
-        return Response(change(bytes(original.body)), media_type=kind)
-
-    return apply
-
-
-def _change_envelope(
-    change: Callable[[Request, dict[str, Any]], dict[str, Any] | None],
-) -> FaultEffect:
-    """Change the envelope of a successful response. `change` returns None if it does not apply."""
-
-    def apply(request: Request, original: Response) -> Response:
-        envelope = json.loads(bytes(original.body)) if original.status_code == 200 else None
-        changed = change(request, envelope) if isinstance(envelope, dict) else None
-        return original if changed is None else responses.build_json_response(changed)
-
-    return apply
 
 
 def _wrap(body: bytes) -> bytes:
@@ -121,6 +98,14 @@ def _promise_more(request: Request, envelope: dict[str, Any]) -> dict[str, Any] 
     return {**envelope, "hasMore": True} if "hasMore" in envelope else None
 
 
+def _declare_encoding(request: Request, original: Response) -> Response:
+    """Declare a body as Brotli, which no client of ours accepts."""
+    if original.status_code != 200:
+        return original
+    headers = {"Content-Encoding": "br"}
+    return Response(bytes(original.body), 200, headers, "application/json")
+
+
 def _read_token(request: Request) -> str:
     return request.query_params.get("from") or _BEGINNING_OF_TIME
 
@@ -138,23 +123,33 @@ _ANYWHERE: dict[str, FaultEffect] = {
     ),
     "429-fraction": _send_problem(429, "Rate limit is exceeded.", {"Retry-After": "0.25"}),
     "429-bare": _send_problem(429, "Rate limit is exceeded."),
-    "html": _change_body(lambda body: _HTML.format(title="Sign in"), "text/html"),
-    "truncated": _change_body(lambda body: body[: len(body) * 2 // 3]),
-    "not-json": _change_body(lambda body: "The operation was successful.", "text/plain"),
-    "wrapped": _change_body(_wrap),
+    "html": change_body(lambda body: _HTML.format(title="Sign in"), "text/html"),
+    "truncated": change_body(lambda body: body[: len(body) * 2 // 3]),
+    "not-json": change_body(lambda body: "The operation was successful.", "text/plain"),
+    "wrapped": change_body(_wrap),
     "reset": lambda request, original: Reset(),
     "hang": _send_as(Hanging),
     "drip": _send_as(Dripping),
     "slow": _send_as(Slow),
     "gzip-garbage": _break_gzip(lambda body: b"this is not gzip" * 4),
     "gzip-cut": _break_gzip(lambda body: gzip.compress(body, 1)[:-12]),
+    "204": lambda request, original: Response(status_code=204),
+    "423": _send_problem(423, "The tenant is locked."),
+    "425": _send_problem(425, "Too early."),
+    "quota": _send_problem(403, "Out of call volume quota. Quota will be replenished in 00:00:01."),
+    "429-beyond": _send_problem(429, "Rate limit is exceeded.", {"Retry-After": "9" * 15}),
+    "encoding": _declare_encoding,
+    "redirect": lambda request, original: Response(
+        status_code=302, headers={"Location": "https://login.example.com/"}
+    ),
 }
 _LISTS_ONLY: dict[str, FaultEffect] = {
-    "no-data": _change_body(_remove_data),
-    "data-object": _change_body(_replace_data),
-    "repeated-token": _change_envelope(_repeat_token),
-    "endless": _change_envelope(_promise_more),
-    "empty-page": _change_envelope(_empty_page),
+    "no-data": change_body(_remove_data),
+    "data-object": change_body(_replace_data),
+    "repeated-token": change_envelope(_repeat_token),
+    "endless": change_envelope(_promise_more),
+    "empty-page": change_envelope(_empty_page),
+    **FALSE_RESPONSES,
 }
 
 
@@ -215,7 +210,7 @@ def _check(kind: str, probability: float) -> None:
     plain = kind.removeprefix(TOKEN_PREFIX)
     if plain not in _ANYWHERE and (kind not in _LISTS_ONLY):
         raise ValueError(
-            f"there is no fault {kind!r}: name one of {', '.join(FAULT_KINDS)};"
+            f"there is no fault {kind!r}: name one of {', '.join((*FAULT_KINDS, *FALSE_KINDS))};"
             f" or, for token requests, {TOKEN_PREFIX} and one of {', '.join(_ANYWHERE)}"
         )
     if not 0 <= probability <= 1:

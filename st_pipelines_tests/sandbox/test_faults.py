@@ -14,7 +14,7 @@ import requests
 from typer.testing import CliRunner
 
 from st_pipelines.cli.app import app
-from st_pipelines.sandbox.fault_kinds import FAULT_KINDS
+from st_pipelines.sandbox.fault_kinds import FALSE_KINDS, FAULT_KINDS
 from st_pipelines.sandbox.faults import Faults, read_faults
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines_tests.sandbox.client import Client
@@ -49,6 +49,10 @@ def request_with_fault(
         ("401", 401, '"statusCode":401'),
         ("409", 409, "suspended for maintenance"),
         ("429", 429, "Try again in 1 seconds"),
+        ("423", 423, "locked"),
+        ("425", 425, "Too early"),
+        ("quota", 403, "will be replenished in 00:00:01"),
+        ("204", 204, ""),
     ],
 )
 def test_an_error_has_the_status_and_text_of_its_kind(faulty, kind, status, text):
@@ -106,6 +110,70 @@ def test_a_body_that_hangs_or_drips_starts_but_never_ends(faulty, kind):
     head, _, body = received.partition(b"\r\n\r\n")
     length = int(head.lower().partition(b"content-length: ")[2].split()[0])
     assert 0 < len(body) < length
+
+
+def test_a_body_may_be_declared_as_brotli(faulty):
+    with faulty.session.get(faulty.url("/nothing"), stream=True) as response:
+        assert "Content-Encoding" not in response.headers
+    faulty.sandbox.set_faults({"encoding": 1})
+    path = faulty.url(faulty.sandbox.world.catalog["crm.customers"].path)
+    with faulty.session.get(path, stream=True) as response:
+        assert response.headers["Content-Encoding"] == "br"
+    faulty.sandbox.set_faults({})
+
+
+def test_a_redirect_leads_to_another_host(faulty):
+    faulty.sandbox.set_faults({"redirect": 1})
+    path = faulty.url(faulty.sandbox.world.catalog["crm.customers"].path)
+    response = faulty.session.get(path, allow_redirects=False)
+    faulty.sandbox.set_faults({})
+    assert response.headers["Location"].startswith("https://login.example.com")
+
+
+def test_a_list_may_be_empty_or_short_and_say_that_it_is_complete(faulty):
+    served = faulty.request_list("crm.customers", pageSize=500, includeTotal="true").json()
+    for kind, expected in (("empty-list", []), ("short-list", served["data"][::2])):
+        body = request_with_fault(faulty, kind, pageSize=500).json()
+        assert (body["data"], body["hasMore"]) == (expected, False)
+        assert body["totalCount"] == len(expected)
+
+
+def test_a_lookup_may_look_at_the_first_ids_only(faulty):
+    ids = [record["id"] for record in faulty.sandbox.world.records("crm.customers")[:15]]
+    query = {"ids": ",".join(map(str, ids)), "active": "Any", "pageSize": 50}
+    body = request_with_fault(faulty, "short-lookup", **query)
+    assert {record["id"] for record in body.json()["data"]} == {*ids[:10]}
+
+
+def test_an_export_may_answer_a_token_by_nothing(faulty):
+    token = faulty.request_export("jpm.job_notes").json()["continueFrom"]
+    faulty.sandbox.set_faults({"stale-token": 1})
+    body = faulty.request_export("jpm.job_notes", **{"from": token}).json()
+    dated = faulty.request_export("jpm.job_notes", **{"from": "2026-01-01"}).json()
+    faulty.sandbox.set_faults({})
+    assert (body["data"], body["hasMore"], body["continueFrom"]) == ([], False, None)
+    assert dated["data"]
+
+
+def test_sort_may_be_refused(faulty):
+    assert request_with_fault(faulty, "sort-refused", sort="+Id").status_code == 400
+    assert request_with_fault(faulty, "sort-refused").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("nan", b'{"odd":NaN,"id":'),
+        ("raw-control", b'{"odd":"a\tb\nc","id":'),
+        ("twice", b'{"odd":1,"odd":2,"id":'),
+        ("deep", b'{"odd":' + b"[" * 3000 + b"]" * 3000 + b',"id":'),
+        ("null-key", b'{"id":null,'),
+    ],
+)
+def test_the_last_record_of_a_page_may_be_odd(faulty, kind, text):
+    body = request_with_fault(faulty, kind, "jpm.job_cancel_reasons").content
+    assert body.count(text) == 1
+    assert body.rindex(b'{"odd"' if kind != "null-key" else text) == body.rindex(text)
 
 
 def test_a_slow_body_completes(faulty):
@@ -185,7 +253,8 @@ def test_a_fault_may_be_given_with_or_without_a_probability():
 
 def test_the_help_of_the_command_names_every_kind():
     help_text = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["sandbox", "--help"]).stdout
-    assert [kind for kind in FAULT_KINDS if kind not in help_text] == []
+    kinds = (*FAULT_KINDS, *FALSE_KINDS)
+    assert [kind for kind in kinds if kind not in help_text] == []
 
 
 def test_faults_apply_from_the_first_request():

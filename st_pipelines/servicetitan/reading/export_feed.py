@@ -41,7 +41,7 @@ MAY_BE_STALE = (
 """Errors after which a reading that began with a stored token is worth restarting from a date.
 
 ServiceTitan documents neither how long a token is valid nor how it answers an expired one. By its
-specification `continueFrom` is never null, so a stored token that is answered by no rows and a null
+specification `continueFrom` is never null, so a token that is answered by no rows and a null
 `continueFrom` counts as expired too.
 """
 
@@ -65,8 +65,8 @@ def read_feed(
 
     Raises:
         TokenRepeated: the feed repeats a token while it says that more follows, or never ends.
-        UnexpectedResponse: the feed says that more follows, but gives no token; or it answers the
-            stored token `start` with neither rows nor a token.
+        UnexpectedResponse: the feed says that more follows, but gives no token; or it answers a
+            token with neither rows nor a token.
         ServiceTitanError: after the retries.
     """
     stats = session.usage
@@ -74,14 +74,14 @@ def read_feed(
     bookmark = str(start.astimezone(timezone.utc).date()) if isinstance(start, datetime) else start
     seen = {_digest(bookmark)} if isinstance(start, str) else set()
     empty = 0
-    stored = start if isinstance(start, str) else None
     while True:
         page = _fetch_next(session, endpoint, bookmark, seen)
-        if bookmark == stored and bookmark is not None and _is_lost(page):
+        if _digest(bookmark) in seen and _is_lost(page):
+            origin = "a stored" if bookmark == start else "its own"
             raise UnexpectedResponse(
-                f"{endpoint.table}: the feed answers a stored continuation token with neither "
+                f"{endpoint.table}: the feed answers {origin} continuation token with neither "
                 "records nor a new token",
-                hint="The token is no longer valid. Read the feed from a date instead.",
+                hint="The token is not valid. Read the feed from a date instead.",
             )
         stats.records += page.count
         stats.continue_from = page.continue_from or stats.continue_from
@@ -95,7 +95,7 @@ def read_feed(
 def _fetch_next(
     session: Session[ReadStats], endpoint: Endpoint, bookmark: str | None, seen: set[bytes]
 ) -> ParsedPage:
-    """Fetch the page at a bookmark; one that leads back to a known bookmark is requested again."""
+    """Fetch the page at a bookmark; one that leads back or nowhere is requested again."""
     export = endpoint.export
     params = dict(export.params if export else endpoint.params)
     # Without it a change is served only 15 minutes later; with it some come twice (vendor).
@@ -114,7 +114,8 @@ def _fetch_next(
     fetch = partial(session.fetch, path, params, parse_export, scope=endpoint.scope)
     page = fetch()
     for _ in range(_REPEATED_TOKEN_RETRIES):
-        if not (page.has_more and page.continue_from and _digest(page.continue_from) in seen):
+        leads_back = page.has_more and page.continue_from and _digest(page.continue_from) in seen
+        if not (leads_back or (_digest(bookmark) in seen and _is_lost(page))):
             break
         page = fetch()
     return page

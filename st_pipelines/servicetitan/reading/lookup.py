@@ -2,13 +2,17 @@
 
 That a response lacks a record proves nothing by itself: a server may ignore `ids`, cut them off
 without a word, or answer with nothing at all. So ids that are known to be served are requested
-along with each batch, one below and one above it. Where one side has none, the server first shows
-how many ids of one request it serves, and batches stay within that.
+along with each batch, one below and one above it. A batch whose controls are not served is halved.
+Where one side has no controls, the server first shows how many ids of one request it serves, and
+batches stay within that.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import itertools
+import operator
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -22,6 +26,7 @@ from st_pipelines.servicetitan.reading.page_source import list_params
 from st_pipelines.servicetitan.reading.paging import in_order
 
 MAX_IDS = 50  # per request, the vendor's maximum
+MIN_SPLIT = 3  # a batch whose controls are not served is halved, but not into fewer ids
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +57,14 @@ class LookupResult:
     records: tuple[bytes, ...]
     found: frozenset[int]
     gone: frozenset[int]
+
+    def __add__(self, other: LookupResult) -> LookupResult:
+        """The outcome for both batches."""
+        return LookupResult(
+            records=self.records + other.records,
+            found=self.found | other.found,
+            gone=self.gone | other.gone,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +112,12 @@ def look_up(
     def look_up_batch(batch: _Batch, worker: Session[Usage]) -> LookupResult:
         requested = {*batch.ids, *batch.controls}
         pages, found, sound = _request(worker, endpoint, requested)
-        trusted = batch.provable and sound and batch.controls <= found
+        provable, size = batch.provable and sound, len(batch.ids) // 2
+        trusted = provable and batch.controls <= found
+        if provable and not trusted and size >= MIN_SPLIT:  # it may look at some of the ids only
+            halves = (batch.ids[:size], batch.ids[size:])
+            parts = (dataclasses.replace(batch, ids=half) for half in halves)
+            return functools.reduce(operator.add, [look_up_batch(part, worker) for part in parts])
         return LookupResult(
             records=tuple(page.records for page in pages if page.count),
             found=frozenset(found & {*batch.ids}),
@@ -145,11 +163,12 @@ def _surround(known: Sequence[int], ids: Sequence[int]) -> bool:
 
 def _measure_capacity(session: Session[Usage], endpoint: Endpoint, known: Sequence[int]) -> int:
     """How many ids of one request are served for certain; 0 where that cannot be told."""
-    requested = {*known[:MAX_IDS]}
+    requested = sorted({*known[:MAX_IDS]})
     if not requested:
         return 0
-    _, found, sound = _request(session, endpoint, requested)
-    return len(requested) if sound and requested <= found else 0
+    _, found, sound = _request(session, endpoint, {*requested})
+    served = len([*itertools.takewhile(found.__contains__, requested)])
+    return served if sound and served == len(found) else 0
 
 
 def _choose_controls(known: Sequence[int], batch: Sequence[int], number: int) -> frozenset[int]:

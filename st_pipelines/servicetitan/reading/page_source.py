@@ -168,16 +168,43 @@ class PageSource:
         if refused or too_large:
             self.session.client.page_limits[self.endpoint.path] = self.page_size
 
+    def drop_sort(self, error: ServiceTitanError) -> bool:
+        """Leave `sort` out from now on, if that is what a request was rejected for.
+
+        A single row is requested with `sort` and without it, so that neither the page size nor
+        another parameter can be the reason.
+
+        Returns:
+            Whether `sort` was left out; the reading starts over then.
+
+        Raises:
+            ServiceTitanError: `error` itself where not even a row without `sort` is served.
+        """
+        if not isinstance(error, BadRequest) or self._first_served or "sort" not in self._params:
+            return False
+        if _PAGE_SIZE_REFUSED.search(error.detail) or self._serves_one_row():
+            return False
+        sort = self._params.pop("sort")
+        if self._serves_one_row():
+            return True
+        self._params["sort"] = sort
+        raise error
+
+    def _serves_one_row(self) -> bool:
+        try:
+            self._request(ONE_ROW)
+        except BadRequest:
+            return False
+        return True
+
     def build_error(self, problem: str) -> UnexpectedResponse:
         """Build the error for paging that cannot be right."""
         return UnexpectedResponse(f"{self.endpoint.table} ({self.endpoint.path}): {problem}")
 
     def _require_one_row(self, error: ServiceTitanError) -> None:
         """Raise where not even a single row is served: then the size is not the reason."""
-        try:
-            self._request(ONE_ROW)
-        except BadRequest:
-            raise error from None
+        if not self._serves_one_row():
+            raise error
 
     def _request(self, place: PageRange, session: Session[ReadStats] | None = None) -> ParsedPage:
         session = session or self.session

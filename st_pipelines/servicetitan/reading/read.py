@@ -7,6 +7,7 @@ proven to be all (see `completeness`), so load them only once it has ended witho
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Generator
 from contextlib import closing
 
@@ -62,7 +63,10 @@ def read(
         try:
             complete = yield from _read_once(source, proof, stats, concurrency)
         except (BadRequest, ResponseTooLarge, ServiceUnavailable, Unreachable) as error:
-            source.make_smaller(error)
+            if source.drop_sort(error):  # what is not sorted must be proven complete otherwise
+                proof = CompletenessProof(dataclasses.replace(endpoint, sort=None))
+            else:
+                source.make_smaller(error)
             continue
         if complete:
             return
