@@ -62,7 +62,11 @@ class Coverage:
 
     def has_day(self, start: datetime, end: datetime) -> bool:
         """Whether an aggregate was read over exactly this day."""
-        return Window(start=start, end=end) in self.windows
+        return Window(start=start, end=end) in self._days
+
+    @functools.cached_property
+    def _days(self) -> frozenset[Window]:
+        return frozenset(self.windows)
 
     def end_before(self, moment: datetime) -> datetime | None:
         """The end of what was read before a moment, if something between them was not.

@@ -292,13 +292,11 @@ class DailyAggregate(Strategy):
 
     def is_covered(self, coverage: Coverage, days: Days) -> bool:
         """Whether each day was read as a whole: two halves are no aggregate of it."""
-        covered = set(coverage.windows)
         return all(
-            Window(
-                start=midnight(day.first, day.timezone),
-                end=midnight(day.first + timedelta(days=1), day.timezone),
+            coverage.has_day(
+                midnight(day.first, day.timezone),
+                midnight(day.first + timedelta(days=1), day.timezone),
             )
-            in covered
             for day in days
         )
 

@@ -11,6 +11,7 @@ import pytest
 
 from st_pipelines.warehouse.errors import Overtaken, TimeZoneRefused
 from st_pipelines.warehouse.load_spec import MergeMode
+from st_pipelines.warehouse.tables.coverage import read_coverage
 from st_pipelines.warehouse.tables.identity import (
     WarehouseIdentity,
     ZoneChange,
@@ -176,8 +177,6 @@ def test_former_start_dates_are_kept(place: Place) -> None:
 
 def test_an_aggregate_of_a_day_keeps_its_day_and_has_to_be_read_again(place: Place) -> None:
     """The aggregate of a day in another zone is another aggregate: no cursor tells its day."""
-    from st_pipelines.warehouse.tables.table_state import begin_read
-
     of = endpoint(name="sums", cursor=None, key=(), by_day=True)
     start = datetime(2026, 3, 5, 5, tzinfo=timezone.utc)
     end = datetime(2026, 3, 6, 5, tzinfo=timezone.utc)
@@ -186,7 +185,9 @@ def test_an_aggregate_of_a_day_keeps_its_day_and_has_to_be_read_again(place: Pla
     facts |= {"window_start": end, "default_date": date(2026, 3, 6)}
     place.load([], of, mode=MergeMode.REPLACE_DAY, timezone=PACIFIC, **facts)
     assert days(place, "abc.sums") == {1: date(2026, 3, 5)}
-    spec = place.what(timezone=PACIFIC)
-    coverage = begin_read(place.warehouse, of, spec).coverage
+    now = datetime(2026, 7, 1, tzinfo=timezone.utc)
+    with place.warehouse.read_only() as connection:
+        found = read_coverage(connection, [of], environment="sandbox", tenant_id="1", now=now)
+    coverage = found[of.table]
     assert coverage.has_day(start, end)
     assert not coverage.has_day(start.replace(hour=8), end.replace(hour=8))

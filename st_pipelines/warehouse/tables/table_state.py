@@ -40,7 +40,7 @@ class ReadStart:
 
     Attributes:
         sequence: for `LoadSpec.sequence`.
-        coverage: what earlier loads of the table have read.
+        coverage: what earlier loads of the table have read, where a window may extend to it.
         identity: who the warehouse is; None before the tenant's first load.
     """
 
@@ -68,8 +68,11 @@ def begin_read(store: Store, endpoint: Endpoint, spec: LoadSpec) -> ReadStart:
             identity, spec.environment, spec.timezone, is_default=spec.timezone_is_default
         )
         last = read_last_sequence(connection, endpoint, spec, schema="_st")
-        coverage = read_coverage(connection, [endpoint], **owner, now=spec.loaded_at)
-    return ReadStart(sequence=last + 1, coverage=coverage[endpoint.table], identity=identity)
+        by_window = [endpoint] if endpoint.partitioned and not endpoint.by_day else []
+        coverage = read_coverage(connection, by_window, **owner, now=spec.loaded_at)
+    return ReadStart(
+        sequence=last + 1, coverage=coverage.get(endpoint.table, Coverage()), identity=identity
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
