@@ -186,7 +186,7 @@ class Demo:
             {
                 "DAGSTER_HOME": str(home),
                 "DAGSTER_DISABLE_TELEMETRY": "yes",
-                "ST_SANDBOX_WAREHOUSE": str(self.file),
+                "ST_SANDBOX_WAREHOUSE": str(self.file).replace("$", "$$"),
                 "SERVICETITAN_SANDBOX_TIMEZONE": TIMEZONE,
                 "SERVICETITAN_SANDBOX_START_DATE": self._first.isoformat(),
                 "SERVICETITAN_SANDBOX_API_URL": url,

@@ -133,8 +133,9 @@ def load_range(
     tags |= run_state.range_tags(*days)
     with (
         processes.terminated_as_interrupted(),
+        processes.private_files(),  # of Dagster's, in its home folder
         dagster_sqlite.cheap_events(durable=True),
-        _open_instance(environment, connection.tenant_id) as instance,
+        _open_instance(config, connection.tenant_id) as instance,
     ):
         # Without a token every table would fail.
         token_source_for(connection).get_token(new_http_session(), RetryPolicy())
@@ -206,30 +207,27 @@ def _report_difference(
         console.print(compared.difference, style="yellow", highlight=False, markup=False)
 
 
-def _open_instance(environment: EnvironmentName, tenant_id: str) -> dg.DagsterInstance:
+def _open_instance(config: EnvironmentConfig, tenant_id: str) -> dg.DagsterInstance:
     """Opens Dagster's instance. Refuses one that has runs of another tenant."""
     import dagster as dg
 
-    from st_pipelines.defs.dagster_internals import DagsterHomeNotSetError
     from st_pipelines.defs.run_state import ENVIRONMENT_TAG
 
-    try:
-        instance = dg.DagsterInstance.get()
-    except DagsterHomeNotSetError:
-        problem = "DAGSTER_HOME is not set"
-    except dg.DagsterInvariantViolationError:
-        problem = "DAGSTER_HOME is not the absolute path of an existing folder"
-    else:
-        runs = instance.get_runs(dg.RunsFilter(tags={ENVIRONMENT_TAG: environment}), limit=100)
-        others = {run.tags[TENANT_TAG] for run in runs if TENANT_TAG in run.tags} - {tenant_id}
-        if not others:
-            return instance
-        instance.dispose()
+    home = config.dagster_home
+    if home is None or not home.is_dir():
+        problem = "is not set" if home is None else f"is not an existing folder ({home})"
         raise SettingsError(
-            f"DAGSTER_HOME has loads of tenant {min(others)}, but this is tenant {tenant_id}: "
-            "give each tenant its own DAGSTER_HOME (docs/setup.md, several tenants)"
+            f"DAGSTER_HOME {problem}: set it to the folder in which Dagster records loads, the "
+            "same as for dagster dev (docs/setup.md, step 8)"
         )
+    instance = dg.DagsterInstance.from_config(str(home))
+    tagged = dg.RunsFilter(tags={ENVIRONMENT_TAG: config.environment})
+    runs = instance.get_runs(tagged, limit=100)
+    others = {run.tags[TENANT_TAG] for run in runs if TENANT_TAG in run.tags} - {tenant_id}
+    if not others:
+        return instance
+    instance.dispose()
     raise SettingsError(
-        f"{problem}: set it to the folder in which Dagster records loads, the same as for dagster "
-        "dev (docs/setup.md, step 8)"
+        f"DAGSTER_HOME has loads of tenant {min(others)}, but this is tenant {tenant_id}: "
+        "give each tenant its own DAGSTER_HOME (docs/setup.md, several tenants)"
     )

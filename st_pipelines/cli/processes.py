@@ -1,4 +1,4 @@
-"""Child processes that end with their parent, free ports, and signals."""
+"""Child processes that end with their parent, free ports, signals, and permissions."""
 
 from __future__ import annotations
 
@@ -61,3 +61,13 @@ def terminated_as_interrupted() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def private_files() -> Iterator[None]:
+    """Makes new files of this process and its children their owner's alone."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)

@@ -28,11 +28,12 @@ from st_pipelines.config.sources.base import CREDENTIAL
 PathKind: TypeAlias = Literal["file", "folder"]
 
 PROJECT_PATHS: Mapping[str, PathKind] = {
+    "DAGSTER_HOME": "folder",
     "ST_CATALOG": "file",
     "ST_WAREHOUSE_DIR": "folder",
     **{f"ST_{environment.upper()}_WAREHOUSE": "file" for environment in ENVIRONMENTS},
 }
-"""Settings of the project that are paths, by name."""
+"""Settings of the project that are paths, by name; and the one of Dagster that we read."""
 ENVIRONMENT_PATHS: Mapping[str, PathKind] = {
     "config_file": "file",
     "secrets_dir": "folder",
@@ -54,7 +55,7 @@ def resolve_path(
     kind: PathKind,
     *,
     base: Path,
-    lookup: Callable[[str], str | None],
+    lookup: Callable[[str], str],
     windows: bool = os.name == "nt",
 ) -> Path:
     """Returns the absolute path that the value of a setting means. Creates nothing.
@@ -64,7 +65,7 @@ def resolve_path(
         setting: its name, for messages.
         kind: what the path may not be the opposite of, if it exists.
         base: what relative paths are relative to; absolute.
-        lookup: returns the value of a variable, or None.
+        lookup: returns the value of a variable; empty if it has none.
         windows: whether `%NAME%` is a variable and a backslash is a separator.
 
     Raises:

@@ -7,6 +7,7 @@ parsed once and nothing changes in between. `connection` turns the value into a 
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -206,6 +207,30 @@ class EnvironmentConfig:
         return self.variables.resolve_path(text, "ST_WAREHOUSE_DIR", "folder")
 
     @cached_property
+    def dagster_home(self) -> Path | None:
+        """The folder in which Dagster records runs: `DAGSTER_HOME`; None if it is not set.
+
+        Raises:
+            SettingsError: it is not a path that can be used.
+        """
+        if not self.variables.read("DAGSTER_HOME"):
+            return None
+        return self.variables.read_path("DAGSTER_HOME")
+
+    @property
+    def dagster_reads_home_alike(self) -> bool:
+        """Whether Dagster takes `DAGSTER_HOME` for the same folder.
+
+        It knows `~`, and in `.env` also `${NAME}`.
+        """
+        text = self.variables.read("DAGSTER_HOME")
+        if self.variables.origin("DAGSTER_HOME") != "environment variable":
+            text = re.sub(
+                r"\$\{(\w+)\}", lambda found: self.variables.value_in_path(found[1]), text
+            )
+        return os.path.expanduser(text).rstrip("/") in ("", str(self.dagster_home))
+
+    @cached_property
     def publish_seconds(self) -> float | None:
         """Least time between two read copies: `ST_PUBLISH_SECONDS`; None (empty or 0) for none.
 
@@ -242,6 +267,11 @@ class EnvironmentConfig:
                 " give 0600, or 0640 or 0660 to share the warehouse with a group"
             )
         return int(text.removeprefix("0o"), 8)
+
+    @property
+    def shown_file_mode(self) -> str:
+        """`file_mode` in octal digits; empty if it is not set. Raises SettingsError."""
+        return "" if self.file_mode is None else f"{self.file_mode:04o}"
 
     def open_store(
         self, uri: str | None = None, *, wait_seconds: float = DEFAULT_WAIT_SECONDS

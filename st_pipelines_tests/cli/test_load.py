@@ -132,7 +132,32 @@ def test_a_wrong_dagster_home_is_an_error(
     monkeypatch.setenv("DAGSTER_HOME", home)
     done = load("--select", "jpm.jobs")
     assert isinstance(done.exception, SettingsError)
-    assert "DAGSTER_HOME is not the absolute path of an existing folder" in str(done.exception)
+    assert "DAGSTER_HOME is not an existing folder" in str(done.exception)
+
+
+@pytest.mark.parametrize("source", ["environment", "dotenv"])
+def test_dagster_home_is_found_as_other_paths_are(
+    configured: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: str
+) -> None:
+    """What `.env` says counts more, because `dagster dev` lets it."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("DAGSTER_HOME", "$HOME/home" if source == "environment" else "/not/there")
+    if source == "dotenv":
+        Path(".env").write_text("DAGSTER_HOME=~/home\n")
+    assert load("--select", "settings.user_roles").exit_code == 0
+    assert (tmp_path / "home" / "history").is_dir()
+
+
+def test_what_a_load_leaves_in_dagster_home_is_its_owners(configured: Path, tmp_path: Path) -> None:
+    (tmp_path / "home").chmod(0o755)
+    before = os.umask(0o022)
+    try:
+        assert load("--select", "settings.user_roles").exit_code == 0
+    finally:
+        os.umask(before)
+    created = [path for path in (tmp_path / "home").rglob("*")]
+    assert created
+    assert [path for path in created if path.stat().st_mode & 0o077] == []
 
 
 def test_two_tenants_cannot_share_a_dagster_home(

@@ -29,9 +29,11 @@ VARIABLES = {"DATA": "/srv/data", "EMPTY": "", "LITERAL": "/srv/$HOME"}
 
 def resolve(text: str, *, variables: Mapping[str, str] = VARIABLES, windows: bool = False) -> str:
     """The path that a setting of a file means in the folder `/work`."""
-    found = resolve_path(
-        text, "ST_X", "file", base=Path("/work"), lookup=variables.get, windows=windows
-    )
+
+    def lookup(name: str) -> str:
+        return variables.get(name, "")
+
+    found = resolve_path(text, "ST_X", "file", base=Path("/work"), lookup=lookup, windows=windows)
     return str(found)
 
 
@@ -41,6 +43,9 @@ def resolved(setting: str) -> Path:
     match setting:
         case "ST_CATALOG":
             return config.additions_file
+        case "DAGSTER_HOME":
+            assert config.dagster_home
+            return config.dagster_home
         case "ST_WAREHOUSE_DIR":
             return config.warehouse_folder
         case name if name.startswith("SERVICETITAN_"):
@@ -156,7 +161,8 @@ def test_every_setting_that_is_a_path_is_known() -> None:
     """A new setting that is a path has to get the same treatment."""
     names = {*PROJECT_SETTINGS}
     fields = {*EnvironmentSettings.model_fields, *AllPlaces.model_fields}
-    assert SETTINGS.keys() <= names | {f"SERVICETITAN_{field.upper()}" for field in fields}
+    known = names | {f"SERVICETITAN_{field.upper()}" for field in fields} | {"DAGSTER_HOME"}
+    assert SETTINGS.keys() <= known
     for name in names | fields:
         if name.lower().endswith(("_dir", "_file", "_warehouse", "_folder", "_catalog", "_home")):
             assert name in PROJECT_PATHS or name in ENVIRONMENT_PATHS

@@ -60,6 +60,9 @@ class Lake:
     def read_location(self) -> str:
         return self.name
 
+    def exposed_files(self) -> list[tuple[Path, int]]:
+        return []
+
     def check(self) -> None:
         self.scratch_folder.mkdir(exist_ok=True)
 

@@ -1,14 +1,18 @@
-"""Steps that check this machine: settings, secrets, warehouse, definitions.
+"""Steps that check this machine: settings, secrets, warehouse, open files, definitions.
 
 Only `check_secrets` may use the network.
 """
 
 from __future__ import annotations
 
+import contextlib
+import shlex
 import shutil
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import duckdb
@@ -17,6 +21,7 @@ from st_pipelines.cli.doctor.plausibility import NAMES, doubts
 from st_pipelines.cli.doctor.subject import Subject
 from st_pipelines.config.environments import ENVIRONMENTS, EnvironmentName
 from st_pipelines.config.errors import SettingsError
+from st_pipelines.config.project import EnvironmentConfig
 from st_pipelines.config.settings import (
     EnvironmentSettings,
     complete,
@@ -24,10 +29,12 @@ from st_pipelines.config.settings import (
     setting_and_source,
 )
 from st_pipelines.config.sources.base import CLIENT_SECRETS
+from st_pipelines.config.sources.local import OPEN_TO_OTHERS
 from st_pipelines.servicetitan.http.auth import try_client_secrets
 from st_pipelines.sync.explain import Finding, diagnose, failed
-from st_pipelines.warehouse.errors import WarehouseBusy
+from st_pipelines.warehouse.errors import WarehouseBusy, WarehouseError
 from st_pipelines.warehouse.store.base import Store
+from st_pipelines.warehouse.store.location import find_exposed
 
 MIN_FREE_BYTES = 2_000_000_000
 """Free disk space to have on top of the size of the warehouse."""
@@ -56,7 +63,8 @@ def check_settings(subject: Subject) -> Iterator[Finding]:
     connection = subject.connection
     findings = [*_check_plausibility(subject), *_check_other_environments(subject)]
     yield from findings
-    _ = subject.config.history_tables, subject.config.alert_webhook_url  # raise if invalid
+    config = subject.config
+    _ = config.history_tables, config.alert_webhook_url, config.full_previews  # raise if invalid
     if not any(finding.status == "failed" for finding in findings):
         host = urlsplit(connection.api_url).netloc
         text = f"complete, for tenant {connection.tenant_id} at {host}"
@@ -67,7 +75,8 @@ def check_secrets(subject: Subject) -> Iterator[Finding]:
     """Checks where secrets are kept, how old they are, and whether one is being rotated."""
     completed = complete(subject.environment, subject.settings)
     ages = read_secret_ages(subject.environment, completed)
-    warnings = [*completed.gathered.warnings, *subject.client.notices]
+    warnings = [w for w in completed.gathered.warnings if OPEN_TO_OTHERS not in w]
+    warnings += subject.client.notices
     warnings += _check_second_secret(subject)
     warnings += [age.warning for age in ages if age.warning]
     for text in warnings:
@@ -199,6 +208,57 @@ def _find_holder(warehouse: Store) -> Finding | None:
             return failed("warehouse", error)
         text = diagnose(error).text
         return Finding(step="warehouse", status="warning", code="warehouse-in-use", text=text)
+
+
+def check_files(subject: Subject) -> Iterator[Finding]:
+    """Checks that customers' data and secrets on this machine are their owner's alone.
+
+    What a setting keeps from being found is left to the step that reports the setting.
+    """
+    findings: list[Finding] = []
+    for find in (_find_secrets, _find_warehouse_files, _find_home):
+        with contextlib.suppress(SettingsError, WarehouseError):
+            findings += find(subject.config)
+    yield from findings
+    if not findings:
+        yield Finding(step="files", status="ok", text="nobody else can open them")
+
+
+def _find_secrets(config: EnvironmentConfig) -> Iterator[Finding]:
+    for warning in config.settings.gathered.warnings:
+        if OPEN_TO_OTHERS in warning:
+            yield _open_to_others(warning)
+
+
+def _find_warehouse_files(config: EnvironmentConfig) -> Iterator[Finding]:
+    for path, mode in config.open_store().exposed_files():
+        yield _open_to_others(_describe(path, mode))
+
+
+def _find_home(config: EnvironmentConfig) -> Iterator[Finding]:
+    """Finds what is wrong with the folder that holds Dagster's events and our locks."""
+    home = config.dagster_home
+    if home is None:
+        return
+    for path, mode in find_exposed({home: 0o700}):
+        yield _open_to_others(f"DAGSTER_HOME: {_describe(path, mode)}")
+    if not config.dagster_reads_home_alike:
+        yield Finding(
+            step="files",
+            status="warning",
+            code="dagster-home",
+            text=f"DAGSTER_HOME means {home}, but dagster dev does not understand its spelling",
+            hint=f"Write it as {home}.",
+        )
+
+
+def _open_to_others(text: str) -> Finding:
+    return Finding(step="files", status="warning", code="files-open", text=text)
+
+
+def _describe(path: Path, mode: int) -> str:
+    given = stat.S_IMODE(path.stat().st_mode)
+    return f"{path} is open to others (mode {given:04o}): chmod {mode:03o} {shlex.quote(str(path))}"
 
 
 def check_definitions(subject: Subject) -> Iterator[Finding]:

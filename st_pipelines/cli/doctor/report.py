@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from rich.table import Table
 from st_pipelines.cli.console import counted
 from st_pipelines.config.environments import HOSTS, EnvironmentName
 from st_pipelines.config.errors import SettingsError
+from st_pipelines.config.project import EnvironmentConfig, resolve_environment
 from st_pipelines.config.settings import (
     EnvironmentSettings,
     complete,
@@ -23,6 +24,8 @@ from st_pipelines.config.settings import (
 )
 from st_pipelines.config.sources.places import Places
 from st_pipelines.sync.explain import Finding, Status
+from st_pipelines.warehouse.errors import WarehouseError
+from st_pipelines.warehouse.store.scratch import staging_root
 
 _SIGNS: dict[Status, str] = {"ok": "✅", "warning": "⚠ ", "failed": "❌", "skipped": "➖"}
 _PLAIN_SIGNS: dict[Status, str] = {
@@ -32,6 +35,16 @@ _PLAIN_SIGNS: dict[Status, str] = {
     "skipped": "[skipped]",
 }
 _DERIVED = ("api_url", "auth_url")
+_FIELDS = {
+    "ST_CATALOG": "additions_file",
+    "ST_HISTORY": "history_tables",
+    "ST_FILE_MODE": "shown_file_mode",
+    "ST_PUBLISH_SECONDS": "publish_seconds",
+    "ST_FULL_PREVIEWS": "full_previews",
+    "ST_ALERT_WEBHOOK": "alert_webhook_url",
+    "ST_UI_URL": "ui_url",
+}
+"""Settings of the project, and the properties of `EnvironmentConfig` that read them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +68,8 @@ class SettingsReport:
     """The settings of one environment.
 
     Attributes:
-        settings: in the order of their declaration; those that name a further source, such as
-            `SERVICETITAN_VAULT_URL`, only if they are set.
+        settings: first the environment's; those that name a further source, such as
+            `SERVICETITAN_VAULT_URL`, only if they are set. Then the project's.
         warnings: what to correct, without values.
         problem: why a secrets manager could not be read; its settings are then missing.
     """
@@ -92,8 +105,49 @@ def read_settings(
             for name in type(settings.places).model_fields
             if name in origins
         ),
+        *report_project(resolve_environment(environment)),
     )
     return SettingsReport(settings=rows, warnings=settings.gathered.warnings, problem=problem)
+
+
+def report_project(config: EnvironmentConfig) -> Iterator[ReportedSetting]:
+    """Yields the project's settings and the places that follow from them, paths in full."""
+    name = f"ST_{config.environment.upper()}_WAREHOUSE"
+    values: dict[str, Callable[[], Any]] = {
+        "DAGSTER_HOME": lambda: config.dagster_home,
+        "ST_WAREHOUSE_DIR": lambda: config.warehouse_folder,
+        name: lambda: config.warehouse_uri,
+        **{
+            setting: lambda field=field: getattr(config, field)
+            for setting, field in _FIELDS.items()
+        },
+    }
+    for setting, read in values.items():
+        value, origin = _show(read), config.variables.origin(setting)
+        source = "not set" if origin == "default" and not value else origin
+        yield ReportedSetting(name=setting, value=value, source=source)
+    file = config.variables.dotenv_file
+    derived: dict[str, Callable[[], Any]] = {
+        ".env": lambda: file if file.exists() else f"{file} (does not exist)",
+        "read copy": lambda: config.open_store().read_location,
+        "staging folder": lambda: staging_root(config.open_store().scratch_folder),
+    }
+    for what, read in derived.items():
+        source = "the working directory" if what == ".env" else "beside the warehouse"
+        yield ReportedSetting(name=what, value=_show(read), source=source)
+
+
+def _show(read: Callable[[], Any]) -> str:
+    """Returns a value for people; why there is none, if its setting is wrong."""
+    try:
+        value = read()
+    except (SettingsError, WarehouseError, ValueError) as error:
+        return f"(invalid: {error})"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, frozenset):
+        return ", ".join(sorted(value))
+    return "" if value is None else str(value)
 
 
 def _report(

@@ -48,6 +48,7 @@ STEPS: tuple[Step, ...] = (
     Step(name="scopes", check=permissions.check_scopes, needs=("token",)),
     Step(name="endpoints", check=permissions.check_endpoints, needs=("access",), deep=True),
     Step(name="warehouse", check=local.check_warehouse),
+    Step(name="files", check=local.check_files),
     Step(name="history", check=loaded.check_history, needs=("warehouse", "settings")),
     Step(name="time zone", check=loaded.check_time_zone, needs=("settings",)),
     Step(name="definitions", check=local.check_definitions, needs=("settings",)),

@@ -36,6 +36,9 @@ _PATHS = {
     *(prefix + field.upper() for prefix in PREFIXES.values() for field in ENVIRONMENT_PATHS),
 }
 
+_DOTENV_WINS = ("DAGSTER_HOME",)
+"""`dagster dev` replaces variables by those of `.env` before it reads this one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Variables:
@@ -60,7 +63,8 @@ class Variables:
 
     def read(self, name: str, default: str = "") -> str:
         """Returns the value of a name in capitals; an empty one counts as not set."""
-        return clean_value(self.merged.get(name) or "")[0] or default
+        value = self.dotenv.get(name) if name in _DOTENV_WINS else None
+        return clean_value(value or self.merged.get(name) or "")[0] or default
 
     def read_path(self, name: str, default: str = "") -> Path:
         """Returns the path that a setting of the project names, absolute.
@@ -77,18 +81,23 @@ class Variables:
             text: the value, without surrounding white space and quotes.
         """
         return resolve_path(
-            text, setting, kind, base=self.dotenv_file.parent, lookup=self._value_in_path
+            text, setting, kind, base=self.dotenv_file.parent, lookup=self.value_in_path
         )
 
     def origin(self, name: str) -> str:
         """Returns where the value of a name in capitals comes from, for messages."""
         if not self.read(name):
             return "default"
+        in_dotenv = any(given.upper() == name and value for given, value in self.dotenv.items())
         in_process = any(given.upper() == name for given in self.process)
-        return "environment variable" if in_process else self.dotenv_file.name
+        if in_dotenv and (name in _DOTENV_WINS or not in_process):
+            return self.dotenv_file.name
+        return "environment variable"
 
-    def _value_in_path(self, name: str) -> str | None:
-        return self.process.get(name.upper() if os.name == "nt" else name) or self.dotenv.get(name)
+    def value_in_path(self, name: str) -> str:
+        """Returns the value of a variable in a path; empty if it has none."""
+        in_process = self.process.get(name.upper() if os.name == "nt" else name)
+        return in_process or self.dotenv.get(name) or ""
 
 
 def env_file() -> Path:
@@ -286,6 +295,10 @@ class Folder(Source):
         )
 
 
+OPEN_TO_OTHERS = "holds a secret and is open to others"
+"""In the warnings of `warn_if_open_to_others`."""
+
+
 def warn_if_open_to_others(file: Path, *, mounted: bool = False) -> tuple[str, ...]:
     """Returns a warning if other users may read or change a file that holds a secret.
 
@@ -303,6 +316,6 @@ def warn_if_open_to_others(file: Path, *, mounted: bool = False) -> tuple[str, .
     if not stat.S_IMODE(mode) & forbidden:
         return ()
     return (
-        f"{file} holds a secret and is open to others (mode {stat.S_IMODE(mode):04o}): "
+        f"{file} {OPEN_TO_OTHERS} (mode {stat.S_IMODE(mode):04o}): "
         f"chmod {'go-w' if mounted else '600'} {file}",
     )

@@ -94,6 +94,14 @@ class Store(Protocol):
         """Where readers find what `publish` has published, for messages."""
         ...
 
+    def exposed_files(self) -> list[tuple[Path, int]]:
+        """Returns files and folders of this machine that more people can open than should.
+
+        Returns:
+            Each with the mode that it should have.
+        """
+        ...
+
     def check(self) -> None:
         """Verifies that a load could write here, before it requests anything from the API.
 

@@ -34,9 +34,11 @@ from st_pipelines.warehouse.errors import WarehouseBusy, WarehouseUnusable, tran
 from st_pipelines.warehouse.store import integrity
 from st_pipelines.warehouse.store.base import ALIAS, DEFAULT_WAIT_SECONDS, Published
 from st_pipelines.warehouse.store.location import (
+    PRIVATE,
     check_location,
     creating_files,
     effective_mode,
+    find_exposed,
     stat_file,
 )
 from st_pipelines.warehouse.store.read_copy import ReadCopy, sync_folder
@@ -112,6 +114,15 @@ class DuckDBFile:
             attach_source=functools.partial(_attach_file, self.path, self._mode),
             file_mode=self._mode,
         )
+
+    def exposed_files(self) -> list[tuple[Path, int]]:
+        """Returns what `ST_FILE_MODE`, by default 0600, does not allow. See the protocol."""
+        mode, copy = self.file_mode or PRIVATE, self.read_copy.path
+        modes = {self.path: mode, copy: mode & 0o444}
+        for file in (self.path, copy):
+            modes |= {file.with_name(f"{file.name}{end}"): mode for end in (".wal", ".lock")}
+        staging = self.path.parent.glob(".staging*")
+        return find_exposed({**modes, **{folder: 0o700 for folder in staging}})
 
     def check(self) -> None:
         """Verifies that a load could write the file. See `Store.check`."""

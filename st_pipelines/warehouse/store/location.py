@@ -13,7 +13,7 @@ import os
 import stat
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from st_pipelines.warehouse.errors import (
@@ -146,6 +146,20 @@ def check_location(path: Path, file_mode: int | None) -> None:
                 if stat.S_IMODE(file.stat().st_mode) != file_mode:
                     file.chmod(file_mode)
     _check_locks(path)
+
+
+def find_exposed(modes: Mapping[Path, int]) -> list[tuple[Path, int]]:
+    """Returns those of the files and folders that give others more than their mode here.
+
+    Args:
+        modes: what each should have; missing ones are skipped. Links are followed.
+    """
+    exposed = []
+    for path, mode in modes.items() if os.name != "nt" else ():
+        with contextlib.suppress(OSError):
+            if stat.S_IMODE(path.stat().st_mode) & 0o077 & ~mode:
+                exposed.append((path, mode))
+    return exposed
 
 
 def stat_file(path: Path) -> os.stat_result | None:

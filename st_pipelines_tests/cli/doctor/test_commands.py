@@ -50,6 +50,7 @@ def test_check_prints_a_line_per_finding_and_a_summary(portal: Portal) -> None:
         "⚠  scopes",
         "✅ endpoints",
         "✅ warehouse",
+        "✅ files",
         "✅ history",
         "✅ time zone",
         "✅ definitions",

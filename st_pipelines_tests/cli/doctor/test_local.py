@@ -206,6 +206,7 @@ def warehouse(tmp_path: Path) -> Path:
     file = tmp_path / "data" / "production.duckdb"
     file.parent.mkdir()
     duckdb.connect(str(file)).close()
+    file.chmod(0o600)
     return file
 
 
