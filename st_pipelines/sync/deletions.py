@@ -4,7 +4,8 @@ Asked for a window, a list serves the records last changed in it. It never serve
 and, for some collections, no inactive ones. So after each reading
 
 - the collection's export feed, if it has one, is read onward from its bookmark: it serves active,
-  inactive and deleted records; and
+  inactive and deleted records. Where it also serves columns that the list lacks, it is read from
+  before the window, so that they are present after the first load; and
 - suspects are looked up, where the endpoint takes `ids`. Suspects are rows that the table has in
   this window but the reading lacks, and records that the feed serves as inactive but the list does
   not serve. Without `ids`, only `reconcile` finds deletions.
@@ -22,10 +23,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
-from st_pipelines.catalog.model import Endpoint
 from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.http.model import ReadStats
 from st_pipelines.servicetitan.reading.export_feed import MAY_BE_STALE, read_feed
@@ -53,6 +53,9 @@ MAX_LOOKUPS = 500
 
 SAMPLE = 48
 """Missing ids to look up after a second read: with two controls, one request."""
+
+MARGIN = timedelta(days=1)
+"""How far before a window its feed is read: `from` is a date, and the two times may differ."""
 
 EXPORT_ROWS = "export_rows"
 """Name of the temporary table, and of the folder in the staging folder."""
@@ -101,7 +104,8 @@ def followed_up(
                 feed.records.finish()
                 if endpoint.has_active and not whole:
                     inactive = _find_inactive(feed.records)
-        lookups = _Lookups(client, records, stats, _plan_lookups(state, endpoint, inactive))
+        plan = _plan_lookups(state, records, inactive)
+        lookups = _Lookups(client, records, stats, plan)
         deleted, sample_gone = frozenset[int](), False
         if not whole or endpoint.variants or lookups.are_few(state.live):
             deleted = lookups.run()
@@ -138,13 +142,32 @@ class _Feed:
         """Stages everything new; returns the bookmark to store with the rows."""
         if whole and (bookmark is None or bookmark.since is not None):
             return self._read_from(None, since=None)
-        if bookmark is None:
-            start = self.reading.spec.loaded_at - CLOCK_SKEW
-            return self._read_from(start, since=start)
+        since = self._find_start(bookmark)
+        if bookmark is None or since != bookmark.since:
+            return self._read_from(since, since=since)
         try:
             return self._read_from(bookmark.continue_from, since=bookmark.since) or bookmark
         except MAY_BE_STALE:
             return self._read_from(bookmark.loaded_at - CLOCK_SKEW, since=bookmark.since)
+
+    def _find_start(self, bookmark: ExportBookmark | None) -> datetime | None:
+        """From when on the feed must have been read after this load; None for its beginning.
+
+        Where only the feed serves some columns, its rows must reach back before the window. To
+        load ever older windows must not read it from a day earlier each time, so the time that it
+        has covered is doubled at least.
+        """
+        spec, export = self.reading.spec, self.reading.endpoint.export
+        begun = spec.loaded_at - CLOCK_SKEW
+        since = bookmark.since if bookmark else begun
+        if not export or not export.adds or since is None:
+            return since
+        if spec.window_start is None:
+            return None
+        start = spec.window_start - MARGIN
+        if start >= since:
+            return since
+        return min(start, begun - 2 * (begun - since)) if bookmark else start
 
     def _read_from(
         self, start: datetime | str | None, *, since: datetime | None
@@ -201,19 +224,23 @@ class _PartLookup:
 
 
 def _plan_lookups(
-    state: TableState, endpoint: Endpoint, inactive: Sequence[int]
+    state: TableState, records: StagedRecords, inactive: Sequence[int]
 ) -> list[_PartLookup]:
     """What to look up, part by part.
 
     Args:
+        records: the reading, finished.
         inactive: ids to look up besides what the reading lacks; they belong to the inactive part.
     """
+    endpoint = records.endpoint
     known = {ids for part in state.missing for ids in part.ids}
     more = tuple(id_ for id_ in inactive if id_ not in known)
     parts = {part.part: part for part in state.missing}
     home = INACTIVE if part_of(endpoint, "t") and not endpoint.variants else None
     if more and home not in parts:
         parts[home] = MissingRows(part=home)
+    if more and not parts[home].served:  # as in a first load: the table has no row of the reading
+        parts[home] = replace(parts[home], served=_find_listed(records, home))
     planned = []
     for part in parts.values():
         ids = part.ids + (more if part.part == home else ())
@@ -226,6 +253,17 @@ def _plan_lookups(
         if ids:
             planned.append(_PartLookup(ids=ids, controls=controls))
     return planned
+
+
+def _find_listed(records: StagedRecords, part: str | None) -> tuple[int, ...]:
+    """Ids of the part that the reading has, in order."""
+    sql = part_of(records.endpoint, "s") or "NULL::VARCHAR"
+    rows = records.rows.connection.execute(
+        f"SELECT id FROM {records.rows.name} s WHERE id IS NOT NULL "
+        f"AND ({sql}) IS NOT DISTINCT FROM ? ORDER BY id",
+        [part],
+    ).fetchall()
+    return tuple(row[0] for row in rows)
 
 
 @dataclass(frozen=True)
