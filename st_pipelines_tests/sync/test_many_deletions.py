@@ -197,8 +197,18 @@ def test_a_missing_row_that_is_served_by_its_id_stops_the_load(
 
 def test_a_server_that_cuts_off_ids_confirms_nothing(context: SyncContext, source: Source) -> None:
     source.there = {*HALF}
-    source.looks_at = lambda ids: ids[:30]
+    source.looks_at = lambda ids: ids[:2]
     assert "lookups by id did not confirm it" in refuse(context)
+
+
+def test_a_server_that_cuts_off_ids_is_asked_for_fewer_at_a_time(
+    context: SyncContext, source: Source
+) -> None:
+    source.there = {*HALF}
+    source.looks_at = lambda ids: ids[:30]
+    reconcile(context, LIST)
+    assert live(context) == source.there
+    assert [len(asked) for asked in source.looked_up] == [50, 26, 26]
 
 
 def test_rows_beyond_all_served_ones_are_looked_up_in_batches_that_the_server_can_serve(
