@@ -58,7 +58,7 @@ class PlannedRead:
     midnight: datetime | None = None
 
     def after(self, coverage: Coverage) -> PlannedRead:
-        """The same read, from where earlier loads ended if a short hole ends at its midnight.
+        """The same read, from `EARLIER` before a short hole that ends at its midnight.
 
         Such a hole is what an intraday load left that no daily load followed, or the hours between
         the midnights of two time zones.
@@ -71,7 +71,8 @@ class PlannedRead:
         until = coverage.end_before(self.window.start)
         if until is None or self.midnight - until >= MAX_HOLE:
             return self
-        return dataclasses.replace(self, window=dataclasses.replace(self.window, start=until))
+        window = dataclasses.replace(self.window, start=until - EARLIER)
+        return dataclasses.replace(self, window=window)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -140,8 +140,18 @@ def test_what_an_intraday_load_left_before_midnight_is_read_with_the_next_day(
     source.moments = {1: evening - timedelta(minutes=5), 2: evening + timedelta(hours=1)}
     report = load(context, JOBS, 11, 11, now=MIDNIGHT + timedelta(hours=6))
     assert report.window
-    assert report.window.start == evening - timedelta(hours=1)
+    assert report.window.start == evening - timedelta(hours=4)
     assert loaded_ids(context) == [1, 2]
+
+
+def test_a_record_committed_after_its_day_was_loaded_arrives_although_a_day_was_left_out(
+    source: Source, context: SyncContext
+) -> None:
+    """The hole was read from the midnight on, and every day was complete without the record."""
+    load(context, JOBS, 10, 10, now=MIDNIGHT + timedelta(minutes=20))
+    source.moments = {1: MIDNIGHT - timedelta(minutes=20)}
+    load(context, JOBS, 12, 12, now=MIDNIGHT + timedelta(hours=30))
+    assert loaded_ids(context) == [1]
 
 
 @pytest.mark.parametrize("zone", [LOS_ANGELES, HONOLULU])

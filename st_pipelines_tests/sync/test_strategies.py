@@ -93,9 +93,9 @@ def test_a_window_is_one_read_of_all_days_up_to_now(table: str, mode: MergeMode)
     [
         ([], utc(8, 2)),
         ([Window(start=None, end=utc(8, 2))], utc(8, 2)),
-        ([Window(start=None, end=utc(8, 1))], utc(8, 1)),
-        ([Window(start=utc(1), end=utc(6, 18)), Window(start=utc(8, 2), end=NOW)], utc(6, 18)),
-        ([Window(start=None, end=utc(6)), Window(start=utc(7), end=utc(7, 9))], utc(7, 9)),
+        ([Window(start=None, end=utc(8, 1))], utc(7, 22)),
+        ([Window(start=utc(1), end=utc(6, 18)), Window(start=utc(8, 2), end=NOW)], utc(6, 15)),
+        ([Window(start=None, end=utc(6)), Window(start=utc(7), end=utc(7, 9))], utc(7, 6)),
         ([Window(start=utc(1), end=utc(6, 17))], utc(8, 2)),
         ([Window(start=utc(8, 3), end=NOW)], utc(8, 2)),
     ],
