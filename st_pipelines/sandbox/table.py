@@ -35,6 +35,7 @@ class Table:
         keys, created, modified, active, stamps: values by position. `stamps` are change numbers,
             which order records with equal `modifiedOn` in the export.
         deleted: positions of the records that are not served.
+        hidden: positions of records that exist, but that responses leave out for now, see `hide`.
         version: grows with every change, which invalidates the cache.
     """
 
@@ -48,6 +49,7 @@ class Table:
         self.stamps: list[int] = []
         self.entities: list[Entity | None] = []
         self.deleted: set[int] = set()
+        self.hidden: frozenset[int] = frozenset()
         self.version = 0
         self._company = company
         self._story = story
@@ -136,10 +138,13 @@ class Table:
         self._positions[key] = position
 
     def _choose_key(self, entity: Entity, position: int) -> Key:
-        """Return the entity's key, or the next free id if `create` already used it."""
+        """Return the entity's key, or the next free id if it is used already."""
         key = self._derive_key(entity, position)
-        taken = isinstance(key, int) and self.endpoint.key == ("id",) and key <= self._last_created
-        return self._make_key(position) if taken else key
+        if not isinstance(key, int) or self.endpoint.key != ("id",):
+            return key
+        # By `create`, or by an earlier entity whose own id `create` had used.
+        is_taken = key <= self._last_created or key in self._positions
+        return self._make_key(position) if is_taken else key
 
     def _derive_key(self, entity: Entity, position: int) -> Key:
         if self._has_text_key:
@@ -210,6 +215,11 @@ class Table:
         self.deleted.discard(position)
         self.change(position, {"active": True}, now)
 
+    def hide(self, positions: Iterable[int]) -> None:
+        """Leave records out of all responses, as a search index that lags does; no others."""
+        self.hidden = frozenset(positions)
+        self.version += 1
+
     def get_cached(self, name: Any, compute: Callable[[], Any]) -> Any:
         """Return the result of `compute`, cached under `name` until the table changes."""
         if self._cached_version != self.version or len(self._cache) > MAX_CACHED:
@@ -221,7 +231,8 @@ class Table:
 
     def find_alive(self) -> Iterable[int]:
         """Return the positions of the records that are served."""
-        return (position for position in range(len(self.keys)) if position not in self.deleted)
+        absent = self.deleted | self.hidden
+        return (position for position in range(len(self.keys)) if position not in absent)
 
     def read_values(self, name: str) -> list[Any]:
         """Return the values of a top-level field, by position; None where a record lacks it."""
