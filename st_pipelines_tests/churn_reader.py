@@ -66,17 +66,17 @@ def list_records(sandbox: Sandbox, endpoint: Endpoint) -> list[dict[str, Any]]:
     Numbers with a decimal point are Decimals. Arrays to explode are exploded.
     """
     raw = sandbox.world.export_raw if endpoint.kind == "feed" else sandbox.world.raw
-    return _parse_records(endpoint, raw(endpoint.table))
+    return parse_records(endpoint, raw(endpoint.table))
 
 
 def complete_records(sandbox: Sandbox, endpoint: Endpoint) -> list[dict[str, Any]]:
     """Returns all records with the fields that only the export serves."""
     if endpoint.export:
-        return _parse_records(endpoint, sandbox.world.export_raw(endpoint.table))
+        return parse_records(endpoint, sandbox.world.export_raw(endpoint.table))
     return list_records(sandbox, endpoint)
 
 
-def _parse_records(endpoint: Endpoint, texts: Iterable[bytes]) -> list[dict[str, Any]]:
+def parse_records(endpoint: Endpoint, texts: Iterable[bytes]) -> list[dict[str, Any]]:
     records = [json.loads(text, parse_float=Decimal) for text in texts]
     if endpoint.explode is None:
         return records
@@ -129,6 +129,11 @@ def comparable(rows: Iterable[tuple]) -> list[str]:
     return sorted(repr(_with_utc(list(row))) for row in rows)
 
 
+def render_cell(value: Any) -> str:
+    """Returns a value of a row as text, as `comparable` does for whole rows."""
+    return repr(_with_utc(value))
+
+
 def _with_utc(value: Any) -> Any:
     match value:
         case datetime():
@@ -141,7 +146,7 @@ def _with_utc(value: Any) -> Any:
     return value
 
 
-def _timestamp(text: str) -> datetime:
+def parse_timestamp(text: str) -> datetime:
     match = re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?Z?", text)
     assert match, text
     fraction = int((match[2] or "0").ljust(6, "0")[:6])
@@ -166,7 +171,7 @@ _SCALARS: dict[str, Callable[[Any], Any]] = {
     "DOUBLE": float,
     "BOOLEAN": bool,
     "VARCHAR": str,
-    "TIMESTAMPTZ": _timestamp,
+    "TIMESTAMPTZ": parse_timestamp,
     "DATE": lambda v: date.fromisoformat(v[:10]),
     "JSON": lambda v: json.dumps(_plain(v), separators=(",", ":"), ensure_ascii=False),
 }

@@ -1,0 +1,55 @@
+"""Reads a table and its load log without the code under test, for `promises`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import duckdb
+
+from st_pipelines.catalog.model import Endpoint
+from st_pipelines_tests.churn_reader import render_cell
+from st_pipelines_tests.promises import LogLine, Row
+
+
+def read_table(file: Path, endpoint: Endpoint) -> tuple[list[Row], Sequence[LogLine]]:
+    """All rows of a table, and its lines of the load log; nothing where there is no file yet.
+
+    Columns that the table does not have yet are NULL.
+    """
+    if not file.exists():
+        return [], ()
+    with duckdb.connect(str(file), read_only=True) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        names = connection.execute(
+            "SELECT column_name FROM duckdb_columns() WHERE schema_name = ? AND table_name = ?",
+            [endpoint.api, endpoint.name],
+        ).fetchall()
+        if not names:
+            return [], ()
+        present = {name for (name,) in names}
+        columns = [f'"{f.column}"' if f.column in present else "NULL" for f in endpoint.row_fields]
+        found = connection.execute(
+            f"SELECT _deleted_at IS NOT NULL, _partition_date, {', '.join(columns)} "
+            f"FROM {endpoint.table}"
+        ).fetchall()
+        log = connection.execute(
+            "SELECT window_start, window_end, loaded_at FROM _st.loads"
+        ).fetchall()
+    rows = [
+        Row(marked=marked, day=day, cells=tuple(map(render_cell, cells)))
+        for marked, day, *cells in found
+    ]
+    return rows, [LogLine(start=start, end=end, loaded_at=at) for start, end, at in log]
+
+
+def read_run_ids(file: Path) -> set[str]:
+    """The runs that have committed something."""
+    if not file.exists():
+        return set()
+    with duckdb.connect(str(file), read_only=True) as connection:
+        tables = connection.execute(
+            "SELECT 1 FROM duckdb_tables() WHERE schema_name = '_st' AND table_name = 'loads'"
+        ).fetchall()
+        found = connection.execute("SELECT run_id FROM _st.loads").fetchall() if tables else []
+    return {run_id for (run_id,) in found}
