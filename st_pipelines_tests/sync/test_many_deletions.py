@@ -195,9 +195,16 @@ def test_a_missing_row_that_is_served_by_its_id_stops_the_load(
     assert "1 are still served by their ids" in refuse(context)
 
 
-def test_a_server_that_cuts_off_ids_confirms_nothing(context: SyncContext, source: Source) -> None:
-    source.there = {*HALF}
-    source.looks_at = lambda ids: ids[:2]
+@pytest.mark.parametrize(
+    "looks_at",
+    [lambda ids: ids[:2], lambda ids: [], lambda ids: ids[:1] if 60 in ids else ids],
+    ids=["the first two", "none", "the first one where 60 is among them"],
+)
+def test_a_server_that_does_not_answer_for_each_id_confirms_nothing(
+    context: SyncContext, source: Source, looks_at: Callable[[list[int]], list[int]]
+) -> None:
+    """A half of the sample that was confirmed once passed for all of it."""
+    source.there, source.looks_at = {*HALF}, looks_at
     assert "lookups by id did not confirm it" in refuse(context)
 
 
