@@ -34,7 +34,7 @@ from st_pipelines_tests.docs.markdown import (
 
 WITH_PYTHON = ["README.md", "CONTRIBUTING.md", "docs/extend.md", "docs/coming-from.md"]
 COMPONENTS = [code for page in WITH_PYTHON for code in blocks(text_of(page), "yaml")]
-WITH_CODE_NAMES = ["CONTRIBUTING.md", "docs/architecture.md"]
+WITH_CODE_NAMES = ["CONTRIBUTING.md", "docs/architecture.md", "docs/correctness.md"]
 TOP_LEVEL = ("st_pipelines", "st_pipelines_tests", "docs", "benchmarks", ".ci", ".github")
 OF_DG = {
     "dev",
