@@ -79,7 +79,11 @@ AREAS = {
     ),
     "overlap": Area(
         ("servicetitan/reading/overlap.py",),
-        ("servicetitan/test_completeness.py", "servicetitan/test_paging.py"),
+        (
+            "servicetitan/test_overlap.py",
+            "servicetitan/test_completeness.py",
+            "servicetitan/test_paging.py",
+        ),
     ),
     "read order": Area(
         ("warehouse/tables/overtakers.py", "warehouse/tables/table_state.py"),
@@ -121,7 +125,12 @@ AREAS = {
     ),
 }
 
-EXPLAINED: dict[tuple[str, str], str] = {}
+EXPLAINED: dict[tuple[str, str], str] = {
+    (
+        "servicetitan/reading/overlap.py",
+        "begin = max(1, end - overlap)",
+    ): "the page of row 0 is the page of row 1, as every page has two rows or more",
+}
 """Mutants that no test can or needs to kill: the reason by module and mutated line."""
 
 
@@ -435,12 +444,14 @@ def main() -> int:
     _import_once()
     results: list[dict[str, object]] = []
     table: dict[str, Counter[str]] = {}
+    broken: list[str] = []
     for name in options.area or AREAS:
         area = AREAS[name]
         outcome, seconds, text = run_tests(area.tests, None, time_limit=1_800)
         if outcome != "survived":
-            print(f"{name}: the tests fail on the unchanged code\n{text}")
-            return 1
+            print(f"{name}: the tests fail on the unchanged code\n{text}", file=sys.stderr)
+            broken.append(name)
+            continue
         limit = 60 + 3 * seconds
         print(f"{name}: {seconds:.0f} s for the tests", file=sys.stderr, flush=True)
         table[name] = Counter()
@@ -457,7 +468,7 @@ def main() -> int:
                 print(f"{where}: {mutant.mutated_line()}", file=sys.stderr, flush=True)
             if options.json:
                 options.json.write_text(json.dumps(results, indent=1))
-    return _report(table)
+    return _report(table) or (1 if broken else 0)
 
 
 def _import_once() -> None:
