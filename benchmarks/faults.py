@@ -33,7 +33,13 @@ from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.http.retry import RetryPolicy
 from st_pipelines.sync.sync import SyncContext, extract_load
 from st_pipelines.windows import Days
-from st_pipelines_tests.churn_reader import TIMEZONE, build_context, comparable, expected_rows
+from st_pipelines_tests.churn_reader import (
+    TIMEZONE,
+    build_context,
+    build_rows,
+    comparable,
+    complete_records,
+)
 
 NOW = datetime(2026, 3, 10, 15, 30, tzinfo=timezone.utc)
 ALL = Days(first=date(2026, 3, 1), last=date(2026, 3, 10), timezone=TIMEZONE, open_start=True)
@@ -90,7 +96,10 @@ def _play_faults(options: argparse.Namespace) -> Counter[str]:
     )
     with sandbox, tempfile.TemporaryDirectory() as folder:
         endpoints = [load_catalog()[table] for table in TABLES]
-        wanted = {one.table: comparable(expected_rows(sandbox, one)) for one in endpoints}
+        wanted = {
+            one.table: comparable(build_rows(complete_records(sandbox, one), one.row_fields))
+            for one in endpoints
+        }
         for kind in options.kind or (*FAULT_KINDS, *TOKEN_FAULTS):
             cells: list[Counter[str]] = []
             for share in SHARES:
