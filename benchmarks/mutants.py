@@ -109,10 +109,11 @@ AREAS = {
     "windows": Area(
         ("windows.py", "warehouse/tables/coverage.py"),
         (
+            "test_windows.py",
             "servicetitan/test_window.py",
             "warehouse/test_coverage.py",
             "sync/test_day_boundaries.py",
-            *_SYNC,
+            "sync/test_strategies.py",
         ),
     ),
     "gaps": Area(
