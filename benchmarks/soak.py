@@ -12,6 +12,7 @@ exits with 1 if there is one. `--seed N --histories 1` plays one again.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import random
 import sys
 import time
@@ -112,16 +113,20 @@ def play(scenario: Scenario, rng: random.Random) -> None:
 
 def _load(rng: random.Random, *, disturbed: bool) -> Load:
     """Mostly of yesterday or today, as the schedules do."""
-    return Load(
+    load = Load(
         first=rng.choice((0, 0, 1, 1, 1, 1, 2, 5, 9)),
         length=rng.choice((0, 0, 0, 1, 2, 12)),
         reconcile=rng.random() < 0.05,
-        older_catalog=rng.random() < 0.1,
+        older_catalog=rng.random() < 0.2,
         offset=timedelta(minutes=rng.choice(OFFSETS)),
-        disturbances=_disturbances(rng) if disturbed and rng.random() < 0.6 else (),
-        second=_load(rng, disturbed=False) if disturbed and rng.random() < 0.25 else None,
-        second_at=rng.randint(1, 4),
+        disturbances=_disturbances(rng) if disturbed and rng.random() < 0.5 else (),
     )
+    if not disturbed or rng.random() < 0.6:
+        return load
+    same_days = dataclasses.replace(load, disturbances=())
+    second = rng.choice((same_days, _load(rng, disturbed=False)))
+    changes = _changes(rng, 3)
+    return dataclasses.replace(load, second=second, second_at=rng.randint(2, 5), changes=changes)
 
 
 def _disturbances(rng: random.Random) -> tuple[Disturbance, ...]:

@@ -26,6 +26,8 @@ CHANGES = (
     "tie",
     "deactivate",
     "delete",
+    "delete",
+    "revive",
     "revive",
     "wait",
     "midnight",
@@ -59,8 +61,18 @@ def apply_change(world: World, endpoint: Endpoint, change: Change, timezone: str
         _wait_for_midnight(world, _AROUND_MIDNIGHT[number % len(_AROUND_MIDNIGHT)], timezone)
     else:
         table = world.table(endpoint.table)
-        position = which % len(table.keys) if table.keys else None
+        position = _choose_position(table, kind, which)
         _Changer(world, endpoint, table, position, number).apply(kind)
+
+
+def _choose_position(table: Table, kind: str, which: int) -> int | None:
+    """A deleted record to revive, or else every second time one that changed lately."""
+    if kind == "revive" and table.deleted:
+        return sorted(table.deleted)[which % len(table.deleted)]
+    if which % 2:
+        return which % len(table.keys) if table.keys else None
+    alive = sorted(table.find_alive(), key=lambda at: table.modified[at])[-4:]
+    return alive[which // 2 % len(alive)] if alive else None
 
 
 def _wait_for_midnight(world: World, minutes: int, timezone: str) -> None:

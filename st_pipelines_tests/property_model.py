@@ -99,8 +99,9 @@ class Load:
         older_catalog: the loading process does not know one of the columns.
         offset: the loader's clock is this much ahead of the source's.
         disturbances: what happens at each request, in order.
-        second: a load that another host makes meanwhile.
+        second: a load that another host makes meanwhile, after `changes`.
         second_at: right before the warehouse is opened for this time.
+        changes: of the company, right before the second load.
     """
 
     first: int = 0
@@ -111,6 +112,7 @@ class Load:
     disturbances: tuple[Disturbance, ...] = ()
     second: Load | None = None
     second_at: int = 1
+    changes: tuple[Change, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -274,6 +276,8 @@ class Scenario:
             self._openings += 1
             if load.second and self._openings == load.second_at:
                 self._openings += 1000  # the second load and the rest are not interrupted
+                for change in load.changes:
+                    self.apply(change)
                 offset, self._second_is_running = self._offset, True
                 self._run(load.second)
                 self._offset, self._second_is_running = offset, False

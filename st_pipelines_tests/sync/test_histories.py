@@ -72,6 +72,7 @@ loads = st.builds(
     disturbances=disturbances,
     second=st.none() | undisturbed,
     second_at=st.integers(1, 4),
+    changes=st.lists(changes, max_size=2).map(tuple),
 )
 
 
