@@ -20,6 +20,7 @@ from rich.table import Table
 from st_pipelines.cli.console import counted, print_failures
 from st_pipelines.defs import run_lock
 from st_pipelines.defs.dagster_internals import RunFailureReason
+from st_pipelines.defs.metadata import CLOCK
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,7 @@ class ApiOutcome:
         endpoints: number of assets that started.
         rows, requests, seconds: sums over the assets that succeeded.
         failures: message by table.
+        clock: how wrong this machine's clock is; empty if it is right.
     """
 
     api: str
@@ -38,6 +40,7 @@ class ApiOutcome:
     requests: int
     seconds: float
     failures: dict[str, str]
+    clock: str = ""
 
     @classmethod
     def from_run(cls, api: str, result: dg.ExecuteInProcessResult) -> ApiOutcome:
@@ -64,6 +67,7 @@ class ApiOutcome:
             requests=sum(value["requests"] for value in values),
             seconds=sum(value["seconds"] for value in values),
             failures=failures,
+            clock=next((value[CLOCK] for value in values if CLOCK in value), ""),
         )
 
 
@@ -199,8 +203,10 @@ class _EventHandler(logging.Handler):
 
 
 def print_outcomes(console: Console, outcomes: Sequence[ApiOutcome]) -> None:
-    """Prints a row per API, then the failures."""
+    """Prints a row per API, then a warning if the clock is wrong, then the failures."""
     console.print(_as_table(outcomes))
+    if wrong_clock := next((outcome.clock for outcome in outcomes if outcome.clock), ""):
+        console.print(f"warning: {wrong_clock}", style="yellow", highlight=False, markup=False)
     failures = {table: text for outcome in outcomes for table, text in outcome.failures.items()}
     print_failures(console, failures)
 

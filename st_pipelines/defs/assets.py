@@ -20,6 +20,7 @@ from st_pipelines.defs.metadata import describe_zone_change, report_metadata
 from st_pipelines.defs.privacy import display_drift, make_inert
 from st_pipelines.defs.resources import ServiceTitanResource, WarehouseResource
 from st_pipelines.defs.warehouse_record import note_load, read_record, record_name
+from st_pipelines.sync.explain import describe_clock
 from st_pipelines.windows import Days
 
 if TYPE_CHECKING:
@@ -190,6 +191,8 @@ def _result(
 
 def _warnings(report: "LoadReport", *, full_previews: bool = False) -> Iterator[str]:
     yield from map(make_inert, report.notices)
+    if wrong_clock := describe_clock(report.clock_offset):
+        yield wrong_clock
     if change := report.loaded.zone_change:
         yield describe_zone_change(change)
     if (readings := report.read.readings) > 1:

@@ -19,6 +19,7 @@ import dagster as dg
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.catalog.registry import DATA
 from st_pipelines.defs.privacy import display_drift, make_inert, preview_table
+from st_pipelines.sync.explain import describe_clock
 from st_pipelines.sync.strategies import strategy_for
 from st_pipelines.warehouse.columns import EXTRA, columns_of
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 WINDOW_END = "window_end"
 """Metadata key of the end of the loaded window, which schedules and sensors rely on."""
+
+CLOCK = "clock"
+"""Metadata key of how wrong this machine's clock is; left out where it is right."""
 
 WARN_AFTER = timedelta(hours=30)
 FAIL_AFTER = timedelta(hours=54)
@@ -151,6 +155,8 @@ def report_metadata(report: LoadReport, *, full_previews: bool = False) -> dict[
         facts["readings"] = report.read.readings
     if report.loaded.zone_change:
         facts["time_zone"] = describe_zone_change(report.loaded.zone_change)
+    if wrong_clock := describe_clock(report.clock_offset):
+        facts[CLOCK] = wrong_clock
     if report.notices:
         facts["credentials"] = "\n".join(map(make_inert, report.notices))
     if report.drift.counts:

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Literal, TypeAlias
 
 from st_pipelines.config.errors import NotConfigured, SettingsError, WrongHost
 from st_pipelines.config.sources.base import CREDENTIAL
 from st_pipelines.servicetitan.errors.errors import ServiceTitanError
 from st_pipelines.servicetitan.http.redact import HIDDEN
+
+MAX_CLOCK_OFFSET = timedelta(minutes=5)
+"""A clock that differs more from ServiceTitan's is reported wherever it is used."""
 
 Status: TypeAlias = Literal["ok", "warning", "failed", "skipped"]
 _INIT_HINT = "Where there is no .env yet, st-pipelines init asks for them and writes it."
@@ -117,3 +121,18 @@ def _strip_period(text: str) -> str:
 def _code_of(error: Exception) -> str:
     name = type(error).__name__
     return _CODES.get(name) or _WORDS.sub("-", name).lower()
+
+
+def describe_clock(offset: timedelta | None) -> str:
+    """Says that this machine's clock is wrong, and what to do; empty if it is not known to be.
+
+    Args:
+        offset: how far it is ahead of ServiceTitan's, negative if behind.
+    """
+    if offset is None or abs(offset) <= MAX_CLOCK_OFFSET:
+        return ""
+    side = "ahead of" if offset > timedelta(0) else "behind"
+    return (
+        f"this machine's clock is {abs(offset).total_seconds() / 60:,.0f} min {side} "
+        "ServiceTitan's: synchronize it with NTP"
+    )

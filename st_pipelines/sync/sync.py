@@ -18,7 +18,7 @@ import functools
 import operator
 import time
 from collections.abc import Callable, Collection
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 from st_pipelines.catalog.model import Catalog, Endpoint
 from st_pipelines.config.project import load_catalog
@@ -55,6 +55,8 @@ class LoadReport:
         notices: what a person should do about the credentials, such as delete a rotated secret.
         lost_days: earlier days that the warehouse lacks although they were loaded once. Callers who
             record loads fill it.
+        clock_offset: how far this machine's clock was ahead of ServiceTitan's at the end; negative
+            if behind, None if unknown.
     """
 
     endpoint: Endpoint
@@ -65,6 +67,7 @@ class LoadReport:
     drift: Drift = dataclasses.field(default_factory=Drift)
     notices: tuple[str, ...] = ()
     lost_days: tuple[date, ...] = ()
+    clock_offset: timedelta | None = None
 
     @property
     def source_total(self) -> int | None:
@@ -84,6 +87,7 @@ class LoadReport:
             loaded=self.loaded + later.loaded,
             drift=self.drift + later.drift,
             notices=later.notices,
+            clock_offset=later.clock_offset,
         )
 
 
@@ -119,6 +123,11 @@ class SyncContext:
         """The current time, aware, and never later than ServiceTitan's; windows close at it."""
         ours, theirs = self.clock(), self.client.server_time()
         return ours if theirs is None else min(ours, theirs)
+
+    def clock_offset(self) -> timedelta | None:
+        """How far `clock` is ahead of ServiceTitan's, to about a second; None if unknown."""
+        theirs = self.client.server_time()
+        return None if theirs is None else self.clock() - theirs
 
     def require_warehouse(self) -> None:
         """Raises WarehouseUnusable if nothing has been loaded yet."""
@@ -276,6 +285,7 @@ def _attempt(
             loaded=loaded,
             drift=records.staging.drift,
             notices=context.client.notices,
+            clock_offset=context.clock_offset(),
         )
 
 

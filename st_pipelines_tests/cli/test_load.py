@@ -20,6 +20,7 @@ from st_pipelines.sandbox import responses
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.servicetitan.errors.errors import AuthenticationFailed
 from st_pipelines_tests.churn_reader import query
+from st_pipelines_tests.conftest import NOW
 
 JOBS = dg.AssetKey(["production", "jpm", "jobs"])
 TABLES = "jpm.jobs,settings.user_roles,accounting.invoice_items"
@@ -227,3 +228,19 @@ def test_a_run_without_partitions_fails_with_a_hint(configured: Path) -> None:
     }
     assert "production__settings__employees" in failures
     assert all("choose a partition or a range of them" in text for text in failures.values())
+
+
+def test_a_clock_that_is_wrong_is_a_warning_and_is_said_once(
+    configured: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = ("--select", "settings.user_roles,settings.business_units,jpm.job_types")
+    assert "clock" not in load(*tables).output
+    with Sandbox(
+        customers=5, now=NOW, requests_per_second=1e9, defects=("wrong-clock:-600",)
+    ) as sandbox:
+        for name, value in sandbox.environment().items():
+            monkeypatch.setenv(name, value)
+        done = load(*tables)
+    assert done.exit_code == 0, done.output
+    said = " ".join(done.stdout.split())
+    assert said.count("warning: this machine's clock is 10 min ahead of ServiceTitan's") == 1

@@ -6,7 +6,7 @@ import itertools
 import json
 import threading
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import dagster as dg
@@ -140,6 +140,26 @@ def test_an_undelivered_message_is_given_up_after_a_day(
     watched.sleep_until(watched.now + timedelta(hours=25))
     watched.tick_sensor("alerts")
     assert json.loads(watched.cursors["alerts"] or "{}").get("waiting", []) == []
+
+
+def test_a_message_that_was_noted_with_a_clock_ahead_is_sent_at_the_next_tick(
+    receiver: Receiver, watched: Daemon
+) -> None:
+    """A clock a month ahead silenced an alert for a month."""
+    receiver.status = 503
+    watched.tick_schedule("daily", at(5, 0, 30))
+    watched.tick_sensor("alerts")
+    cursor = json.loads(watched.cursors["alerts"] or "")
+    [message] = cursor["waiting"]
+    message["since"] = message["due"] = at(5, 9, month=4).isoformat()
+    watched.cursors["alerts"] = json.dumps(cursor)
+    watched.tick_sensor("alerts")
+    [message] = json.loads(watched.cursors["alerts"] or "")["waiting"]
+    assert datetime.fromisoformat(message["since"]) == watched.now, "it is given up in a day"
+    receiver.status = 200
+    watched.sleep_until(watched.now + timedelta(minutes=5))
+    watched.tick_sensor("alerts")
+    assert len(receiver.texts) == 1
 
 
 def test_a_stale_table_is_reported_once(receiver: Receiver, daemon: Daemon) -> None:

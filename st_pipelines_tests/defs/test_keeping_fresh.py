@@ -18,8 +18,9 @@ from starlette.responses import Response
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.definitions import build_definitions
 from st_pipelines.defs import run_lock
+from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.servicetitan.http import auth
-from st_pipelines_tests.daemon import TABLES, Daemon, at
+from st_pipelines_tests.daemon import TABLES, Daemon, at, build_production
 from st_pipelines_tests.defs.test_assets import count
 
 
@@ -432,3 +433,28 @@ def test_a_since_in_the_future_is_corrected_by_the_server_s_time(daemon: Daemon)
     daemon.sleep_until(daemon.now + timedelta(minutes=30))
     (request,) = daemon.tick_sensor("changes", run=False)
     assert dg.AssetKey(["production", "jpm", "jobs"]) in request.asset_selection
+
+
+def test_changes_request_and_loads_name_the_day_and_clock_of_the_server(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half an hour ahead at 23:50: tomorrow's partition would be loaded, and today's stay."""
+    with Sandbox(
+        customers=8,
+        history_days=20,
+        now=at(5, 23, 50),
+        requests_per_second=1e9,
+        simulated_date=True,
+    ) as sandbox:
+        for name, value in sandbox.environment().items():
+            monkeypatch.setenv(name, value)
+        daemon.sandbox = sandbox
+        daemon.build = lambda _: build_production(lambda: sandbox.world.now + timedelta(minutes=30))
+        daemon.restart()
+        (request,) = daemon.tick_sensor("changes", run=False)
+        assert request.partition_key == "2026-03-05"
+        result = daemon.execute("changes", request)
+        assert result.success
+        [event] = result.asset_materializations_for_node("production__jpm__jobs")
+    said = event.metadata["clock"].value
+    assert said.startswith("this machine's clock is 30 min ahead of ServiceTitan's: synchronize")

@@ -12,9 +12,10 @@ from st_pipelines.cli.doctor.subject import Subject
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.config.settings import EnvironmentSettings
 from st_pipelines.sync.completeness import WarehouseState, read_warehouse_state, settled_days
-from st_pipelines.sync.explain import Finding
+from st_pipelines.sync.explain import MAX_CLOCK_OFFSET, Finding
 from st_pipelines.warehouse.errors import WarehouseBusy, WarehouseError
 from st_pipelines.warehouse.tables.identity import refuse_timezone
+from st_pipelines.warehouse.tables.load_log import read_future_loads
 from st_pipelines.windows import describe_days
 
 
@@ -26,7 +27,7 @@ def check_history(subject: Subject) -> Iterator[Finding]:
     now = _now(subject)
     try:
         state = _read_state(subject, now)
-        recorded = [*_check_recorded_loads(subject, now)]
+        recorded = [*_check_recorded_loads(subject, now), *_check_future_loads(subject)]
     except WarehouseBusy:
         yield Finding(step="history", status="ok", text="not checked, because a load is running")
         return
@@ -151,6 +152,36 @@ def _check_recorded_loads(subject: Subject, now: datetime) -> Iterator[Finding]:
             code="other-warehouse",
             text=compared.difference,
             items=tuple(compared.stale),
+        )
+
+
+def _check_future_loads(subject: Subject) -> Iterator[Finding]:
+    """Names tables with loads from the future by ServiceTitan's clock, if that is known."""
+    now = datetime.now(timezone.utc) + (subject.skew or timedelta())
+    store = subject.config.open_store(wait_seconds=0)
+    if not store.exists:
+        return
+    with store.read_only() as connection:
+        future = read_future_loads(
+            connection,
+            environment=subject.environment,
+            tenant_id=subject.connection.tenant_id,
+            now=now + MAX_CLOCK_OFFSET,
+        )
+    if future:
+        examples = (
+            f"{table}: {latest.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC"
+            for table, latest in future.items()
+        )
+        named = ", ".join(itertools.islice(examples, 5)) + (", ..." if len(future) > 5 else "")
+        yield Finding(
+            step="history",
+            status="warning",
+            code="future-loads",
+            text=f"loads from the future in {counted(len(future), 'table')} ({named})",
+            hint="The clock of the machine that loaded them was ahead: synchronize it with NTP. "
+            "They count for no day until then, so load the days named as missing again.",
+            items=tuple(future),
         )
 
 

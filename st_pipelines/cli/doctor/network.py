@@ -24,11 +24,11 @@ from st_pipelines.servicetitan.http.model import Connection, Request, Response, 
 from st_pipelines.servicetitan.http.server_clock import parse_http_date
 from st_pipelines.servicetitan.http.tokens import Token
 from st_pipelines.servicetitan.http.transport import Unsigned, send
-from st_pipelines.sync.explain import Finding, failed
+from st_pipelines.sync.explain import MAX_CLOCK_OFFSET, Finding, failed
 
 HOST_TIMEOUT_SECONDS = 10.0
-ODD_CLOCK_SKEW, WRONG_CLOCK_SKEW = timedelta(seconds=30), timedelta(minutes=5)
-"""From these on, the clock is a warning or a failure."""
+ODD_CLOCK_SKEW = timedelta(seconds=30)
+"""From this on, the clock is a warning."""
 
 
 def check_auth_host(subject: Subject) -> Iterator[Finding]:
@@ -84,7 +84,7 @@ def check_clock(subject: Subject) -> Iterator[Finding]:
     if skew < ODD_CLOCK_SKEW:
         yield Finding(step="clock", status="ok", text="right to within half a minute")
         return
-    wrong = skew >= WRONG_CLOCK_SKEW
+    wrong = skew >= MAX_CLOCK_OFFSET
     side = "behind" if subject.skew > timedelta(0) else "ahead of"
     difference = f"{skew.total_seconds() / 60:,.0f} min" if wrong else f"{skew.seconds} s"
     yield Finding(

@@ -58,6 +58,12 @@ class _Message(msgspec.Struct):
     due: datetime
     tries: int = 0
 
+    def correct_times(self, now: datetime) -> None:
+        """Makes it due if it waits longer than any wait: the clock was ahead when it was noted."""
+        if self.due > now + _MAX_RETRY_DELAY:
+            self.due = now
+        self.since = min(self.since, now)
+
 
 class _State(msgspec.Struct, omit_defaults=True):
     """What the cursor keeps.
@@ -217,6 +223,8 @@ def _deliver(webhook: Webhook, state: _State, now: datetime, warn: Callable[[str
     After the first error the others wait. Sending ends well before Dagster would end the tick, as
     an ended tick stores no cursor and would send its messages again.
     """
+    for message in state.waiting:
+        message.correct_times(now)
     sent, problem, kept, deadline = 0, "", [], time.monotonic() + _DELIVERY_SECONDS
     for message in state.waiting:
         out_of_time = time.monotonic() > deadline

@@ -157,7 +157,7 @@ def build_changes_sensor(env: EnvironmentDefs, job: Job) -> dg.SensorDefinition:
         state = read_state(context, _State)
         for endpoint in pollable:
             state.polls.setdefault(endpoint.table, PollState())
-        today = local_day(now, env.settings.timezone)
+        today = _find_today(connection, env, now)
         _note_loads(state, context.instance, env, pollable, today)
         compared = compare_in_tick(context.instance, env, now)
         difference = compared.difference if compared else ""
@@ -181,12 +181,21 @@ def build_changes_sensor(env: EnvironmentDefs, job: Job) -> dg.SensorDefinition:
             text = f"nothing changed: {summary}"
             return dg.SkipReason(f"{text}; {difference}" if difference else text)
         context.log.info(f"changed: {', '.join(changed)}; {summary}")
+        today = _find_today(connection, env, now)  # only now a new process knows the server's time
         return dg.RunRequest(
             partition_key=today.isoformat(),
             asset_selection=[env.asset_keys[table] for table in changed],
         )
 
     return changes
+
+
+def _find_today(connection: Connection, env: EnvironmentDefs, now: datetime) -> date:
+    """The local day, by ServiceTitan's time where that is known and earlier than ours."""
+    from st_pipelines.servicetitan.http.auth import token_source_for
+
+    server_time = token_source_for(connection).server_clock.now() or now
+    return local_day(min(now, server_time), env.settings.timezone)
 
 
 def _rotate(endpoints: list[Endpoint], begin: int) -> list[Endpoint]:

@@ -270,6 +270,27 @@ def read_sequences(
     return dict(rows)
 
 
+def read_future_loads(
+    connection: duckdb.DuckDBPyConnection, *, environment: str, tenant_id: str, now: datetime
+) -> dict[str, datetime]:
+    """The tables with loads from later than now, and when the latest of them claims to be, UTC.
+
+    Args:
+        connection: to the warehouse itself.
+        environment, tenant_id: whose loads count.
+        now: aware.
+    """
+    if not _has_loads(connection):
+        return {}
+    rows = connection.execute(
+        "SELECT api || '.' || endpoint, max(greatest(loaded_at, window_end)) AS latest "
+        "FROM _st.loads WHERE environment = ? AND tenant_id = ? GROUP BY 1 "
+        "HAVING latest > ?::TIMESTAMPTZ ORDER BY 1",
+        [environment, tenant_id, now],
+    ).fetchall()
+    return dict(rows)
+
+
 def read_bookmark(load: TableLoad) -> ExportBookmark | None:
     """The bookmark that `write_bookmark` stored last; None before the first."""
     if not has_table(load.connection, "_st", "feeds"):

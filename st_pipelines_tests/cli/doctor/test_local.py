@@ -283,6 +283,33 @@ def test_a_table_that_is_no_longer_selected_is_named(
     assert "SERVICETITAN_SELECT or the catalog leaves them out" in line
 
 
+def test_loads_from_the_future_by_the_servers_clock_are_named(portal: Portal) -> None:
+    """They count for no day, so days were loaded again and again without anybody knowing why."""
+    portal()
+    config = resolve_environment("production")
+    with sync_context(config, "test") as job:
+        extract_load(job, load_catalog()["settings.user_roles"], None)
+
+    def date_load(minutes: int) -> None:
+        with duckdb.connect(str(config.warehouse_uri)) as warehouse:
+            warehouse.execute("UPDATE _st.loads SET loaded_at = now() + to_minutes(?)", [minutes])
+
+    assert not future_loads()
+    date_load(8)
+    [finding] = future_loads()
+    assert finding.items == ("settings.user_roles",)
+    assert as_line(finding).startswith("⚠  history: loads from the future in 1 table (settings.")
+    portal("wrong-clock:600")  # our clock is behind: by the server's, the load is in the past
+    assert not future_loads()
+    date_load(0)
+    portal("wrong-clock:-600")
+    assert future_loads()
+
+
+def future_loads() -> list[Finding]:
+    return [f for f in run_check(selection=["settings.user_roles"]) if f.code == "future-loads"]
+
+
 def step_lines(name: str) -> list[str]:
     return [as_line(f) for f in run_check(selection=["settings.user_roles"]) if f.step == name]
 
