@@ -268,7 +268,7 @@ def test_the_reports_of_consecutive_days_add_up() -> None:
         ),
         notices=("old",),
     )
-    first.drift.add({"x": 1})
+    first.drift.add({"x": 1}, ())
     second = LoadReport(
         endpoint=CATALOG["jpm.jobs"],
         window=Window(start=utc(9), end=utc(10)),
@@ -286,7 +286,7 @@ def test_the_reports_of_consecutive_days_add_up() -> None:
         ),
         notices=("new",),
     )
-    second.drift.add({"x": 2, "y": 3})
+    second.drift.add({"x": 2, "y": 3}, ())
     both = first + second
     assert both.window == Window(start=utc(8), end=utc(10))
     assert (both.seconds, both.notices, both.source_total) == (1.5, ("new",), 6)
