@@ -46,6 +46,7 @@ from st_pipelines.warehouse.tables.load import FollowUp
 from st_pipelines.warehouse.tables.load_log import ExportBookmark
 from st_pipelines.warehouse.tables.merge import CLOCK_SKEW
 from st_pipelines.warehouse.tables.staged_records import StagedRecords
+from st_pipelines.warehouse.tables.table_load import table_cursor
 from st_pipelines.warehouse.tables.table_state import MissingRows, TableState, read_table_state
 
 MAX_LOOKUPS = 500
@@ -102,6 +103,8 @@ def followed_up(
             bookmark = feed.read(state.bookmark, whole)
             if feed.records:
                 feed.records.finish()
+                if state.bookmark is None and not whole:
+                    _drop_margin(feed.records)
                 if endpoint.has_active and not whole:
                     inactive = _find_inactive(feed.records)
         plan = _plan_lookups(state, records, inactive)
@@ -196,6 +199,15 @@ class _Feed:
         rows = TypedRows(endpoint, spec, staging.folder, name=EXPORT_ROWS, beside=self.reading.rows)
         self.stack.enter_context(rows)
         return StagedRecords(endpoint=endpoint, spec=spec, staging=staging, rows=rows)
+
+
+def _drop_margin(exported: StagedRecords) -> None:
+    """Leaves the rows that the feed served from before the window to the load of their own days."""
+    start = exported.spec.window_start
+    if start is not None:
+        exported.rows.connection.execute(
+            f"DELETE FROM {EXPORT_ROWS} WHERE {table_cursor(exported.endpoint)} < ?", [start]
+        )
 
 
 def _find_inactive(exported: StagedRecords) -> list[int]:
