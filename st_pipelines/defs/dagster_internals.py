@@ -14,8 +14,6 @@ from dagster._core.definitions.unresolved_asset_job_definition import (
 )
 
 # Raised by `dg.DagsterInstance.get()`, documented, but not exported.
-from dagster._core.errors import DagsterHomeNotSetError as DagsterHomeNotSetError
-
 # Tells an interrupted run from a failed one; events are public, the reason's type is not.
 from dagster._core.events import RunFailureReason as RunFailureReason
 

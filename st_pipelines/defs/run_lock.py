@@ -20,7 +20,12 @@ from typing import Any, Literal, TypeAlias
 
 import dagster as dg
 
-from st_pipelines.warehouse.store.location import PRIVATE, make_folder, open_with_mode
+from st_pipelines.warehouse.store.location import (
+    PRIVATE,
+    make_folder,
+    open_with_mode,
+    sync_folder,
+)
 
 try:
     import fcntl
@@ -150,7 +155,7 @@ def _acquire(folder: Path, run_id: str, *, whole_run: bool) -> int | None:
             text = json.dumps({**_this_machine(), "whole_run": whole_run, "locked": locked})
             os.ftruncate(file, os.pwrite(file, text.encode(), 0))
             os.fsync(file)
-            _sync_folder(folder)
+            sync_folder(folder)  # or the file has no name after the power cut that it is for
     except OSError:  # whatever is wrong with the folder, Dagster reports for its own files
         if file is not None:
             os.close(file)
@@ -165,16 +170,6 @@ def _lock_shared(file: int) -> bool:
     except OSError:  # this file system has no locks
         return False
     return fcntl is not None
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes the file's name survive the power cut that it is there for."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _remove_old(folder: Path) -> None:

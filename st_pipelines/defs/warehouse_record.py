@@ -22,7 +22,7 @@ from st_pipelines.config.connection import build_connection
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.defs.dagster_internals import read_cursor_values, write_cursor_values
 from st_pipelines.defs.environment import EnvironmentDefs
-from st_pipelines.sync.explain import diagnose
+from st_pipelines.sync.explain import diagnose, shorten_list
 from st_pipelines.warehouse.errors import WarehouseBusy, WarehouseError
 
 if TYPE_CHECKING:
@@ -61,6 +61,21 @@ class TableRecord(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The warehouse beside what the instance remembers of it.
+
+    Attributes:
+        state: what the warehouse holds.
+        stale: the tables whose last recorded load it lacks.
+        difference: that in a sentence, with what to do; empty if nothing differs.
+    """
+
+    state: WarehouseState
+    stale: list[str]
+    difference: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Record:
     """What the instance remembers of an environment.
 
@@ -83,26 +98,24 @@ class Record:
                 " DAGSTER_HOME (docs/setup.md, several tenants)"
             )
 
-    def find_stale(self, state: WarehouseState) -> list[str]:
-        """Returns the tables whose last recorded load is not in the warehouse, sorted."""
+    def compare(self, state: WarehouseState, warehouse: str) -> Comparison:
+        """Compares what was recorded with what the warehouse holds.
+
+        Args:
+            state: of the warehouse.
+            warehouse: its name.
+        """
         identity = state.identity.identity if state.identity else ""
-        return sorted(
+        stale = sorted(
             table
             for table, record in self.tables.items()
             if record.identity != identity or record.sequence > state.sequences.get(table, 0)
         )
+        difference = self._describe(stale, state, warehouse) if stale else ""
+        return Comparison(state=state, stale=stale, difference=difference)
 
-    def describe_difference(self, state: WarehouseState, warehouse: str) -> str:
-        """Returns how the warehouse differs from what was recorded; an empty text if it does not.
-
-        Args:
-            warehouse: its name.
-        """
-        stale = self.find_stale(state)
-        if not stale:
-            return ""
-        named = ", ".join(stale[:3]) + (", ..." if len(stale) > 3 else "")
-        count = f"{len(stale)} table{'s' if len(stale) > 1 else ''} ({named})"
+    def _describe(self, stale: list[str], state: WarehouseState, warehouse: str) -> str:
+        count = f"{len(stale)} table{'s' if len(stale) > 1 else ''} ({shorten_list(stale, 3)})"
         if state.identity is None:
             what = "is missing or empty, but Dagster has loads of"
         elif {self.tables[table].identity for table in stale} != {state.identity.identity}:
@@ -185,21 +198,6 @@ def _is_expected(report: LoadReport, before: TableRecord | None) -> bool:
     return report.loaded.first_number > before.sequence
 
 
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """The warehouse beside what the instance remembers of it.
-
-    Attributes:
-        state: what the warehouse holds.
-        stale: the tables whose last recorded load it lacks.
-        difference: that in a sentence, with what to do; empty if nothing differs.
-    """
-
-    state: WarehouseState
-    stale: list[str]
-    difference: str
-
-
 def compare_warehouse(
     instance: dg.DagsterInstance,
     config: EnvironmentConfig,
@@ -229,11 +227,7 @@ def compare_warehouse(
     state = read_warehouse_state(
         store, endpoints, environment=config.environment, tenant_id=tenant_id, now=now
     )
-    return Comparison(
-        state=state,
-        stale=record.find_stale(state),
-        difference=record.describe_difference(state, store.name),
-    )
+    return record.compare(state, store.name)
 
 
 def compare_in_tick(

@@ -8,6 +8,7 @@ and words settings, file and warehouse errors.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal, TypeAlias
@@ -121,6 +122,11 @@ def _strip_period(text: str) -> str:
 def _code_of(error: Exception) -> str:
     name = type(error).__name__
     return _CODES.get(name) or _WORDS.sub("-", name).lower()
+
+
+def shorten_list(parts: Sequence[str], most: int = 5) -> str:
+    """Returns the first parts, joined by commas, and whether there are more."""
+    return ", ".join(parts[:most]) + (", ..." if len(parts) > most else "")
 
 
 def describe_clock(offset: timedelta | None) -> str:

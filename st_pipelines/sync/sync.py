@@ -179,7 +179,7 @@ def extract_load(context: SyncContext, endpoint: Endpoint, days: Days | None) ->
     if strategy.partitioned and days is None:
         raise ValueError(f"{endpoint.table} is loaded by days: name them")
     context.warehouse.check()
-    usage = _learn_server_time(context)
+    usage = learn_server_time(context)
     reads = strategy.plan(days, context.now)
     report = functools.reduce(operator.add, (_load(context, strategy, read) for read in reads))
     report.read.add_usage(usage)
@@ -207,7 +207,7 @@ def reconcile(context: SyncContext, endpoint: Endpoint) -> LoadReport | None:
     strategy, report = strategy_for(endpoint), None
     if not strategy.can_reconcile:
         return None
-    usage = _learn_server_time(context)
+    usage = learn_server_time(context)
     for read in strategy.plan_reconcile(context.now):
         loaded = _load(context, strategy, read)
         report = report + loaded if report else loaded
@@ -216,7 +216,7 @@ def reconcile(context: SyncContext, endpoint: Endpoint) -> LoadReport | None:
     return report
 
 
-def _learn_server_time(context: SyncContext) -> ReadStats:
+def learn_server_time(context: SyncContext) -> ReadStats:
     """Signs in unless the server's time is known; returns what that cost."""
     usage = ReadStats()
     if context.client.server_time() is None:

@@ -24,7 +24,7 @@ from st_pipelines.servicetitan.http.model import ReadStats
 from st_pipelines.servicetitan.reading.export_feed import read_feed
 from st_pipelines.servicetitan.reading.lookup import Controls, look_up
 from st_pipelines.sync.strategies import PlannedRead, Strategy, strategy_for
-from st_pipelines.sync.sync import SyncContext, stage
+from st_pipelines.sync.sync import SyncContext, learn_server_time, stage
 from st_pipelines.warehouse.columns import EXTRA
 from st_pipelines.warehouse.load_spec import MergeMode
 from st_pipelines.warehouse.staging.typed_rows import TypedRows
@@ -133,8 +133,7 @@ def verify_table(
 
 def _read_server_time(context: SyncContext) -> datetime:
     """ServiceTitan's time, which the windows end at: our clock may be behind."""
-    if context.client.server_time() is None:
-        context.client.sign_in(ReadStats())
+    learn_server_time(context)
     return context.client.server_time() or context.now()
 
 

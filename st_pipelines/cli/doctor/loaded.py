@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator
 from datetime import date, datetime, timedelta, timezone
 
@@ -12,7 +11,7 @@ from st_pipelines.cli.doctor.subject import Subject
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.config.settings import EnvironmentSettings
 from st_pipelines.sync.completeness import WarehouseState, read_warehouse_state, settled_days
-from st_pipelines.sync.explain import MAX_CLOCK_OFFSET, Finding
+from st_pipelines.sync.explain import MAX_CLOCK_OFFSET, Finding, shorten_list
 from st_pipelines.warehouse.errors import WarehouseBusy, WarehouseError
 from st_pipelines.warehouse.tables.identity import refuse_timezone
 from st_pipelines.warehouse.tables.load_log import read_future_loads
@@ -27,7 +26,7 @@ def check_history(subject: Subject) -> Iterator[Finding]:
     now = _now(subject)
     try:
         state = _read_state(subject, now)
-        recorded = [*_check_recorded_loads(subject, now), *_check_future_loads(subject)]
+        recorded = [*_check_recorded_loads(subject, state), *_check_future_loads(subject)]
     except WarehouseBusy:
         yield Finding(step="history", status="ok", text="not checked, because a load is running")
         return
@@ -43,8 +42,7 @@ def check_history(subject: Subject) -> Iterator[Finding]:
         text = f"nothing is loaded yet: {command}"
         yield Finding(step="history", status="ok", text=text)
     else:
-        examples = (f"{table}: {describe_days(days)}" for table, days in missing.items())
-        named = ", ".join(itertools.islice(examples, 5)) + (", ..." if len(missing) > 5 else "")
+        named = shorten_list([f"{table}: {describe_days(d)}" for table, d in missing.items()])
         yield Finding(
             step="history",
             status="warning",
@@ -59,7 +57,7 @@ def _check_selection(subject: Subject, state: WarehouseState) -> Iterator[Findin
     """Names tables that the warehouse keeps and that nothing loads any more, and a moved start."""
     selected = subject.config.apply_selection().endpoints
     if dropped := sorted(state.loaded.keys() - selected.keys()):
-        named = ", ".join(dropped[:5]) + (", ..." if len(dropped) > 5 else "")
+        named = shorten_list(dropped)
         yield Finding(
             step="history",
             status="warning",
@@ -119,32 +117,24 @@ def check_time_zone(subject: Subject) -> Iterator[Finding]:
         yield Finding(step="time zone", status="ok", text=zone)
 
 
-def _check_recorded_loads(subject: Subject, now: datetime) -> Iterator[Finding]:
+def _check_recorded_loads(subject: Subject, state: WarehouseState) -> Iterator[Finding]:
     """Compares the warehouse with the loads that Dagster has recorded, if there is a DAGSTER_HOME.
 
     Raises:
         SettingsError: Dagster has recorded loads of another tenant.
-        WarehouseBusy: a load is running.
     """
     import dagster as dg
 
-    from st_pipelines.defs.dagster_internals import DagsterHomeNotSetError
-    from st_pipelines.defs.warehouse_record import compare_warehouse, record_name
+    from st_pipelines.defs.warehouse_record import read_record, record_name
 
-    try:
-        instance = dg.DagsterInstance.get()
-    except (DagsterHomeNotSetError, dg.DagsterInvariantViolationError):
+    home = subject.config.dagster_home
+    if home is None or not home.is_dir():
         return  # `load` says how to set it
-    with instance:
-        compared = compare_warehouse(
-            instance,
-            subject.config,
-            subject.config.open_store(wait_seconds=0),
-            name=record_name(subject.environment),
-            endpoints=subject.endpoints,
-            tenant_id=subject.connection.tenant_id,
-            now=now,
-        )
+    tables = [endpoint.table for endpoint in subject.endpoints]
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        record = read_record(instance, record_name(subject.environment), tables)
+    record.refuse_tenant(subject.connection.tenant_id)
+    compared = record.compare(state, subject.config.open_store().name)
     if compared.difference:
         yield Finding(
             step="history",
@@ -157,7 +147,7 @@ def _check_recorded_loads(subject: Subject, now: datetime) -> Iterator[Finding]:
 
 def _check_future_loads(subject: Subject) -> Iterator[Finding]:
     """Names tables with loads from the future by ServiceTitan's clock, if that is known."""
-    now = datetime.now(timezone.utc) + (subject.skew or timedelta())
+    theirs = datetime.now(timezone.utc) + (subject.skew or timedelta())
     store = subject.config.open_store(wait_seconds=0)
     if not store.exists:
         return
@@ -166,19 +156,19 @@ def _check_future_loads(subject: Subject) -> Iterator[Finding]:
             connection,
             environment=subject.environment,
             tenant_id=subject.connection.tenant_id,
-            now=now + MAX_CLOCK_OFFSET,
+            now=theirs + MAX_CLOCK_OFFSET,
         )
     if future:
-        examples = (
+        examples = [
             f"{table}: {latest.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC"
             for table, latest in future.items()
-        )
-        named = ", ".join(itertools.islice(examples, 5)) + (", ..." if len(future) > 5 else "")
+        ]
         yield Finding(
             step="history",
             status="warning",
             code="future-loads",
-            text=f"loads from the future in {counted(len(future), 'table')} ({named})",
+            text=f"loads from the future in {counted(len(future), 'table')} "
+            f"({shorten_list(examples)})",
             hint="The clock of the machine that loaded them was ahead: synchronize it with NTP. "
             "They count for no day until then, so load the days named as missing again.",
             items=tuple(future),

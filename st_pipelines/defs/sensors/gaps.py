@@ -39,6 +39,7 @@ from st_pipelines.defs.run_state import (
     write_state,
 )
 from st_pipelines.defs.warehouse_record import compare_in_tick
+from st_pipelines.sync.explain import shorten_list
 from st_pipelines.windows import Days, local_day, midnight
 
 if TYPE_CHECKING:  # it loads DuckDB, which loading the definitions must not
@@ -314,7 +315,7 @@ class _Tick:
         text = f"{sum(map(len, incomplete.values()))} days of tables are incomplete:"
         text += " they are being loaded, or wait for their next try"
         if given_up:
-            examples = ", ".join(given_up[:5]) + (", ..." if len(given_up) > 5 else "")
+            examples = shorten_list(given_up)
             text += f"; given up after {MAX_TRIES} tries: {examples}; load them by hand"
         return text
 

@@ -40,8 +40,9 @@ from st_pipelines.warehouse.store.location import (
     effective_mode,
     find_exposed,
     stat_file,
+    sync_folder,
 )
-from st_pipelines.warehouse.store.read_copy import ReadCopy, sync_folder
+from st_pipelines.warehouse.store.read_copy import ReadCopy
 from st_pipelines.warehouse.store.scratch import staging_folder
 from st_pipelines.warehouse.store.write_queue import (
     Deadline,

@@ -241,3 +241,13 @@ def _check_locks(path: Path) -> None:
         os.close(file)
         with contextlib.suppress(OSError):
             probe.unlink()
+
+
+def sync_folder(folder: Path) -> None:
+    """Flushes a folder's list of files to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems do not support it
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -28,7 +28,7 @@ import duckdb
 from st_pipelines.warehouse.columns import literal
 from st_pipelines.warehouse.errors import WarehouseBusy, translate_duckdb_error
 from st_pipelines.warehouse.store.base import ALIAS, Published
-from st_pipelines.warehouse.store.location import PRIVATE
+from st_pipelines.warehouse.store.location import PRIVATE, sync_folder
 from st_pipelines.warehouse.store.scratch import in_memory, staging_folder
 from st_pipelines.warehouse.store.write_queue import Deadline, WriteLock, acquire
 
@@ -203,13 +203,3 @@ def _check_readable(copy: Path) -> None:
             connection.execute("DETACH published")
     except duckdb.Error as error:
         raise translate_duckdb_error(error, copy) from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Flushes a folder's list of files to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # some network file systems do not support it
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

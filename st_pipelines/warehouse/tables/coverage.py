@@ -19,6 +19,7 @@ import duckdb
 
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.warehouse.columns import literal
+from st_pipelines.warehouse.tables.schema import has_own_table
 from st_pipelines.windows import Coverage, Window
 
 SETTLING = timedelta(hours=1)
@@ -73,8 +74,7 @@ def read_coverage(
     """
     chosen = list(endpoints)
     coverage = {endpoint.table: Coverage() for endpoint in chosen}
-    log = "SELECT 1 FROM duckdb_tables() WHERE schema_name = '_st' AND table_name = 'loads'"
-    if connection.execute(log).fetchone() is None:
+    if not has_own_table(connection, "loads"):
         return coverage
     values = {"environment": environment, "tenant": tenant_id, "now": now}
     for by_day in (False, True):

@@ -24,7 +24,7 @@ from st_pipelines.warehouse.errors import TimeZoneRefused
 from st_pipelines.warehouse.load_spec import LoadSpec
 from st_pipelines.warehouse.store.base import ALIAS, Store
 from st_pipelines.warehouse.tables.history import SCHEMA as HISTORY
-from st_pipelines.warehouse.tables.schema import ensure_table, qualified
+from st_pipelines.warehouse.tables.schema import ensure_table, has_own_table, qualified
 from st_pipelines.warehouse.tables.table_load import table_cursor
 from st_pipelines.windows import utc_now
 
@@ -90,8 +90,7 @@ def read_identity(
         environment, tenant_id: whose row.
         schema: of the load log; `_st` for a connection to the warehouse itself.
     """
-    exists = "SELECT 1 FROM duckdb_tables() WHERE schema_name = '_st' AND table_name = 'warehouse'"
-    if connection.execute(exists).fetchone() is None:
+    if not has_own_table(connection, "warehouse"):
         return None
     row = connection.execute(
         "SELECT identity, timezone, former_timezones, start_date, former_start_dates, created_at "

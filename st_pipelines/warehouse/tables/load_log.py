@@ -22,7 +22,7 @@ from st_pipelines.warehouse.errors import WarehouseUnusable
 from st_pipelines.warehouse.load_spec import LoadSpec
 from st_pipelines.warehouse.store.base import ALIAS
 from st_pipelines.warehouse.tables.coverage import read_unbroken
-from st_pipelines.warehouse.tables.schema import has_table
+from st_pipelines.warehouse.tables.schema import has_own_table, has_table
 from st_pipelines.warehouse.tables.table_load import Counts, TableLoad
 
 FRESH = timedelta(hours=36)
@@ -159,7 +159,7 @@ def refuse_other_environments(
     Raises:
         WarehouseUnusable: another environment was loaded into it.
     """
-    if not _has_loads(connection):
+    if not has_own_table(connection, "loads"):
         return
     other = connection.execute(
         f"SELECT environment FROM {schema}.loads WHERE environment <> ? LIMIT 1", [environment]
@@ -241,7 +241,7 @@ def read_loaded_tables(connection: duckdb.DuckDBPyConnection, tenant_id: str) ->
         connection: to the warehouse itself.
         tenant_id: the tenant whose loads count.
     """
-    if not _has_loads(connection):
+    if not has_own_table(connection, "loads"):
         return {}
     loaded = "SELECT DISTINCT api || '.' || endpoint FROM _st.loads WHERE tenant_id = ?"
     unbroken = read_unbroken(connection, tenant_id)
@@ -259,7 +259,7 @@ def read_sequences(
         connection: to the warehouse itself.
         environment, tenant_id: whose loads count.
     """
-    if not _has_loads(connection):
+    if not has_own_table(connection, "loads"):
         return {}
     last = "coalesce(max(sequence), 0)" if _is_numbered(connection) else "0"
     rows = connection.execute(
@@ -280,7 +280,7 @@ def read_future_loads(
         environment, tenant_id: whose loads count.
         now: aware.
     """
-    if not _has_loads(connection):
+    if not has_own_table(connection, "loads"):
         return {}
     rows = connection.execute(
         "SELECT api || '.' || endpoint, max(greatest(loaded_at, window_end)) AS latest "
@@ -358,11 +358,6 @@ def read_usual_row_count(load: TableLoad) -> float | None:
         ],
     ).fetchall()[0]
     return rows if windows >= MIN_WINDOWS else None
-
-
-def _has_loads(connection: duckdb.DuckDBPyConnection) -> bool:
-    tables = "SELECT 1 FROM duckdb_tables() WHERE schema_name = '_st' AND table_name = 'loads'"
-    return connection.execute(tables).fetchone() is not None
 
 
 def _is_numbered(connection: duckdb.DuckDBPyConnection) -> bool:

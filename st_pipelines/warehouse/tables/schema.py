@@ -40,6 +40,17 @@ def has_table(connection: duckdb.DuckDBPyConnection, schema: str, name: str) -> 
     )
 
 
+def has_own_table(connection: duckdb.DuckDBPyConnection, name: str) -> bool:
+    """Whether the warehouse has one of its own tables, such as `loads` for `_st.loads`.
+
+    Args:
+        connection: with the warehouse attached, or to the warehouse itself.
+        name: within `_st`.
+    """
+    found = "SELECT 1 FROM duckdb_tables() WHERE schema_name = '_st' AND table_name = ?"
+    return connection.execute(found, [name]).fetchone() is not None
+
+
 def ensure_table(
     connection: duckdb.DuckDBPyConnection,
     endpoint: Endpoint,
