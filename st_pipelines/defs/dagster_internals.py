@@ -13,7 +13,6 @@ from dagster._core.definitions.unresolved_asset_job_definition import (
     UnresolvedAssetJobDefinition as UnresolvedAssetJobDefinition,
 )
 
-# Raised by `dg.DagsterInstance.get()`, documented, but not exported.
 # Tells an interrupted run from a failed one; events are public, the reason's type is not.
 from dagster._core.events import RunFailureReason as RunFailureReason
 

@@ -343,11 +343,17 @@ def test_the_time_zone_is_compared_with_that_of_the_rows(
     assert "UTC is only the default, as the setting is missing" in line
 
 
+@pytest.mark.parametrize("source", ["environment", "dotenv"])
 def test_a_warehouse_that_dagster_does_not_know_fails(
-    portal: Portal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    portal: Portal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: str
 ) -> None:
     portal()
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    if source == "environment":
+        monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    else:
+        monkeypatch.delenv("DAGSTER_HOME", raising=False)
+        with Path(".env").open("a") as dotenv:
+            dotenv.write(f"\nDAGSTER_HOME={tmp_path}\n")
     monkeypatch.setenv("SERVICETITAN_SELECT", "settings.user_roles")
     assert load_range("production", [], Console(quiet=True)) == 0
     well = ["✅ history: 0 tables loaded from the beginning"]
