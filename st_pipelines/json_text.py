@@ -213,7 +213,7 @@ def _find_end(text: bytes, start: int) -> int:
     if text[start : start + 1] not in _CLOSING:
         match = _SCALAR.match(text, start)
         if match is None:
-            raise ValueError(f"there is no value at byte {start}")
+            raise ValueError(f"no value begins at byte {start}")
         return match.end()
     closing = []
     for match in _BRACKET.finditer(text, start):

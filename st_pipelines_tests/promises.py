@@ -86,7 +86,7 @@ class Setup:
     unknown: str | None = None
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class Attempt:
     """A load that has begun.
 
@@ -188,7 +188,10 @@ class Promises:
         feed_from = self._find_feed_start(attempt, steady)
         for key in list(self._source.versions):
             during = self._source.find_during(key, attempt.step)
-            if key in attempt.hidden:
+            if attempt.setup.unknown is not None:
+                self._may_lack.add(key)
+                self._unknown.add(attempt.setup.unknown)
+            if key in attempt.hidden:  # during a part of the load, so it may have been read
                 self._may_be_marked.add(key)
                 continue
             listed = all(self._is_promised(v, key, attempt, steady) for v in during)
@@ -202,9 +205,6 @@ class Promises:
                 self._may_be_marked.discard(key)
                 if attempt.setup.unknown is None:
                     self._may_lack.discard(key)
-            if attempt.setup.unknown is not None:
-                self._may_lack.add(key)
-                self._unknown.add(attempt.setup.unknown)
         self._note_feed(attempt, steady)
 
     @staticmethod

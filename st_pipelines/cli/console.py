@@ -19,7 +19,7 @@ AcceptDeletions = Annotated[
     bool,
     typer.Option(
         "--accept-deletions",
-        help="Mark rows as deleted even if that is much of a table. Give --select too.",
+        help="Mark rows as deleted even if they are a large part of a table. Also give --select.",
     ),
 ]
 Format = Annotated[str, typer.Option(help="table or json.")]

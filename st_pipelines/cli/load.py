@@ -96,7 +96,7 @@ def load_range(
         last: today if None.
         key_prefix: as the code location that shows the runs gives to `build_definitions`.
         accept_timezone: change to the time zone that is set even if loads would refuse it.
-        accept_deletions: load also what deletes much of a table.
+        accept_deletions: also load what deletes a large part of a table.
 
     Returns:
         Number of tables that failed.

@@ -86,7 +86,8 @@ def materialize(
         job: of definitions that have `progress_logger` as the logger `console`.
         keys: assets of one environment.
         tags: of each run, such as `run_state.range_tags`.
-        accept_deletions: load also what deletes much of a table; given to the resource `warehouse`.
+        accept_deletions: also load what deletes a large part of a table; given to the
+            resource `warehouse`.
 
     Raises:
         KeyboardInterrupt: Ctrl-C.

@@ -44,7 +44,7 @@ def reconcile_tables(
     """Reconciles the selected tables and prints a row for each; returns how many failed.
 
     Args:
-        accept_deletions: mark also much of a table as deleted.
+        accept_deletions: also mark a large part of a table as deleted.
 
     Raises:
         SettingsError: a setting is missing or wrong.

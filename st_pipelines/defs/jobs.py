@@ -112,7 +112,7 @@ def build_reconcile_job(env: EnvironmentDefs) -> dg.JobDefinition:
 def _log_checks(
     context: dg.OpExecutionContext, key: dg.AssetKey, results: Iterable[dg.AssetCheckResult]
 ) -> None:
-    """Logs results as the events of a step that is no asset's."""
+    """Logs check results in a step that materializes no asset."""
     for result in results:
         evaluation = dg.AssetCheckEvaluation(
             asset_key=key,

@@ -158,8 +158,8 @@ class WarehouseResource(EnvironmentResource):
     Attributes:
         uri: by default `ST_WAREHOUSE_DIR`/`<environment>.duckdb`.
         wait_seconds: how long a load waits for another process to release the file.
-        accept_deletions: runs load also what deletes much of a table. Set it in the configuration
-            of one run, not for good.
+        accept_deletions: runs also load what deletes a large part of a table. Set it in the
+            configuration of one run, not permanently.
     """
 
     uri: str | None = None

@@ -125,7 +125,7 @@ def read_unfinished_work(
 
     A run whose process is gone does not count: Dagster never ends a run whose machine went down
     (unless `max_runtime_seconds` is set), and everything would wait for it forever. Where that
-    cannot be told, as on another machine, a run does not count a day after its creation.
+    is unknown, as on another machine, a run no longer counts a day after its creation.
 
     Args:
         instance: has the runs of all environments.

@@ -41,7 +41,7 @@ def sync_context(
     Args:
         purpose: the run id starts with it, such as `verify-3f2a9c01`.
         writes: False if nothing is loaded, so that a wrong `ST_HISTORY` does not matter.
-        accept_deletions: load also what deletes much of a table.
+        accept_deletions: also load what deletes a large part of a table.
 
     Raises:
         SettingsError: a setting is missing or wrong.
@@ -101,7 +101,7 @@ class Session:
             first, last: the local days to load, as dates or `YYYY-MM-DD`; omit both for a snapshot.
                 Everything older is loaded too if the range begins at the environment's start date
                 or before.
-            accept_deletions: load also what deletes much of the table.
+            accept_deletions: also load what deletes a large part of the table.
 
         Raises:
             ValueError: there is no such table, or the days do not suit it.
@@ -117,7 +117,7 @@ class Session:
 
         Args:
             table: such as `jpm.jobs`.
-            accept_deletions: mark also much of the table as deleted.
+            accept_deletions: also mark a large part of the table as deleted.
 
         Returns:
             None for an aggregate by day, where nothing can be deleted.

@@ -105,7 +105,7 @@ class SyncContext:
         catalog: for `_st.endpoints`, the warehouse's own list.
         history: tables that keep every version of a row.
         clock: this machine's time, aware. Use `now`.
-        accept_deletions: load also what deletes much of a table (`TooManyDeletions`).
+        accept_deletions: also load what deletes a large part of a table (`TooManyDeletions`).
     """
 
     client: Client

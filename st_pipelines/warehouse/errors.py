@@ -4,7 +4,7 @@ WarehouseError
 ├── WarehouseBusy      another process holds the warehouse and did not release it in time
 ├── Overtaken          other loads of the table committed what contradicts this read
 ├── TimeZoneRefused    the time zone was used before another one, or is merely the default
-├── TooManyDeletions   a load would delete much of what its table has
+├── TooManyDeletions   a load would delete a large part of its table
 ├── WarehouseUnusable  the location is not writable, or what is there is not a sound warehouse
 ├── WarehouseFull      the disk is full
 └── OutOfMemory        the process may not use as much memory as the load needs
@@ -123,7 +123,7 @@ class TimeZoneRefused(WarehouseError):
 
 
 class TooManyDeletions(WarehouseError):
-    """A load would delete much of what its table has, and there is no evidence for it.
+    """A load would delete a large part of its table, and there is no evidence for it.
 
     Attributes:
         missing: digests of the rows that it would delete.

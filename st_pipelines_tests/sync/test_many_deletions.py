@@ -1,4 +1,4 @@
-"""A load that would delete much of a table reads again, looks ids up, and else asks a person.
+"""A load that would delete a large part of a table reads again, looks ids up, or asks a person.
 
 One empty or halved response once deleted a table, and the load reported success.
 """

@@ -1,4 +1,4 @@
-"""Who a warehouse is, and what happens to its rows when the settings change."""
+"""The identity of a warehouse, and what happens to its rows when the settings change."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_a_cursor_in_a_struct_decides_the_day_too(place: Place) -> None:
 
 
 def test_a_zone_that_was_used_before_another_one_is_refused(place: Place) -> None:
-    """Two hosts with different settings moved every row to and fro with every load."""
+    """Two hosts with different settings moved every row back and forth with every load."""
     load(place, record(modifiedOn=NIGHT))
     load(place, timezone=PACIFIC)
     with pytest.raises(TimeZoneRefused, match="SERVICETITAN_SANDBOX_TIMEZONE is America/New_York"):

@@ -265,7 +265,7 @@ class _Tick:
                 incomplete[day] = incomplete.get(day, frozenset()) | {endpoint.table}
 
     def _forget_tries(self, incomplete: Mapping[date, frozenset[str]]) -> None:
-        """Drops the tries of what is complete now, so that it counts anew if it is lost."""
+        """Forgets the tries of days that are complete, so that lost ones start over."""
         kept = {
             day: {table: tries for table, tries in by_table.items() if table in incomplete[day]}
             for day, by_table in self.state.tries.items()

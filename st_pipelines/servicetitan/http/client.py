@@ -220,7 +220,7 @@ class Session(Generic[_U_co]):
 
 
 def _require_json(body: bytes) -> bytes:
-    """Return the body. Raise ValueError where not even its values can be told apart."""
+    """Return the body. Raise ValueError if it cannot even be split into its values."""
     try:
         msgspec.json.decode(body, type=msgspec.Raw)
     except (msgspec.DecodeError, RecursionError):

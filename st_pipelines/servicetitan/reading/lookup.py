@@ -162,7 +162,7 @@ def _surround(known: Sequence[int], ids: Sequence[int]) -> bool:
 
 
 def _measure_capacity(session: Session[Usage], endpoint: Endpoint, known: Sequence[int]) -> int:
-    """How many ids of one request are served for certain; 0 where that cannot be told."""
+    """How many ids of one request are served for certain; 0 where that is unknown."""
     requested = sorted({*known[:MAX_IDS]})
     if not requested:
         return 0

@@ -61,7 +61,7 @@ def decode_record(text: bytes) -> Decoded:
     """Decodes a record.
 
     Raises:
-        MalformedRecords: where the record ends, or its strings, cannot be told.
+        MalformedRecords: the end of the record or of a string in it is unknown.
     """
     extra: dict[str, Any] = {}
     try:

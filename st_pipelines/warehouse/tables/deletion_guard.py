@@ -1,4 +1,4 @@
-"""Stops a load that would delete much of what its table has, unless there is evidence for it.
+"""Stops a load that would delete a large part of its table, unless there is evidence for it.
 
 An empty, short or wrong list looks like one from which records were deleted. So a load that would
 mark more than `MAX_DELETED_ROWS` rows, and more than `MAX_DELETED_SHARE` of the live rows in its

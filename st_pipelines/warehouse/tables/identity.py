@@ -1,11 +1,11 @@
-"""Keeps who the warehouse is and which settings its rows were loaded with: `_st.warehouse`.
+"""Keeps the warehouse's identity and the settings of its loads: `_st.warehouse`.
 
 There is a row for each tenant, written in the transaction of the tenant's first load. `identity`
 tells this warehouse from an empty or another one, which Dagster's green partitions know nothing of.
 
 A time zone that was never used here is a deliberate change: the next load computes the day of every
 row anew, from its cursor, in its own transaction. A zone that was used before, or that is merely
-the default, is refused, as two hosts with different settings would move the rows to and fro.
+the default, is refused, as two hosts with different settings would move the rows back and forth.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _COLUMNS = {
 
 @dataclass(frozen=True, kw_only=True)
 class WarehouseIdentity:
-    """Who a warehouse is for one tenant, and the settings that its rows were loaded with.
+    """The identity of a warehouse for one tenant, and the settings that its rows were loaded with.
 
     Attributes:
         identity: made up by the tenant's first load; a copy of the file has the same.
@@ -135,8 +135,8 @@ def note_settings(
     """Stores the settings of a load in its transaction; moves all rows to days of a new zone.
 
     Returns:
-        Who the warehouse is, and what a new time zone changed: None if it is the one of the loads
-        before.
+        The warehouse's identity, and what a new time zone changed: None if it is the one of
+        the loads before.
 
     Raises:
         TimeZoneRefused: see `refuse_timezone`.

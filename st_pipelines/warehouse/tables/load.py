@@ -140,7 +140,7 @@ def commit_load(
 
     Raises:
         TimeZoneRefused: the time zone is another one than before, and not by a deliberate change.
-        TooManyDeletions: it would delete much of what the table has; the warehouse is as it was.
+        TooManyDeletions: it would delete a large part of the table; the warehouse is as it was.
         Overtaken: loads that committed since the read started contradict it; read again.
         WarehouseError: it could not be written; the warehouse is as it was.
     """

@@ -41,7 +41,7 @@ class ReadStart:
     Attributes:
         sequence: for `LoadSpec.sequence`.
         coverage: what earlier loads of the table have read, where a window may extend to it.
-        identity: who the warehouse is; None before the tenant's first load.
+        identity: of the warehouse; None before the tenant's first load.
     """
 
     sequence: int
