@@ -6,6 +6,7 @@ the sensor `gaps` does not request these days again.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -220,6 +221,8 @@ def _open_instance(config: EnvironmentConfig, tenant_id: str) -> dg.DagsterInsta
             f"DAGSTER_HOME {problem}: set it to the folder in which Dagster records loads, the "
             "same as for dagster dev (docs/setup.md, step 8)"
         )
+    # Dagster's own log and telemetry files go to where the variable points, whatever `.env` says.
+    os.environ["DAGSTER_HOME"] = str(home)
     instance = dg.DagsterInstance.from_config(str(home))
     tagged = dg.RunsFilter(tags={ENVIRONMENT_TAG: config.environment})
     runs = instance.get_runs(tagged, limit=100)

@@ -142,11 +142,13 @@ def test_dagster_home_is_found_as_other_paths_are(
 ) -> None:
     """What `.env` says counts more, because `dagster dev` lets it."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("DAGSTER_HOME", "$HOME/home" if source == "environment" else "/not/there")
+    other = tmp_path / "other"
+    monkeypatch.setenv("DAGSTER_HOME", "$HOME/home" if source == "environment" else str(other))
     if source == "dotenv":
         Path(".env").write_text("DAGSTER_HOME=~/home\n")
     assert load("--select", "settings.user_roles").exit_code == 0
     assert (tmp_path / "home" / "history").is_dir()
+    assert not other.exists()
 
 
 def test_what_a_load_leaves_in_dagster_home_is_its_owners(configured: Path, tmp_path: Path) -> None:
