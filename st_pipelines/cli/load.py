@@ -6,7 +6,6 @@ the sensor `gaps` does not request these days again.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -212,6 +211,7 @@ def _open_instance(config: EnvironmentConfig, tenant_id: str) -> dg.DagsterInsta
     """Opens Dagster's instance. Refuses one that has runs of another tenant."""
     import dagster as dg
 
+    from st_pipelines.config.sources.local import set_dagster_home
     from st_pipelines.defs.run_state import ENVIRONMENT_TAG
 
     home = config.dagster_home
@@ -221,8 +221,7 @@ def _open_instance(config: EnvironmentConfig, tenant_id: str) -> dg.DagsterInsta
             f"DAGSTER_HOME {problem}: set it to the folder in which Dagster records loads, the "
             "same as for dagster dev (docs/setup.md, step 8)"
         )
-    # Dagster's own log and telemetry files go to where the variable points, whatever `.env` says.
-    os.environ["DAGSTER_HOME"] = str(home)
+    set_dagster_home(home)
     instance = dg.DagsterInstance.from_config(str(home))
     tagged = dg.RunsFilter(tags={ENVIRONMENT_TAG: config.environment})
     runs = instance.get_runs(tagged, limit=100)

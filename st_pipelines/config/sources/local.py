@@ -100,6 +100,14 @@ class Variables:
         return in_process or self.dotenv.get(name) or ""
 
 
+def set_dagster_home(folder: Path) -> None:
+    """Sets `DAGSTER_HOME` of this process, which counts for Dagster's own logs.
+
+    They ignore which folder an instance was opened with, and what `.env` says.
+    """
+    os.environ["DAGSTER_HOME"] = str(folder)
+
+
 def env_file() -> Path:
     """Returns the path of `.env`: in the working directory.
 
