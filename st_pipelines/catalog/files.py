@@ -48,6 +48,7 @@ _DEFAULTS: dict[str, Any] = {
     "by_day": False,
     "export": None,
     "external_data": False,
+    "removed": False,
 }
 _PLAIN = ("kind", "path", "envelope", "scope")
 

@@ -132,6 +132,7 @@ class Endpoint:
             separately and replaces that day's rows.
         export: the collection's export feed, if it has one.
         external_data: takes `EXTERNAL_DATA_PARAMETER`, without which `externalData` stays empty.
+        removed: ServiceTitan's documents no longer have it, but it may still be served.
     """
 
     api: str
@@ -157,6 +158,7 @@ class Endpoint:
     by_day: bool = False
     export: Export | None = None
     external_data: bool = False
+    removed: bool = False
 
     @cached_property
     def table(self) -> str:

@@ -63,6 +63,51 @@ def build(
 
 
 @app.command()
+def diff(
+    folder: Annotated[Path, typer.Argument(help="Folder of OpenAPI documents, *.json.")],
+    against: Annotated[
+        Path | None, typer.Option(help="Folder of a catalog; by default the package's own data.")
+    ] = None,
+) -> None:
+    """Print what build would change, and what changed in operations. Write nothing."""
+    from st_pipelines.catalog.build.build import compare
+    from st_pipelines.catalog.registry import DATA
+
+    for line in compare(folder, against or DATA):
+        typer.echo(line)
+
+
+@app.command()
+def fetch(
+    folder: Annotated[Path, typer.Argument(help="Folder to write the documents to.")],
+    portal: Annotated[
+        str,
+        typer.Option(
+            envvar="ST_DEVELOPER_PORTAL", help="Address of ServiceTitan's developer portal."
+        ),
+    ] = "https://developer.servicetitan.io",
+) -> None:
+    """Download ServiceTitan's OpenAPI documents from its developer portal."""
+    from st_pipelines.catalog.files import replace_files
+    from st_pipelines.config.validators import check_url
+    from st_pipelines.servicetitan.developer_portal import fetch_documents
+
+    try:
+        portal = check_url(portal)
+    except ValueError as error:
+        raise ValueError(f"--portal or ST_DEVELOPER_PORTAL: {error}") from None
+    # Written together at the end, so that a folder never holds documents of two times.
+    texts: dict[str, str] = {}
+    for name, document in fetch_documents(portal):
+        texts[name] = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+        typer.echo(f"{name}: {len(document.get('paths') or ()):,} paths")
+    replace_files(folder, texts)
+    typer.echo(
+        f"{len(texts)} documents in {folder}. See what changed: st-pipelines catalog diff {folder}"
+    )
+
+
+@app.command()
 def left_out(format: Format = "table") -> None:
     """List the GET operations that have no table, with the reason."""
     from st_pipelines.config.project import load_catalog
@@ -150,6 +195,7 @@ def _endpoint_facts(endpoint: Endpoint) -> dict[str, Any]:
         "first_page": endpoint.first_page,
         "max_page_size": endpoint.max_page_size,
         "scope": endpoint.scope,
+        "removed": endpoint.removed,
         "columns": [
             {
                 "name": field.column,

@@ -22,6 +22,7 @@ from datetime import date, datetime, timedelta
 
 from st_pipelines.catalog.model import Catalog, Endpoint
 from st_pipelines.config.project import load_catalog
+from st_pipelines.servicetitan.errors.errors import EndpointRemoved, WrongPath
 from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.http.model import ReadStats
 from st_pipelines.sync.deletions import followed_up
@@ -232,6 +233,11 @@ def _load(context: SyncContext, strategy: Strategy, read: PlannedRead) -> LoadRe
         attempts -= 1
         try:
             return _attempt(context, strategy, read, doubt)
+        except WrongPath as error:
+            is_gone = error.problem is not None and error.problem.code == "not-found"
+            if not (is_gone and strategy.endpoint.removed):
+                raise
+            raise EndpointRemoved.from_not_found(error, strategy.endpoint.table) from None
         except Overtaken:
             if not attempts:
                 raise

@@ -45,13 +45,10 @@ def test_a_new_and_an_empty_folder_are_filled_and_filled_again(
     assert (tmp_path / "empty" / ".gitkeep").exists()
 
 
-def test_files_of_apis_that_are_gone_go_and_other_files_stay(
-    tmp_path: Path, documents: Path
-) -> None:
+def test_other_files_in_the_folder_stay(tmp_path: Path, documents: Path) -> None:
     folder = tmp_path / "catalog"
     rebuild(documents, folder)
     (folder / "README.md").write_text("mine")
-    (folder / "xyz.json").write_text((folder / "abc.json").read_text())
     rebuild(documents, folder)
     assert set(contents(folder)) == {"README.md", "abc.json", "left_out.json"}
 

@@ -258,7 +258,8 @@ def test_what_is_sorted_by_id_unsaid_gives_way_to_what_a_document_says(tmp_path:
 def test_facts_of_what_is_not_in_the_documents_are_told(tmp_path: Path) -> None:
     path = "/abc/v2/tenant/{tenant}/old"
     curated = dataclasses.replace(facts(key=[]), left_out={path: "old"})
-    assert built(tmp_path, {}, curated)[1] == [
+    paths = {"others": operation(record(), query=PAGED)}
+    assert built(tmp_path, paths, curated)[1] == [
         "! curated.yaml has facts about abc.things, which is not in these documents",
         f"! curated.yaml has facts about {path}, which is not in these documents",
     ]

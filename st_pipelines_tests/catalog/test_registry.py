@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from st_pipelines.catalog import files
-from st_pipelines.catalog.build.build import build_catalog, describe_changes
+from st_pipelines.catalog.build.build import build_catalog
 from st_pipelines.catalog.build.curated import load_curated
+from st_pipelines.catalog.build.differences import describe_changes
 from st_pipelines.catalog.model import (
     Catalog,
     Field,
@@ -278,7 +279,8 @@ def test_two_operations_for_one_table_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "complaint"), [("{", "is not JSON"), ('{"swagger": "2.0"}', "is not an OpenAPI 3")]
+    ("content", "complaint"),
+    [("{", "is not JSON"), ('{"swagger": "1.2"}', "is neither an OpenAPI 3")],
 )
 def test_a_file_that_is_no_openapi_document_is_named(
     tmp_path: Path, content: str, complaint: str

@@ -58,9 +58,12 @@ def test_building_the_catalog_from_a_folder_without_documents_is_an_error(tmp_pa
 
 
 def test_curated_facts_without_an_endpoint_are_reported(tmp_path: Path) -> None:
-    (tmp_path / "x.json").write_text('{"openapi": "3.0.0", "paths": {}}')
+    """Only those of the APIs that the documents describe."""
+    paths = {"/jpm/v2/tenant/{tenant}/things": {"get": {"responses": {}}}}
+    (tmp_path / "x.json").write_text(json.dumps({"openapi": "3.0.0", "paths": paths}))
     result = run("catalog", "build", str(tmp_path), "--output", str(tmp_path / "out"))
     assert "! curated.yaml has facts about jpm.job_history" in result.stdout
+    assert "facts about crm" not in result.stdout
     assert not (tmp_path / "out" / "jpm.json").exists()
 
 

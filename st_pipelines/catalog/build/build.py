@@ -1,4 +1,4 @@
-"""Builds a catalog from OpenAPI documents and `curated.yaml`, and describes what changed.
+"""Builds a catalog from OpenAPI documents and `curated.yaml`.
 
 A collection that can be read with nothing but the tenant becomes an endpoint. Every other GET
 operation is left out with a reason, so that the catalog accounts for all of them.
@@ -9,10 +9,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from st_pipelines.catalog import files, specification
 from st_pipelines.catalog.build.curated import Curated, load_curated
+from st_pipelines.catalog.build.differences import describe_changes, describe_operations
 from st_pipelines.catalog.build.endpoints import (
     derive_endpoints,
     drop_repeated,
@@ -20,17 +20,10 @@ from st_pipelines.catalog.build.endpoints import (
     table_name_conflict,
 )
 from st_pipelines.catalog.build.fit import ALWAYS_SENT, Fitted, apply_facts
+from st_pipelines.catalog.build.keep import keep_known, keep_scopes
 from st_pipelines.catalog.build.openapi import Operation, read_documents, read_operations
 from st_pipelines.catalog.build.specification import read_specifications
-from st_pipelines.catalog.files import type_to_json
-from st_pipelines.catalog.model import (
-    Catalog,
-    DataType,
-    Endpoint,
-    LeftOut,
-    ListOf,
-    StructOf,
-)
+from st_pipelines.catalog.model import Catalog, Endpoint, LeftOut
 from st_pipelines.catalog.specification import ApiSpecification
 
 SPECIFICATION = "specification"
@@ -42,8 +35,10 @@ _COLLECTIONS = ("page", "export", "array", "data")
 def rebuild(documents: Path, folder: Path) -> list[str]:
     """Builds the catalog of a folder of documents and writes it, completely or not at all.
 
+    What the documents do not say stays as it is, see `keep`.
+
     Args:
-        documents: folder of OpenAPI documents.
+        documents: folder of OpenAPI documents, of all APIs or of some.
         folder: where to write. A catalog there is replaced; otherwise it must be empty or new.
 
     Returns:
@@ -54,15 +49,62 @@ def rebuild(documents: Path, folder: Path) -> list[str]:
         OSError: a file cannot be written.
     """
     files.list_catalog_files(folder)
+    built = _build(documents, folder)
+    files.write(built.catalog, folder)
+    specification.write(built.facts.values(), folder / SPECIFICATION)
+    return [*describe_changes(built.before, built.catalog), *built.misfits]
+
+
+def compare(documents: Path, folder: Path) -> list[str]:
+    """Describes what `rebuild` would change, and what changed in operations; writes nothing.
+
+    Returns:
+        One line per change: of tables, then of operations.
+
+    Raises:
+        ValueError: a document or the catalog in `folder` is malformed.
+        OSError: a file cannot be read.
+    """
+    built = _build(documents, folder)
+    changes = [*describe_changes(built.before, built.catalog)]
+    with_table = frozenset(path for endpoint in built.catalog for path in _paths(endpoint))
+    operations = describe_operations(built.facts_before, built.facts, with_table=with_table)
+    return [*changes[:-1], *operations, *changes[-1:], *built.misfits]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Built:
+    """A catalog and facts, and what they replace.
+
+    Attributes:
+        misfits: one line per curated fact that does not fit the documents.
+    """
+
+    before: Catalog
+    facts_before: Mapping[str, ApiSpecification]
+    catalog: Catalog
+    facts: Mapping[str, ApiSpecification]
+    misfits: list[str]
+
+
+def _build(documents: Path, folder: Path) -> _Built:
     before = files.read(folder)
+    stored = specification.Specification(folder / SPECIFICATION)
+    facts_before = {api: stored.api(api) for api in stored.apis}
     misfits: list[str] = []
-    built = build_catalog(documents, report=misfits.append)
+    catalog = build_catalog(documents, report=misfits.append)
     facts = read_facts(documents)
     posts = {o.path for part in facts.values() for o in part.operations if o.method == "POST"}
-    misfits += map(_describe_unknown, sorted(load_curated().reading_posts.keys() - posts))
-    files.write(built, folder)
-    specification.write(facts.values(), folder / SPECIFICATION)
-    return [*describe_changes(before, built), *misfits]
+    curated = load_curated()
+    expected = {path for path in curated.reading_posts if curated.find_api(path) in facts}
+    misfits += map(_describe_unknown, sorted(expected - posts))
+    return _Built(
+        before=before,
+        facts_before=facts_before,
+        catalog=keep_known(before, catalog, facts),
+        facts=keep_scopes(facts_before, facts),
+        misfits=misfits,
+    )
 
 
 def build_catalog(
@@ -132,8 +174,10 @@ def _misfits(fits: Mapping[str, Fitted]) -> Iterator[str]:
 def _unknown_facts(
     curated: Curated, fits: Mapping[str, Fitted], found: list[Operation]
 ) -> Iterator[str]:
+    covered = {operation.api for operation in found}
     for name in curated.find_unknown(fits, {operation.path for operation in found}):
-        yield _describe_unknown(name)
+        if curated.find_api(name) in covered:
+            yield _describe_unknown(name)
 
 
 def _describe_unknown(name: str) -> str:
@@ -190,82 +234,3 @@ def _split(endpoint: Endpoint, curated: Curated) -> Iterator[Endpoint]:
     tables = curated.split.get(endpoint.path, {}).get("tables", {endpoint.name: {}})
     for name, params in tables.items():
         yield dataclasses.replace(endpoint, name=name, params={**endpoint.params, **params})
-
-
-def describe_changes(before: Catalog, after: Catalog) -> Iterator[str]:
-    """Yields one line per change (`+ jpm.jobs: column holdReasons VARCHAR`), then the totals."""
-    for table in sorted({*before.endpoints, *after.endpoints}):
-        old, new = before.endpoints.get(table), after.endpoints.get(table)
-        if old is None and new is not None:
-            yield f"+ {table} ({new.kind}, {len(new.row_fields)} columns) from {new.path}"
-        elif new is None and old is not None:
-            yield f"- {table} is no longer in the documents; its table in a warehouse stays"
-        elif old is not None and new is not None:
-            yield from _describe_endpoint(old, new)
-    yield from _describe_left_out(before, after)
-    total = len(after) + sum(e.export is not None for e in after) + len(after.left_out)
-    yield (
-        (
-            f"{len(after)} endpoints from {len(after.apis)} APIs; "
-            f"{len(after.left_out)} operations left out; {_count(after)} GET operations in all"
-        )
-        if total
-        else "no endpoints"
-    )
-
-
-def _count(catalog: Catalog) -> int:
-    """Counts the GET operations that the catalog accounts for."""
-    paths = {e.path for e in catalog} | {e.export.path for e in catalog if e.export}
-    return len(paths) + len(catalog.left_out)
-
-
-def _describe_endpoint(old: Endpoint, new: Endpoint) -> Iterator[str]:
-    for field in dataclasses.fields(Endpoint):
-        if field.name == "columns":
-            continue
-        this, that = getattr(old, field.name), getattr(new, field.name)
-        if this != that:
-            yield f"~ {new.table}: {field.name} {_format(this)} -> {_format(that)}"
-    this, that = _leaf_types(old), _leaf_types(new)
-    for path in sorted({*this, *that}):
-        if path not in this:
-            yield f"+ {new.table}: column {path} {that[path]}"
-        elif path not in that:
-            yield f"- {new.table}: column {path} is no longer in the documents"
-        elif this[path] != that[path]:
-            yield f"~ {new.table}: column {path} {this[path]} -> {that[path]}"
-
-
-def _describe_left_out(before: Catalog, after: Catalog) -> Iterator[str]:
-    old = {entry.path: entry.reason for entry in before.left_out}
-    new = {entry.path: entry.reason for entry in after.left_out}
-    for path in sorted({*old, *new}):
-        if path not in old:
-            yield f"+ left out {path}: {new[path]}"
-        elif path not in new:
-            yield f"- no longer left out: {path}"
-        elif old[path] != new[path]:
-            yield f"~ left out {path}: {old[path]} -> {new[path]}"
-
-
-def _leaf_types(endpoint: Endpoint) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for field in endpoint.columns:
-        _collect(field.name, field.type, found)
-    return found
-
-
-def _collect(path: str, type_: DataType, found: dict[str, str]) -> None:
-    match type_:
-        case StructOf(fields):
-            for field in fields:
-                _collect(f"{path}.{field.name}", field.type, found)
-        case ListOf(item):
-            _collect(f"{path}[]", item, found)
-        case _:
-            found[path] = str(type_to_json(type_))
-
-
-def _format(value: Any) -> str:
-    return "none" if value in (None, (), {}) else str(value)

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from st_pipelines.catalog.build.openapi import Operation
-from st_pipelines.catalog.model import DataType, Field, ListOf, Scalar, StructOf
+from st_pipelines.catalog.model import DataType, Field, ListOf, Scalar, StructOf, snake_case
 
 CURATED = Path(__file__).with_name("curated.yaml")
 
@@ -45,6 +45,13 @@ class Curated:
         of_tables = {*self.endpoints, *self.sorted_by_id.get("tables", ())}
         of_paths = {*self.left_out, *self.names, *self.split}
         return [*sorted(of_tables - set(tables)), *sorted(of_paths - set(paths))]
+
+    def find_api(self, name: str) -> str:
+        """Returns the API of a table (`jpm.jobs`) or of a path (`/jpm/v2/...`)."""
+        if not name.startswith("/"):
+            return name.partition(".")[0]
+        module = name.split("/")[1]
+        return snake_case(self.apis.get(module, module))
 
     def retype(self, api: str, columns: tuple[Field, ...]) -> tuple[Field, ...]:
         """Changes text that is known to hold decimals to DECIMAL, at every depth."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 
+from st_pipelines.catalog.build.swagger2 import convert, is_swagger2
 from st_pipelines.catalog.build.types import plain_schema, read_fields, resolve
 from st_pipelines.catalog.model import Field, snake_case
 
@@ -76,10 +77,12 @@ class Operation:
 
 
 def read_documents(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """File name and document, for every `*.json` of the folder.
+    """Yields file name and document, for every `*.json` of the folder.
+
+    A document in Swagger 2.0 is converted.
 
     Raises:
-        ValueError: a file is no OpenAPI 3 document, or the folder holds none.
+        ValueError: a file is neither OpenAPI 3 nor Swagger 2.0, or the folder holds none.
     """
     files = sorted(folder.glob("*.json"))
     if not files:
@@ -89,8 +92,11 @@ def read_documents(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             document = json.loads(file.read_bytes())
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{file.name} is not JSON: {error}") from None
+        if is_swagger2(document):
+            with locating(file.name):
+                document = convert(document)
         if not (isinstance(document, dict) and str(document.get("openapi", "")).startswith("3.")):
-            raise ValueError(f"{file.name} is not an OpenAPI 3 document")
+            raise ValueError(f"{file.name} is neither an OpenAPI 3 nor a Swagger 2.0 document")
         yield file.name, document
 
 

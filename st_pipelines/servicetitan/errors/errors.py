@@ -4,6 +4,7 @@
       AuthenticationFailed   correct the client id or secret of this environment
       PermissionDenied       tick the scope, or have the tenant's admin accept the app
       WrongPath              correct the path, tenant id or app key; never "no rows"
+        EndpointRemoved      leave the table out: ServiceTitan no longer serves it
       BadRequest             correct the parameters: a fault in the catalog or in this package
       RateLimited            wait; lower the requests per second; see what else uses the app
         QuotaUsedUp          wait until the quota of calls is replenished; the message says when
@@ -22,7 +23,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from st_pipelines.servicetitan.errors.problems import Problem
+from st_pipelines.servicetitan.errors.problems import Problem, build_problem
 
 
 class ServiceTitanError(Exception):
@@ -91,6 +92,23 @@ class PermissionDenied(ServiceTitanError):
 
 class WrongPath(ServiceTitanError):
     """404 or 410: on a collection this means a wrong path, tenant id or app key; or a redirect."""
+
+
+class EndpointRemoved(WrongPath):
+    """404 of an endpoint that ServiceTitan's documents no longer have."""
+
+    @classmethod
+    def from_not_found(cls, error: WrongPath, table: str) -> EndpointRemoved:
+        """Returns the error to raise instead of a `WrongPath` that reading a table ended with."""
+        return cls(
+            str(error.args[0]),
+            method=error.method,
+            url=error.url,
+            status=error.status,
+            trace_id=error.trace_id,
+            detail=error.detail,
+            problem=build_problem("endpoint-removed", table=table),
+        )
 
 
 class BadRequest(ServiceTitanError):

@@ -213,6 +213,12 @@ _DATA = {
         "On a collection, a 404 means a wrong path, tenant id or app key, never 'no rows'. "
         "{known}Possible causes: {candidates}.",
     ),
+    "endpoint-removed": (
+        "ServiceTitan no longer serves {table}",
+        "Its documents no longer have it either. The table keeps its rows. Leave {table} out of "
+        "the selection, the setting SELECT. If loads of other tables end with 404 too, the app key "
+        "or the tenant id is wrong instead.",
+    ),
     "rate-limited": (
         "too many requests",
         "Lower REQUESTS_PER_SECOND, or find out what else uses this app and tenant, as they share "
