@@ -182,7 +182,8 @@ def derive_name(operation: ReadOperation) -> str:
 
 def derive_envelope(api: ApiSpecification, operation: ReadOperation) -> Envelope:
     """Return how an operation that lists records wraps them."""
-    assert operation.success and operation.success.schema
+    assert operation.success
+    assert operation.success.schema
     body = api.resolve(operation.success.schema)
     if body.kind == "array":
         return "array"
