@@ -54,7 +54,6 @@ class Area:
 
 
 _TABLES = ("warehouse/test_load.py", "warehouse/test_load_order.py")
-_SYNC = ("sync/test_sync.py", "sync/test_strategies.py")
 _DELETIONS = ("sync/test_deletions.py", "sync/test_many_deletions.py")
 AREAS = {
     "merge": Area(
@@ -63,15 +62,21 @@ AREAS = {
             "warehouse/tables/merge_keyless.py",
             "warehouse/tables/row_values.py",
         ),
-        (*_TABLES, "sync/test_strategies.py", "sync/test_deletions.py"),
+        (*_TABLES, "sync/test_deletions.py"),
     ),
     "load": Area(
+        ("warehouse/tables/load.py", "warehouse/tables/load_facts.py"),
+        (*_TABLES, "sync/test_strategies.py", "defs/test_checks.py", "sync/test_history.py"),
+    ),
+    "load log": Area(
+        ("warehouse/tables/load_log.py",),
         (
-            "warehouse/tables/load.py",
-            "warehouse/tables/load_facts.py",
-            "warehouse/tables/load_log.py",
+            *_TABLES,
+            "warehouse/test_identity.py",
+            "sync/test_missing_days.py",
+            "defs/test_checks.py",
+            "defs/test_changed_settings.py",
         ),
-        (*_TABLES, "warehouse/test_adopt.py", *_SYNC),
     ),
     "completeness": Area(
         ("servicetitan/reading/completeness.py", "servicetitan/reading/paging.py"),
@@ -86,8 +91,12 @@ AREAS = {
         ),
     ),
     "read order": Area(
-        ("warehouse/tables/overtakers.py", "warehouse/tables/table_state.py"),
+        ("warehouse/tables/overtakers.py",),
         (*_TABLES, "warehouse/test_overlapping_reads.py"),
+    ),
+    "table state": Area(
+        ("warehouse/tables/table_state.py",),
+        ("warehouse/test_load_order.py", "warehouse/test_identity.py", *_DELETIONS),
     ),
     "deletions": Area(
         ("sync/deletions.py", "warehouse/tables/deletion_guard.py"),
@@ -95,9 +104,12 @@ AREAS = {
     ),
     "row scope": Area(
         ("warehouse/tables/table_load.py",),
-        (*_TABLES, "sync/test_strategies.py"),
+        (*_TABLES, "sync/test_deletions.py"),
     ),
-    "history": Area(("warehouse/tables/history.py",), ("sync/test_history.py",)),
+    "history": Area(
+        ("warehouse/tables/history.py",),
+        ("warehouse/test_load_order.py", "sync/test_history.py"),
+    ),
     "export bookmarks": Area(
         ("servicetitan/reading/export_feed.py",),
         ("servicetitan/test_export_feed.py", "sync/test_deletions.py"),
@@ -415,9 +427,14 @@ def _wait(child: int, until: float) -> int | None:
     return None
 
 
-def choose(area: Area, *, count: int, seed: int) -> list[Mutant]:
-    """Samples mutants of an area's modules, at most one a line until lines run out."""
+def choose(area: Area, *, count: int, seed: int, at: Sequence[str] | None) -> list[Mutant]:
+    """Samples mutants of an area's modules, at most one a line until lines run out.
+
+    With `at`, these are all mutants of certain lines.
+    """
     candidates = [one for module in area.modules for one in Mutator(module).mutants()]
+    if at:
+        return [one for one in candidates if f"{one.module}:{one.line}" in at]
     ranked = sorted(candidates, key=lambda one: one.rank(seed))
     by_line: dict[tuple[str, int], list[Mutant]] = {}
     for mutant in ranked:
@@ -448,6 +465,9 @@ def main() -> int:
     broken: list[str] = []
     for name in options.area or AREAS:
         area = AREAS[name]
+        chosen = choose(area, count=options.each, seed=options.seed, at=options.at)
+        if not chosen:
+            continue
         outcome, seconds, text = run_tests(area.tests, None, time_limit=1_800)
         if outcome != "survived":
             print(f"{name}: the tests fail on the unchanged code\n{text}", file=sys.stderr)
@@ -456,7 +476,7 @@ def main() -> int:
         limit = 60 + 3 * seconds
         print(f"{name}: {seconds:.0f} s for the tests", file=sys.stderr, flush=True)
         table[name] = Counter()
-        for mutant in choose(area, count=options.each, seed=options.seed):
+        for mutant in chosen:
             outcome, seconds, text = run_tests(area.tests, mutant, time_limit=limit)
             reason = EXPLAINED.get((mutant.module, mutant.mutated_line()))
             if outcome == "survived" and reason:
@@ -502,6 +522,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--area", action="append", choices=AREAS, help="may be repeated")
     parser.add_argument("--each", type=int, default=14, help="mutants of each area")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--at",
+        action="append",
+        metavar="MODULE:LINE",
+        help="all mutants of a line, such as windows.py:82; may be repeated",
+    )
     parser.add_argument("--json", type=Path, help="write every mutant and its outcome here")
     parser.add_argument("--verbose", action="store_true", help="print every mutant")
     return parser.parse_args()

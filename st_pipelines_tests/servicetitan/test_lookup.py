@@ -122,6 +122,27 @@ def test_a_page_that_is_not_the_last_proves_nothing(server: ScriptedServer) -> N
     assert gone(server, GONE, known=(10, 60)) == set()
 
 
+@pytest.mark.parametrize(("total", "expected"), [(3, set()), (2, {*GONE}), (None, set())])
+def test_a_page_that_does_not_say_whether_more_follow_is_the_last_if_its_total_says_so(
+    server: ScriptedServer, total: int | None, expected: set[int]
+) -> None:
+    data = [{"id": 10}, {"id": 60}]
+    server.rule = lambda _: Canned(body={"data": data, "totalCount": total, "page": 1})
+    assert gone(server, GONE, known=(10, 60)) == expected
+
+
+def test_a_list_without_pages_serves_everything_at_once(server: ScriptedServer) -> None:
+    of = dataclasses.replace(THINGS, paged=False)
+    server.rule = lambda _: Canned(body={"data": [{"id": 10}, {"id": 60}]})
+    results = look_up(server.session(), of, GONE, controls=Controls(known=(10, 60)))
+    assert {id_ for result in results for id_ in result.gone} == {*GONE}
+
+
+def test_no_ids_take_no_request(server: ScriptedServer) -> None:
+    assert gone(server, [], known=(10, 60), unverified=(70,)) == set()
+    assert server.seen == []
+
+
 def test_every_part_of_a_list_has_a_known_id_in_each_request(server: ScriptedServer) -> None:
     """One variant that answers with nothing must not look like deleted records."""
     of = dataclasses.replace(THINGS, variants=({"type": "a"}, {"type": "b"}))

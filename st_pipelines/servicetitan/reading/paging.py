@@ -40,7 +40,7 @@ def ascending(source: PageSource, first: ParsedPage, concurrency: int) -> Pages:
     A short page is not the end, and neither is an empty one.
 
     Args:
-        first: the first page, fetched already.
+        first: the first page, fetched already; it has more.
         concurrency: pages in flight or waiting to be taken.
 
     Raises:
@@ -179,9 +179,7 @@ def in_order(
 
 
 def _fetch_following(source: PageSource, first: ParsedPage, concurrency: int) -> Pages:
-    """Yield the pages after the first: concurrently up to the total, then one by one."""
-    if not first.has_more:
-        return
+    """Yield the pages after the first without end: concurrently up to the total, then singly."""
     expected = range(1, source.last_index(first) + 1)
     if expected:
         places = map(source.page, expected)
