@@ -53,7 +53,11 @@ class Area:
     tests: tuple[str, ...]
 
 
-_TABLES = ("warehouse/test_load.py", "warehouse/test_load_order.py")
+_TABLES = (
+    "warehouse/test_load_counts.py",
+    "warehouse/test_load.py",
+    "warehouse/test_load_order.py",
+)
 _DELETIONS = ("sync/test_deletions.py", "sync/test_many_deletions.py")
 AREAS = {
     "merge": Area(
@@ -66,7 +70,12 @@ AREAS = {
     ),
     "load": Area(
         ("warehouse/tables/load.py", "warehouse/tables/load_facts.py"),
-        (*_TABLES, "sync/test_strategies.py", "defs/test_checks.py", "sync/test_history.py"),
+        (
+            *_TABLES,
+            "warehouse/test_versions.py",
+            "sync/test_strategies.py",
+            "defs/test_checks.py",
+        ),
     ),
     "load log": Area(
         ("warehouse/tables/load_log.py",),
@@ -96,7 +105,12 @@ AREAS = {
     ),
     "table state": Area(
         ("warehouse/tables/table_state.py",),
-        ("warehouse/test_load_order.py", "warehouse/test_identity.py", *_DELETIONS),
+        (
+            "warehouse/test_row_scope.py",
+            "warehouse/test_load_order.py",
+            "warehouse/test_identity.py",
+            *_DELETIONS,
+        ),
     ),
     "deletions": Area(
         ("sync/deletions.py", "warehouse/tables/deletion_guard.py"),
@@ -104,11 +118,11 @@ AREAS = {
     ),
     "row scope": Area(
         ("warehouse/tables/table_load.py",),
-        (*_TABLES, "sync/test_deletions.py"),
+        ("warehouse/test_row_scope.py", *_TABLES, "sync/test_deletions.py"),
     ),
     "history": Area(
         ("warehouse/tables/history.py",),
-        ("warehouse/test_load_order.py", "sync/test_history.py"),
+        ("warehouse/test_versions.py", "warehouse/test_load_order.py", "sync/test_history.py"),
     ),
     "export bookmarks": Area(
         ("servicetitan/reading/export_feed.py",),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timezone
@@ -28,7 +28,7 @@ from st_pipelines.warehouse.staging.typed_rows import TypedRows
 from st_pipelines.warehouse.store.duckdb_file import DuckDBFile
 from st_pipelines.warehouse.tables.deletion_guard import Approval
 from st_pipelines.warehouse.tables.load import FollowUp, Loaded, commit_load
-from st_pipelines.warehouse.tables.load_log import ReadCost
+from st_pipelines.warehouse.tables.load_log import ExportBookmark, ReadCost
 from st_pipelines.warehouse.tables.staged_records import StagedRecords
 from st_pipelines.warehouse.tables.table_state import begin_read
 
@@ -169,6 +169,37 @@ class Place:
                 approval=approval,
             )
         return loaded, staging
+
+    def load_with_feed(
+        self,
+        records: Iterable[dict[str, Any]],
+        exported: Sequence[dict[str, Any]],
+        of: Endpoint,
+        *,
+        bookmark: ExportBookmark | None = None,
+        **changes: Any,
+    ) -> Loaded:
+        """Loads records of the list together with those of the export feed."""
+        what = self.what(**changes)
+        what = replace(what, sequence=begin_read(self.warehouse, of, what).sequence)
+        with self.staged(of, what) as (staging, typed):
+            staged = StagedRecords(endpoint=of, spec=what, staging=staging, rows=typed)
+            staged.add(json.dumps(list(records)).encode())
+            staged.finish()
+            folder = staging.folder / "export_rows"
+            with TypedRows(of, what, folder, name="export_rows", beside=typed) as rows:
+                feed = StagedRecords(endpoint=of, spec=what, staging=Staging(of, folder), rows=rows)
+                if exported:
+                    feed.add(json.dumps(exported).encode())
+                    feed.finish()
+                return commit_load(
+                    staged,
+                    self.warehouse,
+                    catalog=catalog_of(of),
+                    cost=COST,
+                    follow_up=FollowUp(export_rows=feed if exported else None, bookmark=bookmark),
+                    approval=SECOND_READ,
+                )
 
     def query(self, sql: str) -> list[tuple]:
         with duckdb.connect(str(self.file), read_only=True) as connection:
