@@ -36,9 +36,9 @@ from st_pipelines.warehouse.store.base import ALIAS, DEFAULT_WAIT_SECONDS, Publi
 from st_pipelines.warehouse.store.location import (
     PRIVATE,
     check_location,
-    creating_files,
     effective_mode,
     find_exposed,
+    log_with_mode,
     stat_file,
     sync_folder,
 )
@@ -54,6 +54,8 @@ from st_pipelines.warehouse.store.write_queue import (
 _DURABLE = "COMMIT succeeded and is durable"
 _CHECKPOINT_THRESHOLD = "1KB"
 """COMMIT moves a longer log into the file, or bypasses the log; otherwise DETACH would have to."""
+_STORAGE_VERSION = "v1.4.0"
+"""Of new files; they keep it. By default, no driver of DuckDB 1 can open those of DuckDB 2."""
 _Opened = TypeVar("_Opened")
 _opening = threading.Lock()  # no thread may inspect a file while another attaches it
 
@@ -199,20 +201,20 @@ def _attach_file(
         WarehouseBusy: another program held the file until the deadline.
         WarehouseUnusable, WarehouseFull: see the classes.
     """
-    with creating_files(mode):  # the log, which DuckDB creates when it needs one
-        _retry_while_busy(lambda: _attach(connection, path, mode), lock, deadline)
-        try:
+    _retry_while_busy(lambda: _attach(connection, path, mode), lock, deadline)
+    try:
+        with log_with_mode(path, mode):
             yield
-        except BaseException as error:
-            with contextlib.suppress(duckdb.Error):
-                connection.execute("ROLLBACK")
-            if isinstance(error, duckdb.Error):
-                raise translate_duckdb_error(error, path) from error
-            raise
-        finally:
-            # a commit that cannot be moved into the file stays in the log beside it
-            with contextlib.suppress(duckdb.Error):
-                connection.execute(f"DETACH {ALIAS}")
+    except BaseException as error:
+        with contextlib.suppress(duckdb.Error):
+            connection.execute("ROLLBACK")
+        if isinstance(error, duckdb.Error):
+            raise translate_duckdb_error(error, path) from error
+        raise
+    finally:
+        # a commit that cannot be moved into the file stays in the log beside it
+        with contextlib.suppress(duckdb.Error):
+            connection.execute(f"DETACH {ALIAS}")
 
 
 def _retry_while_busy(open_: Callable[[], _Opened], lock: WriteLock, deadline: Deadline) -> _Opened:
@@ -241,16 +243,20 @@ def _attach(connection: duckdb.DuckDBPyConnection, path: Path, mode: int) -> Non
 
 def _create(connection: duckdb.DuckDBPyConnection, path: Path, mode: int) -> None:
     """Creates an empty database atomically: a partial one could not be opened."""
+    target = path.resolve()  # `path` may be a symbolic link to no file yet
     with staging_folder(path.parent, path.name) as new:
-        connection.execute(f"ATTACH {literal(str(new))} AS created")
+        connection.execute(
+            f"ATTACH {literal(str(new))} AS created (STORAGE_VERSION {literal(_STORAGE_VERSION)})"
+        )
         connection.execute("DETACH created")
+        new.chmod(mode)  # so far, its folder has kept others out
         try:
-            os.link(new, path)  # unlike a rename, never replaces what another process created
+            os.link(new, target)  # unlike a rename, never replaces what another process created
         except FileExistsError:
-            pass  # or a symbolic link to no file yet, through which DuckDB creates it
+            pass
         except OSError:  # file systems and containers refuse links with many codes
-            _copy_exclusively(new, path, mode)
-    sync_folder(path.parent)
+            _copy_exclusively(new, target, mode)
+    sync_folder(target.parent)
 
 
 def _copy_exclusively(new: Path, path: Path, mode: int) -> None:

@@ -1,9 +1,10 @@
 """Checks that a folder can hold a warehouse, and gives the files there their permissions.
 
 A warehouse holds customers' data, so its files are readable by their owner only: the file, its log,
-its lock, its read copy and what is staged, whatever the umask, from the first byte on. One setting,
-`ST_FILE_MODE`, opens them to others. Without it, a file that exists already decides: its companions
-get its permissions, so that a warehouse that several users share stays shared.
+its lock, its read copy and what is staged, whatever the umask, from the first byte on. The umask
+itself, which belongs to the process and not to a thread, stays as it is. One setting,
+`ST_FILE_MODE`, opens the files to others. Without it, a file that exists already decides: its
+companions get its permissions, so that a warehouse that several users share stays shared.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -30,10 +30,6 @@ except ImportError:  # Windows
 
 PRIVATE = 0o600
 """The mode of files that only their owner can open."""
-
-_umask_lock = threading.Lock()
-_umask_users = 0
-_umask_before = 0
 
 
 def effective_mode(path: Path, file_mode: int | None) -> int:
@@ -92,28 +88,26 @@ def make_folder(folder: Path, mode: int) -> None:
 
 
 @contextlib.contextmanager
-def creating_files(mode: int) -> Iterator[None]:
-    """Gives files that libraries create in the block this mode, and folders one to match.
+def log_with_mode(path: Path, mode: int) -> Iterator[None]:
+    """Creates the empty log that DuckDB will write in the block; removes it if it stays empty.
 
-    DuckDB creates its log when it needs one, with the permissions that the umask leaves. The umask
-    belongs to the process; of two blocks at once the stricter one counts.
+    DuckDB creates a missing log with the permissions that the umask leaves, and appends to one that
+    exists. The umask itself belongs to the whole process, so that no block may change it. DuckDB
+    takes an empty log for none.
+
+    Args:
+        path: of the warehouse file, which DuckDB has attached: attaching removes an empty log.
+        mode: of the log.
     """
-    global _umask_users, _umask_before
-    wanted = 0o777 & ~folder_mode(mode)
-    with _umask_lock:
-        before = os.umask(wanted)
-        if _umask_users:
-            os.umask(before | wanted)
-        else:
-            _umask_before = before
-        _umask_users += 1
+    log = path.with_name(f"{path.name}.wal")
+    with contextlib.suppress(OSError):  # DuckDB will say what is wrong with the folder
+        os.close(open_with_mode(log, os.O_RDWR, mode))
     try:
         yield
     finally:
-        with _umask_lock:
-            _umask_users -= 1
-            if not _umask_users:
-                os.umask(_umask_before)
+        with contextlib.suppress(OSError):
+            if not log.stat().st_size:
+                log.unlink()
 
 
 def check_location(path: Path, file_mode: int | None) -> None:

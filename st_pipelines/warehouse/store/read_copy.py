@@ -184,8 +184,7 @@ def _move(new: Path, target: Path) -> None:
         beside = target.with_name(f".{target.name}.new")  # one publisher at a time
         beside.unlink(missing_ok=True)
         try:
-            with new.open("rb") as source, beside.open("xb") as file:
-                beside.chmod(0o600)
+            with new.open("rb") as source, _create(beside) as file:
                 _copy_bytes(source, file)
                 os.fsync(file.fileno())
             shutil.copystat(new, beside)
@@ -193,6 +192,10 @@ def _move(new: Path, target: Path) -> None:
         except BaseException:
             beside.unlink(missing_ok=True)
             raise
+
+
+def _create(file: Path) -> BinaryIO:
+    return os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE), "wb")
 
 
 def _check_readable(copy: Path) -> None:
