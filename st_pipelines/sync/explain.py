@@ -24,9 +24,22 @@ MAX_CLOCK_OFFSET = timedelta(minutes=5)
 Status: TypeAlias = Literal["ok", "warning", "failed", "skipped"]
 _INIT_HINT = "Where there is no .env yet, st-pipelines init asks for them and writes it."
 _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")
+# Access is refused whatever is requested: without the query, check and runs say the same.
+_INDEPENDENT_OF_QUERY = (
+    "app-key-refused",
+    "app-not-connected",
+    "app-unknown",
+    "blocked",
+    "not-found",
+    "other-tenant",
+    "redirected",
+    "scope-doubtful",
+    "scope-missing",
+    "scope-unknown",
+    "token-refused",
+    "unusable",
+)
 # Codes outlive class names: scripts and alert rules match on them.
-# Of these the parameters may be the cause: which page, of which size, of which window.
-_DEPENDS_ON_QUERY = ("bad-request", "unavailable", "request-too-large", "response-too-large")
 _CODES = {"UnexpectedResponse": "unexpected-answer"}
 
 
@@ -104,7 +117,9 @@ def _diagnose_servicetitan(error: ServiceTitanError) -> Diagnosis:
     response = f" answered {error.status}" if error.status else ""
     response += f": {_strip_period(error.detail)}" if error.detail else ""
     trace = f", traceId {error.trace_id}" if error.trace_id else ""
-    url = error.url if error.problem.code in _DEPENDS_ON_QUERY else error.url.partition("?")[0]
+    url = error.url
+    if error.problem.code in _INDEPENDENT_OF_QUERY:
+        url = url.partition("?")[0]
     where = f" ({error.method} {url}{response}{trace})" if url else ""
     return Diagnosis(
         code=error.problem.code, text=f"{error.problem.title}{where}", hint=error.problem.advice

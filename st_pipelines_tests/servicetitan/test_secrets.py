@@ -13,6 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 import st_pipelines
+from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.servicetitan.errors.errors import ServiceTitanError
 from st_pipelines.servicetitan.http.auth import TokenSource
 from st_pipelines.servicetitan.http.model import ReadStats, Usage
@@ -160,8 +161,8 @@ def test_an_error_survives_being_pickled(server):
             "https://a.io/x?includeTotal=true&calculated=false",
         ),
         (
-            "https://a.io/x?sort=Jane%20Doe&page=x&active=Jane",
-            "https://a.io/x?sort=***&page=***&active=***",
+            "https://a.io/x?sort=Jane%20Doe&page=x&active=Jane%20Doe&billType=x9&name=Jane",
+            "https://a.io/x?sort=***&page=***&active=***&billType=***&name=***",
         ),
         ("https://a.io/x?from=2026-01-02", "https://a.io/x?from=2026-01-02"),
         ("https://a.io/x?from=CfDJ8token&name=Bob", "https://a.io/x?from=***&name=***"),
@@ -172,8 +173,20 @@ def test_an_error_survives_being_pickled(server):
         ),
     ],
 )
-def test_a_url_shows_only_paging_sort_flags_dates_and_the_number_of_ids(url, shown):
+def test_a_url_shows_only_paging_sort_flags_choices_dates_and_the_number_of_ids(url, shown):
     assert redact_url(url) == shown
+
+
+def test_a_url_shows_every_parameter_that_the_catalog_itself_sets():
+    constants = {
+        pair
+        for endpoint in load_catalog()
+        for params in (endpoint.params, *endpoint.variants)
+        for pair in params.items()
+    }
+    assert len(constants) > 15
+    for name, value in constants:
+        assert redact_url(f"https://a.io/x?{name}={value}") == f"https://a.io/x?{name}={value}"
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ _DATE_NAME = re.compile(r"from|to|\w{0,60}(?:After|Before|On|Utc|From|To)", re.A
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(?:T[\d:.]{1,20}Z?)?", re.ASCII)
 _NUMBER = re.compile(r"\d{1,9}", re.ASCII)
 _SORT = re.compile(r"[+-]?[A-Za-z]{1,40}", re.ASCII)
+_CHOICE_NAME = re.compile(r"active(?:Only|State)?|status|include\w{1,60}|\w{1,60}Type", re.ASCII)
+_CHOICE = re.compile(r"[A-Z][A-Za-z]{0,30}", re.ASCII)
 _FLAGS = ("true", "false", "True", "False", "Any")
 _ID_LIST = re.compile(r"ids|\w{1,40}Ids", re.ASCII)
 # A run of what a JWT is made of; where in it the JWT begins, `_hide_jwt` finds.
@@ -31,8 +33,9 @@ _MIN_SECRET_LENGTH = 4
 def redact_url(url: str) -> str:
     """Return the URL as it may be logged.
 
-    It keeps the values of paging, sorting, flags and dates, and the number of ids. Every other
-    value becomes `***`, and so does a `from` that is a continuation token.
+    It keeps the values of paging, sorting, flags, choices such as `billType=ApBill` and dates, and
+    the number of ids. Every other value becomes `***`, and so does a `from` that is a continuation
+    token.
 
     Args:
         url: absolute or a path; credentials before the host are dropped.
@@ -74,6 +77,7 @@ def _redact_value(name: str, value: str) -> str:
         value in _FLAGS
         or (name in _PAGING and _NUMBER.fullmatch(value))
         or (name == "sort" and _SORT.fullmatch(value))
+        or (_CHOICE_NAME.fullmatch(name) and _CHOICE.fullmatch(value))
         or (_DATE_NAME.fullmatch(name) and _DATE.fullmatch(value))
     )
     return value if harmless else HIDDEN

@@ -327,6 +327,15 @@ def test_a_refused_data_request_is_explained(
     assert line == "❌ access: " + expected.format(where=where, host=host, time="{time}")
 
 
+@pytest.mark.parametrize("status", [406, 409, 413, 423, 431, 451, 500])
+def test_a_failed_data_request_is_shown_with_its_harmless_parameters(
+    server: ScriptedServer, status: int
+) -> None:
+    server.rule = lambda seen: Canned(status=status) if "/tenant/" in seen.path else None
+    assert "?active=Any&modifiedOnOrAfter=20" in problem_lines()[0]
+    assert "&page=1&pageSize=1&includeTotal=true answered" in problem_lines()[0]
+
+
 @pytest.mark.parametrize("status", [403, 404])
 def test_one_refused_endpoint_does_not_fail_the_access_step(
     server: ScriptedServer, status: int
