@@ -17,6 +17,13 @@ from st_pipelines.cli.console import Select, counted, print_table, require_forma
 from st_pipelines.cli.doctor.report import sign_of
 from st_pipelines.config.environments import EnvironmentName, environment_name
 
+READING_SCOPES = frozenset({"tn.dis.capacity:w"})
+"""Scopes that are named like those that allow changes, but protect nothing but reads.
+
+ServiceTitan's documents name `tn.dis.capacity:w` for one operation only: the POST that reads the
+dispatch capacity.
+"""
+
 
 def scopes(
     environment: Annotated[
@@ -71,7 +78,7 @@ def required_scopes(endpoints: Iterable[Endpoint]) -> list[str]:
 
 def allows_writing(scope: str) -> bool:
     """Whether a scope allows changes. A scope of unknown form is assumed to."""
-    return not scope.endswith(":r")
+    return not scope.endswith(":r") and scope not in READING_SCOPES
 
 
 def surplus_scopes(granted: Collection[str], required: Collection[str]) -> list[str]:

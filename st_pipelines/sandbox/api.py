@@ -18,9 +18,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from st_pipelines.catalog.model import Catalog, Endpoint
-from st_pipelines.sandbox import feed, records, responses
+from st_pipelines.sandbox import capacity, feed, records, responses
 from st_pipelines.sandbox.access import AccessControl, RateLimit, Refused
 from st_pipelines.sandbox.churn import Churn
+from st_pipelines.sandbox.computed import Call, ComputedOperations, Operation
 from st_pipelines.sandbox.credentials import Credentials
 from st_pipelines.sandbox.faults import Faults
 from st_pipelines.sandbox.portal import Portal
@@ -111,6 +112,7 @@ class Api:
         portal: Portal | None = None,
     ) -> None:
         self.worlds = worlds
+        self._computed = ComputedOperations(capacity.OPERATIONS)
         self.log = RequestLog()
         self.interceptors: list[Interceptor] = []
         self.access = AccessControl(tenants, scopes, options.token_seconds, portal)
@@ -161,8 +163,9 @@ class Api:
         tenant = match.group() if match else ""
         template = _TENANT.sub(_TEMPLATE, path, count=1)
         query = dict(request.query_params)
+        body = await request.body()
         fault = self.faults.draw(token=False)
-        response = self._intercept(request) or self._respond(request, template, tenant, query)
+        response = self._intercept(request) or self._respond(request, template, tenant, query, body)
         if fault is None:
             accepted = request.headers.get("accept-encoding", "")
             response = responses.compress(response, accepted, self._options.gzip_level)
@@ -186,10 +189,12 @@ class Api:
         return next((response for response in given if response is not None), None)
 
     def _respond(
-        self, request: Request, template: str, tenant: str, query: Mapping[str, str]
+        self, request: Request, template: str, tenant: str, query: Mapping[str, str], body: bytes
     ) -> Response:
-        served = template in self._feeds or template in self._lists
-        if request.method != "GET" or not served or tenant not in self.worlds:
+        computed = self._computed.find(request.method, template)
+        listed = template in self._feeds or template in self._lists
+        served = computed or (listed and request.method == "GET")
+        if not served or tenant not in self.worlds:
             return responses.build_gateway_error(404, responses.NO_OPERATION)
         headers = request.headers
         try:
@@ -203,10 +208,21 @@ class Api:
         wait = self.limit.admit(tenant)
         if wait > 0:
             return responses.build_too_many_requests(wait)
+        if computed:
+            operation, path = computed
+            call = Call(tenant=tenant, world=self.worlds[tenant], path=path, query=query, body=body)
+            return self._compute(operation, call, scopes)
         try:
             return self._serve(template, tenant, query, scopes)
         except BadRequest as error:
             return responses.build_bad_request(error)
+
+    def _compute(self, operation: Operation, call: Call, scopes: frozenset[str]) -> Response:
+        if operation.scope not in scopes:
+            return Response(status_code=403)
+        if self._options.live:
+            self._follow_clock()
+        return self._computed.answer(operation, call)
 
     def _serve(
         self, template: str, tenant: str, query: Mapping[str, str], scopes: frozenset[str]

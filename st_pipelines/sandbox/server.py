@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from st_pipelines.catalog.model import Catalog
 from st_pipelines.catalog.registry import load_catalog
+from st_pipelines.sandbox import capacity
 from st_pipelines.sandbox.api import AnsweredRequest, Api, Interceptor, ServerOptions
 from st_pipelines.sandbox.churn import Churn
 from st_pipelines.sandbox.connection_faults import Protocol
@@ -96,7 +97,8 @@ class Sandbox:
             )
             for number, credentials in enumerate(self.tenants)
         }
-        granted = sorted({endpoint.scope for endpoint in catalog} if scopes is None else scopes)
+        known = {endpoint.scope for endpoint in catalog} | {capacity.SCOPE}
+        granted = sorted(known if scopes is None else scopes)
         self._api = Api(
             catalog=catalog,
             worlds=self.worlds,

@@ -107,10 +107,11 @@ def test_scopes_as_json_groups_by_api_and_compares_with_the_token(portal: Portal
 def test_surplus_scopes_that_allow_writing_come_first() -> None:
     chosen = select(load_catalog(), ["jpm.jobs", "crm.leads"])
     granted = ["tn.jpm.jobs:r", "tn.acc.invoices:r", "tn.crm.leads:w", "tn.odd"]
+    granted.append("tn.dis.capacity:w")
     assert scopes.difference_lines(scopes.compare_scopes(granted, chosen)) == [
         "missing, tick: tn.crm.leads:r",
         "not needed and can change data, untick first: tn.crm.leads:w, tn.odd",
-        "not needed, untick: tn.acc.invoices:r",
+        "not needed, untick: tn.acc.invoices:r, tn.dis.capacity:w",
     ]
     assert scopes.difference_lines(
         scopes.compare_scopes(["tn.jpm.jobs:r", "tn.crm.leads:r"], chosen)

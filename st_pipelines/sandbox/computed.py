@@ -1,0 +1,178 @@
+"""Operations whose responses are computed from records, rather than being records of a table.
+
+`reports` and `capacity` define them. `Api` asks `ComputedOperations` first, checks access as for
+any other operation, and lets `ComputedOperations.answer` do the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.responses import Response
+
+from st_pipelines.sandbox import responses
+from st_pipelines.sandbox.world import World
+
+
+class Refusal(Exception):
+    """A request that is answered with an error in ServiceTitan's format.
+
+    Args:
+        status: the HTTP status.
+        title: says what is wrong.
+        errors: what is wrong with each parameter.
+    """
+
+    def __init__(
+        self, status: int, title: str, errors: Mapping[str, Sequence[str]] | None = None
+    ) -> None:
+        super().__init__(f"{status} {title}")
+        self.status = status
+        self.title = title
+        self.errors = dict(errors or {})
+
+
+def refuse_value(name: str, reason: str) -> Refusal:
+    """Return the 400 that names a parameter and what is wrong with it."""
+    return Refusal(400, "One or more validation errors occurred.", {name: [reason]})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """A request to a computed operation.
+
+    Attributes:
+        tenant: the tenant's id.
+        world: the tenant's records.
+        path: the values in the path, by name.
+        query: the query parameters.
+        body: the request's body.
+    """
+
+    tenant: str
+    world: World
+    path: Mapping[str, str]
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+    def read_body(self) -> Mapping[str, Any]:
+        """Return the body, which is a JSON object.
+
+        Raises:
+            Refusal: the body is something else.
+        """
+        try:
+            body = json.loads(self.body)
+        except ValueError:
+            raise refuse_value("$", "The request body is not valid JSON.") from None
+        if not isinstance(body, dict):
+            raise refuse_value("$", "The request body is not a JSON object.")
+        return body
+
+    def read_number(self, name: str, default: int, largest: int, smallest: int = 1) -> int:
+        """Return a whole number from the query, from `smallest` to `largest`.
+
+        Raises:
+            Refusal: the value is something else.
+        """
+        text = self.query.get(name, "")
+        if not text:
+            return default
+        if not re.fullmatch(r"-?\d{1,9}", text):
+            raise refuse_value(name, f"The value '{text}' is not valid.")
+        if not smallest <= int(text) <= largest:
+            raise refuse_value(name, f"The value must be from {smallest} to {largest}.")
+        return int(text)
+
+    def read_flag(self, name: str) -> bool:
+        """Return a truth value from the query; False if it is missing.
+
+        Raises:
+            Refusal: the value is neither true nor false.
+        """
+        text = self.query.get(name, "") or "false"
+        if text.lower() not in ("true", "false"):
+            raise refuse_value(name, f"The value '{text}' is not valid.")
+        return text.lower() == "true"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """A computed operation.
+
+    Attributes:
+        method: of HTTP.
+        path: with names in braces.
+        scope: a token needs it.
+        answer: computes the response. It may raise `Refusal`.
+    """
+
+    method: str
+    path: str
+    scope: str
+    answer: Callable[[Call], Response]
+
+
+class ComputedOperations:
+    """Finds operations by method and path, and answers calls to them."""
+
+    def __init__(self, operations: Iterable[Operation]) -> None:
+        self._operations = [(_compile(each.path), each) for each in operations]
+
+    def find(self, method: str, path: str) -> tuple[Operation, Mapping[str, str]] | None:
+        """Find the operation of a request.
+
+        Args:
+            method: of HTTP.
+            path: with `{tenant}` in place of the tenant's id.
+
+        Returns:
+            The operation and the values in the path; None if there is no such operation.
+        """
+        for pattern, operation in self._operations:
+            match = pattern.fullmatch(path)
+            if match and operation.method == method:
+                return operation, match.groupdict()
+        return None
+
+    @staticmethod
+    def answer(operation: Operation, call: Call) -> Response:
+        """Answer a call whose access was checked. Waits for the lock of the tenant's world."""
+        try:
+            with call.world.lock:
+                return operation.answer(call)
+        except Refusal as refusal:
+            body = responses.build_problem(
+                refusal.status, refusal.title, errors=refusal.errors, data={}
+            )
+            return responses.build_json_response(body, refusal.status)
+
+
+def _compile(path: str) -> re.Pattern[str]:
+    """Build the pattern of a path. Its names are groups, except for the tenant's."""
+    return re.compile(re.sub(r"\\{(?!tenant)(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(path)))
+
+
+def build_page(
+    call: Call, rows: Sequence[Any], *, default_size: int, largest_size: int
+) -> dict[str, Any]:
+    """Build the envelope of a page, with the rows in `data`.
+
+    Raises:
+        Refusal: the page or its size is invalid.
+    """
+    # Like most lists, reports are taken to treat page 0 as the first.
+    page = call.read_number("page", 1, 999_999_999, smallest=0) or 1
+    size = call.read_number("pageSize", default_size, largest_size)
+    with_total = call.read_flag("includeTotal")
+    return {
+        "page": page,
+        "pageSize": size,
+        "hasMore": page * size < len(rows),
+        "totalCount": len(rows) if with_total else None,
+        "data": rows[(page - 1) * size : page * size],
+    }
