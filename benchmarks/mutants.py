@@ -118,7 +118,7 @@ AREAS = {
     ),
     "row scope": Area(
         ("warehouse/tables/table_load.py",),
-        ("warehouse/test_row_scope.py", *_TABLES, "sync/test_deletions.py"),
+        ("warehouse/test_row_scope.py", *_TABLES),
     ),
     "history": Area(
         ("warehouse/tables/history.py",),
