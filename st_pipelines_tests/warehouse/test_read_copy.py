@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import threading
 import time
+from pathlib import Path
+from typing import BinaryIO
 
 import duckdb
 import pytest
@@ -38,6 +41,8 @@ def test_the_copy_equals_the_warehouse_and_is_made_once(place: Place) -> None:
     made = place.warehouse.publish()
     assert made
     assert made.location == str(place.folder / "test_read.duckdb")
+    assert made.bytes == place.file.stat().st_size
+    assert 0 < made.held_seconds <= made.seconds < HOUR
     assert place.warehouse.read_copy.path.read_bytes() == place.file.read_bytes()
     assert rows(place) == [(1,)]
     assert place.warehouse.publish() is None
@@ -59,6 +64,85 @@ def test_the_copy_is_made_where_the_kernel_cannot_copy(
     place.load([record(id=1)])
     place.warehouse.publish()
     assert place.warehouse.read_copy.path.read_bytes() == place.file.read_bytes()
+
+
+@pytest.fixture(params=["same disk", "other disk"])
+def replaced(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Files that were moved; whether all of their bytes had been synced to the disk before.
+
+    On another disk than the copy's, a staged file cannot be moved and has to be copied.
+    """
+    synced, moves, fsync, replace = set[int](), list[bool](), os.fsync, os.replace
+
+    def sync(descriptor: int) -> None:
+        fsync(descriptor)
+        synced.add(os.fstat(descriptor).st_ino)
+
+    def move(source: Path, target: Path) -> None:
+        if request.param == "other disk" and source.parent != target.parent:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        moves.append(source.stat().st_ino in synced)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "replace", move)
+    return moves
+
+
+def test_a_copy_is_on_the_disk_before_it_replaces_the_old_one(
+    place: Place, replaced: list[bool]
+) -> None:
+    place.load([record(id=1)])
+    copy = place.warehouse.read_copy
+    left = copy.path.with_name(f".{copy.path.name}.new")
+    for id_ in (1, 2):
+        place.load([record(id=id_)])
+        left.write_bytes(b"left by a publication whose process was killed")
+        assert place.warehouse.publish()
+        assert copy.path.read_bytes() == place.file.read_bytes()
+        assert stat.S_IMODE(copy.path.stat().st_mode) == 0o400
+        assert place.warehouse.publish() is None, "it has the time of the warehouse"
+    assert replaced == [True, True]
+
+
+@pytest.mark.usefixtures("replaced")
+@pytest.mark.parametrize("failing", [1, 2], ids=["into staging", "beside the copy"])
+def test_a_copy_that_fails_halfway_leaves_nothing_behind(
+    place: Place, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    place.load([record(id=1)])
+    place.warehouse.publish()
+    place.load([record(id=2)])
+    copy_bytes, calls = read_copy._copy_bytes, []
+
+    def fill_the_disk(source: BinaryIO, target: BinaryIO) -> None:
+        calls.append(target)
+        if len(calls) == 2:
+            assert not stat.S_IMODE(os.fstat(target.fileno()).st_mode) & 0o077, "others read it"
+        if len(calls) == failing:
+            target.write(b"half of it")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        copy_bytes(source, target)
+
+    monkeypatch.setattr(read_copy, "_copy_bytes", fill_the_disk)
+    try:
+        place.warehouse.publish()
+    except WarehouseFull:
+        assert rows(place) == [(1,)]
+    else:
+        assert (len(calls), rows(place)) == (1, [(1,), (2,)]), "one copy was enough"
+    assert files(place) == {"test.duckdb", "test_read.duckdb"}
+
+
+def test_a_copy_is_not_current_while_the_warehouse_has_a_log(place: Place) -> None:
+    """What is in the log is not yet in the file, whose size and time stay the same."""
+    place.load([record(id=1)])
+    place.warehouse.publish()
+    log = place.file.with_name(place.file.name + ".wal")
+    log.write_bytes(b"")
+    assert place.warehouse.read_copy.is_current
+    log.write_bytes(b"a change")
+    assert not place.warehouse.read_copy.is_current
 
 
 def test_a_reader_keeps_its_open_copy_and_a_new_reader_gets_the_new_one(place: Place) -> None:
