@@ -144,7 +144,11 @@ AREAS = {
     ),
     "gaps": Area(
         ("defs/sensors/gaps.py",),
-        ("defs/test_keeping_fresh.py",),
+        (
+            "defs/test_gap_days.py",
+            "defs/test_keeping_fresh.py",
+            "defs/test_changed_settings.py",
+        ),
     ),
     "publish": Area(
         ("warehouse/store/read_copy.py",),
