@@ -5,40 +5,36 @@ Records come from `world`, bodies from `responses` and `feed`, faults from `faul
 
 from __future__ import annotations
 
-import random
 import re
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from typing import Any
 from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from st_pipelines.catalog.model import Catalog, Endpoint
-from st_pipelines.sandbox import capacity, feed, records, responses
+from st_pipelines.sandbox import capacity, feed, responses
 from st_pipelines.sandbox.access import AccessControl, RateLimit, Refused
 from st_pipelines.sandbox.churn import Churn
-from st_pipelines.sandbox.computed import Call, ComputedOperations, Operation
+from st_pipelines.sandbox.computed import Call, ComputedOperations
 from st_pipelines.sandbox.credentials import Credentials
 from st_pipelines.sandbox.faults import Faults
+from st_pipelines.sandbox.operations import Route, Router
+from st_pipelines.sandbox.parameters import BadRequest, read_query
 from st_pipelines.sandbox.portal import Portal
-from st_pipelines.sandbox.selection import BadRequest, read_selection, select
+from st_pipelines.sandbox.selection import select
 from st_pipelines.sandbox.world import World
 
 Interceptor = Callable[[Request], Response | None]
 """Called with a request before the sandbox answers it. A response it returns is sent instead."""
 
-REQUIRED: Mapping[str, tuple[str, ...]] = {
-    "settings.business_units_intacct": ("page", "pageSize", "includeTotal"),
-    "equipment_systems.installed_equipment_custom_field_types": ("page", "pageSize", "descending"),
-    "inventory.return_types": ("activeOnly",),
-}
-"""Parameters, apart from dates, without which a list responds with 400."""
+PERFORMANCE = "marketing_ads.performance"
+"""Its rows are computed for the window of a request, rather than being records."""
 
-AGGREGATE_ROWS = 12
 _TENANT = re.compile(r"(?<=/tenant/)[^/]+")
 _TEMPLATE = "{tenant}"
 
@@ -102,7 +98,6 @@ class Api:
     def __init__(
         self,
         *,
-        catalog: Catalog,
         worlds: Mapping[str, World],
         tenants: Mapping[str, Credentials],
         scopes: tuple[str, ...],
@@ -122,18 +117,7 @@ class Api:
         self.faults = faults
         self.churn = churn
         self._clock_read = options.clock()
-        self._lists: dict[str, list[Endpoint]] = {}
-        self._feeds: dict[str, Endpoint] = {}
-        for endpoint in catalog:
-            self._register(endpoint)
-
-    def _register(self, endpoint: Endpoint) -> None:
-        if endpoint.is_feed:
-            self._feeds[endpoint.path] = endpoint
-            return
-        self._lists.setdefault(endpoint.path, []).append(endpoint)
-        if endpoint.export:
-            self._feeds[endpoint.export.path] = endpoint
+        self._router = Router()
 
     async def handle_token(self, request: Request) -> Response:
         """Answer `POST /connect/token`."""
@@ -165,7 +149,7 @@ class Api:
         query = dict(request.query_params)
         body = await request.body()
         fault = self.faults.draw(token=False)
-        response = self._intercept(request) or self._respond(request, template, tenant, query, body)
+        response = self._intercept(request) or self._respond(request, template, tenant, body)
         if fault is None:
             accepted = request.headers.get("accept-encoding", "")
             response = responses.compress(response, accepted, self._options.gzip_level)
@@ -188,13 +172,11 @@ class Api:
         given = (interceptor(request) for interceptor in self.interceptors)
         return next((response for response in given if response is not None), None)
 
-    def _respond(
-        self, request: Request, template: str, tenant: str, query: Mapping[str, str], body: bytes
-    ) -> Response:
+    def _respond(self, request: Request, template: str, tenant: str, body: bytes) -> Response:
         computed = self._computed.find(request.method, template)
-        listed = template in self._feeds or template in self._lists
-        served = computed or (listed and request.method == "GET")
-        if not served or tenant not in self.worlds:
+        route = self._router.find(request.method, template)
+        found = computed[0] if computed else route and route.operation
+        if found is None or tenant not in self.worlds:
             return responses.build_gateway_error(404, responses.NO_OPERATION)
         headers = request.headers
         try:
@@ -208,60 +190,45 @@ class Api:
         wait = self.limit.admit(tenant)
         if wait > 0:
             return responses.build_too_many_requests(wait)
-        if computed:
-            operation, path = computed
-            call = Call(tenant=tenant, world=self.worlds[tenant], path=path, query=query, body=body)
-            return self._compute(operation, call, scopes)
-        try:
-            return self._serve(template, tenant, query, scopes)
-        except BadRequest as error:
-            return responses.build_bad_request(error)
-
-    def _compute(self, operation: Operation, call: Call, scopes: frozenset[str]) -> Response:
-        if operation.scope not in scopes:
-            return Response(status_code=403)
-        if self._options.live:
-            self._follow_clock()
-        return self._computed.answer(operation, call)
-
-    def _serve(
-        self, template: str, tenant: str, query: Mapping[str, str], scopes: frozenset[str]
-    ) -> Response:
-        feed_endpoint = self._feeds.get(template)
-        endpoint = feed_endpoint or self._choose(self._lists[template], query)
-        if endpoint.scope not in scopes:
+        if found.scope not in scopes:
             # ServiceTitan's 403 has no body.
             return Response(status_code=403)
         if self._options.live:
             self._follow_clock()
-        world = self.worlds[tenant]
-        self.churn.perturb(world, endpoint)
-        with world.lock:
-            if feed_endpoint:
-                batch = self._options.export_batch
-                table = world.table(endpoint.table)
-                return responses.build_json_response(
-                    feed.build_body(table, query, world.now_ticks, batch)
-                )
-            raws = (
-                _aggregate(world, endpoint, query)
-                if endpoint.by_day
-                else _list_records(world, endpoint, query)
+        if computed:
+            operation, path = computed
+            query = dict(request.query_params)
+            return self._computed.answer(
+                operation,
+                Call(tenant=tenant, world=self.worlds[tenant], path=path, query=query, body=body),
             )
-            return responses.build_json_response(
-                responses.build_list_body(endpoint, query, raws, tenant)
-            )
+        assert route is not None
+        try:
+            values = read_query(route.api, route.operation, request.query_params.multi_items())
+            return self._serve(route, values, tenant)
+        except BadRequest as error:
+            return responses.build_bad_request(error)
 
-    @staticmethod
-    def _choose(endpoints: list[Endpoint], query: Mapping[str, str]) -> Endpoint:
-        """Choose among endpoints that share a path, by the parameter that distinguishes them."""
-        if len(endpoints) == 1:
-            return endpoints[0]
-        for endpoint in endpoints:
-            if all(query.get(name) == value for name, value in endpoint.params.items()):
-                return endpoint
-        name = next(iter(endpoints[0].params))
-        raise BadRequest(name, f"The {name} field is required.")
+    def _serve(self, route: Route, values: Mapping[str, Any], tenant: str) -> Response:
+        world, collection = self.worlds[tenant], route.collection
+        if collection.name == PERFORMANCE:
+            rows = world.compute_performance(values)
+            return responses.build_json_response(
+                responses.build_list_body(route.api, route.operation, values, rows, tenant)
+            )
+        self.churn.perturb(world, collection)
+        with world.lock:
+            table = world.table(collection.name)
+            if route.operation in collection.exports:
+                batch = self._options.export_batch
+                return responses.build_json_response(
+                    feed.build_body(table, route.operation, values, world.now_ticks, batch)
+                )
+            positions = select(world.table, table, route.operation, values)
+            rows = [table.raws[at] for at in positions]
+            return responses.build_json_response(
+                responses.build_list_body(route.api, route.operation, values, rows, tenant)
+            )
 
     def _follow_clock(self) -> None:
         passed = self._options.clock() - self._clock_read
@@ -270,28 +237,3 @@ class Api:
         self._clock_read += passed
         for world in self.worlds.values():
             world.move(timedelta(seconds=passed))
-
-
-def _list_records(world: World, endpoint: Endpoint, query: Mapping[str, str]) -> list[bytes]:
-    for name in REQUIRED.get(endpoint.table, ()):
-        if name not in query:
-            raise BadRequest(name, f"The {name} field is required.")
-    table = world.table(endpoint.table)
-    selection = read_selection(endpoint, query)
-    return table.get_cached(
-        ("raws", selection), lambda: [table.raws[at] for at in select(table, selection)]
-    )
-
-
-def _aggregate(world: World, endpoint: Endpoint, query: Mapping[str, str]) -> list[bytes]:
-    """Generate rows for the requested window. Equal windows get equal rows."""
-    date_filter = endpoint.date_filter
-    window = [] if date_filter is None else [date_filter.lower, date_filter.upper]
-    for name in window:
-        if name not in query:
-            raise BadRequest(name, f"The {name} field is required.")
-    read_selection(endpoint, query)
-    seed = ":".join(query[name] for name in window)
-    filler = world.build_filler(endpoint, random.Random(f"{world.seed}:{endpoint.table}:{seed}"))
-    rows = filler.generate_rows(endpoint.columns, AGGREGATE_ROWS)
-    return [records.encode(row) for row in rows]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from st_pipelines.catalog.model import Endpoint, Scalar
+from st_pipelines.sandbox.collections import Collection
 from st_pipelines.sandbox.table import Table
 from st_pipelines.sandbox.world import World
 
@@ -38,29 +38,29 @@ class Churn:
         self._rng = random.Random(f"{seed}:churn")
         self._number = 0
 
-    def perturb(self, world: World, endpoint: Endpoint) -> None:
+    def perturb(self, world: World, collection: Collection) -> None:
         """With the given probability, move time a little and change some records of a table.
 
         Args:
             world: holds the table. This call waits for the world's lock.
-            endpoint: the endpoint that is about to be read.
+            collection: the collection that is about to be read.
         """
-        if endpoint.by_day or self._rng.random() >= self.probability:
+        if self._rng.random() >= self.probability:
             return
         with world.lock:
-            table = world.table(endpoint.table)
+            table = world.table(collection.name)
             for _ in range(self._rng.randint(1, MAX_CHANGES)):
                 world.move(timedelta(milliseconds=self._rng.randint(1, 2000)))
                 self._rng.choice(_ACTIONS)(self, table, world.now_ticks)
 
     def _create(self, table: Table, now: int) -> None:
-        if table.endpoint.explode:
+        if table.collection.key == ("jobId",):
             return  # the items of a copied record would repeat the ids of the original's items
         fields = self._make_value(table)
         fields |= {
             name: max((value or 0 for value in table.read_values(name)), default=0) + 1
-            for name in table.endpoint.key
-            if len(table.endpoint.key) > 1 and _has_type(table.endpoint, name, "BIGINT")
+            for name in table.collection.key
+            if len(table.collection.key) > 1 and table.collection.members[name].kind == "integer"
         }
         table.create(fields, now)
 
@@ -96,8 +96,8 @@ class Churn:
     def _make_value(self, table: Table) -> dict[str, Any]:
         """Return a text field with a new, unique value; empty if the table has no such field."""
         self._number += 1
-        name = _find_text_field(table.endpoint)
-        return {} if name is None else {name: f"churn {self._number}"}
+        texts = table.collection.texts
+        return {texts[0]: f"churn {self._number}"} if texts else {}
 
 
 _ACTIONS: tuple[Callable[[Churn, Table, int], None], ...] = (
@@ -109,16 +109,3 @@ _ACTIONS: tuple[Callable[[Churn, Table, int], None], ...] = (
     Churn._delete,
     Churn._revive,
 )
-
-
-def _find_text_field(endpoint: Endpoint) -> str | None:
-    """Find a text field that is neither part of the key nor of a variant."""
-    special = {*endpoint.key, *(name for variant in endpoint.variants for name in variant)}
-    names = [column.name for column in endpoint.columns if column.name not in special]
-    texts = [name for name in names if _has_type(endpoint, name, "VARCHAR")]
-    return next(iter(texts), None)
-
-
-def _has_type(endpoint: Endpoint, name: str, kind: str) -> bool:
-    type_ = endpoint.column(name).type
-    return isinstance(type_, Scalar) and type_.name == kind

@@ -127,8 +127,8 @@ def is_active(entity: Entity, now: int) -> bool:
     return not 0 < entity.deactivated <= now
 
 
-def render_for_export(raw: bytes, endpoint: Endpoint, active: bool) -> bytes:
+def render_for_export(raw: bytes, collection: str, active: bool) -> bytes:
     """Turn a record of the list into one of the export, which may add `active`."""
-    if endpoint.table not in EXPORT_ONLY_ACTIVE:
+    if collection not in EXPORT_ONLY_ACTIVE:
         return raw
     return raw[:-1] + (b',"active":true}' if active else b',"active":false}')

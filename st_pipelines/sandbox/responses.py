@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
 from starlette.responses import Response
 
-from st_pipelines.catalog.model import Endpoint
+from st_pipelines.catalog.specification import ApiSpecification, ReadOperation
 from st_pipelines.sandbox import records
-from st_pipelines.sandbox.selection import BadRequest
+from st_pipelines.sandbox.collections import derive_envelope
+from st_pipelines.sandbox.parameters import BadRequest, find_first_page, read_page
 
 NO_OPERATION = "Unable to match incoming request to an operation."
-DEFAULT_PAGE_SIZE = 50
 MIN_GZIP_BYTES = 2048
 
 
@@ -63,91 +63,46 @@ def build_too_many_requests(seconds: float) -> Response:
     return build_json_response(body, 429, {"Retry-After": str(wait)})
 
 
-def read_page(endpoint: Endpoint, query: Mapping[str, str]) -> tuple[int, int]:
-    """Read page number and page size from the query.
-
-    Raises:
-        BadRequest: a value is not a number, or not in the endpoint's range.
-    """
-    page = _read_number(query, "page", endpoint.first_page)
-    size = _read_number(query, "pageSize", DEFAULT_PAGE_SIZE)
-    if page == 0 and endpoint.first_page == 1:
-        # Only the lists of custom fields of jobs and projects are known to reject page 0.
-        if endpoint.api == "jpm" and endpoint.name.endswith("custom_fields"):
-            raise BadRequest("page", "The value must be at least 1.")
-        page = 1
-    if page < endpoint.first_page:
-        raise BadRequest("page", f"The value must be at least {endpoint.first_page}.")
-    if not 1 <= size <= endpoint.max_page_size:
-        raise BadRequest("pageSize", f"The value must be from 1 to {endpoint.max_page_size}.")
-    return page, size
-
-
-def _read_number(query: Mapping[str, str], name: str, default: int) -> int:
-    text = query.get(name, "")
-    if not text:
-        return default
-    if not text.lstrip("-").isdecimal():
-        raise BadRequest(name, f"The value '{text}' is not valid.")
-    return int(text)
-
-
 def build_list_body(
-    endpoint: Endpoint, query: Mapping[str, str], records_json: list[bytes], tenant_id: str
+    api: ApiSpecification,
+    operation: ReadOperation,
+    values: Mapping[str, Any],
+    records_json: Sequence[bytes],
+    tenant_id: str,
 ) -> bytes:
     """Build the body of a list response.
 
     Args:
-        endpoint: determines the envelope.
-        query: the query parameters.
+        api: of the operation.
+        operation: determines the envelope.
+        values: the parameters, see `parameters.read_query`.
         records_json: all selected records, in order.
-        tenant_id: included in the envelope of one endpoint.
+        tenant_id: included in the envelope of one list.
 
     Raises:
-        BadRequest: the page or its size is invalid.
+        BadRequest: the page or its size is out of range.
     """
-    if not endpoint.paged:
-        return _wrap(
-            endpoint,
-            records_json,
-            1,
-            max(len(records_json), 1),
-            len(records_json),
-            query,
-            tenant_id,
-        )
-    page, size = read_page(endpoint, query)
-    start = (page - endpoint.first_page) * size
-    return _wrap(
-        endpoint,
-        records_json[start : start + size],
-        page,
-        size,
-        len(records_json),
-        query,
-        tenant_id,
-    )
-
-
-def _wrap(
-    endpoint: Endpoint,
-    records_json: list[bytes],
-    page: int,
-    size: int,
-    total: int,
-    query: Mapping[str, str],
-    tenant_id: str,
-) -> bytes:
-    rows = b"[" + b",".join(records_json) + b"]"
-    if endpoint.envelope == "array":
+    total = len(records_json)
+    page, size = 0, max(total, 1)
+    if "page" in operation.query:
+        page, size = read_page(operation, values)
+    start = page * size
+    rows = b"[" + b",".join(records_json[start : start + size]) + b"]"
+    if derive_envelope(api, operation) == "array":
         return rows
-    if endpoint.path.endswith("/capacity-warnings"):
-        head = b'{"tenantId":%b,"tenantName":"Sandbox","totalCount":%d,"data":'
-        return head % (tenant_id.encode(), total) + rows + b"}"
-    if endpoint.envelope == "data":
-        return b'{"data":' + rows + b"}"
-    more = b"true" if (page - endpoint.first_page + 1) * size < total else b"false"
-    with_total = endpoint.includes_total and query.get("includeTotal", "").lower() == "true"
-    count = b"%d" % total if with_total else b"null"
-    head = b'{"page":%d,"pageSize":%d,"hasMore":%b,"totalCount":%b,"data":'
-    return head % (page, size, more, count) + rows + b"}"
+    assert operation.success
+    assert operation.success.schema
+    envelope = api.resolve(operation.success.schema).members
+    counts = values.get("includeTotal") is True or "includeTotal" not in operation.query
+    # Without the parameter, a list says "null" if its document allows that.
+    known = counts and ("includeTotal" in operation.query or "page" not in envelope)
+    members = {
+        "tenantId": tenant_id.encode(),
+        "tenantName": b'"Sandbox"',
+        "page": b"%d" % (page + find_first_page(operation)),
+        "pageSize": b"%d" % size,
+        "hasMore": b"true" if start + size < total else b"false",
+        "totalCount": b"%d" % total if known else b"null",
+        "data": rows,
+    }
+    return b"{" + b",".join(b'"%b":%b' % (n.encode(), members[n]) for n in envelope) + b"}"

@@ -2,204 +2,191 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-from st_pipelines.catalog.model import Endpoint
-from st_pipelines.sandbox import ticks
+from st_pipelines.catalog.specification import ReadOperation
+from st_pipelines.sandbox.collections import Collection
+from st_pipelines.sandbox.filters import (
+    CREATED,
+    MODIFIED,
+    Filter,
+    derive_filters,
+    read_moment,
+    select_active,
+    walk,
+)
+from st_pipelines.sandbox.parameters import BadRequest
 from st_pipelines.sandbox.table import Table
 
-MAX_IDS = 50
-_NEVER = -(1 << 62)
-
-SHOW_INACTIVE_BY_DEFAULT = frozenset({"jpm.job_cancel_reasons", "jpm.job_hold_reasons"})
-"""Lists that take `active` but serve all records without it."""
-
-ACTIVE_VALUES: Mapping[str, Mapping[str, bool | None]] = {
-    "active": {"true": True, "false": False, "any": None},
-    "activeState": {"activeonly": True, "inactiveonly": False, "all": None},
-    "activeOnly": {"true": True, "false": None},
-    "includeInactive": {"true": None, "false": True},
-}
-"""Values of the four parameters that filter by `active`. None selects both kinds of records."""
-
-STAMP_FILTERS = (
-    ("createdOnOrAfter", "createdBefore", "createdOn"),
-    ("modifiedOnOrAfter", "modifiedBefore", "modifiedOn"),
-)
-
-
-class BadRequest(Exception):
-    """A parameter that ServiceTitan rejects with 400.
-
-    Args:
-        parameter: the name.
-        reason: what is wrong with it.
-    """
-
-    def __init__(self, parameter: str, reason: str) -> None:
-        super().__init__(f"{parameter}: {reason}")
-        self.parameter = parameter
-        self.reason = reason
+FindTable = Callable[[str], Table]
+"""Returns the table of a collection by its name."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bound:
-    """Selects records with `field` in `[lower, upper)`; `closed` includes `upper`. In ticks."""
+class Order:
+    """By which field records are sorted. Without a field, the newest come first."""
 
-    field: str
-    lower: int | None
-    upper: int | None
-    closed: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Selection:
-    """The filters and order of a list request, without the page."""
-
-    active: bool | None = None
-    bounds: tuple[Bound, ...] = ()
-    ids: frozenset[Any] | None = None
-    equals: tuple[tuple[str, str], ...] = ()
-    order: str = "id"
+    field: str = ""
     descending: bool = True
 
 
-def read_selection(endpoint: Endpoint, query: Mapping[str, str]) -> Selection:
-    """Read the selection from a query. Unknown parameters are ignored, as in ServiceTitan.
+def select(
+    find_table: FindTable, table: Table, operation: ReadOperation, values: Mapping[str, Any]
+) -> list[int]:
+    """Return the positions of the records that a request selects, sorted.
+
+    Args:
+        find_table: returns other tables, whose fields some filters use.
+        table: of the collection.
+        operation: the list.
+        values: the parameters, see `parameters.read_query`.
 
     Raises:
-        BadRequest: a value cannot be read, or a required parameter is missing.
+        BadRequest: `sort` names a field that the list does not sort by.
     """
-    order, descending = _read_order(endpoint, query)
-    return Selection(
-        active=_read_active(endpoint, query),
-        bounds=_read_bounds(endpoint, query),
-        ids=_read_ids(endpoint, query),
-        equals=tuple(
-            (name, query.get(name, endpoint.variants[0][name]))
-            for name in (endpoint.variants[0] if endpoint.variants else ())
-        ),
-        order=order,
-        descending=descending,
-    )
+    order = read_order(table.collection, operation, values)
+    filters = _get_filters(table.collection, operation.path)
+    used = {name: value for name, value in values.items() if name in filters}
+    active = select_active(operation, values)
+    name = (operation.path, active, order, tuple(sorted((k, str(v)) for k, v in used.items())))
+    has_joins = any(filters[used_name].join for used_name in used)
+
+    def compute() -> list[int]:
+        positions = list(table.find_alive())
+        if active is not None:
+            positions = [at for at in positions if table.active[at] is active]
+        for parameter, value in used.items():
+            wanted = _complete(parameter, value, values)
+            positions = _apply(find_table, table, filters[parameter], wanted, positions)
+        return sort_positions(table, positions, order)
+
+    # A cached result would hide changes of the other table.
+    return compute() if has_joins else table.get_cached(name, compute)
 
 
-def _read_active(endpoint: Endpoint, query: Mapping[str, str]) -> bool | None:
-    for name, values in ACTIVE_VALUES.items():
-        if name not in endpoint.params:
-            continue
-        if name in query:
-            return _read_choice(values, name, query[name])
-        return None if endpoint.table in SHOW_INACTIVE_BY_DEFAULT else True
-    return None
+def read_order(
+    collection: Collection, operation: ReadOperation, values: Mapping[str, Any]
+) -> Order:
+    """Read `sort`, or `orderBy` and `orderByDirection`, or `sortBy` and `descending`.
 
-
-def _read_choice(values: Mapping[str, bool | None], name: str, text: str) -> bool | None:
-    if text.lower() not in values:
-        raise BadRequest(name, f"The value '{text}' is not valid.")
-    return values[text.lower()]
-
-
-def _read_bounds(endpoint: Endpoint, query: Mapping[str, str]) -> tuple[Bound, ...]:
-    date_filter = endpoint.date_filter
-    if date_filter is None:
-        return ()
-    if date_filter.required and date_filter.lower not in query:
-        raise BadRequest(date_filter.lower, f"The {date_filter.lower} field is required.")
-    filters = [(date_filter.lower, date_filter.upper, endpoint.cursor or "modifiedOn")]
-    names = {column.name for column in endpoint.columns}
-    filters += [f for f in STAMP_FILTERS if f[0] != date_filter.lower and f[2] in names]
-    return tuple(
-        Bound(
-            field=field,
-            lower=_read_moment(query, lower),
-            upper=_read_moment(query, upper),
-            closed=upper.endswith("OnOrBefore"),
+    Raises:
+        BadRequest: the list does not sort by this field.
+    """
+    text = str(values.get("orderBy") or values.get("sortBy") or "")
+    if text:
+        direction = str(values.get("orderByDirection", "")).lower()
+        descending = direction.startswith("desc") or values.get("descending") is True
+        parameter = "orderBy" if "orderBy" in values else "sortBy"
+        return Order(
+            field=_find_sort_field(collection, operation, parameter, text), descending=descending
         )
-        for lower, upper, field in filters
-        if lower in query or upper in query
-    )
+    text = values.get("sort", "")
+    # The list that declares `sort` as an array of objects does not say how to write one.
+    if not text or not isinstance(text, str):
+        return Order()
+    # "+Id" without percent-encoding arrives as " Id"; reading removed the blank.
+    field = _find_sort_field(collection, operation, "sort", text.lstrip("+-"))
+    return Order(field=field, descending=text.startswith("-"))
 
 
-def _read_moment(query: Mapping[str, str], name: str) -> int | None:
-    if name not in query:
-        return None
-    try:
-        return ticks.parse(query[name])
-    except ValueError:
-        raise BadRequest(name, f"The value '{query[name]}' is not valid.") from None
+def _find_sort_field(
+    collection: Collection, operation: ReadOperation, parameter: str, text: str
+) -> str:
+    names = {name.lower(): name for name in collection.members}
+    allowed = {field.lower() for field in operation.query[parameter].sort_fields} or set(names)
+    leaf = (collection.cursor or "").rpartition(".")[2].lower()
+    if text.lower() in names and text.lower() in allowed | set(names):
+        return names[text.lower()]
+    if text.lower() in ("createdon", "modifiedon") and text.lower() in allowed | {leaf}:
+        return {"createdon": CREATED, "modifiedon": MODIFIED}[text.lower()]
+    raise BadRequest(parameter, f"The value '{text}' is not valid.")
 
 
-def _read_ids(endpoint: Endpoint, query: Mapping[str, str]) -> frozenset[Any] | None:
-    if not endpoint.ids or not query.get("ids"):
-        return None
-    texts = [text.strip() for text in query["ids"].split(",")]
-    if len(texts) > MAX_IDS:
-        raise BadRequest("ids", f"At most {MAX_IDS} ids are allowed.")
-    try:
-        return frozenset(map(int, texts))
-    except ValueError:
-        raise BadRequest("ids", f"The value '{query['ids']}' is not valid.") from None
-
-
-def _read_order(endpoint: Endpoint, query: Mapping[str, str]) -> tuple[str, bool]:
-    """Read `sort`. Without it, the newest records come first."""
-    text = query.get("sort", "").strip()
-    if not text or endpoint.sort is None:
-        return "id", True
-    # "+Id" without percent-encoding arrives as " Id"; `strip` removed the blank.
-    field = text.lstrip("+-").lower()
-    names = {column.name.lower(): column.name for column in endpoint.columns}
-    if field not in names:
-        raise BadRequest("sort", f"The value '{text}' is not valid.")
-    return names[field], text.startswith("-")
-
-
-def select(table: Table, selection: Selection) -> list[int]:
-    """Return the positions of the selected records, sorted."""
-    return table.get_cached(selection, lambda: _select(table, selection))
-
-
-def _select(table: Table, selection: Selection) -> list[int]:
-    positions = list(table.find_alive())
-    if selection.active is not None:
-        positions = [at for at in positions if table.active[at] is selection.active]
-    if selection.ids is not None:
-        positions = [at for at in positions if table.keys[at] in selection.ids]
-    for bound in selection.bounds:
-        positions = _filter(positions, bound, _get_moments(table, bound.field))
-    for name, text in selection.equals:
-        column = table.read_values(name)
-        positions = [at for at in positions if column[at] == text]
-    # Sorting by key first keeps the order of ties, and so the pages, stable.
-    positions.sort(key=table.keys.__getitem__, reverse=selection.descending)
-    if selection.order != "id":
-        column = _get_column(table, selection.order)
-        positions.sort(key=lambda at: _build_sort_key(column[at]), reverse=selection.descending)
+def sort_positions(table: Table, positions: list[int], order: Order) -> list[int]:
+    """Sort positions. Those that are equal keep the order of their keys, so pages are stable."""
+    positions.sort(key=table.keys.__getitem__, reverse=order.descending)
+    if order.field and order.field != "id":
+        column = _get_column(table, order.field)
+        positions.sort(key=lambda at: _build_sort_key(column[at]), reverse=order.descending)
     return positions
 
 
-def _filter(positions: list[int], bound: Bound, moments: list[int]) -> list[int]:
-    lower = _NEVER + 1 if bound.lower is None else bound.lower
-    upper = -_NEVER if bound.upper is None else bound.upper + bound.closed
-    return [at for at in positions if lower <= moments[at] < upper]
+@lru_cache(maxsize=1024)
+def _get_filters(collection: Collection, path: str) -> Mapping[str, Filter]:
+    operation = next(o for o in collection.operations if o.path == path)
+    return derive_filters(collection.specification, operation, collection.record, collection.name)
 
 
-def _get_moments(table: Table, field: str) -> list[int]:
-    leaf = field.rpartition(".")[2]
-    if leaf in ("modifiedOn", "createdOn"):
-        return table.modified if leaf == "modifiedOn" else table.created
-    return [ticks.parse(text) if text else _NEVER for text in table.read_values(field)]
+def _complete(parameter: str, value: Any, values: Mapping[str, Any]) -> Any:
+    """Add the comparer to an amount: `totalFilter.Amount` and `totalFilter.Comparer`."""
+    stem, dot, leaf = parameter.rpartition(".")
+    if dot and leaf != "Comparer":
+        return float(value), values.get(f"{stem}.Comparer", "Equals")
+    return value
 
 
-def _get_column(table: Table, name: str) -> list[Any]:
-    return (
-        _get_moments(table, name)
-        if name in ("modifiedOn", "createdOn")
-        else table.read_values(name)
+def _apply(
+    find_table: FindTable, table: Table, rule: Filter, wanted: Any, positions: list[int]
+) -> list[int]:
+    column = _read_joined(find_table, table, rule) if rule.join else _read(table, rule)
+    return [at for at in positions if any(_matches(rule, value, wanted) for value in column[at])]
+
+
+def _matches(rule: Filter, value: Any, wanted: Any) -> bool:
+    if value is None:
+        # Switches such as `withoutCustomer` are about missing values.
+        return isinstance(wanted, bool) and not rule.moments and rule.test(None, wanted)
+    return rule.test(value, wanted)
+
+
+def _read(table: Table, rule: Filter) -> list[list[Any]]:
+    """Return the field's values by position, several where it lies in an array."""
+    [field] = rule.fields
+    return table.get_cached(
+        ("filtered", field, rule.moments), lambda: _read_field(table, field, rule.moments)
     )
+
+
+def _read_field(table: Table, field: str, moments: bool) -> list[list[Any]]:
+    if field in (CREATED, "createdOn"):
+        return [[moment] for moment in table.created]
+    if field in (MODIFIED, "modifiedOn") or (
+        field == table.collection.cursor and field.endswith(".modifiedOn")
+    ):
+        return [[moment] for moment in table.modified]
+    head, *rest = field.split(".")
+    found = (
+        walk({head.removesuffix("[]"): value}, (head, *rest))
+        for value in table.read_values(head.removesuffix("[]"))
+    )
+    if not moments:
+        return list(found)
+    return [[read_moment(value) for value in values] for values in found]
+
+
+def _read_joined(find_table: FindTable, table: Table, rule: Filter) -> list[list[Any]]:
+    join = rule.join
+    assert join is not None
+    other = find_table(join.collection)
+    fields = _read_field(other, join.field, rule.moments)
+    by_key: dict[Any, list[Any]] = {}
+    keys = _read_field(other, join.key, moments=False)
+    for at in other.find_alive():
+        for key in keys[at]:
+            by_key.setdefault(key, []).extend(fields[at])
+    here = _read_field(table, join.here, moments=False)
+    return [[value for key in keys for value in by_key.get(key, ())] for keys in here]
+
+
+def _get_column(table: Table, field: str) -> list[Any]:
+    if field in (MODIFIED, "modifiedOn"):
+        return table.modified
+    if field in (CREATED, "createdOn"):
+        return table.created
+    return table.read_values(field)
 
 
 def _build_sort_key(value: Any) -> tuple[bool, Any]:

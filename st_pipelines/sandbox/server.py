@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from st_pipelines.catalog.model import Catalog
 from st_pipelines.catalog.registry import load_catalog
-from st_pipelines.sandbox import capacity
+from st_pipelines.catalog.specification import packaged_specification
 from st_pipelines.sandbox.api import AnsweredRequest, Api, Interceptor, ServerOptions
 from st_pipelines.sandbox.churn import Churn
 from st_pipelines.sandbox.connection_faults import Protocol
@@ -97,10 +97,9 @@ class Sandbox:
             )
             for number, credentials in enumerate(self.tenants)
         }
-        known = {endpoint.scope for endpoint in catalog} | {capacity.SCOPE}
+        known = {operation.scope for operation in packaged_specification() if operation.scope}
         granted = sorted(known if scopes is None else scopes)
         self._api = Api(
-            catalog=catalog,
             worlds=self.worlds,
             scopes=tuple(granted),
             tenants={credentials.tenant_id: credentials for credentials in self.tenants},

@@ -1,4 +1,4 @@
-"""Holds the records of one endpoint: their JSON text, and the values that requests filter by."""
+"""Holds the records of one collection: their JSON text, and the values that requests filter by."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from st_pipelines.catalog.model import Endpoint, Scalar
 from st_pipelines.sandbox import records, ticks
+from st_pipelines.sandbox.collections import Collection
 from st_pipelines.sandbox.company import Company
 from st_pipelines.sandbox.entities import Entity
 from st_pipelines.sandbox.ids import make_text_key
@@ -28,10 +28,10 @@ Key = Any
 
 
 class Table:
-    """The records of an endpoint, by position. The position of a record never changes.
+    """The records of a collection, by position. The position of a record never changes.
 
     Attributes:
-        raws: each record's JSON text, as the list serves it.
+        raws: each record's JSON text, as the first list of the collection serves it.
         keys, created, modified, active, stamps: values by position. `stamps` are change numbers,
             which order records with equal `modifiedOn` in the export.
         deleted: positions of the records that are not served.
@@ -39,8 +39,10 @@ class Table:
         version: grows with every change, which invalidates the cache.
     """
 
-    def __init__(self, endpoint: Endpoint, company: Company, story: Story, writer: Writer) -> None:
-        self.endpoint = endpoint
+    def __init__(
+        self, collection: Collection, company: Company, story: Story, writer: Writer
+    ) -> None:
+        self.collection = collection
         self.raws: list[bytes] = []
         self.keys: list[Key] = []
         self.created: list[int] = []
@@ -63,11 +65,7 @@ class Table:
         self._positions: dict[Key, int] = {}
         self._cache: dict[Any, Any] = {}
         self._cached_version = -1
-        self._has_text_key = (
-            endpoint.key == ("id",)
-            and not endpoint.explode
-            and (endpoint.column("id").type == Scalar("VARCHAR"))
-        )
+        self._has_text_key = collection.has_text_key
 
     def advance(self, now: int) -> None:
         """Apply all planned changes up to `now` (ticks)."""
@@ -117,7 +115,7 @@ class Table:
         created = records.to_raw(ticks.format_iso(self.created[position]))
         modified = records.to_raw(ticks.format_iso(self.modified[position]))
         times = {"createdOn": created, "modifiedOn": modified}
-        parent, _, leaf = (self.endpoint.cursor or "").rpartition(".")
+        parent, _, leaf = (self.collection.cursor or "").rpartition(".")
         if parent in own and leaf == "modifiedOn":
             inside = {**records.read_members(own[parent]), leaf: modified}
             times[parent] = msgspec.Raw(records.encode(inside))
@@ -140,7 +138,7 @@ class Table:
     def _choose_key(self, entity: Entity, position: int) -> Key:
         """Return the entity's key, or the next free id if it is used already."""
         key = self._derive_key(entity, position)
-        if not isinstance(key, int) or self.endpoint.key != ("id",):
+        if not isinstance(key, int) or self.collection.key != ("id",):
             return key
         # By `create`, or by an earlier entity whose own id `create` had used.
         is_taken = key <= self._last_created or key in self._positions
@@ -148,10 +146,10 @@ class Table:
 
     def _derive_key(self, entity: Entity, position: int) -> Key:
         if self._has_text_key:
-            return make_text_key(self.endpoint.table, entity.draw, self._company.seed)
-        if self.endpoint.key == ("id",):
+            return make_text_key(self.collection.name, entity.draw, self._company.seed)
+        if len(self.collection.key) == 1:
             return entity.id + self._story.offset
-        return entity.id if self.endpoint.explode else position
+        return position
 
     def find_position(self, key: Key) -> int:
         """Return the position of the record with this key.
@@ -159,8 +157,8 @@ class Table:
         Raises:
             KeyError: the table has no such record.
         """
-        if len(self.endpoint.key) > 1:
-            columns = (self.read_values(name) for name in self.endpoint.key)
+        if len(self.collection.key) > 1:
+            columns = (self.read_values(name) for name in self.collection.key)
             return list(zip(*columns, strict=True)).index(tuple(key))
         return self._positions[key]
 
@@ -169,15 +167,15 @@ class Table:
         newest = self.raws[-1] if self.raws else b"{}"
         position = self._append(now)
         own = records.read_members(newest)
-        if self.endpoint.key == ("id",) and not self.endpoint.explode:
+        if self.collection.key == ("id",):
             key = fields.get("id", self._make_key(position))
             self._last_created = max(self._last_created, key if isinstance(key, int) else 0)
             own["id"] = records.to_raw(key)
         else:
             key = position
         self._assign_key(position, key)
-        if self.endpoint.cursor in own:
-            own[self.endpoint.cursor] = records.to_raw(ticks.format_iso(now))
+        if self.collection.cursor in own:
+            own[self.collection.cursor] = records.to_raw(ticks.format_iso(now))
         if "active" in own:
             own["active"] = msgspec.Raw(b"true")
         self._overrides[position] = own
@@ -186,7 +184,7 @@ class Table:
 
     def _make_key(self, position: int) -> Key:
         if self._has_text_key:
-            return make_text_key(self.endpoint.table, -position, self._company.seed)
+            return make_text_key(self.collection.name, -position, self._company.seed)
         numbers = [key for key in self.keys[:-1] if isinstance(key, int)]
         return max(numbers, default=1_000_000) + 1
 

@@ -6,7 +6,7 @@ import gc
 import json
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
@@ -14,6 +14,7 @@ from typing import Any
 
 from st_pipelines.catalog.model import Catalog, Endpoint
 from st_pipelines.sandbox import records, ticks
+from st_pipelines.sandbox.collections import load_collections
 from st_pipelines.sandbox.company import Company
 from st_pipelines.sandbox.filler import Filler
 from st_pipelines.sandbox.generic import References, build_generic_story
@@ -28,6 +29,10 @@ STORIES: dict[str, Story] = {
     **billing.STORIES,
     **master_data.STORIES,
 }
+
+
+PERFORMANCE_ROWS = 12
+"""Rows of marketing performance per window."""
 
 
 class World:
@@ -102,18 +107,19 @@ class World:
         """Return the table `api.name`, as of the simulated time.
 
         Raises:
-            KeyError: the catalog has no such table.
+            KeyError: there is no such collection.
         """
         with self.lock:
             if name not in self._tables:
-                self._tables[name] = self._build_table(self.catalog[name])
+                self._tables[name] = self._build_table(name)
             return self._tables[name]
 
-    def _build_table(self, endpoint: Endpoint) -> Table:
+    def _build_table(self, name: str) -> Table:
+        collection, endpoint = load_collections()[name], self.catalog[name]
         rng = random.Random(f"{self.seed}:{endpoint.table}")
         filler = self.build_filler(endpoint, rng)
         story = STORIES.get(endpoint.table) or build_generic_story(endpoint, self._company)
-        table = Table(endpoint, self._company, story, Writer(endpoint, story, filler))
+        table = Table(collection, self._company, story, Writer(endpoint, story, filler))
         with _pause_garbage_collection():
             table.advance(self._now)
         return table
@@ -123,6 +129,21 @@ class World:
         # Generated times depend only on the day of the start. Worlds that reach the same time in
         # different steps are equal, and a restart on the same day repeats the earlier records.
         return Filler(endpoint, rng, self._day, lambda: self._references.pick(endpoint, rng))
+
+    def compute_performance(self, values: Mapping[str, Any]) -> list[bytes]:
+        """Compute the rows of marketing performance for a window. Equal windows get equal rows.
+
+        Args:
+            values: `fromUtc`, `toUtc` (ticks) and `performanceSegmentationType`.
+        """
+        kind = values["performanceSegmentationType"]
+        suffix = {"Campaign": "campaign", "AdGroup": "ad_group", "Keyword": "keyword"}[kind]
+        endpoint = self.catalog[f"marketing_ads.performance_by_{suffix}"]
+        seed = f"{self.seed}:{endpoint.table}:{values['fromUtc']}:{values['toUtc']}"
+        filler = self.build_filler(endpoint, random.Random(seed))
+        return [
+            records.encode(row) for row in filler.generate_rows(endpoint.columns, PERFORMANCE_ROWS)
+        ]
 
     def count_records(self) -> dict[str, int]:
         """Return the number of records of each table that was requested so far."""
@@ -140,7 +161,9 @@ class World:
         with self.lock:
             held = self.table(table)
             return [
-                records.render_for_export(held.raws[position], held.endpoint, held.active[position])
+                records.render_for_export(
+                    held.raws[position], held.collection.name, held.active[position]
+                )
                 for position in held.find_alive()
             ]
 

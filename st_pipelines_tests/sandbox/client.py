@@ -8,7 +8,10 @@ from typing import Any
 import requests
 
 from st_pipelines.catalog.model import Endpoint
+from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.sandbox.server import Sandbox
+
+CATALOG = load_catalog()
 
 LONG_AGO = "2000-01-01T00:00:00Z"
 FAR_AHEAD = "2100-01-01T00:00:00Z"
@@ -36,16 +39,16 @@ class Client:
         return self.session.get(self.url(path), params=query)
 
     def request_list(self, table: str, **query: Any) -> requests.Response:
-        return self.get(self.sandbox.world.catalog[table].path, **query)
+        return self.get(CATALOG[table].path, **query)
 
     def read_rows(self, table: str, **query: Any) -> list[dict[str, Any]]:
-        endpoint = self.sandbox.world.catalog[table]
+        endpoint = CATALOG[table]
         response = self.request_list(table, **{"pageSize": endpoint.max_page_size, **query})
         assert response.status_code == 200, response.text
         return response.json()["data"]
 
     def read_pages(self, table: str, **query: Any) -> Iterator[dict[str, Any]]:
-        page = self.sandbox.world.catalog[table].first_page
+        page = CATALOG[table].first_page
         while True:
             body = self.request_list(table, page=page, **query).json()
             yield body
@@ -54,7 +57,7 @@ class Client:
             page += 1
 
     def request_export(self, table: str, **query: Any) -> requests.Response:
-        return self.get(find_export_path(self.sandbox.world.catalog[table]), **query)
+        return self.get(find_export_path(CATALOG[table]), **query)
 
     def read_export(self, table: str, **query: Any) -> list[dict[str, Any]]:
         return self.request_export(table, **query).json()["data"]

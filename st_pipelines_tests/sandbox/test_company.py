@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import subprocess
@@ -223,20 +222,6 @@ def test_a_created_record_has_the_given_fields_and_a_new_key(catalog: Catalog) -
     assert job not in before
     assert str(row["total"]) == "12.3400"
     assert row["completedOn"] == row["createdOn"] == row["modifiedOn"] == "2026-03-10T15:30:00Z"
-
-
-def test_a_catalog_with_an_unknown_endpoint_and_other_fields_is_served(catalog: Catalog) -> None:
-    jobs, tags = catalog["jpm.jobs"], catalog["settings.tag_types"]
-    fewer = tuple(column for column in jobs.columns if column.name != "summary")
-    path = "/novel/v2/tenant/{tenant}/things"
-    endpoints = [
-        dataclasses.replace(jobs, columns=fewer),
-        dataclasses.replace(tags, api="novel", name="things", path=path),
-    ]
-    world = World(catalog=Catalog({e.table: e for e in endpoints}), customers=30, now=NOW)
-
-    assert "summary" not in world.records("jpm.jobs")[0]
-    assert set(world.records("novel.things")[0]) == {column.name for column in tags.columns}
 
 
 def test_a_world_without_jobs_is_served() -> None:

@@ -17,7 +17,7 @@ from st_pipelines.cli.app import app
 from st_pipelines.sandbox.fault_kinds import FALSE_KINDS, FAULT_KINDS
 from st_pipelines.sandbox.faults import Faults, read_faults
 from st_pipelines.sandbox.server import Sandbox
-from st_pipelines_tests.sandbox.client import Client
+from st_pipelines_tests.sandbox.client import CATALOG, Client
 from st_pipelines_tests.sandbox.conftest import NO_LIMIT, NOW
 
 
@@ -96,7 +96,7 @@ def test_a_body_that_hangs_or_drips_starts_but_never_ends(faulty, kind):
     faulty.sandbox.set_faults({kind: 1})
     host, port = faulty.sandbox.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=0.3) as connection:
-        path = faulty.sandbox.world.catalog["jpm.jobs"].path
+        path = CATALOG["jpm.jobs"].path
         token = faulty.session.headers["Authorization"]
         connection.sendall(
             f"GET {path.replace('{tenant}', faulty.sandbox.tenant_id)} HTTP/1.1\r\nHost: {host}\r\n"
@@ -116,7 +116,7 @@ def test_a_body_may_be_declared_as_brotli(faulty):
     with faulty.session.get(faulty.url("/nothing"), stream=True) as response:
         assert "Content-Encoding" not in response.headers
     faulty.sandbox.set_faults({"encoding": 1})
-    path = faulty.url(faulty.sandbox.world.catalog["crm.customers"].path)
+    path = faulty.url(CATALOG["crm.customers"].path)
     with faulty.session.get(path, stream=True) as response:
         assert response.headers["Content-Encoding"] == "br"
     faulty.sandbox.set_faults({})
@@ -124,7 +124,7 @@ def test_a_body_may_be_declared_as_brotli(faulty):
 
 def test_a_redirect_leads_to_another_host(faulty):
     faulty.sandbox.set_faults({"redirect": 1})
-    path = faulty.url(faulty.sandbox.world.catalog["crm.customers"].path)
+    path = faulty.url(CATALOG["crm.customers"].path)
     response = faulty.session.get(path, allow_redirects=False)
     faulty.sandbox.set_faults({})
     assert response.headers["Location"].startswith("https://login.example.com")
@@ -185,9 +185,7 @@ def test_gzip_may_be_garbage_or_truncated(faulty):
     with pytest.raises(requests.exceptions.ContentDecodingError):
         request_with_fault(faulty, "gzip-garbage")
     faulty.sandbox.set_faults({"gzip-cut": 1})
-    with faulty.session.get(
-        faulty.url(faulty.sandbox.world.catalog["crm.customers"].path), stream=True
-    ) as response:
+    with faulty.session.get(faulty.url(CATALOG["crm.customers"].path), stream=True) as response:
         raw = response.raw.read(decode_content=False)
     faulty.sandbox.set_faults({})
     with pytest.raises(EOFError):

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from st_pipelines_tests.sandbox.client import FAR_AHEAD, LONG_AGO, Client, get_ids
+from st_pipelines_tests.sandbox.client import CATALOG, FAR_AHEAD, LONG_AGO, Client, get_ids
 
 
 def test_a_page_has_fifty_records_by_default(shared: Client) -> None:
@@ -235,7 +235,7 @@ def test_bills_are_of_type_procurement_by_default(shared: Client) -> None:
 
 @pytest.mark.parametrize("table", ["crm.customers_contacts", "marketing_ads.attributed_leads"])
 def test_a_missing_required_date_gets_a_400(shared: Client, table: str) -> None:
-    date_filter = shared.sandbox.world.catalog[table].date_filter
+    date_filter = CATALOG[table].date_filter
     assert date_filter is not None
 
     assert shared.request_list(table).status_code == 400

@@ -1,0 +1,564 @@
+"""Interprets the filters that an operation declares, by the names of its parameters.
+
+The documents say which filters a list takes, and not which field each one means. These rules read
+it from the name: `createdOnOrAfter` bounds `createdOn`, `customerId` selects by the customer,
+`statuses` by several states. Start at `derive_filters`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from st_pipelines.catalog.specification import ApiSpecification, Parameter, ReadOperation, Schema
+from st_pipelines.sandbox import ticks
+from st_pipelines.sandbox.collections import resolve_members
+
+Test: TypeAlias = Callable[[Any, Any], bool]
+"""Tells whether a field's value matches a parameter's value."""
+
+NOT_FILTERS = frozenset(
+    {
+        "page",
+        "pagesize",
+        "includetotal",
+        "sort",
+        "sortby",
+        "descending",
+        "orderby",
+        "orderbydirection",
+        "externaldataapplicationguid",
+        "from",
+        "includerecentchanges",
+        "includetechnicians",
+        "includedurationbilling",
+        "includediscounts",
+        "includerecurringservices",
+        "includetags",
+        "includesubtasks",
+        "includechildren",
+        "calculateprices",
+        "genpermurl",
+    }
+)
+"""Parameters that change the order, the page or the content of a response."""
+
+ACTIVE_VALUES: Mapping[str, Mapping[str, bool | None]] = {
+    "active": {"true": True, "false": False, "any": None},
+    "activestate": {"activeonly": True, "inactiveonly": False, "all": None},
+    "activeonly": {"true": True, "false": None},
+    "includeinactive": {"true": None, "false": True},
+}
+"""Values of the four parameters that filter by `active`. None selects both kinds of records."""
+
+FIELDS: Mapping[str, tuple[str, ...]] = {
+    "fromutc": ("dateTime",),
+    "toutc": ("dateTime",),
+    "fromdate": ("publishDate",),
+    "todate": ("publishDate",),
+    "datefrom": ("billDate", "date"),
+    "dateto": ("billDate", "date"),
+    "paidonafter": ("paidOn", "date"),
+    "paidonbefore": ("paidOn", "date"),
+    "invoicedonorafter": ("invoiceDate",),
+    "invoicedonbefore": ("invoiceDate",),
+    "number": ("number", "jobNumber", "appointmentNumber", "referenceNumber"),
+    "billnumber": ("referenceNumber",),
+    "name": ("name", "tagName", "displayName"),
+    "soldbyid": ("soldById", "soldBy"),
+    "soldbyemployeeid": ("soldById", "soldBy"),
+    "totalgreater": ("total", "subtotal"),
+    "totalless": ("total", "subtotal"),
+    "approvedonorafter": ("managerApprovedOn",),
+    "completedonorafter": ("completedOn", "actualCompletionDate"),
+    "completedbefore": ("completedOn", "actualCompletionDate"),
+    "completeonorafter": ("closedOn",),
+    "completebefore": ("closedOn",),
+    "campaignphonenumber": ("campaignPhoneNumbers[]",),
+    "campaignid": ("campaignId", "leadCall.campaign.id"),
+    "budgetcodeids": ("id",),
+    "segmentids": ("segments[].id", "segments[].segmentId"),
+    "segmentitemids": ("segments[].item.id", "segments[].segmentItemId", "segments[].itemId"),
+    "duration": ("duration", "durationBilling[].duration"),
+    "billingfrequency": ("billingFrequency", "durationBilling[].billingFrequency"),
+    "ownertype": ("owners[].type",),
+    "adjustmenttypes": ("type",),
+    "agentexternalid": ("leadCall.agent.externalId",),
+    "postedfrom": ("postDate",),
+    "postedto": ("postDate",),
+    "startedon": ("arrivedOn", "startedOn", "dispatchedOn"),
+    "endedon": ("doneOn", "endedOn"),
+    "phone": ("phoneNumber", "phone", "contacts[].value"),
+    "unit": ("address.unit",),
+    "technicianid": ("technicianId", "technician.id", "assignedTechnicians[].id"),
+    "technicianids": ("technicianId", "technician.id"),
+    "campaignids": ("campaignId", "campaign.id"),
+    "locationids": ("locationId", "location.id"),
+    "fromlocationids": ("fromLocationId", "fromLocation.id", "sourceInventoryLocationId"),
+    "tolocationids": ("toLocationId", "toLocation.id", "destinationInventoryLocationId"),
+    "involvedemployeeidlist": ("involvedEmployeeIdList", "involvedEmployees[].id"),
+    "employeetaskresolutionids": ("employeeTaskResolutionId", "resolutionId", "typeId"),
+    "employeetasksourceids": ("employeeTaskSourceId", "sourceId"),
+    "employeetasktypeids": ("employeeTaskTypeId", "typeId", "type.id"),
+    "priorities": ("priority", "taskPriority"),
+    "purchaseordertypes": ("purchaseOrderType", "purchaseOrderTypeId"),
+    "mincost": ("billAmount",),
+    "maxcost": ("billAmount",),
+    "appliedtoinvoiceids": ("appliedTo[].appliedTo", "splits[].invoiceId"),
+    "appliedtoreferencenumber": ("appliedTo[].appliedToReferenceNumber",),
+    "appliedonorafter": ("appliedTo[].appliedOn",),
+    "appliedbefore": ("appliedTo[].appliedOn",),
+    "callerphonenumber": ("leadCall.from", "from"),
+    "phonenumbercalled": ("leadCall.to", "to"),
+    "agentid": ("leadCall.agent.id", "agent.id"),
+    "agentname": ("leadCall.agent.name", "agent.name"),
+    "sid": ("leadCall.sid", "sid"),
+    "tag": ("leadCall.tags[].name", "leadCall.tag.name"),
+    "userids": ("userId",),
+    "search": ("review", "authorName", "customerName"),
+    "searchtext": ("code", "displayName", "name", "description"),
+    "externaldatakey": ("externalData[].key",),
+    "externaldatavalues": ("externalData[].value",),
+    "serviceagreementids": ("serviceAgreementId",),
+    "statusid": ("statusId", "status.id"),
+    "jobids": ("jobId", "job.id"),
+}
+"""The fields that a parameter means, where no rule finds them. The first that exists counts."""
+
+
+CREATED, MODIFIED = "@created", "@modified"
+"""Stand for the time of creation and of modification, whether or not the record shows it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Join:
+    """Where the field of a filter lies in another collection.
+
+    Attributes:
+        here: the path of the key in the record that is filtered.
+        collection: the other collection.
+        key: the path of the key in its records.
+        field: the path of the field in its records.
+    """
+
+    here: str
+    collection: str
+    key: str
+    field: str
+
+
+_APPOINTMENTS = ("id", "jpm.appointments", "jobId")
+_CUSTOMER = ("customerId", "crm.customers", "id")
+_ORDER = ("purchaseOrderId", "inventory.purchase_orders", "id")
+
+JOINS: Mapping[tuple[str, str], Join] = {
+    (collection, name): Join(here=here, collection=other, key=key, field=field)
+    for collection, name, (here, other, key), field in (
+        ("jpm.jobs", "appointmentStatus", _APPOINTMENTS, "status"),
+        ("jpm.jobs", "appointmentStartsOnOrAfter", _APPOINTMENTS, "start"),
+        ("jpm.jobs", "appointmentStartsBefore", _APPOINTMENTS, "start"),
+        ("jpm.jobs", "hasUnusedAppointments", _APPOINTMENTS, "unused"),
+        (
+            "jpm.jobs",
+            "firstAppointmentStartsOnOrAfter",
+            ("firstAppointmentId", "jpm.appointments", "id"),
+            "start",
+        ),
+        (
+            "jpm.jobs",
+            "firstAppointmentStartsBefore",
+            ("firstAppointmentId", "jpm.appointments", "id"),
+            "start",
+        ),
+        (
+            "jpm.jobs",
+            "technicianId",
+            ("id", "dispatch.appointment_assignments", "jobId"),
+            "technicianId",
+        ),
+        (
+            "jpm.appointments",
+            "technicianId",
+            ("id", "dispatch.appointment_assignments", "appointmentId"),
+            "technicianId",
+        ),
+        ("jpm.appointments", "projectId", ("jobId", "jpm.jobs", "id"), "projectId"),
+        ("jpm.projects", "invoiceId", ("jobIds[]", "jpm.jobs", "id"), "invoiceId"),
+        ("jpm.projects", "appointmentId", ("jobIds[]", "jpm.appointments", "jobId"), "id"),
+        (
+            "jpm.projects",
+            "technicianId",
+            ("jobIds[]", "dispatch.appointment_assignments", "jobId"),
+            "technicianId",
+        ),
+        ("crm.leads", "customerCity", _CUSTOMER, "address.city"),
+        ("crm.leads", "customerState", _CUSTOMER, "address.state"),
+        ("crm.leads", "customerZip", _CUSTOMER, "address.zip"),
+        ("crm.leads", "customerCreatedOnOrAfter", _CUSTOMER, "createdOn"),
+        ("crm.leads", "customerCreatedBefore", _CUSTOMER, "createdOn"),
+        ("crm.leads", "customerModifiedOnOrAfter", _CUSTOMER, "modifiedOn"),
+        ("crm.customers", "phone", ("id", "crm.customers_contacts", "customerId"), "value"),
+        (
+            "memberships.recurring_service_events",
+            "locationId",
+            ("locationRecurringServiceId", "memberships.recurring_services", "id"),
+            "locationId",
+        ),
+        (
+            "memberships.recurring_service_types",
+            "membershipTypeId",
+            ("id", "memberships.membership_types", "recurringServices[].recurringServiceTypeId"),
+            "id",
+        ),
+        (
+            "salestech.estimates_items",
+            "estimateId",
+            ("id", "salestech.estimates", "items[].id"),
+            "id",
+        ),
+        ("accounting.ap_bills", "purchaseOrderNumber", _ORDER, "number"),
+        ("accounting.ap_bills", "purchaseOrderTypes", _ORDER, "typeId"),
+        ("accounting.inventory_bills", "purchaseOrderNumber", _ORDER, "number"),
+        ("accounting.inventory_bills", "purchaseOrderTypes", _ORDER, "typeId"),
+    )
+}
+"""Filters whose field lies in another collection, by collection and parameter."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filter:
+    """How a parameter selects records.
+
+    Attributes:
+        parameter: its name.
+        fields: the paths of the fields that it looks at; one match is enough.
+        test: compares a field's value with the parameter's value.
+        moments: whether the field's values are times, to be compared in ticks.
+        join: where the field lies, if in another collection.
+    """
+
+    parameter: str
+    fields: tuple[str, ...]
+    test: Test
+    moments: bool = False
+    join: Join | None = None
+
+
+def derive_filters(
+    api: ApiSpecification, operation: ReadOperation, record: Schema, collection: str = ""
+) -> dict[str, Filter]:
+    """Derive the filters of an operation, by parameter. Those that no rule explains are left out.
+
+    `active` and its variants are not among them, because their default selects records, too.
+
+    Args:
+        api: of the operation.
+        operation: its parameters are the filters.
+        record: the shape of the records that are filtered.
+        collection: the name of their collection; "" for records that are not in one.
+    """
+    paths = list_paths(api, record)
+    found: dict[str, Filter] = {}
+    for parameter in operation.query.values():
+        if not _is_filter(parameter):
+            continue
+        join = JOINS.get((collection, parameter.name))
+        rule = _derive_joined(api, parameter, join) if join else _derive(api, parameter, paths)
+        if rule is not None:
+            found[parameter.name] = rule
+    return found
+
+
+def list_unexplained(
+    api: ApiSpecification, operation: ReadOperation, record: Schema, collection: str = ""
+) -> tuple[str, ...]:
+    """Return the declared filters that no rule explains."""
+    explained = derive_filters(api, operation, record, collection)
+    return tuple(
+        p.name for p in operation.query.values() if _is_filter(p) and p.name not in explained
+    )
+
+
+def select_active(operation: ReadOperation, values: Mapping[str, Any]) -> bool | None:
+    """Return which records `active` or one of its variants selects; None for all."""
+    for name in operation.query:
+        choices = ACTIVE_VALUES.get(name.lower())
+        if choices is not None:
+            if name in values:
+                return choices[str(values[name]).lower()]
+            # Most documents state a default. Without one, the list may hide inactive records.
+            return True
+    return None
+
+
+def list_paths(api: ApiSpecification, record: Schema, depth: int = 3) -> dict[str, Schema]:
+    """Return the shapes of a record's values by path: `job.id`, `items[].skuId`."""
+    found: dict[str, Schema] = {}
+    for name, schema in resolve_members(api, record).items():
+        inner = schema
+        path = name
+        if inner.kind == "array" and inner.items is not None:
+            inner, path = api.resolve(inner.items), f"{name}[]"
+        found[path] = inner
+        if inner.kind == "object" and depth > 1:
+            inside = list_paths(api, inner, depth - 1)
+            found.update({f"{path}.{deeper}": shape for deeper, shape in inside.items()})
+    return found
+
+
+def _is_filter(parameter: Parameter) -> bool:
+    name = parameter.name.lower()
+    return name not in NOT_FILTERS and name not in ACTIVE_VALUES
+
+
+def _derive(
+    api: ApiSpecification, parameter: Parameter, paths: Mapping[str, Schema]
+) -> Filter | None:
+    name = parameter.name
+    schema = api.resolve(parameter.schema)
+    by_lower = {path.lower(): path for path in paths}
+    if name == "empty":
+        return _make(name, _find(by_lower, "isEmpty"), _matches_empty)
+    if name == "status" and "published" in by_lower:
+        return _make(name, by_lower["published"], _is_published)
+    if name.endswith(("Filter.Comparer", "Filter.Amount", "Filter.Balance")):
+        stem = name.partition("Filter.")[0]
+        return _make(name, _find(by_lower, stem), _compares if "Comparer" not in name else _always)
+    if name == "ids":
+        return _make(name, _find(by_lower, "id", "jobId"), _is_among)
+    for rule in (_derive_time, _derive_range, _derive_switch):
+        found = rule(name, schema, by_lower)
+        if found is not None:
+            return found
+    fields = FIELDS.get(name.lower())
+    known = tuple(by_lower[f.lower()] for f in fields or () if f.lower() in by_lower)
+    known = known or _find_named(name, by_lower)
+    if not known:
+        return None
+    if name.lower().startswith("search") or name.endswith("Contains"):
+        return Filter(parameter=name, fields=known, test=_contains)
+    several = schema.kind == "array" or parameter.max_items or _is_plural(name)
+    if schema.kind == "array" or (several and schema.kind == "string"):
+        return Filter(parameter=name, fields=known[:1], test=_is_among)
+    if schema.kind == "string" and not schema.enum and schema.format == "":
+        # `name=Mill` finds "Miller": text filters match parts, as in the user interface.
+        return Filter(parameter=name, fields=known[:1], test=_matches_text)
+    return Filter(parameter=name, fields=known[:1], test=_equals)
+
+
+def _derive_joined(api: ApiSpecification, parameter: Parameter, join: Join) -> Filter:
+    schema = api.resolve(parameter.schema)
+    if schema.kind == "string" and schema.format in ("date-time", "date"):
+        test = next(t for s, t in _TIME_SUFFIXES if parameter.name.endswith(s))
+        return Filter(
+            parameter=parameter.name, fields=(join.field,), test=test, moments=True, join=join
+        )
+    test = _is_among if _is_plural(parameter.name) else _equals
+    if schema.kind == "string" and not schema.enum and not _is_plural(parameter.name):
+        test = _matches_text
+    return Filter(parameter=parameter.name, fields=(join.field,), test=test, join=join)
+
+
+_TIME_SUFFIXES: tuple[tuple[str, Test], ...] = (
+    ("OnOrAfter", lambda value, bound: value >= bound),
+    ("OnOrBefore", lambda value, bound: value <= bound),
+    ("OnAfter", lambda value, bound: value >= bound),
+    ("OnBefore", lambda value, bound: value < bound),
+    ("After", lambda value, bound: value > bound),
+    ("Before", lambda value, bound: value < bound),
+    ("From", lambda value, bound: value >= bound),
+    ("To", lambda value, bound: value <= bound),
+)
+"""Of `createdOnOrAfter` and others. Lower bounds are inclusive, `Before` is exclusive."""
+
+
+def _derive_time(name: str, schema: Schema, paths: Mapping[str, str]) -> Filter | None:
+    if schema.kind != "string" or schema.format not in ("date-time", "date"):
+        return None
+    known = [paths[f.lower()] for f in FIELDS.get(name.lower(), ()) if f.lower() in paths]
+    low = name.lower()
+    if low.startswith(("from", "to")):
+        test = _TIME_SUFFIXES[0][1] if low.startswith("from") else _TIME_SUFFIXES[5][1]
+        return _make(name, known[0] if known else None, test, moments=True)
+    for suffix, test in _TIME_SUFFIXES:
+        stem = name.removesuffix(suffix)
+        if stem != name:
+            return _make(name, known[0] if known else _find_time(stem, paths), test, moments=True)
+    test = _TIME_SUFFIXES[0][1] if low.startswith("start") else _TIME_SUFFIXES[1][1]
+    return _make(name, known[0] if known else _find_time(name, paths), test, moments=True)
+
+
+def _find_time(stem: str, paths: Mapping[str, str]) -> str | None:
+    singular = stem.removesuffix("s")
+    wanted = [
+        f"{base}{suffix}"
+        for base in (stem, singular)
+        for suffix in ("On", "Date", "", "At", "Time")
+    ]
+    wanted += [f"{stem.removesuffix('Date')}On", "startDate" if singular == "start" else ""]
+    wanted += [f"leadCall.{stem}On", "batch.date" if stem == "batched" else ""]
+    found = _find(paths, *filter(None, wanted))
+    # Some lists select by times that their records do not show.
+    return found or {"created": CREATED, "modified": MODIFIED}.get(stem)
+
+
+def _derive_range(name: str, schema: Schema, paths: Mapping[str, str]) -> Filter | None:
+    """Derive `totalGreater`, `minDuration`, `numberFrom`, `fromRating` and their opposites."""
+    if schema.kind not in ("integer", "number"):
+        return None
+    patterns: tuple[tuple[str, Test], ...] = (
+        (r"^(.+)Greater$", lambda value, bound: value > bound),
+        (r"^(.+)Less$", lambda value, bound: value < bound),
+        (r"^min(.+)$", lambda value, bound: value >= bound),
+        (r"^max(.+)$", lambda value, bound: value <= bound),
+        (r"^(.+)From$", lambda value, bound: value >= bound),
+        (r"^(.+)To$", lambda value, bound: value <= bound),
+        (r"^from(.+)$", lambda value, bound: value >= bound),
+        (r"^to(.+)$", lambda value, bound: value <= bound),
+    )
+    for pattern, test in patterns:
+        match = re.match(pattern, name)
+        if match is None:
+            continue
+        explicit = [paths[f.lower()] for f in FIELDS.get(name.lower(), ()) if f.lower() in paths]
+        stem = match.group(1)
+        leads = "leadCall." + stem
+        field = explicit[0] if explicit else _find(paths, stem, leads, "grossAmount", "amount")
+        if field is not None:
+            return _make(name, field, lambda value, bound, test=test: test(_number(value), bound))
+    return None
+
+
+def _derive_switch(name: str, schema: Schema, paths: Mapping[str, str]) -> Filter | None:
+    """Derive filters that are true or false: `isClosed`, `hasTriggers`, `withoutCustomer`."""
+    if schema.kind != "boolean":
+        return None
+    field = _find(paths, name, f"is{name}", name.removeprefix("is"))
+    if field is not None:
+        return _make(name, field, _equals)
+    stem = re.sub(r"^(has|without)", "", name)
+    if stem != name:
+        field = _find(paths, stem, f"{stem}Id", f"{stem.removesuffix('s')}Count", f"{stem}[]")
+        wants_none = name.startswith("without")
+        return _make(name, field, lambda value, wanted: (not value) is (wanted is wants_none))
+    if name.startswith("includeReviewsWithout"):
+        field = _find(paths, name.removeprefix("includeReviewsWithout") + "Id")
+        return _make(name, field, lambda value, wanted: wanted or value is not None)
+    return None
+
+
+def _find_named(name: str, paths: Mapping[str, str]) -> tuple[str, ...]:
+    """Find the field that a parameter is named after, in its singular, too."""
+    base = name.removesuffix("Contains").replace(".", "")
+    stems = [base, *_singulars(base)]
+    wanted: list[str] = []
+    for stem in stems:
+        head = re.sub(r"Ids?$", "", stem)
+        wanted += [stem, f"{stem}[]", f"leadCall.{stem}", f"address.{stem}"]
+        wanted += [f"{head}.id", f"{head}s[].id", f"{head}Ids[]", f"items[].{stem}"]
+        wanted += [f"{stem}.name", f"{stem}.value", f"{re.sub('Name$', '', stem)}.name"]
+        wanted += [f"{re.sub('Number$', '', stem)}.number", f"{stem}Number", f"{stem}Id"]
+        wanted += [f"{stem.removesuffix('EmployeeId')}", f"{stem}Name", f"{stem}Code"]
+    found = _find(paths, *wanted)
+    return () if found is None else (found,)
+
+
+def _singulars(name: str) -> list[str]:
+    forms = [(r"Ids$", "Id"), (r"ies$", "y"), (r"(s|x)es$", r"\1"), (r"s$", "")]
+    return [re.sub(pattern, form, name) for pattern, form in forms if re.search(pattern, name)]
+
+
+_PLURAL = re.compile(r"(Ids|IdList|[sS]tatuses|[tT]ypes|Values|numbers|names|priorities)$")
+
+
+def _is_plural(name: str) -> bool:
+    return name.endswith(("Ids", "IdList")) or bool(
+        re.search(r"(statuses|types|values|numbers|names|priorities)$", name.lower())
+    )
+
+
+def _find(paths: Mapping[str, str], *names: str) -> str | None:
+    return next((paths[name.lower()] for name in names if name.lower() in paths), None)
+
+
+def _make(name: str, field: str | None, test: Test, *, moments: bool = False) -> Filter | None:
+    if field is None:
+        return None
+    return Filter(parameter=name, fields=(field,), test=test, moments=moments)
+
+
+def _number(value: Any) -> float:
+    return float(value)
+
+
+def _spell(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).lower()
+
+
+def _equals(value: Any, wanted: Any) -> bool:
+    return _spell(wanted) in ("any", "all") or _spell(value) == _spell(wanted)
+
+
+def _is_among(value: Any, wanted: Any) -> bool:
+    texts = wanted.split(",") if isinstance(wanted, str) else wanted
+    return _spell(value) in {_spell(text).strip() for text in texts}
+
+
+def _matches_text(value: Any, wanted: Any) -> bool:
+    return _spell(wanted) in ("any", "all") or _spell(wanted) in _spell(value)
+
+
+def _matches_empty(value: Any, wanted: Any) -> bool:
+    return wanted != "Exclude" or not value
+
+
+def _is_published(value: Any, wanted: Any) -> bool:
+    return wanted == "Any" or value is (wanted == "Published")
+
+
+def _always(value: Any, wanted: Any) -> bool:
+    return True
+
+
+def _compares(value: Any, wanted: Any) -> bool:
+    """Compare with `wanted`: an amount, or an amount and how to compare with it."""
+    amount, comparer = wanted if isinstance(wanted, tuple) else (wanted, "Equals")
+    number = _number(value)
+    return {
+        "Equals": number == amount,
+        "NotEquals": number != amount,
+        "Greater": number > amount,
+        "Less": number < amount,
+    }[comparer]
+
+
+def _contains(value: Any, wanted: Any) -> bool:
+    return _spell(wanted) in _spell(value)
+
+
+def read_moment(value: Any) -> int | None:
+    """Convert a field's value to ticks; None if it holds no time."""
+    if not isinstance(value, str):
+        return None
+    try:
+        return ticks.parse(value)
+    except ValueError:
+        return None
+
+
+def walk(value: Any, parts: tuple[str, ...]) -> list[Any]:
+    """Return the values at a path of a parsed record: several where it passes through an array."""
+    if not parts:
+        return value if isinstance(value, list) else [value]
+    name = parts[0].removesuffix("[]")
+    if isinstance(value, list):
+        return [found for item in value for found in walk(item, parts)]
+    if not isinstance(value, dict):
+        return [None]
+    return walk(value.get(name), parts[1:])
