@@ -293,6 +293,11 @@ def select_active(operation: ReadOperation, values: Mapping[str, Any]) -> bool |
     return None
 
 
+def selects_all(schema: Schema, value: Any) -> bool:
+    """Return whether an enum value stands for all records, even those without a value."""
+    return bool(schema.enum) and str(value).lower() in ("any", "all")
+
+
 def list_paths(api: ApiSpecification, record: Schema, depth: int = 3) -> dict[str, Schema]:
     """Return the shapes of a record's values by path: `job.id`, `items[].skuId`."""
     found: dict[str, Schema] = {}
@@ -344,7 +349,7 @@ def _derive(
         return Filter(parameter=name, fields=known[:1], test=_is_among)
     if schema.kind == "string" and not schema.enum and schema.format == "":
         # `name=Mill` finds "Miller": text filters match parts, as in the user interface.
-        return Filter(parameter=name, fields=known[:1], test=_matches_text)
+        return Filter(parameter=name, fields=known[:1], test=_contains)
     return Filter(parameter=name, fields=known[:1], test=_equals)
 
 
@@ -357,7 +362,7 @@ def _derive_joined(api: ApiSpecification, parameter: Parameter, join: Join) -> F
         )
     test = _is_among if _is_plural(parameter.name) else _equals
     if schema.kind == "string" and not schema.enum and not _is_plural(parameter.name):
-        test = _matches_text
+        test = _contains
     return Filter(parameter=parameter.name, fields=(join.field,), test=test, join=join)
 
 
@@ -502,16 +507,12 @@ def _spell(value: Any) -> str:
 
 
 def _equals(value: Any, wanted: Any) -> bool:
-    return _spell(wanted) in ("any", "all") or _spell(value) == _spell(wanted)
+    return _spell(value) == _spell(wanted)
 
 
 def _is_among(value: Any, wanted: Any) -> bool:
     texts = wanted.split(",") if isinstance(wanted, str) else wanted
     return _spell(value) in {_spell(text).strip() for text in texts}
-
-
-def _matches_text(value: Any, wanted: Any) -> bool:
-    return _spell(wanted) in ("any", "all") or _spell(wanted) in _spell(value)
 
 
 def _matches_empty(value: Any, wanted: Any) -> bool:

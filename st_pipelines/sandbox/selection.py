@@ -16,6 +16,7 @@ from st_pipelines.sandbox.filters import (
     derive_filters,
     read_moment,
     select_active,
+    selects_all,
     walk,
 )
 from st_pipelines.sandbox.parameters import BadRequest
@@ -49,7 +50,12 @@ def select(
     """
     order = read_order(table.collection, operation, values)
     filters = _get_filters(table.collection, operation.path)
-    used = {name: value for name, value in values.items() if name in filters}
+    resolve = table.collection.specification.resolve
+    used = {
+        name: value
+        for name, value in values.items()
+        if name in filters and not selects_all(resolve(operation.query[name].schema), value)
+    }
     active = select_active(operation, values)
     name = (operation.path, active, order, tuple(sorted((k, str(v)) for k, v in used.items())))
     has_joins = any(filters[used_name].join for used_name in used)
