@@ -134,6 +134,9 @@ def adopt(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show what would change.")
     ] = False,
+    show_values: Annotated[
+        bool, typer.Option("--show-values", help="Print example values: customers' data.")
+    ] = False,
 ) -> None:
     """Turn fields that loads kept in _extra into columns, and move their values there."""
     from st_pipelines.catalog.registry import packaged_catalog
@@ -151,7 +154,7 @@ def adopt(
         dry_run=dry_run,
     )
     console = Console()
-    for part in _describe_adoption(adoption, file, dry_run):
+    for part in _describe_adoption(adoption, file, dry_run, show_values):
         console.print(part, highlight=False)
 
 
@@ -227,15 +230,18 @@ def _left_out_table(catalog: Catalog) -> Table:
     return table
 
 
-def _describe_adoption(adoption: Adoption, file: Path, dry_run: bool) -> Iterator[RenderableType]:
+def _describe_adoption(
+    adoption: Adoption, file: Path, dry_run: bool, show_values: bool
+) -> Iterator[RenderableType]:
     adopted = [finding for finding in adoption.findings if finding.type is not None]
     left = [finding for finding in adoption.findings if finding.type is None]
     if not adoption.findings:
         yield "Nothing to adopt: no table has anything in _extra."
     if adopted:
-        yield _finding_table("would be adopted" if dry_run else "adopted", "type", adopted)
+        title = "would be adopted" if dry_run else "adopted"
+        yield _finding_table(title, "type", adopted, show_values)
     if left:
-        yield _finding_table("stay in _extra", "reason", left)
+        yield _finding_table("stay in _extra", "reason", left, show_values)
     for entry in adoption.superfluous:
         yield escape(f"{file} has {entry}, which the package now has itself: remove it there.")
     if dry_run:
@@ -247,7 +253,10 @@ def _describe_adoption(adoption: Adoption, file: Path, dry_run: bool) -> Iterato
         )
 
 
-def _finding_table(title: str, heading: str, findings: Sequence[Finding]) -> Table:
+def _finding_table(
+    title: str, heading: str, findings: Sequence[Finding], show_values: bool
+) -> Table:
+    from st_pipelines.defs.privacy import describe_example, display_path
     from st_pipelines.warehouse.columns import table_type
 
     table = Table(title=f"{len(findings)} {title}", title_justify="left")
@@ -256,6 +265,8 @@ def _finding_table(title: str, heading: str, findings: Sequence[Finding]) -> Tab
     for finding in findings:
         type_or_reason = table_type(finding.type) if finding.type else finding.reason
         rows = f"{finding.rows:,}"
-        cells = (finding.table, finding.path, type_or_reason, rows, finding.example)
+        path = display_path(finding.path, full=show_values)
+        example = describe_example(finding.example, full=show_values)
+        cells = (finding.table, path, type_or_reason, rows, example)
         table.add_row(*map(escape, cells))
     return table

@@ -77,6 +77,12 @@ def print_failures(console: Console, failures: Mapping[str, str]) -> None:
         console.print(line, soft_wrap=True)
 
 
+def print_warning(console: Console, text: str) -> None:
+    """Prints a warning, or nothing for an empty text."""
+    if text:
+        console.print(f"warning: {text}", style="yellow", highlight=False, markup=False)
+
+
 def counted(number: int, noun: str) -> str:
     """Returns `1 table`, `2 tables`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -213,6 +213,7 @@ def _open_instance(config: EnvironmentConfig, tenant_id: str) -> dg.DagsterInsta
 
     from st_pipelines.config.sources.local import set_dagster_home
     from st_pipelines.defs.run_state import ENVIRONMENT_TAG
+    from st_pipelines.defs.warehouse_record import refuse_other_tenants
 
     home = config.dagster_home
     if home is None or not home.is_dir():
@@ -223,13 +224,13 @@ def _open_instance(config: EnvironmentConfig, tenant_id: str) -> dg.DagsterInsta
         )
     set_dagster_home(home)
     instance = dg.DagsterInstance.from_config(str(home))
-    tagged = dg.RunsFilter(tags={ENVIRONMENT_TAG: config.environment})
-    runs = instance.get_runs(tagged, limit=100)
-    others = {run.tags[TENANT_TAG] for run in runs if TENANT_TAG in run.tags} - {tenant_id}
-    if not others:
-        return instance
-    instance.dispose()
-    raise SettingsError(
-        f"DAGSTER_HOME has loads of tenant {min(others)}, but this is tenant {tenant_id}: "
-        "give each tenant its own DAGSTER_HOME (docs/setup.md, several tenants)"
-    )
+    try:
+        tagged = dg.RunsFilter(tags={ENVIRONMENT_TAG: config.environment})
+        runs = instance.get_runs(tagged, limit=100)
+        refuse_other_tenants(
+            (run.tags[TENANT_TAG] for run in runs if TENANT_TAG in run.tags), tenant_id
+        )
+    except BaseException:
+        instance.dispose()
+        raise
+    return instance

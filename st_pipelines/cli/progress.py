@@ -17,7 +17,7 @@ import rich.progress
 from rich.console import Console
 from rich.table import Table
 
-from st_pipelines.cli.console import counted, print_failures
+from st_pipelines.cli.console import counted, print_failures, print_warning
 from st_pipelines.defs import run_lock
 from st_pipelines.defs.dagster_internals import RunFailureReason
 from st_pipelines.defs.metadata import CLOCK
@@ -206,8 +206,7 @@ class _EventHandler(logging.Handler):
 def print_outcomes(console: Console, outcomes: Sequence[ApiOutcome]) -> None:
     """Prints a row per API, then a warning if the clock is wrong, then the failures."""
     console.print(_as_table(outcomes))
-    if wrong_clock := next((outcome.clock for outcome in outcomes if outcome.clock), ""):
-        console.print(f"warning: {wrong_clock}", style="yellow", highlight=False, markup=False)
+    print_warning(console, next((outcome.clock for outcome in outcomes if outcome.clock), ""))
     failures = {table: text for outcome in outcomes for table, text in outcome.failures.items()}
     print_failures(console, failures)
 

@@ -16,6 +16,7 @@ from st_pipelines.cli.console import (
     counted,
     print_failures,
     print_table,
+    print_warning,
 )
 from st_pipelines.config.environments import EnvironmentName, environment_name
 from st_pipelines.servicetitan.errors.errors import AuthenticationFailed, ServiceTitanError
@@ -43,6 +44,8 @@ def reconcile_tables(
 ) -> int:
     """Reconciles the selected tables and prints a row for each; returns how many failed.
 
+    Warns if this machine's clock is wrong.
+
     Args:
         accept_deletions: also mark a large part of a table as deleted.
 
@@ -53,6 +56,7 @@ def reconcile_tables(
     """
     from st_pipelines.config.project import resolve_environment
     from st_pipelines.sync import sync
+    from st_pipelines.sync.explain import describe_clock
     from st_pipelines.sync.session import sync_context
 
     config = resolve_environment(environment)
@@ -74,10 +78,12 @@ def reconcile_tables(
                 aggregates += 1
             else:
                 reports.append(report)
+        wrong_clock = describe_clock(context.clock_offset())
     if reports:
         print_table(console, _as_table(reports))
     if aggregates:
         console.print(f"skipped {counted(aggregates, 'aggregate')} by day: they have no deletions")
+    print_warning(console, wrong_clock)
     print_failures(console, failures)
     return len(failures)
 

@@ -36,8 +36,8 @@ ProcessState: TypeAlias = Literal["alive", "gone", "unknown", "no lock"]
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # Linux; elsewhere the host's name has to do
 _PRIVATE_FOLDER = 0o700
-_KEPT_SECONDS = 2 * 86400.0
-"""Files of ended runs are removed after that long; Dagster's runs are then a day past waiting."""
+_KEPT_SECONDS = 14 * 86400.0
+"""Files of ended runs are removed after that long; until then a machine may be down."""
 _MAX_LINGERING = 16
 
 _lingering: list[int] = []

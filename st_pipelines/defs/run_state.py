@@ -40,6 +40,10 @@ _UNFINISHED_STATUSES = (
 _EXECUTED_STATUSES = (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
 _LOCAL_LAUNCHERS = ("DefaultRunLauncher", "SyncInMemoryRunLauncher")
 """Start a run on the machine of its code location, where schedules and sensors are evaluated."""
+_PROCESS_GONE = (
+    "The process of the run is gone and has recorded no end: it was killed, or its machine went"
+    " down. What it had committed is in the warehouse; the sensor gaps loads the rest."
+)
 _MAX_RUNS = 1000
 _LOST_AFTER = timedelta(days=1)
 _LOCKED_WITHIN = timedelta(minutes=1)
@@ -146,6 +150,25 @@ def read_unfinished_work(
         ),
         keys_by_job_name=env.keys_by_job_name,
     )
+
+
+def report_lost_runs(instance: dg.DagsterInstance, env: EnvironmentDefs) -> None:
+    """Ends the runs of an environment whose process is gone, as Dagster does for those it sees die.
+
+    Dagster leaves a run STARTED when its machine goes down, and counts it among the runs that may
+    be active at once. Runs of which it is unknown, as on another machine, are left alone.
+    """
+    executed = dg.RunsFilter(statuses=_EXECUTED_STATUSES)
+    for record in instance.get_run_records(executed, limit=_MAX_RUNS):
+        run = record.dagster_run
+        if not is_run_of(run, env) or run_lock.find_process(instance, run.run_id) != "gone":
+            continue
+        # Read again: the process may have recorded the end of the run before it was gone.
+        current = instance.get_run_by_id(run.run_id)
+        if current and current.status is dg.DagsterRunStatus.CANCELING:
+            instance.report_run_canceled(current, message=_PROCESS_GONE)
+        elif current and current.status is dg.DagsterRunStatus.STARTED:
+            instance.report_run_failed(current, message=_PROCESS_GONE)
 
 
 def _is_gone(

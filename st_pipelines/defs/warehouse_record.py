@@ -91,12 +91,8 @@ class Record:
 
     def refuse_tenant(self, tenant_id: str) -> None:
         """Checks that the recorded loads are of this tenant. Raises SettingsError."""
-        if self.environment and self.environment.tenant_id != tenant_id:
-            raise SettingsError(
-                f"DAGSTER_HOME has loads of tenant {self.environment.tenant_id}, but the settings"
-                f" say tenant {tenant_id}: correct TENANT_ID, or give each tenant its own"
-                " DAGSTER_HOME (docs/setup.md, several tenants)"
-            )
+        if self.environment:
+            refuse_other_tenants([self.environment.tenant_id], tenant_id)
 
     def compare(self, state: WarehouseState, warehouse: str) -> Comparison:
         """Compares what was recorded with what the warehouse holds.
@@ -125,6 +121,24 @@ class Record:
         return (
             f"the warehouse {warehouse} {what} {count}. If a setting names the wrong file, correct"
             " it (ST_WAREHOUSE_DIR); otherwise gaps, or st-pipelines load, loads what is missing"
+        )
+
+
+def refuse_other_tenants(recorded: Iterable[str], tenant_id: str) -> None:
+    """Checks that an instance has loads of one tenant alone, as its asset keys name none.
+
+    Args:
+        recorded: the tenants of its loads.
+        tenant_id: of the settings.
+
+    Raises:
+        SettingsError: it has loads of another tenant.
+    """
+    if others := set(recorded) - {tenant_id}:
+        raise SettingsError(
+            f"DAGSTER_HOME has loads of tenant {min(others)}, but the settings say tenant"
+            f" {tenant_id}: correct TENANT_ID, or give each tenant its own DAGSTER_HOME"
+            " (docs/setup.md, several tenants)"
         )
 
 

@@ -14,13 +14,9 @@ from st_pipelines.catalog.model import Endpoint
 from st_pipelines.config.settings import EnvironmentSettings
 from st_pipelines.sync.strategies import strategy_for
 from st_pipelines.warehouse.store.base import Store
-from st_pipelines.warehouse.tables.coverage import read_coverage
+from st_pipelines.warehouse.tables.coverage import read_coverage, read_loaded_tables
 from st_pipelines.warehouse.tables.identity import WarehouseIdentity, read_identity
-from st_pipelines.warehouse.tables.load_log import (
-    read_loaded_tables,
-    read_sequences,
-    refuse_other_environments,
-)
+from st_pipelines.warehouse.tables.load_log import read_sequences, refuse_other_environments
 from st_pipelines.windows import Coverage, Days, local_day
 
 DAILY_RUN_TAKES = timedelta(hours=3)

@@ -171,7 +171,7 @@ def test_two_tenants_cannot_share_a_dagster_home(
     monkeypatch.setenv("ST_WAREHOUSE_DIR", str(tmp_path / "other"))
     done = load("--select", "settings.user_roles")
     assert isinstance(done.exception, SettingsError)
-    assert "has loads of tenant 1000000001, but this is tenant 4711" in str(done.exception)
+    assert "has loads of tenant 1000000001, but the settings say tenant 4711" in str(done.exception)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

@@ -142,7 +142,7 @@ def test_files_are_their_owners_and_old_ones_are_removed(instance: dg.DagsterIns
             pass
         with run_lock.held(instance, "held"):
             for file in (old, held):
-                os.utime(file, times=(time.time(), time.time() - 3 * 86400))
+                os.utime(file, times=(time.time(), time.time() - 15 * 86400))
             with run_lock.held(instance, "run"):
                 assert stat.S_IMODE(lock_file(instance).stat().st_mode) == 0o600
                 assert stat.S_IMODE(lock_file(instance).parent.stat().st_mode) == 0o700
@@ -162,6 +162,58 @@ def test_nothing_waits_for_a_run_whose_machine_was_restarted(daemon: Daemon) -> 
     daemon.close()
     assert daemon.tick_schedule("intraday", at(5, 9), run=False)
     assert daemon.tick_sensor("changes", run=False)
+
+
+@pytest.mark.parametrize("sensor", ["changes", "gaps"])
+def test_a_run_whose_process_is_gone_is_reported_as_failed_and_frees_its_slot(
+    daemon: Daemon, sensor: str
+) -> None:
+    """Dagster's queue counted it as running, so that a few of them blocked all runs."""
+    tags = {"st_pipelines/environment": "production"}
+    lost = daemon.start_run("intraday", **tags)
+    canceled = daemon.start_run("daily", **tags)
+    event = dg.DagsterEvent("PIPELINE_CANCELING", job_name="daily")
+    daemon.instance.report_dagster_event(event, canceled.run_id)
+    daemon.tick_sensor(sensor, run=False)
+    assert [status_of(daemon, run) for run in (lost, canceled)] == ["STARTED", "CANCELING"]
+    daemon.close()
+    daemon.sleep_until(daemon.now + timedelta(days=3))  # the machine was down that long
+    daemon.tick_sensor(sensor, run=False)
+    assert [status_of(daemon, run) for run in (lost, canceled)] == ["FAILURE", "CANCELED"]
+    [entry] = daemon.instance.all_logs(lost.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
+    assert "process of the run is gone" in (entry.get_dagster_event().message or "")
+
+
+def test_a_run_that_may_be_executed_elsewhere_is_not_reported(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_lock, "_this_machine", lambda: {"host": "other", "boot": "other"})
+    run = daemon.start_run("intraday", **{"st_pipelines/environment": "production"})
+    daemon.close()
+    monkeypatch.undo()
+    daemon.tick_sensor("gaps", run=False)
+    assert status_of(daemon, run) == "STARTED"
+
+
+def test_a_run_that_ended_while_it_was_judged_keeps_its_end(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = daemon.start_run("intraday", **{"st_pipelines/environment": "production"})
+
+    def end_it(instance: dg.DagsterInstance, run_id: str) -> str:
+        event = dg.DagsterEvent("PIPELINE_SUCCESS", job_name="intraday")
+        instance.report_dagster_event(event, run_id)
+        return "gone"
+
+    monkeypatch.setattr(run_lock, "find_process", end_it)
+    daemon.tick_sensor("gaps", run=False)
+    assert status_of(daemon, run) == "SUCCESS"
+
+
+def status_of(daemon: Daemon, run: dg.DagsterRun) -> str:
+    found = daemon.instance.get_run_by_id(run.run_id)
+    assert found
+    return found.status.value
 
 
 def test_a_run_of_ours_without_a_lock_counts_until_it_should_have_one(daemon: Daemon) -> None:

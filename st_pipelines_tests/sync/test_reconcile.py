@@ -15,6 +15,7 @@ from st_pipelines.definitions import build_definitions
 from st_pipelines.sandbox import responses
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines_tests.churn_reader import query
+from st_pipelines_tests.conftest import NOW
 
 
 @pytest.fixture
@@ -45,6 +46,18 @@ def test_the_command_loads_marks_and_reports(own_sandbox: Sandbox, configured: P
     deleted = query(configured, "SELECT id FROM jpm.jobs WHERE _deleted_at IS NOT NULL")
     assert deleted == [(jobs[0]["id"],)]
     assert query(configured, "SELECT count(*) > 0 FROM jpm.job_types") == [(True,)]
+
+
+def test_a_clock_that_is_wrong_is_a_warning_of_the_command(
+    own_sandbox: Sandbox, configured: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "clock" not in reconcile("settings.user_roles")
+    sandbox = Sandbox(customers=5, now=NOW, requests_per_second=1e9, defects=("wrong-clock:-600",))
+    with sandbox:
+        for name, value in sandbox.environment().items():
+            monkeypatch.setenv(name, value)
+        said = " ".join(reconcile("settings.user_roles,jpm.job_types").split())
+    assert said.count("warning: this machine's clock is 10 min ahead of ServiceTitan's") == 1
 
 
 def test_a_failure_is_reported_once_and_in_full(own_sandbox: Sandbox, configured: Path) -> None:

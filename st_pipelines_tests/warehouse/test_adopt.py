@@ -505,7 +505,7 @@ def test_the_command_reports_what_it_adopted_and_what_is_left(
     things.place.folder = things.place.folder / "data"
     things.place.folder.mkdir()
     things.of = jobs
-    things.load({"id": 1, "poNumber": 5, "summary": {"a": 1}})
+    things.load({"id": 1, "poNumber": 5, "summary": {"a": "Jane Doe"}})
     things.place.file.rename(things.place.folder / "sandbox.duckdb")
     command = [sys.executable, "-m", "st_pipelines.cli.app", "catalog", "adopt"]
 
@@ -522,8 +522,12 @@ def test_the_command_reports_what_it_adopted_and_what_is_left(
 
     assert "Missing option '--environment'" in run().stderr
     assert "name one of production" in run("--environment", "prod").stderr
+    dry = run("--environment", "sandbox", "--dry-run", "--show-values")
+    assert '{"a":"Jane Doe"}' in dry.stdout, dry.stderr
     result = run("--environment", "sandbox")
     assert result.returncode == 0, result.stderr
+    assert "object of 16 characters" in result.stdout
+    assert "Jane" not in result.stdout + result.stderr
     for part in ("1 adopted", "poNumber", "BIGINT", "1 stay in _extra", "st_catalog.json lists"):
         assert part in result.stdout
     assert json.loads(Path("st_catalog.json").read_text()) == {"jpm.jobs": {"poNumber": "BIGINT"}}

@@ -10,7 +10,7 @@ import duckdb
 import pytest
 
 from st_pipelines.warehouse.load_spec import MergeMode
-from st_pipelines.warehouse.tables.coverage import read_coverage, read_unbroken
+from st_pipelines.warehouse.tables.coverage import read_coverage, read_loaded_tables
 from st_pipelines.windows import Coverage, Window
 from st_pipelines_tests.warehouse.factories import Place, endpoint
 
@@ -110,15 +110,15 @@ def test_a_coverage_contains_what_one_of_its_windows_contains() -> None:
 def test_a_table_is_unbroken_if_its_loads_reach_back_to_the_beginning_without_a_hole(
     place: Place,
 ) -> None:
-    def unbroken(tenant_id: str = "1") -> set[str]:
+    def loaded(tenant_id: str = "1") -> dict[str, bool]:
         with duckdb.connect(str(place.file), read_only=True) as connection:
             connection.execute("SET TimeZone = 'UTC'")
-            return read_unbroken(connection, tenant_id)
+            return read_loaded_tables(connection, tenant_id)
 
     load(place, utc(5), utc(6))
-    assert unbroken() == set()
+    assert loaded() == {"abc.things": False}
     load(place, None, utc(4))
-    assert unbroken() == set()
+    assert loaded() == {"abc.things": False}
     load(place, utc(4), utc(5))
-    assert unbroken() == {"abc.things"}
-    assert unbroken("2") == set()
+    assert loaded() == {"abc.things": True}
+    assert loaded("2") == {}

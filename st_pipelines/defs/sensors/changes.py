@@ -37,6 +37,7 @@ from st_pipelines.defs.run_state import (
     loaded_until,
     read_state,
     read_unfinished_work,
+    report_lost_runs,
     write_state,
 )
 from st_pipelines.defs.warehouse_record import compare_in_tick
@@ -149,6 +150,7 @@ def build_changes_sensor(env: EnvironmentDefs, job: Job) -> dg.SensorDefinition:
         except SettingsError as error:
             raise dg.Failure(diagnose(error).line, allow_retries=False) from None
         now = env.clock()
+        report_lost_runs(context.instance, env)
         unfinished = read_unfinished_work(context.instance, env, now)
         if requested := unfinished.requested_by(env.name(CHANGES)):
             return dg.SkipReason(

@@ -36,6 +36,7 @@ from st_pipelines.defs.run_state import (
     read_last_load_times,
     read_state,
     read_unfinished_work,
+    report_lost_runs,
     write_state,
 )
 from st_pipelines.defs.warehouse_record import compare_in_tick
@@ -134,6 +135,7 @@ def build_gaps_sensor(env: EnvironmentDefs, job: Job) -> dg.SensorDefinition:
         if reason := env.why_incomplete():
             return dg.SkipReason(reason)
         now, state = env.clock(), read_state(context, _State)
+        report_lost_runs(context.instance, env)
         unfinished = read_unfinished_work(context.instance, env, now)
         compared = compare_in_tick(context.instance, env, now)
         if compared is None:

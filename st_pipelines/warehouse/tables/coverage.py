@@ -84,13 +84,15 @@ def read_coverage(
     return coverage
 
 
-def read_unbroken(connection: duckdb.DuckDBPyConnection, tenant_id: str) -> set[str]:
-    """The tables that were read from the beginning to their last load without a hole.
+def read_loaded_tables(connection: duckdb.DuckDBPyConnection, tenant_id: str) -> dict[str, bool]:
+    """The tables that were loaded, and whether from their beginning without a hole.
 
     Args:
-        connection: to the warehouse itself, with a load log.
+        connection: to the warehouse itself.
         tenant_id: whose loads count.
     """
+    if not has_own_table(connection, "loads"):
+        return {}
     loaded = (
         "SELECT DISTINCT environment, api || '.' || endpoint FROM _st.loads WHERE tenant_id = ?"
     )
@@ -100,11 +102,11 @@ def read_unbroken(connection: duckdb.DuckDBPyConnection, tenant_id: str) -> set[
         tables = [name for of, name in rows if of == environment]
         values = {"environment": environment, "tenant": tenant_id, "now": datetime.max}
         found |= _read_windows(connection, sql, values | _table_values(tables))
-    return {
-        name
-        for name, coverage in found.items()
-        if coverage.from_the_beginning and len(coverage.windows) == 1
-    }
+    return {name: name in found and _is_unbroken(found[name]) for _, name in rows}
+
+
+def _is_unbroken(coverage: Coverage) -> bool:
+    return coverage.from_the_beginning and len(coverage.windows) == 1
 
 
 def _read_windows(

@@ -21,7 +21,6 @@ from st_pipelines.warehouse.columns import columns_of, fetch_row, literal, quote
 from st_pipelines.warehouse.errors import WarehouseUnusable
 from st_pipelines.warehouse.load_spec import LoadSpec
 from st_pipelines.warehouse.store.base import ALIAS
-from st_pipelines.warehouse.tables.coverage import read_unbroken
 from st_pipelines.warehouse.tables.schema import has_own_table, has_table
 from st_pipelines.warehouse.tables.table_load import Counts, TableLoad
 
@@ -232,22 +231,6 @@ def write_load_record(load: TableLoad, record: LoadRecord) -> None:
         f"INSERT INTO {ALIAS}._st.loads ({', '.join(_LOADS)}) VALUES ({_LOAD_VALUES})",
         [*_identity(load), *line.values()],
     )
-
-
-def read_loaded_tables(connection: duckdb.DuckDBPyConnection, tenant_id: str) -> dict[str, bool]:
-    """The tables that were loaded, and whether from their beginning without a hole.
-
-    Args:
-        connection: to the warehouse itself.
-        tenant_id: the tenant whose loads count.
-    """
-    if not has_own_table(connection, "loads"):
-        return {}
-    loaded = "SELECT DISTINCT api || '.' || endpoint FROM _st.loads WHERE tenant_id = ?"
-    unbroken = read_unbroken(connection, tenant_id)
-    return {
-        row[0]: row[0] in unbroken for row in connection.execute(loaded, [tenant_id]).fetchall()
-    }
 
 
 def read_sequences(
