@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from st_pipelines.catalog.model import Endpoint
-from st_pipelines.sandbox.records import render_for_export
+from st_pipelines.sandbox.projection import render_for_export
 from st_pipelines.sandbox.world import World
 from st_pipelines_tests.churn_reader import build_rows, parse_records, parse_timestamp, render_cell
 

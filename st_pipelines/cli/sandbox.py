@@ -58,7 +58,6 @@ def sandbox(
 
     With --defect the app is set up wrongly, to practice docs/setup.md.
     """
-    from st_pipelines.config.project import load_catalog
     from st_pipelines.sandbox.faults import read_faults
     from st_pipelines.sandbox.server import serve
 
@@ -75,7 +74,6 @@ def sandbox(
             faults=faults,
             churn=churn,
             defects=defect or (),
-            catalog=load_catalog(),
         )
     except OSError as error:
         if error.errno != errno.EADDRINUSE:

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from st_pipelines.catalog.specification import ReadOperation
-from st_pipelines.sandbox import records, ticks
+from st_pipelines.sandbox import ticks
 from st_pipelines.sandbox.filters import select_active
 from st_pipelines.sandbox.parameters import BadRequest
+from st_pipelines.sandbox.projection import find_projection
 from st_pipelines.sandbox.table import Table
 
 EXPORT_DELAY = 15 * ticks.MINUTE
@@ -49,8 +50,9 @@ def build_body(
     else:
         reached = _keep_bookmark(table.collection.name, text, bookmarks, start)
     active = select_active(operation, values)
+    project = find_projection(operation.path)
     rows = b",".join(
-        records.render_for_export(table.raws[at], table.collection.name, table.active[at])
+        project(table.raws[at], active=table.active[at], draw=at)
         for at in chosen
         if active is None or table.active[at] is active
     )

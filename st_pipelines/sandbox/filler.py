@@ -1,155 +1,202 @@
-"""Generates values for fields that no story fills: any catalog type, at any depth."""
+"""Generates values that fit a schema of the specification facts, at any depth."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Container, Mapping
 from typing import Any
 
-import msgspec
+from st_pipelines.catalog.foreign_keys import ForeignKey, load_foreign_keys
+from st_pipelines.catalog.specification import ApiSpecification, Schema
+from st_pipelines.sandbox import custom_fields, odd_values, sample_text
+from st_pipelines.sandbox.collections import Collection
+from st_pipelines.sandbox.ids import compute_part_id
+from st_pipelines.sandbox.references import Reference, References
+from st_pipelines.sandbox.scalars import Draw, draw_enum, draw_scalar
 
-from st_pipelines.catalog.model import DataType, Endpoint, Field, ListOf, Scalar, StructOf
-from st_pipelines.sandbox import sample_text, ticks
+MAX_DEPTH = 5
+"""Arrays that lie deeper are empty, which ends the recursion of categories and form sections."""
 
-VARIANTS = 48
-"""Number of different fillings per endpoint. Records share them, which keeps rendering cheap."""
-
-TEXT_TABLES = frozenset(
-    f"accounting.{name}"
-    for name in ("invoices", "invoice_items", "payments", "inventory_bills", "ap_bills")
-)
-"""Tables that serve amounts and quantities as JSON strings."""
-
-NUMBERS_IN_TEXT_TABLES = frozenset({"taxRate", "soldHours"})
-LONG_DECIMALS = frozenset({"inventory", "pricebook"})
-"""APIs that serve decimals with many trailing zeros, up to 19 decimals."""
-
-Picks = Mapping[str, Any]
-"""Values that belong together, by field name: `jobId`, `customer` and so on."""
-
-_encode = msgspec.json.Encoder().encode
-
-
-def format_money(cents: int, places: int = 2) -> msgspec.Raw:
-    """Format cents as a JSON number with exactly `places` decimals: `25.1700000000`."""
-    sign, value = ("-", -cents) if cents < 0 else ("", cents)
-    return msgspec.Raw(f"{sign}{value // 100}.{value % 100:02}{'0' * (places - 2)}".encode())
-
-
-def format_money_text(cents: int) -> str:
-    """Format cents as text, as the accounting API serves amounts: `"0.00"`."""
-    sign, value = ("-", -cents) if cents < 0 else ("", cents)
-    return f"{sign}{value // 100}.{value % 100:02}"
+NULL_SHARE = 0.12
+NULL_REFERENCES = 0.3
+"""How often a value, and a reference, is null where the document allows it."""
 
 
 class Filler:
-    """Generates values for the fields of one endpoint.
+    """Generates values for the records of one collection, or for the body of one operation.
 
     Args:
-        endpoint: determines the format of decimals.
-        rng: makes all random choices.
-        anchor: generated times lie up to 200 days before this moment (ticks).
-        pick: called once per row; returns the values of fields that refer to entities.
+        api: resolves references to schemas.
+        source: the collection, or the operation's path. It determines foreign keys.
+        references: chooses the records that foreign keys refer to.
+        enums: the values of members that the document declares as any text, by name.
     """
 
     def __init__(
-        self, endpoint: Endpoint, rng: random.Random, anchor: int, pick: Callable[[], Picks]
+        self,
+        api: ApiSpecification,
+        source: str,
+        references: References,
+        enums: Mapping[str, tuple[Any, ...]] | None = None,
     ) -> None:
-        self.endpoint = endpoint
-        self.rng = rng
-        self.anchor = anchor
-        self._pick = pick
-        self.picks: Picks = {}
-        self._scalars: Mapping[str, Callable[[str], Any]] = {
-            "BIGINT": self._draw_integer,
-            "DECIMAL": self._draw_decimal,
-            "DOUBLE": lambda name: round(self.rng.uniform(0, 90), 6),
-            "BOOLEAN": lambda name: self.rng.random() < 0.4,
-            "VARCHAR": lambda name: sample_text.draw_text(name, self.rng),
-            "TIMESTAMPTZ": lambda name: ticks.format_iso(self._draw_moment()),
-            "DATE": lambda name: ticks.format_date(self._draw_moment()),
-            "JSON": self._draw_json,
-        }
+        self._api = api
+        self._source = source
+        self._references = references
+        self._enums = enums or {}
+        self._keys: Mapping[str, ForeignKey] = load_foreign_keys().get(source, {})
+        self._odd = odd_values.BY_SOURCE.get(source, {})
 
-    def generate_rows(self, fields: tuple[Field, ...], count: int) -> list[dict[str, Any]]:
-        """Generate `count` rows of `fields`."""
-        return [self._generate_object(fields) for _ in range(count)]
+    def generate(self, schema: Schema, draw: Draw, *, without: Container[str] = ()) -> Any:
+        """Generate a value. `without` names the members of a record that are left out."""
+        schema = self._api.resolve(schema)
+        if schema.kind == "object" and schema.members:
+            return self._generate_members(schema, "", draw, 0, without)
+        return self._generate_value(schema, "", "", draw, 0)
 
-    def render_tails(self, fields: tuple[Field, ...]) -> list[bytes]:
-        """Render fillings as the inside of a JSON object, to append to a record's other members."""
-        return [_encode(filling)[1:-1] for filling in self.generate_rows(fields, VARIANTS)]
+    def generate_part(
+        self, schema: Schema, path: str, draw: Draw, *, without: Container[str] = ()
+    ) -> dict[str, Any]:
+        """Generate the members of an object that lies at `path` of a record."""
+        return self._generate_members(self._api.resolve(schema), path, draw, 1, without)
 
-    def _generate_object(self, fields: tuple[Field, ...]) -> dict[str, Any]:
-        self.picks = self._pick()
-        return {field.name: self.generate_value(field.name, field.type) for field in fields}
-
-    def generate_value(self, name: str, kind: DataType, depth: int = 0) -> Any:
-        """Generate a value of type `kind` for the field `name`."""
-        if name in self.picks:
-            return _fit(self.picks[name], kind)
-        if isinstance(kind, Scalar):
-            return self._generate_scalar(name, kind)
-        if isinstance(kind, ListOf):
-            return self._generate_list(name, kind, depth)
-        if depth < 3 and self.rng.random() < 0.1:
+    def _generate_value(self, schema: Schema, path: str, name: str, draw: Draw, depth: int) -> Any:
+        schema = self._api.resolve(schema)
+        odd = self._odd.get(path)
+        if odd is not None and draw.rng.random() < odd.share:
+            return draw.rng.choice(odd.values)
+        if path in self._keys and schema.kind in ("integer", "string"):
+            found = self._refer(path, schema, draw)
+            return None if found is None else _spell(found.value, schema)
+        if schema.kind == "array":
+            return self._generate_array(schema, path, name, draw, depth)
+        if schema.nullable and draw.rng.random() < NULL_SHARE:
             return None
+        if schema.kind == "object":
+            return self._generate_object(schema, path, draw, depth)
+        if schema.kind == "any_of":
+            chosen = draw.rng.choice(self._find_shallow(schema, depth))
+            return self._generate_value(chosen, path, name, draw, depth)
+        if path in self._enums and schema.kind == "string":
+            return draw_enum(self._enums[path], draw.rng)
+        if schema.kind == "any":
+            return None if schema.nullable else sample_text.draw_text(name, draw.rng) or ""
+        return draw_scalar(self._api.api, schema, name, draw)
+
+    def _find_shallow(self, schema: Schema, depth: int) -> list[Schema]:
+        """Return the alternatives; at the greatest depth only those that contain no array."""
+        parts = [self._api.resolve(part) for part in schema.alternatives]
+        flat = [p for p in parts if all(m.kind != "array" for m in p.members.values())]
+        return flat if depth >= MAX_DEPTH and flat else parts
+
+    def _generate_object(self, schema: Schema, path: str, draw: Draw, depth: int) -> Any:
+        if schema.values is not None:
+            return {}
+        return self._generate_members(schema, path, draw, depth + 1, ())
+
+    def _generate_members(
+        self, schema: Schema, path: str, draw: Draw, depth: int, without: Container[str]
+    ) -> dict[str, Any]:
+        prefix = f"{path}." if path else ""
+        names = [name for name in schema.members if name not in without]
+        given: dict[str, Any] = {}
+        for name in names:
+            if f"{prefix}{name}" in self._keys:
+                self._refer_with_names(schema, name, prefix, draw, given)
         return {
-            part.name: self.generate_value(part.name, part.type, depth + 1) for part in kind.fields
+            name: given[name]
+            if name in given
+            else self._generate_value(schema.members[name], f"{prefix}{name}", name, draw, depth)
+            for name in names
         }
 
-    def _generate_list(self, name: str, kind: ListOf, depth: int) -> list[Any]:
-        singular = name[:-1] if name.endswith("Ids") else name
-        count = self.rng.randrange(4 if depth == 0 else 2)
-        if singular in self.picks and count:
-            return [_fit(self.picks[singular], kind.item)]
-        items = (self.generate_value(singular, kind.item, depth + 1) for _ in range(count))
-        return [item for item in items if item is not None]
+    def _refer_with_names(
+        self, schema: Schema, name: str, prefix: str, draw: Draw, given: dict[str, Any]
+    ) -> None:
+        """Generate a foreign key, and the members beside it that name the same record."""
+        member = self._api.resolve(schema.members[name])
+        if member.kind not in ("integer", "string"):
+            return
+        found = self._refer(f"{prefix}{name}", member, draw)
+        given[name] = None if found is None else _spell(found.value, member)
+        stem = name.removesuffix("Id") if name != "id" else ""
+        for suffix, text in ({} if found is None else found.texts).items():
+            beside = f"{stem}{suffix.title()}" if stem else suffix
+            if beside in schema.members and f"{prefix}{beside}" not in self._keys:
+                other = self._api.resolve(schema.members[beside])
+                if other.kind == "string" and (not other.enum or text in other.enum):
+                    given.setdefault(beside, text)
 
-    def _generate_scalar(self, name: str, kind: Scalar) -> Any:
-        if kind.name in ("VARCHAR", "DECIMAL", "TIMESTAMPTZ") and self.rng.random() < 0.08:
+    def _refer(self, path: str, schema: Schema, draw: Draw) -> Reference | None:
+        """Choose what a foreign key refers to; None where it may be null and is."""
+        key = self._keys[path]
+        # A record refers to another of its own collection only now and then.
+        share = 0.95 if key.targets == (self._source,) else NULL_REFERENCES
+        if schema.nullable and draw.rng.random() < share:
             return None
-        return self._scalars[kind.name](name)
+        return self._references.choose(key, draw)
 
-    def _draw_moment(self) -> int:
-        return self.anchor - self.rng.randrange(200 * ticks.DAY)
-
-    def _draw_integer(self, name: str) -> int | None:
-        if name == "id":
-            return self.rng.randrange(1_000_000, 500_000_000)
-        if name.endswith(("Id", "By")):
-            # An id that refers to no record would break joins; null does not.
+    def _generate_array(
+        self, schema: Schema, path: str, name: str, draw: Draw, depth: int
+    ) -> list[Any] | None:
+        assert schema.items is not None
+        if schema.nullable and draw.rng.random() < NULL_SHARE / 2:
             return None
-        return self.rng.randrange(120)
-
-    def _draw_decimal(self, name: str) -> Any:
-        if self.endpoint.table in TEXT_TABLES and name not in NUMBERS_IN_TEXT_TABLES:
-            return format_money_text(self.rng.randrange(90_000))
-        if self.endpoint.api not in LONG_DECIMALS:
-            return format_money(self.rng.randrange(90_000))
-        if "uantity" in name:
-            return format_money(100 * self.rng.randrange(1, 9), 19)
-        return format_money(self.rng.randrange(90_000), 10)
-
-    def _draw_json(self, name: str) -> Any:
-        if name == "subcategories":
+        items = self._api.resolve(schema.items)
+        if name == "customFields" and items.kind == "object":
+            fields = custom_fields.draw_custom_fields(self._source, draw.rng)
+            return [{n: field[n] for n in items.members if n in field} for field in fields]
+        if depth >= MAX_DEPTH:
             return []
-        leaf = {"type": "Number", "name": "Pressure (PSI)", "value": self.rng.randrange(30, 90)}
-        unit = {"type": "Section", "units": [leaf, {"type": "Text", "value": "São"}], "value": None}
-        return self.rng.choice(([], [unit], [unit, leaf]))
+        key = self._keys.get(f"{path}[]")
+        if key is not None:
+            return self._draw_references(key, items, draw)
+        has_own_id = "id" in items.members and f"{path}[].id" not in self._keys
+        # Other records refer to parts that have an id, so there is always one at the first level.
+        least = 1 if has_own_id and depth == 0 else 0
+        count = draw.rng.randint(least, 3 if depth == 0 else 1)
+        singular = name.removesuffix("s")
+        return [
+            self._generate_item(items, f"{path}[]", singular, draw, depth + 1, position)
+            for position in range(count)
+        ]
+
+    def _generate_item(
+        self, items: Schema, path: str, name: str, draw: Draw, depth: int, position: int
+    ) -> Any:
+        value = self._generate_value(_without_null(items), path, name, draw, depth)
+        own_id = isinstance(value, dict) and draw.record_id and f"{path}.id" not in self._keys
+        if own_id and isinstance(value.get("id"), int):
+            value["id"] = compute_part_id(draw.record_id, path.removesuffix("[]"), position)
+        return value
+
+    def _draw_references(self, key: ForeignKey, items: Schema, draw: Draw) -> list[Any]:
+        count = draw.rng.randrange(4)
+        found = [self._references.choose(key, draw) for _ in range(count)]
+        values = [_spell(reference.value, items) for reference in found if reference is not None]
+        return list(dict.fromkeys(values))
 
 
-def _fit(pick: Any, kind: DataType) -> Any:
-    """Return `pick` with the members that `kind` has, or None if it is of another type."""
-    if isinstance(kind, StructOf):
-        if not isinstance(pick, dict):
-            return None
-        return {part.name: pick.get(part.name) for part in kind.fields}
-    if isinstance(kind, ListOf):
-        return [_fit(pick, kind.item)] if not isinstance(pick, list) else pick
-    if isinstance(pick, dict | list):
-        return None
-    if kind.name == "VARCHAR" and not isinstance(pick, str):
-        return str(pick)
-    if kind.name == "BIGINT" and not isinstance(pick, int):
-        return None
-    return pick
+def find_filter_enums(collection: Collection) -> dict[str, tuple[Any, ...]]:
+    """Return the values that a list's filters allow for members that are declared as any text."""
+    found: dict[str, tuple[Any, ...]] = {}
+    for operation in collection.lists:
+        for name, parameter in operation.query.items():
+            schema = collection.specification.resolve(parameter.schema)
+            if schema.items is not None:
+                schema = collection.specification.resolve(schema.items)
+            if schema.enum and name in collection.texts:
+                found[name] = schema.enum
+    return found
+
+
+def _without_null(schema: Schema) -> Schema:
+    return dataclasses.replace(schema, nullable=False) if schema.nullable else schema
+
+
+def _spell(value: Any, schema: Schema) -> Any:
+    """Return a referenced value as the foreign key's own type spells it."""
+    if schema.kind == "string" and not isinstance(value, str):
+        return str(value)
+    if schema.kind == "integer" and isinstance(value, str) and value.isdigit():
+        return int(value)
+    return value

@@ -1,51 +1,35 @@
-"""Builds stories for the tables that have none in `stories`.
+"""Builds stories for the collections that have none in `stories`.
 
-Such a table has a few dozen rows at the start. They have the catalog's columns and refer to the
+Such a collection has a few dozen records at the start. Each is filled on its own, and refers to the
 company's entities.
 """
 
 from __future__ import annotations
 
 import random
-import re
-from collections.abc import Mapping
 from typing import Any
-from zlib import crc32
 
-from st_pipelines.catalog.model import Catalog, DataType, Endpoint, ListOf, Scalar, StructOf
-from st_pipelines.sandbox import sample_text, ticks
+from st_pipelines.sandbox import custom_fields, sample_text, ticks, vocabulary
+from st_pipelines.sandbox.collections import Collection
 from st_pipelines.sandbox.company import Company
 from st_pipelines.sandbox.entities import Entity
-from st_pipelines.sandbox.filler import Picks
-from st_pipelines.sandbox.ids import compute_id
+from st_pipelines.sandbox.filler import Filler
+from st_pipelines.sandbox.ids import compute_first_id, compute_id, count_initial_rows
+from st_pipelines.sandbox.scalars import Draw
 from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story
-
-ROLES = (
-    "createdBy",
-    "modifiedBy",
-    "updatedBy",
-    "assignedTo",
-    "assignedBy",
-    "reportedBy",
-    "soldBy",
-    "owner",
-    "manager",
-    "user",
-)
-"""Fields that refer to an employee."""
 
 BEFORE = 200 * ticks.DAY
 """The first rows are this much older than the company's history (ticks)."""
 
 
 class Arrivals:
-    """Generates the rows of one table at even intervals, as far as the company is planned."""
+    """Generates the rows of one collection at even intervals, as far as the company is planned."""
 
-    def __init__(self, endpoint: Endpoint, company: Company) -> None:
+    def __init__(self, collection: str, company: Company) -> None:
         span = company.history_days * ticks.DAY + BEFORE
-        self._base = compute_first_id(endpoint.table)
-        self._gap = span // count_initial_rows(endpoint.table)
-        self._rng = random.Random(f"{company.seed}:{endpoint.table}:arrivals")
+        self._base = compute_first_id(collection)
+        self._gap = span // count_initial_rows(collection)
+        self._rng = random.Random(f"{company.seed}:{collection}:arrivals")
         self._next = company.start - BEFORE
         self._list: list[Entity] = []
 
@@ -70,149 +54,62 @@ class Arrivals:
         )
 
 
-def count_initial_rows(table: str) -> int:
-    """Return how many rows a table has when the sandbox starts: 10 to 60."""
-    return 10 + crc32(table.encode()) % 51
-
-
-def compute_first_id(table: str) -> int:
-    """Return the id of a table's first row."""
-    return 2_000_000 + crc32(table.encode()) % 3_000 * 2_000
-
-
-def build_generic_story(endpoint: Endpoint, company: Company) -> Story:
-    """Build a story that sets only the fields that matter: key, cursor and variant."""
-    cursor = endpoint.cursor if endpoint.cursor and "." not in endpoint.cursor else None
-    own_cursor = cursor if cursor not in (None, "createdOn", "modifiedOn") else None
-    label = None if endpoint.has_key or cursor else _find_text_field(endpoint)
-    keys = [name for name in endpoint.key if len(endpoint.key) > 1 and _is_number(endpoint, name)]
-
-    def fields(entity: Entity, context: RenderContext) -> Fields:
-        values: Fields = dict.fromkeys(keys, entity.id)
-        if own_cursor:
-            values[own_cursor] = ticks.format_iso(entity.moments[0])
-        if label:
-            # Without a key, equal records would count as one.
-            values[label] = (
-                f"{sample_text.CHANNELS[entity.draw % len(sample_text.CHANNELS)]} {entity.draw}"
-            )
-        if endpoint.variants:
-            values.update(endpoint.variants[entity.draw % len(endpoint.variants)])
-        return values
-
-    return Story(entities=Arrivals(endpoint, company), fields=fields)
-
-
-def _find_text_field(endpoint: Endpoint) -> str | None:
-    names = (column.name for column in endpoint.columns if column.type == Scalar("VARCHAR"))
-    return next(names, None)
-
-
-def _is_number(endpoint: Endpoint, name: str) -> bool:
-    return endpoint.column(name).type == Scalar("BIGINT")
-
-
-class References:
-    """Picks entities for the references in a row, so that its ids belong together.
+class GenericFields:
+    """Fills the records of one collection, each from its own random generator.
 
     Args:
-        catalog: its table names determine what `vendorId` or `projectId` refers to.
-        company: the company; only jobs created by `now` (ticks) are picked.
-        with_story: the tables that have a story in `stories`.
+        collection: whose records.
+        filler: generates the members.
+        seed: of the world.
     """
 
-    def __init__(self, catalog: Catalog, company: Company, now: int, with_story: Mapping[str, Any]):
-        self._company = company
-        # With later jobs, a table would depend on when it is first requested.
-        self._jobs = [job for job in company.jobs if job.moments[0] <= now]
-        self._found: dict[str, dict[str, str]] = {}
-        self._tables: dict[str, list[Endpoint]] = {}
-        for endpoint in catalog:
-            if (
-                endpoint.table not in with_story
-                and endpoint.key == ("id",)
-                and not endpoint.is_feed
-            ):
-                self._tables.setdefault(derive_reference_name(endpoint.name), []).append(endpoint)
+    def __init__(self, collection: Collection, filler: Filler, seed: int) -> None:
+        self._collection = collection
+        self._filler = filler
+        self._seed = seed
+        self._cursor = collection.cursor
+        # Without a key, equal records would count as one.
+        self._label = None if collection.key else next(iter(collection.texts), None)
 
-    def pick(self, endpoint: Endpoint, rng: random.Random) -> Picks:
-        """Pick values by field name, for one row of `endpoint`."""
-        references = self._find_references(endpoint).items()
-        picks: dict[str, Any] = {name: self._choose_id(table, rng) for name, table in references}
-        master_data = self._company.master_data
-        clerk = rng.choice(master_data.office)
-        picks |= {f"{role}Id": clerk.id for role in ROLES} | _build_reference("employee", clerk)
-        sku, tag = rng.choice(master_data.services), rng.choice(master_data.tags)
-        unit, technician = rng.choice(master_data.units), rng.choice(master_data.technicians)
-        picks |= (
-            _build_reference("businessUnit", unit)
-            | _build_reference("technician", technician)
-            | _build_reference("sku", sku)
-        )
-        picks |= {"serviceId": sku.id, "tagTypeId": tag.id}
-        picks |= _build_reference("campaign", rng.choice(master_data.campaigns))
-        picks |= self._pick_from_job(rng)
-        return picks
+    def __call__(self, entity: Entity, context: RenderContext) -> Fields:
+        """Return the members of a record, apart from id, createdOn, modifiedOn and active."""
+        rng = random.Random(f"{self._seed}:{self._collection.name}:{entity.draw}")
+        draw = Draw(rng=rng, moment=entity.moments[0], record_id=entity.id, number=entity.draw)
+        names = ("id", "createdOn", "modifiedOn", "active")
+        values: dict[str, Any] = self._filler.generate(self._collection.record, draw, without=names)
+        values.update(self._name(entity))
+        return values
 
-    def _find_references(self, endpoint: Endpoint) -> dict[str, str]:
-        """Return, by id field of `endpoint`, the table without a story that it refers to."""
-        if endpoint.table not in self._found:
-            found: dict[str, str] = {}
-            # The order of a set differs between processes and would change the random choices.
-            for name in sorted(_collect_field_names(StructOf(endpoint.columns))):
-                candidates = self._tables.get(name.removesuffix("s"), [])
-                # Several APIs have `categories`. A field refers to that of its own API.
-                own = [other for other in candidates if other.api == endpoint.api] or candidates
-                if own and own[0].column("id").type == Scalar("BIGINT"):
-                    found[name.removesuffix("s")] = own[0].table
-            self._found[endpoint.table] = found
-        return self._found[endpoint.table]
-
-    @staticmethod
-    def _choose_id(table: str, rng: random.Random) -> int:
-        return compute_id(compute_first_id(table), rng.randrange(count_initial_rows(table) // 2))
-
-    def _pick_from_job(self, rng: random.Random) -> dict[str, Any]:
-        if not self._jobs:
-            # A small world may have no jobs yet, but it always has a customer.
-            customer, location = self._company.customers[0], self._company.locations[0]
-            return {"customerId": customer.id, "locationId": location.id}
-        job = rng.choice(self._jobs)
-        customer = job.location.customer
-        picks = _build_reference("customer", customer) | _build_reference(
-            "technician", job.technician
-        )
-        picks |= _build_reference("jobType", job.kind) | _build_reference(
-            "businessUnit", job.kind.unit
-        )
-        return picks | {
-            "job": {"id": job.id, "name": job.number, "number": job.number},
-            "jobId": job.id,
-            "jobNumber": job.number,
-            "appointmentId": job.visit_id,
-            "locationId": job.location.id,
-            "invoiceId": job.invoice_id,
-            "location": {"id": job.location.id, "name": customer.name},
-        }
+    def _name(self, entity: Entity) -> Fields:
+        """Return the members that name the record, and the time by which a list selects it."""
+        name, members = self._collection.name, self._collection.members
+        given: Fields = {}
+        if custom_fields.is_type_list(name):
+            given = custom_fields.describe_type(entity.draw)
+        elif _is_text(self._collection, "name"):
+            given["name"] = vocabulary.name_record(name, entity.draw)
+        if _is_text(self._collection, "number"):
+            given["number"] = vocabulary.number_record(entity.draw)
+        if self._cursor and self._cursor in members.keys() - {"createdOn", "modifiedOn"}:
+            given[self._cursor] = ticks.format_iso(entity.moments[0])
+        for key in self._collection.key:
+            if key != "id" and members[key].kind == "integer":
+                given[key] = entity.id
+        if self._label:
+            channels = sample_text.CHANNELS
+            given[self._label] = f"{channels[entity.draw % len(channels)]} {entity.draw}"
+        return given
 
 
-def _collect_field_names(kind: DataType) -> set[str]:
-    """Return the names of the fields of `kind`, at any depth."""
-    if isinstance(kind, ListOf):
-        return _collect_field_names(kind.item)
-    if isinstance(kind, Scalar):
-        return set()
-    inner = (_collect_field_names(field.type) for field in kind.fields)
-    return {field.name for field in kind.fields}.union(*inner)
+def _is_text(collection: Collection, name: str) -> bool:
+    return name in collection.texts
 
 
-def _build_reference(name: str, entity: Any) -> dict[str, Any]:
-    return {name: {"id": entity.id, "name": entity.name}, f"{name}Id": entity.id}
-
-
-def derive_reference_name(collection: str) -> str:
-    """Return the name of fields that refer to a collection: `jobTypeId` for `job_types`."""
-    singular = re.sub(r"ies$", "y", collection)
-    singular = re.sub(r"(?<=s|x)es$|(?<!s)s$", "", singular)
-    head, *rest = singular.split("_")
-    return head + "".join(word.title() for word in rest) + "Id"
+def build_generic_story(
+    collection: Collection, company: Company, filler: Filler, seed: int
+) -> Story:
+    """Build the story of a collection that no other story tells of."""
+    return Story(
+        entities=Arrivals(collection.name, company),
+        fields=GenericFields(collection, filler, seed),
+    )

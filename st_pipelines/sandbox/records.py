@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Container, Mapping
 from datetime import date, datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 import msgspec
 
-from st_pipelines.catalog.model import Endpoint, Field, ListOf, StructOf
-from st_pipelines.sandbox import ticks
+from st_pipelines.catalog.specification import ApiSpecification, Schema
+from st_pipelines.sandbox import odd_values, ticks
+from st_pipelines.sandbox.collections import Collection, resolve_members
 from st_pipelines.sandbox.entities import Entity
-from st_pipelines.sandbox.filler import VARIANTS, Filler
-from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story
+from st_pipelines.sandbox.filler import Filler
+from st_pipelines.sandbox.scalars import Draw
+from st_pipelines.sandbox.stories.story import Completion, Fields, RenderContext, Story
 
-EXPORT_ONLY_ACTIVE = frozenset(
-    {
-        "crm.bookings",
-        "crm.customers_contacts",
-        "crm.leads",
-        "crm.locations_contacts",
-        "jpm.jobs",
-        "jpm.projects",
-        "memberships.recurring_service_events",
-        "payroll.gross_pay_items",
-        "payroll.jobs_splits",
-        "service_agreements.service_agreements",
-    }
-)
-"""Tables that have `active` in their export but not in their list."""
+VARIANTS = 48
+"""Number of different fillings per collection. Records share them, so rendering is cheap."""
 
 Members = dict[str, msgspec.Raw]
 """A record's members as JSON text, so that decimals keep all digits."""
@@ -59,65 +51,150 @@ def to_raw(value: Any) -> msgspec.Raw:
 
 
 class ObjectTemplate:
-    """Renders objects of one type: the given fields, then one of a few prepared fillings."""
+    """Renders objects of one schema: the given fields, then one of a few prepared fillings.
 
-    def __init__(self, columns: tuple[Field, ...], filler: Filler) -> None:
-        self._columns = columns
+    A member that is never null and is given as None is left to the filling. A given object, or list
+    of objects, that lacks members is completed in the same way.
+
+    Args:
+        api: resolves references.
+        members: the shapes of the object's members.
+        filler: generates the members that are not given.
+        seed: decides the fillings.
+        anchor: generated times lie around this moment (ticks).
+        path: where in a record the object lies; "" for the record.
+    """
+
+    def __init__(
+        self,
+        api: ApiSpecification,
+        members: Mapping[str, Schema],
+        filler: Filler,
+        *,
+        seed: str,
+        anchor: int,
+        path: str = "",
+    ) -> None:
+        self._schema = Schema(kind="object", members=members)
+        self._api = api
+        self._members = members
         self._filler = filler
-        self._tails: list[bytes] = []
-        self._unknown: frozenset[str] = frozenset()
+        self._seed = seed
+        self._anchor = anchor
+        self._path = path
+        self._never_null = frozenset(n for n, member in members.items() if not member.nullable)
+        self._tails: dict[tuple[str, ...], list[bytes]] = {}
+
+    @cached_property
+    def parts(self) -> dict[str, ObjectTemplate]:
+        """The templates of the members that are objects or lists of objects, by name."""
+        found: dict[str, ObjectTemplate] = {}
+        for name, member in self._members.items():
+            brackets = ""
+            if member.kind == "array" and member.items is not None:
+                member, brackets = self._api.resolve(member.items), "[]"
+            if member.kind == "object" and member.members:
+                path = f"{self._path}.{name}{brackets}".removeprefix(".")
+                found[name] = ObjectTemplate(
+                    self._api,
+                    resolve_members(self._api, member),
+                    self._filler,
+                    seed=self._seed,
+                    anchor=self._anchor,
+                    path=path,
+                )
+        return found
 
     def __call__(self, fields: Fields, draw: int) -> msgspec.Raw:
-        """Render an object as JSON. Every call must pass the same field names."""
-        if not self._tails:
-            self._prepare(fields)
-        for name in self._unknown:
-            del fields[name]
-        return msgspec.Raw(_encoder.encode(fields)[:-1] + self._tails[draw % VARIANTS])
+        """Render an object as JSON. `fields` may contain names that the schema lacks."""
+        given = {
+            name: self._complete(name, value, draw)
+            for name, value in fields.items()
+            if name in self._members and (value is not None or name not in self._never_null)
+        }
+        names = tuple(given)
+        if names not in self._tails:
+            self._tails[names] = self._prepare(names)
+        tails = self._tails[names]
+        return msgspec.Raw(_encoder.encode(given)[:-1] + tails[draw % len(tails)])
 
-    def _prepare(self, fields: Fields) -> None:
-        """Prepare fillings for the other fields, and note given fields that the catalog lacks."""
-        self._unknown = frozenset(fields) - {column.name for column in self._columns}
-        rest = tuple(column for column in self._columns if column.name not in fields)
-        comma = b"," if rest and len(fields) > len(self._unknown) else b""
-        self._tails = [comma + tail + b"}" for tail in self._filler.render_tails(rest)]
+    def _complete(self, name: str, value: Any, draw: int) -> Any:
+        if not isinstance(value, dict | list) or name not in self.parts:
+            return value
+        part = self.parts[name]
+        if isinstance(value, dict):
+            return part(value, draw) if self._members[name].kind == "object" else value
+        return [
+            part(item, draw + at) if isinstance(item, dict) else item
+            for at, item in enumerate(value)
+        ]
+
+    def _prepare(self, names: tuple[str, ...]) -> list[bytes]:
+        """Prepare fillings for the members that are not given."""
+        if not self._members.keys() - set(names):
+            return [b"}"]
+        comma = b"," if names else b""
+        return [comma + self._fill(number, names) + b"}" for number in range(VARIANTS)]
+
+    def _fill(self, number: int, without: Container[str]) -> bytes:
+        rng = random.Random(f"{self._seed}:{self._path}:{number}")
+        draw = Draw(rng=rng, moment=self._anchor - rng.randrange(200 * ticks.DAY))
+        filling = self._filler.generate_part(self._schema, self._path, draw, without=without)
+        return encode(filling)[1:-1]
 
 
 class Writer:
-    """Renders the records of one endpoint as its list serves them."""
+    """Renders the records of one collection, with the members of all operations that list them.
 
-    def __init__(self, endpoint: Endpoint, story: Story, filler: Filler) -> None:
+    Args:
+        collection: whose records.
+        story: gives the fields that matter.
+        filler: generates the others.
+        seed: of the world.
+        anchor: generated times lie around this moment (ticks).
+    """
+
+    def __init__(
+        self, collection: Collection, story: Story, filler: Filler, *, seed: int, anchor: int
+    ) -> None:
+        self._collection = collection
         self._story = story
-        hidden = "active" if endpoint.table in EXPORT_ONLY_ACTIVE else None
-        columns = tuple(column for column in endpoint.columns if column.name != hidden)
-        self._names = {column.name for column in columns}
-        self._has_id = endpoint.key == ("id",) and not endpoint.explode
-        self._complete = ObjectTemplate(columns, filler)
-        self._parts = {
-            column.name: ObjectTemplate(column.type.item.fields, filler)
-            for column in columns
-            if isinstance(column.type, ListOf) and isinstance(column.type.item, StructOf)
-        }
+        self._has_id = collection.key == ("id",)
+        self._members = collection.members
+        self._complete = ObjectTemplate(
+            collection.specification,
+            self._members,
+            filler,
+            seed=f"{seed}:{collection.name}",
+            anchor=anchor,
+        )
 
     def write(self, entity: Entity, key: Any, modified: int, now: int) -> bytes:
         """Render `entity` as of `now`, last modified at `modified` (both ticks)."""
         fields = self._render_common_fields(entity, key, modified, now)
-        fields.update(self._story.fields(entity, RenderContext(now=now, parts=self._parts)))
+        context = RenderContext(now=now, parts=self._parts)
+        fields.update(self._story.fields(entity, context))
+        odd_values.replace_given(self._collection.name, fields, entity.draw)
         return bytes(self._complete(fields, entity.draw))
+
+    @cached_property
+    def _parts(self) -> Mapping[str, Completion]:
+        return self._complete.parts
 
     def serves(self, name: str) -> bool:
         """Return whether the list serves a field."""
-        return name in self._names
+        return name in self._members
 
     def _render_common_fields(self, entity: Entity, key: Any, modified: int, now: int) -> Fields:
         fields: Fields = {}
         if self._has_id:
-            fields["id"] = key
-        if "createdOn" in self._names:
+            is_null = odd_values.has_null_id(self._collection.name, entity.draw)
+            fields["id"] = None if is_null else key
+        if "createdOn" in self._members:
             fields["createdOn"] = ticks.format_iso(entity.moments[0])
-        if "modifiedOn" in self._names:
+        if "modifiedOn" in self._members:
             fields["modifiedOn"] = ticks.format_iso(modified)
-        if "active" in self._names:
+        if "active" in self._members:
             fields["active"] = is_active(entity, now)
         return fields
 
@@ -125,10 +202,3 @@ class Writer:
 def is_active(entity: Entity, now: int) -> bool:
     """Return whether the entity is active at `now` (ticks)."""
     return not 0 < entity.deactivated <= now
-
-
-def render_for_export(raw: bytes, collection: str, active: bool) -> bytes:
-    """Turn a record of the list into one of the export, which may add `active`."""
-    if collection not in EXPORT_ONLY_ACTIVE:
-        return raw
-    return raw[:-1] + (b',"active":true}' if active else b',"active":false}')

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 FIRST = (
@@ -124,6 +124,23 @@ WORDS = ("Standard", "Pending", "Open", "Posted", "Default", "Active", "Manual",
 ROLES = ("CSR", "Dispatch", "Accounting", "GeneralOffice", "Admin", "SalesManager", "Owner")
 COLORS = ("#1E90FF", "#228B22", "#B22222", "#FFA500", "#708090")
 
+VALUES: Mapping[str, tuple[str, ...]] = {
+    "budgetCostType": ("Material", "Labor", "Equipment"),
+    "captureSource": ("Call", "Web", "Chat"),
+    "detailType": ("Service Revenue", "Cost of Goods Sold", "Other Current Assets"),
+    "inventoryStatus": ("NonInventory", "Consumed", "Reserved"),
+    "leadState": ("Open", "Won", "Lost"),
+    "leadStatus": ("Open", "Booked", "Dismissed"),
+    "priority": ("Normal", "Normal", "High", "Urgent", "Low"),
+    "skuType": ("Material", "Equipment"),
+    "source": ("Web", "Phone", "Walk-In", "Partner"),
+    "subtype": ("Income", "Expense", "Asset"),
+    "syncStatus": ("Pending", "Posted", "Exported"),
+    "transferType": ("Standard", "Replenishment"),
+    "warningType": ("LowCapacity", "NoCapacity"),
+}
+"""Texts of fields that hold one of a few words. The documents do not state which words."""
+
 
 def draw_name(rng: random.Random) -> str:
     """Draw a first and a last name."""
@@ -169,6 +186,8 @@ def _draw_address_part(name: str, rng: random.Random) -> str | None:
 
 def draw_text(name: str, rng: random.Random) -> str | None:
     """Draw a text for the field `name`; None if the API usually serves null for it."""
+    if name in VALUES:
+        return rng.choice(VALUES[name])
     lowered = name.lower()
     if lowered in ("street", "city", "state", "zip", "country", "unit"):
         return _draw_address_part(lowered, rng)

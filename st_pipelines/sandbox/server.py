@@ -14,8 +14,6 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from st_pipelines.catalog.model import Catalog
-from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.catalog.specification import packaged_specification
 from st_pipelines.sandbox.api import AnsweredRequest, Api, Interceptor, ServerOptions
 from st_pipelines.sandbox.churn import Churn
@@ -43,9 +41,6 @@ class Sandbox:
         port: 0 chooses a free one.
         now: the simulated time (aware); None starts at the real time. It stands still unless it is
             moved or `live` is set.
-        catalog: the endpoints to serve. None serves the packaged catalog, without the columns of
-            your additions file, because the sandbox does not read the configuration. Pass
-            `st_pipelines.load_catalog()` to include them.
         history_days: how long the company has existed.
         tenants: number of tenants. They share the app key and have separate credentials.
         scopes: the scopes granted to the app; all if None.
@@ -68,7 +63,6 @@ class Sandbox:
         customers: int = 2000,
         port: int = 0,
         now: datetime | None = None,
-        catalog: Catalog | None = None,
         history_days: int = 730,
         tenants: int = 1,
         scopes: Iterable[str] | None = None,
@@ -84,12 +78,11 @@ class Sandbox:
         defects: Iterable[str] = (),
     ) -> None:
         self._seed = seed
-        catalog, now = catalog or load_catalog(), now or datetime.now(timezone.utc)
+        now = now or datetime.now(timezone.utc)
         self.tenants = tuple(Credentials.for_tenant(number) for number in range(tenants))
         self.portal = read_defects(defects, self.tenants[0])
         self.worlds = {
             credentials.tenant_id: World(
-                catalog=catalog,
                 seed=seed + number,
                 customers=customers,
                 now=now,
@@ -270,7 +263,6 @@ def serve(
     faults: Mapping[str, float] | None = None,
     churn: float = 0,
     defects: Iterable[str] = (),
-    catalog: Catalog | None = None,
 ) -> None:
     """Serve until Ctrl-C. Print the address and the settings to export.
 
@@ -288,7 +280,6 @@ def serve(
         faults=faults,
         churn=churn,
         defects=defects,
-        catalog=catalog,
     )
     print(sandbox.url, flush=True)
     for name, value in sandbox.environment().items():

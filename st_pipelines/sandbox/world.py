@@ -12,13 +12,16 @@ from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
-from st_pipelines.catalog.model import Catalog, Endpoint
+from st_pipelines.catalog.specification import ApiSpecification, Schema
 from st_pipelines.sandbox import records, ticks
-from st_pipelines.sandbox.collections import load_collections
+from st_pipelines.sandbox.collections import Collection, load_collections, resolve_members
 from st_pipelines.sandbox.company import Company
-from st_pipelines.sandbox.filler import Filler
-from st_pipelines.sandbox.generic import References, build_generic_story
-from st_pipelines.sandbox.records import Writer
+from st_pipelines.sandbox.filler import Filler, find_filter_enums
+from st_pipelines.sandbox.generic import build_generic_story
+from st_pipelines.sandbox.projection import find_projection
+from st_pipelines.sandbox.records import ObjectTemplate, Writer
+from st_pipelines.sandbox.references import References
+from st_pipelines.sandbox.scalars import Draw
 from st_pipelines.sandbox.stories import billing, customers, jobs, master_data
 from st_pipelines.sandbox.stories.story import Story
 from st_pipelines.sandbox.table import Key, Table
@@ -42,7 +45,6 @@ class World:
     own thread while the server answers requests.
 
     Args:
-        catalog: the endpoints that can be read.
         seed: decides all random choices.
         customers: approximate number of customers at `now`.
         history_days: how long the company has existed at `now`.
@@ -52,13 +54,11 @@ class World:
     def __init__(
         self,
         *,
-        catalog: Catalog,
         seed: int = 7,
         customers: int = 2000,
         history_days: int = 730,
         now: datetime | None = None,
     ) -> None:
-        self.catalog = catalog
         self.seed = seed
         self.lock = threading.RLock()
         self._now = ticks.from_datetime(now or datetime.now(timezone.utc))
@@ -67,7 +67,12 @@ class World:
             self._company = Company(
                 seed=seed, customers=customers, history_days=history_days, now=self._now
             )
-        self._references = References(catalog, self._company, self._day, STORIES)
+        self._references = References(
+            collections=load_collections(),
+            company=self._company,
+            now=self._day,
+            stories=STORIES,
+        )
         self._tables: dict[str, Table] = {}
 
     @property
@@ -115,20 +120,41 @@ class World:
             return self._tables[name]
 
     def _build_table(self, name: str) -> Table:
-        collection, endpoint = load_collections()[name], self.catalog[name]
-        rng = random.Random(f"{self.seed}:{endpoint.table}")
-        filler = self.build_filler(endpoint, rng)
-        story = STORIES.get(endpoint.table) or build_generic_story(endpoint, self._company)
-        table = Table(collection, self._company, story, Writer(endpoint, story, filler))
+        collection = load_collections()[name]
+        story = STORIES.get(name) or build_generic_story(
+            collection, self._company, self.build_filler(collection), self.seed
+        )
+        table = self.build_table(collection, story)
         with _pause_garbage_collection():
             table.advance(self._now)
         return table
 
-    def build_filler(self, endpoint: Endpoint, rng: random.Random) -> Filler:
-        """Build a filler for `endpoint` that refers to this world's records."""
+    def build_table(self, collection: Collection, story: Story) -> Table:
+        """Build a table that this world does not keep, with the records of `story`."""
         # Generated times depend only on the day of the start. Worlds that reach the same time in
         # different steps are equal, and a restart on the same day repeats the earlier records.
-        return Filler(endpoint, rng, self._day, lambda: self._references.pick(endpoint, rng))
+        filler = self.build_filler(collection)
+        writer = Writer(collection, story, filler, seed=self.seed, anchor=self._day)
+        return Table(collection, self._company, story, writer)
+
+    def build_filler(self, collection: Collection) -> Filler:
+        """Build a filler for a collection's records that refers to this world's records."""
+        enums = find_filter_enums(collection)
+        return Filler(collection.specification, collection.name, self._references, enums)
+
+    def build_operation_filler(self, api: ApiSpecification, path: str) -> Filler:
+        """Build a filler for the body of the operation at `path`."""
+        return Filler(api, path, self._references)
+
+    def build_template(self, api: ApiSpecification, path: str, schema: Schema) -> ObjectTemplate:
+        """Build a template that completes objects of `schema` for the operation at `path`."""
+        return ObjectTemplate(
+            api,
+            resolve_members(api, schema),
+            self.build_operation_filler(api, path),
+            seed=f"{self.seed}:{path}",
+            anchor=self._day,
+        )
 
     def compute_performance(self, values: Mapping[str, Any]) -> list[bytes]:
         """Compute the rows of marketing performance for a window. Equal windows get equal rows.
@@ -136,14 +162,14 @@ class World:
         Args:
             values: `fromUtc`, `toUtc` (ticks) and `performanceSegmentationType`.
         """
-        kind = values["performanceSegmentationType"]
-        suffix = {"Campaign": "campaign", "AdGroup": "ad_group", "Keyword": "keyword"}[kind]
-        endpoint = self.catalog[f"marketing_ads.performance_by_{suffix}"]
-        seed = f"{self.seed}:{endpoint.table}:{values['fromUtc']}:{values['toUtc']}"
-        filler = self.build_filler(endpoint, random.Random(seed))
-        return [
-            records.encode(row) for row in filler.generate_rows(endpoint.columns, PERFORMANCE_ROWS)
-        ]
+        collection = load_collections()["marketing_ads.performance"]
+        filler = self.build_filler(collection)
+        rng = random.Random(f"{self.seed}:{sorted(values.items())}")
+        rows = (
+            filler.generate(collection.record, Draw(rng=rng, moment=self._day))
+            for _ in range(PERFORMANCE_ROWS)
+        )
+        return [records.encode(row) for row in rows]
 
     def count_records(self) -> dict[str, int]:
         """Return the number of records of each table that was requested so far."""
@@ -160,10 +186,10 @@ class World:
         """Return the JSON text of all records as the export serves them, in order of creation."""
         with self.lock:
             held = self.table(table)
+            operations = held.collection.exports or held.collection.lists
+            project = find_projection(operations[0].path)
             return [
-                records.render_for_export(
-                    held.raws[position], held.collection.name, held.active[position]
-                )
+                project(held.raws[position], active=held.active[position], draw=position)
                 for position in held.find_alive()
             ]
 

@@ -15,7 +15,7 @@ from st_pipelines_tests.sandbox.conftest import NOW
 
 
 def build_world() -> World:
-    return World(catalog=load_catalog(), customers=30, history_days=60, now=NOW)
+    return World(customers=30, history_days=60, now=NOW)
 
 
 def churn_world(table: str, seed: int, times: int = 60) -> World:

@@ -13,8 +13,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from st_pipelines.catalog.model import Catalog
-from st_pipelines.catalog.registry import load_catalog
+from st_pipelines.sandbox.collections import load_collections
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.sandbox.world import World
 from st_pipelines_tests.sandbox.client import Client, get_ids
@@ -49,17 +48,12 @@ REFERENCES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def catalog() -> Catalog:
-    return load_catalog()
-
-
-def build_small_world(catalog: Catalog, now: datetime = NOW, seed: int = 7) -> World:
-    return World(catalog=catalog, seed=seed, customers=60, now=now)
+def build_small_world(now: datetime = NOW, seed: int = 7) -> World:
+    return World(seed=seed, customers=60, now=now)
 
 
 def read_all_tables(world: World) -> dict[str, list[bytes]]:
-    return {e.table: sorted(world.raw(e.table)) for e in world.catalog if not e.by_day}
+    return {name: sorted(world.raw(name)) for name in load_collections()}
 
 
 @pytest.mark.parametrize(("table", "field", "target"), REFERENCES)
@@ -139,28 +133,24 @@ def test_no_record_is_modified_after_now(shared: Client) -> None:
         assert max(world.table(table).modified) <= world.now_ticks
 
 
-def test_the_same_seed_makes_the_same_world(catalog: Catalog) -> None:
-    assert read_all_tables(build_small_world(catalog)) == read_all_tables(
-        build_small_world(catalog)
-    )
+def test_the_same_seed_makes_the_same_world() -> None:
+    assert read_all_tables(build_small_world()) == read_all_tables(build_small_world())
 
 
-def test_another_seed_makes_another_world(catalog: Catalog) -> None:
-    assert build_small_world(catalog).raw("jpm.jobs") != build_small_world(catalog, seed=8).raw(
-        "jpm.jobs"
-    )
+def test_another_seed_makes_another_world() -> None:
+    assert build_small_world().raw("jpm.jobs") != build_small_world(seed=8).raw("jpm.jobs")
 
 
-def test_the_order_in_which_tables_are_requested_does_not_matter(catalog: Catalog) -> None:
-    first, second = build_small_world(catalog), build_small_world(catalog)
+def test_the_order_in_which_tables_are_requested_does_not_matter() -> None:
+    first, second = build_small_world(), build_small_world()
     second.raw("accounting.payments")
 
     assert first.raw("jpm.jobs") == second.raw("jpm.jobs")
     assert first.raw("accounting.payments") == second.raw("accounting.payments")
 
 
-def test_many_small_steps_in_time_equal_a_large_one(catalog: Catalog) -> None:
-    stepped, jumped = build_small_world(catalog), build_small_world(catalog)
+def test_many_small_steps_in_time_equal_a_large_one() -> None:
+    stepped, jumped = build_small_world(), build_small_world()
     read_all_tables(stepped)
     for _ in range(4):
         stepped.move(timedelta(days=5))
@@ -169,8 +159,8 @@ def test_many_small_steps_in_time_equal_a_large_one(catalog: Catalog) -> None:
     assert read_all_tables(stepped) == read_all_tables(jumped)
 
 
-def test_jobs_are_created_and_changed_as_time_moves(catalog: Catalog) -> None:
-    world = build_small_world(catalog)
+def test_jobs_are_created_and_changed_as_time_moves() -> None:
+    world = build_small_world()
     before = {row["id"]: row for row in world.records("jpm.jobs")}
     world.move(timedelta(days=14))
     after = {row["id"]: row for row in world.records("jpm.jobs")}
@@ -185,13 +175,13 @@ def test_jobs_are_created_and_changed_as_time_moves(catalog: Catalog) -> None:
     assert all(after[job]["createdOn"] > "2026-03-10T15:30" for job in new)
 
 
-def test_time_cannot_move_backward(catalog: Catalog) -> None:
+def test_time_cannot_move_backward() -> None:
     with pytest.raises(ValueError, match="only moves forward"):
-        build_small_world(catalog).move(timedelta(seconds=-1))
+        build_small_world().move(timedelta(seconds=-1))
 
 
-def test_a_change_survives_later_events(catalog: Catalog) -> None:
-    world = build_small_world(catalog)
+def test_a_change_survives_later_events() -> None:
+    world = build_small_world()
     job = next(row["id"] for row in world.records("jpm.jobs") if row["jobStatus"] == "Scheduled")
     world.change("jpm.jobs", job, customerPo="PO 7")
     changed_on = next(row for row in world.records("jpm.jobs") if row["id"] == job)["modifiedOn"]
@@ -203,8 +193,8 @@ def test_a_change_survives_later_events(catalog: Catalog) -> None:
     assert changed_on == "2026-03-10T15:30:00Z" < row["modifiedOn"]
 
 
-def test_a_change_keeps_the_digits_of_other_fields(catalog: Catalog) -> None:
-    world = build_small_world(catalog)
+def test_a_change_keeps_the_digits_of_other_fields() -> None:
+    world = build_small_world()
     raw = world.raw("pricebook.services")[0]
     world.change("pricebook.services", world.records("pricebook.services")[0]["id"], code="X")
 
@@ -213,8 +203,8 @@ def test_a_change_keeps_the_digits_of_other_fields(catalog: Catalog) -> None:
     assert price.group() in world.raw("pricebook.services")[0]
 
 
-def test_a_created_record_has_the_given_fields_and_a_new_key(catalog: Catalog) -> None:
-    world = build_small_world(catalog)
+def test_a_created_record_has_the_given_fields_and_a_new_key() -> None:
+    world = build_small_world()
     before = get_ids(world.records("jpm.jobs"))
     job = world.create("jpm.jobs", total=Decimal("12.3400"), completedOn=NOW)
 
@@ -247,7 +237,7 @@ def test_the_same_seed_makes_the_same_company_in_every_process() -> None:
 
 def test_companies_that_start_on_the_same_day_differ_only_in_later_events() -> None:
     early, late = (
-        World(catalog=load_catalog(), customers=40, history_days=30, now=NOW + later)
+        World(customers=40, history_days=30, now=NOW + later)
         for later in (timedelta(), timedelta(minutes=20))
     )
     for table in ("accounting.invoices", "crm.leads", "timesheets.activities"):
@@ -259,10 +249,9 @@ def test_companies_that_start_on_the_same_day_differ_only_in_later_events() -> N
 
 _DIGEST = """
 import hashlib, datetime
-from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.sandbox.world import World
 now = datetime.datetime(2026, 3, 10, tzinfo=datetime.timezone.utc)
-world = World(catalog=load_catalog(), customers=20, history_days=30, now=now)
+world = World(customers=20, history_days=30, now=now)
 for table in ("accounting.invoices", "crm.leads", "payroll.gross_pay_items", "jpm.jobs"):
     print(table, hashlib.sha256(b"".join(world.raw(table))).hexdigest())
 """

@@ -7,7 +7,7 @@ from typing import Any
 from st_pipelines.sandbox import ticks
 from st_pipelines.sandbox.company import Company
 from st_pipelines.sandbox.entities import Entity, Estimate, Invoice, Job, Line, Payment
-from st_pipelines.sandbox.filler import format_money, format_money_text
+from st_pipelines.sandbox.scalars import format_money, format_money_text
 from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story
 
 

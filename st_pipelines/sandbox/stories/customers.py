@@ -5,7 +5,7 @@ from __future__ import annotations
 from st_pipelines.sandbox import sample_text, ticks
 from st_pipelines.sandbox.company import Company
 from st_pipelines.sandbox.entities import Call, Customer, Location, Membership
-from st_pipelines.sandbox.filler import format_money
+from st_pipelines.sandbox.scalars import format_money
 from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story
 
 FREQUENCIES = ("Monthly", "Annual", "OneTime")

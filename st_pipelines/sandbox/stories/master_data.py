@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from st_pipelines.sandbox import sample_text
 from st_pipelines.sandbox.company import Company
 from st_pipelines.sandbox.entities import Named, Sku, Staff
-from st_pipelines.sandbox.filler import format_money
 from st_pipelines.sandbox.master_data import MasterData
+from st_pipelines.sandbox.scalars import format_money
 from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story
 
 
