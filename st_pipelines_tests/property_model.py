@@ -176,9 +176,7 @@ class Scenario:
         self.folder = Path(tempfile.mkdtemp(prefix="scenario-"))
         self.file = self.folder / "warehouse.duckdb"
         self.sandbox = _start_server()
-        self.world = World(
-            catalog=self._catalog, seed=seed, customers=customers, history_days=20, now=NOW
-        )
+        self.world = World(seed=seed, customers=customers, history_days=20, now=NOW)
         self.sandbox.worlds[self.sandbox.tenant_id] = self.world
         self.sandbox.interceptors[:] = [self._disturb_request]
         self.source = SourceHistory(self.world, self.endpoint)

@@ -13,7 +13,8 @@ from datetime import datetime
 from typing import Any
 
 from st_pipelines.catalog.model import Endpoint
-from st_pipelines.sandbox.projection import render_for_export
+from st_pipelines.sandbox.projection import find_projection
+from st_pipelines.sandbox.table import Table
 from st_pipelines.sandbox.world import World
 from st_pipelines_tests.churn_reader import build_rows, parse_records, parse_timestamp, render_cell
 
@@ -83,7 +84,7 @@ class SourceHistory:
             if self._signatures.get(position) == signature:
                 continue
             self._signatures[position] = signature
-            rows = [] if signature[1] else self._read(table.raws[position], table.active[position])
+            rows = [] if signature[1] else self._read(table, position)
             for gone in self._rows.get(position, ()):
                 self._counts[gone.key] -= 1
                 changed[gone.key] = gone
@@ -94,9 +95,11 @@ class SourceHistory:
         for key, row in changed.items():
             self._add(key, row)
 
-    def _read(self, raw: bytes, active: bool) -> list[_Row]:
-        exported = render_for_export(raw, self._endpoint, active) if self._endpoint.export else raw
-        records = parse_records(self._endpoint, [exported])
+    def _read(self, table: Table, position: int) -> list[_Row]:
+        path = self._endpoint.export.path if self._endpoint.export else self._endpoint.path
+        active = table.active[position]
+        served = find_projection(path)(table.raws[position], active=active, draw=position)
+        records = parse_records(self._endpoint, [served])
         rows = build_rows(records, self._endpoint.row_fields)
         return [
             self._describe(record, tuple(map(render_cell, row)), active)

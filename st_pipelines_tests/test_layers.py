@@ -146,6 +146,15 @@ def test_a_package_does_without_libraries_of_other_layers(package: str) -> None:
             assert not libraries & FORBIDDEN[package], f"{name} imports {libraries}"
 
 
+def test_the_sandbox_knows_the_vendors_documents_and_not_the_endpoint_catalog() -> None:
+    allowed = {"st_pipelines.catalog.specification", "st_pipelines.catalog.foreign_keys"}
+
+    for name, imports in IMPORTS.items():
+        if _layer(f"{name}.") == "sandbox":
+            found = {one for one in imports if one.startswith("st_pipelines.catalog")}
+            assert not found - allowed, f"{name}: an error in the catalog would be mirrored"
+
+
 def test_the_package_stays_small_enough_to_find_things_in() -> None:
     """At 147 modules and 37 top-level files nobody but its builders found their way around.
 

@@ -17,15 +17,18 @@ from urllib.parse import parse_qsl
 from starlette.requests import Request
 from starlette.responses import Response
 
-from st_pipelines.sandbox import capacity, feed, responses
+from st_pipelines.sandbox import capacity, feed, files, responses
 from st_pipelines.sandbox.access import AccessControl, RateLimit, Refused
 from st_pipelines.sandbox.churn import Churn
+from st_pipelines.sandbox.collections import Collection
 from st_pipelines.sandbox.computed import Call, ComputedOperations
 from st_pipelines.sandbox.credentials import Credentials
+from st_pipelines.sandbox.details import Details, NotFound
 from st_pipelines.sandbox.faults import Faults
 from st_pipelines.sandbox.operations import Route, Router
 from st_pipelines.sandbox.parameters import BadRequest, read_query
 from st_pipelines.sandbox.portal import Portal
+from st_pipelines.sandbox.projection import find_projection
 from st_pipelines.sandbox.selection import select
 from st_pipelines.sandbox.world import World
 
@@ -118,6 +121,7 @@ class Api:
         self.churn = churn
         self._clock_read = options.clock()
         self._router = Router()
+        self._details: dict[str, Details] = {}
 
     async def handle_token(self, request: Request) -> Response:
         """Answer `POST /connect/token`."""
@@ -208,9 +212,31 @@ class Api:
             return self._serve(route, values, tenant)
         except BadRequest as error:
             return responses.build_bad_request(error)
+        except NotFound:
+            return responses.build_json_response(responses.build_problem(404, "Not Found"), 404)
 
     def _serve(self, route: Route, values: Mapping[str, Any], tenant: str) -> Response:
-        world, collection = self.worlds[tenant], route.collection
+        world = self.worlds[tenant]
+        if route.kind == "collection":
+            assert route.collection is not None
+            return self._serve_collection(route, route.collection, values, tenant)
+        with world.lock:
+            details = self._get_details(tenant)
+            if route.kind == "file":
+                details.find_parent(route)
+                return files.answer(route, values)
+            return details.answer(route, values)
+
+    def _get_details(self, tenant: str) -> Details:
+        world = self.worlds[tenant]
+        if tenant not in self._details or self._details[tenant].world is not world:
+            self._details[tenant] = Details(world, tenant)
+        return self._details[tenant]
+
+    def _serve_collection(
+        self, route: Route, collection: Collection, values: Mapping[str, Any], tenant: str
+    ) -> Response:
+        world = self.worlds[tenant]
         if collection.name == PERFORMANCE:
             rows = world.compute_performance(values)
             return responses.build_json_response(
@@ -225,7 +251,8 @@ class Api:
                     feed.build_body(table, route.operation, values, world.now_ticks, batch)
                 )
             positions = select(world.table, table, route.operation, values)
-            rows = [table.raws[at] for at in positions]
+            project = find_projection(route.operation.path)
+            rows = [project(table.raws[at], active=table.active[at], draw=at) for at in positions]
             return responses.build_json_response(
                 responses.build_list_body(route.api, route.operation, values, rows, tenant)
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Container, Mapping
 from typing import Any
 
@@ -76,6 +77,9 @@ class Filler:
         if schema.kind == "any_of":
             chosen = draw.rng.choice(self._find_shallow(schema, depth))
             return self._generate_value(chosen, path, name, draw, depth)
+        if path.endswith("batch.number") and schema.kind == "string":
+            # Filters by the number of a batch take an integer.
+            return str(draw.rng.randrange(1, 60))
         if path in self._enums and schema.kind == "string":
             return draw_enum(self._enums[path], draw.rng)
         if schema.kind == "any":
@@ -184,8 +188,10 @@ def find_filter_enums(collection: Collection) -> dict[str, tuple[Any, ...]]:
             schema = collection.specification.resolve(parameter.schema)
             if schema.items is not None:
                 schema = collection.specification.resolve(schema.items)
-            if schema.enum and name in collection.texts:
-                found[name] = schema.enum
+            singular = re.sub(r"(?<=s)es$|(?<!s)s$", "", name)
+            for member in (name, singular):
+                if schema.enum and member in collection.texts:
+                    found[member] = tuple(v for v in schema.enum if v not in ("Any", "All"))
     return found
 
 

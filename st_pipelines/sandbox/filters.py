@@ -83,6 +83,7 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "segmentitemids": ("segments[].item.id", "segments[].segmentItemId", "segments[].itemId"),
     "duration": ("duration", "durationBilling[].duration"),
     "billingfrequency": ("billingFrequency", "durationBilling[].billingFrequency"),
+    "exportedby": ("exportedBy.id",),
     "ownertype": ("owners[].type",),
     "adjustmenttypes": ("type",),
     "agentexternalid": ("leadCall.agent.externalId",),
@@ -323,7 +324,8 @@ def _derive(
 ) -> Filter | None:
     name = parameter.name
     schema = api.resolve(parameter.schema)
-    by_lower = {path.lower(): path for path in paths}
+    # A filter compares with a plain value, such as the name inside an object.
+    by_lower = {path.lower(): path for path, shape in paths.items() if shape.kind != "object"}
     if name == "empty":
         return _make(name, _find(by_lower, "isEmpty"), _matches_empty)
     if name == "status" and "published" in by_lower:
@@ -333,8 +335,13 @@ def _derive(
         return _make(name, _find(by_lower, stem), _compares if "Comparer" not in name else _always)
     if name == "ids":
         return _make(name, _find(by_lower, "id", "jobId"), _is_among)
-    for rule in (_derive_time, _derive_range, _derive_switch):
-        found = rule(name, schema, by_lower)
+    everything = {path.lower(): path for path in paths}
+    for rule, known_paths in (
+        (_derive_time, by_lower),
+        (_derive_range, by_lower),
+        (_derive_switch, everything),
+    ):
+        found = rule(name, schema, known_paths)
         if found is not None:
             return found
     fields = FIELDS.get(name.lower())
@@ -495,6 +502,10 @@ def _make(name: str, field: str | None, test: Test, *, moments: bool = False) ->
 
 
 def _number(value: Any) -> float:
+    """Convert a number, or a duration such as `00:02:08.5`, which counts in seconds."""
+    if isinstance(value, str) and ":" in value:
+        hours, minutes, seconds = value.split(":")
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
     return float(value)
 
 
@@ -531,12 +542,10 @@ def _compares(value: Any, wanted: Any) -> bool:
     """Compare with `wanted`: an amount, or an amount and how to compare with it."""
     amount, comparer = wanted if isinstance(wanted, tuple) else (wanted, "Equals")
     number = _number(value)
-    return {
-        "Equals": number == amount,
-        "NotEquals": number != amount,
-        "Greater": number > amount,
-        "Less": number < amount,
-    }[comparer]
+    if comparer.startswith(("Equal", "NotEqual")):
+        return (number == amount) is comparer.startswith("Equal")
+    is_beyond = number > amount if comparer.startswith("Greater") else number < amount
+    return is_beyond or (comparer.endswith("Equal") and number == amount)
 
 
 def _contains(value: Any, wanted: Any) -> bool:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from st_pipelines.catalog.specification import ReadOperation
@@ -37,7 +36,7 @@ class Order:
 def select(
     find_table: FindTable, table: Table, operation: ReadOperation, values: Mapping[str, Any]
 ) -> list[int]:
-    """Return the positions of the records that a request selects, sorted.
+    """Return the positions of the records that a request selects, sorted. Results are cached.
 
     Args:
         find_table: returns other tables, whose fields some filters use.
@@ -48,29 +47,55 @@ def select(
     Raises:
         BadRequest: `sort` names a field that the list does not sort by.
     """
-    order = read_order(table.collection, operation, values)
-    filters = _get_filters(table.collection, operation.path)
-    resolve = table.collection.specification.resolve
-    used = {
-        name: value
-        for name, value in values.items()
-        if name in filters and not selects_all(resolve(operation.query[name].schema), value)
-    }
-    active = select_active(operation, values)
-    name = (operation.path, active, order, tuple(sorted((k, str(v)) for k, v in used.items())))
-    has_joins = any(filters[used_name].join for used_name in used)
+    filters = get_filters(table.collection, operation)
+    used = sorted((name, str(value)) for name, value in values.items() if name not in _PAGING)
+    name = (operation.path, tuple(used))
 
     def compute() -> list[int]:
-        positions = list(table.find_alive())
-        if active is not None:
-            positions = [at for at in positions if table.active[at] is active]
-        for parameter, value in used.items():
+        return find_positions(find_table, table, operation, values)
+
+    # A cached result would hide changes of another table that a filter uses.
+    has_joins = any(filters[name].join for name in values if name in filters)
+    return compute() if has_joins else table.get_cached(name, compute)
+
+
+def find_positions(
+    find_table: FindTable,
+    table: Table,
+    operation: ReadOperation,
+    values: Mapping[str, Any],
+    *,
+    within: Container[int] | None = None,
+) -> list[int]:
+    """Find the records that a request selects, sorted, as `select` does without the cache.
+
+    Args:
+        find_table: see `select`.
+        table: see `select`.
+        operation: see `select`.
+        values: see `select`.
+        within: the positions to choose from; None for all records.
+
+    Raises:
+        BadRequest: `sort` names a field that the list does not sort by.
+    """
+    order = read_order(table.collection, operation, values)
+    filters = get_filters(table.collection, operation)
+    resolve = table.collection.specification.resolve
+    positions = [at for at in table.find_alive() if within is None or at in within]
+    active = select_active(operation, values)
+    if active is not None:
+        positions = [at for at in positions if table.active[at] is active]
+    for parameter, value in values.items():
+        if parameter in filters and not selects_all(
+            resolve(operation.query[parameter].schema), value
+        ):
             wanted = _complete(parameter, value, values)
             positions = _apply(find_table, table, filters[parameter], wanted, positions)
-        return sort_positions(table, positions, order)
+    return sort_positions(table, positions, order)
 
-    # A cached result would hide changes of the other table.
-    return compute() if has_joins else table.get_cached(name, compute)
+
+_PAGING = ("page", "pageSize", "includeTotal")
 
 
 def read_order(
@@ -120,10 +145,17 @@ def sort_positions(table: Table, positions: list[int], order: Order) -> list[int
     return positions
 
 
-@lru_cache(maxsize=1024)
-def _get_filters(collection: Collection, path: str) -> Mapping[str, Filter]:
-    operation = next(o for o in collection.operations if o.path == path)
-    return derive_filters(collection.specification, operation, collection.record, collection.name)
+_filters: dict[tuple[str, str], Mapping[str, Filter]] = {}
+
+
+def get_filters(collection: Collection, operation: ReadOperation) -> Mapping[str, Filter]:
+    """Return the filters of an operation that serves records of a collection."""
+    name = (collection.name, operation.path)
+    if name not in _filters:
+        _filters[name] = derive_filters(
+            collection.specification, operation, collection.record, collection.name
+        )
+    return _filters[name]
 
 
 def _complete(parameter: str, value: Any, values: Mapping[str, Any]) -> Any:
@@ -137,7 +169,7 @@ def _complete(parameter: str, value: Any, values: Mapping[str, Any]) -> Any:
 def _apply(
     find_table: FindTable, table: Table, rule: Filter, wanted: Any, positions: list[int]
 ) -> list[int]:
-    column = _read_joined(find_table, table, rule) if rule.join else _read(table, rule)
+    column = read_column(find_table, table, rule)
     return [at for at in positions if any(_matches(rule, value, wanted) for value in column[at])]
 
 
@@ -146,6 +178,11 @@ def _matches(rule: Filter, value: Any, wanted: Any) -> bool:
         # Switches such as `withoutCustomer` are about missing values.
         return isinstance(wanted, bool) and not rule.moments and rule.test(None, wanted)
     return rule.test(value, wanted)
+
+
+def read_column(find_table: FindTable, table: Table, rule: Filter) -> list[list[Any]]:
+    """Return the values that a filter looks at, by position; times in ticks."""
+    return _read_joined(find_table, table, rule) if rule.join else _read(table, rule)
 
 
 def _read(table: Table, rule: Filter) -> list[list[Any]]:

@@ -15,6 +15,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from st_pipelines.catalog.specification import packaged_specification
+from st_pipelines.sandbox import files
 from st_pipelines.sandbox.api import AnsweredRequest, Api, Interceptor, ServerOptions
 from st_pipelines.sandbox.churn import Churn
 from st_pipelines.sandbox.connection_faults import Protocol
@@ -120,7 +121,9 @@ class Sandbox:
         control = Control(self.worlds, self._api.log)
         token = Route("/connect/token", self._api.handle_token, methods=["POST"])
         data = Route("/{path:path}", self._api.handle_data, methods=EVERY_METHOD)
-        application = LocalOnly(Starlette(routes=[token, *control.build_routes(), data]))
+        application = LocalOnly(
+            Starlette(routes=[token, *control.build_routes(), *files.build_routes(), data])
+        )
         return QuickShutdownServer(
             uvicorn.Config(
                 application,

@@ -164,7 +164,8 @@ class World:
         """
         collection = load_collections()["marketing_ads.performance"]
         filler = self.build_filler(collection)
-        rng = random.Random(f"{self.seed}:{sorted(values.items())}")
+        window = [values[n] for n in ("performanceSegmentationType", "fromUtc", "toUtc")]
+        rng = random.Random(f"{self.seed}:performance:{window}")
         rows = (
             filler.generate(collection.record, Draw(rng=rng, moment=self._day))
             for _ in range(PERFORMANCE_ROWS)

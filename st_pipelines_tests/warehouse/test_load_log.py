@@ -12,11 +12,11 @@ import duckdb
 
 from st_pipelines.catalog.model import Export
 from st_pipelines.warehouse.load_spec import LoadSpec
+from st_pipelines.warehouse.tables.coverage import read_loaded_tables
 from st_pipelines.warehouse.tables.load_log import (
     ExportBookmark,
     read_bookmark,
     read_future_loads,
-    read_loaded_tables,
     read_overtakers,
     read_sequences,
 )

@@ -1,0 +1,117 @@
+"""Serves recordings, images and attachments: a few bytes of the right kind.
+
+The documents declare that these operations serve a file, or redirect to one, and say no more.
+"""
+
+from __future__ import annotations
+
+import base64
+import struct
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route as HttpRoute
+
+from st_pipelines.sandbox import records, responses
+from st_pipelines.sandbox.operations import Route
+from st_pipelines.sandbox.parameters import read_page
+
+FOLDER = "/_sandbox/files"
+"""Where redirects lead. As for a signed link, no token is needed."""
+
+NO_AUDIO = 5
+"""One call of this many has no recording and no voicemail, which gets a 404."""
+
+
+def _build_wav() -> bytes:
+    """Build a tenth of a second of silence: 8,000 samples of 8 bits per second."""
+    samples = b"\x80" * 800
+    head = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, 8000, 8000, 1, 8)
+    data = head + struct.pack("<4sI", b"data", len(samples)) + samples
+    return struct.pack("<4sI4s", b"RIFF", 4 + len(data), b"WAVE") + data
+
+
+def _build_png() -> bytes:
+    """Build an image of one gray pixel."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        check = zlib.crc32(kind + data)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
+
+    head = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)
+    pixel = zlib.compress(b"\x00\x80")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", pixel) + chunk(b"IEND", b"")
+
+
+_PDF = base64.b64decode(
+    "JVBERi0xLjEKMSAwIG9iajw8L1R5cGUvQ2F0YWxvZy9QYWdlcyAyIDAgUj4+ZW5kb2JqCjIgMCBvYmo8PC9UeXBl"
+    "L1BhZ2VzL0tpZHNbMyAwIFJdL0NvdW50IDE+PmVuZG9iagozIDAgb2JqPDwvVHlwZS9QYWdlL1BhcmVudCAyIDAg"
+    "Ui9NZWRpYUJveFswIDAgMyAzXT4+ZW5kb2JqCnRyYWlsZXI8PC9Sb290IDEgMCBSPj4K"
+)
+
+WAV, PNG, PDF = (
+    (_build_wav(), "audio/wav"),
+    (_build_png(), "image/png"),
+    (_PDF, "application/pdf"),
+)
+
+
+def answer(route: Route, values: Mapping[str, Any]) -> Response:
+    """Answer a request for a file whose record exists.
+
+    Args:
+        route: what the request asks for.
+        values: the query parameters; `path` names the file.
+    """
+    path = route.operation.path
+    if path.endswith(("/recording", "/voicemail")):
+        if int(route.values[route.parameter]) % NO_AUDIO == 0:
+            return responses.build_json_response(responses.build_problem(404, "Not Found"), 404)
+        return _send(WAV)
+    if path.endswith("/jobs/{jobId}/attachments"):
+        return _list_attachments(route, values)
+    if "path" in route.operation.query:
+        name = str(values.get("path", ""))
+        if not name:
+            return responses.build_json_response(responses.build_problem(404, "Not Found"), 404)
+        kind = "pdf" if name.lower().endswith(".pdf") else "png"
+        if 302 in route.operation.responses:
+            return Response(status_code=302, headers={"Location": f"{FOLDER}/file.{kind}"})
+        return _send(PDF if kind == "pdf" else PNG)
+    return _send(PDF)
+
+
+def _list_attachments(route: Route, values: Mapping[str, Any]) -> Response:
+    """List the attachments of a job.
+
+    The document declares paging and no body: the members of these records are made up.
+    """
+    job = int(route.values[route.parameter])
+    rows = [
+        records.encode({"id": job * 3 + number, "jobId": job, "fileName": f"photo-{number}.pdf"})
+        for number in range(job % 3 + 1)
+    ]
+    page, size = read_page(route.operation, values)
+    shown = rows[page * size : (page + 1) * size]
+    head = b'{"page":%d,"pageSize":%d,"hasMore":%b,"totalCount":%b,"data":['
+    total = b"%d" % len(rows) if values.get("includeTotal") is True else b"null"
+    more = b"true" if (page + 1) * size < len(rows) else b"false"
+    body = head % (page + 1, size, more, total) + b",".join(shown) + b"]}"
+    return responses.build_json_response(body)
+
+
+def build_routes() -> list[HttpRoute]:
+    """Build the routes to which redirects lead."""
+
+    async def serve(request: Request) -> Response:
+        return _send(PDF if request.url.path.endswith(".pdf") else PNG)
+
+    return [HttpRoute(f"{FOLDER}/file.{kind}", serve, methods=["GET"]) for kind in ("png", "pdf")]
+
+
+def _send(file: tuple[bytes, str]) -> Response:
+    content, media_type = file
+    return Response(content, media_type=media_type)

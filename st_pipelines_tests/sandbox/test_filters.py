@@ -1,0 +1,249 @@
+"""Every declared filter of twenty lists selects some rows and leaves others out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from st_pipelines.sandbox import ticks
+from st_pipelines.sandbox.collections import Collection, load_collections
+from st_pipelines.sandbox.filters import list_unexplained
+from st_pipelines.sandbox.operations import Router
+from st_pipelines.sandbox.selection import get_filters, read_column
+from st_pipelines_tests.sandbox.client import Client
+
+COLLECTIONS = load_collections()
+TABLES = (
+    "accounting.ap_bills",
+    "accounting.credit_memos",
+    "accounting.gl_accounts",
+    "accounting.invoices",
+    "accounting.journal_entries",
+    "accounting.payments",
+    "crm.bookings",
+    "crm.customers",
+    "crm.leads",
+    "crm.locations",
+    "dispatch.appointment_assignments",
+    "dispatch.technician_shifts",
+    "forms.forms",
+    "inventory.purchase_orders",
+    "jpm.appointments",
+    "jpm.jobs",
+    "memberships.memberships",
+    "payroll.gross_pay_items",
+    "salestech.estimates",
+    "settings.employees",
+    "task_management.tasks",
+    "telecom.calls",
+)
+FILTERS = [
+    (table, name)
+    for table in TABLES
+    for name in get_filters(COLLECTIONS[table], COLLECTIONS[table].lists[0])
+    if not name.endswith(".Comparer")
+]
+PROCUREMENT = "Procurement"
+"""What the list of bills serves unless another type is requested."""
+
+EQUAL_EVERYWHERE = {
+    ("accounting.invoices", "batchId"),
+    ("accounting.invoices", "batchNumber"),
+    ("accounting.invoices", "adjustmentToId"),
+    ("accounting.invoices", "invoiceConfigurations"),
+    ("accounting.payments", "batchId"),
+    ("accounting.payments", "batchNumber"),
+    ("crm.bookings", "externalId"),
+    ("crm.customers", "country"),
+    ("crm.locations", "country"),
+    ("jpm.appointments", "unused"),
+    ("jpm.jobs", "hasUnusedAppointments"),
+    ("memberships.memberships", "duration"),
+    ("telecom.calls", "phoneNumberCalled"),
+    ("telecom.calls", "agentExternalId"),
+}
+"""Filters by a field in which all records of the company agree."""
+
+UNEXPLAINED = {
+    "customField",
+    "customField.Fields",
+    "customField.Operator",
+    "customFields.Fields",
+    "customFields.Operator",
+    "threeWayMatchDiscrepancy",
+    "billType",
+    "statuses",
+    "transactionType",
+    "transactionPostedFrom",
+    "transactionPostedTo",
+    "businessUnitIds",
+    "serviceAgreementIds",
+    "customerName",
+    "locationName",
+    "vendorName",
+    "inventoryLocationName",
+    "refNumber",
+    "transactionTypes",
+    "excludeAccountingChangesFromModifiedDateRange",
+    "isProspect",
+    "isCaptureSourceForm",
+    "transferTypeIds",
+    "fromUtc",
+    "toUtc",
+    "performanceSegmentationType",
+    "reportType",
+    "responseTypes",
+    "locationIds",
+    "sources",
+    "reviewStatuses",
+    "campaignIds",
+    "includeReviewsWithoutLocation",
+    "includeReviewsWithoutCampaign",
+    "searchTerm",
+    "agentIsExternal",
+    "tag",
+}
+"""Filters by something that the records of some list do not show, so they select all records."""
+
+
+def choose_value(client: Client, collection: Collection, name: str) -> str:
+    """Choose a value that some records have and others do not."""
+    world = client.sandbox.world
+    table, rule = world.table(collection.name), get_filters(collection, collection.lists[0])[name]
+    schema = collection.specification.resolve(collection.lists[0].query[name].schema)
+    schema = collection.specification.resolve(schema.items) if schema.items else schema
+    values = [v for row in read_column(world.table, table, rule) for v in row if v is not None]
+    if schema.kind == "boolean":
+        return "true"
+    if schema.enum:
+        spelled = Counter(str(value) for value in values)
+        known = [v for v in schema.enum if spelled[v] and str(v) != PROCUREMENT]
+        return str(known[0] if known else schema.enum[-1])
+    if name.endswith("Duration") and isinstance(values[0], str):
+        return "300"
+    if rule.moments:
+        return ticks.format_iso(sorted(values)[len(values) // 2])
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        if name.endswith(("Ids", "Id", "ids")):
+            return str(Counter(values).most_common(1)[0][0])
+        return str(sorted(values)[len(values) // 2])
+    numbers = _read_numbers([*dict.fromkeys(values)])
+    if numbers and ("Filter." in name or name.endswith(("Greater", "Less", "Cost"))):
+        return str(numbers[len(numbers) // 2])
+    return str(Counter(values).most_common()[-1][0])
+
+
+def _read_numbers(values: list[Any]) -> list[float]:
+    try:
+        return sorted(float(value) for value in values)
+    except (TypeError, ValueError):
+        return []
+
+
+def build_query(collection: Collection, name: str, value: str) -> dict[str, str]:
+    query = {name: value}
+    operation = collection.lists[0].query
+    everything = {"active": "Any", "activeState": "All"}
+    query |= {n: v for n, v in everything.items() if n in operation and n != name}
+    comparer = f"{name.rpartition('.')[0]}.Comparer"
+    if comparer in operation:
+        schema = collection.specification.resolve(operation[comparer].schema)
+        query[comparer] = next(value for value in schema.enum if value.startswith("Less"))
+    return query
+
+
+def read_ids(client: Client, collection: Collection, **query: str) -> set[Any]:
+    response = client.get(collection.lists[0].path, pageSize=500, **query)
+    assert response.status_code == 200, response.text
+    found = {row["id"] for row in response.json()["data"]}
+    page = 2
+    while response.json()["hasMore"]:
+        response = client.get(collection.lists[0].path, pageSize=500, page=page, **query)
+        found |= {row["id"] for row in response.json()["data"]}
+        page += 1
+    return found
+
+
+@pytest.mark.parametrize(("table", "name"), FILTERS, ids=lambda value: value)
+def test_a_declared_filter_splits_the_rows(shared: Client, table: str, name: str) -> None:
+    if (table, name) in EQUAL_EVERYWHERE:
+        pytest.skip("all records agree in this field")
+    collection = COLLECTIONS[table]
+    everything = read_ids(shared, collection, **build_query(collection, "", ""))
+    value = choose_value(shared, collection, name)
+
+    if name == "billType":
+        everything |= read_ids(shared, collection, billType=value)
+
+    selected = read_ids(shared, collection, **build_query(collection, name, value))
+
+    assert selected, f"{name}={value} selects nothing"
+    assert selected < everything, f"{name}={value} selects everything"
+
+
+@pytest.mark.parametrize(
+    ("table", "lower", "upper", "field"),
+    [
+        ("jpm.jobs", "createdOnOrAfter", "createdBefore", "createdOn"),
+        ("jpm.jobs", "completedOnOrAfter", "completedBefore", "completedOn"),
+        ("jpm.appointments", "startsOnOrAfter", "startsBefore", "start"),
+        ("accounting.invoices", "invoicedOnOrAfter", "invoicedOnBefore", "invoiceDate"),
+        ("salestech.estimates", "soldAfter", "soldBefore", "soldOn"),
+        ("telecom.calls", "createdOnOrAfter", "createdBefore", "leadCall.createdOn"),
+    ],
+)
+def test_two_bounds_split_the_rows_that_have_a_time(
+    shared: Client, table: str, lower: str, upper: str, field: str
+) -> None:
+    collection = COLLECTIONS[table]
+    rows: dict[Any, Any] = {row["id"]: row for row in shared.sandbox.world.records(table)}
+    for part in field.split("."):
+        rows = {key: row and row[part] for key, row in rows.items()}
+    timed = sorted(value for value in rows.values() if value)
+    moment = timed[len(timed) // 3]
+    before = {key for key, value in rows.items() if value and value < moment}
+    after = {key for key, value in rows.items() if value and value >= moment}
+    if lower == "soldAfter":
+        after = {key for key, value in rows.items() if value and value > moment}
+
+    everything = build_query(collection, "", "")
+    everything.pop("")
+    assert read_ids(shared, collection, **{lower: moment}, **everything) == after
+    assert read_ids(shared, collection, **{upper: moment}, **everything) == before
+
+
+def test_jobs_are_found_by_their_technician_and_appointment(shared: Client) -> None:
+    collection = COLLECTIONS["jpm.jobs"]
+    world = shared.sandbox.world
+    assignments = world.records("dispatch.appointment_assignments")
+    technician = assignments[3]["technicianId"]
+    expected = {row["jobId"] for row in assignments if row["technicianId"] == technician}
+    appointments = world.records("jpm.appointments")
+    status = appointments[-1]["status"]
+    with_status = {row["jobId"] for row in appointments if row["status"] == status}
+
+    assert read_ids(shared, collection, technicianId=str(technician)) == expected
+    assert read_ids(shared, collection, appointmentStatus=status) == with_status
+
+
+def test_a_text_filter_finds_a_part_in_any_case(shared: Client) -> None:
+    collection = COLLECTIONS["crm.customers"]
+    names = {row["id"]: row["name"] for row in shared.sandbox.world.records("crm.customers")}
+    part = next(iter(names.values()))[1:4]
+
+    found = read_ids(shared, collection, name=part.upper(), active="Any")
+
+    assert found == {key for key, name in names.items() if part.lower() in name.lower()}
+
+
+def test_the_filters_without_a_rule_are_known() -> None:
+    found: set[str] = set()
+    for route in Router().routes:
+        record = route.api.find_record(route.operation)
+        if record is not None and record.members:
+            name = route.collection.name if route.kind == "collection" and route.collection else ""
+            found.update(list_unexplained(route.api, route.operation, record, name))
+
+    assert found == UNEXPLAINED
