@@ -36,6 +36,11 @@ def compute_id(base: int, number: int) -> int:
     return base + 3 * number + number % 2
 
 
+def compute_user_id(person_id: int) -> int:
+    """Return the `userId` of an employee or technician, from the `id`."""
+    return person_id + USER_IDS
+
+
 def compute_part_id(record_id: int, path: str, position: int) -> int:
     """Return the id of a record's part: of the item at `position` of the array at `path`."""
     return record_id * 1000 + crc32(path.encode()) % 30 * 30 + position

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Container, Mapping
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cached_property
 from typing import Any
@@ -50,6 +51,23 @@ def to_raw(value: Any) -> msgspec.Raw:
     return msgspec.Raw(encode(value))
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """How to render objects of which the same members are given.
+
+    Attributes:
+        unknown: given members that the schema lacks.
+        never_null: given members for which the schema allows no null.
+        parts: given members that are objects or lists of objects.
+        tails: fillings of the other members, with the closing brace.
+    """
+
+    unknown: tuple[str, ...]
+    never_null: tuple[str, ...]
+    parts: tuple[str, ...]
+    tails: list[bytes]
+
+
 class ObjectTemplate:
     """Renders objects of one schema: the given fields, then one of a few prepared fillings.
 
@@ -82,8 +100,7 @@ class ObjectTemplate:
         self._seed = seed
         self._anchor = anchor
         self._path = path
-        self._never_null = frozenset(n for n, member in members.items() if not member.nullable)
-        self._tails: dict[tuple[str, ...], list[bytes]] = {}
+        self._plans: dict[tuple[str, ...], _Plan] = {}
 
     @cached_property
     def parts(self) -> dict[str, ObjectTemplate]:
@@ -106,28 +123,38 @@ class ObjectTemplate:
         return found
 
     def __call__(self, fields: Fields, draw: int) -> msgspec.Raw:
-        """Render an object as JSON. `fields` may contain names that the schema lacks."""
-        given = {
-            name: self._complete(name, value, draw)
-            for name, value in fields.items()
-            if name in self._members and (value is not None or name not in self._never_null)
-        }
-        names = tuple(given)
-        if names not in self._tails:
-            self._tails[names] = self._prepare(names)
-        tails = self._tails[names]
-        return msgspec.Raw(_encoder.encode(given)[:-1] + tails[draw % len(tails)])
+        """Render an object as JSON. Changes `fields`, and drops names that the schema lacks."""
+        names = tuple(fields)
+        plan = self._plans.get(names) or self._make_plan(names)
+        for name in plan.unknown:
+            del fields[name]
+        for name in plan.never_null:
+            if fields[name] is None:
+                return self({n: v for n, v in fields.items() if n != name}, draw)
+        for name in plan.parts:
+            fields[name] = self._complete(name, fields[name], draw)
+        return msgspec.Raw(_encoder.encode(fields)[:-1] + plan.tails[draw % len(plan.tails)])
 
     def _complete(self, name: str, value: Any, draw: int) -> Any:
-        if not isinstance(value, dict | list) or name not in self.parts:
-            return value
-        part = self.parts[name]
-        if isinstance(value, dict):
-            return part(value, draw) if self._members[name].kind == "object" else value
-        return [
-            part(item, draw + at) if isinstance(item, dict) else item
-            for at, item in enumerate(value)
-        ]
+        """Complete an object, or the objects of a list. Other values stay as they are."""
+        part, is_array = self.parts[name], self._members[name].kind == "array"
+        if isinstance(value, dict) and not is_array:
+            return part(value, draw)
+        if isinstance(value, list) and is_array:
+            items = enumerate(value)
+            return [part(v, draw + at) if isinstance(v, dict) else v for at, v in items]
+        return value
+
+    def _make_plan(self, names: tuple[str, ...]) -> _Plan:
+        known = tuple(name for name in names if name in self._members)
+        plan = _Plan(
+            unknown=tuple(name for name in names if name not in self._members),
+            never_null=tuple(name for name in known if not self._members[name].nullable),
+            parts=tuple(name for name in known if name in self.parts),
+            tails=self._prepare(known),
+        )
+        self._plans[names] = plan
+        return plan
 
     def _prepare(self, names: tuple[str, ...]) -> list[bytes]:
         """Prepare fillings for the members that are not given."""

@@ -12,10 +12,10 @@ from st_pipelines.sandbox.collections import Collections
 from st_pipelines.sandbox.company import Company
 from st_pipelines.sandbox.entities import Entity, Job
 from st_pipelines.sandbox.ids import (
-    USER_IDS,
     compute_first_id,
     compute_id,
     compute_part_id,
+    compute_user_id,
     count_initial_rows,
     make_text_key,
 )
@@ -136,7 +136,7 @@ class References:
 
     def _read_key(self, target: str, field: str, entity: Entity) -> Any:
         if field == "userId":
-            return entity.id + USER_IDS
+            return compute_user_id(entity.id)
         if field == "name":
             return name_entity(entity)
         collection = self._collections.get(target)

@@ -95,7 +95,8 @@ def build_list_body(
     envelope = api.resolve(operation.success.schema).members
     counts = values.get("includeTotal") is True or "includeTotal" not in operation.query
     # Without the parameter, a list says "null" if its document allows that.
-    known = counts and ("includeTotal" in operation.query or "page" not in envelope)
+    must_count = "totalCount" in envelope and not api.resolve(envelope["totalCount"]).nullable
+    known = must_count or (counts and ("includeTotal" in operation.query or "page" not in envelope))
     members = {
         "tenantId": tenant_id.encode(),
         "tenantName": b'"Sandbox"',

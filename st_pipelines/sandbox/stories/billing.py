@@ -7,8 +7,12 @@ from typing import Any
 from st_pipelines.sandbox import ticks
 from st_pipelines.sandbox.company import Company
 from st_pipelines.sandbox.entities import Entity, Estimate, Invoice, Job, Line, Payment
+from st_pipelines.sandbox.ids import compute_first_id, compute_id, compute_user_id
 from st_pipelines.sandbox.scalars import format_money, format_money_text
 from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story
+from st_pipelines.sandbox.vocabulary import name_record
+
+PAYMENT_TYPES = "accounting.payment_types"
 
 
 class InvoiceLine(Entity, frozen=True, kw_only=True, gc=False):
@@ -79,7 +83,7 @@ def _render_line(line: Line, job: Job, order: int) -> Fields:
         "createdOn": done,
         "modifiedOn": done,
         "technicianId": job.technician.id,
-        "createdById": job.booked_by.id,
+        "createdById": compute_user_id(job.booked_by.id),
         "generalLedgerAccount": None,
         "costOfSaleAccount": None,
         "assetAccount": None,
@@ -110,7 +114,7 @@ def _render_invoice_item(item: InvoiceLine, context: RenderContext) -> Fields:
 
 def _render_payment(payment: Payment, context: RenderContext) -> Fields:
     invoice, job = payment.invoice, payment.invoice.job
-    kind = ("Credit Card", "Check", "Cash", "Finançiamento")[payment.draw % 4]
+    kind = payment.draw % 4
     applied = {
         "appliedId": payment.id + 1,
         "appliedTo": invoice.id,
@@ -123,8 +127,8 @@ def _render_payment(payment: Payment, context: RenderContext) -> Fields:
         "customer": _refer_to(job.location.customer),
         "businessUnit": _refer_to(job.kind.unit),
         "date": ticks.format_midnight(payment.moments[0]),
-        "type": kind,
-        "typeId": str(payment.draw % 4 + 1),
+        "type": name_record(PAYMENT_TYPES, kind),
+        "typeId": str(compute_id(compute_first_id(PAYMENT_TYPES), kind)),
         "total": format_money_text(job.total),
         "unappliedAmount": format_money_text(0),
         "appliedTo": [applied],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from st_pipelines.sandbox import sample_text, ticks
 from st_pipelines.sandbox.company import Company
 from st_pipelines.sandbox.entities import Call, Customer, Location, Membership
+from st_pipelines.sandbox.ids import FIRST_IDS, compute_id, compute_user_id
 from st_pipelines.sandbox.scalars import format_money
 from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story
 
@@ -20,8 +21,17 @@ def _render_customer(customer: Customer, context: RenderContext) -> Fields:
         "taxExempt": customer.commercial and customer.draw % 3 == 0,
         "doNotMail": customer.draw % 7 == 0,
         "doNotService": False,
-        "mergedToId": None,
+        "mergedToId": _find_merged_to(customer, context),
     }
+
+
+def _find_merged_to(customer: Customer, context: RenderContext) -> int | None:
+    """Return the id of an earlier customer into whom an inactive one was merged; None if not."""
+    number = (customer.id - FIRST_IDS["customer"]) // 3
+    was_merged = context.has_passed(customer.deactivated) and customer.draw % 2 == 0
+    if not was_merged or not number:
+        return None
+    return compute_id(FIRST_IDS["customer"], customer.draw % number)
 
 
 def _render_address(customer: Customer, street: str, draw: int) -> Fields:
@@ -90,11 +100,15 @@ def _render_call_for_list(call: Call, context: RenderContext) -> Fields:
         "reason": None,
         "recordingUrl": f"https://example.com/recording/{call.id}",
         "voiceMailUrl": None,
-        "createdBy": {"id": call.agent.id, "name": call.agent.name},
+        "createdBy": _render_agent(call),
         "customer": customer and {"id": customer.id, "name": customer.name},
         "campaign": {"id": call.campaign.id, "name": call.campaign.name},
         "modifiedOn": ticks.format_iso(modified),
-        "agent": {"id": call.agent.id, "name": call.agent.name, "externalId": None},
+        "agent": {
+            "id": compute_user_id(call.agent.id),
+            "name": call.agent.name,
+            "externalId": None,
+        },
         "sid": f"CA{call.draw:032x}",
         "tags": [],
     }
@@ -105,7 +119,7 @@ def _render_call_for_export(call: Call, context: RenderContext) -> Fields:
     location = call.location
     customer = location and location.customer
     return {
-        "duration": f"PT{call.seconds // 60}M{call.seconds % 60}S",
+        "duration": _render_duration(call),
         "from": call.phone,
         "to": "9145550100",
         "direction": "Inbound" if call.draw % 6 else "Outbound",
@@ -116,10 +130,21 @@ def _render_call_for_export(call: Call, context: RenderContext) -> Fields:
         "location": location and {"id": location.id, "name": location.customer.name},
         "campaign": {"id": call.campaign.id, "name": call.campaign.name},
         "job": None,
-        "agent": {"id": call.agent.id, "name": call.agent.name},
-        "createdBy": {"id": call.agent.id, "name": call.agent.name},
+        "agent": _render_agent(call),
+        "createdBy": _render_agent(call),
         "lead": None,
     }
+
+
+def _render_agent(call: Call) -> Fields:
+    return {"id": compute_user_id(call.agent.id), "name": call.agent.name}
+
+
+def _render_duration(call: Call) -> str:
+    """Render a duration as exports were seen to serve it: `00:00:37.0670506`."""
+    fraction = call.draw * 7919 % ticks.SECOND if call.draw % 8 else 0
+    whole = f"00:{call.seconds // 60:02}:{call.seconds % 60:02}"
+    return f"{whole}.{fraction:07}" if fraction else whole
 
 
 def _render_membership(membership: Membership, context: RenderContext) -> Fields:

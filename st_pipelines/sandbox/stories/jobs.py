@@ -5,6 +5,7 @@ from __future__ import annotations
 from st_pipelines.sandbox import sample_text, ticks
 from st_pipelines.sandbox.company import Company
 from st_pipelines.sandbox.entities import Job, JobChild, Note, Visit
+from st_pipelines.sandbox.ids import compute_user_id
 from st_pipelines.sandbox.scalars import format_money
 from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story
 
@@ -34,7 +35,7 @@ def _render_job(job: Job, context: RenderContext) -> Fields:
         "firstAppointmentId": job.visit_id,
         "lastAppointmentId": job.visit_id,
         "noCharge": job.total == 0,
-        "createdById": job.booked_by.id,
+        "createdById": compute_user_id(job.booked_by.id),
         "leadCallId": call.id if call else None,
         "invoiceId": job.invoice_id,
         # Jobs with a total of zero are normal.
@@ -55,7 +56,7 @@ def _render_appointment(visit: Visit, context: RenderContext) -> Fields:
         "arrivalWindowStart": start,
         "arrivalWindowEnd": ticks.format_iso(job.start + ticks.HOUR),
         "status": _find_visit_status(job, context, canceled="Canceled"),
-        "createdById": job.booked_by.id,
+        "createdById": compute_user_id(job.booked_by.id),
         "unused": False,
         "appointmentSummaries": [],
     }
@@ -71,7 +72,7 @@ def _render_assignment(visit: Visit, context: RenderContext) -> Fields:
     return {
         "technicianId": job.technician.id,
         "technicianName": job.technician.name,
-        "assignedById": job.booked_by.id,
+        "assignedById": compute_user_id(job.booked_by.id),
         "assignedOn": ticks.format_iso(visit.moments[0]),
         "status": _find_visit_status(job, context, canceled="Scheduled"),
         "isPaused": False,
@@ -98,7 +99,7 @@ def _render_note(note: Note, context: RenderContext) -> Fields:
         "jobId": note.job.id,
         "text": sample_text.NOTES[note.draw // 3 % len(sample_text.NOTES)],
         "isPinned": note.draw % 10 == 0,
-        "createdById": note.job.booked_by.id,
+        "createdById": compute_user_id(note.job.booked_by.id),
     }
 
 
@@ -134,7 +135,7 @@ def _list_cancellations(company: Company) -> list[JobChild]:
 
 
 def _render_cancellation(log: JobChild, context: RenderContext) -> Fields:
-    return {"jobId": log.job.id, "memo": None, "createdById": log.job.booked_by.id}
+    return {"jobId": log.job.id, "memo": None, "createdById": compute_user_id(log.job.booked_by.id)}
 
 
 def _list_rated_jobs(company: Company) -> list[JobChild]:

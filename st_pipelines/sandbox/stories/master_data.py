@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from st_pipelines.sandbox import sample_text
 from st_pipelines.sandbox.company import Company
 from st_pipelines.sandbox.entities import Named, Sku, Staff
+from st_pipelines.sandbox.ids import compute_user_id
 from st_pipelines.sandbox.master_data import MasterData
 from st_pipelines.sandbox.scalars import format_money
 from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story
@@ -23,7 +24,7 @@ def _render_job_type(kind: Staff, context: RenderContext) -> Fields:
 def _render_person(person: Staff, context: RenderContext) -> Fields:
     first, last = person.name.split(" ", 1)
     return {
-        "userId": person.id + 7_000_000,
+        "userId": compute_user_id(person.id),
         "name": person.name,
         "firstName": first,
         "lastName": last,
@@ -81,6 +82,9 @@ def _list_from(
 
 STORIES = {
     "settings.business_units": Story(
+        entities=_list_from(lambda data: data.units), fields=_render_name
+    ),
+    "settings.business_units_intacct": Story(
         entities=_list_from(lambda data: data.units), fields=_render_name
     ),
     "settings.tag_types": Story(entities=_list_from(lambda data: data.tags), fields=_render_name),
