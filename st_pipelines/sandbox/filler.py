@@ -75,8 +75,7 @@ class Filler:
         if schema.kind == "object":
             return self._generate_object(schema, path, draw, depth)
         if schema.kind == "any_of":
-            chosen = draw.rng.choice(self._find_shallow(schema, depth))
-            return self._generate_value(chosen, path, name, draw, depth)
+            return self._generate_alternative(schema, path, name, draw, depth)
         if path.endswith("batch.number") and schema.kind == "string":
             # Filters by the number of a batch take an integer.
             return str(draw.rng.randrange(1, 60))
@@ -86,11 +85,27 @@ class Filler:
             return None if schema.nullable else sample_text.draw_text(name, draw.rng) or ""
         return draw_scalar(self._api.api, schema, name, draw)
 
+    def _generate_alternative(
+        self, schema: Schema, path: str, name: str, draw: Draw, depth: int
+    ) -> Any:
+        """Generate one of several shapes. The member `type` says which one it is."""
+        chosen = draw.rng.choice(self._find_shallow(schema, depth))
+        value = self._generate_value(chosen, path, name, draw, depth)
+        kind = re.search(r"(\w+?)(Field)?ApiDto$", chosen.name)
+        if kind and isinstance(value, dict) and "type" in value:
+            value["type"] = kind.group(1)
+        return value
+
     def _find_shallow(self, schema: Schema, depth: int) -> list[Schema]:
         """Return the alternatives; at the greatest depth only those that contain no array."""
-        parts = [self._api.resolve(part) for part in schema.alternatives]
-        flat = [p for p in parts if all(m.kind != "array" for m in p.members.values())]
-        return flat if depth >= MAX_DEPTH and flat else parts
+        if depth < MAX_DEPTH:
+            return list(schema.alternatives)
+        flat = [
+            part
+            for part in schema.alternatives
+            if all(m.kind != "array" for m in self._api.resolve(part).members.values())
+        ]
+        return flat or list(schema.alternatives)
 
     def _generate_object(self, schema: Schema, path: str, draw: Draw, depth: int) -> Any:
         if schema.values is not None:

@@ -28,7 +28,7 @@ class Odd:
     share: float
 
 
-_NOT_A_NUMBER = Odd(("Infinity", "-Infinity", "NaN"), 0.03)
+_NOT_A_NUMBER = Odd(("Infinity", "-Infinity", "NaN"), 0.015)
 _ZERO = Odd((0,), 0.05)
 _THIRDS = Odd((msgspec.Raw(b"33.3333333333333333"), msgspec.Raw(b"16.6666666666666667")), 0.05)
 _EMPTY_OBJECT = Odd(({},), 0.05)

@@ -100,7 +100,9 @@ def weigh_enum(values: tuple[Any, ...]) -> tuple[float, ...]:
     for position, value in enumerate(values):
         text = str(value).lower()
         weight = 6 / (position + 2)
-        if any(word in text for word in _RARE) or text.startswith(("in", "un", "not")):
+        if any(word in text for word in _RARE) or text.startswith(
+            ("inactive", "invalid", "un", "not")
+        ):
             weight = 0.4
         elif any(text.startswith(word) for word in _COMMON):
             weight = 6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 from collections import Counter
 from typing import Any
@@ -14,6 +15,7 @@ from st_pipelines.catalog.specification import ReadOperation
 from st_pipelines.sandbox import custom_fields
 from st_pipelines.sandbox.collections import Collection, load_collections
 from st_pipelines.sandbox.odd_values import EXCEPTIONS, NO_TIME, NULL_IDS
+from st_pipelines.sandbox.scalars import draw_enum
 from st_pipelines_tests.sandbox.client import Client
 from st_pipelines_tests.sandbox.schema_judge import find_deviations, read_path
 
@@ -149,8 +151,22 @@ def test_durations_of_exported_calls_have_fractions_of_a_second(shared: Client) 
     assert sum("." in row["duration"] for row in rows) > len(rows) / 2
 
 
-def test_enums_prefer_the_usual_values(shared: Client) -> None:
-    rows = shared.sandbox.world.records("inventory.receipts")
-    counts = Counter(json.dumps(row["syncStatus"]) for row in rows)
+def test_enums_prefer_the_usual_values() -> None:
+    values = ("Canceled", "Completed", "InProgress", "Any")
+    drawn = Counter(draw_enum(values, random.Random(n)) for n in range(1000))
 
-    assert len(counts) > 1
+    assert drawn["Completed"] > 10 * drawn["Canceled"] > 0
+    assert drawn["InProgress"] > 0
+    assert drawn["Any"] == 0
+
+
+def test_a_unit_of_a_form_says_what_it_is(shared: Client) -> None:
+    units = [
+        unit
+        for row in shared.sandbox.world.records("forms.submissions")
+        for unit in row["units"] or ()
+    ]
+
+    assert all(isinstance(u["value"], float | None) for u in units if u["type"] == "Number")
+    assert all("units" in unit for unit in units if unit["type"] == "Section")
+    assert len({unit["type"] for unit in units}) > 5
