@@ -28,7 +28,6 @@ from st_pipelines.sandbox.faults import Faults
 from st_pipelines.sandbox.operations import Route, Router
 from st_pipelines.sandbox.parameters import BadRequest, read_query
 from st_pipelines.sandbox.portal import Portal
-from st_pipelines.sandbox.projection import find_projection
 from st_pipelines.sandbox.selection import select
 from st_pipelines.sandbox.world import World
 
@@ -251,7 +250,7 @@ class Api:
                     feed.build_body(table, route.operation, values, world.now_ticks, batch)
                 )
             positions = select(world.table, table, route.operation, values)
-            project = find_projection(route.operation.path)
+            project = world.find_projection(route.operation.path)
             rows = [project(table.raws[at], active=table.active[at], draw=at) for at in positions]
             return responses.build_json_response(
                 responses.build_list_body(route.api, route.operation, values, rows, tenant)

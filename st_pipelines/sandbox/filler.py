@@ -162,8 +162,7 @@ class Filler:
             return None
         items = self._api.resolve(schema.items)
         if name == "customFields" and items.kind == "object":
-            fields = custom_fields.draw_custom_fields(self._source, draw.rng)
-            return [{n: field[n] for n in items.members if n in field} for field in fields]
+            return self._draw_custom_fields(items, path, draw, depth)
         if depth >= MAX_DEPTH:
             return []
         key = self._keys.get(f"{path}[]")
@@ -177,6 +176,20 @@ class Filler:
         return [
             self._generate_item(items, f"{path}[]", singular, draw, depth + 1, position)
             for position in range(count)
+        ]
+
+    def _draw_custom_fields(
+        self, items: Schema, path: str, draw: Draw, depth: int
+    ) -> list[dict[str, Any]]:
+        fields = custom_fields.draw_custom_fields(self._source, draw.rng)
+        return [
+            {
+                name: field[name]
+                if name in field
+                else self._generate_value(member, f"{path}[].{name}", name, draw, depth)
+                for name, member in items.members.items()
+            }
+            for field in fields
         ]
 
     def _generate_item(

@@ -29,6 +29,9 @@ class Projection:
         source: the shape of the collection's records.
         target: the shape that the operation serves.
         template: renders `target`. It generates what the record lacks.
+
+    Attributes:
+        is_reshaped: whether `template` is needed, because members differ or are missing.
     """
 
     def __init__(
@@ -47,7 +50,7 @@ class Projection:
         )
         changed = [name for name in self._kept if not self._is_same(old[name], new[name])]
         self._template = template
-        self._is_reshaped = len(self._kept) + len(self._missing) < len(new) or bool(
+        self.is_reshaped = len(self._kept) + len(self._missing) < len(new) or bool(
             changed or set(self._missing) - {"active"}
         )
 
@@ -59,7 +62,7 @@ class Projection:
             active: served where only the other shape has `active`.
             draw: chooses what is generated.
         """
-        if self._is_reshaped and self._template is not None:
+        if self.is_reshaped and self._template is not None:
             fields = {n: value for n, value in _decode(raw).items() if n in self._kept}
             if "active" in self._missing:
                 fields["active"] = active
