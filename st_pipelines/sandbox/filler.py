@@ -70,6 +70,9 @@ class Filler:
             return None if found is None else _spell(found.value, schema)
         if schema.kind == "array":
             return self._generate_array(schema, path, name, draw, depth)
+        # Never null: no filter would select such a record.
+        if path in self._enums and schema.kind == "string":
+            return draw_enum(self._enums[path], draw.rng)
         if schema.nullable and draw.rng.random() < NULL_SHARE:
             return None
         if schema.kind == "object":
@@ -79,8 +82,6 @@ class Filler:
         if path.endswith("batch.number") and schema.kind == "string":
             # Filters by the number of a batch take an integer.
             return str(draw.rng.randrange(1, 60))
-        if path in self._enums and schema.kind == "string":
-            return draw_enum(self._enums[path], draw.rng)
         if schema.kind == "any":
             return None if schema.nullable else sample_text.draw_text(name, draw.rng) or ""
         return draw_scalar(self._api.api, schema, name, draw)
