@@ -114,7 +114,11 @@ def choose_value(client: Client, collection: Collection, name: str) -> str:
     table, rule = world.table(collection.name), get_filters(collection, collection.lists[0])[name]
     schema = collection.specification.resolve(collection.lists[0].query[name].schema)
     schema = collection.specification.resolve(schema.items) if schema.items else schema
-    values = [v for row in read_column(world.table, table, rule) for v in row if v is not None]
+    column = list(read_column(world.table, table, rule))
+    if collection.name == "accounting.ap_bills" and name != "billType":
+        types = table.read_values("billType")
+        column = [row for row, kind in zip(column, types, strict=True) if kind == PROCUREMENT]
+    values = [v for row in column for v in row if v is not None]
     if schema.kind == "boolean":
         return "true"
     if schema.enum:
