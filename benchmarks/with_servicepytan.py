@@ -11,7 +11,8 @@ import sys
 
 import duckdb
 import pandas as pd
-import servicepytan  # pyright: ignore[reportMissingImports]
+import servicepytan
+import servicepytan.auth
 
 ENDPOINTS = (
     ("crm", "customers", {"active": "Any"}),
