@@ -88,6 +88,7 @@ def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
 
 SLOWEST = (
     "cli/test_demo.py",
+    "judges/test_requests.py",
     "defs/test_dagster_dev.py",
     "sync/test_sync.py",
     "defs/test_keeping_fresh.py",

@@ -163,3 +163,15 @@ def test_every_part_of_a_list_has_a_known_id_in_each_request(server: ScriptedSer
         session = server.client().session(ReadStats())
         results = look_up(session, of, GONE, controls=controls)
         assert {id_ for result in results for id_ in result.gone} == expected
+
+
+@pytest.mark.parametrize("includes_total", [True, False])
+def test_a_lookup_asks_for_the_total_where_the_list_takes_that_parameter(
+    server: ScriptedServer, includes_total: bool
+) -> None:
+    """The list of Intacct's business units answers 400 without it."""
+    serve(server, {10, 60}, lambda ids: ids)
+    things = dataclasses.replace(THINGS, includes_total=includes_total)
+    session = server.client().session(ReadStats())
+    [*look_up(session, things, [30], controls=Controls(known=(10, 60)))]
+    assert {"includeTotal" in seen.query for seen in server.seen} == {includes_total}

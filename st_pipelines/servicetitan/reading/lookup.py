@@ -205,4 +205,6 @@ def _fetch(
     }
     if endpoint.paged:
         params |= {"page": str(endpoint.first_page), "pageSize": str(MAX_IDS)}
+    if endpoint.includes_total:  # business-units/intacct requires it
+        params["includeTotal"] = "true"
     return session.fetch(endpoint.path, params, page_parser(endpoint), scope=endpoint.scope)

@@ -1,0 +1,91 @@
+"""Responses of the sandbox match the vendor's schemas."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from st_pipelines.sandbox.server import Sandbox
+from st_pipelines_tests.conftest import NOW
+from st_pipelines_tests.judges.documents import Operation, find_operation, needs_documents
+from st_pipelines_tests.judges.requester import Requester, list_reads
+from st_pipelines_tests.judges.response_judge import convert_nullable, judge
+
+pytestmark = needs_documents
+NOT_YET = Path(__file__).with_name("not_yet_valid.txt")
+"""Paths whose responses are missing or do not match yet. Remove what matches; add nothing."""
+
+
+@pytest.fixture(scope="module")
+def requester() -> Iterator[Requester]:
+    with Sandbox(customers=25, history_days=90, now=NOW, requests_per_second=1e9) as sandbox:
+        yield Requester(sandbox)
+
+
+def find_deviations(requester: Requester, operation: Operation) -> list[str]:
+    """Describe how the response to a request for an operation deviates."""
+    response = requester.send(operation)
+    if response is None:
+        return ["its parent has no records"]
+    if response.status_code not in (200, 302):
+        return [f"status {response.status_code}: {response.text[:200]}"]
+    media_type = response.headers.get("Content-Type", "").partition(";")[0]
+    return [*judge(operation, response.status_code, media_type, response.content)]
+
+
+def test_a_response_that_was_valid_stays_valid(requester: Requester) -> None:
+    not_yet = NOT_YET.read_text(encoding="utf-8").split()
+    found = {
+        operation.path: deviations
+        for operation in list_reads()
+        if operation.path not in not_yet and (deviations := find_deviations(requester, operation))
+    }
+    assert found == {}
+
+
+def test_the_list_of_what_is_not_yet_valid_names_operations() -> None:
+    reads = {operation.path for operation in list_reads()}
+    assert [path for path in NOT_YET.read_text(encoding="utf-8").split() if path not in reads] == []
+
+
+GOOD = {
+    "hasMore": False,
+    "continueFrom": "x",
+    "data": [{"jobId": 1, "history": []}],
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "deviation"),
+    [
+        ({"hasMore": "no"}, "hasMore: 'no' is not of type 'boolean'"),
+        ({"continueFrom": None}, "continueFrom: None is not of type 'string'"),
+        ({"more": 1}, "body: Additional properties are not allowed ('more' was unexpected)"),
+        ({"data": [{"jobId": 2**63, "history": []}]}, f"data.[].jobId: {2**63} is not a 'int64'"),
+        ({"data": [{"history": []}]}, "data.[]: 'jobId' is a required property"),
+    ],
+)
+def test_the_judge_finds(change: dict[str, object], deviation: str) -> None:
+    operation = find_operation("GET", "/jpm/v2/tenant/1/export/job-history")
+    assert operation
+    assert [*judge(operation, 200, "application/json", json.dumps(GOOD).encode())] == []
+    body = json.dumps({**GOOD, **change}).encode()
+    assert deviation in [*judge(operation, 200, "application/json", body)]
+
+
+def test_the_judge_finds_other_media_types_and_statuses() -> None:
+    operation = find_operation("GET", "/jpm/v2/tenant/1/jobs")
+    assert operation
+    assert [*judge(operation, 200, "text/html", b"")] == ["text/html instead of application/json"]
+    assert [*judge(operation, 201, "application/json", b"{}")] == ["status 201 is not documented"]
+    assert [*judge(operation, 200, "application/json", b"[NaN]")] == ["no JSON: NaN is not JSON"]
+
+
+def test_nullable_is_converted() -> None:
+    """OpenAPI 3.0 says `nullable`; 3.1 and JSON Schema have the type null."""
+    before = {"properties": {"a": {"type": "string", "nullable": True}}}
+    after = {"properties": {"a": {"anyOf": [{"type": "string"}, {"type": "null"}]}}}
+    assert convert_nullable(before) == after
