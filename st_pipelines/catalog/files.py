@@ -41,6 +41,7 @@ _DEFAULTS: dict[str, Any] = {
     "paged": True,
     "includes_total": True,
     "ids": False,
+    "ids_repeated": False,
     "first_page": 1,
     "max_page_size": 5000,
     "look_back_days": 0,

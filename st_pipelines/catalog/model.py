@@ -123,6 +123,7 @@ class Endpoint:
         paged: takes `page` and `pageSize`.
         includes_total: takes `includeTotal`.
         ids: takes `ids` (at most 50 per request).
+        ids_repeated: takes one `ids` for each id, instead of one with commas.
         first_page: number of the first page, nearly always 1.
         max_page_size: largest accepted `pageSize`.
         look_back_days: days before a window that are read along with it, because records are known
@@ -151,6 +152,7 @@ class Endpoint:
     paged: bool = True
     includes_total: bool = True
     ids: bool = False
+    ids_repeated: bool = False
     first_page: int = 1
     max_page_size: int = 5000
     look_back_days: int = 0

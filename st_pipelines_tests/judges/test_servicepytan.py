@@ -126,7 +126,6 @@ def test_an_export_is_read_to_its_end(sandbox: Sandbox, jobs: servicepytan.Endpo
     assert page["hasMore"] is False
 
 
-@NOT_YET
 @pytest.mark.parametrize("statuses", [JOB_STATUSES, ["Completed"], ["Canceled"]])
 def test_jobs_completed_between(
     sandbox: Sandbox, data: servicepytan.DataService, statuses: list[str]
@@ -151,12 +150,7 @@ def test_jobs_completed_between(
             "inventory.purchase_orders",
             "createdOn",
         ),
-        pytest.param(
-            servicepytan.DataService.get_sold_estimates_between,
-            "salestech.estimates",
-            "soldOn",
-            marks=NOT_YET,
-        ),
+        (servicepytan.DataService.get_sold_estimates_between, "salestech.estimates", "soldOn"),
     ],
     ids=lambda value: getattr(value, "__name__", value),
 )
@@ -173,7 +167,6 @@ def test_records_between(
     assert 0 < len(found) < len(source(sandbox, table))
 
 
-@NOT_YET
 def test_appointments_between(sandbox: Sandbox, data: servicepytan.DataService) -> None:
     found = data.get_appointments_between(FIRST, LAST)
     wanted = ["Scheduled", "Dispatched", "Working", "Done"]
@@ -186,7 +179,6 @@ def test_appointments_between(sandbox: Sandbox, data: servicepytan.DataService) 
     assert found
 
 
-@NOT_YET
 def test_total_sales_between(sandbox: Sandbox, data: servicepytan.DataService) -> None:
     sold = [
         estimate

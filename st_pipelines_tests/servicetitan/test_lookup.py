@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from st_pipelines.catalog.model import Endpoint
 from st_pipelines.servicetitan.http.model import ReadStats
 from st_pipelines.servicetitan.reading.lookup import MAX_IDS, Controls, look_up
 from st_pipelines_tests.servicetitan.fake_server import Canned, ScriptedServer, Seen
@@ -170,8 +171,24 @@ def test_a_lookup_asks_for_the_total_where_the_list_takes_that_parameter(
     server: ScriptedServer, includes_total: bool
 ) -> None:
     """The list of Intacct's business units answers 400 without it."""
-    serve(server, {10, 60}, lambda ids: ids)
     things = dataclasses.replace(THINGS, includes_total=includes_total)
+    request_once(server, things)
+    assert ("includeTotal=true" in server.seen[0].raw_query) == includes_total
+
+
+@pytest.mark.parametrize(
+    ("repeated", "sent"), [(False, "ids=10%2C30%2C60&"), (True, "ids=10&ids=30&ids=60&")]
+)
+def test_ids_are_sent_as_the_list_takes_them(
+    server: ScriptedServer, repeated: bool, sent: str
+) -> None:
+    request_once(server, dataclasses.replace(THINGS, ids_repeated=repeated))
+    assert sent in server.seen[0].raw_query
+
+
+def request_once(server: ScriptedServer, things: Endpoint) -> None:
+    """Looks up an id between two that exist."""
+    server.rule = lambda _: Canned(body={"data": [{"id": 10}, {"id": 60}], "hasMore": False})
     session = server.client().session(ReadStats())
-    [*look_up(session, things, [30], controls=Controls(known=(10, 60)))]
-    assert {"includeTotal" in seen.query for seen in server.seen} == {includes_total}
+    results = [*look_up(session, things, [30], controls=Controls(known=(10, 60)))]
+    assert [id_ for result in results for id_ in result.gone] == [30]

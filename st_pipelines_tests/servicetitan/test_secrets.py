@@ -156,6 +156,7 @@ def test_an_error_survives_being_pickled(server):
             "https://a.io/x?modifiedOnOrAfter=2026-01-02T05:00:00Z&modifiedBefore=2026-01-03",
         ),
         ("https://a.io/x?ids=1,22,333&jobIds=7", "https://a.io/x?ids=<3 ids>&jobIds=<1 id>"),
+        ("https://a.io/x?ids=1&ids=22&page=1&page=2", "https://a.io/x?ids=<2 ids>&page=1&page=2"),
         (
             "https://a.io/x?includeTotal=true&calculated=false",
             "https://a.io/x?includeTotal=true&calculated=false",

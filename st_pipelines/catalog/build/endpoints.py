@@ -129,6 +129,7 @@ def _derive_endpoint(operation: Operation, curated: Curated) -> Endpoint:
         paged=operation.paged,
         includes_total="includeTotal" in query,
         ids="ids" in query,
+        ids_repeated=query.get("ids", {}).get("schema", {}).get("type") == "array",
         first_page=0 if _limit(query, "page", "minimum") == 0 else 1,
         max_page_size=_max_page_size(query),
         external_data=EXTERNAL_DATA_PARAMETER in query,

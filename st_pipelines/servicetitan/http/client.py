@@ -7,7 +7,7 @@ them. What the records in a response mean is the business of `reading`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -138,7 +138,7 @@ class Session(Generic[_U_co]):
     def fetch(
         self,
         path: str,
-        params: Mapping[str, str],
+        params: Mapping[str, str | Sequence[str]],
         parse: Callable[[bytes], _T],
         *,
         scope: str = "",
@@ -149,7 +149,8 @@ class Session(Generic[_U_co]):
 
         Args:
             path: below the host, e.g. "/jpm/v2/tenant/{tenant}/jobs"; `{tenant}` is filled in.
-            params: query parameters, not encoded yet: "+Id" arrives as "+Id".
+            params: query parameters, not encoded yet: "+Id" arrives as "+Id". A list is sent as one
+                parameter for each value.
             parse: raises ValueError if the body is not what was expected. Its message must not
                 quote records.
             scope: the OAuth scope that the path needs, for the message of a 403.
@@ -165,7 +166,7 @@ class Session(Generic[_U_co]):
         url = f"{connection.api_url.rstrip('/')}{filled}"
         if params:
             # `quote`, not the default `quote_plus`: "+Id" has to arrive as %2BId, a space as %20.
-            url = f"{url}?{urlencode(params, quote_via=quote)}"
+            url = f"{url}?{urlencode(params, doseq=True, quote_via=quote)}"
         request = Request(
             method=method, url=url, scope=scope, tenant=connection.tenant_id, body=body
         )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import SecretStr
@@ -45,7 +47,7 @@ def redact_url(url: str) -> str:
     shown = f"{parts.scheme}://{host}{parts.path}" if host else parts.path
     if not parts.query:
         return shown
-    pairs = parse_qsl(parts.query, keep_blank_values=True)
+    pairs = _join_ids(parse_qsl(parts.query, keep_blank_values=True))
     return shown + "?" + "&".join(f"{name}={_redact_value(name, value)}" for name, value in pairs)
 
 
@@ -67,6 +69,15 @@ def shorten(text: str, limit: int = TEXT_LIMIT) -> str:
     """Return the text on one line, cut after `limit` characters."""
     line = " ".join(text.split())
     return line if len(line) <= limit else line[:limit] + " ..."
+
+
+def _join_ids(pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Join a list of ids that was sent as one parameter for each."""
+    for name, group in itertools.groupby(pairs, key=itemgetter(0)):
+        values = [value for _, value in group]
+        if _ID_LIST.fullmatch(name):
+            values = [",".join(values)]
+        yield from ((name, value) for value in values)
 
 
 def _redact_value(name: str, value: str) -> str:

@@ -198,10 +198,11 @@ def _is_last(endpoint: Endpoint, page: ParsedPage) -> bool:
 def _fetch(
     session: Session[Usage], endpoint: Endpoint, ids: set[int], variant: Mapping[str, str]
 ) -> ParsedPage:
-    params = {
+    texts = [*map(str, sorted(ids))]
+    params: dict[str, str | Sequence[str]] = {
         **list_params(endpoint, session.client.connection),
         **variant,
-        "ids": ",".join(map(str, sorted(ids))),
+        "ids": texts if endpoint.ids_repeated else ",".join(texts),
     }
     if endpoint.paged:
         params |= {"page": str(endpoint.first_page), "pageSize": str(MAX_IDS)}
