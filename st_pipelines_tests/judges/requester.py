@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from itertools import islice, repeat
 from typing import Any
 
 import requests
@@ -17,9 +18,18 @@ from st_pipelines_tests.deadlines import DEADLINE
 from st_pipelines_tests.judges.documents import Operation, find_operation, read_operations
 
 TENANT = "{tenant}"
+MAX_PARENTS = 40
+"""So many records of a list are tried until one has children."""
 PARENTS: Mapping[str, str] = {
     "/crm/v2/tenant/{tenant}/booking-provider": "/crm/v2/tenant/{tenant}/booking-provider-tags",
+    "/crm/v2/tenant/{tenant}/contacts/relationships": (
+        "/crm/v2/tenant/{tenant}/contacts/{id}/relationships"
+    ),
     "/forms/v2/tenant/{tenant}/jobs": "/jpm/v2/tenant/{tenant}/jobs",
+    "/forms/v2/tenant/{tenant}/jobs/attachment": "/forms/v2/tenant/{tenant}/jobs/{id}/attachments",
+    "/memberships/v2/tenant/{tenant}/invoice-templates": (
+        "/memberships/v2/tenant/{tenant}/export/invoice-templates"
+    ),
     "/jpm/v2/tenant/{tenant}/work-breakdown-structure/projects": "/jpm/v2/tenant/{tenant}/projects",
     "/payroll/v2/tenant/{tenant}/jobs": "/jpm/v2/tenant/{tenant}/jobs",
     "/payroll/v2/tenant/{tenant}/technicians": "/settings/v2/tenant/{tenant}/technicians",
@@ -29,9 +39,6 @@ PARENTS: Mapping[str, str] = {
     ),
     "/sales/v2/tenant/{tenant}/status/estimates": "/sales/v2/tenant/{tenant}/estimates",
     "/schedulingpro/v2/tenant/{tenant}/routers": "/schedulingpro/v2/tenant/{tenant}/schedulers",
-    "/customer-interactions/v2/tenant/{tenant}/technician-rating/technician": (
-        "/settings/v2/tenant/{tenant}/technicians"
-    ),
 }
 """Lists of the parents of operations whose path names a parent that it has no list for."""
 
@@ -51,6 +58,12 @@ VALUES: Mapping[str, str] = {
     "appointmentId": "1",
 }
 """Values of required parameters."""
+
+ONE_OF: Mapping[str, Mapping[str, str]] = {
+    f"/crm/v2/tenant/{{tenant}}/{parent}/contacts": {"modifiedOnOrAfter": "2020-01-01T00:00:00Z"}
+    for parent in ("customers", "locations")
+}
+"""What lists need that require one of several parameters."""
 
 
 class Requester:
@@ -75,40 +88,47 @@ class Requester:
 
     def send(self, operation: Operation, **query: str) -> requests.Response | None:
         """Send a request; return None if there is no parent to ask about."""
-        path = self._fill(operation.path)
+        path = next(self._fill(operation.path), None)
         if path is None:
             return None
         needed = {n: _example(n) for n, p in operation.parameters.items() if p.get("required")}
-        return self.get(path, {**needed, **query})
+        return self.get(path, {**needed, **ONE_OF.get(operation.path, {}), **query})
 
     def get(self, path: str, query: Mapping[str, str]) -> requests.Response:
         """Send a GET request."""
         url = self.sandbox.url + path.replace(TENANT, self.sandbox.tenant_id)
         return self.session.get(url, params=query, allow_redirects=False, timeout=DEADLINE)
 
-    def _fill(self, path: str) -> str | None:
+    def _fill(self, path: str) -> Iterator[str]:
+        """Yield the paths with the ids of existing records in place of the parameters."""
         start, *parts = re.split(r"(\{[^}]+\})", path)
-        filled = template = start
+        template = start
+        ways: Iterator[str] = iter([start])
         for part in parts:
             if part.startswith("{") and part != TENANT:
-                found = self._find_id(template.rstrip("/"), filled.rstrip("/"))
-                if found is None:
-                    return None
-                filled += str(found)
+                ways = self._extend(ways, template.rstrip("/"))
             else:
-                filled += part
+                ways = (way + text for way, text in zip(ways, repeat(part)))
             template += part
-        return filled
+        return ways
 
-    def _find_id(self, template: str, filled: str) -> Any:
-        """Return the id of the first record of the list at a path."""
-        own = find_operation("GET", filled) is not None
-        path = filled if own and template not in PARENTS else PARENTS.get(template)
-        if path is None:
-            return None
+    def _extend(self, ways: Iterator[str], template: str) -> Iterator[str]:
+        for way in ways:
+            if template in PARENTS:
+                lists = self._fill(PARENTS[template])
+            elif find_operation("GET", template.replace("{", "").replace("}", "")):
+                lists = iter([way.rstrip("/")])
+            else:
+                return
+            for path in islice(lists, MAX_PARENTS):
+                for found in islice(self._read_ids(path), MAX_PARENTS):
+                    yield f"{way}{found}"
+
+    def _read_ids(self, path: str) -> list[Any]:
+        """Return the ids of the records of a list."""
         if path not in self._ids:
             self._ids[path] = [*self._list_ids(path)]
-        return next(iter(self._ids[path]), None)
+        return self._ids[path]
 
     def _list_ids(self, path: str) -> Iterator[Any]:
         response = self.get(path, {})

@@ -88,9 +88,9 @@ def list_paths(endpoint: Endpoint, sandbox: Sandbox) -> list[str]:
 
 def delete_some(sandbox: Sandbox, endpoint: Endpoint) -> None:
     """Deletes a few records, so that they are looked up by their ids."""
-    table = sandbox.world.table(endpoint.table)
-    for key in [*table.keys][:3] if endpoint.can_look_up else ():
-        sandbox.world.delete(endpoint.table, key)
+    if endpoint.can_look_up:
+        for key in [*sandbox.world.table(endpoint.table).keys][:3]:
+            sandbox.world.delete(endpoint.table, key)
 
 
 @pytest.fixture
