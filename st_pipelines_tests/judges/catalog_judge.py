@@ -7,10 +7,10 @@ documents know a time. This compares the two, and shares no code with the build 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from st_pipelines.catalog.model import DataType, Endpoint, Field, ListOf, Scalar, StructOf
 from st_pipelines_tests.judges.documents import Operation, find_operation
+from st_pipelines_tests.judges.schemas import Schema, resolve
 
 JSON = Scalar("JSON")
 """The catalog keeps what has no fixed shape as JSON, which holds everything."""
@@ -24,8 +24,6 @@ ALLOWED: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("string", ""): ("VARCHAR", "DECIMAL"),  # money is text in some lists
 }
 """The types of columns that hold a JSON type and format; any other format counts as none."""
-
-Schema = Mapping[str, Any]
 
 
 def judge(endpoint: Endpoint) -> Iterator[str]:
@@ -62,26 +60,6 @@ def find_record(operation: Operation) -> Schema | None:
         return None
     record = resolve(operation, body["items"])
     return record if record.get("properties") else None
-
-
-def resolve(operation: Operation, schema: Schema) -> Schema:
-    """Follow references, and leave out that a value may be null."""
-    while True:
-        if "$ref" in schema:
-            schema = _follow(operation, schema["$ref"])
-            continue
-        choices = schema.get("oneOf") or schema.get("anyOf") or schema.get("allOf") or ()
-        choices = [choice for choice in choices if choice.get("type") != "null"]
-        if len(choices) != 1:
-            return schema
-        schema = choices[0]
-
-
-def _follow(operation: Operation, reference: str) -> Schema:
-    value: Any = operation.document.content
-    for step in reference.removeprefix("#/").split("/"):
-        value = value[step.replace("~1", "/").replace("~0", "~")]
-    return value
 
 
 def _judge_type(operation: Operation, schema: Schema, kind: DataType, path: str) -> Iterator[str]:

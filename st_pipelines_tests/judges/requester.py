@@ -121,10 +121,10 @@ class Requester:
             else:
                 return
             for path in islice(lists, MAX_PARENTS):
-                for found in islice(self._read_ids(path), MAX_PARENTS):
+                for found in islice(self.read_ids(path), MAX_PARENTS):
                     yield f"{way}{found}"
 
-    def _read_ids(self, path: str) -> list[Any]:
+    def read_ids(self, path: str) -> list[Any]:
         """Return the ids of the records of a list."""
         if path not in self._ids:
             self._ids[path] = [*self._list_ids(path)]
