@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import timedelta
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from urllib.parse import parse_qsl
 
@@ -20,8 +20,7 @@ from st_pipelines.servicetitan.http.model import ReadStats
 from st_pipelines.servicetitan.reading.probes import probe_access
 from st_pipelines.sync.strategies import strategy_for
 from st_pipelines_tests.churn_reader import build_context
-from st_pipelines_tests.conftest import NOW
-from st_pipelines_tests.daemon import Daemon, one_event_log
+from st_pipelines_tests.daemon import ZONE, Daemon, one_event_log
 from st_pipelines_tests.judges.documents import needs_documents
 from st_pipelines_tests.judges.request_judge import RequestLog, SeenRequest, judge
 
@@ -34,14 +33,17 @@ CATALOG = load_catalog()
 SCOPES = sorted({endpoint.scope for endpoint in CATALOG})
 """What `st-pipelines scopes` tells users to grant, and no more."""
 APPLICATION = "0b8c8b5e-9d3c-4f51-8a8b-2f1f6b1f2a7d"
-START, TODAY = "2026-03-08", "2026-03-10"
+NOW = datetime.now(timezone.utc).replace(microsecond=0) - timedelta(minutes=10)
+"""Not a fixed time: a verify reads each day of an aggregate up to the real one."""
+TODAY = NOW.astimezone(ZONE).date()
+START = TODAY - timedelta(days=2)
 
 
 def configure(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in sandbox.environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("SERVICETITAN_TIMEZONE", "America/New_York")
-    monkeypatch.setenv("SERVICETITAN_START_DATE", START)
+    monkeypatch.setenv("SERVICETITAN_START_DATE", START.isoformat())
 
 
 @pytest.fixture
@@ -60,7 +62,7 @@ def log(sandbox: Sandbox) -> RequestLog:
     return log
 
 
-def days_of(endpoint: Endpoint) -> tuple[str, str] | tuple[()]:
+def days_of(endpoint: Endpoint) -> tuple[date, date] | tuple[()]:
     return (START, TODAY) if strategy_for(endpoint).partitioned else ()
 
 
@@ -121,10 +123,10 @@ def test_the_sensors_send_what_the_documents_describe(
 
 def report_loads(daemon: Daemon, endpoints: list[Endpoint]) -> None:
     """Records a load up to now, as a sensor needs it to know what a change is."""
-    until = dg.MetadataValue.timestamp(daemon.now + timedelta(seconds=1))
+    metadata = {"window_end": dg.MetadataValue.timestamp(daemon.now + timedelta(seconds=1))}
     for endpoint in endpoints:
         key = ["production", endpoint.api, endpoint.name]
-        load = dg.AssetMaterialization(key, partition=TODAY, metadata={"window_end": until})
+        load = dg.AssetMaterialization(key, partition=TODAY.isoformat(), metadata=metadata)
         daemon.instance.report_runless_asset_event(load)
 
 
