@@ -98,13 +98,11 @@ def test_one_page_has_at_most_its_size(jobs: servicepytan.Endpoint) -> None:
     assert page["hasMore"] is True
 
 
-@NOT_YET
 def test_one_record_is_read_by_its_id(jobs: servicepytan.Endpoint) -> None:
     job = jobs.get_many({"pageSize": 1})["data"][0]
     assert jobs.get_one(job["id"]) == job
 
 
-@NOT_YET
 def test_the_children_of_a_record_are_read(jobs: servicepytan.Endpoint) -> None:
     job = jobs.get_many({"pageSize": 1})["data"][0]
     assert jobs.get_one(job["id"], modifier="history").keys() == {"history"}
@@ -218,7 +216,6 @@ def test_booked_jobs_by_agent_is_unfinished(connection: Connection) -> None:
     assert servicepytan.summary.get_booked_jobs_by_agent(FIRST, LAST, connection) is None
 
 
-@NOT_YET
 def test_files_are_downloaded(connection: Connection, jobs: servicepytan.Endpoint) -> None:
     job = next(
         job["id"]
@@ -255,7 +252,6 @@ def test_reports_are_listed_described_and_read(connection: Connection) -> None:
     assert all(len(row) == len(result["fields"]) for row in result["data"])
 
 
-@NOT_YET
 def test_values_of_a_parameter_are_listed(connection: Connection) -> None:
     values = servicepytan.reports.get_dynamic_set_list("business-units", connection)
     assert values["data"]
