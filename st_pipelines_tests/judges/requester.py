@@ -59,6 +59,18 @@ VALUES: Mapping[str, str] = {
 }
 """Values of required parameters."""
 
+VALUE_SETS = "/reporting/v2/tenant/{tenant}/dynamic-value-sets"
+REPORT = "/reporting/v2/tenant/{tenant}/report-category/{report_category}/reports/{reportId}"
+
+FILES: Mapping[str, str] = {
+    "/equipmentsystems/v2/tenant/{tenant}/installed-equipment/attachments": (
+        "/equipmentsystems/v2/tenant/{tenant}/installed-equipment"
+    ),
+    "/findings/v2/tenant/{tenant}/assets": "/findings/v2/tenant/{tenant}/location-findings",
+    "/pricebook/v2/tenant/{tenant}/images": "/pricebook/v2/tenant/{tenant}/services",
+}
+"""Lists whose records name the files that an operation serves."""
+
 ONE_OF: Mapping[str, Mapping[str, str]] = {
     f"/crm/v2/tenant/{{tenant}}/{parent}/contacts": {"modifiedOnOrAfter": "2020-01-01T00:00:00Z"}
     for parent in ("customers", "locations")
@@ -87,12 +99,19 @@ class Requester:
         return session
 
     def send(self, operation: Operation, **query: str) -> requests.Response | None:
-        """Send a request; return None if there is no parent to ask about."""
-        path = next(self._fill(operation.path), None)
-        if path is None:
-            return None
+        """Send a request; return None if there is no parent to ask about.
+
+        Not every record has what some operations serve, such as a recording: those answer 404.
+        """
         needed = {n: _example(n) for n, p in operation.parameters.items() if p.get("required")}
-        return self.get(path, {**needed, **ONE_OF.get(operation.path, {}), **query})
+        needed = {**needed, **ONE_OF.get(operation.path, {}), **query}
+        response = None
+        for path in islice(self._fill(operation.path), MAX_PARENTS):
+            for file in self._find_files(operation):
+                response = self.get(path, {**needed, **file})
+                if response.status_code != 404:
+                    return response
+        return response
 
     def get(self, path: str, query: Mapping[str, str]) -> requests.Response:
         """Send a GET request."""
@@ -114,6 +133,9 @@ class Requester:
 
     def _extend(self, ways: Iterator[str], template: str) -> Iterator[str]:
         for way in ways:
+            if template == VALUE_SETS:
+                yield from (f"{way}{found}" for found in self._find_value_sets())
+                return
             if template in PARENTS:
                 lists = self._fill(PARENTS[template])
             elif find_operation("GET", template.replace("{", "").replace("}", "")):
@@ -123,6 +145,21 @@ class Requester:
             for path in islice(lists, MAX_PARENTS):
                 for found in islice(self.read_ids(path), MAX_PARENTS):
                     yield f"{way}{found}"
+
+    def _find_files(self, operation: Operation) -> Iterator[dict[str, str]]:
+        """Yield the parameter that names a file, from records that have files."""
+        if "path" not in operation.parameters:
+            yield {}
+            return
+        body = self.get(FILES[operation.path], {"pageSize": "500"}).text
+        for found in islice(re.finditer(r'"(?:url|path|alias|fileName)":"([^"]+)"', body), 60):
+            yield {"path": found.group(1)}
+        yield {"path": "made-up.pdf"}
+
+    def _find_value_sets(self) -> Iterator[str]:
+        """Yield the ids of the sets that the reports' parameters name."""
+        for path in islice(self._fill(REPORT), MAX_PARENTS):
+            yield from re.findall(r'"dynamicSetId":"([^"]+)"', self.get(path, {}).text)
 
     def read_ids(self, path: str) -> list[Any]:
         """Return the ids of the records of a list."""
@@ -136,7 +173,9 @@ class Requester:
             return
         body = response.json()
         rows = body["data"] if isinstance(body, dict) else body
-        yield from (row["id"] for row in rows or () if isinstance(row, dict) and "id" in row)
+        for row in rows or ():
+            if isinstance(row, dict) and ("id" in row or "name" in row):
+                yield row.get("id", row.get("name"))
 
 
 def list_reads() -> list[Operation]:

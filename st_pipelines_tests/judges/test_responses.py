@@ -24,6 +24,7 @@ EXCEPTIONS: Mapping[str, str] = {
     r"(clickRate|conversionRate|bookingRate|returnOnInvestment): '(-?Infinity|NaN)' is not": (
         "marketing-ads was seen to send such numbers as text"
     ),
+    r"^audio/wav instead of application/octet-stream": "the document names the general type",
     r"serialNumbers: \{\} is not": "one client met an object in place of an empty list",
 }
 """Deviations of real responses from the documents that the sandbox repeats, and their evidence."""
