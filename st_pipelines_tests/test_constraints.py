@@ -12,10 +12,11 @@ from packaging.version import Version
 
 CHECKOUT = Path(__file__).parents[1]
 VULNERABLE = {
-    "requests": "2.32.3",  # CVE-2024-47081: .netrc credentials sent to another host
-    "urllib3": "2.6.2",  # CVE-2026-21441: unbounded decompression of redirects
-    "starlette": "0.49.0",  # CVE-2025-62727: quadratic time to parse a Range header
+    "requests": "2.32.5",  # CVE-2026-25645: files with predictable names in the folder for all
+    "urllib3": "2.6.3",  # GHSA-qccp-gfcp-xxvc, GHSA-mf9v-mfxr-j63j: redirects, decompression
+    "starlette": "1.3.0",  # CVE-2026-54283: form data; CVE-2026-48710: the header Host
     "h11": "0.15.0",  # CVE-2025-43859: request smuggling by chunked encoding
+    "pyjwt": "2.12.1",  # GHSA-w7vc-732c-9m39: work that an unsigned token causes
 }
 """The last vulnerable version of each."""
 

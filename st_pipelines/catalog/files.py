@@ -6,6 +6,7 @@ Equal catalogs give equal bytes. A scalar type is written as DuckDB's name (`"BI
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -227,7 +228,8 @@ def replace_files(folder: Path, texts: Mapping[str, str]) -> None:
             descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}.")
             written[name] = Path(temporary)
             _fill(descriptor, text)
-            written[name].chmod(_mode(folder / name))
+            with contextlib.suppress(OSError):  # a file system without modes
+                written[name].chmod(_mode(folder / name))
         for name, temporary in written.items():
             os.replace(temporary, folder / name)
     except BaseException:

@@ -6,6 +6,7 @@ The file is private from the first byte, and existing values are never overwritt
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -211,7 +212,8 @@ def _append(file: Path, section: bytes) -> bool:
     mode = stat.S_IMODE(os.fstat(handle).st_mode)
     was_readable = bool(mode & ~_PRIVATE_MODE)
     if was_readable:
-        os.fchmod(handle, _PRIVATE_MODE)
+        with contextlib.suppress(OSError):  # a file system without modes
+            os.fchmod(handle, _PRIVATE_MODE)
     before = file.read_bytes()
     gap = b"" if not before else b"\n" if before.endswith(b"\n") else b"\n\n"
     try:

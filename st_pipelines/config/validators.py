@@ -15,6 +15,9 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationError
 
 from st_pipelines.config.sources.base import CREDENTIAL
 
+_EARLIEST_START = date(2000, 1, 1)
+"""Years before ServiceTitan existed; Dagster slows down with tens of thousands of partitions."""
+
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 _WEEKDAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
 _CRON_FIELDS: tuple[tuple[int, int, Sequence[str]], ...] = (
@@ -31,7 +34,8 @@ def check_url(url: str) -> str:
     """Accepts https, and http for this machine; returns the URL without a trailing slash.
 
     Raises:
-        ValueError: the URL has another scheme, no host, or more than a host and a path.
+        ValueError: the URL has another scheme, no host, no valid port, or more than a host and a
+            path.
     """
     if not url:
         return url
@@ -40,6 +44,10 @@ def check_url(url: str) -> str:
         raise ValueError("give the host alone, without user, query or fragment")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"{url!r} is not a URL: give it as https://host")
+    try:
+        _ = parts.port
+    except ValueError:
+        raise ValueError(f"{url!r} has no valid port: give one up to 65535, or none") from None
     if parts.scheme == "http" and not is_loopback(parts.hostname):
         raise ValueError(
             f"{url!r} is not https; http is accepted only for this machine (127.0.0.1)"
@@ -87,9 +95,14 @@ def _parse_start_date(value: Any) -> Any:
         raise ValueError("write it as YYYY-MM-DD") from None
 
 
-def _check_not_in_the_future(day: date) -> date:
+def _check_start_date(day: date) -> date:
     if day > datetime.now(timezone.utc).date():
         raise ValueError(f"{day} is in the future: give the first day that gets a partition")
+    if day < _EARLIEST_START:
+        raise ValueError(
+            f"{day} is before {_EARLIEST_START}: each day from it on is a partition in Dagster, "
+            "and the first one holds everything older anyway"
+        )
     return day
 
 
@@ -138,9 +151,7 @@ Cron = Annotated[str, AfterValidator(check_cron)]
 Guid = Annotated[Text, AfterValidator(_check_guid)]
 TenantId = Annotated[Text, AfterValidator(_check_tenant_id)]
 Zone = Annotated[str, AfterValidator(_check_time_zone)]
-StartDate = Annotated[
-    date, BeforeValidator(_parse_start_date), AfterValidator(_check_not_in_the_future)
-]
+StartDate = Annotated[date, BeforeValidator(_parse_start_date), AfterValidator(_check_start_date)]
 
 
 def format_validation_error(

@@ -168,6 +168,18 @@ def _in_partition(report: LoadReport) -> Verdict:
     return Verdict(text="every row is in the local day of its cursor")
 
 
+def _in_window(report: LoadReport) -> Verdict:
+    outside, bounds = report.loaded.facts.outside, report.endpoint.date_filter
+    if outside and bounds:
+        text = (
+            f"{outside:,} of {report.loaded.rows_read:,} records are from outside the window that"
+            f" was requested: ServiceTitan seems to ignore {bounds.lower} and {bounds.upper}. They"
+            " are loaded into their own days; each load of this table reads more than it has to"
+        )
+        return Verdict(text=text, passed=False)
+    return Verdict(text="every record is from the window that was requested")
+
+
 def _row_count(report: LoadReport) -> Verdict:
     facts, total = report.loaded.facts, report.source_total
     text = f"{report.loaded.rows_read:,} read, {facts.distinct_read:,} distinct"
@@ -240,6 +252,12 @@ RULES = (
         requirement="every row is in the local day of its cursor",
         applies=lambda endpoint: endpoint.cursor is not None,
         judge=_in_partition,
+    ),
+    Rule(
+        name="in_window",
+        requirement="the list serves the window that was requested",
+        applies=lambda endpoint: endpoint.date_filter is not None and endpoint.cursor is not None,
+        judge=_in_window,
     ),
     Rule(
         name="row_count",

@@ -11,7 +11,7 @@ import dagster as dg
 import duckdb
 import pytest
 
-from st_pipelines.catalog.model import Catalog
+from st_pipelines.catalog.model import Catalog, DateFilter
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.definitions import build_definitions
 from st_pipelines.defs.checks import ROWS, SCHEMA_DRIFT, check_results, rules_of
@@ -89,9 +89,10 @@ def test_an_asset_has_both_checks_and_only_rules_that_can_fail() -> None:
     names = {t: [rule.name for rule in rules_of(CATALOG[t])] for t in FORMS}
     counts = ["row_count", "no_sudden_drop"]
     by_day = [*counts, "in_warehouse"]
-    assert names["jpm.jobs"] == ["key_unique", "key_not_null", "in_partition", *by_day]
+    in_days = ["in_partition", "in_window"]
+    assert names["jpm.jobs"] == ["key_unique", "key_not_null", *in_days, *by_day]
     assert names["settings.user_roles"] == ["key_unique", "key_not_null", *counts]
-    assert names["marketing_reputation.reviews"] == ["in_partition", *by_day]
+    assert names["marketing_reputation.reviews"] == [*in_days, *by_day]
     assert names["marketing_ads.performance_by_campaign"] == by_day
     few = Catalog({t: CATALOG[t] for t in FORMS})
     graph = build_definitions("production", catalog=few).resolve_asset_graph()
@@ -115,6 +116,26 @@ def test_all_checks_pass_on_a_load_and_on_the_same_load_again(
         for result in results(report):
             assert result.passed, result.description
     assert report.loaded.facts.rows_before == report.loaded.table_rows
+
+
+def test_a_list_that_ignores_its_date_filter_is_reported_once_and_loaded_correctly(
+    small: Sandbox, tmp_path: Path
+) -> None:
+    jobs = CATALOG["jpm.jobs"]
+    ignored = dataclasses.replace(jobs, date_filter=DateFilter(lower="since", upper="until"))
+    context = build_context(small, tmp_path / "x.duckdb")
+    load(small, tmp_path / "x.duckdb", "jpm.jobs")
+    report = extract_load(context, ignored, LAST_DAY)
+    result, drift = results(report)
+    assert (result.passed, result.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert result.description
+    assert f"of {len(small.world.records('jpm.jobs')):,} records are from outside" in (
+        result.description
+    )
+    assert "ignore since and until" in result.description
+    assert result.description.startswith("in_window: ")
+    assert drift.passed
+    assert report.loaded.counts.inserted == report.loaded.counts.deleted == 0
 
 
 OUTSIDE = "_partition_date < '2026-03-10'"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
@@ -187,3 +188,33 @@ def test_claims_are_read_in_any_common_spelling(payload, tenants, scopes, lifeti
 @pytest.mark.parametrize("token", ["opaque", "a.b.c", "", "eyJhbGciOiJIUzI1NiJ9.W10.x"])
 def test_the_claims_of_an_opaque_token_are_unknown(token):
     assert read_token_claims(SecretStr(token)) is None
+
+
+@pytest.mark.parametrize("text", ["", " ", "a b", "a\r\nX-Evil: 1", "\u00e9", "\0"])
+def test_a_token_that_no_header_can_hold_is_refused_where_it_was_issued(server, text):
+    """The error of the data request blamed the app key."""
+    server.canned_tokens.extend([Canned(body={"access_token": text, "expires_in": 900})] * 9)
+    with pytest.raises(UnexpectedResponse, match="it holds no access_token"):
+        fetch(source(server))
+
+
+@pytest.mark.parametrize("lifetime", ["Infinity", "nan", "-inf", True, [], "9" * 400])
+def test_a_lifetime_that_is_no_number_of_seconds_is_the_documented_one(server, lifetime):
+    clock = Clock()
+    tokens = source(server, clock)
+    body = {"access_token": "t", "expires_in": lifetime}
+    server.canned_tokens.extend([Canned(body=body)] * 2)
+    fetch(tokens)
+    clock.now += 800
+    fetch(tokens)
+    assert len(server.forms) == 1
+    clock.now += 100
+    fetch(tokens)
+    assert len(server.forms) == 2
+
+
+@pytest.mark.parametrize("payload", ['{"exp": 1e400, "nbf": 1}', '{"exp": NaN, "iat": 1}', "1"])
+def test_a_token_with_odd_times_has_no_known_lifetime(payload):
+    part = base64.urlsafe_b64encode(payload.encode()).decode().rstrip("=")
+    claims = read_token_claims(SecretStr(f"eyJhbGciOiJub25lIn0.{part}."))
+    assert claims is None or claims.lifetime is None

@@ -344,17 +344,22 @@ def test_a_403_that_is_no_quota_is_a_permission(server):
 @pytest.mark.parametrize(
     ("status", "code"),
     [
+        (300, "odd-status"),
+        (304, "odd-status"),
+        (402, "odd-status"),
         (405, "unsupported"),
         (409, "conflict"),
         (410, "gone"),
         (413, "request-too-large"),
         (414, "request-too-large"),
         (421, "misdirected"),
+        (418, "odd-status"),
         (422, "bad-request"),
         (423, "locked"),
         (425, "too-early"),
         (431, "headers-too-large"),
         (451, "legal"),
+        (499, "odd-status"),
         (501, "unsupported"),
         (505, "unsupported"),
         (507, "unavailable"),
@@ -368,6 +373,20 @@ def test_a_status_is_reported_as_what_it_is(server, status, code):
         server.session().get(PATH)
     assert caught.value.problem is not None
     assert caught.value.problem.code == code
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["http://[::1", "http://\xe9\xff/%zz?token=eyJhbGci.x.y", "http://x:9999999/", "//x/"],
+)
+def test_a_redirect_to_no_valid_address_is_reported_as_a_redirect(server, location):
+    server.rule = lambda seen: Canned(status=302, headers={"Location": location})
+    with pytest.raises(WrongPath) as caught:
+        server.session().get(PATH)
+    assert caught.value.problem is not None
+    assert caught.value.problem.code == "redirected"
+    assert "eyJ" not in str(caught.value)
+    assert len(server.seen) == 1
 
 
 @pytest.mark.parametrize("status", [407, 511])

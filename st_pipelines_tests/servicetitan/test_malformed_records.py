@@ -96,6 +96,32 @@ def test_a_body_with_two_lists_is_refused(endpoint, rows):
         page_parser(endpoint())(body)
 
 
+@pytest.mark.parametrize(
+    "members",
+    [
+        b'"hasMore":true,"hasMore":false',
+        b'"totalCount":9,"hasMore":false,"totalCount":1',
+        b'"hasMore":true,"continueFrom":"a","continueFrom":"b"',
+    ],
+)
+@pytest.mark.parametrize("row", [b'{"id":1}', b'{"id":1,"a":NaN}'])
+def test_an_envelope_that_contradicts_itself_is_refused(endpoint, members, row):
+    """The decoder takes the last member, and the list would end before its end."""
+    with pytest.raises(ValueError, match="twice"):
+        page_parser(endpoint())(b"{" + members + b',"data":[' + row + b"]}")
+
+
+def test_records_with_members_of_the_envelopes_names_are_no_contradiction(endpoint):
+    body = b'{"hasMore":true,"data":[{"id":1,"hasMore":1},{"id":2,"hasMore":1,"totalCount":2}]}'
+    assert page_parser(endpoint())(body).keys == [1, 2]
+
+
+@pytest.mark.parametrize("total", [b'"Infinity"', b'"-inf"', b'"nan"', b"1e999"])
+def test_a_total_that_is_no_number_is_refused(endpoint, total):
+    with pytest.raises(ValueError, match=r"(?i)number"):
+        page_parser(endpoint())(b'{"hasMore":false,"totalCount":' + total + b',"data":[]}')
+
+
 @pytest.mark.parametrize("member", [b'"hasMore":NaN', b'"hasMore":fals', b'"totalCount":Infinity'])
 def test_an_envelope_is_never_repaired(endpoint, member):
     with pytest.raises(ValueError, match="not the expected object"):

@@ -60,6 +60,34 @@ def test_the_first_load_succeeds_however_the_file_system_refuses_hard_links(
     assert mode(place.file) == 0o600
 
 
+@pytest.mark.parametrize("code", ["EPERM", "EOPNOTSUPP", "ENOSYS", "EINVAL"])
+def test_a_file_system_without_modes_holds_a_warehouse(
+    place: Place, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    """FAT, and shares of other systems; `check` names the files that others can open."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(getattr(errno, code), os.strerror(getattr(errno, code)))
+
+    for name in ("chmod", "fchmod", "lchmod"):
+        monkeypatch.setattr(os, name, refuse, raising=False)
+    warehouse = DuckDBFile(uri=str(place.folder / "new" / "wh.duckdb"), file_mode=0o660)
+    for _ in range(2):
+        with duckdb.connect() as connection, warehouse.attach(connection):
+            connection.execute("CREATE OR REPLACE TABLE warehouse.t AS SELECT 1 AS a")
+        assert warehouse.publish()
+
+
+@pytest.mark.parametrize("name", ["test.duckdb", "test.duckdb.wal"])
+def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(place: Place, name: str) -> None:
+    if name.endswith(".wal"):
+        place.load([record()])
+    os.mkfifo(place.folder / name)
+    for use in (place.warehouse.check, lambda: place.warehouse.read_only().__enter__()):
+        with pytest.raises(WarehouseUnusable, match="no regular file"):
+            use()
+
+
 def test_a_link_to_a_file_that_does_not_exist_yet_gets_its_warehouse(place: Place) -> None:
     target = place.folder / "disk" / "real.duckdb"
     target.parent.mkdir()
@@ -69,6 +97,25 @@ def test_a_link_to_a_file_that_does_not_exist_yet_gets_its_warehouse(place: Plac
     assert target.stat().st_size
     assert mode(target) == 0o600
     assert place.query("SELECT count(*) FROM abc.things") == [(1,)]
+
+
+def test_a_link_into_a_folder_that_does_not_exist_is_reported_by_the_check(place: Place) -> None:
+    place.file.symlink_to(place.folder / "nowhere" / "real.duckdb")
+    with pytest.raises(WarehouseUnusable, match="whose folder does not exist"):
+        place.warehouse.check()
+
+
+def test_a_null_character_in_a_path_is_reported_by_the_check(tmp_path: Path) -> None:
+    with pytest.raises(WarehouseUnusable, match="null character"):
+        DuckDBFile(uri=f"{tmp_path}/a\0b.duckdb").check()
+
+
+def test_a_folder_in_the_place_of_the_read_copy_is_reported(place: Place) -> None:
+    place.load([record()])
+    place.warehouse.read_copy.path.mkdir()
+    with pytest.raises(WarehouseUnusable, match=r"test_read\.duckdb cannot be reached"):
+        place.warehouse.publish()
+    assert not list(place.folder.glob(".*.new"))
 
 
 @pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="needs a second file system")

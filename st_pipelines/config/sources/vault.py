@@ -20,6 +20,7 @@ from st_pipelines.config.sources.base import (
     read_text,
 )
 from st_pipelines.config.sources.vendor import (
+    GatewayError,
     Redirected,
     import_vendor,
     new_manager_session,
@@ -89,8 +90,7 @@ class Vault(Manager):
             SettingsError: the secret cannot be read.
             SourceUnavailable: Vault is unreachable, sealed or overloaded.
         """
-        response = self._read_secret()
-        data, metadata = response["data"]["data"] or {}, response["data"]["metadata"]
+        data, metadata = self._find_values(self._read_secret())
         texts = {name: str(value) for name, value in data.items() if value is not None}
         values = pick_fields(texts, self.fields, self.prefix)
         created = _parse_time(metadata.get("created_time"))
@@ -101,7 +101,23 @@ class Vault(Manager):
             warnings=tuple(f"{self.title}: {hint}" for hint in hints),
         )
 
-    def _read_secret(self) -> dict[str, Any]:
+    def _find_values(self, response: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Returns the values and the metadata of a secret. Raises SettingsError for all else."""
+        version = response.get("data") if isinstance(response, dict) else None
+        data = version.get("data", "") if isinstance(version, dict) else ""
+        if data is not None and not isinstance(data, dict):
+            raise self._no_secret()
+        metadata = version.get("metadata") if isinstance(version, dict) else None
+        return data or {}, metadata if isinstance(metadata, dict) else {}
+
+    def _no_secret(self) -> SettingsError:
+        return SettingsError(
+            f"{self.title}: the response is something other than a secret of a KV version 2 "
+            f"engine: check {self.prefix}VAULT_URL and {self.prefix}VAULT_MOUNT; a proxy or a "
+            "sign-in page may be answering in Vault's place"
+        )
+
+    def _read_secret(self) -> Any:
         errors, logged_in, problem = self._errors, False, SettingsError("")
         try:
             with quiet(), self._session() as client:
@@ -130,11 +146,15 @@ class Vault(Manager):
                 f"there too: set {self.prefix}VAULT_URL to the address that answers itself (the "
                 "active node of a cluster, or its load balancer)"
             )
+        except GatewayError as error:
+            problem = SourceUnavailable(f"{self.title} is unavailable ({error}): try again later")
         except OSError as error:  # the base class of everything that requests raises
             problem = SourceUnavailable(
                 f"{self.title} is unreachable ({type(error).__name__}): check the URL, network, "
                 "proxy and VAULT_CACERT"
             )
+        except (ValueError, RecursionError, TypeError, KeyError):  # of hvac, for no JSON of Vault's
+            problem = self._no_secret()
         # Raised outside of `except`: hvac's exceptions hold requests with tokens.
         raise problem
 

@@ -28,6 +28,10 @@ class Redirected(Exception):
     """A secrets manager redirected a request. The text names only the host that it leads to."""
 
 
+class GatewayError(OSError):
+    """A proxy or load balancer did not reach the secrets manager, or not in time."""
+
+
 def new_manager_session() -> requests.Session:
     """Opens a session that sends a secret to the host it is for, and to no other.
 
@@ -38,7 +42,7 @@ def new_manager_session() -> requests.Session:
 
     session = requests.Session()
     session.auth = _add_nothing
-    session.hooks["response"].append(_refuse_redirect)
+    session.hooks["response"] += [_refuse_redirect, _report_gateway]
     return session
 
 
@@ -49,8 +53,17 @@ def _add_nothing(request: requests.PreparedRequest) -> requests.PreparedRequest:
 
 def _refuse_redirect(response: requests.Response, **_: object) -> None:
     if 300 <= response.status_code < 400:
-        host = urlsplit(response.headers.get("Location", "")).hostname
+        try:
+            host = urlsplit(response.headers.get("Location", "")).hostname
+        except ValueError:  # such as http://[::1
+            host = None
         raise Redirected(host or "an unknown host")
+
+
+def _report_gateway(response: requests.Response, **_: object) -> None:
+    """Raises for the statuses of a gateway that the vendors' libraries do not know."""
+    if response.status_code == 408 or response.status_code > 503:
+        raise GatewayError(f"status {response.status_code}")
 
 
 def import_vendor(module: str, *, extra: str, setting: str) -> ModuleType:

@@ -289,6 +289,11 @@ _DATA = {
         "ServiceTitan rejected the request as invalid",
         "The parameters do not fit this endpoint. They come from its catalog entry.",
     ),
+    "odd-status": (
+        "{host} answered with the status {status}, which nothing documents for ServiceTitan",
+        "A proxy or firewall may be answering in ServiceTitan's place. Try again later. If the "
+        "problem persists, check both, and the host in the settings.",
+    ),
     "redirected": (
         "{host} redirected the request",
         "The redirect to {target} was not followed. Check the host in the settings.",

@@ -41,6 +41,7 @@ _PROBLEMS = {
     511: "network-login",
 }
 """By status, where it means the same at every host. Its sentence may name the {host}."""
+_INVALID = (400, 412, 416, 417, 422, 424, 428)
 
 
 def extract_host(url: str) -> str:
@@ -81,15 +82,17 @@ def diagnose_data_response(
         status: not 2xx.
         text: of the error body.
         claims: of the token that was sent, where they are readable.
-        target: where a redirect leads, redacted.
+        target: where a redirect leads, redacted; empty if it does not say.
     """
     host = extract_host(request.url)
-    if 300 <= status < 400:
+    if 300 <= status < 400 and target:
         return build_problem("redirected", host=host, target=target)
     if problem := _diagnose_status(status, text, host):
         return problem
-    if status not in (401, 403, 404):
+    if status in _INVALID:
         return build_problem("bad-request")
+    if status not in (401, 403, 404):
+        return build_problem("odd-status", host=host, status=str(status))
     if claims and request.tenant and claims.tenants and request.tenant not in claims.tenants:
         tenants = ", ".join(sorted(claims.tenants))
         return build_problem("other-tenant", tenant=request.tenant, tenants=tenants)

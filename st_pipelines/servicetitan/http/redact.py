@@ -40,11 +40,16 @@ def redact_url(url: str) -> str:
     token.
 
     Args:
-        url: absolute or a path; credentials before the host are dropped.
+        url: absolute or a path; credentials before the host are dropped. One that cannot be parsed
+            is hidden as a whole.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # such as http://[::1
+        return HIDDEN
     host = parts.netloc.rpartition("@")[2]
-    shown = f"{parts.scheme}://{host}{parts.path}" if host else parts.path
+    scheme = f"{parts.scheme}:" if parts.scheme else ""
+    shown = f"{scheme}//{host}{parts.path}" if host else parts.path
     if not parts.query:
         return shown
     pairs = _join_ids(parse_qsl(parts.query, keep_blank_values=True))

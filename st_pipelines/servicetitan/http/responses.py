@@ -142,7 +142,7 @@ def build_error(
     if is_quota_used_up(status, searched):
         problem = build_problem("quota-used-up", until=_describe_end(response, retry_after))
     elif credentials is None:
-        target = redact_url(scrub(response.headers.get("Location", "nowhere"), request.secrets))
+        target = redact_url(scrub(response.headers.get("Location", ""), request.secrets))
         problem = diagnose_data_response(request, status, searched, claims, target)
     else:
         problem = diagnose_token_response(credentials, status, searched)

@@ -8,6 +8,8 @@ that tokens stay readable: an opaque one is not an error, its claims are unknown
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +36,7 @@ from st_pipelines.servicetitan.http.transport import Unsigned, send
 # a minute, or a tenth of a short lifetime.
 _RENEWAL_MARGIN_SECONDS = 60.0
 _RENEWAL_MARGIN_SHARE = 0.1
+_TOKEN = re.compile(r"[!-~]+", re.ASCII)  # what a header can hold after "Bearer "
 _DEFAULT_LIFETIME_SECONDS = 900.0  # the documented one, for a response without `expires_in`
 
 
@@ -114,7 +117,7 @@ def read_token_claims(token: SecretStr | None) -> TokenClaims | None:
         claims = jwt.decode(
             token.get_secret_value(), options={"verify_signature": False, "verify_exp": False}
         )
-    except jwt.PyJWTError:
+    except (jwt.PyJWTError, ValueError, RecursionError):
         return None
     scope = claims.get("scope", claims.get("scp"))
     return TokenClaims(
@@ -128,6 +131,8 @@ def _parse_token(request: Request, response: Response, requested_at: float) -> T
     error: ServiceTitanError
     try:
         parsed = msgspec.json.decode(response.body, type=_TokenResponse)
+        if not _TOKEN.fullmatch(parsed.access_token):
+            raise ValueError  # it could not be sent
         lifetime = _parse_lifetime(parsed.expires_in)
         margin = min(_RENEWAL_MARGIN_SECONDS, lifetime * _RENEWAL_MARGIN_SHARE)
         return Token(
@@ -157,14 +162,17 @@ def _build_refusal(
 
 def _parse_lifetime(expires_in: Any) -> float:
     try:
-        return _DEFAULT_LIFETIME_SECONDS if isinstance(expires_in, bool) else float(expires_in)
-    except (TypeError, ValueError):
-        return _DEFAULT_LIFETIME_SECONDS
+        seconds = math.nan if isinstance(expires_in, bool) else float(expires_in)
+    except (TypeError, ValueError, OverflowError):
+        seconds = math.nan
+    return seconds if math.isfinite(seconds) else _DEFAULT_LIFETIME_SECONDS
 
 
 def _seconds_between(start: Any, end: Any) -> int | None:
-    known = isinstance(start, int | float) and isinstance(end, int | float)
-    return int(end) - int(start) if known else None
+    if not (isinstance(start, int | float) and isinstance(end, int | float)):
+        return None
+    seconds = end - start
+    return int(seconds) if math.isfinite(seconds) else None
 
 
 def _split(value: Any) -> Iterable[str]:

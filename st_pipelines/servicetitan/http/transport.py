@@ -85,12 +85,17 @@ class Signature(Unsigned):
         return request
 
 
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Looks for no redirect: `requests` parses the target even if it is not to be followed."""
+
+
 def new_http_session() -> requests.Session:
     """Open a session that threads can share: pooled, without cookies or retries.
 
     Proxies come from the environment.
     """
-    http = requests.Session()
+    http = _Session()
     adapter = AbortableAdapter(pool_connections=4, pool_maxsize=POOL_SIZE, max_retries=0)
     http.mount("https://", adapter)
     http.mount("http://", adapter)

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import itertools
+import math
 import operator
 import re
 from collections.abc import Callable
@@ -86,6 +87,7 @@ class _Envelope(msgspec.Struct, rename="camel"):
 
 
 _DATA = b'"data"'
+_MEMBERS = (b'"hasMore"', b'"totalCount"', b'"continueFrom"')
 _ENVELOPE_BYTES = 128
 """An envelope is shorter without its records and the commas between them."""
 
@@ -143,6 +145,8 @@ def _parse_object(
         raise ValueError("it holds null instead of records")
     keys, ascending = _read_keys(rows, readable, key)
     token = envelope.continue_from
+    if total is not None and not math.isfinite(total):  # "Infinity", as text
+        raise ValueError("its totalCount is no number")
     if must_say_empty and is_bare and not keys:
         raise ValueError("it holds neither records nor hasMore nor totalCount")
     return ParsedPage(
@@ -181,8 +185,11 @@ def _decode_object(body: bytes) -> tuple[_Envelope, list[msgspec.Raw]]:
         reason = error
     else:
         _refuse_repeated_data(body, envelope.data or [])
+        if any(body.count(name) > 1 for name in _MEMBERS):
+            _refuse_repeated_members(json_text.split_object(body))
         return envelope, envelope.data or []
     members = json_text.split_object(body)
+    _refuse_repeated_members(members)
     data = [value for name, value in members if name == _DATA]
     if len(data) != 1 or not data[0].startswith(b"["):
         raise ValueError("it holds data twice" if len(data) > 1 else str(reason))
@@ -203,6 +210,14 @@ def _refuse_repeated_data(body: bytes, rows: list[msgspec.Raw]) -> None:
         names = [name for name, _ in json_text.split_object(body)]
         if names.count(_DATA) > 1:
             raise ValueError("it holds data twice")
+
+
+def _refuse_repeated_members(members: list[tuple[bytes, bytes]]) -> None:
+    """Raise where a member that says whether this is all comes twice."""
+    names = [name for name, _ in members]
+    for name in _MEMBERS:
+        if names.count(name) > 1:
+            raise ValueError(f"it holds {name.decode()} twice")
 
 
 def _make_readable(row: msgspec.Raw) -> msgspec.Raw:

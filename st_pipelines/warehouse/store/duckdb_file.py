@@ -39,8 +39,10 @@ from st_pipelines.warehouse.store.location import (
     effective_mode,
     find_exposed,
     log_with_mode,
+    set_mode,
     stat_file,
     sync_folder,
+    translate_os_error,
 )
 from st_pipelines.warehouse.store.read_copy import ReadCopy
 from st_pipelines.warehouse.store.scratch import staging_folder
@@ -237,7 +239,9 @@ def _attach(connection: duckdb.DuckDBPyConnection, path: Path, mode: int) -> Non
                 _create(connection, path, mode)
             connection.execute(f"SET checkpoint_threshold = '{_CHECKPOINT_THRESHOLD}'")
             connection.execute(f"ATTACH {literal(str(path))} AS {quote(ALIAS)}")
-        except (duckdb.Error, OSError) as error:
+        except OSError as error:
+            raise translate_os_error(error, path) from None
+        except duckdb.Error as error:
             raise translate_duckdb_error(error, path) from None
 
 
@@ -249,7 +253,7 @@ def _create(connection: duckdb.DuckDBPyConnection, path: Path, mode: int) -> Non
             f"ATTACH {literal(str(new))} AS created (STORAGE_VERSION {literal(_STORAGE_VERSION)})"
         )
         connection.execute("DETACH created")
-        new.chmod(mode)  # so far, its folder has kept others out
+        set_mode(new, mode)  # so far, its folder has kept others out
         try:
             os.link(new, target)  # unlike a rename, never replaces what another process created
         except FileExistsError:

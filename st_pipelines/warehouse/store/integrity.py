@@ -41,7 +41,8 @@ def check(path: Path) -> None:
     process that closes a file loses all its locks on it, even if it opened it a second time.
 
     Raises:
-        WarehouseUnusable: the file is damaged, belongs to another program, or its log has no file.
+        WarehouseUnusable: the file is damaged, belongs to another program, or is no regular file,
+            or its log has no file.
     """
     if _is_open_here(path):
         return
@@ -53,6 +54,9 @@ def check(path: Path) -> None:
                 "put the file back; if you deleted it on purpose, delete the log too"
             )
         return
+    for file in (path, log):
+        if file.exists() and not file.is_file():  # opening a pipe would wait for its other end
+            raise WarehouseUnusable(f"warehouse {path}: {file} is no regular file, name another")
     _check_magic(path)
     if (
         _is_damaged(log) and not _is_locked(path) and _is_damaged(log)

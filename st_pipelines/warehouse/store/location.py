@@ -62,9 +62,19 @@ def open_with_mode(path: str | Path, flags: int, mode: int) -> int:
     with contextlib.suppress(FileExistsError):
         file = os.open(path, flags | os.O_CREAT | os.O_EXCL, PRIVATE)
         if mode != PRIVATE and hasattr(os, "fchmod"):  # the umask may have removed bits
-            os.fchmod(file, mode)
+            set_mode(file, mode)
         return file
     return os.open(path, flags)
+
+
+def set_mode(file: int | Path, mode: int) -> None:
+    """Sets the mode of a file or folder of ours, where its file system has such modes.
+
+    FAT, and many shares, refuse any but their own; `st-pipelines check` names files that others can
+    open.
+    """
+    with contextlib.suppress(OSError):
+        os.chmod(file, mode)
 
 
 def make_folder(folder: Path, mode: int) -> None:
@@ -84,7 +94,7 @@ def make_folder(folder: Path, mode: int) -> None:
             raise
         return
     if mode != 0o700 or stat.S_IMODE(folder.stat().st_mode) != mode:
-        folder.chmod(mode)
+        set_mode(folder, mode)
 
 
 @contextlib.contextmanager
@@ -119,7 +129,12 @@ def check_location(path: Path, file_mode: int | None) -> None:
         WarehouseFull: there is no space for one more file.
     """
     _check_name(path)
-    folder = path.parent
+    folder, target = path.parent, Path(os.path.realpath(path))
+    if path.is_symlink() and not target.parent.exists():
+        raise WarehouseUnusable(
+            f"warehouse {path} is a link to {target}, whose folder does not exist: create it, or "
+            "correct the link"
+        )
     try:
         make_folder(folder, folder_mode(effective_mode(path, file_mode)))
         if path.is_dir():
@@ -136,9 +151,9 @@ def check_location(path: Path, file_mode: int | None) -> None:
         )
     if file_mode is not None:
         for file in files:
-            with contextlib.suppress(OSError):  # another user's, who may have another setting
+            with contextlib.suppress(OSError):  # there is none yet, or it is another user's
                 if stat.S_IMODE(file.stat().st_mode) != file_mode:
-                    file.chmod(file_mode)
+                    set_mode(file, file_mode)
     _check_locks(path)
 
 
@@ -170,8 +185,21 @@ def stat_file(path: Path) -> os.stat_result | None:
         raise _unusable(path, error) from None
 
 
+def translate_os_error(error: OSError, path: Path) -> Exception:
+    """Returns a WarehouseError for what the operating system refuses.
+
+    Args:
+        error: from the warehouse's file or folder.
+        path: of the file, for the message.
+    """
+    translated = translate_duckdb_error(error, path)
+    return translated if translated is not error else _unusable(path, error)
+
+
 def _check_name(path: Path) -> None:
     text = str(path)
+    if "\0" in text:
+        raise WarehouseUnusable(f"warehouse {text!r}: no path has a null character, correct it")
     if "?" in text:
         raise WarehouseUnusable(
             f"warehouse {path}: DuckDB reads what follows a question mark in a path as "
@@ -222,8 +250,7 @@ def _check_locks(path: Path) -> None:
     try:
         file = open_with_mode(probe, os.O_RDWR, PRIVATE)
     except OSError as error:
-        translated = translate_duckdb_error(error, path)
-        raise (translated if translated is not error else _unusable(path, error)) from None
+        raise translate_os_error(error, path) from None
     try:
         if fcntl is not None:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

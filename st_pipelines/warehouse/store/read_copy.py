@@ -16,6 +16,7 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -28,7 +29,7 @@ import duckdb
 from st_pipelines.warehouse.columns import literal
 from st_pipelines.warehouse.errors import WarehouseBusy, translate_duckdb_error
 from st_pipelines.warehouse.store.base import ALIAS, Published
-from st_pipelines.warehouse.store.location import PRIVATE, sync_folder
+from st_pipelines.warehouse.store.location import PRIVATE, set_mode, sync_folder, translate_os_error
 from st_pipelines.warehouse.store.scratch import in_memory, staging_folder
 from st_pipelines.warehouse.store.write_queue import Deadline, WriteLock, acquire
 
@@ -129,12 +130,12 @@ class ReadCopy:
                 held_seconds = self._copy_to(new)
                 _check_readable(new)
                 # opening the copy for writing fails with a clear error
-                new.chmod(self.file_mode & 0o444)
+                set_mode(new, self.file_mode & 0o444)
                 # a process that wrote to the old copy all the same may have left a log
                 target.with_name(target.name + ".wal").unlink(missing_ok=True)
                 _move(new, target)
         except OSError as error:
-            raise translate_duckdb_error(error, target) from error
+            raise translate_os_error(error, target) from error
         sync_folder(target.parent)
         return Published(
             location=str(target),
@@ -187,11 +188,18 @@ def _move(new: Path, target: Path) -> None:
             with new.open("rb") as source, _create(beside) as file:
                 _copy_bytes(source, file)
                 os.fsync(file.fileno())
-            shutil.copystat(new, beside)
+            _copy_status(new, beside)
             os.replace(beside, target)
         except BaseException:
             beside.unlink(missing_ok=True)
             raise
+
+
+def _copy_status(new: Path, copy: Path) -> None:
+    """Gives a copy the times and the mode of the file that it was made of."""
+    status = new.stat()
+    os.utime(copy, ns=(status.st_atime_ns, status.st_mtime_ns))
+    set_mode(copy, stat.S_IMODE(status.st_mode))
 
 
 def _create(file: Path) -> BinaryIO:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from st_pipelines.catalog.model import Endpoint, Field, StructOf
@@ -29,6 +30,9 @@ MAX_EXAMPLES = 5
 MIN_EXPECTED_VALUES = 20
 """A field is missing if at least this many values were expected, by its share of rows before."""
 
+WINDOW_MARGIN = timedelta(days=1)
+"""Some filters take dates, and which time zone their days are in is not documented for all."""
+
 _LIVE = "t._deleted_at IS NULL"
 
 
@@ -46,6 +50,7 @@ class Facts:
         distinct_read: records of the reading, each key counted once.
         lost: records of the reading that are not in the table.
         not_read: rows of the window (or of the table) that the reading did not contain.
+        outside: records of the reading from more than `WINDOW_MARGIN` outside the window.
     """
 
     duplicate_keys: int = 0
@@ -57,6 +62,7 @@ class Facts:
     distinct_read: int = 0
     lost: int = 0
     not_read: int = 0
+    outside: int = 0
 
     def __add__(self, later: Facts) -> Facts:
         """Adds up two consecutive loads; what describes the table is taken from the later one."""
@@ -71,6 +77,7 @@ class Facts:
             distinct_read=self.distinct_read + later.distinct_read,
             lost=self.lost + later.lost,
             not_read=self.not_read + later.not_read,
+            outside=self.outside + later.outside,
         )
 
 
@@ -108,6 +115,7 @@ def count_facts(load: TableLoad) -> Facts:
         distinct_read=fetch_row(load.connection, "SELECT count(*) FROM staged")[0],
         lost=lost,
         not_read=not_read,
+        outside=counting.count_outside(),
     )
 
 
@@ -174,6 +182,19 @@ class _Counting:
         )[0]
         lost = 0 if found == read else self._count_lost()
         return lost, in_scope - found_in_scope
+
+    def count_outside(self) -> int:
+        """Records that a list has served although its date filter should have kept them out."""
+        spec, cursor = self._load.spec, table_cursor(self._load.endpoint, "s")
+        if self._load.endpoint.date_filter is None or spec.window_end is None:
+            return 0
+        bounds = [f"{cursor} >= $end"]
+        values = {"end": spec.window_end + WINDOW_MARGIN}
+        if spec.window_start is not None:
+            bounds.append(f"{cursor} < $start")
+            values["start"] = spec.window_start - WINDOW_MARGIN
+        count = f"SELECT count(*) FROM staged s WHERE {' OR '.join(bounds)}"
+        return self._load.connection.execute(count, values).fetchall()[0][0]
 
     def _count_lost(self) -> int:
         return self._query(

@@ -333,6 +333,69 @@ def test_vault_s_secrets_follow_no_redirect(
         assert "MARKED" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html>Sign in, MARKED</html>",
+        b"",
+        b"null",
+        b"[]",
+        b"{}",
+        b'{"data":null}',
+        b'{"data":{"data":["MARKED"],"metadata":{}}}',
+        b'{"data":{"data":"MARKED","metadata":{}}}',
+        b"[" * 100_000,
+    ],
+)
+def test_a_response_that_is_no_secret_of_vault_is_reported_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: bytes
+) -> None:
+    """A sign-in page, or another engine at the same path."""
+    with closing(Vault(tmp_path, "token")) as vault:
+        vault.put(CREDENTIALS)
+        for name, value in vault.environment().items():
+            monkeypatch.setenv(name, value)
+        vault.server.raw = body
+        with pytest.raises(SettingsError, match="other than a secret of a KV version 2") as caught:
+            complete("production", load_settings("production"))
+        assert "MARKED" not in str(caught.value)
+
+
+@pytest.mark.parametrize("metadata", [b"null", b"{}", b'{"created_time":5}', b"[]"])
+def test_a_secret_of_vault_counts_without_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metadata: bytes
+) -> None:
+    with closing(Vault(tmp_path, "token")) as vault:
+        vault.put(CREDENTIALS)
+        for name, value in vault.environment().items():
+            monkeypatch.setenv(name, value)
+        vault.server.raw = b'{"data":{"data":{"client_id":"cid.x"},"metadata":' + metadata + b"}}"
+        assert complete("production", load_settings("production")).client_id == "cid.x"
+
+
+def test_a_redirect_of_vault_to_no_valid_address_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(Vault(tmp_path, "token")) as vault:
+        for name, value in vault.environment().items():
+            monkeypatch.setenv(name, value)
+        vault.server.redirects_to = "http://[::1"
+        with pytest.raises(SettingsError, match="redirects to an unknown host"):
+            complete("production", load_settings("production"))
+
+
+@pytest.mark.parametrize("status", [408, 504, 520])
+def test_a_gateway_that_does_not_reach_vault_is_a_failure_that_may_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    with closing(Vault(tmp_path, "token")) as vault:
+        for name, value in vault.environment().items():
+            monkeypatch.setenv(name, value)
+        vault.server.status = status
+        with pytest.raises(SourceUnavailable, match=str(status)):
+            complete("production", load_settings("production"))
+
+
 def test_a_netrc_file_adds_nothing_to_vault_s_requests(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,6 +23,7 @@ class FakeServer:
         values: the secrets, by name.
         created: when they were created, in seconds since 1970.
         denies_access: whether every client lacks the permission to read.
+        raw: the body of every response, if it is not to be what `respond` returns.
         status: of every response, if the server is to fail.
         redirects_to: URL of the server to which requests are redirected.
         redirected_paths: what the paths of redirected requests begin with.
@@ -35,6 +36,7 @@ class FakeServer:
         self.values: dict[str, str] = {}
         self.created = time.time()
         self.denies_access = False
+        self.raw: bytes | None = None
         self.status: int | None = None
         self.redirects_to = ""
         self.redirected_paths = "/"
@@ -77,7 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.owner.redirects_to and path.startswith(self.owner.redirected_paths):
             status, response = 307, {}
             more_headers = {"Location": f"{self.owner.redirects_to}{path}"}
-        content = json.dumps(response).encode()
+        content = json.dumps(response).encode() if self.owner.raw is None else self.owner.raw
         self.send_response(status)
         for name, value in {"Content-Length": str(len(content)), **more_headers}.items():
             self.send_header(name, value)
