@@ -68,6 +68,24 @@ def test_history_keeps_no_older_value_of_an_unknown_column_either(place: Place) 
     assert found == [("red", None), (None, '{"color":"blue"}')]
 
 
+@pytest.mark.parametrize("ahead", ["9999-12-31T23:59:59Z", "2026-06-01T02:00:00Z"])
+def test_a_change_time_that_has_not_come_yet_hides_no_later_read(place: Place, ahead: str) -> None:
+    """One record from a clock that was ahead kept its first version until the next full read."""
+    name = "SELECT name, modified_on < '2026-02-01' FROM abc.things"
+    place.load([record(name="ahead", modifiedOn=ahead)])
+    assert place.load([record(name="now", modifiedOn=LATEST)])[0].counts.updated == 1
+    assert place.query(name) == [("now", True)]
+    place.load([record(name="older", modifiedOn=LATER)])
+    assert place.query(name) == [("now", True)]
+
+
+def test_a_change_time_a_little_ahead_is_a_change_time(place: Place) -> None:
+    """ServiceTitan's clock may be ahead of ours."""
+    place.load([record(name="newer", modifiedOn="2026-06-01T00:50:00Z")])
+    place.load([record(name="older", modifiedOn=LATEST)])
+    assert place.query("SELECT name FROM abc.things") == [("newer",)]
+
+
 def test_an_overtaken_load_writes_nothing_and_says_what_to_do(place: Place) -> None:
     place.load([record(name="a")])
     place.load([record(name="newer")])

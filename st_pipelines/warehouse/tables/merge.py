@@ -2,8 +2,9 @@
 
 - The newer version wins, whichever source it came from. A version is the row's change time, its
   cursor column; at equal versions, or without a cursor column, the later read wins. A full read
-  wins, whatever the change time, over rows of loads that committed before it started. Which read is
-  later follows from the numbers of the loads, never from a clock (`overtakers`).
+  wins, whatever the change time, over rows of loads that committed before it started; so does any
+  read over a row whose change time has not come yet. Which read is later follows from the numbers
+  of the loads, never from a clock (`overtakers`).
 - Rows of the list (`staged`) are merged first. Rows that lack a part of the key, and tables without
   a key, are left to `merge_keyless`.
 - Rows of an export feed (`export_rows`) are merged after them. At equal versions the list wins, and
@@ -24,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import timedelta
 
-from st_pipelines.catalog.model import Endpoint, Export
+from st_pipelines.catalog.model import Export
 from st_pipelines.warehouse.columns import (
     EXTRA,
     count_changes,
@@ -56,7 +57,8 @@ from st_pipelines.warehouse.tables.table_load import (
 )
 
 CLOCK_SKEW = timedelta(hours=1)
-"""How far before its load an export feed is read: ServiceTitan's clock may be behind ours."""
+"""How far before its load an export feed is read: ServiceTitan's clock may be behind ours. A change
+time that is later than the load by more than that is no time at which anything was changed."""
 
 
 def merge_staged(load: TableLoad) -> Counts:
@@ -175,7 +177,7 @@ def _count_export_rows(load: TableLoad, export: Export) -> Counts:
     Rows that the list has inserted or updated have the load's number; it has counted them.
     """
     endpoint = load.endpoint
-    newer, same = _export_conditions(endpoint, export)
+    newer, same = _export_conditions(load, export)
     changed = f"coalesce({newer} OR {same}, false) AND t._read_sequence IS DISTINCT FROM "
     changed += str(load.number)
     inserted, updated, listed, unchanged = fetch_row(
@@ -191,11 +193,15 @@ def _count_export_rows(load: TableLoad, export: Export) -> Counts:
     return Counts(inserted=inserted, updated=updated, unchanged=unchanged - listed)
 
 
-def _export_conditions(endpoint: Endpoint, export: Export) -> tuple[str, str]:
+def _export_conditions(load: TableLoad, export: Export) -> tuple[str, str]:
     """SQL on `t` and `s`: the feed's row is newer; it is as new, and has something to add."""
+    endpoint = load.endpoint
     theirs, ours = table_cursor(endpoint, "s"), table_cursor(endpoint, "t")
     changes = build_changes(endpoint, values_of_same_version(export))
-    newer = f"({theirs} > {ours} OR ({ours} IS NULL AND {theirs} IS NOT NULL))"
+    newer = (
+        f"({theirs} > {ours} OR ({ours} IS NULL AND {theirs} IS NOT NULL) "
+        f"OR ({theirs} < {ours} AND {_is_ahead(load)} AND {read_before(load)}))"
+    )
     return newer, f"({theirs} IS NOT DISTINCT FROM {ours} AND ({changes}))"
 
 
@@ -203,7 +209,7 @@ def _build_export_merge(load: TableLoad, export: Export) -> str:
     """SQL that merges `export_rows`."""
     endpoint = load.endpoint
     keyed = f"NOT ({lacks_key(endpoint)})"
-    is_newer, adds = _export_conditions(endpoint, export)
+    is_newer, adds = _export_conditions(load, export)
     newer, same = values_of_newer_row(endpoint, export), values_of_same_version(export)
     newer |= clear_unknown(load)
     return (
@@ -267,7 +273,8 @@ def _is_newer(load: TableLoad, complete: bool) -> str:
 
     Its read is the later one, else `refuse_overtaken` had raised. A read of everything that started
     after the row was committed wins also where the cursor moved back or went away: then the row
-    cannot have changed while it was read. So does a row that had been marked as deleted by then.
+    cannot have changed while it was read. So does a row that had been marked as deleted by then, or
+    whose change time has not come yet.
     """
     endpoint = load.endpoint
     if not endpoint.cursor:
@@ -275,5 +282,14 @@ def _is_newer(load: TableLoad, complete: bool) -> str:
     table, staged = table_cursor(endpoint, "t"), table_cursor(endpoint, "s")
     newer = f"{staged} > {table} OR ({staged} IS NOT NULL AND {table} IS NULL)"
     same = f"{staged} IS NOT DISTINCT FROM {table}"
-    accepted = "true" if complete else "t._deleted_at IS NOT NULL"
+    accepted = "true" if complete else f"(t._deleted_at IS NOT NULL OR {_is_ahead(load)})"
     return f"({newer} OR {same} OR ({accepted} AND {read_before(load)}))"
+
+
+def _is_ahead(load: TableLoad) -> str:
+    """SQL on `t`: its change time has not come yet, so that it cannot tell which version is newer.
+
+    It was written by a clock that was ahead, or is no real time, such as the end of the year 9999.
+    """
+    latest = literal(str(load.spec.loaded_at + CLOCK_SKEW))
+    return f"coalesce({table_cursor(load.endpoint, 't')} > TIMESTAMPTZ {latest}, false)"
