@@ -10,10 +10,18 @@ from typing import Any
 import pytest
 
 from st_pipelines.catalog.model import Endpoint, Export
+from st_pipelines.warehouse.errors import WarehouseUnusable
 from st_pipelines.warehouse.load_spec import MergeMode
+from st_pipelines.warehouse.store.duckdb_file import DuckDBFile
 from st_pipelines.warehouse.tables.load_log import ExportBookmark
 from st_pipelines.warehouse.tables.staged_records import StagedRecords
-from st_pipelines.warehouse.tables.table_state import TableState, read_table_state
+from st_pipelines.warehouse.tables.table_state import (
+    ReadStart,
+    TableState,
+    begin_read,
+    read_table_state,
+)
+from st_pipelines.windows import Window
 from st_pipelines_tests.warehouse.factories import FIELDS, Place, endpoint, record
 
 LISTED = endpoint(ids=True)
@@ -155,3 +163,29 @@ def test_the_bookmark_of_the_feed_is_read_with_the_state(place: Place) -> None:
     assert look(place, [], of).bookmark == bookmark
     assert look(place, [], endpoint(export=Export(path="/export"), ids=True)).bookmark == bookmark
     assert look(place, [], LISTED).bookmark is None
+
+
+def test_a_read_does_not_begin_where_its_rows_cannot_be_written(place: Place) -> None:
+    """The reading of a whole history would be lost."""
+    (place.folder / "a file").touch()
+    store = DuckDBFile(uri=str(place.folder / "a file" / "test.duckdb"))
+    with pytest.raises(WarehouseUnusable, match="a file"):
+        begin_read(store, LISTED, place.what())
+
+
+def test_a_read_knows_the_loads_of_its_table_and_tenant(place: Place) -> None:
+    later = datetime(2027, 2, 1, tzinfo=timezone.utc)
+    what = place.what(loaded_at=later)
+    assert begin_read(place.warehouse, LISTED, what) == ReadStart(sequence=1)
+    for _ in range(3):
+        place.load([], loaded_at=later)
+    place.load([], endpoint(name="others"))
+    start = begin_read(place.warehouse, LISTED, what)
+    assert start.sequence == 4
+    assert start.coverage.windows == (Window(start=None, end=what.window_end),)
+    assert start.identity is not None
+    assert begin_read(place.warehouse, endpoint(name="others"), what).sequence == 2
+    snapshot = endpoint(kind="snapshot", cursor=None, date_filter=None)
+    assert begin_read(place.warehouse, snapshot, what).coverage.windows == ()
+    other = begin_read(place.warehouse, LISTED, place.what(tenant_id="2"))
+    assert (other.sequence, other.coverage.windows, other.identity) == (1, (), None)
