@@ -181,7 +181,8 @@ class Place:
     ) -> Loaded:
         """Loads records of the list together with those of the export feed."""
         what = self.what(**changes)
-        what = replace(what, sequence=begin_read(self.warehouse, of, what).sequence)
+        if "sequence" not in changes:
+            what = replace(what, sequence=begin_read(self.warehouse, of, what).sequence)
         with self.staged(of, what) as (staging, typed):
             staged = StagedRecords(endpoint=of, spec=what, staging=staging, rows=typed)
             staged.add(json.dumps(list(records)).encode())

@@ -16,6 +16,7 @@ from st_pipelines_tests.warehouse.factories import FIELDS, Place, endpoint, reco
 
 LATER, LATEST = "2026-01-05T00:00:00Z", "2026-01-09T00:00:00Z"
 COLORED = endpoint(columns=(*FIELDS, Field("color", Scalar("VARCHAR"))))
+YESTERDAY = {"window_end": datetime(2026, 1, 1, tzinfo=timezone.utc)}
 WHOLE = {"window_end": None, "mode": MergeMode.REPLACE_ALL}
 
 
@@ -112,6 +113,27 @@ def test_a_record_that_changed_during_a_full_read_keeps_its_newer_version(place:
     counts = place.load([record(name="a")], sequence=2, **WHOLE)[0].counts
     assert counts.unchanged == 1
     assert place.query("SELECT name FROM abc.things") == [("newer",)]
+
+
+def test_a_feed_contradicts_a_later_load_only_with_what_it_would_change(place: Place) -> None:
+    """Rows that a later load has marked, changed, or left as they are, by an earlier read."""
+    of = endpoint(export=Export(path="/export", adds=("active",)))
+    listed = [record(id=id_, active=None) for id_ in (1, 2)]
+    fed = [record(id=id_) for id_ in (1, 2)]
+    place.load_with_feed(listed, fed, of)
+    place.load_with_feed(listed[1:], fed[1:], of, **WHOLE)
+    state = "SELECT id, active, name, _deleted_at IS NULL FROM abc.things ORDER BY id"
+    before = place.query(state)
+    assert before == [(1, True, "Müller", False), (2, True, "Müller", True)]
+    place.load_with_feed([], fed, of, sequence=2, **YESTERDAY)
+    assert place.query(state) == before
+    for newer in (record(id=1, modifiedOn=LATER), record(id=2, active=False)):
+        with pytest.raises(Overtaken):
+            place.load_with_feed([], [newer], of, sequence=2, **YESTERDAY)
+    assert place.query(state) == before
+    newest = record(id=2, active=False, modifiedOn=LATER)
+    place.load_with_feed([], [newest], of, sequence=2, **YESTERDAY)
+    assert place.query(state)[1] == (2, False, "Müller", True), "newer than what the load saw"
 
 
 def test_the_bookmark_of_an_overtaken_read_is_not_stored(place: Place) -> None:
