@@ -116,6 +116,16 @@ def test_a_record_that_only_the_export_serves_as_inactive_stays_inactive(
     assert (counts.inserted, counts.updated, counts.deleted) == (0, 0, 0)
 
 
+def test_what_the_feed_serves_after_its_bookmark_is_loaded_whatever_day_it_is_of(
+    own_sandbox: Sandbox, context: SyncContext
+) -> None:
+    """The bookmark moves on with this load, so that no later one would read it again."""
+    job_id = load_and_deactivate(own_sandbox, context)
+    own_sandbox.world.move(timedelta(days=3))
+    extract_load(context, JOBS, days("2026-03-13", "2026-03-13"))
+    assert rows(context, "active", f"id = {job_id}") == [(False,)]
+
+
 def test_an_inactive_record_that_the_list_hides_is_marked(
     own_sandbox: Sandbox, context: SyncContext
 ) -> None:
@@ -193,16 +203,22 @@ def test_an_expired_continuation_token_is_replaced_by_a_date(
     assert requests_to(own_sandbox, "/export/jobs")[-1]["from"].startswith("20")
 
 
+@pytest.mark.parametrize("loaded", [True, False], ids=["after a day", "as the first load"])
+@pytest.mark.parametrize("table", ["jpm.jobs", "crm.customers"])
 def test_reconcile_reads_the_whole_feed_only_once(
-    own_sandbox: Sandbox, context: SyncContext
+    own_sandbox: Sandbox, context: SyncContext, table: str, loaded: bool
 ) -> None:
-    extract_load(context, JOBS, DAY)
-    reconcile(context, JOBS)
-    assert rows(context, "count(*)", "active IS NULL AND _deleted_at IS NULL") == [(0,)]
-    whole = requests_to(own_sandbox, "/export/jobs")
-    reconcile(context, JOBS)
-    again = requests_to(own_sandbox, "/export/jobs")[len(whole) :]
-    assert "from" not in whole[-1] or not whole[-1]["from"].startswith("20")
+    """Whether or not the feed adds columns, for which a load reads it from before its window."""
+    endpoint, path = load_catalog()[table], table.replace(".", "/").partition("/")[2]
+    if loaded:
+        extract_load(context, endpoint, DAY)
+    before = len(requests_to(own_sandbox, f"/export/{path}"))
+    reconcile(context, endpoint)
+    assert rows(context, "count(*)", "active IS NULL AND _deleted_at IS NULL", table) == [(0,)]
+    whole = requests_to(own_sandbox, f"/export/{path}")
+    assert not whole[before].get("from"), "from its beginning"
+    reconcile(context, endpoint)
+    again = requests_to(own_sandbox, f"/export/{path}")[len(whole) :]
     assert all(q.get("from") for q in again)
     assert query(context.warehouse.name, "SELECT since FROM _st.feeds") == [(None,)]
 
