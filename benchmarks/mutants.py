@@ -46,7 +46,8 @@ OUTCOMES = ("killed", "timed out", "survived", "explained", "invalid")
 class Area:
     """Modules below `st_pipelines`, and the tests below `st_pipelines_tests` that must notice.
 
-    Fast tests come first, because the first failure ends a run.
+    Tests are files, or single ones of slow files (`file.py::name`). Fast ones come first, because
+    the first failure ends a run.
     """
 
     modules: tuple[str, ...]
@@ -59,6 +60,19 @@ _TABLES = (
     "warehouse/test_load_order.py",
 )
 _DELETIONS = ("sync/test_deletions.py", "sync/test_many_deletions.py")
+_LOST = (
+    "test_a_lost_warehouse_is_loaded_again",
+    "test_days_after_a_backup_are_loaded_again",
+    "test_a_table_that_is_selected_later_is_loaded_from_the_start_date",
+    "test_gaps_says_how_the_warehouse_differs_from_what_dagster_recorded",
+)
+_GAPS = (
+    "test_a_day_in_a_run_or_a_backfill_is_not_a_gap",
+    "test_a_day_is_not_a_gap_before_its_daily_run_has_had_its_time",
+    "test_a_gap_that_keeps_failing_is_given_up_and_named",
+    "test_days_that_failed_in_an_outage_of_the_api_are_loaded_after_it",
+    "test_after_a_weekend_of_outage_and_a_shorter_day_each_day_is_loaded_completely_once",
+)
 AREAS = {
     "merge": Area(
         (
@@ -66,14 +80,14 @@ AREAS = {
             "warehouse/tables/merge_keyless.py",
             "warehouse/tables/row_values.py",
         ),
-        (*_TABLES, "sync/test_deletions.py"),
+        (*_TABLES, "warehouse/test_versions.py"),
     ),
     "load": Area(
         ("warehouse/tables/load.py", "warehouse/tables/load_facts.py"),
         (
             *_TABLES,
             "warehouse/test_versions.py",
-            "sync/test_strategies.py",
+            "sync/test_strategies.py::test_the_reports_of_consecutive_days_add_up",
             "defs/test_checks.py",
         ),
     ),
@@ -83,9 +97,8 @@ AREAS = {
             "warehouse/test_load_log.py",
             *_TABLES,
             "warehouse/test_identity.py",
-            "sync/test_missing_days.py",
-            "defs/test_checks.py",
-            "defs/test_changed_settings.py",
+            "defs/test_checks.py::test_a_window_is_compared_with_those_of_its_weekday",
+            "defs/test_checks.py::test_a_window_that_is_loaded_late_is_not_compared",
         ),
     ),
     "completeness": Area(
@@ -110,7 +123,7 @@ AREAS = {
             "warehouse/test_row_scope.py",
             "warehouse/test_load_order.py",
             "warehouse/test_identity.py",
-            *_DELETIONS,
+            "sync/test_many_deletions.py",
         ),
     ),
     "deletions": Area(
@@ -127,11 +140,16 @@ AREAS = {
     ),
     "export bookmarks": Area(
         ("servicetitan/reading/export_feed.py",),
-        ("servicetitan/test_export_feed.py", "sync/test_deletions.py"),
+        (
+            "servicetitan/test_export_feed.py",
+            "sync/test_deletions.py::test_the_feed_continues_from_its_bookmark",
+            "sync/test_deletions.py::test_an_expired_continuation_token_is_replaced_by_a_date",
+            "sync/test_deletions.py::test_an_expired_continuation_token_does_not_stop_loads",
+        ),
     ),
     "lookups": Area(
         ("servicetitan/reading/lookup.py",),
-        ("servicetitan/test_lookup.py", *_DELETIONS),
+        ("servicetitan/test_lookup.py", "sync/test_many_deletions.py"),
     ),
     "windows": Area(
         ("windows.py", "warehouse/tables/coverage.py"),
@@ -147,8 +165,8 @@ AREAS = {
         ("defs/sensors/gaps.py",),
         (
             "defs/test_gap_days.py",
-            "defs/test_keeping_fresh.py",
-            "defs/test_changed_settings.py",
+            *(f"defs/test_changed_settings.py::{name}" for name in _LOST),
+            *(f"defs/test_keeping_fresh.py::{name}" for name in _GAPS),
         ),
     ),
     "publish": Area(

@@ -21,6 +21,7 @@ from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.servicetitan.http.retry import NO_WAIT
 from st_pipelines.sync.sync import LoadReport, SyncContext, extract_load, reconcile
 from st_pipelines.warehouse.adopt.adopt import adopt
+from st_pipelines.warehouse.store.duckdb_file import DuckDBFile
 from st_pipelines_tests.churn_reader import build_context, days, query
 
 JOBS = load_catalog()["jpm.jobs"]
@@ -146,6 +147,33 @@ def test_records_that_only_the_export_serves_are_kept_and_marked(
     assert rows(context, "active, _deleted_at IS NULL", f"id = {job_id}") == [(False, False)]
     reconcile(context, JOBS)
     assert rows(context, "active, _deleted_at IS NULL", f"id = {job_id}") == [(False, False)]
+
+
+def test_a_reading_of_everything_needs_no_lookup_of_what_only_its_feed_serves(
+    own_sandbox: Sandbox, context: SyncContext
+) -> None:
+    (job_id,) = last_ids(own_sandbox, "jpm.jobs", 1)
+    own_sandbox.world.deactivate("jpm.jobs", job_id)
+    own_sandbox.interceptors.append(without(own_sandbox, {job_id}))
+    reconcile(context, JOBS)
+    assert rows(context, "active, _deleted_at IS NULL", f"id = {job_id}") == [(False, False)]
+    assert not [seen for seen in own_sandbox.seen if "ids" in seen.query]
+
+
+def test_the_first_window_takes_no_rows_of_earlier_days_from_the_feed(
+    own_sandbox: Sandbox, context: SyncContext
+) -> None:
+    """The feed is read from a day before; its rows lack what only the list serves."""
+    job_id = load_and_deactivate(own_sandbox, context)  # on March 10
+    own_sandbox.world.move(timedelta(days=1))
+    elsewhere = dataclasses.replace(
+        context, warehouse=DuckDBFile(uri=f"{context.warehouse.name}.other.duckdb")
+    )
+    extract_load(elsewhere, JOBS, days("2026-03-11", "2026-03-11"))
+    assert rows(context, "id", f"id = {job_id}") == [(job_id,)]
+    assert rows(elsewhere, "id", f"id = {job_id}") == []
+    extract_load(elsewhere, JOBS, DAY)
+    assert rows(elsewhere, "active, job_number IS NULL", f"id = {job_id}") == [(False, False)]
 
 
 @pytest.mark.parametrize("table", TABLES_WITH_EXPORT_ONLY_COLUMNS)
