@@ -64,7 +64,13 @@ def test_a_feed_continues_from_a_stored_token(server, feed):
 def test_a_stored_token_answered_by_nothing_at_all_is_no_longer_valid(server, feed):
     """It looked like a feed without news, so that the changes since then were never read."""
     server.rule = chained(start=([], None, False))
-    with pytest.raises(UnexpectedResponse, match="neither records nor a new token"):
+    with pytest.raises(UnexpectedResponse, match=r"a stored .* neither records nor a new token"):
+        list(read_feed(server.session(), feed, "stored"))
+
+
+def test_a_token_of_the_feed_answered_by_nothing_at_all_is_an_error(server, feed):
+    server.rule = chained(start=([1], "t1", True), t1=([], None, False))
+    with pytest.raises(UnexpectedResponse, match=r"its own .* neither records nor a new token"):
         list(read_feed(server.session(), feed, "stored"))
 
 
