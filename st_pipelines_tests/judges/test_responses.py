@@ -26,6 +26,7 @@ EXCEPTIONS: Mapping[str, str] = {
     ),
     r"^audio/wav instead of application/octet-stream": "the document names the general type",
     r"serialNumbers: \{\} is not": "one client met an object in place of an empty list",
+    r"(^|\.)type: \[\] is not": "clients met an empty list in place of an object",
 }
 """Deviations of real responses from the documents that the sandbox repeats, and their evidence."""
 
