@@ -99,6 +99,16 @@ def without_column(endpoint: Endpoint, name: str) -> Endpoint:
     return dataclasses.replace(endpoint, columns=columns)
 
 
+def only_moving_columns(endpoint: Endpoint) -> Endpoint:
+    """The endpoint with the columns that changes write and loads compare, for a fast scenario."""
+    cursor = (endpoint.cursor or "modifiedOn").partition(".")[0]
+    kept = {*endpoint.key, cursor, "active", *find_text_fields(endpoint)}
+    kept |= {name for variant in endpoint.variants for name in variant}
+    kept |= {*endpoint.export.adds} if endpoint.export else set()
+    columns = tuple(column for column in endpoint.columns if column.name in kept)
+    return dataclasses.replace(endpoint, columns=columns)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Changer:
     world: World

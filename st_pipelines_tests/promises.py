@@ -14,8 +14,9 @@ Which items a load promises to read:
   the present by this machine's clock or the server's, whichever is earlier;
 - without a key: also rows in the window that are no longer served;
 - with lookups: also rows that the table has in the window and that are no longer served, provided
-  that the load read something else to tell an honest response from an empty one;
-- with a feed: also those that changed since the feed was read last.
+  that it has others of the same part, to tell an honest response from an empty one;
+- with a feed: also those that changed since the feed was read last, and what only the feed serves
+  of the records that the list served.
 
 What no daily load promises, and only a reconcile finds: changes that do not move the cursor, and
 deletions, outside the windows that are loaded afterwards. A response that leaves records out is
@@ -96,6 +97,7 @@ class Attempt:
         everything: it reads everything.
         start, end: the window that it promises to read.
         hidden: items that the source has hidden at some time during the load.
+        known: items that an earlier load had promised to read when this one began.
     """
 
     step: int
@@ -104,6 +106,7 @@ class Attempt:
     start: datetime | None = None
     end: datetime | None = None
     hidden: set[Key] = dataclasses.field(default_factory=set)
+    known: frozenset[Key] = frozenset()
 
     def has(self, cursor: datetime | None) -> bool:
         """Whether a record with this cursor belongs to the window."""
@@ -129,6 +132,7 @@ class Promises:
         self._source = source
         self._since: dict[Key, int] = {}
         self._export_since: dict[Key, int] = {}
+        self._hidden_at: dict[Key, int] = {}
         self._may_lack: set[Key] = set()
         self._may_be_marked: set[Key] = set()
         self._unknown: set[str] = set()
@@ -143,7 +147,11 @@ class Promises:
     def begin(self, setup: Setup, *, hidden: Iterable[Key] = ()) -> Attempt:
         """Notes that a load begins now."""
         attempt = Attempt(
-            step=self._source.step, setup=setup, everything=setup.first is None, hidden={*hidden}
+            step=self._source.step,
+            setup=setup,
+            everything=setup.first is None,
+            hidden={*hidden},
+            known=frozenset(self._since),
         )
         endpoint = self._endpoint
         if endpoint.kind == "snapshot":
@@ -193,12 +201,14 @@ class Promises:
                 self._unknown.add(attempt.setup.unknown)
             if key in attempt.hidden:  # during a part of the load, so it may have been read
                 self._may_be_marked.add(key)
+                self._hidden_at[key] = self._source.step
                 continue
             listed = all(self._is_promised(v, key, attempt, steady) for v in during)
             fed = feed_from is not None and all(
                 v.count and v.cursor and v.cursor > feed_from for v in during
             )
-            if fed or self._reads_whole_feed(attempt):
+            completed = listed and feed_from is not None and self._is_completed(key, during)
+            if fed or completed or self._reads_whole_feed(attempt):
                 self._promise(self._export_since, key, attempt)
             if listed or (fed and self._feed_may_unmark(key, during)):
                 self._promise(self._since, key, attempt)
@@ -229,11 +239,40 @@ class Promises:
     def _is_promised(self, version: Version, key: Key, attempt: Attempt, steady: int) -> bool:
         if version.count or attempt.everything or not self._endpoint.key:
             return attempt.has(version.cursor)
-        if not self._endpoint.can_look_up or not steady:
+        if not self._endpoint.can_look_up or not steady or not self._has_controls(key, attempt):
             return False
         # The table has one of these, so that the row's place is in the window.
         present = self._source.find_during(key, self._since.get(key, 0))
         return all(attempt.has(v.cursor) for v in present if v.count)
+
+    def _has_controls(self, missing: Key, attempt: Attempt) -> bool:
+        """Whether the table has ids for certain that tell a lookup's silence from an answer.
+
+        One on either side, or as many as show that the server serves several ids of a request,
+        besides one of each other part.
+        """
+        part = self._find_part(missing)
+        if part is None:
+            return False
+        below = above = 0
+        for key in attempt.known:
+            if key == missing or key in attempt.hidden or key in self._may_be_marked:
+                continue
+            during = self._source.find_during(key, min(self._since[key], attempt.step))
+            if all(v.count for v in during) and self._find_part(key) == part:
+                below, above = below + (_id(key) < _id(missing)), above + (_id(key) > _id(missing))
+        return bool(below and above) or below + above > 1 + len(self._endpoint.variants)
+
+    def _find_part(self, key: Key) -> Cells | None:
+        """What `active=Any` or a variant makes the list serve; None while that may be several."""
+        endpoint = self._endpoint
+        chosen = {name for variant in endpoint.variants for name in variant}
+        if not endpoint.export or "active" not in endpoint.export.adds:
+            chosen |= {"active"}
+        at = [number for number, name in enumerate(self._names) if name in chosen]
+        versions = self._source.find_during(key, self._since.get(key, 0))
+        parts = {tuple(version.cells[number] for number in at) for version in versions}
+        return parts.pop() if len(parts) == 1 else None
 
     def _reads_whole_feed(self, attempt: Attempt) -> bool:
         return (
@@ -241,6 +280,11 @@ class Promises:
             and attempt.everything
             and not self._feed_was_read_whole
         )
+
+    def _is_completed(self, key: Key, during: Sequence[Version]) -> bool:
+        """Whether the feed must have served what the list did: unless it was hidden from it."""
+        hidden_at = self._hidden_at.get(key, 0)
+        return all(v.count and v.active and v.step > hidden_at for v in during)
 
     def _find_feed_start(self, attempt: Attempt, steady: int) -> datetime | None:
         """The feed shows what changed after this; None if the load may not have read it."""
@@ -341,6 +385,10 @@ class Promises:
             if self._since.get(key, -1) < same[0].step and self._endpoint.kind != "snapshot":
                 wrong.append(f"{key} of {last.cursor} was left out by all loads since {same[0]}")
         return wrong
+
+
+def _id(key: Key) -> int:
+    return int(key[0])
 
 
 def _midnight(day: date, zone: str) -> datetime:

@@ -65,14 +65,18 @@ def read_table(file: Path, endpoint: Endpoint) -> tuple[list[Row], Sequence[LogL
     return rows, [LogLine(start=start, end=end, loaded_at=at) for start, end, at in log]
 
 
-def read_run_ids(file: Path) -> set[str]:
-    """The runs that have committed something."""
+def read_run_ids(file: Path) -> list[str]:
+    """The runs that have committed something, in the order of their commits."""
     if not file.exists():
-        return set()
+        return []
     with opened(file) as connection:
         tables = connection.execute(
             "SELECT 1 FROM duckdb_tables() WHERE database_name = 'opened' "
             "AND schema_name = '_st' AND table_name = 'loads'"
         ).fetchall()
-        found = connection.execute("SELECT run_id FROM _st.loads").fetchall() if tables else []
-    return {run_id for (run_id,) in found}
+        if not tables:
+            return []
+        found = connection.execute(
+            "SELECT run_id FROM _st.loads GROUP BY run_id ORDER BY max(sequence)"
+        ).fetchall()
+    return [run_id for (run_id,) in found]

@@ -5,7 +5,8 @@ and, for some collections, no inactive ones. So after each reading
 
 - the collection's export feed, if it has one, is read onward from its bookmark: it serves active,
   inactive and deleted records. Where it also serves columns that the list lacks, it is read from
-  before the window, so that they are present after the first load; and
+  before the window, so that they are present after the first load, and from before records that
+  the list serves and the feed has left out, as they were committed late; and
 - suspects are looked up, where the endpoint takes `ids`. Suspects are rows that the table has in
   this window but the reading lacks, and records that the feed serves as inactive but the list does
   not serve. Without `ids`, only `reconcile` finds deletions.
@@ -42,11 +43,12 @@ from st_pipelines.warehouse.tables.deletion_guard import (
     exceeds_limits,
     part_of,
 )
+from st_pipelines.warehouse.tables.export_gaps import find_first_gap
 from st_pipelines.warehouse.tables.load import FollowUp
 from st_pipelines.warehouse.tables.load_log import ExportBookmark
 from st_pipelines.warehouse.tables.merge import CLOCK_SKEW
 from st_pipelines.warehouse.tables.staged_records import StagedRecords
-from st_pipelines.warehouse.tables.table_load import table_cursor
+from st_pipelines.warehouse.tables.table_load import export_only_columns, table_cursor
 from st_pipelines.warehouse.tables.table_state import MissingRows, TableState, read_table_state
 
 MAX_LOOKUPS = 500
@@ -101,6 +103,8 @@ def followed_up(
         whole = records.spec.mode is MergeMode.REPLACE_ALL
         if endpoint.export and (records.staging.rows or state.bookmark or whole):
             bookmark = feed.read(state.bookmark, whole)
+            if state.bookmark and export_only_columns(endpoint):
+                bookmark = feed.complete(bookmark or state.bookmark)
             if feed.records:
                 feed.records.finish()
                 if state.bookmark is None and not whole:
@@ -152,6 +156,19 @@ class _Feed:
             return self._read_from(bookmark.continue_from, since=bookmark.since) or bookmark
         except MAY_BE_STALE:
             return self._read_from(bookmark.loaded_at - CLOCK_SKEW, since=bookmark.since)
+
+    def complete(self, bookmark: ExportBookmark) -> ExportBookmark:
+        """Reads again from before the first row of the reading that the feed has left out.
+
+        Returns:
+            The bookmark to store: a new one, if anything was read.
+        """
+        if self.records:
+            self.records.finish()
+        gap = find_first_gap(self.reading, self.records)
+        if gap is None:
+            return bookmark
+        return self._read_from(gap - MARGIN, since=bookmark.since) or bookmark
 
     def _find_start(self, bookmark: ExportBookmark | None) -> datetime | None:
         """From when on the feed must have been read after this load; None for its beginning.

@@ -189,6 +189,38 @@ def test_what_only_the_export_serves_is_present_after_the_first_load(
     assert rows(context, "count(*)", "active", table)[0][0] > 0
 
 
+@pytest.mark.parametrize("table", TABLES_WITH_EXPORT_ONLY_COLUMNS)
+def test_what_only_the_export_serves_of_a_record_committed_late_arrives_with_its_window(
+    own_sandbox: Sandbox, context: SyncContext, table: str
+) -> None:
+    """It lies before the feed's bookmark, so `active` stayed NULL for good."""
+    endpoint, world = load_catalog()[table], own_sandbox.world
+    extract_load(context, endpoint, ALL)
+    world.move(timedelta(minutes=50))
+    world.create(table)
+    extract_load(context, endpoint, DAY)
+    late = world.create(table, modifiedOn=world.now - timedelta(minutes=40))
+    extract_load(context, endpoint, DAY)
+    assert rows(context, "active", f"id = {late}", table) == [(True,)]
+    before = len(requests_to(own_sandbox, "/export/"))
+    extract_load(context, endpoint, DAY)
+    assert len(requests_to(own_sandbox, "/export/")) == before + 1, "nothing is missing any more"
+
+
+def test_a_version_that_the_export_never_serves_is_looked_for_in_windows_only(
+    own_sandbox: Sandbox, context: SyncContext
+) -> None:
+    """Each reconcile would read the feed from there on."""
+    extract_load(context, JOBS, ALL)
+    own_sandbox.world.move(timedelta(minutes=5))
+    job_id = own_sandbox.world.create("jpm.jobs")
+    own_sandbox.interceptors.append(leave_out_of_export(own_sandbox, job_id))
+    for load, requests in ((DAY, 2), (DAY, 2), (None, 1)):
+        before = len(requests_to(own_sandbox, "/export/jobs"))
+        extract_load(context, JOBS, load) if load else reconcile(context, JOBS)
+        assert len(requests_to(own_sandbox, "/export/jobs")) == before + requests
+
+
 def test_older_windows_do_not_read_the_feed_from_a_day_earlier_each_time(
     own_sandbox: Sandbox, context: SyncContext
 ) -> None:
@@ -466,6 +498,18 @@ def without(sandbox: Sandbox, hidden: set[int]) -> Callable[[Request], Any]:
             wanted = set(map(int, request.query_params["ids"].split(",")))
             kept = [r for r in kept if json.loads(r)["id"] in wanted]
         return page_of(kept)
+
+    return respond
+
+
+def leave_out_of_export(sandbox: Sandbox, left_out: int) -> Callable[[Request], Any]:
+    def respond(request: Request) -> Any:
+        if "/export/" not in request.url.path:
+            return None
+        raws = sandbox.world.export_raw("jpm.jobs")
+        kept = [raw for raw in raws if json.loads(raw)["id"] != left_out]
+        body = b'{"hasMore":false,"continueFrom":"x","data":[%b]}' % b",".join(kept)
+        return responses.build_json_response(body)
 
     return respond
 

@@ -15,6 +15,7 @@ from st_pipelines.warehouse.load_spec import LoadSpec, MergeMode
 from st_pipelines.warehouse.store.base import Store
 from st_pipelines.warehouse.tables.coverage import read_coverage
 from st_pipelines.warehouse.tables.deletion_guard import part_of
+from st_pipelines.warehouse.tables.export_gaps import note_rows_to_complete
 from st_pipelines.warehouse.tables.identity import (
     WarehouseIdentity,
     read_identity,
@@ -27,7 +28,7 @@ from st_pipelines.warehouse.tables.load_log import (
 )
 from st_pipelines.warehouse.tables.schema import has_table
 from st_pipelines.warehouse.tables.staged_records import StagedRecords
-from st_pipelines.warehouse.tables.table_load import TableLoad
+from st_pipelines.warehouse.tables.table_load import TableLoad, export_only_columns
 from st_pipelines.windows import Coverage
 
 _NEIGHBORS = 24
@@ -128,6 +129,8 @@ def read_table_state(records: StagedRecords, warehouse: Store) -> TableState:
             return TableState()
         load = TableLoad(rows.connection, endpoint, records.spec)
         bookmark = read_bookmark(load) if endpoint.export else None
+        if bookmark and export_only_columns(endpoint):
+            note_rows_to_complete(load, rows.name)
         if not endpoint.can_look_up:
             return TableState(bookmark=bookmark)
         live = fetch_row(

@@ -1,0 +1,69 @@
+"""Finds rows of a reading whose export-only columns the export feed has not served.
+
+A feed is read onward from its bookmark, in the order of the cursors. A record that is committed
+after the bookmark was stored, with an earlier cursor, lies before it: the list serves it, and the
+feed does not. Without a second look, `active` and the like would stay NULL.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from st_pipelines.warehouse.columns import fetch_row, quote
+from st_pipelines.warehouse.load_spec import MergeMode
+from st_pipelines.warehouse.tables.row_values import same_record
+from st_pipelines.warehouse.tables.staged_records import StagedRecords
+from st_pipelines.warehouse.tables.table_load import (
+    TableLoad,
+    export_only_columns,
+    key_columns,
+    lacks_key,
+    same_key,
+    table_cursor,
+)
+
+_WANTED = "wanted_from_export"
+"""A temporary table: keys and cursors."""
+
+
+def note_rows_to_complete(load: TableLoad, rows: str) -> None:
+    """Notes which rows of the reading need what only the export serves.
+
+    These are versions that the table does not have. In a window, whose feed is short, they are also
+    versions that the table has without these columns.
+
+    Args:
+        load: with its warehouse attached and its table present.
+        rows: name of the table of the reading's rows.
+    """
+    endpoint = load.endpoint
+    keys = ", ".join(f"s.{key}" for key in key_columns(endpoint))
+    known = f"{table_cursor(endpoint, 's')} IS NOT DISTINCT FROM {table_cursor(endpoint, 't')}"
+    if load.spec.mode is not MergeMode.REPLACE_ALL:
+        present = {*load.connection.sql(f"FROM {load.table} LIMIT 0").columns}
+        names = sorted(export_only_columns(endpoint) & present)
+        known += (
+            f" AND ({' OR '.join(f't.{quote(name)} IS NOT NULL' for name in names) or 'false'})"
+        )
+    load.connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE {_WANTED} AS "
+        f"SELECT {keys}, {table_cursor(endpoint, 's')} AS moment FROM {rows} s "
+        f"WHERE NOT ({lacks_key(endpoint, 's')}) AND NOT EXISTS "
+        f"(SELECT 1 FROM {load.table} t WHERE {same_record(endpoint)} AND {known})"
+    )
+
+
+def find_first_gap(records: StagedRecords, exported: StagedRecords | None) -> datetime | None:
+    """Returns the earliest cursor of the noted rows that the export has not served; None for none.
+
+    Args:
+        records: the reading, whose rows were noted.
+        exported: what the export served from the bookmark on, finished; None for nothing.
+    """
+    endpoint, sql = records.endpoint, f"SELECT min(moment) FROM {_WANTED} w"
+    if exported:
+        sql += (
+            f" WHERE NOT EXISTS (SELECT 1 FROM {exported.rows.name} s "
+            f"WHERE {same_key(endpoint, 's', 'w')} AND {table_cursor(endpoint, 's')} >= w.moment)"
+        )
+    return fetch_row(records.rows.connection, sql)[0]
