@@ -1,10 +1,13 @@
 """Runs eight processes that write one warehouse and four that read its copy, all the time.
 
-Each writer loads days of a table again and again, and publishes when that is due. Each reader
-opens the read copy, runs the same query several times, and opens the copy again. Reports how long
-writers waited for the warehouse and readers for a result. Exits with 1 if anything failed, if a
-copy gave two results for one query while it was open, or if the tables do not equal those of a
-single load.
+The source changes all the time (`changing_source`). Each writer loads days of a table again and again, some
+loads pause between reading and writing, and publishes when that is due. After each load it reads
+the table, which must have every change that a load has read so far, whichever process made it.
+Each reader opens the read copy, runs the same query several times, and opens the copy again.
+
+Reports how long writers waited for the warehouse and readers for a result. Exits with 1 if anything
+failed, if an update was lost, if a copy gave two results for one query while it was open, or if the
+tables do not equal those of a single load after one last load.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+from changing_source import RECORDS, ChangingSource, Promises
 from loading import PATHS, TABLES, differences, history, sync_context
 from rich.console import Console
 from rich.table import Table
@@ -35,6 +39,7 @@ from st_pipelines.sync.sync import extract_load
 from st_pipelines.warehouse.store.duckdb_file import DuckDBFile
 
 _OLDEST = 300  # days ago; older records are loaded first
+_PAUSING, _MAX_PAUSE_SECONDS = 0.3, 15  # share of loads, and the longest pause
 QUERY = (
     "SELECT count(*), sum(i.total), max(j.modified_on) FROM accounting.invoices i "
     "JOIN jpm.jobs j ON j.invoice_id = i.id JOIN crm.customers c ON c.id = j.customer_id"
@@ -50,13 +55,34 @@ def main() -> int:
         os.environ.update(server.environment)
         server.prepare(PATHS)
         file, alone = Path(folder) / "crowd" / "x.duckdb", Path(folder) / "alone" / "x.duckdb"
-        load_all(DuckDBFile(uri=str(alone)))
         load_all(DuckDBFile(uri=str(file)), days_ago=_OLDEST)
         DuckDBFile(uri=str(file)).publish()
-        reports = crowd(options, file)
+        with ChangingSource(server, file.parent, newest_ids(Path(folder) / "ids.duckdb")) as source:
+            reports = crowd(options, file)
+        reports.append(verify_promises(file))
         load_all(DuckDBFile(uri=str(file)))
+        load_all(DuckDBFile(uri=str(alone)))
         different = {t: n for t, n in differences(file, alone).items() if n}
+    print(f"{source.changes:,} changes of the source")
     return print_report(reports, different)
+
+
+def newest_ids(file: Path) -> dict[str, list[int]]:
+    """Ids of each table's records that will change."""
+    load_all(DuckDBFile(uri=str(file)))
+    with duckdb.connect(str(file), read_only=True) as connection:
+        sql = "SELECT id FROM {} WHERE _deleted_at IS NULL ORDER BY id DESC LIMIT ?"
+        return {
+            table: [row[0] for row in connection.execute(sql.format(table), [RECORDS]).fetchall()]
+            for table in TABLES
+        }
+
+
+def verify_promises(file: Path) -> dict[str, Any]:
+    """Looks for lost updates after all writers have ended."""
+    promises, warehouse = Promises(file.parent), DuckDBFile(uri=str(file))
+    lost = [text for table in TABLES for text in promises.find_lost(warehouse, table)]
+    return {"role": "verify", "failures": lost}
 
 
 def load_all(warehouse: DuckDBFile, days_ago: int = 0) -> None:
@@ -80,15 +106,20 @@ def crowd(options: argparse.Namespace, file: Path) -> list[dict[str, Any]]:
 
 
 def write(options: argparse.Namespace) -> None:
-    """Loads random days of random tables until the time is up."""
-    rng, waits = random.Random(options.seed), _Waits()
+    """Loads random days of random tables until the time is up, half of the time all days."""
+    rng = random.Random(options.seed)
+    waits, promises = _Waits(rng), Promises(Path(options.file).parent)
     warehouse = waits.warehouse(options.file, options.publish_seconds)
     context, failures, copies = sync_context(warehouse, run_id=f"writer {options.seed}"), [], []
     end = time.monotonic() + options.seconds
     while time.monotonic() < end:
         endpoint = load_catalog()[rng.choice(TABLES)]
+        days_ago, began = rng.choice((0, rng.randrange(_OLDEST))), time.time()
         try:
-            extract_load(context, endpoint, history(days_ago=rng.randrange(_OLDEST)))
+            extract_load(context, endpoint, history(days_ago=days_ago))
+            if not days_ago:
+                promises.note(endpoint.table, began)
+            failures += promises.find_lost(warehouse, endpoint.table)
             if made := warehouse.publish_if_due():
                 copies.append(made.seconds)
         except Exception as error:  # any error is what this program looks for
@@ -101,19 +132,22 @@ def write(options: argparse.Namespace) -> None:
 
 
 class _Waits:
-    """Records how long each attaching of a warehouse took."""
+    """Records how long each attaching of a warehouse took, and pauses before some."""
 
-    def __init__(self) -> None:
+    def __init__(self, rng: random.Random) -> None:
         self.seconds: list[float] = []
+        self._rng = rng
 
     def warehouse(self, file: str, publish_seconds: float) -> DuckDBFile:
-        seconds = self.seconds
+        seconds, rng = self.seconds, self._rng
 
         class Timed(DuckDBFile):
             @contextlib.contextmanager
             def attach(
                 self, connection: duckdb.DuckDBPyConnection, purpose: str = "a load"
             ) -> Iterator[None]:
+                if ", run " in purpose and rng.random() < _PAUSING:  # it has read, and will write
+                    time.sleep(rng.uniform(0, _MAX_PAUSE_SECONDS))
                 started = time.monotonic()
                 with super().attach(connection, purpose):
                     seconds.append(time.monotonic() - started)
@@ -168,7 +202,7 @@ def print_report(reports: list[dict[str, Any]], different: dict[str, int]) -> in
         )
     console.print(table)
     copies = [seconds for one in reports if one["role"] == "write" for seconds in one["copies"]]
-    seen = max(one["copies"] for one in reports if one["role"] == "read")
+    seen = max((one["copies"] for one in reports if one["role"] == "read"), default=0)
     console.print(f"{len(copies)} copies published, {seen} seen by one reader")
     console.print(
         f"{len(failures)} failures; rows that differ from a single load: {different or 0}"

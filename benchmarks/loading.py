@@ -18,7 +18,7 @@ from st_pipelines.windows import Days, local_day
 
 TABLES = ("crm.customers", "jpm.jobs", "accounting.invoices")
 PATHS = tuple(load_catalog()[table].path for table in TABLES)
-_LOAD_COLUMNS = "_loaded_at, _run_id, _partition_date"
+_LOAD_COLUMNS = "_loaded_at, _run_id, _partition_date, _read_sequence"
 
 
 def sync_context(

@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from urllib.parse import urlencode
 
 TOKEN_PATH = "/connect/token"
+_JSON = {"Content-Type": "application/json"}
 
 
 class Server:
@@ -66,6 +67,13 @@ class Server:
         for path in paths:
             filled = path.format(tenant=self.environment["SERVICETITAN_TENANT_ID"])
             self._answer(filled, {"Authorization": token, "ST-App-Key": app_key})
+
+    def change(self, table: str, id_: int, fields: dict[str, str]) -> None:
+        """Changes a record now."""
+        now = datetime.now(timezone.utc).isoformat().replace("+00:00", "Z")
+        self._answer("/_sandbox/now", _JSON, json.dumps({"now": now}).encode())
+        body = {"table": table, "id": id_, "fields": fields}
+        self._answer("/_sandbox/change", _JSON, json.dumps(body).encode())
 
     def requests(self) -> Counter[str]:
         """Returns how often each path was requested."""
