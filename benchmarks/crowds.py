@@ -1,9 +1,9 @@
 """Runs eight processes that write one warehouse and four that read its copy, all the time.
 
-The source changes all the time (`changing_source`). Each writer loads days of a table again and again, some
-loads pause between reading and writing, and publishes when that is due. After each load it reads
-the table, which must have every change that a load has read so far, whichever process made it.
-Each reader opens the read copy, runs the same query several times, and opens the copy again.
+The source changes all the time (`changing_source`). Each writer loads days of a table again and
+again, and publishes when that is due; some loads pause between reading and writing. After each load
+it reads the table, which must have every change that a load has read so far, whichever process made
+it. Each reader opens the read copy, runs the same query several times, and opens the copy again.
 
 Reports how long writers waited for the warehouse and readers for a result. Exits with 1 if anything
 failed, if an update was lost, if a copy gave two results for one query while it was open, or if the

@@ -19,7 +19,7 @@ import signal
 import tempfile
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -29,9 +29,14 @@ import duckdb
 from starlette.requests import Request
 from starlette.responses import Response
 
-from st_pipelines.catalog.model import Catalog
+from st_pipelines.catalog.model import Catalog, Endpoint
 from st_pipelines.catalog.registry import load_catalog
+from st_pipelines.sandbox.collections import Collection
+from st_pipelines.sandbox.entities import Entity
+from st_pipelines.sandbox.records import Writer, encode, read_members, to_raw
 from st_pipelines.sandbox.server import Sandbox
+from st_pipelines.sandbox.stories.story import Story
+from st_pipelines.sandbox.table import Table
 from st_pipelines.sandbox.world import World
 from st_pipelines.servicetitan.errors.errors import ServiceTitanError
 from st_pipelines.servicetitan.http.client import Client
@@ -140,6 +145,37 @@ class _WatchedFile(DuckDBFile):
             yield connection
 
 
+class _World(World):
+    """A company whose records may have fewer members, and lack no member that identifies them."""
+
+    def __init__(self, endpoint: Endpoint, kept: frozenset[str] | None, **options: Any) -> None:
+        self._endpoint, self._kept = endpoint, kept
+        super().__init__(**options)
+
+    def build_table(self, collection: Collection, story: Story) -> Table:
+        writer = _Writer(
+            collection, story, self.build_filler(collection), seed=self.seed, anchor=self._day
+        )
+        writer.kept = self._kept
+        writer.instead_of_null = (
+            dict(self._endpoint.variants[-1]) if self._endpoint.variants else {}
+        )
+        return Table(collection, self._company, story, writer)
+
+
+class _Writer(Writer):
+    kept: frozenset[str] | None = None
+    instead_of_null: Mapping[str, Any] = {}
+
+    def write(self, entity: Entity, key: Any, modified: int, now: int) -> bytes:
+        members = read_members(super().write(entity, key, modified, now))
+        for name, value in {"id": entity.id, **self.instead_of_null}.items():
+            if name in members and bytes(members[name]) == b"null":
+                members[name] = to_raw(value)
+        kept = members.keys() if self.kept is None else self.kept
+        return encode({name: value for name, value in members.items() if name in kept})
+
+
 class _SimulatedServerClock(ServerClock):
     """Learns from responses as usual; between them the source's time passes, not the real one."""
 
@@ -190,7 +226,10 @@ class Scenario:
         self.folder = Path(tempfile.mkdtemp(prefix="scenario-"))
         self.file = self.folder / "warehouse.duckdb"
         self.sandbox = _start_server()
-        self.world = World(seed=seed, customers=customers, history_days=20, now=NOW)
+        kept = frozenset(column.name for column in self.endpoint.columns) if narrow else None
+        self.world = _World(
+            self.endpoint, kept, seed=seed, customers=customers, history_days=20, now=NOW
+        )
         self.sandbox.worlds[self.sandbox.tenant_id] = self.world
         self.sandbox.interceptors[:] = [self._disturb_request]
         self.source = SourceHistory(self.world, self.endpoint)

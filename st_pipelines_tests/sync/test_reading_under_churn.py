@@ -138,9 +138,7 @@ def pages_of(client: Client, history: History) -> Iterator[Page]:
 def play(sandbox: Sandbox, history: History) -> str:
     """Reads under a history and returns the outcome; asserts that a complete reading is correct."""
     endpoint = history.endpoint
-    world = World(
-        catalog=load_catalog(), seed=history.seed % 5, customers=10, history_days=30, now=NOW
-    )
+    world = World(seed=history.seed % 5, customers=10, history_days=30, now=NOW)
     sandbox.worlds[sandbox.tenant_id] = world
     before, true = changes(world, endpoint), set(raw_records(world, endpoint))
     sandbox.interceptors[:] = [lambda request: true.update(raw_records(world, endpoint))]
