@@ -7,6 +7,10 @@ After each load that reports success, the table must be what the documents promi
 (`st_pipelines_tests/promises.py`); after all days were loaded, and again after one reconcile, it
 must equal the source, value by value. Prints each history that ends otherwise with its seed, and
 exits with 1 if there is one. `--seed N --histories 1` plays one again.
+
+    python benchmarks/soak.py --minutes 1 --drop-half
+
+shows that the soak notices: every load of a window loses half of its rows, and it must exit with 1.
 """
 
 from __future__ import annotations
@@ -24,6 +28,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from st_pipelines.warehouse.columns import count_changes
+from st_pipelines.warehouse.tables.staged_records import StagedRecords
 from st_pipelines_tests.company_changes import CHANGES, Change
 from st_pipelines_tests.property_model import Disturbance, Load, Scenario
 
@@ -55,6 +61,8 @@ OFFSETS = (0, 0, 0, 0, -3, 3, -90, 90, -1500, 1500)
 def main() -> int:
     """Plays histories until the time is up, or as many as were asked for."""
     options = _options()
+    if options.drop_half:
+        drop_half_of_every_window()
     gc.freeze()  # the modules; going through them again and again takes a tenth of the time
     gc.set_threshold(50_000)
     ends, seed = time.monotonic() + options.minutes * 60, options.seed
@@ -81,6 +89,20 @@ def main() -> int:
     print(f"{sum(histories.values())} histories in {minutes:.1f} min, {wrong} wrong")
     print(f"loads: {dict(outcomes.most_common())}")
     return 1 if wrong else 0
+
+
+def drop_half_of_every_window() -> None:
+    """Breaks the package in this process: the rows of a window are lost before they are merged."""
+    finish = StagedRecords.finish
+
+    def finish_half(records: StagedRecords) -> None:
+        finish(records)
+        rows = records.rows
+        if records.spec.window_end is not None and rows.name == "staged":
+            half = f"DELETE FROM {rows.name} WHERE rowid % 2 = 1"
+            rows.dropped += count_changes(rows.connection, half)
+
+    StagedRecords.finish = finish_half
 
 
 def play_history(table: str, seed: int) -> tuple[list[str], list[str]]:
@@ -161,6 +183,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--histories", type=float, default=float("inf"))
     parser.add_argument("--seed", type=int, default=1, help="of the first history")
     parser.add_argument("--table", help="only this one")
+    parser.add_argument("--drop-half", action="store_true", help="of every window, to be noticed")
     parser.add_argument("--keep-going", action="store_true", help="after a difference")
     options = parser.parse_args()
     if options.minutes == options.histories == float("inf"):
