@@ -68,7 +68,7 @@ def main() -> int:
     ends, seed = time.monotonic() + options.minutes * 60, options.seed
     histories, outcomes, wrong = Counter[str](), Counter[str](), 0
     started = time.monotonic()
-    while time.monotonic() < ends and sum(histories.values()) < options.histories:
+    while time.monotonic() < ends and histories.total() < options.histories:
         table = options.table or TABLES[seed % len(TABLES)]
         problems, ended = play_history(table, seed)
         if problems:
@@ -79,16 +79,18 @@ def main() -> int:
         histories[table] += 1
         outcomes.update(ended)
         seed += 1
-        if sum(histories.values()) % 100 == 0:
-            minutes = (time.monotonic() - started) / 60
-            print(f"{sum(histories.values())} histories in {minutes:.1f} min, {wrong} wrong")
-            sys.stdout.flush()
+        if histories.total() % 100 == 0:
+            print(_describe(histories.total(), started, wrong), flush=True)
     for table, count in sorted(histories.items()):
         print(f"{table:35}{count:6}")
-    minutes = (time.monotonic() - started) / 60
-    print(f"{sum(histories.values())} histories in {minutes:.1f} min, {wrong} wrong")
+    print(_describe(histories.total(), started, wrong))
     print(f"loads: {dict(outcomes.most_common())}")
     return 1 if wrong else 0
+
+
+def _describe(histories: int, started: float, wrong: int) -> str:
+    minutes, cpu = (time.monotonic() - started) / 60, time.process_time()
+    return f"{histories} histories in {minutes:.1f} min ({cpu:.0f} CPU s), {wrong} wrong"
 
 
 def drop_half_of_every_window() -> None:
