@@ -181,6 +181,10 @@ EXPLAINED: dict[tuple[str, str], str] = {
         "begin = max(1, end - overlap)",
     ): "the page of row 0 is the page of row 1, as every page has two rows or more",
     (
+        "defs/sensors/gaps.py",
+        "INTERVAL = timedelta(minutes=11)",
+    ): "how often the sensor looks is a matter of taste; everything else follows from the value",
+    (
         "warehouse/tables/history.py",
         "if False and (not fetch_row(connection, versions, tenant)[0]):",
     ): "the general way makes the same first versions, only slower",

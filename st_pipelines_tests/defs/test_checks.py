@@ -256,9 +256,9 @@ def test_a_window_is_compared_with_those_of_its_weekday(
 
 def test_a_window_that_is_loaded_late_is_not_compared(place: Place) -> None:
     start, day = datetime(2026, 6, 8, 4, tzinfo=timezone.utc), timedelta(days=1)
-    for weeks in (4, 3, 2, 1):
+    for weeks, usual in ((4, None), (3, None), (2, None), (1, 1)):  # from three others on
         monday = start - timedelta(weeks=weeks)
-        load_window(place, monday, monday + day, 1)
+        assert load_window(place, monday, monday + day, 1).facts.usual_rows == usual
     assert load_window(place, start, start + day, 1).facts.usual_rows == 1
     late = load_window(place, start, start + day, 1, after=timedelta(days=2))
     assert late.facts.usual_rows is None

@@ -81,17 +81,18 @@ def test_loads_of_a_version_that_did_not_number_them_have_zero(place: Place) -> 
 
 def test_the_latest_moment_of_loads_from_the_future_is_reported(place: Place) -> None:
     """A load is from the future by its clock, or by the end of its window."""
-    place.load([], window_end=utc(5), loaded_at=utc(9))
+    for latest in (8, 9, 7):
+        place.load([], window_end=utc(5), loaded_at=utc(latest, 12))
     place.load([], OTHERS, window_end=utc(8), loaded_at=utc(6))
     place.load([], endpoint(name="past"), window_end=utc(5), loaded_at=utc(6))
     place.load([], endpoint(name="whole"), window_end=None, loaded_at=utc(7, 1))
     place.load([], endpoint(name="foreign"), loaded_at=utc(9), tenant_id="2")
     assert read(place, read_future_loads, **OWNER, now=utc(7)) == {
         "abc.others": utc(8),
-        "abc.things": utc(9),
+        "abc.things": utc(9, 12),
         "abc.whole": utc(7, 1),
     }
-    assert read(place, read_future_loads, **OWNER, now=utc(9)) == {}
+    assert read(place, read_future_loads, **OWNER, now=utc(9, 12)) == {}
     other = {"environment": "production", "tenant_id": "1"}
     assert read(place, read_future_loads, **other, now=utc(1)) == {}
 

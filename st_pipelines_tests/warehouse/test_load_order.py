@@ -12,6 +12,7 @@ from st_pipelines.catalog.model import Export, Field, Scalar
 from st_pipelines.warehouse.errors import Overtaken
 from st_pipelines.warehouse.load_spec import MergeMode
 from st_pipelines.warehouse.tables import load_log
+from st_pipelines.warehouse.tables.load import FollowUp
 from st_pipelines_tests.warehouse.factories import FIELDS, Place, endpoint, record
 
 LATER, LATEST = "2026-01-05T00:00:00Z", "2026-01-09T00:00:00Z"
@@ -105,6 +106,43 @@ def test_a_row_is_not_inserted_where_a_later_load_has_not_seen_it(place: Place) 
         place.load([record()], sequence=1)
     counts = place.load([record(modifiedOn=LATEST)], sequence=1)[0].counts
     assert counts.inserted == 1, "the other load did not read that day"
+
+
+def test_a_row_is_not_inserted_where_one_of_several_later_loads_has_not_seen_it(
+    place: Place,
+) -> None:
+    for first, last in ((1, 3), (8, 10)):
+        start, end = (datetime(2026, 1, day, tzinfo=timezone.utc) for day in (first, last))
+        place.load([], window_start=start, window_end=end)
+    for moment in (record()["modifiedOn"], LATEST):
+        with pytest.raises(Overtaken):
+            place.load([record(modifiedOn=moment)], sequence=1)
+    assert place.load([record(modifiedOn=LATER)], sequence=1)[0].counts.inserted == 1
+
+
+def test_a_read_that_lacks_a_row_contradicts_a_later_load_that_saw_it(place: Place) -> None:
+    """Unless the row is marked as deleted, or newer than everything that was read."""
+    place.load([record(id=1)])
+    place.load([record(id=1), record(id=2)])
+    with pytest.raises(Overtaken, match=" 1 rows "):
+        place.load([record(id=1)], sequence=2)
+    place.load([record(id=1)], **WHOLE)
+    place.load([record(id=1)], sequence=3)
+    place.load([record(id=1), record(id=3, modifiedOn=LATER)])
+    place.load([record(id=1)], sequence=5)
+    live = "SELECT id FROM abc.things WHERE _deleted_at IS NULL ORDER BY id"
+    assert place.query(live) == [(1,), (3,)]
+
+
+def test_a_lookup_contradicts_a_later_load_that_saw_the_row(place: Place) -> None:
+    records, gone = [record(id=1), record(id=2)], FollowUp(deleted_ids=frozenset({2}))
+    place.load(records)
+    place.load(records)
+    with pytest.raises(Overtaken, match=" 1 rows "):
+        place.load([], sequence=2, follow_up=gone, **YESTERDAY)
+    place.load(records[:1], **WHOLE)
+    counts = place.load([], sequence=3, follow_up=gone, **YESTERDAY)[0].counts
+    assert counts.deleted == 0, "the later load has marked it already"
 
 
 def test_a_record_that_changed_during_a_full_read_keeps_its_newer_version(place: Place) -> None:
