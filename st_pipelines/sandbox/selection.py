@@ -8,9 +8,8 @@ from typing import Any
 
 from st_pipelines.catalog.specification import ReadOperation
 from st_pipelines.sandbox.collections import Collection
+from st_pipelines.sandbox.filter_fields import CREATED, MODIFIED
 from st_pipelines.sandbox.filters import (
-    CREATED,
-    MODIFIED,
     Filter,
     derive_filters,
     read_moment,
