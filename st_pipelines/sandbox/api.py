@@ -28,6 +28,7 @@ from st_pipelines.sandbox.faults import Faults
 from st_pipelines.sandbox.operations import Route, Router
 from st_pipelines.sandbox.parameters import BadRequest, read_query
 from st_pipelines.sandbox.portal import Portal
+from st_pipelines.sandbox.reports import Reports
 from st_pipelines.sandbox.selection import select
 from st_pipelines.sandbox.world import World
 
@@ -109,7 +110,10 @@ class Api:
         portal: Portal | None = None,
     ) -> None:
         self.worlds = worlds
-        self._computed = ComputedOperations(capacity.OPERATIONS)
+        self.reports = Reports(worlds, options.clock)
+        self._computed = ComputedOperations(
+            (*capacity.OPERATIONS, *self.reports.build_operations())
+        )
         self.log = RequestLog()
         self.interceptors: list[Interceptor] = []
         self.access = AccessControl(tenants, scopes, options.token_seconds, portal)

@@ -36,6 +36,18 @@ class Refusal(Exception):
         self.errors = dict(errors or {})
 
 
+class TooEarly(Exception):
+    """A request that is answered with a 429.
+
+    Args:
+        seconds: how long to wait.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"wait {seconds} seconds")
+        self.seconds = seconds
+
+
 def refuse_value(name: str, reason: str) -> Refusal:
     """Return the 400 that names a parameter and what is wrong with it."""
     return Refusal(400, "One or more validation errors occurred.", {name: [reason]})
@@ -108,7 +120,7 @@ class Operation:
         method: of HTTP.
         path: with names in braces.
         scope: a token needs it.
-        answer: computes the response. It may raise `Refusal`.
+        answer: computes the response. It may raise `Refusal` or `TooEarly`.
     """
 
     method: str
@@ -150,6 +162,8 @@ class ComputedOperations:
                 refusal.status, refusal.title, errors=refusal.errors, data={}
             )
             return responses.build_json_response(body, refusal.status)
+        except TooEarly as early:
+            return responses.build_too_many_requests(early.seconds)
 
 
 def _compile(path: str) -> re.Pattern[str]:

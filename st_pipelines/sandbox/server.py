@@ -25,6 +25,7 @@ from st_pipelines.sandbox.faults import Faults
 from st_pipelines.sandbox.guard import LocalOnly
 from st_pipelines.sandbox.portal import read_defects
 from st_pipelines.sandbox.quick_shutdown import QuickShutdownServer
+from st_pipelines.sandbox.reports import Reports
 from st_pipelines.sandbox.world import World
 
 HOST = "127.0.0.1"
@@ -121,9 +122,8 @@ class Sandbox:
         control = Control(self.worlds, self._api.log)
         token = Route("/connect/token", self._api.handle_token, methods=["POST"])
         data = Route("/{path:path}", self._api.handle_data, methods=EVERY_METHOD)
-        application = LocalOnly(
-            Starlette(routes=[token, *control.build_routes(), *files.build_routes(), data])
-        )
+        own = (*control.build_routes(), *files.build_routes(), *self.reports.build_routes())
+        application = LocalOnly(Starlette(routes=[token, *own, data]))
         return QuickShutdownServer(
             uvicorn.Config(
                 application,
@@ -160,6 +160,11 @@ class Sandbox:
     def interceptors(self) -> list[Interceptor]:
         """Functions that may answer a request before the sandbox does. Append to this list."""
         return self._api.interceptors
+
+    @property
+    def reports(self) -> Reports:
+        """The reports of all tenants, with the settings of their limits."""
+        return self._api.reports
 
     def set_faults(self, faults: Mapping[str, float]) -> None:
         """Replace the faults from the next request on.

@@ -146,6 +146,8 @@ class Table:
 
     def _derive_key(self, entity: Entity, position: int) -> Key:
         if self._has_text_key:
+            if self._story.text_key:
+                return self._story.text_key(entity)
             return make_text_key(self.collection.name, entity.draw, self._company.seed)
         if len(self.collection.key) == 1:
             return entity.id + self._story.offset

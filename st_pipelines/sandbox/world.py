@@ -22,7 +22,7 @@ from st_pipelines.sandbox.projection import Projection, find_projection
 from st_pipelines.sandbox.records import ObjectTemplate, Writer
 from st_pipelines.sandbox.references import References
 from st_pipelines.sandbox.scalars import Draw
-from st_pipelines.sandbox.stories import billing, customers, jobs, master_data
+from st_pipelines.sandbox.stories import billing, customers, jobs, master_data, reporting
 from st_pipelines.sandbox.stories.story import Story
 from st_pipelines.sandbox.table import Key, Table
 
@@ -31,6 +31,7 @@ STORIES: dict[str, Story] = {
     **jobs.STORIES,
     **billing.STORIES,
     **master_data.STORIES,
+    **reporting.STORIES,
 }
 
 

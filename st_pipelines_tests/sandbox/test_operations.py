@@ -21,6 +21,9 @@ def build_request(client: Client, route: Route) -> tuple[str, dict[str, Any]]:
     if route.collection is not None and route.parameter:
         key = client.sandbox.world.table(route.collection.name).keys[4]
         path = path.replace("{" + route.parameter + "}", str(key))
+    report = client.sandbox.reports.list(client.sandbox.tenant_id)[0]
+    path = path.replace("{report_category}", report.category).replace("{reportId}", str(report.id))
+    path = path.replace("{dynamicSetId}", "business-units")
     query: dict[str, Any] = {}
     for parameter in route.operation.query.values():
         schema = route.api.resolve(parameter.schema)

@@ -52,8 +52,10 @@ class Story:
         fields: renders the fields of one entity, apart from id, createdOn, modifiedOn and active.
             The names are the same for every entity.
         offset: added to the ids of entities that another table serves too.
+        text_key: returns the id of an entity whose id is text; None makes a GUID.
     """
 
     entities: Callable[[Company], Sequence[Entity]]
     fields: Callable[[Any, RenderContext], Fields]
     offset: int = 0
+    text_key: Callable[[Any], str] | None = None

@@ -31,7 +31,7 @@ def test_a_correct_setup_passes_every_step(portal: Portal) -> None:
         f"✅ auth host: {url} answers",
         f"✅ api host: {url} answers",
         "✅ clock: right to within half a minute",
-        "✅ token: issued for 900 s, for tenant 1000000001, with 108 scopes",
+        "✅ token: issued for 900 s, for tenant 1000000001, with 120 scopes",
         "✅ secrets: nothing to fix",
         "✅ access: tenant 1000000001 and the app key are accepted (crm.customers can be read)",
         "✅ scopes: the token has all 3 scopes of the selection",
