@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from st_pipelines.sandbox import report_figures, ticks
+from st_pipelines.sandbox import report_figures, report_jobs, ticks
 from st_pipelines.sandbox.report_figures import Row, Selection
 from st_pipelines.sandbox.world import World
 
@@ -90,8 +90,9 @@ DYNAMIC_SETS: Mapping[str, DynamicSet] = {
         label="Business Unit", list=_name_active("settings.business_units")
     ),
     "technicians": DynamicSet(label="Technician", list=_name_active("settings.technicians")),
+    "job-date-filter-type": DynamicSet(label="Date Type", list=report_jobs.number_date_types),
 }
-"""The sets by id. ServiceTitan's `business-units` is known; the id of the other one is assumed."""
+"""The sets by id. Clients have seen two of these ids; that of the technicians is assumed."""
 
 PERIOD = (
     ReportParameter(name="From", label="From", data_type="Date", is_required=True),
@@ -111,9 +112,26 @@ TECHNICIANS = ReportParameter(
     is_array=True,
     dynamic_set="technicians",
 )
+DATE_TYPE = ReportParameter(
+    name="DateType",
+    label="Filter By",
+    data_type="Number",
+    is_required=True,
+    dynamic_set="job-date-filter-type",
+)
+UNIT = ReportParameter(
+    name="BusinessUnitId",
+    label="Business Unit",
+    data_type="Number",
+    dynamic_set="business-units",
+)
 INACTIVE = ReportParameter(name="IncludeInactive", label="Include Inactive", data_type="Boolean")
 
-_TYPES = {"Date": "Date", "Name": "String", "TechnicianBusinessUnit": "String"}
+_TYPES = {
+    **dict.fromkeys(("Date", "ScheduledDate", "CompletionDate"), "Date"),
+    **dict.fromkeys(("Name", "TechnicianBusinessUnit"), "String"),
+    **dict.fromkeys(("JobNumber", "JobStatus", "JobType", "JobBusinessUnit"), "String"),
+}
 
 
 def _make_fields(*names: str) -> tuple[ReportField, ...]:
@@ -170,6 +188,17 @@ TECHNICIAN_FIELDS = _make_fields(
 )
 
 
+JOB_FIELDS = _make_fields(
+    "JobNumber",
+    "JobStatus",
+    "JobType",
+    "JobBusinessUnit",
+    "ScheduledDate",
+    "CompletionDate",
+    "Subtotal",
+)
+
+
 def select(values: Values) -> Selection:
     """Turn the values of a report's parameters into a selection."""
     units, technicians = values.get("BusinessUnitIds"), values.get("TechnicianIds")
@@ -189,7 +218,7 @@ def _run(compute: Callable[[World, Selection], Iterable[Row]]) -> Callable[..., 
 def build_reports(world: World) -> Sequence[Report]:
     """Build a tenant's reports. Their ids are the tenant's own."""
     rng = random.Random(f"{world.seed}:reports")
-    first, second, third = sorted(rng.sample(range(150, 2400), 3))
+    first, second, third, fourth = sorted(rng.sample(range(150, 2400), 4))
     modified = (world.now - timedelta(days=rng.randrange(200, 900))).replace(microsecond=0)
     modified_on = ticks.format_iso(ticks.from_datetime(modified))
     return (
@@ -222,5 +251,15 @@ def build_reports(world: World) -> Sequence[Report]:
             parameters=(*PERIOD, UNITS, TECHNICIANS, INACTIVE),
             fields=TECHNICIAN_FIELDS,
             compute=_run(report_figures.compute_technicians),
+        ),
+        Report(
+            id=fourth,
+            category="operations",
+            name="Jobs by Date",
+            description="Jobs with a date of the chosen type in the range",
+            modified_on=modified_on,
+            parameters=(DATE_TYPE, *PERIOD, UNIT),
+            fields=JOB_FIELDS,
+            compute=report_jobs.compute_jobs,
         ),
     )

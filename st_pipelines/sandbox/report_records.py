@@ -74,6 +74,7 @@ class Invoice(Record, frozen=True, rename="camel", kw_only=True, gc=False):
 class Job(Record, frozen=True, rename="camel", kw_only=True, gc=False):
     """A job."""
 
+    job_number: str | None = None
     job_status: str | None = None
     completed_on: str | None = None
     created_on: str | None = None
@@ -125,8 +126,15 @@ class Assignment(Record, frozen=True, rename="camel", kw_only=True, gc=False):
     assigned_on: str | None = None
 
 
+class Visit(Record, frozen=True, rename="camel", kw_only=True, gc=False):
+    """An appointment of a job."""
+
+    job_id: int | None = None
+    start: str | None = None
+
+
 class Crew(Record, frozen=True, rename="camel", kw_only=True, gc=False):
-    """A business unit or a technician."""
+    """A business unit, a technician or a job type: something with a name."""
 
     name: str | None = None
     business_unit_id: int | None = None

@@ -38,6 +38,10 @@ def complicate(world: World) -> None:
     complicate_invoices(world, rng, units)
     complicate_estimates(world, rng)
     complicate_splits(world, rng)
+    visits = world.records("jpm.appointments")
+    for visit in visits[::7]:  # a second visit to another job
+        other = rng.choice(visits)["jobId"]
+        world.change("jpm.appointments", visit["id"], jobId=other)
     for call in world.records("telecom.calls_export")[::9]:
         kind = rng.choice((None, "Booked", "Unbooked"))
         world.change("telecom.calls_export", call["id"], type=kind)
@@ -91,15 +95,19 @@ def complicate_invoices(world: World, rng: random.Random, units: list[Row]) -> N
 
 def complicate_estimates(world: World, rng: random.Random) -> None:
     office = [each["id"] for each in world.records("settings.employees")]
-    jobs = [job["id"] for job in world.records("jpm.jobs")]
+    thresholds = {t["id"]: t["soldThreshold"] for t in world.records("jpm.job_types")}
+    jobs = {job["id"]: thresholds[job["jobTypeId"]] for job in world.records("jpm.jobs")}
+    latest = list(jobs)[-30:]
     for estimate in world.records("salestech.estimates"):
         fields: Row = {}
         if rng.random() < 0.5:
             sold = to_iso(world.now - timedelta(minutes=rng.randrange(500_000)))
-            fields = {"status": {"value": 1, "name": "Sold"}, "soldOn": sold}
+            name = rng.choice(("Sold", "Sold", "Sold", "Dismissed"))
+            fields = {"status": {"value": 1, "name": name}, "soldOn": sold}
         # Some jobs have several sold estimates, on different days.
-        fields["jobId"] = rng.choice((None, estimate["jobId"], rng.choice(jobs[-30:])))
-        fields["subtotal"] = rng.randrange(50_000) / 100
+        fields["jobId"] = rng.choice((None, estimate["jobId"], rng.choice(latest)))
+        threshold = jobs.get(fields["jobId"]) or 100
+        fields["subtotal"] = rng.choice((threshold, rng.randrange(50_000) / 100))
         fields["active"] = rng.random() < 0.9
         if rng.random() < 0.3:
             fields["soldBy"] = rng.choice(office)
@@ -450,3 +458,52 @@ def test_revenue_of_technicians_adds_up_to_that_of_completed_jobs(client: Report
     assert sum(Fraction(str(row["CompletedRevenue"])) for row in by_person) == pytest.approx(
         total, abs=0.01
     )
+
+
+@pytest.mark.parametrize("kind", ["Completion", "Creation", "Start", "Invoice"])
+def test_jobs_are_listed_by_the_date_type(
+    client: ReportClient, company: Company, kind: str
+) -> None:
+    first, last = date(2025, 12, 20), date(2026, 1, 31)
+    visits = client.read_rows("jpm.appointments", active="True")
+    path = "/reporting/v2/tenant/{tenant}/dynamic-value-sets/job-date-filter-type"
+    numbers = {name: number for number, name in client.get(path).json()["data"]}
+    number = numbers[f"{kind} Date" if kind == "Invoice" else f"Job {kind} Date"]
+
+    def list_days(job: Row) -> set[date]:
+        starts = [to_day(v["start"]) for v in visits if v["jobId"] == job["id"]]
+        invoices = company.invoices_of(job)
+        return {
+            "Completion": {to_day(job["completedOn"])}
+            if job["jobStatus"] == "Completed"
+            else set(),
+            "Creation": {to_day(job["createdOn"])},
+            "Start": {min(starts)} if starts else set(),
+            "Invoice": {date.fromisoformat(i["invoiceDate"][:10]) for i in invoices},
+        }[kind]
+
+    rows = client.read_rows_of(
+        client.find_report("Jobs"), DateType=number, From=str(first), To=str(last)
+    )
+
+    names = {unit["id"]: unit["name"] for unit in company.units}
+    listed = {
+        job["jobNumber"]: job
+        for job in company.jobs.values()
+        if any(first <= day <= last for day in list_days(job))
+    }
+    assert sorted(row["JobNumber"] for row in rows) == sorted(listed)
+    for row in rows:
+        job = listed[row["JobNumber"]]
+        assert row["JobStatus"] == job["jobStatus"]
+        assert row["JobBusinessUnit"] == names[job["businessUnitId"]]
+        subtotal = sum(Fraction(invoice["subTotal"]) for invoice in company.invoices_of(job))
+        assert is_close(row["Subtotal"], Fraction(subtotal))
+    unit = next(u["id"] for u in company.units if u["name"] == rows[0]["JobBusinessUnit"])
+    assert client.read_rows_of(
+        client.find_report("Jobs"),
+        DateType=number,
+        From=str(first),
+        To=str(last),
+        BusinessUnitId=unit,
+    ) == [row for row in rows if row["JobBusinessUnit"] == rows[0]["JobBusinessUnit"]]

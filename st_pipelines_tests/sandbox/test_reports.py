@@ -58,7 +58,7 @@ def test_categories_have_slugs_that_paths_contain(client: ReportClient) -> None:
     assert rows["totalCount"] == 6
     categories = {row["id"]: row["name"] for row in rows["data"] + more["data"]}
     assert categories["business-unit-dashboard"] == "Business Unit Dashboard"
-    assert sum(len(list_reports(client, slug)) for slug in categories) == 3
+    assert sum(len(list_reports(client, slug)) for slug in categories) == 4
 
 
 def test_the_list_of_a_category_has_pages_of_50_and_reports_with_ids(client: ReportClient) -> None:
@@ -66,7 +66,7 @@ def test_the_list_of_a_category_has_pages_of_50_and_reports_with_ids(client: Rep
 
     assert (body["page"], body["pageSize"], body["hasMore"]) == (1, 50, False)
     assert body["totalCount"] is None
-    [row] = body["data"]
+    row, _ = body["data"]
     assert set(row) == {"id", "name", "description"}
     assert type(row["id"]) is int
 
@@ -74,10 +74,10 @@ def test_the_list_of_a_category_has_pages_of_50_and_reports_with_ids(client: Rep
 def test_ids_of_reports_differ_between_tenants(client: ReportClient) -> None:
     other = ReportClient(client.sandbox, tenant=1)
 
-    [mine], [theirs] = list_reports(client, "operations"), list_reports(other, "operations")
+    mine, theirs = list_reports(client, "operations"), list_reports(other, "operations")
 
-    assert mine["name"] == theirs["name"]
-    assert mine["id"] != theirs["id"]
+    assert [each["name"] for each in mine] == [each["name"] for each in theirs]
+    assert not {each["id"] for each in mine} & {each["id"] for each in theirs}
     assert_problem(other.post(client.find_report("Calls"), ALWAYS), 404)
 
 
@@ -231,6 +231,30 @@ def test_numbers_may_come_as_text_and_unknown_parameters_are_ignored(client: Rep
     rows = client.read_rows_of(report, BusinessUnitIds=str(unit["id"]), Odd=1)
 
     assert {row["Name"] for row in rows} == {unit["name"]}
+
+
+def read_date_types(client: ReportClient) -> dict[str, int]:
+    rows = client.get(f"{REPORTING}/dynamic-value-sets/job-date-filter-type").json()["data"]
+    return {name: number for number, name in rows}
+
+
+@pytest.mark.parametrize("tenant", [0, 1])
+def test_the_numbers_of_date_types_are_the_tenants_own(client: ReportClient, tenant: int) -> None:
+    own = ReportClient(client.sandbox, tenant=tenant)
+    completion = read_date_types(own)["Job Completion Date"]
+    first, last = "2025-10-01", "2026-02-28"
+
+    rows = own.read_rows_of(own.find_report("Jobs"), DateType=completion, From=first, To=last)
+
+    assert len(rows) > 5
+    assert all(first <= row["CompletionDate"] <= last for row in rows)
+    assert read_date_types(own) != read_date_types(ReportClient(own.sandbox, tenant=1 - tenant))
+
+
+def test_an_unknown_date_type_is_a_400(client: ReportClient) -> None:
+    refused = client.post(client.find_report("Jobs"), {**ALWAYS, "DateType": 9})
+    assert_problem(refused, 400)
+    assert list(refused.json()["errors"]) == ["DateType"]
 
 
 def test_a_report_runs_once_a_minute_and_says_how_long_to_wait(
