@@ -208,7 +208,8 @@ class Promises:
                 v.count and v.cursor and v.cursor > feed_from for v in during
             )
             completed = listed and feed_from is not None and self._is_completed(key, during)
-            if fed or completed or self._reads_whole_feed(attempt):
+            whole = self._reads_whole_feed(attempt) and all(v.count for v in during)
+            if fed or completed or whole:
                 self._promise(self._export_since, key, attempt)
             if listed or (fed and self._feed_may_unmark(key, during)):
                 self._promise(self._since, key, attempt)
@@ -308,7 +309,8 @@ class Promises:
             return
         self._feed_read_to = self._source.latest_cursor
         self._feed_is_known |= steady > 0 or attempt.everything
-        self._feed_was_read_whole |= attempt.everything
+        from_beginning = bool(self._endpoint.export.adds) and attempt.start is None
+        self._feed_was_read_whole |= attempt.everything or from_beginning
 
     def find_wrong_rows(self, rows: Iterable[Row]) -> list[str]:
         """Compares all rows of the table, marked ones too, with what was promised."""
