@@ -97,10 +97,10 @@ def drop_half_of_every_window() -> None:
     """Breaks the package in this process: the rows of a window are lost before they are merged."""
     finish = StagedRecords.finish
 
-    def finish_half(records: StagedRecords) -> None:
-        finish(records)
-        rows = records.rows
-        if records.spec.window_end is not None and rows.name == "staged":
+    def finish_half(self: StagedRecords) -> None:
+        finish(self)
+        rows = self.rows
+        if self.spec.window_end is not None and rows.name == "staged":
             half = f"DELETE FROM {rows.name} WHERE rowid % 2 = 1"
             rows.dropped += count_changes(rows.connection, half)
 
