@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl
 from starlette.requests import Request
 from starlette.responses import Response
 
-from st_pipelines.sandbox import capacity, feed, files, responses
+from st_pipelines.sandbox import capacity, children, feed, files, responses
 from st_pipelines.sandbox.access import AccessControl, RateLimit, Refused
 from st_pipelines.sandbox.churn import Churn
 from st_pipelines.sandbox.collections import Collection
@@ -112,7 +112,7 @@ class Api:
         self.worlds = worlds
         self.reports = Reports(worlds, options.clock)
         self._computed = ComputedOperations(
-            (*capacity.OPERATIONS, *self.reports.build_operations())
+            (*capacity.OPERATIONS, *children.OPERATIONS, *self.reports.build_operations())
         )
         self.log = RequestLog()
         self.interceptors: list[Interceptor] = []

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import msgspec
 
+NO_CHARGE = frozenset({"Recall", "Warranty"})
+"""Job types whose jobs cost the customer nothing."""
+
 
 class Entity(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A thing with an id and a lifetime.
@@ -36,6 +39,12 @@ class Staff(Named, frozen=True, kw_only=True, gc=False):
     unit: Named
 
 
+class Reason(Named, frozen=True, kw_only=True, gc=False):
+    """Why a call was not booked; `is_lead` if the caller wanted something the company does."""
+
+    is_lead: bool
+
+
 class Sku(Named, frozen=True, kw_only=True, gc=False):
     """A service, material or piece of equipment in the price book."""
 
@@ -43,6 +52,21 @@ class Sku(Named, frozen=True, kw_only=True, gc=False):
     code: str
     cents: int
     category: Named
+
+
+class Account(Named, frozen=True, kw_only=True, gc=False):
+    """An account of the general ledger.
+
+    Attributes:
+        number: as accountants order them.
+        kind, detail: its type and subtype.
+        role: what ServiceTitan books to it by default.
+    """
+
+    number: str
+    kind: str
+    detail: str
+    role: str
 
 
 class Customer(Named, frozen=True, kw_only=True, gc=False):
@@ -54,6 +78,11 @@ class Customer(Named, frozen=True, kw_only=True, gc=False):
     state: str
     zip: str
 
+    @property
+    def is_exempt(self) -> bool:
+        """Whether the customer pays no sales tax."""
+        return self.commercial and self.draw % 3 == 0
+
 
 class Location(Entity, frozen=True, kw_only=True, gc=False):
     """A customer's address, where jobs are done."""
@@ -63,27 +92,88 @@ class Location(Entity, frozen=True, kw_only=True, gc=False):
 
 
 class Call(Entity, frozen=True, kw_only=True, gc=False):
-    """A phone call; `location` is set if it led to a job."""
+    """A phone call.
+
+    Attributes:
+        location: the caller's, if the caller is known.
+        agent: who answered; None if nobody did.
+        outcome: `Booked`, `Unbooked`, `Excused`, `NotLead` or `Abandoned`; "" if not classified.
+        reason: why it was not booked; None if it was.
+        kind: the job type that was booked; None if none was.
+        job_id, job_number: of the job that it led to; zero and "" if none.
+        lead_id: of the lead that it led to; zero if none.
+    """
 
     location: Location | None
     seconds: int
-    agent: Staff
+    agent: Staff | None
     campaign: Named
     phone: str
+    outcome: str
+    inbound: bool
+    reason: Reason | None = None
+    kind: Staff | None = None
+    job_id: int = 0
+    job_number: str = ""
+    lead_id: int = 0
+
+
+class Booking(Entity, frozen=True, kw_only=True, gc=False):
+    """A request from the web. The office accepts it, turns it into a job, or dismisses it.
+
+    Attributes:
+        accepted, converted, dismissed: when; zero if never.
+        job_id: of the job that it led to; zero if none.
+    """
+
+    location: Location
+    kind: Staff
+    campaign: Named
+    accepted: int
+    converted: int
+    dismissed: int
+    job_id: int
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One line of an invoice or an estimate."""
+    """One line of an invoice or an estimate.
+
+    Attributes:
+        quantity: negative if the line takes something back.
+        unit: the business unit that earns it, if another one than the invoice's.
+        account: the account that it is booked to.
+    """
 
     id: int
     sku: Sku
     quantity: int
     draw: int
+    account: Account
+    unit: Named | None = None
 
     @property
     def cents(self) -> int:
         """The price times the quantity, in cents."""
         return self.sku.cents * self.quantity
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Why a job exists. Without any of these, the office booked it.
+
+    Attributes:
+        call, booking: what the office booked it from.
+        estimate: the sold estimate whose work it does.
+        recall_of: the job whose work it repairs, at no charge.
+        source: the job on which its technician found the work.
+        membership: the membership that pays for the visit.
+    """
+
+    call: Call | None = None
+    booking: Booking | None = None
+    estimate: Estimate | None = None
+    recall_of: Job | None = None
+    source: Job | None = None
+    membership: Membership | None = None
 
 
 class Job(Entity, frozen=True, kw_only=True, gc=False):
@@ -92,9 +182,11 @@ class Job(Entity, frozen=True, kw_only=True, gc=False):
     number: str
     location: Location
     kind: Staff
-    call: Call | None
+    origin: Origin
     campaign: Named
     technician: Staff
+    helper: Staff | None
+    estimate_ids: tuple[int, ...]
     booked_by: Staff
     start: int
     done: int
@@ -104,8 +196,18 @@ class Job(Entity, frozen=True, kw_only=True, gc=False):
     lines: tuple[Line, ...]
 
     @property
+    def call(self) -> Call | None:
+        """The call that led to it."""
+        return self.origin.call
+
+    @property
+    def no_charge(self) -> bool:
+        """Whether the customer pays nothing, whatever is sold."""
+        return self.origin.recall_of is not None or self.kind.name in NO_CHARGE
+
+    @property
     def total(self) -> int:
-        """The job's price, in cents."""
+        """The job's price before tax, in cents."""
         return sum(line.cents for line in self.lines)
 
 
@@ -123,31 +225,67 @@ class Note(JobChild, frozen=True, kw_only=True, gc=False):
     """A note on a job."""
 
 
-class Invoice(JobChild, frozen=True, kw_only=True, gc=False):
-    """The invoice of a job. It has no items until the job is done."""
-
-    paid: int
-
-
-class Payment(Entity, frozen=True, kw_only=True, gc=False):
-    """A payment of an invoice."""
-
-    invoice: Invoice
-
-
 class Estimate(JobChild, frozen=True, kw_only=True, gc=False):
-    """One of the options offered to a customer for a job."""
+    """One of the options offered to a customer for a job.
+
+    Attributes:
+        sold, dismissed: when; zero if never.
+    """
 
     sold: int
+    dismissed: int
     option: int
     lines: tuple[Line, ...]
 
 
-class Membership(Entity, frozen=True, kw_only=True, gc=False):
-    """A service contract for a location."""
+class MembershipType(Named, frozen=True, kw_only=True, gc=False):
+    """A kind of membership.
 
+    Attributes:
+        frequency: how often it is billed: `Monthly`, `Annual` or `OneTime`.
+        sku: what is billed each time.
+        is_deferred: whether its billing is income only when visits are made.
+    """
+
+    frequency: str
+    sku: Sku
+    is_deferred: bool
+
+
+class BillingTemplate(Named, frozen=True, kw_only=True, gc=False):
+    """What the memberships of a type and a business unit are billed with."""
+
+    kind: MembershipType
+    unit: Named
+
+
+class Membership(Entity, frozen=True, kw_only=True, gc=False):
+    """One term of a service contract for a location.
+
+    Attributes:
+        start, end: the term; `end` is zero if it has none.
+        bills: when it is billed.
+        canceled, suspended, resumed, expired: when; zero if never.
+        renewed: holds the membership that follows at `end`, once that has come.
+    """
+
+    kind: MembershipType
     location: Location
     unit: Named
-    kind: int
+    template: BillingTemplate
+    seller: Staff
     start: int
-    ended: int
+    end: int
+    bills: tuple[int, ...]
+    canceled: int
+    suspended: int
+    resumed: int
+    expired: int
+    renewed: Found
+
+
+class Found(msgspec.Struct):
+    """Refers to what is planned after the entity that leads to it."""
+
+    job: Job | None = None
+    membership: Membership | None = None

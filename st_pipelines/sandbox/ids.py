@@ -19,7 +19,16 @@ FIRST_IDS: Mapping[str, int] = {
     "estimate": 220_000_000,
     "call": 280_000_000,
     "membership": 330_000_000,
+    "lead": 340_000_000,
+    "booking": 345_000_000,
+    "recurring_service": 347_000_000,
+    "service_event": 348_500_000,
     "note": 350_000_000,
+    "purchase_order": 355_000_000,
+    "receipt": 360_000_000,
+    "bill": 365_000_000,
+    "vendor_payment": 370_000_000,
+    "purchase_line": 375_000_000,
     "line": 400_000_000,
 }
 """First id of each kind of entity."""

@@ -6,21 +6,69 @@ All of it exists before the first job. `stories.master_data` renders it.
 from __future__ import annotations
 
 import random
+from itertools import product
 from typing import Any
 
 from st_pipelines.sandbox import sample_text, ticks
-from st_pipelines.sandbox.entities import Named, Sku, Staff
+from st_pipelines.sandbox.entities import (
+    NO_CHARGE,
+    BillingTemplate,
+    MembershipType,
+    Named,
+    Reason,
+    Sku,
+    Staff,
+)
 from st_pipelines.sandbox.ids import compute_id
+from st_pipelines.sandbox.planning.profile import Profile
+
+NOT_BOOKABLE = NO_CHARGE | {"Membership Visit"}
+"""Job types that only follow from other records."""
+
+MEMBERSHIPS = (
+    ("Silver Plan", "Monthly", False),
+    ("Gold Plan", "Annual", True),
+    ("Lifetime Plan", "OneTime", True),
+    ("Bronze Plan", "Monthly", False),
+    ("Commercial Plan", "Annual", True),
+    ("Legacy Plan", "Annual", False),
+)
+"""Name, billing and deferral of each membership type."""
+
+SERVICE_TYPES = (
+    "Spring Tune-Up",
+    "Fall Tune-Up",
+    "Drain Check",
+    "Safety Inspection",
+    "Filter Change",
+)
+
+"""Names of the recurring service types."""
+
+CALL_REASONS = (
+    ("Price too high", True),
+    ("Called for information", True),
+    ("No appointment soon enough", True),
+    ("Shopping around", True),
+    ("Outside the service area", False),
+    ("Service not offered", False),
+    ("Existing appointment", False),
+    ("Billing question", False),
+    ("Solicitor", False),
+    ("Wrong number", False),
+)
+"""Names of call reasons, and whether the call counts as a lead."""
 
 
 class MasterData:
     """The master data that other entities refer to: created before `start`, edited after it."""
 
-    def __init__(self, *, seed: int, start: int, customers: int) -> None:
+    def __init__(self, *, seed: int, start: int, customers: int, profile: Profile) -> None:
         self._rng = random.Random(seed * 7919)
         self._start = start
+        self._percent = profile.price_percent
         self.units = tuple(
-            Named(**self._draw_lifetime(1_000_000, n, 0), name=f"{trade} Residential")
+            Named(**self._draw_lifetime(1_000_000, n, 0), name=f"{trade} {profile.brand}")
             for n, trade in enumerate(sample_text.TRADES)
         )
         self.tags = self._make_named(
@@ -43,6 +91,41 @@ class MasterData:
         self.materials = self._make_skus(1_800_000, "Material", 150)
         self.equipment = self._make_skus(1_900_000, "Equipment", 50)
         self.skus = self.services * 2 + self.materials + self.equipment
+        fees = self._make_skus(1_950_000, "Service", len(MEMBERSHIPS) + 1)
+        self.membership_visit = fees[-1]
+        self.membership_types = tuple(
+            MembershipType(
+                **self._draw_lifetime(2_060_000, n, 0),
+                name=name,
+                frequency=frequency,
+                sku=sku,
+                is_deferred=is_deferred,
+            )
+            for n, ((name, frequency, is_deferred), sku) in enumerate(
+                zip(MEMBERSHIPS, fees, strict=False)
+            )
+        )
+        self.templates = tuple(
+            BillingTemplate(
+                **self._draw_lifetime(2_070_000, n, 0),
+                name=f"{kind.name} {unit.name}",
+                kind=kind,
+                unit=unit,
+            )
+            for n, (kind, unit) in enumerate(product(self.membership_types, self.units))
+        )
+        self.service_types = self._make_named(2_080_000, list(SERVICE_TYPES))
+        # They are in the price book, but nobody sells them on a job.
+        self.services += fees
+        self.bookable = tuple(kind for kind in self.job_types if kind.name not in NOT_BOOKABLE)
+        self.call_reasons = tuple(
+            Reason(**self._draw_lifetime(2_050_000, n, 0), name=name, is_lead=is_lead)
+            for n, (name, is_lead) in enumerate(CALL_REASONS)
+        )
+
+    def find_job_type(self, name: str) -> Staff:
+        """Return the job type with this name."""
+        return next(kind for kind in self.job_types if kind.name == name)
 
     def _draw_lifetime(self, base: int, number: int, deactivated_share: float) -> dict[str, Any]:
         rng = self._rng
@@ -84,7 +167,7 @@ class MasterData:
                 kind=kind,
                 code=f"{kind[0]}{1000 + n}",
                 name=f"{rng.choice(sample_text.TRADES)} {rng.choice(sample_text.SKUS)} {n}",
-                cents=rng.randrange(900, 95_000),
+                cents=rng.randrange(900, 95_000) * self._percent // 100,
                 category=rng.choice(self.categories),
             )
             for n in range(number)

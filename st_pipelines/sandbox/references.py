@@ -139,6 +139,8 @@ class References:
             return compute_user_id(entity.id)
         if field == "name":
             return name_entity(entity)
+        if field == "items[].id":
+            return getattr(entity, "first_item_id", entity.id)
         collection = self._collections.get(target)
         if collection is not None and collection.has_text_key:
             return make_text_key(target, entity.draw, self._company.seed)

@@ -40,6 +40,16 @@ def _draw_office_hour(rng: random.Random) -> int:
     return moment if rng.random() < 0.97 else moment // ticks.SECOND * ticks.SECOND
 
 
+def find_midnight(moment: int) -> int:
+    """Return the start of the local day of `moment` (both ticks)."""
+    return ticks.from_local_day(ticks.to_local_day(ticks.to_datetime(moment)))
+
+
+def draw_office_moment(rng: random.Random, moment: int) -> int:
+    """Draw a moment in the office hours of the local day of `moment`."""
+    return find_midnight(moment) + _draw_office_hour(rng)
+
+
 def draw_appointment(rng: random.Random, created: int, midnight: int) -> int:
     """Draw the start of a visit: the same day or a few days later, usually on a weekday."""
     days = rng.choice((0, 0, 1, 1, 2, 3, 5, 9))

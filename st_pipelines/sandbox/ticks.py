@@ -72,6 +72,11 @@ def format_midnight(ticks: int) -> str:
     return f"{_format_day(ticks // DAY)}T00:00:00Z"
 
 
+def format_local_midnight(ticks: int) -> str:
+    """Format the local day of `ticks` in New York as ServiceTitan serves date-only times."""
+    return f"{_format_day(to_local_day(to_datetime(ticks)))}T00:00:00Z"
+
+
 def format_date(ticks: int) -> str:
     """Format the day of `ticks` as fields of format `date` are served: `2025-10-13T00:00:00`."""
     return f"{_format_day(ticks // DAY)}T00:00:00"

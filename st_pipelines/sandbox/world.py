@@ -22,15 +22,33 @@ from st_pipelines.sandbox.projection import Projection, find_projection
 from st_pipelines.sandbox.records import ObjectTemplate, Writer
 from st_pipelines.sandbox.references import References
 from st_pipelines.sandbox.scalars import Draw
-from st_pipelines.sandbox.stories import billing, customers, jobs, master_data, reporting
+from st_pipelines.sandbox.stories import (
+    billing,
+    customers,
+    front_office,
+    jobs,
+    journal,
+    ledger,
+    master_data,
+    memberships,
+    payroll,
+    purchasing,
+    reporting,
+)
 from st_pipelines.sandbox.stories.story import Story
 from st_pipelines.sandbox.table import Key, Table
 
 STORIES: dict[str, Story] = {
     **customers.STORIES,
+    **front_office.STORIES,
     **jobs.STORIES,
+    **journal.STORIES,
     **billing.STORIES,
+    **ledger.STORIES,
+    **memberships.STORIES,
     **master_data.STORIES,
+    **payroll.STORIES,
+    **purchasing.STORIES,
     **reporting.STORIES,
 }
 
@@ -85,6 +103,11 @@ class World:
     @now.setter
     def now(self, moment: datetime) -> None:
         self.set_now(moment)
+
+    @property
+    def company(self) -> Company:
+        """The plan that the records are rendered from."""
+        return self._company
 
     @property
     def now_ticks(self) -> int:

@@ -74,6 +74,8 @@ NOT_YET: Mapping[str, str] = {
     "/inventory/v2/tenant/{tenant}/vendors": "customField.Fields",
     "/jpm/v2/tenant/{tenant}/appointments": "unused",
     "/jpm/v2/tenant/{tenant}/jobs": "hasUnusedAppointments",
+    # Its jobs are not among the values that are tried.
+    "/jpm/v2/tenant/{tenant}/projects": "appointmentId invoiceId jobId",
     "/memberships/v2/tenant/{tenant}/memberships": "duration active",
     "/pricebook/v2/tenant/{tenant}/services": "searchText",
     "/sales/v2/tenant/{tenant}/estimates": "soldById soldByEmployeeId status active",

@@ -51,8 +51,6 @@ PROCUREMENT = "Procurement"
 EQUAL_EVERYWHERE = {
     ("accounting.invoices", "batchId"),
     ("accounting.invoices", "batchNumber"),
-    ("accounting.invoices", "adjustmentToId"),
-    ("accounting.invoices", "invoiceConfigurations"),
     ("accounting.payments", "batchId"),
     ("accounting.payments", "batchNumber"),
     ("crm.bookings", "externalId"),

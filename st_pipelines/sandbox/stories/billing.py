@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from st_pipelines.sandbox import ticks
+from st_pipelines.sandbox.billing_entities import TAXED, Invoice, Payment
 from st_pipelines.sandbox.company import Company
-from st_pipelines.sandbox.entities import Entity, Estimate, Invoice, Job, Line, Payment
+from st_pipelines.sandbox.entities import Entity, Estimate, Line
 from st_pipelines.sandbox.ids import compute_first_id, compute_id, compute_user_id
 from st_pipelines.sandbox.scalars import format_money, format_money_text
-from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story
+from st_pipelines.sandbox.stories.ledger import refer_to_account
+from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story, refer_to
 from st_pipelines.sandbox.vocabulary import name_record
+
+ESTIMATE_STATUSES = {
+    name: {"value": value, "name": name} for value, name in enumerate(("Open", "Sold", "Dismissed"))
+}
+
 
 PAYMENT_TYPES = "accounting.payment_types"
 
 
 class InvoiceLine(Entity, frozen=True, kw_only=True, gc=False):
-    """A line of the invoice of a job that is done."""
+    """A line of an issued invoice."""
 
     invoice: Invoice
     line: Line
@@ -29,46 +34,52 @@ class EstimateLine(Entity, frozen=True, kw_only=True, gc=False):
     line: Line
 
 
-def _refer_to(named: Any) -> Fields:
-    return {"id": named.id, "name": named.name}
+def _find_paid(invoice: Invoice, context: RenderContext) -> int:
+    """Return what is paid of an invoice so far, in cents."""
+    if context.has_passed(invoice.paid):
+        return invoice.total
+    return invoice.first_part if context.has_passed(invoice.partly_paid) else 0
 
 
 def _render_invoice(invoice: Invoice, context: RenderContext) -> Fields:
-    job = invoice.job
-    done, paid = context.has_passed(job.done), context.has_passed(invoice.paid)
-    total = job.total if done else 0
-    day = job.done if done else invoice.moments[0]
+    job, customer = invoice.job, invoice.location.customer
+    issued, paid = context.has_passed(invoice.issued), context.has_passed(invoice.paid)
+    total = invoice.total if issued else 0
+    day = invoice.issued if issued else invoice.moments[0]
+    is_membership = invoice.membership is not None
     return {
-        "referenceNumber": job.number,
-        "invoiceDate": ticks.format_midnight(day),
-        "dueDate": ticks.format_midnight(day + 30 * ticks.DAY),
-        "subTotal": format_money_text(total),
-        "salesTax": format_money_text(0),
+        "referenceNumber": invoice.number,
+        "invoiceDate": ticks.format_local_midnight(day),
+        "dueDate": ticks.format_local_midnight(day + 30 * ticks.DAY),
+        "subTotal": format_money_text(invoice.subtotal if issued else 0),
+        "salesTax": format_money_text(invoice.tax if issued else 0),
         "total": format_money_text(total),
-        "balance": format_money_text(0 if paid else total),
+        "balance": format_money_text(total - _find_paid(invoice, context)),
         "discountTotal": format_money_text(0),
-        "customer": _refer_to(job.location.customer),
-        "location": {"id": job.location.id, "name": job.location.customer.name},
-        "businessUnit": _refer_to(job.kind.unit),
-        "job": {"id": job.id, "number": job.number, "type": job.kind.name},
-        "createdBy": job.booked_by.name,
+        "customer": refer_to(customer),
+        "location": {"id": invoice.location.id, "name": customer.name},
+        "businessUnit": refer_to(invoice.unit),
+        "job": job and {"id": job.id, "number": job.number, "type": job.kind.name},
+        "membershipId": invoice.membership.id if invoice.membership else None,
+        "createdBy": invoice.clerk.name,
         "batch": None,
         "employeeInfo": None,
         "paidOn": ticks.format_iso(invoice.paid) if paid else None,
-        "adjustmentToId": None,
-        "invoiceConfiguration": "JobInvoice",
+        "adjustmentToId": invoice.adjusts.id if invoice.adjusts else None,
+        "invoiceConfiguration": "MembershipInvoice" if is_membership else "JobInvoice",
         "summary": None,
         "items": [
             context.render_part(
-                "items", line.draw, {"id": line.id, **_render_line(line, job, order)}
+                "items", line.draw, {"id": line.id, **_render_line(line, invoice, order)}
             )
-            for order, line in enumerate(job.lines if done else (), start=1)
+            for order, line in enumerate(invoice.lines if issued else (), start=1)
         ],
     }
 
 
-def _render_line(line: Line, job: Job, order: int) -> Fields:
-    done = ticks.format_iso(job.done)
+def _render_line(line: Line, invoice: Invoice, order: int) -> Fields:
+    issued = ticks.format_iso(invoice.issued)
+    membership = invoice.membership
     return {
         "quantity": f"{line.quantity}.0000000000000000000",
         "cost": format_money_text(line.sku.cents // 3),
@@ -79,12 +90,16 @@ def _render_line(line: Line, job: Job, order: int) -> Fields:
         "skuName": line.sku.code,
         "skuId": line.sku.id,
         "displayName": line.sku.name,
+        "taxable": line.sku.kind in TAXED,
         "order": order,
-        "createdOn": done,
-        "modifiedOn": done,
-        "technicianId": job.technician.id,
-        "createdById": compute_user_id(job.booked_by.id),
-        "generalLedgerAccount": None,
+        "createdOn": issued,
+        "modifiedOn": issued,
+        "technicianId": invoice.job.technician.id if invoice.job else None,
+        "createdById": compute_user_id(invoice.clerk.id),
+        "businessUnit": refer_to(line.unit or invoice.unit),
+        # Zero where the line sells no membership: the field is never null.
+        "membershipTypeId": membership.kind.id if membership else 0,
+        "generalLedgerAccount": refer_to_account(line.account),
         "costOfSaleAccount": None,
         "assetAccount": None,
     }
@@ -94,7 +109,7 @@ def _list_invoice_lines(company: Company) -> list[InvoiceLine]:
     return [
         InvoiceLine(
             id=line.id,
-            moments=(invoice.job.done,),
+            moments=(invoice.issued,),
             draw=line.draw,
             deactivated=invoice.deactivated,
             invoice=invoice,
@@ -102,44 +117,45 @@ def _list_invoice_lines(company: Company) -> list[InvoiceLine]:
             order=order,
         )
         for invoice in company.invoices
-        if invoice.job.done
-        for order, line in enumerate(invoice.job.lines, start=1)
+        if invoice.issued
+        for order, line in enumerate(invoice.lines, start=1)
     ]
 
 
 def _render_invoice_item(item: InvoiceLine, context: RenderContext) -> Fields:
-    fields = _render_line(item.line, item.invoice.job, item.order)
+    fields = _render_line(item.line, item.invoice, item.order)
     return {**fields, "invoiceId": item.invoice.id}
 
 
 def _render_payment(payment: Payment, context: RenderContext) -> Fields:
-    invoice, job = payment.invoice, payment.invoice.job
+    invoice, moment = payment.invoice, payment.moments[0]
     kind = payment.draw % 4
     applied = {
         "appliedId": payment.id + 1,
         "appliedTo": invoice.id,
-        "appliedAmount": format_money_text(job.total),
-        "appliedOn": ticks.format_iso(payment.moments[0]),
-        "appliedBy": job.booked_by.name,
-        "appliedToReferenceNumber": job.number,
+        "appliedAmount": format_money_text(payment.cents),
+        "appliedOn": ticks.format_iso(moment),
+        "appliedBy": invoice.clerk.name,
+        "appliedToReferenceNumber": invoice.number,
     }
     return {
-        "customer": _refer_to(job.location.customer),
-        "businessUnit": _refer_to(job.kind.unit),
-        "date": ticks.format_midnight(payment.moments[0]),
+        "customer": refer_to(invoice.location.customer),
+        "businessUnit": refer_to(invoice.unit),
+        "date": ticks.format_local_midnight(moment),
         "type": name_record(PAYMENT_TYPES, kind),
         "typeId": str(compute_id(compute_first_id(PAYMENT_TYPES), kind)),
-        "total": format_money_text(job.total),
+        "total": format_money_text(payment.cents),
         "unappliedAmount": format_money_text(0),
         "appliedTo": [applied],
         "refundedPaymentId": None,
-        "createdBy": job.booked_by.name,
+        "createdBy": invoice.clerk.name,
         "batch": None,
     }
 
 
 def _render_estimate(estimate: Estimate, context: RenderContext) -> Fields:
     job, sold = estimate.job, context.has_passed(estimate.sold)
+    dismissed = context.has_passed(estimate.dismissed)
     total = sum(line.cents for line in estimate.lines)
     created = ticks.format_iso(estimate.moments[0])
     stamps = {"createdOn": created, "modifiedOn": created}
@@ -149,7 +165,7 @@ def _render_estimate(estimate: Estimate, context: RenderContext) -> Fields:
         "customerId": job.location.customer.id,
         "jobNumber": job.number,
         "name": ("Good", "Better", "Best", "Repair only")[estimate.option],
-        "status": {"value": 1, "name": "Sold"} if sold else {"value": 0, "name": "Open"},
+        "status": ESTIMATE_STATUSES["Sold" if sold else "Dismissed" if dismissed else "Open"],
         "soldOn": ticks.format_iso(estimate.sold) if sold else None,
         "soldBy": job.technician.id if sold else None,
         "businessUnitId": job.kind.unit.id,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from st_pipelines.sandbox import sample_text, ticks
 from st_pipelines.sandbox.company import Company
 from st_pipelines.sandbox.entities import Job, JobChild, Note, Visit
-from st_pipelines.sandbox.ids import compute_user_id
+from st_pipelines.sandbox.ids import compute_first_id, compute_id, compute_user_id
 from st_pipelines.sandbox.scalars import format_money
 from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story
 
@@ -18,11 +18,18 @@ def _find_status(job: Job, context: RenderContext) -> str:
     return "InProgress" if context.has_passed(job.start) else "Scheduled"
 
 
+def _find_project(job: Job) -> int | None:
+    """Return the id of the project that a third of the jobs belong to."""
+    return None if job.draw % 3 else compute_id(compute_first_id("jpm.projects"), job.draw % 5)
+
+
 def _render_job(job: Job, context: RenderContext) -> Fields:
-    location, call = job.location, job.call
+    location, origin = job.location, job.origin
+    recall, source = origin.recall_of, origin.source
     done = context.has_passed(job.done)
     return {
         "jobNumber": job.number,
+        "projectId": _find_project(job),
         "customerId": location.customer.id,
         "locationId": location.id,
         "jobStatus": _find_status(job, context),
@@ -34,9 +41,18 @@ def _render_job(job: Job, context: RenderContext) -> Fields:
         "appointmentCount": 1,
         "firstAppointmentId": job.visit_id,
         "lastAppointmentId": job.visit_id,
-        "noCharge": job.total == 0,
+        "noCharge": job.no_charge,
+        "recallForId": recall.id if recall and job.kind.name == "Recall" else None,
+        "warrantyId": recall.id if recall and job.kind.name == "Warranty" else None,
+        "jobGeneratedLeadSource": source
+        and {"jobId": source.id, "employeeId": source.technician.id},
         "createdById": compute_user_id(job.booked_by.id),
-        "leadCallId": call.id if call else None,
+        "leadCallId": origin.call.id if origin.call else None,
+        "bookingId": origin.booking.id if origin.booking else None,
+        "soldById": origin.estimate.job.technician.id if origin.estimate else None,
+        "membershipId": origin.membership.id if origin.membership else None,
+        "createdFromEstimateId": origin.estimate.id if origin.estimate else None,
+        "estimateIds": list(job.estimate_ids) if done else [],
         "invoiceId": job.invoice_id,
         # Jobs with a total of zero are normal.
         "total": format_money(job.total if done else 0),

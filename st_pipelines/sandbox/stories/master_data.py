@@ -6,11 +6,15 @@ from collections.abc import Callable, Sequence
 
 from st_pipelines.sandbox import sample_text
 from st_pipelines.sandbox.company import Company
-from st_pipelines.sandbox.entities import Named, Sku, Staff
+from st_pipelines.sandbox.entities import NO_CHARGE, Named, Sku, Staff
 from st_pipelines.sandbox.ids import compute_user_id
 from st_pipelines.sandbox.master_data import MasterData
+from st_pipelines.sandbox.payroll_entities import get_hourly_rate
 from st_pipelines.sandbox.scalars import format_money
 from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story
+
+SOLD_THRESHOLDS = (0, 4900, 9900, 15000)
+"""From which subtotal (cents) a job counts as sold, by job type."""
 
 
 def _render_name(named: Named, context: RenderContext) -> Fields:
@@ -18,7 +22,12 @@ def _render_name(named: Named, context: RenderContext) -> Fields:
 
 
 def _render_job_type(kind: Staff, context: RenderContext) -> Fields:
-    return {"name": kind.name, "businessUnitIds": [kind.unit.id]}
+    return {
+        "name": kind.name,
+        "businessUnitIds": [kind.unit.id],
+        "soldThreshold": format_money(SOLD_THRESHOLDS[kind.draw % len(SOLD_THRESHOLDS)]),
+        "noCharge": kind.name in NO_CHARGE,
+    }
 
 
 def _render_person(person: Staff, context: RenderContext) -> Fields:
@@ -31,7 +40,7 @@ def _render_person(person: Staff, context: RenderContext) -> Fields:
         "email": sample_text.derive_email(person.name),
         "loginName": sample_text.derive_email(person.name).split("@")[0],
         "businessUnitId": person.unit.id,
-        "hourlyRate": format_money(2200 + person.draw % 3000),
+        "hourlyRate": format_money(get_hourly_rate(person)),
     }
 
 
@@ -51,6 +60,7 @@ def _render_payroll_settings(person: Staff, context: RenderContext) -> Fields:
     return {
         "employeeId": person.id,
         "employeeType": "Technician" if technician else "Employee",
+        "hourlyRate": format_money(get_hourly_rate(person)),
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from st_pipelines.sandbox.company import Company
-from st_pipelines.sandbox.entities import Entity
+from st_pipelines.sandbox.entities import Entity, Named
 
 Fields = dict[str, Any]
 
@@ -59,3 +59,8 @@ class Story:
     fields: Callable[[Any, RenderContext], Fields]
     offset: int = 0
     text_key: Callable[[Any], str] | None = None
+
+
+def refer_to(named: Named) -> Fields:
+    """Render a reference to an entity: its id and name."""
+    return {"id": named.id, "name": named.name}
