@@ -341,10 +341,9 @@ def account(of: Endpoint, records: list[dict], folder: Path) -> None:
 @pytest.fixture(scope="session")
 def plain_records(sandbox: Sandbox) -> dict[str, list[dict[str, Any]]]:
     """Some served records of each table, numbers as they are written."""
-    world = sandbox.world
     return {
         of.table: [read(text_of(kept)) for kept in list_records(sandbox, of)[:3]] or [{}]
-        for of in world.catalog
+        for of in load_catalog()
         if not of.by_day
     }
 
