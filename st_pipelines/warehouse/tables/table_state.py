@@ -32,6 +32,9 @@ from st_pipelines.warehouse.tables.table_load import TableLoad, export_only_colu
 from st_pipelines.windows import Coverage
 
 _NEIGHBORS = 24
+_BETWEEN = 2
+"""Together they fit into one lookup of 50 ids."""
+
 _LARGEST = 2**63 - 1
 
 
@@ -203,6 +206,7 @@ def _find_elsewhere(
     )
     found = load.connection.execute(
         f"({near} AND t.id < $first ORDER BY 1 DESC LIMIT {_NEIGHBORS}) UNION "
+        f"({near} AND t.id BETWEEN $first AND $last ORDER BY 1 LIMIT {_BETWEEN}) UNION "
         f"({near} AND t.id > $last ORDER BY 1 LIMIT {_NEIGHBORS})",
         {
             "tenant": load.spec.tenant_id,
