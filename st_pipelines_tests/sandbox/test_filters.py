@@ -53,13 +53,10 @@ EQUAL_EVERYWHERE = {
     ("accounting.invoices", "batchNumber"),
     ("accounting.payments", "batchId"),
     ("accounting.payments", "batchNumber"),
-    ("crm.bookings", "externalId"),
     ("crm.customers", "country"),
     ("crm.locations", "country"),
     ("jpm.appointments", "unused"),
     ("jpm.jobs", "hasUnusedAppointments"),
-    ("memberships.memberships", "duration"),
-    ("telecom.calls", "phoneNumberCalled"),
     ("telecom.calls", "agentExternalId"),
 }
 """Filters by a field in which all records of the company agree."""
