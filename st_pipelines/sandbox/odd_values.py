@@ -52,10 +52,8 @@ BY_SOURCE: Mapping[str, Mapping[str, Odd]] = {
 }
 """Odd values of generated fields, by collection and path."""
 
-NULL_IDS = frozenset(
-    {"accounting.journal_entries", "accounting.payment_terms", "payroll.gross_pay_items"}
-)
-"""Collections whose document allows a null id."""
+NULL_IDS = frozenset({"accounting.journal_entries", "accounting.payment_terms"})
+"""Collections whose document allows a null id. The rows of a third come from payrolls, with ids."""
 
 EXCEPTIONS: Mapping[str, tuple[str, ...]] = {
     "marketing_ads.performance": (
