@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -108,12 +109,18 @@ def run_prism(command: str | None, document: Path, upstream: str, log: Path) -> 
     program = [command] if command else [shutil.which("npx") or "npx", "--yes", PRISM]
     arguments = ["proxy", str(document), upstream, "--port", str(port), "--host", "127.0.0.1"]
     with log.open("wb") as output:
-        process = subprocess.Popen([*program, *arguments], stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            [*program, *arguments],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
         try:
             _wait_for(port, process, log)
             yield f"http://127.0.0.1:{port}"
         finally:
-            process.terminate()
+            # npx leaves Prism running when it is ended alone.
+            os.killpg(process.pid, signal.SIGTERM)
             process.wait()
 
 
