@@ -7,7 +7,7 @@ from datetime import date, datetime, timedelta, timezone
 
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.cli.console import counted
-from st_pipelines.cli.doctor.subject import Subject
+from st_pipelines.cli.doctor.subject import SKEW_ERROR, Subject
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.config.settings import EnvironmentSettings
 from st_pipelines.sync.completeness import WarehouseState, read_warehouse_state, settled_days
@@ -176,9 +176,10 @@ def _check_future_loads(subject: Subject) -> Iterator[Finding]:
 
 
 def _now(subject: Subject) -> datetime:
-    """Returns the time, never later than ServiceTitan's."""
+    """Returns the time, never later than ServiceTitan's clock may show."""
     now = datetime.now(timezone.utc)
-    return min(now, now + (subject.skew or timedelta()))
+    # Without the half second, a load of a moment ago could seem to be from the future.
+    return min(now, now + (subject.skew or timedelta()) + SKEW_ERROR)
 
 
 def _read_state(subject: Subject, now: datetime) -> WarehouseState:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 
 from requests.utils import get_environ_proxies, select_proxy
 
-from st_pipelines.cli.doctor.subject import Subject
+from st_pipelines.cli.doctor.subject import SKEW_ERROR, Subject
 from st_pipelines.config.environments import ENVIRONMENTS, HOSTS, EnvironmentName
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.config.settings import load_settings
@@ -66,7 +66,7 @@ def _measure_skew(subject: Subject, response: Response, before: datetime) -> Non
     now = datetime.now(timezone.utc)
     middle = before + (now - before) / 2
     # The header has whole seconds, so the real time is half a second later on average.
-    subject.skew = date + timedelta(seconds=0.5) - middle
+    subject.skew = date + SKEW_ERROR - middle
 
 
 def check_clock(subject: Subject) -> Iterator[Finding]:

@@ -26,6 +26,10 @@ CHECK_POLICY = RetryPolicy(attempts=3)
 """Fewer retries than a load: a check reports the present state, and soon."""
 
 
+SKEW_ERROR = timedelta(seconds=0.5)
+"""The `Date` of a response is cut to a second, so `skew` may be wrong by this much either way."""
+
+
 @dataclass(kw_only=True)
 class Subject:
     """One environment, and what the steps find out about it, each fact only once.
@@ -33,7 +37,8 @@ class Subject:
     Attributes:
         endpoints: the selection.
         deep: also request a record from each of them.
-        skew: how far ServiceTitan's clock is ahead of this one; None until a host has answered.
+        skew: how far ServiceTitan's clock is ahead of this one, within `SKEW_ERROR`; None until a
+            host has answered.
     """
 
     environment: EnvironmentName

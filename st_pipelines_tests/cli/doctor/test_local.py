@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from st_pipelines.catalog.registry import load_catalog, select
-from st_pipelines.cli.doctor import local
+from st_pipelines.cli.doctor import loaded, local, network
 from st_pipelines.cli.doctor.plausibility import doubts
 from st_pipelines.cli.doctor.report import as_line
 from st_pipelines.cli.doctor.subject import Subject
@@ -281,6 +281,24 @@ def test_a_later_start_date_does_not_call_an_ordinary_day_the_beginning(
         f"✅ history: the start date was {old}: rows of the days since stay in the tables",
         "✅ history: 1 table loaded from the beginning",
     ]
+
+
+def test_a_load_of_a_moment_ago_is_not_from_the_future(
+    portal: Portal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`Date` is cut to a second, so the hosts' clock may seem to be half a second behind."""
+    portal()
+
+    def measure(subject: Subject, *_: object) -> None:
+        subject.skew = timedelta(seconds=-0.5)
+        before = utc_now()
+        assert before <= loaded._now(subject) <= utc_now()
+        measured.append(subject)
+
+    measured: list[Subject] = []
+    monkeypatch.setattr(network, "_measure_skew", measure)
+    run_check(selection=["settings.user_roles"])
+    assert measured
 
 
 def test_a_table_that_is_no_longer_selected_is_named(
