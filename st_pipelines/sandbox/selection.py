@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from st_pipelines.catalog.specification import ReadOperation
@@ -185,11 +186,13 @@ def read_column(find_table: FindTable, table: Table, rule: Filter) -> list[list[
 
 
 def _read(table: Table, rule: Filter) -> list[list[Any]]:
-    """Return the field's values by position, several where it lies in an array."""
-    [field] = rule.fields
-    return table.get_cached(
-        ("filtered", field, rule.moments), lambda: _read_field(table, field, rule.moments)
-    )
+    """Return the values of the filter's fields by position, several from an array."""
+
+    def read() -> list[list[Any]]:
+        columns = [_read_field(table, field, rule.moments) for field in rule.fields]
+        return [list(chain.from_iterable(row)) for row in zip(*columns, strict=True)]
+
+    return table.get_cached(("filtered", rule.fields, rule.moments), read)
 
 
 def _read_field(table: Table, field: str, moments: bool) -> list[list[Any]]:

@@ -58,14 +58,11 @@ NOT_YET: Mapping[str, str] = {
         "billNumber customField.Fields purchaseOrderNumber purchaseOrderTypes"
         " threeWayMatchDiscrepancy"
     ),
-    "/accounting/v2/tenant/{tenant}/invoices": (
-        "statuses batchId batchNumber customField.Fields adjustmentToId invoiceConfigurations"
-    ),
+    "/accounting/v2/tenant/{tenant}/invoices": "statuses batchId batchNumber customField.Fields",
     "/accounting/v2/tenant/{tenant}/payments": (
         "activeState appliedToInvoiceIds batchId batchNumber customField.Fields statuses"
         " transactionType"
     ),
-    "/crm/v2/tenant/{tenant}/bookings": "externalId",
     "/crm/v2/tenant/{tenant}/customers": "country phone",
     "/crm/v2/tenant/{tenant}/leads": (
         "isProspect customerCity customerState customerZip isCaptureSourceForm"
@@ -76,7 +73,7 @@ NOT_YET: Mapping[str, str] = {
     "/jpm/v2/tenant/{tenant}/jobs": "hasUnusedAppointments",
     # Its jobs are not among the values that are tried.
     "/jpm/v2/tenant/{tenant}/projects": "appointmentId invoiceId jobId",
-    "/memberships/v2/tenant/{tenant}/memberships": "duration active",
+    "/memberships/v2/tenant/{tenant}/memberships": "active",
     "/pricebook/v2/tenant/{tenant}/services": "searchText",
     "/sales/v2/tenant/{tenant}/estimates": "soldById soldByEmployeeId status active",
     "/settings/v2/tenant/{tenant}/technicians": "active",

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from st_pipelines.catalog.specification import Schema
 from st_pipelines.sandbox import ticks
 from st_pipelines.sandbox.collections import Collection, load_collections
 from st_pipelines.sandbox.filters import list_unexplained
 from st_pipelines.sandbox.operations import Router
+from st_pipelines.sandbox.parameters import NEEDS_ONE_OF
 from st_pipelines.sandbox.selection import get_filters, read_column
 from st_pipelines_tests.sandbox.client import Client
 
@@ -211,6 +213,45 @@ def test_two_bounds_split_the_rows_that_have_a_time(
     everything.pop("")
     assert read_ids(shared, collection, **{lower: moment}, **everything) == after
     assert read_ids(shared, collection, **{upper: moment}, **everything) == before
+
+
+def make_value(schema: Schema) -> str:
+    """Return some value of this type."""
+    if schema.enum:
+        return str(schema.enum[-1])
+    if schema.format in ("date-time", "date"):
+        return "2026-01-01T00:00:00Z"
+    if schema.format == "guid":
+        return "00000000-0000-4000-8000-000000000000"
+    return "true" if schema.kind == "boolean" else "12"
+
+
+@pytest.mark.parametrize("path", COLLECTIONS.by_path)
+def test_every_declared_filter_of_every_list_is_answered(shared: Client, path: str) -> None:
+    collection = COLLECTIONS.by_path[path]
+    operation = next(one for one in collection.operations if one.path == path)
+    resolve = collection.specification.resolve
+    values: dict[str, str] = {}
+    for parameter in operation.query.values():
+        schema = resolve(parameter.schema)
+        values[parameter.name] = make_value(resolve(schema.items) if schema.items else schema)
+    required = {name: values[name] for name, one in operation.query.items() if one.required}
+    if path in NEEDS_ONE_OF:
+        required["modifiedOnOrAfter"] = "2020-01-01"
+
+    for name in values.keys() - {"page", "pageSize", "sort", "sortBy", "orderBy", "from"}:
+        response = shared.get(path, **{**required, name: values[name]})
+        assert response.status_code == 200, f"{name}={values[name]}: {response.text}"
+
+
+def test_a_search_finds_a_text_in_any_of_several_fields(shared: Client) -> None:
+    collection = COLLECTIONS["pricebook.discounts_and_fees"]
+    rows = shared.sandbox.world.records("pricebook.discounts_and_fees")
+    for name in ("code", "displayName"):
+        row = next(row for row in rows if row[name])
+        found = read_ids(shared, collection, searchText=row[name][:20], active="Any")
+        assert row["id"] in found
+        assert len(found) < len(rows)
 
 
 def test_jobs_are_found_by_their_technician_and_appointment(shared: Client) -> None:
