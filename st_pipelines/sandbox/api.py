@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl
 from starlette.requests import Request
 from starlette.responses import Response
 
-from st_pipelines.sandbox import capacity, children, feed, files, responses
+from st_pipelines.sandbox import capacity, feed, files, responses
 from st_pipelines.sandbox.access import AccessControl, RateLimit, Refused
 from st_pipelines.sandbox.churn import Churn
 from st_pipelines.sandbox.collections import Collection
@@ -112,7 +112,7 @@ class Api:
         self.worlds = worlds
         self.reports = Reports(worlds, options.clock)
         self._computed = ComputedOperations(
-            (*capacity.OPERATIONS, *children.OPERATIONS, *self.reports.build_operations())
+            (*capacity.OPERATIONS, *self.reports.build_operations())
         )
         self.log = RequestLog()
         self.interceptors: list[Interceptor] = []
@@ -216,7 +216,7 @@ class Api:
         except BadRequest as error:
             return responses.build_bad_request(error)
         except NotFound:
-            return responses.build_json_response(responses.build_problem(404, "Not Found"), 404)
+            return responses.build_not_found()
 
     def _serve(self, route: Route, values: Mapping[str, Any], tenant: str) -> Response:
         world = self.worlds[tenant]
@@ -255,9 +255,14 @@ class Api:
                 )
             positions = select(world.table, table, route.operation, values)
             project = world.find_projection(route.operation.path)
-            rows = [project(table.raws[at], active=table.active[at], draw=at) for at in positions]
+
+            def render(at: int) -> bytes:
+                return project(table.raws[at], active=table.active[at], draw=at)
+
             return responses.build_json_response(
-                responses.build_list_body(route.api, route.operation, values, rows, tenant)
+                responses.build_list_body(
+                    route.api, route.operation, values, positions, tenant, render
+                )
             )
 
     def _follow_clock(self) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from starlette.responses import Response
 
 from st_pipelines.sandbox import responses
+from st_pipelines.sandbox.operations import compile_path
 from st_pipelines.sandbox.world import World
 
 
@@ -133,7 +134,7 @@ class ComputedOperations:
     """Finds operations by method and path, and answers calls to them."""
 
     def __init__(self, operations: Iterable[Operation]) -> None:
-        self._operations = [(_compile(each.path), each) for each in operations]
+        self._operations = [(compile_path(each.path), each) for each in operations]
 
     def find(self, method: str, path: str) -> tuple[Operation, Mapping[str, str]] | None:
         """Find the operation of a request.
@@ -166,11 +167,6 @@ class ComputedOperations:
             return responses.build_too_many_requests(early.seconds)
 
 
-def _compile(path: str) -> re.Pattern[str]:
-    """Build the pattern of a path. Its names are groups, except for the tenant's."""
-    return re.compile(re.sub(r"\\{(?!tenant)(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(path)))
-
-
 def build_page(
     call: Call, rows: Sequence[Any], *, default_size: int, largest_size: int
 ) -> dict[str, Any]:
@@ -183,10 +179,4 @@ def build_page(
     page = call.read_number("page", 1, 999_999_999, smallest=0) or 1
     size = call.read_number("pageSize", default_size, largest_size)
     with_total = call.read_flag("includeTotal")
-    return {
-        "page": page,
-        "pageSize": size,
-        "hasMore": page * size < len(rows),
-        "totalCount": len(rows) if with_total else None,
-        "data": rows[(page - 1) * size : page * size],
-    }
+    return responses.build_page(rows, page=page - 1, size=size, with_total=with_total)

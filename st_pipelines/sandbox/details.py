@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from st_pipelines.catalog.specification import Schema
 from st_pipelines.sandbox import records, responses, ticks
+from st_pipelines.sandbox.children import PLANNED
 from st_pipelines.sandbox.collections import Collection, load_collections, resolve_members
 from st_pipelines.sandbox.entities import Entity
 from st_pipelines.sandbox.filters import list_paths
@@ -24,7 +25,6 @@ from st_pipelines.sandbox.ids import compute_id
 from st_pipelines.sandbox.operations import Route
 from st_pipelines.sandbox.parameters import read_path_value
 from st_pipelines.sandbox.projection import Projection
-from st_pipelines.sandbox.records import ObjectTemplate
 from st_pipelines.sandbox.scalars import Draw
 from st_pipelines.sandbox.selection import find_positions, select
 from st_pipelines.sandbox.stories.story import RenderContext, Story
@@ -59,7 +59,7 @@ class Details:
     def __init__(self, world: World, tenant: str) -> None:
         self.world = world
         self._tenant = tenant
-        self._templates: dict[str, ObjectTemplate] = {}
+        self._projections: dict[str, Projection] = {}
         self._tables: dict[tuple[str, ...], Table] = {}
 
     def answer(self, route: Route, values: Mapping[str, Any]) -> Response:
@@ -118,30 +118,34 @@ class Details:
             table, positions = self._find_backing(route, found) or (None, [])
             if table is not None and positions:
                 return self._render(route, table, positions[0])
-        given = {name: text for name, text in route.values.items()}
-        return self._generate(route, _get_body(route), {**given, **_get_plain(values)})
+        # Query parameters that are ids may be members of the body.
+        ids = {name: value for name, value in values.items() if name.endswith("Id")}
+        return self._generate(route, _get_body(route), {**route.values, **ids})
 
     def _answer_children(self, route: Route, values: Mapping[str, Any]) -> bytes:
         found = self.find_parent(route)
-        backing = self._find_backing(route, found) if found is not None else None
-        if backing is not None:
-            table, positions = backing
-            rows = self._render_rows(route, table, positions, values)
+        if found is not None and route.operation.path in PLANNED:
+            rows = self._render_planned(route, *found)
+        elif found is not None and (backing := self._find_backing(route, found)):
+            rows = self._render_rows(route, *backing, values)
         else:
             table = self._get_generated(route, found)
             positions = select(self.world.table, table, route.operation, values)
             rows = [table.raws[at] for at in positions]
         return responses.build_list_body(route.api, route.operation, values, rows, self._tenant)
 
+    def _render_planned(self, route: Route, table: Table, position: int) -> list[bytes]:
+        """Render the children of a record; those of one that `World.create` made are unknown."""
+        entity, render = table.entities[position], PLANNED[route.operation.path]
+        return [records.encode(row) for row in render(self.world.company, entity)] if entity else []
+
     def _render_rows(
         self, route: Route, table: Table, positions: list[int], values: Mapping[str, Any]
     ) -> list[bytes]:
-        record = route.api.find_record(route.operation)
-        assert record is not None
         chosen = find_positions(
             self.world.table, table, route.operation, values, within=frozenset(positions)
         )
-        project = self._get_projection(route, table.collection, record)
+        project = self._get_projection(route, table.collection, _get_record(route))
         return [project(table.raws[at], active=table.active[at], draw=at) for at in chosen]
 
     def _find_backing(
@@ -173,9 +177,7 @@ class Details:
         return table
 
     def _build_generated(self, route: Route, parent: tuple[Table, int] | None) -> Table:
-        record = route.api.find_record(route.operation)
-        assert record is not None
-        path = route.operation.path
+        path, record = route.operation.path, _get_record(route)
         collection = Collection(path, route.api, (route.operation,), (), record)
         now = self.world.now_ticks
         created = parent[0].created[parent[1]] if parent else now - 100 * ticks.DAY
@@ -191,14 +193,11 @@ class Details:
         return self.world.build_table(collection, story)
 
     def _get_projection(self, route: Route, source: Collection, target: Schema) -> Projection:
-        template = self._get_template(route, target)
-        return Projection(route.api, source.record, target, template)
-
-    def _get_template(self, route: Route, target: Schema) -> ObjectTemplate:
         path = route.operation.path
-        if path not in self._templates:
-            self._templates[path] = self.world.build_template(route.api, path, target)
-        return self._templates[path]
+        if path not in self._projections:
+            template = self.world.build_template(route.api, path, target)
+            self._projections[path] = Projection(route.api, source.record, target, template)
+        return self._projections[path]
 
     def _render(self, route: Route, table: Table, position: int) -> bytes:
         """Render a record as the body of an operation."""
@@ -240,14 +239,14 @@ def find_backing(route: Route) -> tuple[Collection, str] | None:
         return None
     child = inside[-1].replace("-", "_")
     owner = inside[-3].replace("-", "_")
-    stem = re.sub(r"ies$", "y", owner) if owner.endswith("ies") else owner.removesuffix("s")
+    stem = _make_singular(owner)
     collections = load_collections()
     for name in (f"{owner}_{child}", f"{stem}_{child}", f"{stem}_{child}s", child):
         collection = collections.get(f"{route.api.api}.{name}")
         if collection is None or collection is route.collection:
             continue
         paths = list_paths(collection.specification, collection.record, 2)
-        singular = re.sub(r"_(\w)", lambda m: m.group(1).upper(), stem)
+        singular = _camel_case(stem)
         wanted = (*OWNERS.get(route.collection.name, ()), f"{singular}Id", f"{singular}.id")
         member = next((path for path in wanted if path in paths), None)
         if member is not None:
@@ -284,11 +283,24 @@ def _name_parents(route: Route, record: Schema) -> dict[str, Any]:
     given: dict[str, Any] = {}
     for name, text in route.values.items():
         owner = route.operation.path.partition("/{" + name + "}")[0].rpartition("/")[2]
-        stem = re.sub(r"-(\w)", lambda m: m.group(1).upper(), owner.removesuffix("s"))
-        for member in (name, f"{stem}Id"):
+        for member in (name, f"{_camel_case(_make_singular(owner))}Id"):
             if member in members and member != "id":
                 given[member] = _fit(members[member], text)
     return given
+
+
+def _make_singular(name: str) -> str:
+    return f"{name[:-3]}y" if name.endswith("ies") else name.removesuffix("s")
+
+
+def _camel_case(name: str) -> str:
+    return re.sub(r"[-_](\w)", lambda match: match.group(1).upper(), name)
+
+
+def _get_record(route: Route) -> Schema:
+    record = route.api.find_record(route.operation)
+    assert record is not None
+    return record
 
 
 def _fit(schema: Schema, text: Any) -> Any:
@@ -298,11 +310,6 @@ def _fit(schema: Schema, text: Any) -> Any:
     if schema.kind == "string" and not isinstance(text, str):
         return str(text)
     return text
-
-
-def _get_plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the query parameters that may be members of a body."""
-    return {name: value for name, value in values.items() if name.endswith("Id")}
 
 
 def _get_body(route: Route) -> Schema:

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route as HttpRoute
 
-from st_pipelines.sandbox import records, responses
+from st_pipelines.sandbox import responses
 from st_pipelines.sandbox.operations import Route
 from st_pipelines.sandbox.parameters import read_page
 
@@ -69,14 +69,14 @@ def answer(route: Route, values: Mapping[str, Any]) -> Response:
     path = route.operation.path
     if path.endswith(("/recording", "/voicemail")):
         if int(route.values[route.parameter]) % NO_AUDIO == 0:
-            return responses.build_json_response(responses.build_problem(404, "Not Found"), 404)
+            return responses.build_not_found()
         return _send(WAV)
     if path.endswith("/jobs/{jobId}/attachments"):
         return _list_attachments(route, values)
     if "path" in route.operation.query:
         name = str(values.get("path", ""))
         if not name:
-            return responses.build_json_response(responses.build_problem(404, "Not Found"), 404)
+            return responses.build_not_found()
         kind = "pdf" if name.lower().endswith(".pdf") else "png"
         if 302 in route.operation.responses:
             return Response(status_code=302, headers={"Location": f"{FOLDER}/file.{kind}"})
@@ -91,16 +91,14 @@ def _list_attachments(route: Route, values: Mapping[str, Any]) -> Response:
     """
     job = int(route.values[route.parameter])
     rows = [
-        records.encode({"id": job * 3 + number, "jobId": job, "fileName": f"photo-{number}.pdf"})
+        {"id": job * 3 + number, "jobId": job, "fileName": f"photo-{number}.pdf"}
         for number in range(job % 3 + 1)
     ]
     page, size = read_page(route.operation, values)
-    shown = rows[page * size : (page + 1) * size]
-    head = b'{"page":%d,"pageSize":%d,"hasMore":%b,"totalCount":%b,"data":['
-    total = b"%d" % len(rows) if values.get("includeTotal") is True else b"null"
-    more = b"true" if (page + 1) * size < len(rows) else b"false"
-    body = head % (page + 1, size, more, total) + b",".join(shown) + b"]}"
-    return responses.build_json_response(body)
+    with_total = values.get("includeTotal") is True
+    return responses.build_json_response(
+        responses.build_page(rows, page=page, size=size, with_total=with_total)
+    )
 
 
 def build_routes() -> list[HttpRoute]:

@@ -7,6 +7,7 @@ it from the name: `createdOnOrAfter` bounds `createdOn`, `customerId` selects by
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -114,10 +115,8 @@ def select_active(operation: ReadOperation, values: Mapping[str, Any]) -> bool |
     for name in operation.query:
         choices = ACTIVE_VALUES.get(name.lower())
         if choices is not None:
-            if name in values:
-                return choices[str(values[name]).lower()]
             # Most documents state a default. Without one, the list may hide inactive records.
-            return True
+            return choices[str(values[name]).lower()] if name in values else True
     return None
 
 
@@ -159,7 +158,7 @@ def _derive(
         return _make(name, by_lower["published"], _is_published)
     if name.endswith(("Filter.Comparer", "Filter.Amount", "Filter.Balance")):
         stem = name.partition("Filter.")[0]
-        return _make(name, _find(by_lower, stem), _compares if "Comparer" not in name else _always)
+        return _make(name, _find(by_lower, stem), _always if "Comparer" in name else _compares)
     if name == "ids":
         return _make(name, _find(by_lower, "id", "jobId"), _is_among)
     everything = {path.lower(): path for path in paths}
@@ -178,55 +177,53 @@ def _derive(
         return None
     if name.lower().startswith("search") or name.endswith("Contains"):
         return Filter(parameter=name, fields=known, test=_contains)
-    several = schema.kind == "array" or parameter.max_items or _is_plural(name)
-    if schema.kind == "array" or (several and schema.kind == "string"):
-        return Filter(parameter=name, fields=known[:1], test=_is_among)
-    if schema.kind == "string" and not schema.enum and schema.format == "":
-        # `name=Mill` finds "Miller": text filters match parts, as in the user interface.
-        return Filter(parameter=name, fields=known[:1], test=_contains)
-    return Filter(parameter=name, fields=known[:1], test=_equals)
+    is_text = schema.kind == "string"
+    if schema.kind == "array" or (is_text and (parameter.max_items or _is_plural(name))):
+        return _make(name, known[0], _is_among)
+    # `name=Mill` finds "Miller": text filters match parts, as in the user interface.
+    is_free = is_text and not schema.enum and schema.format == ""
+    return _make(name, known[0], _contains if is_free else _equals)
 
 
 def _derive_joined(api: ApiSpecification, parameter: Parameter, join: Join) -> Filter:
     schema = api.resolve(parameter.schema)
-    if schema.kind == "string" and schema.format in ("date-time", "date"):
+    if _is_time(schema):
         test = next(t for s, t in _TIME_SUFFIXES if parameter.name.endswith(s))
         return Filter(
             parameter=parameter.name, fields=(join.field,), test=test, moments=True, join=join
         )
-    test = _is_among if _is_plural(parameter.name) else _equals
-    if schema.kind == "string" and not schema.enum and not _is_plural(parameter.name):
-        test = _contains
+    if _is_plural(parameter.name):
+        test = _is_among
+    else:
+        test = _contains if schema.kind == "string" and not schema.enum else _equals
     return Filter(parameter=parameter.name, fields=(join.field,), test=test, join=join)
 
 
 _TIME_SUFFIXES: tuple[tuple[str, Test], ...] = (
-    ("OnOrAfter", lambda value, bound: value >= bound),
-    ("OnOrBefore", lambda value, bound: value <= bound),
-    ("OnAfter", lambda value, bound: value >= bound),
-    ("OnBefore", lambda value, bound: value < bound),
-    ("After", lambda value, bound: value > bound),
-    ("Before", lambda value, bound: value < bound),
-    ("From", lambda value, bound: value >= bound),
-    ("To", lambda value, bound: value <= bound),
+    ("OnOrAfter", operator.ge),
+    ("OnOrBefore", operator.le),
+    ("OnAfter", operator.ge),
+    ("OnBefore", operator.lt),
+    ("After", operator.gt),
+    ("Before", operator.lt),
+    ("From", operator.ge),
+    ("To", operator.le),
 )
-"""Of `createdOnOrAfter` and others. Lower bounds are inclusive, `Before` is exclusive."""
+"""Of `createdOnOrAfter` and others; the first that fits counts. `After` and `Before` exclude their
+bound."""
 
 
 def _derive_time(name: str, schema: Schema, paths: Mapping[str, str]) -> Filter | None:
-    if schema.kind != "string" or schema.format not in ("date-time", "date"):
+    if not _is_time(schema):
         return None
-    known = [paths[f.lower()] for f in FIELDS.get(name.lower(), ()) if f.lower() in paths]
-    low = name.lower()
-    if low.startswith(("from", "to")):
-        test = _TIME_SUFFIXES[0][1] if low.startswith("from") else _TIME_SUFFIXES[5][1]
-        return _make(name, known[0] if known else None, test, moments=True)
-    for suffix, test in _TIME_SUFFIXES:
-        stem = name.removesuffix(suffix)
-        if stem != name:
-            return _make(name, known[0] if known else _find_time(stem, paths), test, moments=True)
-    test = _TIME_SUFFIXES[0][1] if low.startswith("start") else _TIME_SUFFIXES[1][1]
-    return _make(name, known[0] if known else _find_time(name, paths), test, moments=True)
+    if name.lower().startswith(("from", "to")):
+        test = operator.ge if name.lower().startswith("from") else operator.lt
+        return _make(name, _find_listed(name, paths), test, moments=True)
+    test = operator.ge if name.lower().startswith("start") else operator.le
+    endings = ((s, t) for s, t in _TIME_SUFFIXES if name.endswith(s))
+    suffix, test = next(endings, ("", test))
+    field = _find_listed(name, paths) or _find_time(name.removesuffix(suffix), paths)
+    return _make(name, field, test, moments=True)
 
 
 def _find_time(stem: str, paths: Mapping[str, str]) -> str | None:
@@ -248,23 +245,22 @@ def _derive_range(name: str, schema: Schema, paths: Mapping[str, str]) -> Filter
     if schema.kind not in ("integer", "number"):
         return None
     patterns: tuple[tuple[str, Test], ...] = (
-        (r"^(.+)Greater$", lambda value, bound: value > bound),
-        (r"^(.+)Less$", lambda value, bound: value < bound),
-        (r"^min(.+)$", lambda value, bound: value >= bound),
-        (r"^max(.+)$", lambda value, bound: value <= bound),
-        (r"^(.+)From$", lambda value, bound: value >= bound),
-        (r"^(.+)To$", lambda value, bound: value <= bound),
-        (r"^from(.+)$", lambda value, bound: value >= bound),
-        (r"^to(.+)$", lambda value, bound: value <= bound),
+        (r"^(.+)Greater$", operator.gt),
+        (r"^(.+)Less$", operator.lt),
+        (r"^min(.+)$", operator.ge),
+        (r"^max(.+)$", operator.le),
+        (r"^(.+)From$", operator.ge),
+        (r"^(.+)To$", operator.le),
+        (r"^from(.+)$", operator.ge),
+        (r"^to(.+)$", operator.le),
     )
     for pattern, test in patterns:
         match = re.match(pattern, name)
         if match is None:
             continue
-        explicit = [paths[f.lower()] for f in FIELDS.get(name.lower(), ()) if f.lower() in paths]
         stem = match.group(1)
-        leads = "leadCall." + stem
-        field = explicit[0] if explicit else _find(paths, stem, leads, "grossAmount", "amount")
+        near = (stem, f"leadCall.{stem}", "grossAmount", "amount")
+        field = _find_listed(name, paths) or _find(paths, *near)
         if field is not None:
             return _make(name, field, lambda value, bound, test=test: test(_number(value), bound))
     return None
@@ -309,13 +305,20 @@ def _singulars(name: str) -> list[str]:
     return [re.sub(pattern, form, name) for pattern, form in forms if re.search(pattern, name)]
 
 
-_PLURAL = re.compile(r"(Ids|IdList|[sS]tatuses|[tT]ypes|Values|numbers|names|priorities)$")
+_PLURAL = re.compile(r"(Ids|IdList)$|(?i:statuses|types|values|numbers|names|priorities)$")
 
 
 def _is_plural(name: str) -> bool:
-    return name.endswith(("Ids", "IdList")) or bool(
-        re.search(r"(statuses|types|values|numbers|names|priorities)$", name.lower())
-    )
+    return _PLURAL.search(name) is not None
+
+
+def _is_time(schema: Schema) -> bool:
+    return schema.kind == "string" and schema.format in ("date-time", "date")
+
+
+def _find_listed(name: str, paths: Mapping[str, str]) -> str | None:
+    """Find the field that `FIELDS` lists for a parameter."""
+    return _find(paths, *FIELDS.get(name.lower(), ()))
 
 
 def _find(paths: Mapping[str, str], *names: str) -> str | None:

@@ -67,7 +67,7 @@ class Router:
                 continue
             route = derive_route(specification.api(operation.api), operation)
             if "{" in operation.path.partition(TENANT)[2]:
-                self._patterns.append((_compile(operation.path), route))
+                self._patterns.append((compile_path(operation.path), route))
             else:
                 self._exact[operation.path] = route
 
@@ -133,6 +133,6 @@ def _find_parent(api: str, before: list[str]) -> Collection | None:
     return None
 
 
-def _compile(path: str) -> re.Pattern[str]:
+def compile_path(path: str) -> re.Pattern[str]:
     """Build the pattern of a path. Its names are groups, except for the tenant's."""
     return re.compile(re.sub(r"\\{(?!tenant)(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(path)))

@@ -6,10 +6,10 @@ come from the specification facts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -29,9 +29,6 @@ class Projection:
         source: the shape of the collection's records.
         target: the shape that the operation serves.
         template: renders `target`. It generates what the record lacks.
-
-    Attributes:
-        is_reshaped: whether `template` is needed, because members differ or are missing.
     """
 
     def __init__(
@@ -50,7 +47,7 @@ class Projection:
         )
         changed = [name for name in self._kept if not self._is_same(old[name], new[name])]
         self._template = template
-        self.is_reshaped = len(self._kept) + len(self._missing) < len(new) or bool(
+        self._is_reshaped = len(self._kept) + len(self._missing) < len(new) or bool(
             changed or set(self._missing) - {"active"}
         )
 
@@ -62,7 +59,7 @@ class Projection:
             active: served where only the other shape has `active`.
             draw: chooses what is generated.
         """
-        if self.is_reshaped and self._template is not None:
+        if self._is_reshaped and self._template is not None:
             fields = {n: value for n, value in _decode(raw).items() if n in self._kept}
             if "active" in self._missing:
                 fields["active"] = active
@@ -92,14 +89,26 @@ class Projection:
         return all(self._is_same(one[name], other[name]) for name in one)
 
 
-@lru_cache(maxsize=256)
-def find_projection(path: str) -> Projection:
-    """Return the projection to the shape that the list or export at `path` serves.
+BuildTemplate: TypeAlias = Callable[[ApiSpecification, str, Schema], ObjectTemplate]
+"""Builds the template for the records that an operation serves, from its API, path and shape."""
+
+
+def build_projection(path: str, build_template: BuildTemplate | None = None) -> Projection:
+    """Build the projection to the shape that the list or export at `path` serves.
+
+    Args:
+        path: of the operation.
+        build_template: None leaves out what the collection's records lack.
 
     Raises:
         KeyError: no operation at this path lists records.
     """
     collection = load_collections().by_path[path]
     [operation] = [operation for operation in collection.operations if operation.path == path]
-    target = collection.find_record(operation)
-    return Projection(collection.specification, collection.record, target)
+    api, target = collection.specification, collection.find_record(operation)
+    template = build_template(api, path, target) if build_template else None
+    return Projection(api, collection.record, target, template)
+
+
+find_projection = lru_cache(maxsize=256)(build_projection)
+"""Returns the projection that `build_projection` builds, and keeps it."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 from uuid import uuid4
 
+import msgspec
 from starlette.responses import Response
 
 from st_pipelines.catalog.specification import ApiSpecification, ReadOperation
@@ -17,6 +18,8 @@ from st_pipelines.sandbox.parameters import BadRequest, find_first_page, read_pa
 
 NO_OPERATION = "Unable to match incoming request to an operation."
 MIN_GZIP_BYTES = 2048
+
+_Row = TypeVar("_Row")
 
 
 def build_json_response(
@@ -63,12 +66,39 @@ def build_too_many_requests(seconds: float) -> Response:
     return build_json_response(body, 429, {"Retry-After": str(wait)})
 
 
+def build_not_found() -> Response:
+    """Build a 404 for a record or file that does not exist."""
+    return build_json_response(build_problem(404, "Not Found"), 404)
+
+
+def build_page(
+    rows: Sequence[Any], *, page: int, size: int, with_total: bool, first: int = 1
+) -> dict[str, Any]:
+    """Build the envelope of a page, with its rows in `data`.
+
+    Args:
+        rows: all rows, of which the page shows some.
+        page: its number, counted from 0.
+        size: how many rows fit into it.
+        with_total: whether the number of all rows is told.
+        first: the number of the first page, as clients count.
+    """
+    return {
+        "page": page + first,
+        "pageSize": size,
+        "hasMore": (page + 1) * size < len(rows),
+        "totalCount": len(rows) if with_total else None,
+        "data": rows[page * size : (page + 1) * size],
+    }
+
+
 def build_list_body(
     api: ApiSpecification,
     operation: ReadOperation,
     values: Mapping[str, Any],
-    records_json: Sequence[bytes],
+    selected: Sequence[_Row],
     tenant_id: str,
+    render: Callable[[_Row], bytes] = bytes,
 ) -> bytes:
     """Build the body of a list response.
 
@@ -76,34 +106,32 @@ def build_list_body(
         api: of the operation.
         operation: determines the envelope.
         values: the parameters, see `parameters.read_query`.
-        records_json: all selected records, in order.
+        selected: all selected records, in order: their JSON text, or what `render` takes.
         tenant_id: included in the envelope of one list.
+        render: returns the JSON text of a record; called for those of the page.
 
     Raises:
         BadRequest: the page or its size is out of range.
     """
-    total = len(records_json)
-    page, size = 0, max(total, 1)
+    page, size = 0, max(len(selected), 1)
     if "page" in operation.query:
         page, size = read_page(operation, values)
-    start = page * size
-    rows = b"[" + b",".join(records_json[start : start + size]) + b"]"
-    if derive_envelope(api, operation) == "array":
-        return rows
     assert operation.success
     assert operation.success.schema
     envelope = api.resolve(operation.success.schema).members
-    counts = values.get("includeTotal") is True or "includeTotal" not in operation.query
-    # Without the parameter, a list says "null" if its document allows that.
+    counts = "includeTotal" not in operation.query and "page" not in envelope
+    # Without the parameter, a page says "null" if its document allows that.
     must_count = "totalCount" in envelope and not api.resolve(envelope["totalCount"]).nullable
-    known = must_count or (counts and ("includeTotal" in operation.query or "page" not in envelope))
-    members = {
-        "tenantId": tenant_id.encode(),
-        "tenantName": b'"Sandbox"',
-        "page": b"%d" % (page + find_first_page(operation)),
-        "pageSize": b"%d" % size,
-        "hasMore": b"true" if start + size < total else b"false",
-        "totalCount": b"%d" % total if known else b"null",
-        "data": rows,
-    }
-    return b"{" + b",".join(b'"%b":%b' % (n.encode(), members[n]) for n in envelope) + b"}"
+    whole = build_page(
+        selected,
+        page=page,
+        size=size,
+        with_total=values.get("includeTotal") is True or counts or must_count,
+        first=find_first_page(operation),
+    )
+    rows = b"[" + b",".join(map(render, whole["data"])) + b"]"
+    if derive_envelope(api, operation) == "array":
+        return rows
+    tenant = {"tenantId": msgspec.Raw(tenant_id.encode()), "tenantName": "Sandbox"}
+    members = {**whole, **tenant, "data": msgspec.Raw(rows)}
+    return records.encode({name: members[name] for name in envelope})

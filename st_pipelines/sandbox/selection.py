@@ -96,6 +96,7 @@ def find_positions(
 
 
 _PAGING = ("page", "pageSize", "includeTotal")
+_TIMES = {"createdon": CREATED, "modifiedon": MODIFIED}
 
 
 def read_order(
@@ -127,20 +128,20 @@ def _find_sort_field(
     collection: Collection, operation: ReadOperation, parameter: str, text: str
 ) -> str:
     names = {name.lower(): name for name in collection.members}
-    allowed = {field.lower() for field in operation.query[parameter].sort_fields} or set(names)
-    leaf = (collection.cursor or "").rpartition(".")[2].lower()
-    if text.lower() in names and text.lower() in allowed | set(names):
-        return names[text.lower()]
-    if text.lower() in ("createdon", "modifiedon") and text.lower() in allowed | {leaf}:
-        return {"createdon": CREATED, "modifiedon": MODIFIED}[text.lower()]
-    raise BadRequest(parameter, f"The value '{text}' is not valid.")
+    # Some lists sort by times that their records do not show, or show further down.
+    leaf = (collection.cursor or "").rpartition(".")[2]
+    hidden = {field.lower() for field in (*operation.query[parameter].sort_fields, leaf)}
+    names = {n: at for n, at in _TIMES.items() if n in hidden} | names
+    if text.lower() not in names:
+        raise BadRequest(parameter, f"The value '{text}' is not valid.")
+    return names[text.lower()]
 
 
 def sort_positions(table: Table, positions: list[int], order: Order) -> list[int]:
     """Sort positions. Those that are equal keep the order of their keys, so pages are stable."""
     positions.sort(key=table.keys.__getitem__, reverse=order.descending)
     if order.field and order.field != "id":
-        column = _get_column(table, order.field)
+        column = _find_times(table, order.field) or table.read_values(order.field)
         positions.sort(key=lambda at: _build_sort_key(column[at]), reverse=order.descending)
     return positions
 
@@ -196,12 +197,8 @@ def _read(table: Table, rule: Filter) -> list[list[Any]]:
 
 
 def _read_field(table: Table, field: str, moments: bool) -> list[list[Any]]:
-    if field in (CREATED, "createdOn"):
-        return [[moment] for moment in table.created]
-    if field in (MODIFIED, "modifiedOn") or (
-        field == table.collection.cursor and field.endswith(".modifiedOn")
-    ):
-        return [[moment] for moment in table.modified]
+    if times := _find_times(table, field):
+        return [[moment] for moment in times]
     head, *rest = field.split(".")
     found = (
         walk({head.removesuffix("[]"): value}, (head, *rest))
@@ -226,12 +223,12 @@ def _read_joined(find_table: FindTable, table: Table, rule: Filter) -> list[list
     return [[value for key in keys for value in by_key.get(key, ())] for keys in here]
 
 
-def _get_column(table: Table, field: str) -> list[Any]:
-    if field in (MODIFIED, "modifiedOn"):
-        return table.modified
+def _find_times(table: Table, field: str) -> list[int] | None:
+    """Return the times of creation or modification by position, if `field` holds these."""
     if field in (CREATED, "createdOn"):
         return table.created
-    return table.read_values(field)
+    nested = field == table.collection.cursor and field.endswith(".modifiedOn")
+    return table.modified if nested or field in (MODIFIED, "modifiedOn") else None
 
 
 def _build_sort_key(value: Any) -> tuple[bool, Any]:

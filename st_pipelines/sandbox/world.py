@@ -18,7 +18,7 @@ from st_pipelines.sandbox.collections import Collection, load_collections, resol
 from st_pipelines.sandbox.company import Company
 from st_pipelines.sandbox.filler import Filler, find_filter_enums
 from st_pipelines.sandbox.generic import build_generic_story
-from st_pipelines.sandbox.projection import Projection, find_projection
+from st_pipelines.sandbox.projection import Projection, build_projection, find_projection
 from st_pipelines.sandbox.records import ObjectTemplate, Writer
 from st_pipelines.sandbox.references import References
 from st_pipelines.sandbox.scalars import Draw
@@ -188,16 +188,8 @@ class World:
             KeyError: no operation at this path lists records.
         """
         if path not in self._projections:
-            plain = find_projection(path)
-            self._projections[path] = self._add_template(path) if plain.is_reshaped else plain
+            self._projections[path] = build_projection(path, self.build_template)
         return self._projections[path]
-
-    def _add_template(self, path: str) -> Projection:
-        collection = load_collections().by_path[path]
-        [operation] = [o for o in collection.operations if o.path == path]
-        target = collection.find_record(operation)
-        template = self.build_template(collection.specification, path, target)
-        return Projection(collection.specification, collection.record, target, template)
 
     def compute_performance(self, values: Mapping[str, Any]) -> list[bytes]:
         """Compute the rows of marketing performance for a window. Equal windows get equal rows.
