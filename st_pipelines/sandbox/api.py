@@ -202,15 +202,13 @@ class Api:
             return Response(status_code=403)
         if self._options.live:
             self._follow_clock()
-        if computed:
-            operation, path = computed
-            query = dict(request.query_params)
-            return self._computed.answer(
-                operation,
-                Call(tenant=tenant, world=self.worlds[tenant], path=path, query=query, body=body),
-            )
-        assert route is not None
         try:
+            if computed:
+                operation, path = computed
+                query, world = dict(request.query_params), self.worlds[tenant]
+                call = Call(tenant=tenant, world=world, path=path, query=query, body=body)
+                return self._computed.answer(operation, call)
+            assert route is not None
             values = read_query(route.api, route.operation, request.query_params.multi_items())
             return self._serve(route, values, tenant)
         except BadRequest as error:

@@ -17,7 +17,8 @@ from typing import Any
 from starlette.responses import Response
 
 from st_pipelines.sandbox import responses, ticks
-from st_pipelines.sandbox.computed import Call, Operation, refuse_value
+from st_pipelines.sandbox.computed import Call, Operation
+from st_pipelines.sandbox.parameters import BadRequest
 from st_pipelines.sandbox.world import World
 
 SCOPE = "tn.dis.capacity:w"
@@ -59,7 +60,7 @@ def answer_capacity(call: Call) -> Response:
     """Answer `POST …/capacity`.
 
     Raises:
-        Refusal: the body is not valid.
+        BadRequest: the body is not valid.
     """
     request = _read_request(call.read_body(), call.world.now)
     availabilities = list(_compute_availabilities(call.world, request))
@@ -83,17 +84,17 @@ OPERATIONS = (
 def _read_request(body: Mapping[str, Any], now: datetime) -> CapacityRequest:
     start, end = _read_time(body, "startsOnOrAfter"), _read_time(body, "endsOnOrBefore")
     if start < now - MAX_DAYS_BACK * _DAY:
-        raise refuse_value("startsOnOrAfter", f"The last {MAX_DAYS_BACK} days are available.")
+        raise BadRequest("startsOnOrAfter", f"The last {MAX_DAYS_BACK} days are available.")
     if not start <= end <= start + MAX_DAYS * _DAY:
-        raise refuse_value("endsOnOrBefore", f"The range must have 0 to {MAX_DAYS} days.")
+        raise BadRequest("endsOnOrBefore", f"The range must have 0 to {MAX_DAYS} days.")
     by_skill = body.get("skillBasedAvailability")
     if not isinstance(by_skill, bool):
-        raise refuse_value("skillBasedAvailability", "The field is required and a boolean.")
+        raise BadRequest("skillBasedAvailability", "The field is required and a boolean.")
     units, job_type = body.get("businessUnitIds"), body.get("jobTypeId")
     if units is not None and not (isinstance(units, list) and all(map(_is_id, units))):
-        raise refuse_value("businessUnitIds", "The value is not an array of ids.")
+        raise BadRequest("businessUnitIds", "The value is not an array of ids.")
     if job_type is not None and not _is_id(job_type):
-        raise refuse_value("jobTypeId", "The value is not an id.")
+        raise BadRequest("jobTypeId", "The value is not an id.")
     return CapacityRequest(
         start=start,
         end=end,
@@ -110,11 +111,11 @@ def _is_id(value: Any) -> bool:
 def _read_time(body: Mapping[str, Any], name: str) -> datetime:
     value = body.get(name)
     if not isinstance(value, str) or not re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d", value):
-        raise refuse_value(name, "The field is required and a date with a time.")
+        raise BadRequest(name, "The field is required and a date with a time.")
     try:
         return ticks.to_datetime(ticks.parse(value))
     except (ValueError, OverflowError):
-        raise refuse_value(name, f"The value '{value}' is not valid.") from None
+        raise BadRequest(name, f"The value '{value}' is not valid.") from None
 
 
 def _compute_availabilities(world: World, request: CapacityRequest) -> Iterator[dict[str, Any]]:

@@ -16,25 +16,24 @@ from starlette.responses import Response
 
 from st_pipelines.sandbox import responses
 from st_pipelines.sandbox.operations import compile_path
+from st_pipelines.sandbox.parameters import BadRequest
 from st_pipelines.sandbox.world import World
 
 
 class Refusal(Exception):
     """A request that is answered with an error in ServiceTitan's format.
 
+    For a wrong value, `parameters.BadRequest` names it.
+
     Args:
         status: the HTTP status.
         title: says what is wrong.
-        errors: what is wrong with each parameter.
     """
 
-    def __init__(
-        self, status: int, title: str, errors: Mapping[str, Sequence[str]] | None = None
-    ) -> None:
+    def __init__(self, status: int, title: str) -> None:
         super().__init__(f"{status} {title}")
         self.status = status
         self.title = title
-        self.errors = dict(errors or {})
 
 
 class TooEarly(Exception):
@@ -47,11 +46,6 @@ class TooEarly(Exception):
     def __init__(self, seconds: float) -> None:
         super().__init__(f"wait {seconds} seconds")
         self.seconds = seconds
-
-
-def refuse_value(name: str, reason: str) -> Refusal:
-    """Return the 400 that names a parameter and what is wrong with it."""
-    return Refusal(400, "One or more validation errors occurred.", {name: [reason]})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,40 +70,40 @@ class Call:
         """Return the body, which is a JSON object.
 
         Raises:
-            Refusal: the body is something else.
+            BadRequest: the body is something else.
         """
         try:
             body = json.loads(self.body)
         except ValueError:
-            raise refuse_value("$", "The request body is not valid JSON.") from None
+            raise BadRequest("$", "The request body is not valid JSON.") from None
         if not isinstance(body, dict):
-            raise refuse_value("$", "The request body is not a JSON object.")
+            raise BadRequest("$", "The request body is not a JSON object.")
         return body
 
     def read_number(self, name: str, default: int, largest: int, smallest: int = 1) -> int:
         """Return a whole number from the query, from `smallest` to `largest`.
 
         Raises:
-            Refusal: the value is something else.
+            BadRequest: the value is something else.
         """
         text = self.query.get(name, "")
         if not text:
             return default
         if not re.fullmatch(r"-?\d{1,9}", text):
-            raise refuse_value(name, f"The value '{text}' is not valid.")
+            raise BadRequest(name, f"The value '{text}' is not valid.")
         if not smallest <= int(text) <= largest:
-            raise refuse_value(name, f"The value must be from {smallest} to {largest}.")
+            raise BadRequest(name, f"The value must be from {smallest} to {largest}.")
         return int(text)
 
     def read_flag(self, name: str) -> bool:
         """Return a truth value from the query; False if it is missing.
 
         Raises:
-            Refusal: the value is neither true nor false.
+            BadRequest: the value is neither true nor false.
         """
         text = self.query.get(name, "") or "false"
         if text.lower() not in ("true", "false"):
-            raise refuse_value(name, f"The value '{text}' is not valid.")
+            raise BadRequest(name, f"The value '{text}' is not valid.")
         return text.lower() == "true"
 
 
@@ -121,7 +115,7 @@ class Operation:
         method: of HTTP.
         path: with names in braces.
         scope: a token needs it.
-        answer: computes the response. It may raise `Refusal` or `TooEarly`.
+        answer: computes the response. It may raise `BadRequest`, `Refusal` or `TooEarly`.
     """
 
     method: str
@@ -154,14 +148,16 @@ class ComputedOperations:
 
     @staticmethod
     def answer(operation: Operation, call: Call) -> Response:
-        """Answer a call whose access was checked. Waits for the lock of the tenant's world."""
+        """Answer a call whose access was checked. Waits for the lock of the tenant's world.
+
+        Raises:
+            BadRequest: a value in the request is wrong.
+        """
         try:
             with call.world.lock:
                 return operation.answer(call)
         except Refusal as refusal:
-            body = responses.build_problem(
-                refusal.status, refusal.title, errors=refusal.errors, data={}
-            )
+            body = responses.build_problem(refusal.status, refusal.title, errors={}, data={})
             return responses.build_json_response(body, refusal.status)
         except TooEarly as early:
             return responses.build_too_many_requests(early.seconds)
@@ -173,7 +169,7 @@ def build_page(
     """Build the envelope of a page, with the rows in `data`.
 
     Raises:
-        Refusal: the page or its size is invalid.
+        BadRequest: the page or its size is invalid.
     """
     # Like most lists, reports are taken to treat page 0 as the first.
     page = call.read_number("page", 1, 999_999_999, smallest=0) or 1

@@ -14,7 +14,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
-from st_pipelines.sandbox.computed import refuse_value
+from st_pipelines.sandbox.parameters import BadRequest
 from st_pipelines.sandbox.report_records import CompanyRecords, Crew, Job, Visit, read_date, to_day
 from st_pipelines.sandbox.world import World
 
@@ -41,11 +41,11 @@ def compute_jobs(world: World, values: Mapping[str, Any]) -> Iterator[dict[str, 
     """List the jobs whose date of the chosen type is in the range, by id.
 
     Raises:
-        Refusal: there is no date type with this number.
+        BadRequest: there is no date type with this number.
     """
     name = dict(number_date_types(world)).get(values["DateType"])
     if name is None:
-        raise refuse_value("DateType", f"The value '{values['DateType']}' is not valid.")
+        raise BadRequest("DateType", f"The value '{values['DateType']}' is not valid.")
     records = CompanyRecords(world)
     dates = _read_dates(records)
     units = {each.id: each.name for each in records.read_all("settings.business_units", Crew)}

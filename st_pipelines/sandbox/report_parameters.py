@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from st_pipelines.sandbox.computed import refuse_value
+from st_pipelines.sandbox.parameters import BadRequest
 from st_pipelines.sandbox.report_definitions import DYNAMIC_SETS, Report, ReportParameter, Values
 
 
@@ -52,15 +52,16 @@ def read_values(report: Report, body: Mapping[str, Any]) -> Values:
     Parameters that the report does not have are ignored too, which is not documented.
 
     Raises:
-        Refusal: the body has another shape, a required value is missing, or one is of a wrong type.
+        BadRequest: the body has another shape, a required value is missing, or one is of a wrong
+            type.
     """
     given = body.get("parameters")
     if not isinstance(given, list):
-        raise refuse_value("parameters", "The field is required and an array.")
+        raise BadRequest("parameters", "The field is required and an array.")
     values: dict[str, Any] = {}
     for each in given:
         if not isinstance(each, dict) or not isinstance(each.get("name"), str) or not each["name"]:
-            raise refuse_value("parameters", "A parameter needs a name.")
+            raise BadRequest("parameters", "A parameter needs a name.")
         values[each["name"]] = each.get("value")
     return {each.name: _read_value(each, values.get(each.name)) for each in report.parameters}
 
@@ -68,7 +69,7 @@ def read_values(report: Report, body: Mapping[str, Any]) -> Values:
 def _read_value(parameter: ReportParameter, value: Any) -> Any:
     if value is None or value == "" or value == []:
         if parameter.is_required:
-            raise refuse_value(parameter.name, f"The {parameter.name} parameter is required.")
+            raise BadRequest(parameter.name, f"The {parameter.name} parameter is required.")
         return None
     if not parameter.is_array:
         return _read_scalar(parameter, value)
@@ -91,4 +92,4 @@ def _read_scalar(parameter: ReportParameter, value: Any) -> Any:
                 return text
     except (KeyError, ValueError):
         pass
-    raise refuse_value(parameter.name, f"The value '{value}' is not valid.")
+    raise BadRequest(parameter.name, f"The value '{value}' is not valid.")

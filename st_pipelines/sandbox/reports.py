@@ -24,8 +24,8 @@ from st_pipelines.sandbox.computed import (
     Refusal,
     TooEarly,
     build_page,
-    refuse_value,
 )
+from st_pipelines.sandbox.parameters import BadRequest
 from st_pipelines.sandbox.report_definitions import DYNAMIC_SETS, Report, build_reports
 from st_pipelines.sandbox.report_parameters import describe, list_fields, read_values
 from st_pipelines.sandbox.stories.reporting import CATEGORIES
@@ -158,7 +158,7 @@ class Reports:
     def _find(self, call: Call) -> Report:
         category, identity = _read_category(call), call.path["reportId"]
         if not identity.isdecimal():
-            raise refuse_value("reportId", f"The value '{identity}' is not valid.")
+            raise BadRequest("reportId", f"The value '{identity}' is not valid.")
         report = self._reports[call.tenant].get(int(identity))
         if report is None or report.category != category:
             raise Refusal(404, f"There is no report {identity} in the category '{category}'.")
