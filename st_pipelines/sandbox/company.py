@@ -28,7 +28,7 @@ STARTING_SHARE = 0.4
 """Share of customers who exist before the history starts."""
 
 BUSY_DAYS = 14
-"""From so many days before the first `now` on, even a tiny company books a job every weekday."""
+"""How many days before the first `now` even a tiny company starts to book a job every weekday."""
 
 AnyChapter = TypeVar("AnyChapter", bound=Chapter)
 

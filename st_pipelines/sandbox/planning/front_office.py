@@ -119,7 +119,7 @@ class FrontOffice:
             )
 
     def _add_other_call(self, rng: random.Random, ended: int) -> None:
-        """Add a call that is no lead: an outgoing, excused, misdialled or abandoned one."""
+        """Add a call that is not a lead: outgoing, excused, misdialed or abandoned."""
         company = self._company
         draw = rng.random()
         if draw < 0.25:
