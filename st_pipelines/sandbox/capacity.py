@@ -2,8 +2,8 @@
 
 It is a read, although its method is POST and its scope one that writes. The hours come from the
 records that the sandbox serves: technicians with their shifts, appointments and their assignments.
-Which time frames ServiceTitan uses is not documented; here they are two hours long, from 8:00 to 18:00
-on weekdays, one for each business unit.
+Which time frames ServiceTitan uses is not documented; here they are two hours long, from 8:00 to
+18:00 on weekdays, one for each business unit.
 """
 
 from __future__ import annotations
