@@ -98,6 +98,7 @@ class Attempt:
         start, end: the window that it promises to read.
         hidden: items that the source has hidden at some time during the load.
         known: items that an earlier load had promised to read when this one began.
+        number: of all loads, in the order in which they began.
     """
 
     step: int
@@ -107,6 +108,7 @@ class Attempt:
     end: datetime | None = None
     hidden: set[Key] = dataclasses.field(default_factory=set)
     known: frozenset[Key] = frozenset()
+    number: int = 0
 
     def has(self, cursor: datetime | None) -> bool:
         """Whether a record with this cursor belongs to the window."""
@@ -133,7 +135,9 @@ class Promises:
         self._since: dict[Key, int] = {}
         self._export_since: dict[Key, int] = {}
         self._hidden_at: dict[Key, int] = {}
-        self._may_lack: set[Key] = set()
+        self._begun = 0
+        self._may_lack: dict[Key, int] = {}
+        """By item, the number of the last load that did not know a column."""
         self._may_be_marked: set[Key] = set()
         self._unknown: set[str] = set()
         self._feed_read_to: datetime | None = None
@@ -146,7 +150,9 @@ class Promises:
 
     def begin(self, setup: Setup, *, hidden: Iterable[Key] = ()) -> Attempt:
         """Notes that a load begins now."""
+        self._begun += 1
         attempt = Attempt(
+            number=self._begun,
             step=self._source.step,
             setup=setup,
             everything=setup.first is None,
@@ -197,7 +203,7 @@ class Promises:
         for key in list(self._source.versions):
             during = self._source.find_during(key, attempt.step)
             if attempt.setup.unknown is not None:
-                self._may_lack.add(key)
+                self._may_lack[key] = max(self._may_lack.get(key, 0), attempt.number)
                 self._unknown.add(attempt.setup.unknown)
             if key in attempt.hidden:  # during a part of the load, so it may have been read
                 self._may_be_marked.add(key)
@@ -214,8 +220,9 @@ class Promises:
             if listed or (fed and self._feed_may_unmark(key, during)):
                 self._promise(self._since, key, attempt)
                 self._may_be_marked.discard(key)
-                if attempt.setup.unknown is None:
-                    self._may_lack.discard(key)
+                # A load that began before undoes nothing, and so adds nothing to the same version.
+                if attempt.setup.unknown is None and attempt.number > self._may_lack.get(key, 0):
+                    self._may_lack.pop(key, None)
         self._note_feed(attempt, steady)
 
     @staticmethod
