@@ -267,6 +267,9 @@ class Promises:
             if key == missing or key in attempt.hidden or key in self._may_be_marked:
                 continue
             during = self._source.find_during(key, min(self._since[key], attempt.step))
+            in_window = {attempt.has(version.cursor) for version in during}
+            if len(in_window) > 1:  # the reading may lack it, so that it is looked up itself
+                continue
             if all(v.count for v in during) and self._find_part(key) == part:
                 below, above = below + (_id(key) < _id(missing)), above + (_id(key) > _id(missing))
         return bool(below and above) or below + above > 1 + len(self._endpoint.variants)
