@@ -40,7 +40,7 @@ FACTS = KINDS | {
 _ALSO_BY_NAME = frozenset({"by_day", "replaces", "keyless"})  # others mean other things as well
 _OF_AN_ENDPOINT = FACTS - {"replaces", "mode", "keyless"}
 _ENDPOINTS = frozenset({"endpoint", "_endpoint", "e"})
-_DECIDING = ("sync/strategies.py", "catalog/", "sandbox/")
+_DECIDING = ("sync/strategies.py", "sync/strategy.py", "catalog/", "sandbox/")
 
 
 def main() -> None:

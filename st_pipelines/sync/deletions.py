@@ -32,7 +32,7 @@ from st_pipelines.servicetitan.http.model import ReadStats
 from st_pipelines.servicetitan.reading.export_feed import MAY_BE_STALE, read_feed
 from st_pipelines.servicetitan.reading.lookup import Controls, LookupResult, look_up
 from st_pipelines.servicetitan.reading.page_source import Page
-from st_pipelines.sync.strategies import Strategy
+from st_pipelines.sync.strategy import Strategy
 from st_pipelines.warehouse.errors import TooManyDeletions
 from st_pipelines.warehouse.load_spec import MAX_DELETED_ROWS, MergeMode
 from st_pipelines.warehouse.staging.stage import Staging

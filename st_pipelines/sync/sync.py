@@ -26,7 +26,8 @@ from st_pipelines.servicetitan.errors.errors import EndpointRemoved, WrongPath
 from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.http.model import ReadStats
 from st_pipelines.sync.deletions import followed_up
-from st_pipelines.sync.strategies import PlannedRead, Strategy, strategy_for
+from st_pipelines.sync.strategies import strategy_for
+from st_pipelines.sync.strategy import PlannedRead, Strategy
 from st_pipelines.warehouse.errors import Overtaken, TooManyDeletions, WarehouseUnusable
 from st_pipelines.warehouse.load_spec import LoadSpec
 from st_pipelines.warehouse.staging.stage import Drift

@@ -23,7 +23,8 @@ from st_pipelines.catalog.model import Endpoint
 from st_pipelines.servicetitan.http.model import ReadStats
 from st_pipelines.servicetitan.reading.export_feed import read_feed
 from st_pipelines.servicetitan.reading.lookup import Controls, look_up
-from st_pipelines.sync.strategies import PlannedRead, Strategy, strategy_for
+from st_pipelines.sync.strategies import strategy_for
+from st_pipelines.sync.strategy import PlannedRead, Strategy
 from st_pipelines.sync.sync import SyncContext, learn_server_time, stage
 from st_pipelines.warehouse.columns import EXTRA
 from st_pipelines.warehouse.load_spec import MergeMode

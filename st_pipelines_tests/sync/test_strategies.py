@@ -16,12 +16,11 @@ from st_pipelines.sync.strategies import (
     DailyAggregate,
     ExportFeed,
     KeylessWindow,
-    PlannedRead,
     Snapshot,
-    Strategy,
     WindowedList,
     strategy_for,
 )
+from st_pipelines.sync.strategy import PlannedRead, Strategy
 from st_pipelines.sync.sync import LoadReport
 from st_pipelines.warehouse.load_spec import MergeMode
 from st_pipelines.warehouse.staging.stage import Drift
