@@ -21,12 +21,14 @@ from st_pipelines.cli.console import (
     print_table,
     require_format,
 )
+from st_pipelines.cli.coverage import coverage
 from st_pipelines.config.environments import environment_name
 
 if TYPE_CHECKING:
     from st_pipelines.warehouse.adopt.adopt import Adoption, Finding
 
 app = typer.Typer(no_args_is_help=True, help="The list of endpoints.")
+app.command()(coverage)
 
 
 def endpoints(
