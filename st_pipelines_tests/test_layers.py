@@ -147,7 +147,8 @@ def test_a_package_does_without_libraries_of_other_layers(package: str) -> None:
 
 
 def test_the_sandbox_knows_the_vendors_documents_and_not_the_endpoint_catalog() -> None:
-    allowed = {"st_pipelines.catalog.specification", "st_pipelines.catalog.foreign_keys"}
+    facts = ("specification", "specification_files", "foreign_keys")
+    allowed = {f"st_pipelines.catalog.{module}" for module in facts}
 
     for name, imports in IMPORTS.items():
         if _layer(f"{name}.") == "sandbox":

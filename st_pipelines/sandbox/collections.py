@@ -12,13 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, Literal
 
-from st_pipelines.catalog.specification import (
-    ApiSpecification,
-    ReadOperation,
-    Schema,
-    Specification,
-    packaged_specification,
-)
+from st_pipelines.catalog.specification import ApiSpecification, ReadOperation, Schema
+from st_pipelines.catalog.specification_files import Specification, packaged_specification
 
 KEYS: Mapping[str, tuple[str, ...]] = {
     "customer_interactions.technician_ratings": ("technicianId", "jobId"),
@@ -195,6 +190,21 @@ def derive_envelope(api: ApiSpecification, operation: ReadOperation) -> Envelope
 def resolve_members(api: ApiSpecification, schema: Schema) -> dict[str, Schema]:
     """Return the members of an object, references resolved; empty for any other value."""
     return {name: api.resolve(member) for name, member in api.resolve(schema).members.items()}
+
+
+def list_paths(api: ApiSpecification, record: Schema, depth: int = 3) -> dict[str, Schema]:
+    """Return the shapes of a record's values by path: `job.id`, `items[].skuId`."""
+    found: dict[str, Schema] = {}
+    for name, schema in resolve_members(api, record).items():
+        inner = schema
+        path = name
+        if inner.kind == "array" and inner.items is not None:
+            inner, path = api.resolve(inner.items), f"{name}[]"
+        found[path] = inner
+        if inner.kind == "object" and depth > 1:
+            inside = list_paths(api, inner, depth - 1)
+            found.update({f"{path}.{deeper}": shape for deeper, shape in inside.items()})
+    return found
 
 
 def resolve_path(api: ApiSpecification, schema: Schema, path: str) -> Schema:

@@ -17,9 +17,13 @@ from starlette.responses import Response
 from st_pipelines.catalog.specification import Schema
 from st_pipelines.sandbox import records, responses, ticks
 from st_pipelines.sandbox.children import PLANNED
-from st_pipelines.sandbox.collections import Collection, load_collections, resolve_members
+from st_pipelines.sandbox.collections import (
+    Collection,
+    list_paths,
+    load_collections,
+    resolve_members,
+)
 from st_pipelines.sandbox.entities import Entity
-from st_pipelines.sandbox.filters import list_paths
 from st_pipelines.sandbox.generic import GenericFields
 from st_pipelines.sandbox.ids import compute_id
 from st_pipelines.sandbox.operations import Route

@@ -8,11 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from st_pipelines.catalog.specification import (
-    ApiSpecification,
-    ReadOperation,
-    packaged_specification,
-)
+from st_pipelines.catalog.specification import ApiSpecification, ReadOperation
+from st_pipelines.catalog.specification_files import packaged_specification
 from st_pipelines.sandbox.collections import TENANT, Collection, load_collections
 
 Kind = Literal["collection", "single", "children", "child", "object", "file"]

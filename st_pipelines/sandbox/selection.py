@@ -9,15 +9,10 @@ from typing import Any
 
 from st_pipelines.catalog.specification import ReadOperation
 from st_pipelines.sandbox.collections import Collection
+from st_pipelines.sandbox.filter_comparisons import read_moment, walk
 from st_pipelines.sandbox.filter_fields import CREATED, MODIFIED
-from st_pipelines.sandbox.filters import (
-    Filter,
-    derive_filters,
-    read_moment,
-    select_active,
-    selects_all,
-    walk,
-)
+from st_pipelines.sandbox.filter_rules import Filter
+from st_pipelines.sandbox.filters import derive_filters, select_active, selects_all
 from st_pipelines.sandbox.parameters import BadRequest
 from st_pipelines.sandbox.table import Table
 

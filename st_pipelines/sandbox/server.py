@@ -14,7 +14,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from st_pipelines.catalog.specification import packaged_specification
+from st_pipelines.catalog.specification_files import packaged_specification
 from st_pipelines.sandbox import files
 from st_pipelines.sandbox.api import AnsweredRequest, Api, Interceptor, ServerOptions
 from st_pipelines.sandbox.churn import Churn

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from st_pipelines.catalog.foreign_keys import load_foreign_keys
-from st_pipelines.catalog.specification import ApiSpecification, Schema, packaged_specification
+from st_pipelines.catalog.specification import ApiSpecification, Schema
+from st_pipelines.catalog.specification_files import packaged_specification
 from st_pipelines.sandbox.collections import load_collections, resolve_path
 
 KEYS = load_foreign_keys()

@@ -10,7 +10,7 @@ import pytest
 
 from st_pipelines.catalog import files
 from st_pipelines.catalog.build.build import compare, rebuild
-from st_pipelines.catalog.specification import Specification
+from st_pipelines.catalog.specification_files import Specification
 from st_pipelines_tests.catalog.documents import PAGED, document, operation, parameter, record
 
 THINGS = operation(record(), query=PAGED)

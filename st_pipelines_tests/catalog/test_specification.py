@@ -10,9 +10,9 @@ import pytest
 from st_pipelines.catalog import specification
 from st_pipelines.catalog.build.build import read_facts
 from st_pipelines.catalog.registry import packaged_catalog
-from st_pipelines.catalog.specification import (
+from st_pipelines.catalog.specification import Schema
+from st_pipelines.catalog.specification_files import (
     FOLDER,
-    Schema,
     Specification,
     packaged_specification,
     read_file,

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from st_pipelines.catalog import files, specification
+from st_pipelines.catalog import files, specification_files
 from st_pipelines.catalog.build.curated import Curated, load_curated
 from st_pipelines.catalog.build.differences import describe_changes, describe_operations
 from st_pipelines.catalog.build.endpoints import (
@@ -51,7 +51,7 @@ def rebuild(documents: Path, folder: Path) -> list[str]:
     files.list_catalog_files(folder)
     built = _build(documents, folder)
     files.write(built.catalog, folder)
-    specification.write(built.facts.values(), folder / SPECIFICATION)
+    specification_files.write(built.facts.values(), folder / SPECIFICATION)
     return [*describe_changes(built.before, built.catalog), *built.misfits]
 
 
@@ -89,7 +89,7 @@ class _Built:
 
 def _build(documents: Path, folder: Path) -> _Built:
     before = files.read(folder)
-    stored = specification.Specification(folder / SPECIFICATION)
+    stored = specification_files.Specification(folder / SPECIFICATION)
     facts_before = {api: stored.api(api) for api in stored.apis}
     misfits: list[str] = []
     catalog = build_catalog(documents, report=misfits.append)

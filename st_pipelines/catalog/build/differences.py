@@ -8,13 +8,8 @@ from typing import Any
 
 from st_pipelines.catalog.files import type_to_json
 from st_pipelines.catalog.model import Catalog, DataType, Endpoint, ListOf, StructOf
-from st_pipelines.catalog.specification import (
-    ApiSpecification,
-    Parameter,
-    ReadOperation,
-    Schema,
-    schema_to_json,
-)
+from st_pipelines.catalog.specification import ApiSpecification, Parameter, ReadOperation, Schema
+from st_pipelines.catalog.specification_files import schema_to_json
 
 
 def describe_changes(before: Catalog, after: Catalog) -> Iterator[str]:
