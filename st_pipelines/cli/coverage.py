@@ -28,7 +28,7 @@ def coverage(
     from st_pipelines.catalog.build.coverage_document import render_document
     from st_pipelines.catalog.files import replace_files
     from st_pipelines.catalog.registry import packaged_catalog
-    from st_pipelines.catalog.specification import packaged_specification
+    from st_pipelines.catalog.specification_files import packaged_specification
 
     require_format(format, "table", "json")
     facts = load_facts()

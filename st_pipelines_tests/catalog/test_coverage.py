@@ -18,7 +18,7 @@ from st_pipelines.catalog.build.coverage import (
 from st_pipelines.catalog.build.coverage_document import render_document
 from st_pipelines.catalog.model import Catalog, Endpoint, Field, ListOf, StructOf
 from st_pipelines.catalog.registry import packaged_catalog
-from st_pipelines.catalog.specification import packaged_specification
+from st_pipelines.catalog.specification_files import packaged_specification
 from st_pipelines.cli.app import app
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "coverage.md"

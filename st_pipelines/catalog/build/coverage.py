@@ -24,12 +24,8 @@ from st_pipelines.catalog.model import (
     Scalar,
     StructOf,
 )
-from st_pipelines.catalog.specification import (
-    ApiSpecification,
-    ReadOperation,
-    Schema,
-    Specification,
-)
+from st_pipelines.catalog.specification import ApiSpecification, ReadOperation, Schema
+from st_pipelines.catalog.specification_files import Specification
 
 FILE = Path(__file__).with_name("coverage.yaml")
 
