@@ -127,7 +127,7 @@ AREAS = {
         ),
     ),
     "deletions": Area(
-        ("sync/deletions.py", "warehouse/tables/deletion_guard.py"),
+        ("sync/deletions.py", "sync/feed_reading.py", "warehouse/tables/deletion_guard.py"),
         ("warehouse/test_deletion_guard.py", *_DELETIONS),
     ),
     "row scope": Area(

@@ -25,30 +25,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
 
 from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.http.model import ReadStats
-from st_pipelines.servicetitan.reading.export_feed import MAY_BE_STALE, read_feed
 from st_pipelines.servicetitan.reading.lookup import Controls, LookupResult, look_up
-from st_pipelines.servicetitan.reading.page_source import Page
+from st_pipelines.sync.feed_reading import FeedReading, drop_margin, find_inactive
 from st_pipelines.sync.strategy import Strategy
 from st_pipelines.warehouse.errors import TooManyDeletions
 from st_pipelines.warehouse.load_spec import MAX_DELETED_ROWS, MergeMode
-from st_pipelines.warehouse.staging.stage import Staging
-from st_pipelines.warehouse.staging.typed_rows import TypedRows
 from st_pipelines.warehouse.store.base import Store
 from st_pipelines.warehouse.tables.deletion_guard import (
     INACTIVE,
     exceeds_limits,
     part_of,
 )
-from st_pipelines.warehouse.tables.export_gaps import find_first_gap
 from st_pipelines.warehouse.tables.load import FollowUp
-from st_pipelines.warehouse.tables.load_log import ExportBookmark
-from st_pipelines.warehouse.tables.merge import CLOCK_SKEW
 from st_pipelines.warehouse.tables.staged_records import StagedRecords
-from st_pipelines.warehouse.tables.table_load import export_only_columns, table_cursor
+from st_pipelines.warehouse.tables.table_load import export_only_columns
 from st_pipelines.warehouse.tables.table_state import MissingRows, TableState, read_table_state
 
 MAX_LOOKUPS = 500
@@ -56,12 +49,6 @@ MAX_LOOKUPS = 500
 
 SAMPLE = 48
 """Missing ids to look up after a second read: with two controls, one request."""
-
-MARGIN = timedelta(days=1)
-"""How far before a window its feed is read: `from` is a date, and the two times may differ."""
-
-EXPORT_ROWS = "export_rows"
-"""Name of the temporary table, and of the folder in the staging folder."""
 
 
 @contextmanager
@@ -98,7 +85,7 @@ def followed_up(
     endpoint = strategy.endpoint
     state = read_table_state(records, warehouse)
     with ExitStack() as stack:
-        feed = _Feed(client=client, reading=records, stack=stack, stats=stats)
+        feed = FeedReading(client=client, reading=records, stack=stack, stats=stats)
         bookmark, inactive = None, list[int]()
         whole = records.spec.mode is MergeMode.REPLACE_ALL
         if endpoint.export and (records.staging.rows or state.bookmark or whole):
@@ -108,9 +95,9 @@ def followed_up(
             if feed.records:
                 feed.records.finish()
                 if state.bookmark is None and not whole:
-                    _drop_margin(feed.records)
+                    drop_margin(feed.records)
                 if endpoint.has_active and not whole:
-                    inactive = _find_inactive(feed.records)
+                    inactive = find_inactive(feed.records)
         plan = _plan_lookups(state, records, inactive)
         lookups = _Lookups(client, records, stats, plan)
         deleted, sample_gone = frozenset[int](), False
@@ -119,123 +106,15 @@ def followed_up(
             sample_gone = lookups.are_gone(deleted)
         elif doubt:
             sample_gone = lookups.confirm_sample(doubt)
+        last = bookmark or state.bookmark
+        if last and export_only_columns(endpoint):
+            feed.catch_up(last, [id_ for part in plan for id_ in part.ids])
         yield FollowUp(
             export_rows=feed.records,
             bookmark=bookmark,
             deleted_ids=deleted,
             sample_gone=sample_gone,
         )
-
-
-@dataclass(kw_only=True)
-class _Feed:
-    """The export feed of an endpoint, from its bookmark to its present end.
-
-    Attributes:
-        client: sends the requests.
-        reading: the reading that the feed follows, finished.
-        stack: closes `records`.
-        stats: counts the requests.
-        records: what the feed served; None while it served nothing.
-    """
-
-    client: Client
-    reading: StagedRecords
-    stack: ExitStack
-    stats: ReadStats
-    records: StagedRecords | None = None
-
-    def read(self, bookmark: ExportBookmark | None, whole: bool) -> ExportBookmark | None:
-        """Stages everything new; returns the bookmark to store with the rows."""
-        if whole and (bookmark is None or bookmark.since is not None):
-            return self._read_from(None, since=None)
-        since = self._find_start(bookmark)
-        if bookmark is None or since != bookmark.since:
-            return self._read_from(since, since=since)
-        try:
-            return self._read_from(bookmark.continue_from, since=bookmark.since) or bookmark
-        except MAY_BE_STALE:
-            return self._read_from(bookmark.loaded_at - CLOCK_SKEW, since=bookmark.since)
-
-    def complete(self, bookmark: ExportBookmark) -> ExportBookmark:
-        """Reads again from before the first row of the reading that the feed has left out.
-
-        Returns:
-            The bookmark to store: a new one, if anything was read.
-        """
-        if self.records:
-            self.records.finish()
-        gap = find_first_gap(self.reading, self.records)
-        if gap is None:
-            return bookmark
-        return self._read_from(gap - MARGIN, since=bookmark.since) or bookmark
-
-    def _find_start(self, bookmark: ExportBookmark | None) -> datetime | None:
-        """From when on the feed must have been read after this load; None for its beginning.
-
-        Where only the feed serves some columns, its rows must reach back before the window. To
-        load ever older windows must not read it from a day earlier each time, so the time that it
-        has covered is doubled at least.
-        """
-        spec, export = self.reading.spec, self.reading.endpoint.export
-        begun = spec.loaded_at - CLOCK_SKEW
-        since = bookmark.since if bookmark else begun
-        if not export or not export.adds or since is None:
-            return since
-        if spec.window_start is None:
-            return None
-        start = spec.window_start - MARGIN
-        if start >= since:
-            return since
-        return min(start, begun - 2 * (begun - since)) if bookmark else start
-
-    def _read_from(
-        self, start: datetime | str | None, *, since: datetime | None
-    ) -> ExportBookmark | None:
-        stats = ReadStats()
-        try:
-            for page in read_feed(self.client.session(stats), self.reading.endpoint, start):
-                if page.count:
-                    self._stage(page)
-        finally:
-            self.stats.add_usage(stats)
-        if stats.continue_from is None:
-            return None
-        return ExportBookmark(
-            since=since, continue_from=stats.continue_from, loaded_at=self.reading.spec.loaded_at
-        )
-
-    def _stage(self, page: Page) -> None:
-        if self.records is None:
-            self.records = self._open()
-        self.records.add(page.records, page.rows)
-
-    def _open(self) -> StagedRecords:
-        endpoint, spec = self.reading.endpoint, self.reading.spec
-        staging = Staging(endpoint, self.reading.staging.folder / EXPORT_ROWS)
-        rows = TypedRows(endpoint, spec, staging.folder, name=EXPORT_ROWS, beside=self.reading.rows)
-        self.stack.enter_context(rows)
-        return StagedRecords(endpoint=endpoint, spec=spec, staging=staging, rows=rows)
-
-
-def _drop_margin(exported: StagedRecords) -> None:
-    """Leaves the rows that the feed served from before the window to the load of their own days."""
-    start = exported.spec.window_start
-    if start is not None:
-        exported.rows.connection.execute(
-            f"DELETE FROM {EXPORT_ROWS} WHERE {table_cursor(exported.endpoint)} < ?", [start]
-        )
-
-
-def _find_inactive(exported: StagedRecords) -> list[int]:
-    """Ids that only the feed serves, as inactive: the only trace of some deleted records."""
-    if not exported.endpoint.can_look_up:
-        return []
-    rows = exported.rows.connection.execute(
-        f"SELECT DISTINCT id FROM {EXPORT_ROWS} WHERE active IS FALSE AND id IS NOT NULL "
-        "AND id NOT IN (SELECT id FROM staged WHERE id IS NOT NULL)"
-    ).fetchall()
-    return [row[0] for row in rows]
 
 
 @dataclass(frozen=True, kw_only=True)

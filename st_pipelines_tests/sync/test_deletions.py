@@ -207,6 +207,26 @@ def test_what_only_the_export_serves_of_a_record_committed_late_arrives_with_its
     assert len(requests_to(own_sandbox, "/export/")) == before + 1, "nothing is missing any more"
 
 
+def test_a_record_that_changes_before_its_lookup_has_what_only_the_export_serves(
+    own_sandbox: Sandbox, context: SyncContext
+) -> None:
+    """The export was read before, so the newer version came with `active` NULL."""
+    (job_id,) = last_ids(own_sandbox, "jpm.jobs", 1)
+    world = own_sandbox.world
+    world.move(timedelta(minutes=90))
+    world.deactivate("jpm.jobs", job_id)  # after the end of the window, which the clock decides
+    behind = dataclasses.replace(context, clock=lambda: world.now - timedelta(hours=1))
+
+    def change_before_lookup(request: Request) -> None:
+        if "ids" in request.query_params:
+            world.move(timedelta(seconds=1))
+            world.change("jpm.jobs", job_id, jobNumber="changed")
+
+    own_sandbox.interceptors.append(change_before_lookup)
+    extract_load(behind, JOBS, ALL)
+    assert rows(context, "job_number, active", f"id = {job_id}") == [("changed", False)]
+
+
 def test_a_version_that_the_export_never_serves_is_looked_for_in_windows_only(
     own_sandbox: Sandbox, context: SyncContext
 ) -> None:

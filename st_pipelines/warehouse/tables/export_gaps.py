@@ -1,4 +1,4 @@
-"""Finds rows of a reading whose export-only columns the export feed has not served.
+"""Finds rows of a reading whose export-only columns the export feed has not served yet.
 
 A feed is read onward from its bookmark, in the order of the cursors. A record that is committed
 after the bookmark was stored, with an earlier cursor, lies before it: the list serves it, and the
@@ -7,6 +7,7 @@ feed does not. Without a second look, `active` and the like would stay NULL.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from st_pipelines.warehouse.columns import fetch_row, quote
@@ -67,3 +68,43 @@ def find_first_gap(records: StagedRecords, exported: StagedRecords | None) -> da
             f"WHERE {same_key(endpoint, 's', 'w')} AND {table_cursor(endpoint, 's')} >= w.moment)"
         )
     return fetch_row(records.rows.connection, sql)[0]
+
+
+def find_newer_than_export(
+    records: StagedRecords, exported: StagedRecords, ids: Sequence[int]
+) -> tuple[int, ...]:
+    """Returns those of the ids whose row in the reading is newer than the export's.
+
+    A record that changes between the two reads would otherwise come without what only the export
+    serves.
+
+    Args:
+        records: the reading, with the records that were looked up after the export was read.
+        exported: what the export served, finished.
+        ids: of the records that were looked up.
+    """
+    endpoint = records.endpoint
+    found = records.rows.connection.execute(
+        f"SELECT s.id FROM {records.rows.name} s JOIN {exported.rows.name} e "
+        f"ON {same_key(endpoint, 's', 'e')} "
+        f"WHERE s.id IN (SELECT unnest($ids::BIGINT[])) "
+        f"AND {table_cursor(endpoint, 's')} > {table_cursor(endpoint, 'e')} ORDER BY 1",
+        {"ids": list(ids)},
+    ).fetchall()
+    return tuple(row[0] for row in found)
+
+
+def replace_export_rows(exported: StagedRecords, later: StagedRecords, ids: Sequence[int]) -> None:
+    """Replaces rows of the export by those that it served later.
+
+    Args:
+        exported: finished; its rows are replaced.
+        later: finished.
+        ids: of the rows.
+    """
+    chosen = f"SELECT id FROM {later.rows.name} WHERE id IN (SELECT unnest($ids::BIGINT[]))"
+    connection, values = exported.rows.connection, {"ids": list(ids)}
+    connection.execute(f"DELETE FROM {exported.rows.name} WHERE id IN ({chosen})", values)
+    connection.execute(
+        f"INSERT INTO {exported.rows.name} FROM {later.rows.name} WHERE id IN ({chosen})", values
+    )
