@@ -174,6 +174,16 @@ def test_a_feed_contradicts_a_later_load_only_with_what_it_would_change(place: P
     assert place.query(state)[1] == (2, False, "Müller", True), "newer than what the load saw"
 
 
+def test_a_feed_inserts_no_row_where_a_later_load_has_not_seen_it(place: Place) -> None:
+    """The record was deleted after the feed was read and before the other load read the list."""
+    of = endpoint(export=Export(path="/export", adds=("active",)))
+    place.load([], of, **WHOLE)
+    with pytest.raises(Overtaken):
+        place.load_with_feed([], [record()], of, sequence=1, **YESTERDAY)
+    counts = place.load_with_feed([], [record()], of, sequence=2, **YESTERDAY).counts
+    assert counts.inserted == 1, "no load has committed since"
+
+
 def test_the_bookmark_of_an_overtaken_read_is_not_stored(place: Place) -> None:
     of = endpoint(export=Export(path="/export"))
     place.load([record()], of)

@@ -91,24 +91,30 @@ def _count_staged(load: TableLoad, changes: str) -> int:
         f"WHERE NOT ({read_before(load)}) AND {_not_older(endpoint)} AND NOT ({newer}) "
         f"AND ({changes})"
     )
-    absent = (
-        f"SELECT count(*) FROM staged s WHERE NOT ({lacks_key(endpoint, 's')}) "
+    return fetch_row(load.connection, differs)[0] + _count_absent(load, "staged")
+
+
+def _count_absent(load: TableLoad, rows: str) -> int:
+    """Rows that the table lacks although an overtaker has read their place."""
+    return fetch_row(
+        load.connection,
+        f"SELECT count(*) FROM {rows} s WHERE NOT ({lacks_key(load.endpoint, 's')}) "
         f"AND {find_covered(load, 's')} "
-        f"AND NOT EXISTS (SELECT 1 FROM {load.table} t WHERE {_match(endpoint)})"
-    )
-    return sum(fetch_row(load.connection, sql)[0] for sql in (differs, absent))
+        f"AND NOT EXISTS (SELECT 1 FROM {load.table} t WHERE {_match(load.endpoint)})",
+    )[0]
 
 
 def _count_exported(load: TableLoad, changes: str) -> int:
     endpoint = load.endpoint
     theirs, ours = table_cursor(endpoint, "s"), table_cursor(endpoint, "t")
-    return fetch_row(
+    differs = fetch_row(
         load.connection,
         f"SELECT count(*) FROM export_rows s JOIN {load.table} t ON {_match(endpoint)} "
         f"WHERE NOT ({read_before(load)}) "
         f"AND (({theirs} IS NOT DISTINCT FROM {ours} AND ({changes})) "
         f"OR ({theirs} > {ours} AND t._deleted_at IS NOT NULL))",
     )[0]
+    return differs + _count_absent(load, "export_rows")
 
 
 def _count_missing(load: TableLoad) -> int:
