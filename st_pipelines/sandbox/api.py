@@ -225,7 +225,7 @@ class Api:
             details = self._get_details(tenant)
             if route.kind == "file":
                 details.find_parent(route)
-                return files.answer(route, values)
+                return files.answer(route, values, world)
             return details.answer(route, values)
 
     def _get_details(self, tenant: str) -> Details:

@@ -87,9 +87,7 @@ def _read_request(body: Mapping[str, Any], now: datetime) -> CapacityRequest:
         raise BadRequest("startsOnOrAfter", f"The last {MAX_DAYS_BACK} days are available.")
     if not start <= end <= start + MAX_DAYS * _DAY:
         raise BadRequest("endsOnOrBefore", f"The range must have 0 to {MAX_DAYS} days.")
-    by_skill = body.get("skillBasedAvailability")
-    if not isinstance(by_skill, bool):
-        raise BadRequest("skillBasedAvailability", "The field is required and a boolean.")
+    by_skill = _read_switch(body, "skillBasedAvailability")
     units, job_type = body.get("businessUnitIds"), body.get("jobTypeId")
     if units is not None and not (isinstance(units, list) and all(map(_is_id, units))):
         raise BadRequest("businessUnitIds", "The value is not an array of ids.")
@@ -102,6 +100,16 @@ def _read_request(body: Mapping[str, Any], now: datetime) -> CapacityRequest:
         job_type=job_type,
         by_skill=by_skill,
     )
+
+
+def _read_switch(body: Mapping[str, Any], name: str) -> bool:
+    """Read a boolean, or its name as text, which a client in use sends."""
+    value = body.get(name)
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    if not isinstance(value, bool):
+        raise BadRequest(name, "The field is required and a boolean.")
+    return value
 
 
 def _is_id(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Computes what belongs to one record from the company's plan, where no collection lists it."""
+"""Says what belongs to one record, where no collection lists it: from the company's plan."""
 
 from __future__ import annotations
 
@@ -7,15 +7,21 @@ from typing import Any, TypeAlias
 
 from st_pipelines.sandbox.company import Company
 from st_pipelines.sandbox.planning.journal import Journal
-from st_pipelines.sandbox.stories import journal
-from st_pipelines.sandbox.stories.story import Fields
+from st_pipelines.sandbox.stories import attachments, jobs, journal, notes
+from st_pipelines.sandbox.stories.story import ChildStory, Fields
 
-RenderChildren: TypeAlias = Callable[[Company, Any], list[Fields]]
-"""Returns the children of a planned entity."""
+RenderRows: TypeAlias = Callable[[Company, Any], list[Fields]]
+"""Returns the children of a planned entity, which have no time of their own."""
+
+RenderObject: TypeAlias = Callable[[Company, Any], Fields]
+"""Returns an object that belongs to a planned entity."""
 
 _ENTRY = "/accounting/v2/tenant/{tenant}/journal-entries/{id}"
 
-PLANNED: Mapping[str, RenderChildren] = {
+CHILDREN: Mapping[str, ChildStory] = {**attachments.CHILDREN, **notes.CHILDREN}
+"""Children with times and ids of their own, by the path of the operation that lists them."""
+
+ROWS: Mapping[str, RenderRows] = {
     f"{_ENTRY}/details": lambda company, entry: journal.render_details(
         company.chapter(Journal), entry
     ),
@@ -23,4 +29,9 @@ PLANNED: Mapping[str, RenderChildren] = {
         company.chapter(Journal), entry
     ),
 }
-"""Children by the path of the operation that lists them."""
+"""Other children, by the path of the operation that lists them."""
+
+OBJECTS: Mapping[str, RenderObject] = {
+    "/jpm/v2/tenant/{tenant}/jobs/{id}/booked-log": jobs.render_booked_log,
+}
+"""Objects, by the path of the operation that serves them."""

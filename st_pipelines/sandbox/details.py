@@ -1,51 +1,31 @@
 """Serves what lies below a record: the record itself, its children, and objects of its own.
 
 Children that a collection lists too, such as the notes of a job, are that collection's records.
-Others exist only here, and are generated when a client first asks for them.
+`children` and `child_tables` have the others.
 """
 
 from __future__ import annotations
 
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
-from zlib import crc32
 
 from starlette.responses import Response
 
 from st_pipelines.catalog.specification import Schema
 from st_pipelines.sandbox import records, responses, ticks
-from st_pipelines.sandbox.children import PLANNED
-from st_pipelines.sandbox.collections import (
-    Collection,
-    list_paths,
-    load_collections,
-    resolve_members,
-)
-from st_pipelines.sandbox.entities import Entity
-from st_pipelines.sandbox.generic import GenericFields
-from st_pipelines.sandbox.ids import compute_id
+from st_pipelines.sandbox.child_tables import ChildTables, find_record
+from st_pipelines.sandbox.children import OBJECTS, ROWS
+from st_pipelines.sandbox.collections import Collection, resolve_members
 from st_pipelines.sandbox.operations import Route
 from st_pipelines.sandbox.parameters import read_path_value
+from st_pipelines.sandbox.path_names import find_backing, fit, name_parents
 from st_pipelines.sandbox.projection import Projection
 from st_pipelines.sandbox.scalars import Draw
 from st_pipelines.sandbox.selection import find_positions, select
-from st_pipelines.sandbox.stories.story import RenderContext, Story
 from st_pipelines.sandbox.table import Key, Table
 from st_pipelines.sandbox.world import World
-
-MAX_CHILDREN = 4
-"""The largest number of generated children of a record."""
-
-MAX_TABLES = 500
-"""Tables of generated children that are kept. Later requests generate equal ones again."""
-
-OWNERS: Mapping[str, tuple[str, ...]] = {
-    "settings.technicians": ("technicianId", "employeeId"),
-    "settings.employees": ("employeeId",),
-}
-"""Members by which records refer to a person."""
 
 
 class NotFound(Exception):
@@ -64,7 +44,7 @@ class Details:
         self.world = world
         self._tenant = tenant
         self._projections: dict[str, Projection] = {}
-        self._tables: dict[tuple[str, ...], Table] = {}
+        self._children = ChildTables(world)
 
     def answer(self, route: Route, values: Mapping[str, Any]) -> Response:
         """Answer a request for a detail.
@@ -122,25 +102,30 @@ class Details:
             table, positions = self._find_backing(route, found) or (None, [])
             if table is not None and positions:
                 return self._render(route, table, positions[0])
+            entity, render = found[0].entities[found[1]], OBJECTS.get(route.operation.path)
+            if entity is not None and render is not None:
+                return records.encode(render(self.world.company, entity))
         # Query parameters that are ids may be members of the body.
         ids = {name: value for name, value in values.items() if name.endswith("Id")}
-        return self._generate(route, _get_body(route), {**route.values, **ids})
+        schema = _get_body(route)
+        given = {**route.values, **ids, **name_parents(route, schema)}
+        return self._generate(route, schema, given)
 
     def _answer_children(self, route: Route, values: Mapping[str, Any]) -> bytes:
         found = self.find_parent(route)
-        if found is not None and route.operation.path in PLANNED:
+        if found is not None and route.operation.path in ROWS:
             rows = self._render_planned(route, *found)
         elif found is not None and (backing := self._find_backing(route, found)):
             rows = self._render_rows(route, *backing, values)
         else:
-            table = self._get_generated(route, found)
+            table = self._children.get(route, found)
             positions = select(self.world.table, table, route.operation, values)
             rows = [table.raws[at] for at in positions]
         return responses.build_list_body(route.api, route.operation, values, rows, self._tenant)
 
     def _render_planned(self, route: Route, table: Table, position: int) -> list[bytes]:
         """Render the children of a record; those of one that `World.create` made are unknown."""
-        entity, render = table.entities[position], PLANNED[route.operation.path]
+        entity, render = table.entities[position], ROWS[route.operation.path]
         return [records.encode(row) for row in render(self.world.company, entity)] if entity else []
 
     def _render_rows(
@@ -149,7 +134,7 @@ class Details:
         chosen = find_positions(
             self.world.table, table, route.operation, values, within=frozenset(positions)
         )
-        project = self._get_projection(route, table.collection, _get_record(route))
+        project = self._get_projection(route, table.collection, find_record(route))
         return [project(table.raws[at], active=table.active[at], draw=at) for at in chosen]
 
     def _find_backing(
@@ -168,33 +153,6 @@ class Details:
             value.get(leaf) if leaf and isinstance(value, dict) else value for value in column
         ]
         return table, [at for at in table.find_alive() if values[at] == key]
-
-    def _get_generated(self, route: Route, parent: tuple[Table, int] | None) -> Table:
-        """Return the table with the generated children of a record, as of now."""
-        name = (route.operation.path, *route.values.values())
-        if name not in self._tables:
-            if len(self._tables) >= MAX_TABLES:
-                self._tables.clear()
-            self._tables[name] = self._build_generated(route, parent)
-        table = self._tables[name]
-        table.advance(self.world.now_ticks)
-        return table
-
-    def _build_generated(self, route: Route, parent: tuple[Table, int] | None) -> Table:
-        path, record = route.operation.path, _get_record(route)
-        collection = Collection(path, route.api, (route.operation,), (), record)
-        now = self.world.now_ticks
-        created = parent[0].created[parent[1]] if parent else now - 100 * ticks.DAY
-        entities = _plan_children(path, tuple(route.values.values()), created)
-        filler = self.world.build_filler(collection)
-        fields = GenericFields(collection, filler, self.world.seed)
-        given = _name_parents(route, record)
-
-        def render(entity: Entity, context: RenderContext) -> dict[str, Any]:
-            return {**fields(entity, context), **given}
-
-        story = Story(entities=lambda company: entities, fields=render)
-        return self.world.build_table(collection, story)
 
     def _get_projection(self, route: Route, source: Collection, target: Schema) -> Projection:
         path = route.operation.path
@@ -225,37 +183,8 @@ class Details:
         members = resolve_members(api, schema)
         for name, text in given.items():
             if name in members and isinstance(value, dict):
-                value[name] = _fit(members[name], text)
+                value[name] = fit(members[name], text)
         return records.encode(value)
-
-
-def find_backing(route: Route) -> tuple[Collection, str] | None:
-    """Find a collection whose records are the children that a route serves.
-
-    Returns:
-        The collection, and the path of the member that refers to the parent; None if there is
-        none.
-    """
-    if route.collection is None:
-        return None
-    inside = route.operation.path.split("/")
-    if inside[-2].strip("{}") != route.parameter:
-        return None
-    child = inside[-1].replace("-", "_")
-    owner = inside[-3].replace("-", "_")
-    stem = _make_singular(owner)
-    collections = load_collections()
-    for name in (f"{owner}_{child}", f"{stem}_{child}", f"{stem}_{child}s", child):
-        collection = collections.get(f"{route.api.api}.{name}")
-        if collection is None or collection is route.collection:
-            continue
-        paths = list_paths(collection.specification, collection.record, 2)
-        singular = _camel_case(stem)
-        wanted = (*OWNERS.get(route.collection.name, ()), f"{singular}Id", f"{singular}.id")
-        member = next((path for path in wanted if path in paths), None)
-        if member is not None:
-            return collection, member
-    return None
 
 
 def _find_position(table: Table, key: Key) -> int:
@@ -266,54 +195,6 @@ def _find_position(table: Table, key: Key) -> int:
     if position in table.deleted or position in table.hidden:
         raise NotFound(str(key))
     return position
-
-
-def _plan_children(path: str, keys: Sequence[str], created: int) -> list[Entity]:
-    """Plan the children of a record: at most `MAX_CHILDREN`, within weeks after it."""
-    seed = crc32(":".join((path, *keys)).encode())
-    rng = random.Random(seed)
-    count = rng.randint(1, MAX_CHILDREN)
-    moments = sorted(created + rng.randrange(1, 20 * ticks.DAY) for _ in range(count))
-    base = 500_000_000 + seed % 4_000_000 * 10
-    return [
-        Entity(id=compute_id(base, number), moments=(moment,), draw=seed % 997 + number)
-        for number, moment in enumerate(moments)
-    ]
-
-
-def _name_parents(route: Route, record: Schema) -> dict[str, Any]:
-    """Return the members of a child that hold the ids in the path."""
-    members = resolve_members(route.api, record)
-    given: dict[str, Any] = {}
-    for name, text in route.values.items():
-        owner = route.operation.path.partition("/{" + name + "}")[0].rpartition("/")[2]
-        for member in (name, f"{_camel_case(_make_singular(owner))}Id"):
-            if member in members and member != "id":
-                given[member] = _fit(members[member], text)
-    return given
-
-
-def _make_singular(name: str) -> str:
-    return f"{name[:-3]}y" if name.endswith("ies") else name.removesuffix("s")
-
-
-def _camel_case(name: str) -> str:
-    return re.sub(r"[-_](\w)", lambda match: match.group(1).upper(), name)
-
-
-def _get_record(route: Route) -> Schema:
-    record = route.api.find_record(route.operation)
-    assert record is not None
-    return record
-
-
-def _fit(schema: Schema, text: Any) -> Any:
-    """Return the value of a path parameter as a member of this shape."""
-    if schema.kind == "integer" and isinstance(text, str) and text.lstrip("-").isdigit():
-        return int(text)
-    if schema.kind == "string" and not isinstance(text, str):
-        return str(text)
-    return text
 
 
 def _get_body(route: Route) -> Schema:

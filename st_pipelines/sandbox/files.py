@@ -17,7 +17,8 @@ from starlette.routing import Route as HttpRoute
 
 from st_pipelines.sandbox import responses
 from st_pipelines.sandbox.operations import Route
-from st_pipelines.sandbox.parameters import read_page
+from st_pipelines.sandbox.stories import attachments
+from st_pipelines.sandbox.world import World
 
 FOLDER = "/_sandbox/files"
 """Where redirects lead. As for a signed link, no token is needed."""
@@ -59,20 +60,21 @@ WAV, PNG, PDF = (
 )
 
 
-def answer(route: Route, values: Mapping[str, Any]) -> Response:
+def answer(route: Route, values: Mapping[str, Any], world: World) -> Response:
     """Answer a request for a file whose record exists.
 
     Args:
         route: what the request asks for.
         values: the query parameters; `path` names the file.
+        world: the tenant's records.
     """
     path = route.operation.path
     if path.endswith(("/recording", "/voicemail")):
         if int(route.values[route.parameter]) % NO_AUDIO == 0:
             return responses.build_not_found()
         return _send(WAV)
-    if path.endswith("/jobs/{jobId}/attachments"):
-        return _list_attachments(route, values)
+    if path.endswith("/jobs/attachment/{id}"):
+        return _send_attachment(world, route.values["id"])
     if "path" in route.operation.query:
         name = str(values.get("path", ""))
         if not name:
@@ -84,21 +86,11 @@ def answer(route: Route, values: Mapping[str, Any]) -> Response:
     return _send(PDF)
 
 
-def _list_attachments(route: Route, values: Mapping[str, Any]) -> Response:
-    """List the attachments of a job.
-
-    The document declares paging and no body: the members of these records are made up.
-    """
-    job = int(route.values[route.parameter])
-    rows = [
-        {"id": job * 3 + number, "jobId": job, "fileName": f"photo-{number}.pdf"}
-        for number in range(job % 3 + 1)
-    ]
-    page, size = read_page(route.operation, values)
-    with_total = values.get("includeTotal") is True
-    return responses.build_json_response(
-        responses.build_page(rows, page=page, size=size, with_total=with_total)
-    )
+def _send_attachment(world: World, key: str) -> Response:
+    found = attachments.find_attachment(world.company, int(key)) if key.isdigit() else None
+    if found is None or found.moments[0] > world.now_ticks:
+        return responses.build_not_found()
+    return _send(PDF if found.name.endswith(".pdf") else PNG)
 
 
 def build_routes() -> list[HttpRoute]:

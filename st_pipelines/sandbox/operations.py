@@ -108,6 +108,9 @@ def derive_route(api: ApiSpecification, operation: ReadOperation) -> Route:
         )
 
     success = operation.success
+    # The list of a job's attachments declares paging, and no body.
+    if at is not None and "page" in operation.query and success and success.schema is None:
+        return build("children")
     if success is None or success.schema is None or success.media_type.endswith("octet-stream"):
         return build("file")
     if at is not None and at == len(inside) - 1 and parent is not None:

@@ -19,6 +19,8 @@ from st_pipelines.sandbox.parameters import BadRequest, find_first_page, read_pa
 NO_OPERATION = "Unable to match incoming request to an operation."
 MIN_GZIP_BYTES = 2048
 
+_PAGE = ("page", "pageSize", "hasMore", "totalCount", "data")
+
 _Row = TypeVar("_Row")
 
 
@@ -117,11 +119,13 @@ def build_list_body(
     if "page" in operation.query:
         page, size = read_page(operation, values)
     assert operation.success
-    assert operation.success.schema
-    envelope = api.resolve(operation.success.schema).members
+    schema = operation.success.schema
+    # Without a declared body, a list is taken for a page.
+    envelope = dict.fromkeys(_PAGE) if schema is None else api.resolve(schema).members
     counts = "includeTotal" not in operation.query and "page" not in envelope
     # Without the parameter, a page says "null" if its document allows that.
-    must_count = "totalCount" in envelope and not api.resolve(envelope["totalCount"]).nullable
+    count = envelope.get("totalCount")
+    must_count = count is not None and not api.resolve(count).nullable
     whole = build_page(
         selected,
         page=page,
@@ -130,7 +134,7 @@ def build_list_body(
         first=find_first_page(operation),
     )
     rows = b"[" + b",".join(map(render, whole["data"])) + b"]"
-    if derive_envelope(api, operation) == "array":
+    if schema is not None and derive_envelope(api, operation) == "array":
         return rows
     tenant = {"tenantId": msgspec.Raw(tenant_id.encode()), "tenantName": "Sandbox"}
     members = {**whole, **tenant, "data": msgspec.Raw(rows)}

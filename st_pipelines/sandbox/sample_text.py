@@ -120,6 +120,51 @@ NOTES = (
     "Second visit needed for the part.",
     'He said "ok".',
 )
+CUSTOMER_NOTES = (
+    "Prefers calls after 5 p.m.",
+    "Pays by check; send the invoice by mail.",
+    "Manages {number} Main St and two more houses, ask which one.",
+    "Asked for a reminder of the spring tune-up.",
+    "Wants the price confirmed before the work starts.",
+    "José can interpret.",
+    "Referred by a neighbor, offered the usual discount.",
+    "New phone number, the old one is disconnected.",
+    "<p>Tax exempt &ndash; certificate {number} is on file.</p>",
+)
+LOCATION_NOTES = (
+    "Gate code {number}.",
+    "Dog in the yard 🐕, ring first.",
+    "The shutoff valve is behind the furnace.",
+    "Park on the street, the driveway is shared.",
+    "The panel is in the garage, left wall.",
+    "Key is in the lockbox, code {number}.",
+    "Attic access through the hall closet.",
+    "Low ceiling in the basement, bring the short ladder.",
+)
+LEAD_NOTES = (
+    "Called back, no answer; left a voicemail.",
+    "Wants a second quote first.",
+    "Asked about financing.",
+    "Will talk to the landlord and call again.",
+    "Sent the price list by email.",
+    "Only has time on Saturdays.",
+)
+DONE_NOTES = (
+    "Replaced part, tested, running normally.",
+    "Paid on site.",
+    "<p>Checked pressure &amp; flow.</p>",
+    "Second visit needed for the part.",
+    'He said "ok".',
+    "Showed the customer the old part, and the filter.",
+    "Recommended a new unit before winter.",
+    "Left the area clean, photos attached.",
+)
+CANCELED_NOTES = (
+    "Customer called to cancel.",
+    "Found somebody sooner.",
+    "Nobody answered when the technician called ahead.",
+    "Moved to another date, see the new job.",
+)
 WORDS = ("Standard", "Pending", "Open", "Posted", "Default", "Active", "Manual", "Regular")
 ROLES = ("CSR", "Dispatch", "Accounting", "GeneralOffice", "Admin", "SalesManager", "Owner")
 COLORS = ("#1E90FF", "#228B22", "#B22222", "#FFA500", "#708090")

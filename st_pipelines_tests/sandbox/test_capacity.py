@@ -152,6 +152,14 @@ def test_skills_are_told_only_if_asked_for(shared: Client) -> None:
     assert {t["hasRequiredSkills"] for f in skilled for t in f["technicians"]} == {True}
 
 
+@pytest.mark.parametrize("text", ["true", "False"])
+def test_a_boolean_may_be_sent_as_text(shared: Client, text: str) -> None:
+    """The Singer tap for ServiceTitan sends `"false"`."""
+    frames = read_frames(shared, skillBasedAvailability=text)
+
+    assert frames == read_frames(shared, skillBasedAvailability=text == "true")
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -160,7 +168,7 @@ def test_skills_are_told_only_if_asked_for(shared: Client) -> None:
         ("endsOnOrBefore", "2026-03-01T00:00:00Z"),
         ("startsOnOrAfter", "2026-02-20T00:00:00Z"),
         ("skillBasedAvailability", "leave out"),
-        ("skillBasedAvailability", "true"),
+        ("skillBasedAvailability", "yes"),
         ("businessUnitIds", "1"),
         ("businessUnitIds", ["a"]),
         ("jobTypeId", "1"),

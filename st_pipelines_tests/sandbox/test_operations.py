@@ -21,6 +21,8 @@ def build_request(client: Client, route: Route) -> tuple[str, dict[str, Any]]:
     if route.collection is not None and route.parameter:
         key = client.sandbox.world.table(route.collection.name).keys[4]
         path = path.replace("{" + route.parameter + "}", str(key))
+    if path.endswith("/jobs/attachment/{id}"):
+        path = path.replace("{id}", str(find_attachments(client)[0]["id"]))
     report = client.sandbox.reports.list(client.sandbox.tenant_id)[0]
     path = path.replace("{report_category}", report.category).replace("{reportId}", str(report.id))
     path = path.replace("{dynamicSetId}", "business-units")
@@ -34,6 +36,15 @@ def build_request(client: Client, route: Route) -> tuple[str, dict[str, Any]]:
     if path.endswith(("customers/contacts", "locations/contacts")):
         query["modifiedOnOrAfter"] = "2020-01-01"
     return re.sub(r"\{(?!tenant)\w+\}", "17", path), query
+
+
+def find_attachments(client: Client) -> list[dict[str, Any]]:
+    """Return the files of the first completed job that has any."""
+    for job in client.read_rows("jpm.jobs", jobStatus="Completed", pageSize=20):
+        path = f"/forms/v2{TENANT}/jobs/{job['id']}/attachments"
+        if files := send(client, path).json()["data"]:
+            return files
+    raise LookupError("no job has a file")
 
 
 def _make_value(schema: Any) -> str:
@@ -125,7 +136,7 @@ def test_the_settings_of_a_technician_are_those_of_the_list(shared: Client) -> N
 
 
 def test_generated_children_stay_the_same_and_are_paged(shared: Client) -> None:
-    customers = get_ids(shared.read_rows("crm.customers", pageSize=20))
+    customers = get_ids(shared.read_rows("crm.customers", pageSize=20, sort="+Id"))
     paths = [f"/crm/v2{TENANT}/customers/{customer}/notes" for customer in customers]
     first = [send(shared, path, includeTotal="true").json() for path in paths]
 
@@ -174,9 +185,14 @@ def test_a_file_without_a_path_is_not_found(shared: Client) -> None:
 
 
 def test_the_files_of_a_job_can_be_listed_and_read(shared: Client) -> None:
-    job = get_ids(shared.read_rows("jpm.jobs"))[0]
-    [first, *_] = send(shared, f"/forms/v2{TENANT}/jobs/{job}/attachments").json()["data"]
+    for attachment in find_attachments(shared):
+        file = send(shared, f"/forms/v2{TENANT}/jobs/attachment/{attachment['id']}")
 
-    file = send(shared, f"/forms/v2{TENANT}/jobs/attachment/{first['id']}")
+        kind = "application/pdf" if attachment["fileName"].endswith(".pdf") else "image/png"
+        assert file.headers["Content-Type"] == kind
 
-    assert file.headers["Content-Type"] == "application/pdf"
+
+def test_a_file_that_no_job_has_gets_a_404(shared: Client) -> None:
+    last = find_attachments(shared)[0]["id"]
+    for key in ("17", str(last + 400_000_000), "x"):
+        assert send(shared, f"/forms/v2{TENANT}/jobs/attachment/{key}").status_code == 404

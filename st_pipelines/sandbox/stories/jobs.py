@@ -9,6 +9,9 @@ from st_pipelines.sandbox.ids import compute_first_id, compute_id, compute_user_
 from st_pipelines.sandbox.scalars import format_money
 from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story
 
+BOOKED_LOGS = 5_000_000
+"""Added to a job's id, the id of the log of its booking."""
+
 
 def _find_status(job: Job, context: RenderContext) -> str:
     if context.has_passed(job.done):
@@ -78,6 +81,22 @@ def _render_appointment(visit: Visit, context: RenderContext) -> Fields:
     }
 
 
+def render_booked_log(company: Company, job: Job) -> Fields:
+    """Render what the office entered when it booked a job."""
+    start = ticks.format_iso(job.start)
+    return {
+        "id": job.id + BOOKED_LOGS,
+        "jobId": job.id,
+        "jobAppointmentId": job.visit_id,
+        "start": start,
+        "arrivalWindowStart": start,
+        "arrivalWindowEnd": ticks.format_iso(job.start + ticks.HOUR),
+        "createdOn": ticks.format_iso(job.moments[0]),
+        "createdById": compute_user_id(job.booked_by.id),
+        "active": True,
+    }
+
+
 def _find_visit_status(job: Job, context: RenderContext, *, canceled: str) -> str:
     words = {"Completed": "Done", "Canceled": canceled, "InProgress": "Working"}
     return words.get(_find_status(job, context), "Scheduled")
@@ -111,9 +130,10 @@ def _render_time_sheet(visit: Visit, context: RenderContext) -> Fields:
 
 
 def _render_note(note: Note, context: RenderContext) -> Fields:
+    texts = sample_text.DONE_NOTES if note.job.done else sample_text.CANCELED_NOTES
     return {
         "jobId": note.job.id,
-        "text": sample_text.NOTES[note.draw // 3 % len(sample_text.NOTES)],
+        "text": texts[note.draw // 3 % len(texts)],
         "isPinned": note.draw % 10 == 0,
         "createdById": compute_user_id(note.job.booked_by.id),
     }

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from st_pipelines.catalog.specification import Schema
 from st_pipelines.sandbox.company import Company
 from st_pipelines.sandbox.entities import Entity, Named
 
@@ -59,6 +60,21 @@ class Story:
     fields: Callable[[Any, RenderContext], Fields]
     offset: int = 0
     text_key: Callable[[Any], str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChildStory:
+    """How the children of a planned entity are made, where no table lists them.
+
+    Attributes:
+        entities: returns the children of an entity, in a sequence that only grows at its end.
+        fields: see `Story`.
+        record: the shape of a child, if the vendor's document does not say it.
+    """
+
+    entities: Callable[[Company, Any], Sequence[Entity]]
+    fields: Callable[[Any, RenderContext], Fields]
+    record: Schema | None = None
 
 
 def refer_to(named: Named) -> Fields:
