@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from st_pipelines.sandbox.entities import (
+    Account,
     Entity,
     Found,
     Job,
@@ -17,6 +20,12 @@ TAXED = frozenset({"Material", "Equipment"})
 """Kinds of price book items that are taxed."""
 
 
+def compute_tax(lines: Iterable[Line], permille: int) -> int:
+    """Return the sales tax on lines, in cents, rounded half up."""
+    taxed = sum(line.cents for line in lines if line.sku.kind in TAXED)
+    return (taxed * permille + 500) // 1000
+
+
 class Invoice(Entity, frozen=True, kw_only=True, gc=False):
     """An invoice: of a job, of a membership, or an adjustment of another invoice.
 
@@ -26,6 +35,7 @@ class Invoice(Entity, frozen=True, kw_only=True, gc=False):
         issued: when its items and amounts appear; zero if never.
         partly_paid: when half of it is paid, if it is paid in two parts.
         paid: when all of it is paid; zero if never.
+        credited, credit: when a credit memo is applied to it, and its amount in cents; or zero.
         tax_permille: the tax on materials and equipment, in thousandths.
     """
 
@@ -41,6 +51,8 @@ class Invoice(Entity, frozen=True, kw_only=True, gc=False):
     partly_paid: int
     paid: int
     tax_permille: int
+    credited: int = 0
+    credit: int = 0
 
     @property
     def subtotal(self) -> int:
@@ -50,8 +62,7 @@ class Invoice(Entity, frozen=True, kw_only=True, gc=False):
     @property
     def tax(self) -> int:
         """The sales tax, in cents, rounded half up."""
-        taxed = sum(line.cents for line in self.lines if line.sku.kind in TAXED)
-        return (taxed * self.tax_permille + 500) // 1000
+        return compute_tax(self.lines, self.tax_permille)
 
     @property
     def total(self) -> int:
@@ -65,10 +76,55 @@ class Invoice(Entity, frozen=True, kw_only=True, gc=False):
 
 
 class Payment(Entity, frozen=True, kw_only=True, gc=False):
-    """A payment of an invoice, in cents."""
+    """A payment of an invoice, in cents.
+
+    Attributes:
+        account: where it is until it is deposited.
+        deposit_day: the local day on which it is (days since 1970).
+    """
 
     invoice: Invoice
     cents: int
+    account: Account
+    deposit_day: int
+
+    @property
+    def kind(self) -> int:
+        """The number of its payment type."""
+        return self.draw % 4
+
+    @property
+    def is_card(self) -> bool:
+        """Whether it is made by credit card, the first payment type."""
+        return self.kind == 0
+
+
+class CreditMemo(Entity, frozen=True, kw_only=True, gc=False):
+    """What the office takes back of an invoice: some of its lines.
+
+    Attributes:
+        is_applied: whether it lowers the invoice's balance; otherwise the customer keeps a credit.
+    """
+
+    invoice: Invoice
+    clerk: Staff
+    lines: tuple[Line, ...]
+    is_applied: bool
+
+    @property
+    def subtotal(self) -> int:
+        """The sum of its lines, in cents."""
+        return sum(line.cents for line in self.lines)
+
+    @property
+    def tax(self) -> int:
+        """The sales tax, in cents, rounded half up."""
+        return compute_tax(self.lines, self.invoice.tax_permille)
+
+    @property
+    def total(self) -> int:
+        """What the customer gets, in cents."""
+        return self.subtotal + self.tax
 
 
 class RecurringService(Entity, frozen=True, kw_only=True, gc=False):

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from st_pipelines.sandbox.company import Company
 from st_pipelines.sandbox.planning.journal import Journal
-from st_pipelines.sandbox.stories import attachments, jobs, journal, notes
+from st_pipelines.sandbox.stories import attachments, banking, jobs, journal, notes
 from st_pipelines.sandbox.stories.story import ChildStory, Fields
 
 RenderRows: TypeAlias = Callable[[Company, Any], list[Fields]]
@@ -18,7 +18,11 @@ RenderObject: TypeAlias = Callable[[Company, Any], Fields]
 
 _ENTRY = "/accounting/v2/tenant/{tenant}/journal-entries/{id}"
 
-CHILDREN: Mapping[str, ChildStory] = {**attachments.CHILDREN, **notes.CHILDREN}
+CHILDREN: Mapping[str, ChildStory] = {
+    **attachments.CHILDREN,
+    **banking.CHILDREN,
+    **notes.CHILDREN,
+}
 """Children with times and ids of their own, by the path of the operation that lists them."""
 
 ROWS: Mapping[str, RenderRows] = {

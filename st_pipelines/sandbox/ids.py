@@ -24,6 +24,7 @@ FIRST_IDS: Mapping[str, int] = {
     "recurring_service": 347_000_000,
     "service_event": 348_500_000,
     "note": 350_000_000,
+    "credit_memo": 353_000_000,
     "purchase_order": 355_000_000,
     "receipt": 360_000_000,
     "bill": 365_000_000,

@@ -23,7 +23,9 @@ from st_pipelines.sandbox.records import ObjectTemplate, Writer
 from st_pipelines.sandbox.references import References
 from st_pipelines.sandbox.scalars import Draw
 from st_pipelines.sandbox.stories import (
+    banking,
     billing,
+    credits,
     customers,
     front_office,
     jobs,
@@ -43,7 +45,9 @@ STORIES: dict[str, Story] = {
     **front_office.STORIES,
     **jobs.STORIES,
     **journal.STORIES,
+    **banking.STORIES,
     **billing.STORIES,
+    **credits.STORIES,
     **ledger.STORIES,
     **memberships.STORIES,
     **master_data.STORIES,

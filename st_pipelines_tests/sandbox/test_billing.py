@@ -40,8 +40,11 @@ def test_an_invoice_is_the_sum_of_its_items_and_the_tax_on_its_parts(world: Worl
             assert Decimal(item["total"]) == Decimal(item["price"]) * Decimal(item["quantity"])
 
 
-def test_the_balance_of_an_invoice_is_what_its_payments_leave(world: World) -> None:
+def test_the_balance_of_an_invoice_is_what_its_payments_and_credits_leave(world: World) -> None:
     paid: dict[int, Decimal] = defaultdict(Decimal)
+    for memo in world.records("accounting.credit_memos", exact=True):
+        for applied in memo["appliedTo"]:
+            paid[applied["appliedTo"]] += applied["appliedAmount"]
     for payment in world.records("accounting.payments"):
         assert Decimal(payment["total"]) == sum(
             Decimal(applied["appliedAmount"]) for applied in payment["appliedTo"]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import random
 
+import msgspec
+
 from st_pipelines.sandbox import ticks
-from st_pipelines.sandbox.billing_entities import Invoice, Payment
+from st_pipelines.sandbox.billing_entities import CreditMemo, Invoice, Payment, compute_tax
 from st_pipelines.sandbox.entities import Job, Line, Location, Membership
 from st_pipelines.sandbox.planning.books import Books
+from st_pipelines.sandbox.planning.deposit_days import find_deposit_day, find_deposit_moment
 from st_pipelines.sandbox.schedule import draw_office_moment, sort_moments
 
 UNPAID_SHARE = 0.1
@@ -18,6 +21,12 @@ PART_SHARE = 0.08
 
 ADJUSTED_SHARE = 0.015
 """Share of job invoices that are adjusted later."""
+
+CREDITED_SHARE = 0.3
+"""Share of the invoices that are never paid of which the office takes a line back."""
+
+COURTESY_SHARE = 0.01
+"""Share of the paid invoices for which the customer gets a credit."""
 
 
 class Billing:
@@ -33,9 +42,14 @@ class Billing:
             paid = job.done + rng.choice((1, 1, 20, 40)) * rng.randrange(ticks.HOUR, ticks.DAY)
             if rng.random() < PART_SHARE:
                 partly_paid = job.done + (paid - job.done) // 3
+        memo_on = self._draw_credit(rng, job, is_paid=bool(paid))
+        credited = 0 if paid else memo_on
+        tax_permille = self._find_tax(job.location)
         invoice = Invoice(
             id=job.invoice_id,
-            moments=sort_moments(job.moments[0], job.done or job.canceled, partly_paid, paid),
+            moments=sort_moments(
+                job.moments[0], job.done or job.canceled, partly_paid, paid, credited
+            ),
             deactivated=job.deactivated,
             draw=job.draw,
             job=job,
@@ -47,10 +61,14 @@ class Billing:
             issued=job.done,
             partly_paid=partly_paid,
             paid=paid,
-            tax_permille=self._find_tax(job.location),
+            tax_permille=tax_permille,
+            credited=credited,
+            credit=_price(job.lines[:1], tax_permille) if credited else 0,
         )
         self._company.invoices.append(invoice)
-        self._add_payments(rng, invoice)
+        self._add_payments(invoice)
+        if memo_on:
+            self._add_credit(rng, invoice, memo_on)
         if job.done and job.lines and rng.random() < ADJUSTED_SHARE:
             self._plan_adjustment(rng, invoice, job)
 
@@ -85,7 +103,33 @@ class Billing:
             tax_permille=0,
         )
         company.invoices.append(invoice)
-        self._add_payments(rng, invoice)
+        self._add_payments(invoice)
+
+    def _draw_credit(self, rng: random.Random, job: Job, *, is_paid: bool) -> int:
+        """Draw when a credit memo is made for a job's invoice (ticks); zero if none is."""
+        share = COURTESY_SHARE if is_paid else CREDITED_SHARE
+        is_first = not self._company.credit_memos
+        if not job.done or job.total <= 0 or not (is_first or rng.random() < share):
+            return 0
+        return draw_office_moment(rng, job.done + rng.randrange(41, 90) * ticks.DAY)
+
+    def _add_credit(self, rng: random.Random, invoice: Invoice, moment: int) -> None:
+        """Credit the first line of an invoice, with its tax."""
+        company = self._company
+        lines = tuple(
+            msgspec.structs.replace(line, id=company.next_id("line")) for line in invoice.lines[:1]
+        )
+        company.credit_memos.append(
+            CreditMemo(
+                id=company.next_id("credit_memo"),
+                moments=(moment,),
+                draw=rng.getrandbits(24),
+                invoice=invoice,
+                clerk=rng.choice(company.master_data.office),
+                lines=lines,
+                is_applied=invoice.credited > 0,
+            )
+        )
 
     def _plan_adjustment(self, rng: random.Random, invoice: Invoice, job: Job) -> None:
         moment = draw_office_moment(rng, invoice.issued + rng.randrange(1, 40) * ticks.DAY)
@@ -126,20 +170,27 @@ class Billing:
     def _find_tax(self, location: Location) -> int:
         return 0 if location.customer.is_exempt else self._company.profile.tax_permille
 
-    def _add_payments(self, rng: random.Random, invoice: Invoice) -> None:
+    def _add_payments(self, invoice: Invoice) -> None:
         first = invoice.first_part
         if invoice.partly_paid:
-            self._add_payment(rng, invoice, invoice.partly_paid, first)
+            self._add_payment(invoice, invoice.partly_paid, first)
         if invoice.paid:
-            self._add_payment(rng, invoice, invoice.paid, invoice.total - first)
+            self._add_payment(invoice, invoice.paid, invoice.total - first)
 
-    def _add_payment(self, rng: random.Random, invoice: Invoice, moment: int, cents: int) -> None:
+    def _add_payment(self, invoice: Invoice, moment: int, cents: int) -> None:
+        day = find_deposit_day(moment)
         self._company.payments.append(
             Payment(
                 id=self._company.next_id("payment"),
-                moments=(moment, moment + rng.randrange(1, 3 * ticks.DAY)),
+                moments=(moment, find_deposit_moment(day)),
                 draw=invoice.draw,
                 invoice=invoice,
                 cents=cents,
+                account=self._company.ledger.accounts["1050"],
+                deposit_day=day,
             )
         )
+
+
+def _price(lines: tuple[Line, ...], tax_permille: int) -> int:
+    return sum(line.cents for line in lines) + compute_tax(lines, tax_permille)

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from st_pipelines.sandbox import ticks
 from st_pipelines.sandbox.billing_entities import (
+    CreditMemo,
     Invoice,
     Payment,
     RecurringService,
@@ -87,6 +88,7 @@ class Books:
         self.visits: list[Visit] = []
         self.invoices: list[Invoice] = []
         self.payments: list[Payment] = []
+        self.credit_memos: list[CreditMemo] = []
         self.estimates: list[Estimate] = []
         self.calls: list[Call] = []
         self.leads: list[Lead] = []

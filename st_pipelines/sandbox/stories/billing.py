@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from st_pipelines.sandbox import ticks
 from st_pipelines.sandbox.billing_entities import TAXED, Invoice, Payment
 from st_pipelines.sandbox.company import Company
 from st_pipelines.sandbox.entities import Entity, Estimate, Line
 from st_pipelines.sandbox.ids import compute_first_id, compute_id, compute_user_id
+from st_pipelines.sandbox.planning.deposit_days import compute_deposit_id
 from st_pipelines.sandbox.scalars import format_money, format_money_text
 from st_pipelines.sandbox.stories.ledger import refer_to_account
 from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story, refer_to
@@ -18,6 +21,7 @@ ESTIMATE_STATUSES = {
 
 
 PAYMENT_TYPES = "accounting.payment_types"
+TAX_ZONES = "accounting.tax_zones"
 
 
 class InvoiceLine(Entity, frozen=True, kw_only=True, gc=False):
@@ -35,9 +39,11 @@ class EstimateLine(Entity, frozen=True, kw_only=True, gc=False):
 
 
 def _find_paid(invoice: Invoice, context: RenderContext) -> int:
-    """Return what is paid of an invoice so far, in cents."""
+    """Return what is paid of an invoice so far, or credited, in cents."""
     if context.has_passed(invoice.paid):
         return invoice.total
+    if context.has_passed(invoice.credited):
+        return invoice.credit
     return invoice.first_part if context.has_passed(invoice.partly_paid) else 0
 
 
@@ -53,6 +59,7 @@ def _render_invoice(invoice: Invoice, context: RenderContext) -> Fields:
         "dueDate": ticks.format_local_midnight(day + 30 * ticks.DAY),
         "subTotal": format_money_text(invoice.subtotal if issued else 0),
         "salesTax": format_money_text(invoice.tax if issued else 0),
+        "salesTaxCode": render_tax_code(invoice),
         "total": format_money_text(total),
         "balance": format_money_text(total - _find_paid(invoice, context)),
         "discountTotal": format_money_text(0),
@@ -127,9 +134,10 @@ def _render_invoice_item(item: InvoiceLine, context: RenderContext) -> Fields:
     return {**fields, "invoiceId": item.invoice.id}
 
 
-def _render_payment(payment: Payment, context: RenderContext) -> Fields:
+def render_payment(payment: Payment, context: RenderContext) -> Fields:
+    """Render a payment, which names its deposit once that is made."""
     invoice, moment = payment.invoice, payment.moments[0]
-    kind = payment.draw % 4
+    kind, deposited = payment.kind, payment.moments[1]
     applied = {
         "appliedId": payment.id + 1,
         "appliedTo": invoice.id,
@@ -150,6 +158,33 @@ def _render_payment(payment: Payment, context: RenderContext) -> Fields:
         "refundedPaymentId": None,
         "createdBy": invoice.clerk.name,
         "batch": None,
+        "authCode": f"{payment.draw % 1_000_000:06}" if payment.is_card else None,
+        "checkNumber": str(1000 + payment.draw % 9000) if kind == 1 else None,
+        "referenceNumber": str(payment.id),
+        "memo": None,
+        "generalLedgerAccount": refer_to_account(payment.account),
+        "deposit": _refer_to_deposit(payment) if context.has_passed(deposited) else None,
+    }
+
+
+def _refer_to_deposit(payment: Payment) -> Fields:
+    day = payment.deposit_day
+    return {"id": compute_deposit_id(day), "name": name_deposit(day)}
+
+
+def name_deposit(day: int) -> str:
+    """Return the name of the deposit of a local day (days since 1970)."""
+    return f"Deposit {ticks.format_midnight(day * ticks.DAY)[:10]}"
+
+
+def render_tax_code(invoice: Invoice) -> Fields | None:
+    """Render the tax that an invoice's parts are sold with; None if the customer is exempt."""
+    if not invoice.tax_permille:
+        return None
+    return {
+        "id": compute_id(compute_first_id(TAX_ZONES), 0),
+        "name": name_record(TAX_ZONES, 0),
+        "taxRate": msgspec.Raw(f"0.{invoice.tax_permille:03}".encode()),
     }
 
 
@@ -210,7 +245,7 @@ def _list_estimate_lines(company: Company) -> list[EstimateLine]:
 STORIES = {
     "accounting.invoices": Story(entities=lambda company: company.invoices, fields=_render_invoice),
     "accounting.invoice_items": Story(entities=_list_invoice_lines, fields=_render_invoice_item),
-    "accounting.payments": Story(entities=lambda company: company.payments, fields=_render_payment),
+    "accounting.payments": Story(entities=lambda company: company.payments, fields=render_payment),
     "salestech.estimates": Story(
         entities=lambda company: company.estimates, fields=_render_estimate
     ),
