@@ -76,6 +76,13 @@ def complete_records(sandbox: Sandbox, endpoint: Endpoint) -> list[dict[str, Any
     return list_records(sandbox, endpoint)
 
 
+def find_served_rows(endpoint: Endpoint, body: Any) -> list[Any]:
+    """Returns the records of a response."""
+    if endpoint.envelope == "object":
+        return [body]
+    return body if endpoint.envelope == "array" else body[endpoint.member or "data"]
+
+
 def parse_records(endpoint: Endpoint, texts: Iterable[bytes]) -> list[dict[str, Any]]:
     records = [json.loads(text, parse_float=Decimal) for text in texts]
     if endpoint.explode is None:

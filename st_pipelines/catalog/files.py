@@ -51,6 +51,7 @@ _DEFAULTS: dict[str, Any] = {
     "export": None,
     "external_data": False,
     "removed": False,
+    "member": None,
 }
 _PLAIN = ("kind", "path", "envelope", "scope")
 

@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Literal, TypeAlias
 
 Kind: TypeAlias = Literal["window", "feed", "snapshot"]
-Envelope: TypeAlias = Literal["page", "export", "array", "data"]
+Envelope: TypeAlias = Literal["page", "export", "array", "data", "object"]
 ScalarName: TypeAlias = Literal[
     "BIGINT", "DECIMAL", "DOUBLE", "BOOLEAN", "VARCHAR", "TIMESTAMPTZ", "DATE", "JSON"
 ]
@@ -110,7 +110,9 @@ class Endpoint:
         kind: `window` (list with a date filter), `feed` (export only) or `snapshot` (no filter:
             read completely every time).
         path: below the host, with `{tenant}`; the list's path, or the export's for a `feed`.
-        envelope: the JSON around the records in a response.
+        envelope: the JSON around the records in a response. The body of an `object` is itself the
+            only record.
+        member: served name of the array that holds the records, where it is not `data`.
         scope: OAuth scope that a read needs, e.g. `tn.jpm.jobs:r`.
         columns: the fields that list and export serve, in the list's order.
         key: served names of the fields that identify a row. Empty if only the whole row does.
@@ -161,6 +163,7 @@ class Endpoint:
     export: Export | None = None
     external_data: bool = False
     removed: bool = False
+    member: str | None = None
 
     @cached_property
     def table(self) -> str:

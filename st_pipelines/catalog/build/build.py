@@ -23,6 +23,7 @@ from st_pipelines.catalog.build.fit import ALWAYS_SENT, Fitted, apply_facts
 from st_pipelines.catalog.build.keep import keep_known, keep_scopes
 from st_pipelines.catalog.build.openapi import Operation, read_documents, read_operations
 from st_pipelines.catalog.build.specification import read_specifications
+from st_pipelines.catalog.build.split import find_unserved_members, split_endpoint
 from st_pipelines.catalog.model import Catalog, Endpoint, LeftOut
 from st_pipelines.catalog.specification import ApiSpecification
 
@@ -195,7 +196,10 @@ def _reason_to_leave_out(operation: Operation, curated: Curated) -> str | None:
         listed = operation.shape in _COLLECTIONS
         return f"{'child' if listed else 'single object'}: needs {', '.join(operation.parents)}"
     if operation.shape == "object":
-        return "single object, not a collection"
+        if operation.path not in curated.objects:
+            return "single object, not a collection"
+        if unserved := find_unserved_members(operation, curated):
+            return f"is split into tables by {', '.join(unserved)}, but serves no such array"
     if "/export/" in operation.path and operation.shape != "export" and not operation.paged:
         return "an export without a continuation token"
     split = curated.split.get(operation.path, {}).get("tables", {}).values()
@@ -210,6 +214,7 @@ def _missing_parameters(operation: Operation, curated: Curated) -> list[str]:
     supplied = set(ALWAYS_SENT)
     name = curated.name(operation)
     tables = dict(curated.split.get(operation.path, {}).get("tables", {name: {}}))
+    tables |= {table: {} for table in curated.objects.get(operation.path, {}).get("tables", ())}
     for table, params in tables.items():
         facts = curated.endpoints.get(f"{operation.api}.{table}", {})
         bounds = facts.get("date_filter", {})
@@ -222,15 +227,9 @@ def _apply_facts(kept: list[Operation], curated: Curated) -> dict[str, Fitted]:
     by_path = {operation.path: operation for operation in kept}
     found: dict[str, Fitted] = {}
     for endpoint in derive_endpoints(kept, curated):
-        for part in _split(endpoint, curated):
+        for part in split_endpoint(endpoint, curated):
             if part.table in found:
                 raise ValueError(table_name_conflict(part, found[part.table].endpoint))
             facts = curated.facts(part.table)
             found[part.table] = apply_facts(part, facts, by_path[part.path])
     return found
-
-
-def _split(endpoint: Endpoint, curated: Curated) -> Iterator[Endpoint]:
-    tables = curated.split.get(endpoint.path, {}).get("tables", {endpoint.name: {}})
-    for name, params in tables.items():
-        yield dataclasses.replace(endpoint, name=name, params={**endpoint.params, **params})

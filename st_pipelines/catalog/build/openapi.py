@@ -34,7 +34,7 @@ class Operation:
         api: from the first segment of the path: `jpm`.
         path: below the host: `/jpm/v2/tenant/{tenant}/jobs`.
         shape: of a successful response.
-        fields: the fields of a record; empty for `object` and `binary`.
+        fields: the fields of a record, or of the `object`; empty for `binary`.
         query: the query parameters by name, with `$ref` resolved.
         parents: path parameters other than the tenant.
         scope: the OAuth scope; "" if the document names none.
@@ -202,7 +202,7 @@ def _response(
     members = schema.get("properties") or {}
     data = plain_schema(document, members.get("data"))
     if "items" not in data:
-        return "object", ()
+        return "object", read_fields(document, schema)
     return _envelope(members, feeds=feeds), read_fields(document, data["items"])
 
 

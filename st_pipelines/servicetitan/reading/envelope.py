@@ -114,6 +114,11 @@ def page_parser(endpoint: Endpoint, *, first: bool = True) -> Callable[[bytes], 
     key = () if endpoint.explode else endpoint.key
     if endpoint.envelope == "array":
         return functools.partial(_parse_array, key=key)
+    if endpoint.envelope == "object":
+        names = frozenset(msgspec.json.encode(field.name) for field in endpoint.columns)
+        return functools.partial(_parse_record, key=key, names=names)
+    if endpoint.member is not None:
+        return functools.partial(_parse_member, key=key, name=endpoint.member)
     must_say_empty = first and endpoint.envelope == "page"
     return functools.partial(
         _parse_object,
@@ -130,6 +135,26 @@ def _parse_array(body: bytes, *, key: tuple[str, ...]) -> ParsedPage:
         raise ValueError(f"the records are not an array ({error})") from None
     keys, ascending = _read_keys(rows, readable, key)
     return ParsedPage(rows=rows, keys=keys, ascending=ascending, has_more=None, total=None)
+
+
+def _parse_record(body: bytes, *, key: tuple[str, ...], names: frozenset[bytes]) -> ParsedPage:
+    """Parse a body that is itself the only record.
+
+    Args:
+        names: of its fields, as JSON. A body with none of them is something else, such as a notice.
+    """
+    if names.isdisjoint(name for name, _ in json_text.split_object(body)):
+        raise ValueError("the body is not the expected object")
+    return _parse_array(b"[%b]" % body, key=key)
+
+
+def _parse_member(body: bytes, *, key: tuple[str, ...], name: str) -> ParsedPage:
+    """Parse an object that holds the records in an array of any name, and does not page."""
+    members = json_text.split_object(body)
+    found = [value for served, value in members if served == b'"%b"' % name.encode()]
+    if len(found) != 1:
+        raise ValueError(f"it holds {name} twice" if found else f"it holds no {name}")
+    return _parse_array(found[0], key=key)
 
 
 def _parse_object(
