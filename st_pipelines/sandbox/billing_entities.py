@@ -100,7 +100,7 @@ class Payment(Entity, frozen=True, kw_only=True, gc=False):
 
 
 class CreditMemo(Entity, frozen=True, kw_only=True, gc=False):
-    """What the office takes back of an invoice: some of its lines.
+    """What the office takes back of an invoice: some of its lines. It is exported later.
 
     Attributes:
         is_applied: whether it lowers the invoice's balance; otherwise the customer keeps a credit.

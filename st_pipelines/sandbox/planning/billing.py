@@ -25,7 +25,7 @@ ADJUSTED_SHARE = 0.015
 CREDITED_SHARE = 0.3
 """Share of the invoices that are never paid of which the office takes a line back."""
 
-COURTESY_SHARE = 0.01
+COURTESY_SHARE = 0.04
 """Share of the paid invoices for which the customer gets a credit."""
 
 
@@ -122,7 +122,7 @@ class Billing:
         company.credit_memos.append(
             CreditMemo(
                 id=company.next_id("credit_memo"),
-                moments=(moment,),
+                moments=(moment, moment + rng.randrange(5, 30) * ticks.DAY),
                 draw=rng.getrandbits(24),
                 invoice=invoice,
                 clerk=rng.choice(company.master_data.office),

@@ -9,7 +9,7 @@ from st_pipelines.sandbox.entities import Entity, Line
 from st_pipelines.sandbox.scalars import format_money
 from st_pipelines.sandbox.stories.billing import render_tax_code
 from st_pipelines.sandbox.stories.customers import render_address
-from st_pipelines.sandbox.stories.ledger import refer_to_account
+from st_pipelines.sandbox.stories.ledger import refer_to_account, render_batch
 from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story, refer_to
 
 
@@ -21,7 +21,8 @@ class CreditLine(Entity, frozen=True, kw_only=True, gc=False):
 
 
 def _render_memo(memo: CreditMemo, context: RenderContext) -> Fields:
-    invoice, created = memo.invoice, memo.moments[0]
+    invoice, (created, exported) = memo.invoice, memo.moments
+    is_exported = context.has_passed(exported)
     location = invoice.location
     customer = location.customer
     day = ticks.format_date(created)
@@ -47,8 +48,8 @@ def _render_memo(memo: CreditMemo, context: RenderContext) -> Fields:
         "location": {"id": location.id, "name": customer.name},
         "locationAddress": render_address(customer, location.street, location.draw),
         "businessUnit": refer_to(invoice.unit),
-        "syncStatus": "Pending",
-        "batch": None,
+        "syncStatus": "Exported" if is_exported else "Pending",
+        "batch": render_batch("Credit memos", exported) if is_exported else None,
         "createdBy": memo.clerk.name,
         "modifiedBy": memo.clerk.name,
         "description": f"Credit for invoice {invoice.number}",
@@ -59,7 +60,7 @@ def _render_memo(memo: CreditMemo, context: RenderContext) -> Fields:
 
 def _list_lines(company: Company) -> list[CreditLine]:
     return [
-        CreditLine(id=line.id, moments=memo.moments, draw=line.draw, memo=memo, line=line)
+        CreditLine(id=line.id, moments=memo.moments[:1], draw=line.draw, memo=memo, line=line)
         for memo in company.credit_memos
         for line in memo.lines
     ]

@@ -1,7 +1,8 @@
-"""Renders the general ledger's accounts and their types."""
+"""Renders the general ledger's accounts and their types, and batches of what is exported."""
 
 from __future__ import annotations
 
+from st_pipelines.sandbox import ticks
 from st_pipelines.sandbox.entities import Account, Named
 from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story
 
@@ -15,6 +16,22 @@ def refer_to_account(account: Account) -> Fields:
         "type": account.kind,
         "detailType": account.detail,
     }
+
+
+BATCHES = {"Bills": 700_000_000, "Credit memos": 710_000_000, "Returns": 720_000_000}
+"""Added to the month, the id of a batch, by what is in it."""
+
+
+def render_batch(name: str, moment: int) -> Fields:
+    """Render the batch in which bills or other things are exported in the month of `moment`.
+
+    Args:
+        name: a key of `BATCHES`.
+        moment: in ticks.
+    """
+    year, month = ticks.format_local_midnight(moment)[:7].split("-")
+    number = f"{year}{month}"
+    return {"id": BATCHES[name] + int(number), "number": number, "name": f"{name} {year}-{month}"}
 
 
 def _render_account(account: Account, context: RenderContext) -> Fields:

@@ -17,7 +17,7 @@ from st_pipelines.sandbox.purchase_entities import (
     VendorPayment,
 )
 from st_pipelines.sandbox.scalars import format_money, format_money_text
-from st_pipelines.sandbox.stories.ledger import refer_to_account
+from st_pipelines.sandbox.stories.ledger import refer_to_account, render_batch
 from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story, refer_to
 
 
@@ -151,7 +151,7 @@ def _render_inventory_bill(bill: Bill, context: RenderContext) -> Fields:
         "otherAmount": format_money_text(0),
         "createdBy": bill.clerk.name,
         "termName": None,
-        "batch": _render_batch(bill.reconciled) if is_reconciled else None,
+        "batch": render_batch("Bills", bill.reconciled) if is_reconciled else None,
         "businessUnit": refer_to(bill.unit),
         "vendor": refer_to(bill.vendor),
         "jobId": job.id if job else None,
@@ -162,13 +162,6 @@ def _render_inventory_bill(bill: Bill, context: RenderContext) -> Fields:
             for number, line in enumerate(order.lines if order else (), start=1)
         ],
     }
-
-
-def _render_batch(moment: int) -> Fields:
-    """Render the batch that is exported in the month of `moment` (ticks)."""
-    year, month = ticks.format_local_midnight(moment)[:7].split("-")
-    number = f"{year}{month}"
-    return {"id": 700_000_000 + int(number), "number": number, "name": f"Bills {year}-{month}"}
 
 
 def _render_bill_line(line: PurchaseLine, number: int) -> Fields:
