@@ -54,7 +54,7 @@ def build_definitions(
     clock: Callable[[], datetime] = utc_now,
     **overrides: Any,
 ) -> dg.Definitions:
-    """Builds everything of one environment, anew with every call.
+    """Builds everything of one environment; every call builds it again.
 
     The prefixes keep names apart where `dg.Definitions.merge` puts the result together with
     definitions of a host project, or with those of another environment.

@@ -1,8 +1,8 @@
 """Makes Dagster's SQLite storage cheap while `demo` and `load` run.
 
 Dagster creates an SQLAlchemy engine for each of thousands of connections, and each engine compiles
-every statement anew. Dagster has no setting for it, so this module patches its storages. Everything
-else in this package runs on Dagster's storage as it is.
+every statement again. Dagster has no setting for it, so this module patches its storages.
+Everything else in this package runs on Dagster's storage as it is.
 """
 
 from __future__ import annotations

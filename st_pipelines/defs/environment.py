@@ -60,7 +60,7 @@ class EnvironmentDefs:
     clock: Callable[[], datetime] = utc_now
 
     def resolve_config(self) -> EnvironmentConfig:
-        """Reads the configuration anew, as every tick does. Raises SettingsError."""
+        """Reads the configuration again, as every tick does. Raises SettingsError."""
         return resolve_environment(self.environment, **self.overrides)
 
     def open_warehouse_resource(self) -> AbstractContextManager[WarehouseResource]:

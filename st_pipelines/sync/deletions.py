@@ -3,10 +3,7 @@
 Asked for a window, a list serves the records last changed in it. It never serves deleted records
 and, for some collections, no inactive ones. So after each reading
 
-- the collection's export feed, if it has one, is read onward from its bookmark: it serves active,
-  inactive and deleted records. Where it also serves columns that the list lacks, it is read from
-  before the window, so that they are present after the first load, and from before records that
-  the list serves and the feed has left out, as they were committed late; and
+- the export feed is read onward from its bookmark (`feed_reading`); and
 - suspects are looked up, where the endpoint takes `ids`. Suspects are rows that the table has in
   this window but the reading lacks, and records that the feed serves as inactive but the list does
   not serve. Without `ids`, only `reconcile` finds deletions.

@@ -1,4 +1,4 @@
-"""Words errors for people, identically in the command `st-pipelines check` and in failed runs.
+"""Turns errors into messages, the same in `st-pipelines check` and in failed runs.
 
 `servicetitan.http.diagnosis` decides what a ServiceTitan error means, and
 `servicetitan.errors.problems` has the title and advice for it. This module puts them into one line,

@@ -1,9 +1,10 @@
 """Reads an endpoint's export feed after a reading of its list.
 
 The feed is read onward from its bookmark: it serves active, inactive and deleted records. Where it
-also serves columns that the list lacks, it is read from before the window, so that they are present
-after the first load, and from before records that the list serves and the feed has left out, as
-they were committed late. What to look up and what was deleted is decided in `deletions`.
+also serves columns that the list lacks, it is read from before the window, so the columns are
+present after the first load. It is also read from before records that the list serves and the feed
+has left out, as they were committed late. After the lookups it is read once more for records that
+changed meanwhile. `deletions` decides what to look up and what was deleted.
 """
 
 from __future__ import annotations

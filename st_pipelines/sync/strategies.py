@@ -2,10 +2,11 @@
 
 There is one class per kind: `WindowedList` (a list with a date filter), `KeylessWindow` (such a
 list without a key), `ExportFeed` (an export without a list), `DailyAggregate` (figures of one day)
-and `Snapshot` (a list without a usable date filter). Everything else asks an endpoint's strategy
-instead of testing its `kind`, its `by_day` or whether it has a key. To add a kind, add a subclass
-of `strategy.Strategy` here, or in a module of its own, and a value to `catalog.model.Kind`. If it
-needs POST requests, or one request per parent id, the class overrides `read`.
+and `Snapshot` (a list without a usable date filter). How an endpoint is read is decided only here.
+The warehouse tests for a key or for `by_day` only to choose its SQL, and the checks to choose which
+of them apply. To add a kind, add a subclass of `strategy.Strategy` here, or in a module of its own,
+and a value to `catalog.model.Kind`. If it needs POST requests, or one request per parent id, the
+class overrides `read`.
 
 Imports neither DuckDB nor requests, because Dagster's definitions import it.
 """
@@ -150,7 +151,7 @@ class DailyAggregate(Strategy):
                 yield self._read(day, now)
 
     def is_covered(self, coverage: Coverage, days: Days) -> bool:
-        """Whether each day was read as a whole: two halves are no aggregate of it."""
+        """Whether each day was read as a whole: two halves do not add up to its aggregate."""
         return all(
             coverage.has_day(
                 midnight(day.first, day.timezone),

@@ -6,9 +6,10 @@ scripts and the CLI. With a context, for example in a REPL:
     >>> report = extract_load(context, load_catalog()["jpm.jobs"], days)
     >>> report.loaded.counts.inserted
 
-The endpoint's strategy decides what is read and how it merges (`strategies`). A read is loaded
-only if it is proven complete (`servicetitan.reading.completeness`); otherwise it raises, and the
-table stays as it was.
+The endpoint's strategy decides what is read and how it merges (`strategies`); `reconcile` reads
+everything. A read is loaded only if it is proven complete (`servicetitan.reading.completeness`);
+otherwise it raises, and the table stays as it was. A read that other loads overtake is repeated,
+three times in all; one that would delete much is read once more.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Compares a table with its source. Reads the source's list as a load does, and writes nothing.
 
-A list serves whole records, so that the values of every column are compared at no further request.
+The list serves whole records, so comparing the values of its columns costs no further requests.
 Columns that only an export feed serves need the feed, which a deep comparison reads too.
 
 The window ends at the moment verify starts, by the server's clock. A difference is reported only if
-a second read confirms it and the record did not change between the two. The second look uses `ids`
-where the endpoint takes them, otherwise another reading up to the present. A change that was never
+a second read finds it in the same row and column. The second read uses `ids` where the endpoint
+takes them and few rows differ, otherwise it reads again up to the present. A change that was never
 loaded is reported as a difference. The warehouse is attached only during the comparison
 (`warehouse.tables.compare`).
 """
@@ -52,9 +52,9 @@ class Verified:
     Attributes:
         table: `api.name`.
         rows_here, rows_there: of the table and of the source, in what was compared.
-        differences: confirmed by a second look.
-        changed_meanwhile: differences that the second look did not confirm.
-        reordered: values that are the same but for the order of a list's members, which are no
+        differences: confirmed by a second read.
+        changed_meanwhile: differences that the second read did not confirm.
+        reordered: values that are the same except for the order of a list's members, which are not
             differences.
         values: whether values were compared; otherwise only keys and counts, as there was no row on
             both sides.

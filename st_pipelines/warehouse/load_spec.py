@@ -41,7 +41,8 @@ class LoadSpec:
         window_start, window_end: UTC, half-open; None where open, both None for everything.
         timezone: IANA name by which a cursor becomes a local day.
         default_date: the day of a row without cursor: the last of the window, or the load's.
-        loaded_at: moment of the load, aware. For information: nothing is decided by it.
+        loaded_at: moment of the load, aware. It never decides which of two reads is later
+            (`sequence` does).
         run_id: Dagster's run id, or any name the caller chooses.
         mode: what happens to rows that the reading lacks.
         sequence: one more than the number of the table's last load when the read started

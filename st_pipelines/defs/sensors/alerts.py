@@ -146,7 +146,7 @@ def _read_failed_runs(
         state.until, state.overlap = now, True
     since, state.until = state.until, state.until or now
     if since is None:
-        return []  # failures from before the sensor was turned on are no news
+        return []  # failures from before the sensor was turned on are not news
     since -= _OVERLAP if state.overlap else timedelta()
     failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=since)
     records = instance.get_run_records(

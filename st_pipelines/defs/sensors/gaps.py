@@ -84,7 +84,7 @@ class _State(msgspec.Struct, omit_defaults=True):
         at: time of the last tick.
         whole: days of which Dagster shows all tables as complete; `complete` does not repeat them,
             as the cursor is stored with every tick.
-        selected: the tables that `whole` covers, so that another selection is checked anew.
+        selected: the tables that `whole` covers, so that another selection is checked again.
         new: tables that were selected since the first tick, until all their days are loaded.
         complete: by day, the tables that Dagster shows as complete.
         tries: by day and table.

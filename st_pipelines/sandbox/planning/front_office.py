@@ -15,7 +15,7 @@ CALL_SHARE = 0.62
 """Share of jobs that are booked by a call."""
 
 OTHER_CALLS = 0.4
-"""Calls that are no lead, per job."""
+"""Calls that are not leads, per job."""
 
 DISMISSED_BOOKINGS = 0.04
 """Web bookings that lead to nothing, per job."""

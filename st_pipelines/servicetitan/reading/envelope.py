@@ -78,7 +78,7 @@ class ParsedPage(Records):
 
 
 class _Envelope(msgspec.Struct, rename="camel"):
-    """`data` may be null only in `_NULLABLE`; elsewhere null is no proof that there is nothing."""
+    """`data` may be null only in `_NULLABLE`; elsewhere null does not prove an empty page."""
 
     data: list[msgspec.Raw] | None
     has_more: bool | None = None

@@ -1,6 +1,6 @@
 """The grammar of scalar values: which spellings of a number, time or truth value mean one.
 
-Both ways into a table follow it, so that a value does not depend on the page it came with. The fast
+Both ways into a table follow it, so a value does not depend on the page it came with. The fast
 way (`strict_types`, then `read_json`) accepts a part of it, and whatever it refuses goes the
 careful way (`conform`), which accepts exactly this. Only ASCII digits count.
 

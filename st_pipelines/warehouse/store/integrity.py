@@ -41,7 +41,7 @@ def check(path: Path) -> None:
     process that closes a file loses all its locks on it, even if it opened it a second time.
 
     Raises:
-        WarehouseUnusable: the file is damaged, belongs to another program, or is no regular file,
+        WarehouseUnusable: the file is damaged, belongs to another program, is not a regular file,
             or its log has no file.
     """
     if _is_open_here(path):

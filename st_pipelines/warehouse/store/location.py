@@ -4,7 +4,7 @@ A warehouse holds customers' data, so its files are readable by their owner only
 its lock, its read copy and what is staged, whatever the umask, from the first byte on. The umask
 itself, which belongs to the process and not to a thread, stays as it is. One setting,
 `ST_FILE_MODE`, opens the files to others. Without it, a file that exists already decides: its
-companions get its permissions, so that a warehouse that several users share stays shared.
+companions get its permissions, so a warehouse that several users share stays shared.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def log_with_mode(path: Path, mode: int) -> Iterator[None]:
     """Creates the empty log that DuckDB will write in the block; removes it if it stays empty.
 
     DuckDB creates a missing log with the permissions that the umask leaves, and appends to one that
-    exists. The umask itself belongs to the whole process, so that no block may change it. DuckDB
+    exists. The umask itself belongs to the whole process, so no block may change it. DuckDB
     takes an empty log for none.
 
     Args:
@@ -175,7 +175,8 @@ def stat_file(path: Path) -> os.stat_result | None:
     """Returns the file's status; None if there is no such file.
 
     Raises:
-        WarehouseUnusable: the path leads through what is no folder, or one without permission.
+        WarehouseUnusable: the path leads through something that is not a folder, or through a
+            folder without permission.
     """
     try:
         return path.stat()

@@ -2,8 +2,8 @@
 
 Runs on an in-memory database with the records in `staged` and the warehouse attached. Nothing is
 written. Values are compared as tables store them: the records went through the staging of a load.
-ServiceTitan promises no order of the members of a list, so that lists with the same members in
-another order are counted (`Compared.reordered`) and are no difference.
+ServiceTitan does not promise an order of a list's members, so lists with the same members in
+another order are counted (`Compared.reordered`) and are not a difference.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Compared:
         rows_there: records of the reading in the same scope, each key counted once.
         differences: all of them.
         matched: rows with a key that are on both sides, whose values were compared.
-        reordered: values that are the same but for the order of a list's members.
+        reordered: values that are the same except for the order of a list's members.
     """
 
     rows_here: int

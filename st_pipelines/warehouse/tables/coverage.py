@@ -1,13 +1,13 @@
 """Reads from the load log what the loads of a table have covered: the union of their windows.
 
-A day of a table is complete if the coverage contains it. Dagster's green partitions do not show
-that: they know neither the file that the rows went into, nor which of them had a start.
+A day is complete if the coverage contains it. Dagster's green partitions cannot show that: they
+know neither which file the rows went into, nor which loads reached back to the beginning.
 
-- A load of everything covers all times up to its start.
-- A load that was closed at its own moment covers the time up to `SETTLING` before: a record may be
-  committed minutes after its `modifiedOn`. Daily loads run later than the midnight they end at.
-- A load from the future covers nothing: it was made while its clock was ahead, and when is unknown.
-- The days of an aggregate are not added up: half a day and the other half are no aggregate of it.
+- A load of everything, and one whose window ended at the moment of the load, cover the time up to
+  `SETTLING` before it: a record may be committed minutes after its `modifiedOn`. Daily loads run
+  long after the midnight that ends their window, and cover all of it.
+- A load dated in the future counts for nothing: its clock was ahead, and its true time is unknown.
+- Windows of a daily aggregate are never joined: two half days do not add up to that day's figures.
 """
 
 from __future__ import annotations

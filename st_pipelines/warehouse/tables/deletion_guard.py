@@ -3,12 +3,13 @@
 An empty, short or wrong list looks like one from which records were deleted. So a load that would
 mark more than `MAX_DELETED_ROWS` rows, and more than `MAX_DELETED_SHARE` of the live rows in its
 scope, is rolled back, and `sync.sync` reads a second time. Rows that both reads lack are deleted,
-but for two cases in which a second read proves nothing:
+except in three cases in which a second read does not suffice:
 
 - Nothing of the scope is left, as from an empty list or from that of another tenant. If that is no
   more than `MAX_DELETED_ROWS`, a second read is enough.
 - Nothing of a part is left (`part_of`), as from a server that ignores `active=Any`, unless lookups
   with controls of the same part confirm it.
+- The whole table was read and the endpoint takes `ids`: a lookup of a sample must confirm it too.
 
 Keys decide which rows are lost. For rows without a key, and aggregates by day, their content does,
 and new rows make up for lost ones, as a changed row looks like both.
@@ -23,7 +24,7 @@ from st_pipelines.catalog.model import Endpoint, snake_case
 from st_pipelines.warehouse.columns import fetch_row, literal, quote
 from st_pipelines.warehouse.errors import TooManyDeletions
 from st_pipelines.warehouse.load_spec import MAX_DELETED_ROWS, MAX_DELETED_SHARE, MergeMode
-from st_pipelines.warehouse.tables.merge_keyless import content_digest
+from st_pipelines.warehouse.tables.merge_keyless import content_digest, has_rows_without_key
 from st_pipelines.warehouse.tables.table_load import (
     TableLoad,
     export_only_columns,
@@ -159,17 +160,9 @@ class DeletionGuard:
 
     def _can_delete(self) -> bool:
         """Whether the load marks rows that its reading lacks."""
-        load = self._load
-        if load.spec.mode is not MergeMode.UPSERT or self._ids:
+        if self._load.spec.mode is not MergeMode.UPSERT or self._ids:
             return True
-        if not load.endpoint.has_key:
-            return False
-        found = load.connection.execute(
-            f"SELECT 1 FROM {load.table} t WHERE t._tenant_id = ? AND t._deleted_at IS NULL "
-            f"AND ({lacks_key(load.endpoint, 't')}) LIMIT 1",
-            [load.spec.tenant_id],
-        )
-        return found.fetchone() is not None
+        return has_rows_without_key(self._load)
 
     @property
     def _parameters(self) -> dict[str, object]:

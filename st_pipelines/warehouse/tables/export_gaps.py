@@ -2,7 +2,8 @@
 
 A feed is read onward from its bookmark, in the order of the cursors. A record that is committed
 after the bookmark was stored, with an earlier cursor, lies before it: the list serves it, and the
-feed does not. Without a second look, `active` and the like would stay NULL.
+feed does not. Unless the feed is read again, `active` and the like would stay NULL. This module
+also replaces the feed's rows of records that changed before they were looked up.
 """
 
 from __future__ import annotations

@@ -3,9 +3,10 @@
 There is a row for each tenant, written in the transaction of the tenant's first load. `identity`
 tells this warehouse from an empty or another one, which Dagster's green partitions know nothing of.
 
-A time zone that was never used here is a deliberate change: the next load computes the day of every
-row anew, from its cursor, in its own transaction. A zone that was used before, or that is merely
-the default, is refused, as two hosts with different settings would move the rows back and forth.
+A time zone that was never used here is a deliberate change: the next load recomputes the day of
+every row from its cursor, within that load's transaction. A zone that was used before, or that is
+merely the default, is refused, as two hosts with different settings would move the rows back and
+forth.
 """
 
 from __future__ import annotations

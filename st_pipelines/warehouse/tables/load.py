@@ -1,14 +1,16 @@
 """Commits a load: merges staged records into their table and logs it, in one short transaction.
 
 JSON is read and columns are typed beforehand, in an in-memory database (`staged_records`). Here the
-warehouse is attached, the rows are merged, and it is detached again. Loads may be repeated and may
-arrive in any order: the table ends up the same.
+warehouse is attached, the rows are merged, and it is detached again. A load may be repeated, and
+loads may commit in any order: one that contradicts a load committed since its read started raises
+`Overtaken`, and `sync.sync` reads again.
 
-The order is: note the settings, and move all rows to their days in a new time zone (`identity`);
-create or extend the table (`schema`); merge the rows of the reading, then those of
-the export feed, and set `_deleted_at` (`merge`, `merge_keyless`); record versions (`history`);
-count for the asset checks (`load_facts`); write the row in `_st.loads` and the bookmark in
-`_st.feeds` (`load_log`).
+In order: note the settings, and move rows to their days in a new time zone (`identity`); create or
+extend the table (`schema`); find fields without values (`load_facts`); note the live rows
+(`deletion_guard`); check for contradictions (`overtakers`; for rows without a key, in
+`merge_keyless`); merge the list's rows, then the export feed's, and set `_deleted_at` (`merge`,
+`merge_keyless`); check what would be deleted (`deletion_guard`); record versions (`history`); count
+for the asset checks (`load_facts`); write `_st.loads` and `_st.feeds` (`load_log`).
 """
 
 from __future__ import annotations

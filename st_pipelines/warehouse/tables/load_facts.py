@@ -1,9 +1,10 @@
 """Counts what the asset checks need, inside the load's transaction.
 
-This takes a few passes over single columns: one for days and scope (the rows that the reading
-covers), one for the keys, and one that joins them with the keys of the reading. Examples are looked
-for only when something is wrong. Only rows of the load's tenant are counted. The counts travel in
-the load's report; `defs/checks` decides which of them are failures.
+`count_facts` scans single columns, three times: for days and scope (the rows that the reading
+covers), for the keys, and to join them with the keys of the reading. Examples are looked for only
+when something is wrong. `find_missing_fields` runs before the merge; of the table it scans the
+columns of which the reading has no value. Only rows of the load's tenant are counted. The counts
+travel in the load's report; `defs/checks` decides which of them are failures.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 `loads` has a row per load (window, times, row counts, requests), `feeds` the bookmark of each
 export feed, `endpoints` the catalog's description of each table. All are written in the transaction
 of the rows, so the log never claims more than the tables hold. Asset checks use earlier rows as
-the baseline for a load's row count.
+the baseline for a load's row count. `identity` owns the fourth table, `warehouse`.
 """
 
 from __future__ import annotations

@@ -10,12 +10,13 @@
 - Rows of an export feed (`export_rows`) are merged after them. At equal versions the list wins, and
   the feed fills only the columns that the list does not serve. A record that only the feed serves
   is inserted.
-- `_deleted_at` is set by `mark_missing`, on rows that a full reading lacks, and by `mark_deleted`,
-  on rows whose ids ServiceTitan no longer serves. A load clears it when the list or a lookup serves
-  the row again, or the feed serves a newer version that is not inactive.
+- `_deleted_at` is set by `mark_missing`, on rows that a full reading lacks; by `mark_deleted`, on
+  rows whose ids ServiceTitan no longer serves; and for rows without a key, by `merge_keyless`. A
+  load clears it when the list or a lookup serves the row again, or the feed serves a newer version
+  that is not inactive.
 - `_extra` is a JSON object from path to value: fields without a column, and values that do not fit
   theirs (`staging.stage` fills it). What only the export served is in its last member,
-  `EXPORT_ONLY`, so that neither source overwrites the other.
+  `EXPORT_ONLY`, so neither source overwrites the other.
 
 All of it runs inside the load's transaction (`load`).
 """
@@ -34,7 +35,11 @@ from st_pipelines.warehouse.columns import (
     quote,
 )
 from st_pipelines.warehouse.load_spec import MergeMode
-from st_pipelines.warehouse.tables.merge_keyless import merge_keyless, merge_keyless_table
+from st_pipelines.warehouse.tables.merge_keyless import (
+    has_rows_without_key,
+    merge_keyless,
+    merge_keyless_table,
+)
 from st_pipelines.warehouse.tables.overtakers import refuse_contradictions
 from st_pipelines.warehouse.tables.row_values import (
     assignments,
@@ -58,7 +63,7 @@ from st_pipelines.warehouse.tables.table_load import (
 
 CLOCK_SKEW = timedelta(hours=1)
 """How far before its load an export feed is read: ServiceTitan's clock may be behind ours. A change
-time that is later than the load by more than that is no time at which anything was changed."""
+time that is later than the load by more than that is not when the record was changed."""
 
 
 def merge_staged(load: TableLoad) -> Counts:
@@ -83,7 +88,7 @@ def merge_staged(load: TableLoad) -> Counts:
     counts = Counts(
         inserted=inserted, updated=touched - inserted, unchanged=staged - without_key - touched
     )
-    if without_key or _has_rows_without_key(load):
+    if without_key or has_rows_without_key(load):
         counts += merge_keyless(
             load,
             replaced=load.scope,
@@ -111,16 +116,6 @@ def refuse_overtaken(
         export_changes=export_changes,
         deleted_ids=deleted_ids,
     )
-
-
-def _has_rows_without_key(load: TableLoad) -> bool:
-    """Whether the table has live rows that lack a part of their key."""
-    found = load.connection.execute(
-        f"SELECT 1 FROM {load.table} t WHERE t._tenant_id = ? AND t._deleted_at IS NULL "
-        f"AND ({lacks_key(load.endpoint, 't')}) LIMIT 1",
-        [load.spec.tenant_id],
-    )
-    return found.fetchone() is not None
 
 
 def note_unchanged(load: TableLoad) -> None:
@@ -287,9 +282,9 @@ def _is_newer(load: TableLoad, complete: bool) -> str:
 
 
 def _is_ahead(load: TableLoad) -> str:
-    """SQL on `t`: its change time has not come yet, so that it cannot tell which version is newer.
+    """SQL on `t`: its change time is in the future, so it cannot tell which version is newer.
 
-    It was written by a clock that was ahead, or is no real time, such as the end of the year 9999.
+    A clock that was ahead wrote it, or it is not a real time, such as the end of the year 9999.
     """
     latest = literal(str(load.spec.loaded_at + CLOCK_SKEW))
     return f"coalesce({table_cursor(load.endpoint, 't')} > TIMESTAMPTZ {latest}, false)"

@@ -3,7 +3,8 @@
 These are the rows of endpoints without a key, and rows that lack part of theirs. If the reading
 contains a row three times, the table holds it three times, however often it is loaded. Rows within
 the scope of a complete reading that it no longer contains are marked with `_deleted_at`. Those of
-an aggregate by day are deleted instead, because the day was computed anew.
+an aggregate by day are deleted instead, because the day was computed again. If that contradicts a
+load that committed since the read started, `Overtaken` is raised.
 """
 
 from __future__ import annotations
@@ -13,7 +14,17 @@ from st_pipelines.warehouse.columns import EXTRA, count_changes, fetch_row, quot
 from st_pipelines.warehouse.errors import Overtaken
 from st_pipelines.warehouse.load_spec import MergeMode
 from st_pipelines.warehouse.tables.overtakers import find_covered
-from st_pipelines.warehouse.tables.table_load import Counts, TableLoad
+from st_pipelines.warehouse.tables.table_load import Counts, TableLoad, lacks_key
+
+
+def has_rows_without_key(load: TableLoad) -> bool:
+    """Whether the table has live rows that lack a part of their key; false without a key."""
+    found = load.connection.execute(
+        f"SELECT 1 FROM {load.table} t WHERE t._tenant_id = ? AND t._deleted_at IS NULL "
+        f"AND ({lacks_key(load.endpoint, 't')}) LIMIT 1",
+        [load.spec.tenant_id],
+    )
+    return found.fetchone() is not None
 
 
 def merge_keyless_table(load: TableLoad) -> Counts:

@@ -1,9 +1,9 @@
-"""Finds what a read contradicts of the loads that committed after it had started.
+"""Refuses a load that contradicts loads committed since its read started.
 
-Loads of a table are numbered in the order of their commits, and a read knows the last number of the
-moment it started (`LoadSpec.sequence`). What loads of a higher number have established is at least
-as new as what the read saw, so the read must not undo it, and which of both is right only another
-read can tell. No clock has a part in this.
+Loads of a table are numbered in the order of their commits, and a read notes the last number when
+it starts (`LoadSpec.sequence`). What loads of a higher number have established is at least as new
+as what the read saw, so the read must not undo it. Only another read can tell which is right, so it
+raises `Overtaken`. No clock has a part in this.
 
 Rows say which load saw or marked them last (`_read_sequence`). Where a row is absent, the windows
 of the load log say whether a load would have seen it.
@@ -17,11 +17,11 @@ from st_pipelines.catalog.model import Endpoint
 from st_pipelines.warehouse.columns import fetch_row, literal
 from st_pipelines.warehouse.errors import Overtaken
 from st_pipelines.warehouse.tables.load_log import read_overtakers
+from st_pipelines.warehouse.tables.row_values import same_record
 from st_pipelines.warehouse.tables.table_load import (
     TableLoad,
     lacks_key,
     read_before,
-    same_key,
     table_cursor,
 )
 
@@ -72,10 +72,6 @@ def refuse_contradictions(
         raise Overtaken(load.endpoint.table, rows)
 
 
-def _match(endpoint: Endpoint) -> str:
-    return f"t._tenant_id = s._tenant_id AND {same_key(endpoint, 't', 's')}"
-
-
 def _not_older(endpoint: Endpoint) -> str:
     """SQL: an older version of a row contradicts nothing, as the newer one stays."""
     theirs, ours = table_cursor(endpoint, "s"), table_cursor(endpoint, "t")
@@ -87,7 +83,7 @@ def _count_staged(load: TableLoad, changes: str) -> int:
     theirs, ours = table_cursor(endpoint, "s"), table_cursor(endpoint, "t")
     newer = f"coalesce({theirs} > {ours}, false) AND t._deleted_at IS NULL"
     differs = (
-        f"SELECT count(*) FROM staged s JOIN {load.table} t ON {_match(endpoint)} "
+        f"SELECT count(*) FROM staged s JOIN {load.table} t ON {same_record(endpoint)} "
         f"WHERE NOT ({read_before(load)}) AND {_not_older(endpoint)} AND NOT ({newer}) "
         f"AND ({changes})"
     )
@@ -100,7 +96,7 @@ def _count_absent(load: TableLoad, rows: str) -> int:
         load.connection,
         f"SELECT count(*) FROM {rows} s WHERE NOT ({lacks_key(load.endpoint, 's')}) "
         f"AND {find_covered(load, 's')} "
-        f"AND NOT EXISTS (SELECT 1 FROM {load.table} t WHERE {_match(load.endpoint)})",
+        f"AND NOT EXISTS (SELECT 1 FROM {load.table} t WHERE {same_record(load.endpoint)})",
     )[0]
 
 
@@ -109,7 +105,7 @@ def _count_exported(load: TableLoad, changes: str) -> int:
     theirs, ours = table_cursor(endpoint, "s"), table_cursor(endpoint, "t")
     differs = fetch_row(
         load.connection,
-        f"SELECT count(*) FROM export_rows s JOIN {load.table} t ON {_match(endpoint)} "
+        f"SELECT count(*) FROM export_rows s JOIN {load.table} t ON {same_record(endpoint)} "
         f"WHERE NOT ({read_before(load)}) "
         f"AND (({theirs} IS NOT DISTINCT FROM {ours} AND ({changes})) "
         f"OR ({theirs} > {ours} AND t._deleted_at IS NOT NULL))",
@@ -130,7 +126,7 @@ def _count_missing(load: TableLoad) -> int:
         f"AND NOT ({read_before(load)}) AND NOT ({lacks_key(endpoint, 't')}) "
         f"AND ({load.scope}) "
         f"AND NOT coalesce({ours} > (SELECT {latest} FROM staged s), false) "
-        f"AND NOT EXISTS (SELECT 1 FROM staged s WHERE {_match(endpoint)})",
+        f"AND NOT EXISTS (SELECT 1 FROM staged s WHERE {same_record(endpoint)})",
         [load.spec.tenant_id],
     )[0]
 

@@ -1,6 +1,6 @@
 """SQL for the values that a merge by key gives a row `t` from a staged row `s`.
 
-The list and the export each keep what only the other serves, in columns as in `_extra`.
+A list row leaves what only the export serves, and vice versa, in columns and in `_extra`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from st_pipelines.warehouse.tables.table_load import TableLoad, same_key
 def clear_unknown(load: TableLoad) -> dict[str, str]:
     """Values of the table's columns that this catalog does not know.
 
-    Another host's catalog may know them. Their new values are in `_extra`, so that a row with a new
+    Another host's catalog may know them. Their new values are in `_extra`, so a row with a new
     version must not keep those of the old one.
     """
     known = {f.column for f in load.endpoint.row_fields} | {*OWN_COLUMNS}
@@ -87,8 +87,8 @@ def values_of_same_version(export: Export) -> dict[str, str]:
 
 
 # The text of `_extra` is cut and joined, never parsed: its numbers have more digits than a parser
-# keeps. Within a JSON string the quotes of the member's name would be escaped, so that the search
-# cannot match inside a value.
+# keeps. Within a JSON string the quotes of the member's name would be escaped, so the search cannot
+# match inside a value.
 _MEMBER = f'"{EXPORT_ONLY}":'
 _MARK = f"'{_MEMBER}'"
 

@@ -1,6 +1,7 @@
 """Holds the records of a reading on their way into a table: as staged files, and as typed rows.
 
-`warehouse.staging` checks the files and types the rows; this module keeps both in step.
+`warehouse.staging` checks the files and types the rows; this module keeps both in step. `finish`
+keeps the latest version of each key.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Defines TableLoad, the argument that this package's functions share, and SQL conditions on rows.
+"""Defines what this package's functions work on, and SQL conditions on rows.
 
-In the conditions `t` stands for a row of the table and `s` for a staged row. Nothing here runs a
-query.
+`TableLoad` is connection, endpoint, `LoadSpec` and the load's number. In the conditions `t` stands
+for a row of the table and `s` for a staged row. Nothing here runs a query.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""Reads what a load needs to know before it commits, from the warehouse as it is.
+"""Reads what a load needs from the warehouse, and writes nothing to it.
 
-These are the ids that the table has in the window and the reading lacks, and the export bookmark.
-The warehouse is attached for a few milliseconds and nothing is written.
+- `begin_read`, before the read's first request: its sequence number, the coverage so far, and the
+  warehouse's identity.
+- `read_table_state`, after the reading: the rows in scope that the reading lacks, and the export
+  bookmark. It also notes which rows need the export feed (`export_gaps`).
 """
 
 from __future__ import annotations
