@@ -1,4 +1,7 @@
-"""Issues tokens, checks them and their scopes, and enforces the rate limit."""
+"""Issues and checks tokens, and counts requests for the rate limit.
+
+`api` compares scopes, and sends the 403 or 429.
+"""
 
 from __future__ import annotations
 
@@ -148,7 +151,7 @@ def _read_basic(authorization: str) -> tuple[str, str] | None:
 
 
 class RateLimit:
-    """Limits the requests of each tenant within any second of real time."""
+    """Counts the requests of each tenant within any second of real time."""
 
     def __init__(
         self, requests_per_second: float, clock: Callable[[], float] = time.monotonic

@@ -1,6 +1,7 @@
 """Answers requests. Start at `Api.handle_data` and `Api.handle_token`.
 
-Records come from `world`, bodies from `responses` and `feed`, faults from `faults`.
+Lists come from `world`, exports from `feed`, single records and children from `details`, reports
+and capacity from `computed`. The request is answered first; a fault then replaces the response.
 """
 
 from __future__ import annotations

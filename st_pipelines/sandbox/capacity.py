@@ -1,9 +1,9 @@
-"""Dispatch capacity: hours that technicians have, less those for which they are booked.
+"""Computes dispatch capacity: technicians' hours less the hours they are booked.
 
-It is a read, although its method is POST and its scope one that writes. The hours come from the
-records that the sandbox serves: technicians with their shifts, appointments and their assignments.
-Which time frames ServiceTitan uses is not documented; here they are two hours long, from 8:00 to
-18:00 on weekdays, one for each business unit.
+It is a read, although its method is POST and its scope allows writing. It uses the active
+technicians, appointments and assignments that the sandbox serves, and no shifts. ServiceTitan does
+not document its time frames; here each business unit has two-hour frames, 8:00 to 18:00 on
+weekdays.
 """
 
 from __future__ import annotations

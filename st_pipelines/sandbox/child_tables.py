@@ -1,6 +1,6 @@
 """Builds the tables of children that no collection lists, when a client first asks for them.
 
-`children.CHILDREN` tells the story of some. Others are generated: each is filled on its own.
+`children.CHILDREN` has the stories of some. The others are generated, without regard to each other.
 """
 
 from __future__ import annotations

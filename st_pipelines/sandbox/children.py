@@ -1,4 +1,4 @@
-"""Says what belongs to one record, where no collection lists it: from the company's plan."""
+"""Lists what belongs to a record, follows from the plan, and is in no collection."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Defines the collections that the API serves, from the specification facts alone.
+"""Defines the collections that the API serves, from the specification facts.
 
-A collection is a set of records that one or more operations list. Nothing here comes from the
-pipeline's endpoint catalog: an error in that catalog must not appear in the sandbox too.
+A collection is a set of records that one or more operations list. Where the facts do not tell,
+`KEYS`, `CURSORS` and `_NAMES` below do. Nothing comes from the pipeline's endpoint catalog: an
+error in that catalog must not appear in the sandbox too.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Operations whose responses are computed from records, rather than being records of a table.
+"""Operations whose responses are computed on request.
 
 `reports` and `capacity` define them. `Api` asks `ComputedOperations` first, checks access as for
 any other operation, and lets `ComputedOperations.answer` do the rest.

@@ -1,4 +1,4 @@
-"""Breaks responses at the level of the connection: reset, hanging, dripping, slow."""
+"""Responses that fail at the connection: they reset it, hang, never end, or arrive slowly."""
 
 from __future__ import annotations
 

@@ -20,7 +20,8 @@ ACTIONS = ("create", "change", "deactivate", "delete", "revive")
 class Control:
     """Endpoints under `/_sandbox`, which ServiceTitan does not have. They need no token.
 
-    Web pages cannot use them: `guard` refuses requests of another origin.
+    Web pages cannot use them: `guard` refuses requests of another origin. `reports` and `files` add
+    their own routes under `/_sandbox`.
 
     POST now takes `{"now": "2026-01-02T03:04:05Z"}` or `{"move_seconds": 86400}`, for all tenants.
     POST change takes `{"table", "action", "id", "fields", "tenant"}`; `action` is one of `ACTIONS`.

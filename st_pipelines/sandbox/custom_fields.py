@@ -1,6 +1,6 @@
-"""The types of custom fields, and values of them.
+"""Describes custom field types, and draws values.
 
-A custom field in a record names its type, and the list of types of the same thing contains it.
+A record's field names a type from its collection's list of types.
 """
 
 from __future__ import annotations

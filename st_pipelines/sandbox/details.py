@@ -1,7 +1,8 @@
-"""Serves what lies below a record: the record itself, its children, and objects of its own.
+"""Serves single records, their children, and single objects such as settings.
 
-Children that a collection lists too, such as the notes of a job, are that collection's records.
-`children` and `child_tables` have the others.
+Children that a collection also lists, such as the notes of a job, are that collection's records.
+Some others follow from the company's plan (`children`). The rest are generated when first requested
+(`child_tables`).
 """
 
 from __future__ import annotations

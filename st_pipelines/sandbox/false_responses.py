@@ -1,6 +1,6 @@
-"""Simulates responses that look right and are not: short lists, lost tokens, odd records.
+"""Simulates faults that a client may mistake for data.
 
-`faults` chooses the requests that get one.
+These are short lists, stale tokens, malformed records and the like. `faults` chooses the requests that get one.
 """
 
 from __future__ import annotations

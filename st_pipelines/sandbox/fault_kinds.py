@@ -1,6 +1,6 @@
 """Lists the faults and defects that the sandbox can simulate.
 
-It imports no other module, so that the command line can show its help without loading the server.
+It imports no other module, so the command line can show its help without loading the server.
 """
 
 from __future__ import annotations

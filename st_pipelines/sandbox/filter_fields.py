@@ -1,4 +1,4 @@
-"""Says which fields some filters mean: those that no rule of `filters` finds by their names."""
+"""Maps filters to fields where the name does not tell, or the field lies elsewhere (`JOINS`)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """Keeps web pages in a browser on this machine away from the sandbox.
 
 Any page can send requests to 127.0.0.1, and a host name of its own can point there too ("DNS
-rebinding"). Browsers then name the page's host in `Host`, `Origin` or `Sec-Fetch-Site`; programs
-that were given the sandbox's URL name this machine in `Host` and send none of the others.
+rebinding"). Browsers reveal this: `Host` or `Origin` names the page's host, or `Sec-Fetch-Site`
+says that it is another site. Programs given the sandbox's URL send this machine's name in `Host`,
+and neither of the others.
 """
 
 from __future__ import annotations

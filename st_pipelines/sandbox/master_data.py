@@ -1,6 +1,6 @@
 """Generates the company's master data: business units, people, job types, campaigns, price book.
 
-All of it exists before the first job. `stories.master_data` renders it.
+All of it is created before the history starts. `stories.master_data` renders it.
 """
 
 from __future__ import annotations

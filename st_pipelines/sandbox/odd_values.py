@@ -1,4 +1,4 @@
-"""Odd values that real responses were seen to hold, and how rarely the sandbox serves them.
+"""Odd values seen in real responses, and how often the sandbox serves them.
 
 Some are outside the vendor's schema: `EXCEPTIONS` lists where. Where it is not known which records
 held a value, the sandbox chooses a field, and says so below.

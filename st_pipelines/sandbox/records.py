@@ -1,4 +1,7 @@
-"""Renders entities as JSON bytes, once per change, so that a page is one join of bytes."""
+"""Completes the fields that stories render, and encodes them as JSON.
+
+This happens once per change, so a page is one join of bytes.
+"""
 
 from __future__ import annotations
 

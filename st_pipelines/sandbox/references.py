@@ -1,4 +1,7 @@
-"""Chooses the records that foreign keys refer to. They exist, and those of one record agree."""
+"""Chooses the records that foreign keys refer to.
+
+Each chosen record exists, and one record's references fit together: its customer is its job's.
+"""
 
 from __future__ import annotations
 

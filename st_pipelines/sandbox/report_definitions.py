@@ -1,7 +1,7 @@
 """Defines the built-in reports: their parameters and fields, and the dynamic value sets.
 
-Their names and ids differ between tenants, as they do in ServiceTitan. `report_figures` computes
-their rows.
+Report ids differ between tenants, as in ServiceTitan. `report_figures` and `report_jobs` compute
+the rows.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The definitions are those that ServiceTitan publishes for its performance reports; docs/sandbox.md
 lists them, and where something is not published, what is assumed here. Nothing is shared with the
-pipeline's SQL, so that figures computed from its tables can be proven against these.
+pipeline's SQL, so figures computed from its tables can be checked against these.
 
 Days are local days in New York, where all companies of the sandbox are.
 """

@@ -1,6 +1,6 @@
 """Draws when things happen: demand by season and weekday, office hours, appointments.
 
-Times are ticks. `company` decides what happens at these times.
+Times are ticks. `company` and `planning` decide what happens at these times.
 """
 
 from __future__ import annotations

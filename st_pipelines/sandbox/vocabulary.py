@@ -1,4 +1,4 @@
-"""Names the records of collections that no story tells of, such as payment types and vendors."""
+"""Names the records of generated collections, such as tax zones and payment types."""
 
 from __future__ import annotations
 

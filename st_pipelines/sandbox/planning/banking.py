@@ -1,6 +1,6 @@
 """Plans bank deposits: on each weekday, the office deposits the payments of the days before.
 
-`deposit_days` says when and which, so that a payment knows its deposit before that is planned.
+`deposit_days` says when and which, so a payment knows its deposit before that is planned.
 """
 
 from __future__ import annotations

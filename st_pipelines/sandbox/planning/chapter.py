@@ -8,7 +8,7 @@ from st_pipelines.sandbox.planning.books import Books
 
 
 class Chapter(Protocol):
-    """Plans what follows from the company's jobs, invoices or days: purchases, payroll, accounts.
+    """Plans what follows from the company's jobs, invoices or days: payroll, journal, deposits.
 
     `Company.chapter` creates it and calls `extend` whenever the company was planned further. Its
     lists only grow at their ends, and depend on nothing but the company's entities and the seed, so

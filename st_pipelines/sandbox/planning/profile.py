@@ -1,6 +1,7 @@
 """What distinguishes one company from another: where it works, how well it sells, what it charges.
 
-Tenants of one sandbox have consecutive seeds, so they have different profiles.
+Tenants of one sandbox have consecutive seeds. These take the profiles in turn, so up to three
+tenants differ.
 """
 
 from __future__ import annotations

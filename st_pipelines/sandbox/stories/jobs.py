@@ -1,4 +1,4 @@
-"""Renders jobs and their appointments, assignments, notes, time sheets, histories and ratings."""
+"""Renders jobs, appointments, assignments, notes, histories, ratings and job time sheets."""
 
 from __future__ import annotations
 

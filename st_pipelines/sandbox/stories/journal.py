@@ -1,4 +1,4 @@
-"""Renders journal entries, and the lines of one as its details and as its summary."""
+"""Renders journal entries and their lines, as details and as a summary."""
 
 from __future__ import annotations
 

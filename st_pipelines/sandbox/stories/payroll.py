@@ -1,4 +1,4 @@
-"""Renders time sheets, activities, splits, payrolls and what they pay."""
+"""Renders non-job time sheets, activities, splits, payrolls and what they pay."""
 
 from __future__ import annotations
 

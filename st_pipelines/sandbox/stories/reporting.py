@@ -1,4 +1,4 @@
-"""Renders the report categories. Their ids are slugs, which paths contain."""
+"""Renders the report categories. Their ids are the slugs used in paths."""
 
 from __future__ import annotations
 
