@@ -1,6 +1,7 @@
 """Simulates faults that a client may mistake for data.
 
-These are short lists, stale tokens, malformed records and the like. `faults` chooses the requests that get one.
+These are short lists, stale tokens, malformed records and the like. `faults` chooses the
+requests that get one.
 """
 
 from __future__ import annotations
