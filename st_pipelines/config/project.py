@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from st_pipelines.catalog import registry
+from st_pipelines.catalog.file_kinds import FileKind
 from st_pipelines.catalog.model import Catalog, Endpoint
 from st_pipelines.config.environments import (
     ENVIRONMENTS,
@@ -27,6 +28,12 @@ from st_pipelines.config.environments import (
     setting_name,
 )
 from st_pipelines.config.errors import SettingsError
+from st_pipelines.config.files import (
+    FileSettings,
+    read_file_settings,
+    read_kinds,
+    require_sources,
+)
 from st_pipelines.config.settings import (
     EnvironmentSettings,
     build_settings,
@@ -155,6 +162,29 @@ class EnvironmentConfig:
                     f"ST_HISTORY: {endpoint.table} can have no history, as its records have no key"
                 )
         return frozenset(endpoint.table for endpoint in chosen if endpoint.has_key)
+
+    @cached_property
+    def files(self) -> FileSettings:
+        """Which files are stored, and where. Raises SettingsError if a setting of them is wrong."""
+        return read_file_settings(self.variables, self._folder_of_warehouse)
+
+    def _folder_of_warehouse(self) -> Path:
+        """Returns the folder of the warehouse's file, or of the warehouses where it has none."""
+        path = Path(self.warehouse_uri.removeprefix("duckdb:"))
+        return path.parent if path.is_absolute() else self.warehouse_folder
+
+    @cached_property
+    def file_kinds(self) -> tuple[FileKind, ...]:
+        """The kinds of files that the environment stores: `ST_FILES`.
+
+        Raises:
+            SettingsError: a kind is unknown, or its source tables are not selected.
+        """
+        kinds = read_kinds(self.variables.read("ST_FILES"))
+        if kinds:
+            setting = setting_name(self.environment, "select")
+            require_sources(kinds, self.apply_selection(), setting)
+        return kinds
 
     @cached_property
     def warehouse_uri(self) -> str:

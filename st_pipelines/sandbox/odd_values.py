@@ -33,6 +33,10 @@ _ZERO = Odd((0,), 0.05)
 _THIRDS = Odd((msgspec.Raw(b"33.3333333333333333"), msgspec.Raw(b"16.6666666666666667")), 0.05)
 _EMPTY_OBJECT = Odd(({},), 0.05)
 _EMPTY_LIST = Odd(([],), 0.03)
+# The operation that serves price-book images takes paths that begin so (vendor). What URLs of
+# assets look like is not known, so some stay as they are generated.
+_IMAGES = Odd(tuple(f"Images/Service/{number:04}.png" for number in range(400)), 0.7)
+_ASSET_PATHS = {"assets[].url": _IMAGES, "defaultAssetUrl": _IMAGES}
 
 BY_SOURCE: Mapping[str, Mapping[str, Odd]] = {
     "marketing_ads.performance": {
@@ -49,6 +53,11 @@ BY_SOURCE: Mapping[str, Mapping[str, Odd]] = {
     # A client met [] where it expected an object; in which list is not known.
     "equipment_systems.installed_equipment": {"type": _EMPTY_LIST},
     "inventory.returns": {"items[].serialNumbers": _EMPTY_OBJECT},
+    "pricebook.categories": {"image": _IMAGES, "skuImages[]": _IMAGES},
+    "pricebook.discounts_and_fees": _ASSET_PATHS,
+    "pricebook.equipment": _ASSET_PATHS,
+    "pricebook.materials": _ASSET_PATHS,
+    "pricebook.services": _ASSET_PATHS,
 }
 """Odd values of generated fields, by collection and path."""
 

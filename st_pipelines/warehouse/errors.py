@@ -7,6 +7,7 @@ WarehouseError
 ├── TooManyDeletions   a load would delete a large part of its table
 ├── WarehouseUnusable  the location is not writable, or what is there is not a sound warehouse
 ├── WarehouseFull      the disk is full
+├── FilesNotStored     the storage of files did not take one
 └── OutOfMemory        the process may not use as much memory as the load needs
 
 MalformedRecords       a page of the API is not an array of records
@@ -145,6 +146,12 @@ class WarehouseUnusable(WarehouseError):
 
 class WarehouseFull(WarehouseError):
     """The disk is full."""
+
+
+class FilesNotStored(WarehouseError):
+    """The storage of files did not take one. What was stored before stays."""
+
+    permanent = False
 
 
 class OutOfMemory(WarehouseError):

@@ -36,7 +36,7 @@ def _render_call_for_list(call: Call, context: RenderContext) -> Fields:
         "callType": (call.outcome or None) if has_ended else None,
         "reason": reason and {**_refer_to_reason(reason), "active": True},
         "recordingUrl": f"https://example.com/recording/{call.id}" if call.agent else None,
-        "voiceMailUrl": None,
+        "voiceMailUrl": None if call.agent else f"https://example.com/voicemail/{call.id}",
         "createdBy": _refer_to_agent(call),
         "customer": customer and refer_to(customer),
         "campaign": refer_to(call.campaign),

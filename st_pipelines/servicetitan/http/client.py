@@ -25,7 +25,7 @@ from st_pipelines.servicetitan.http.rate_limit import RateLimiter, limiter_for
 from st_pipelines.servicetitan.http.responses import build_error, build_unexpected_response
 from st_pipelines.servicetitan.http.retry import Cancellation, RetryPolicy, call_with_retries
 from st_pipelines.servicetitan.http.tokens import read_token_claims
-from st_pipelines.servicetitan.http.transport import Signature, new_http_session, send
+from st_pipelines.servicetitan.http.transport import Receive, Signature, new_http_session, send
 
 # 203 is a 200 that a proxy has changed. 206 is a part, and 202, 204 and 205 have no records yet.
 _STATUSES_WITH_CONTENT = (200, 201, 203)
@@ -161,15 +161,7 @@ class Session(Generic[_U_co]):
             ServiceTitanError: one of its subclasses, after the retries.
             Cancelled: `cancelled` was set.
         """
-        connection = self.client.connection
-        filled = path.replace("{tenant}", quote(connection.tenant_id, safe=""))
-        url = f"{connection.api_url.rstrip('/')}{filled}"
-        if params:
-            # `quote`, not the default `quote_plus`: "+Id" has to arrive as %2BId, a space as %20.
-            url = f"{url}?{urlencode(params, doseq=True, quote_via=quote)}"
-        request = Request(
-            method=method, url=url, scope=scope, tenant=connection.tenant_id, body=body
-        )
+        request = self.build_request(path, params, scope=scope, method=method, body=body)
         return call_with_retries(
             self.client.policy,
             partial(self._attempt, request, parse),
@@ -177,8 +169,26 @@ class Session(Generic[_U_co]):
             before_wait=self.client.pause_after_429,
         )
 
+    def build_request(
+        self,
+        path: str,
+        params: Mapping[str, str | Sequence[str]],
+        *,
+        scope: str = "",
+        method: str = "GET",
+        body: bytes | None = None,
+    ) -> Request:
+        """Build a request that `send_signed` takes. Arguments as for `fetch`."""
+        connection = self.client.connection
+        filled = path.replace("{tenant}", quote(connection.tenant_id, safe=""))
+        url = f"{connection.api_url.rstrip('/')}{filled}"
+        if params:
+            # `quote`, not the default `quote_plus`: "+Id" has to arrive as %2BId, a space as %20.
+            url = f"{url}?{urlencode(params, doseq=True, quote_via=quote)}"
+        return Request(method=method, url=url, scope=scope, tenant=connection.tenant_id, body=body)
+
     def _attempt(self, request: Request, parse: Callable[[bytes], _T]) -> _T:
-        signed, response = self._send(request)
+        signed, response = self.send_signed(request)
         if not 200 <= response.status < 300:
             raise build_error(signed, response, claims=read_token_claims(signed.token))
         try:
@@ -193,8 +203,26 @@ class Session(Generic[_U_co]):
         # Raised out here so that no chained exception quotes the body.
         raise failure
 
-    def _send(self, request: Request) -> tuple[Request, Response]:
-        """Sign and send a request; after a 401 once more, with a new token."""
+    def send_signed(
+        self,
+        request: Request,
+        *,
+        headers: Mapping[str, str] | None = None,
+        receive: Receive | None = None,
+    ) -> tuple[Request, Response]:
+        """Sign and send a request within the rate limit; after a 401 once more, with a new token.
+
+        Args:
+            request: to ServiceTitan's API, and to no other host.
+            headers, receive: as for `transport.send`.
+
+        Returns:
+            The request as it was sent, and the response, whatever its status.
+
+        Raises:
+            ServiceTitanError: no token was issued, or no complete response came.
+            Cancelled: `cancelled` was set.
+        """
         client, connection = self.client, self.client.connection
         replayed = False
         while True:
@@ -212,6 +240,8 @@ class Session(Generic[_U_co]):
                 timeout=connection.timeout,
                 max_mb=connection.max_response_mb,
                 cancelled=self.cancelled,
+                headers=headers,
+                receive=receive,
             )
             self.usage.add(received=len(response.body))
             if response.status != 401 or replayed:

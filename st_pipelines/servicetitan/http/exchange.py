@@ -16,7 +16,7 @@ from typing import Any
 import urllib3
 from requests.adapters import HTTPAdapter
 
-from st_pipelines.servicetitan.http.redact import redact_url
+from st_pipelines.servicetitan.http.redact import HIDDEN, redact_url
 
 _thread = threading.local()  # its `exchange` is the one in progress in this thread
 
@@ -26,19 +26,21 @@ class Exchange:
 
     Attributes:
         aborted: what was read is not the whole response.
+        hides_path: no log may show the path of the URL.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, *, hides_path: bool = False) -> None:
         """Prepare; entering starts the clock.
 
         Args:
-            seconds: from the request to the last byte of the body.
+            seconds: from the request to the last byte of the body, or to the next `extend`.
         """
         self.aborted = False
+        self.hides_path = hides_path
+        self._seconds = seconds
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
-        self._timer = threading.Timer(seconds, self.abort)
-        self._timer.daemon = True
+        self._timer = self._new_timer()
 
     def __enter__(self) -> Exchange:
         """Become the exchange of this thread."""
@@ -52,6 +54,17 @@ class Exchange:
         self._timer.cancel()
         with self._lock:
             self._socket = None
+
+    def extend(self) -> None:
+        """Start the clock again, because a long body makes progress."""
+        self._timer.cancel()
+        self._timer = self._new_timer()
+        self._timer.start()
+
+    def _new_timer(self) -> threading.Timer:
+        timer = threading.Timer(self._seconds, self.abort)
+        timer.daemon = True
+        return timer
 
     def watch(self, sock: socket.socket | None) -> None:
         """Take the socket over which the response will come."""
@@ -91,12 +104,19 @@ class _WatchedConnection:
 
 def _redact_record(record: logging.LogRecord) -> bool:
     """Redact our URLs in the log of `urllib3`; a logging filter that keeps every record."""
-    if getattr(_thread, "exchange", None) is not None and isinstance(record.args, tuple):
+    exchange = getattr(_thread, "exchange", None)
+    if exchange is not None and isinstance(record.args, tuple):
         record.args = tuple(
-            redact_url(part) if isinstance(part, str) and "?" in part else part
+            _redact_part(part, exchange.hides_path) if isinstance(part, str) else part
             for part in record.args
         )
     return True
+
+
+def _redact_part(part: str, hides_path: bool) -> str:
+    if hides_path and part.startswith("/"):
+        return f"/{HIDDEN}"
+    return redact_url(part) if "?" in part else part
 
 
 logging.getLogger("urllib3.connectionpool").addFilter(_redact_record)

@@ -8,10 +8,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from st_pipelines.servicetitan.http.redact import redact_url
+from st_pipelines.servicetitan.http.redact import HIDDEN, redact_url
 from st_pipelines.servicetitan.http.server_clock import measure_elapsed
 
 MAX_ERROR_BODY_BYTES = 16 << 10
@@ -90,6 +91,7 @@ class Request:
         scope: the OAuth scope that the request needs, where known.
         tenant: id of the tenant whose data is requested.
         token: signs the request; its claims may explain a refusal.
+        hides_path: the path, too, may name a customer or sign the request: show only the host.
     """
 
     method: str
@@ -100,10 +102,14 @@ class Request:
     scope: str = ""
     tenant: str = ""
     token: SecretStr | None = None
+    hides_path: bool = False
 
     @property
     def redacted_url(self) -> str:
         """The URL without secrets."""
+        if self.hides_path:
+            parts = urlsplit(self.url)
+            return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/{HIDDEN}"
         return redact_url(self.url)
 
 

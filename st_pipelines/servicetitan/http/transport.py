@@ -9,10 +9,11 @@ from __future__ import annotations
 import codecs
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
+from typing import TypeAlias
 from urllib.parse import urlsplit
 
 import requests
@@ -38,6 +39,8 @@ _log = logging.getLogger(__name__)
 POOL_SIZE = 64
 _CONNECT_TIMEOUT_SECONDS = 10.0
 _CHUNK_BYTES = 1 << 20
+_STREAM_CHUNK_BYTES = 256 << 10
+_PROGRESS_BYTES = 8 << 20
 # The whole exchange may take this many read timeouts; that is enough for the slowest page.
 _MAX_TIMEOUTS_PER_EXCHANGE = 3
 # Problems of the settings, which a retry does not solve.
@@ -56,6 +59,9 @@ _OVERLOADED = (
 )
 _DECODABLE = tuple(urllib3.response.HTTPResponse.CONTENT_DECODERS)
 _ENCODING_NAME = re.compile(r"[a-z0-9-]{1,20}", re.ASCII)
+
+Receive: TypeAlias = Callable[[int, Mapping[str, str], Iterator[bytes]], None]
+"""Takes the status, the headers (case-insensitive) and the body of a 2xx in chunks."""
 
 
 class Unsigned(AuthBase):
@@ -111,6 +117,8 @@ def send(
     timeout: float,
     max_mb: int = 1,
     cancelled: Cancellation | None = None,
+    headers: Mapping[str, str] | None = None,
+    receive: Receive | None = None,
 ) -> Response:
     """Make one exchange and read the body: the whole of a 2xx, the beginning of any other.
 
@@ -123,6 +131,11 @@ def send(
         max_mb: megabytes of the body of a 2xx, counted while it is decompressed, so that neither a
             body without an end nor one that expands a thousandfold fills the memory.
         cancelled: aborts the exchange when it is set.
+        headers: replace those of the same name that every request has.
+        receive: takes the body of a 2xx piece by piece, so that the response has none. It is
+            called with status, headers and an iterator of chunks, which raises when the body ends
+            too early. It must raise neither OSError nor ValueError: they count as lost connections.
+            The exchange may last as long as the body makes progress.
 
     Raises:
         Unreachable: no complete response came.
@@ -131,11 +144,15 @@ def send(
         Cancelled: `cancelled` was set.
     """
     failure: Unreachable
-    exchange = Exchange(_MAX_TIMEOUTS_PER_EXCHANGE * timeout)
+    exchange = Exchange(_MAX_TIMEOUTS_PER_EXCHANGE * timeout, hides_path=request.hides_path)
     try:
         watching = nullcontext() if cancelled is None else cancelled.aborting(exchange.abort)
-        with watching, exchange:
-            return _exchange(http, request, auth, timeout, exchange, max_mb)
+        with (
+            watching,
+            exchange,
+            _open(http, request, auth, timeout, headers or {}) as response,
+        ):
+            return _read(response, request, exchange, max_mb, receive)
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
         cause = requests.exceptions.ReadTimeout() if exchange.aborted else error
         failure = _build_unreachable(request, cause)
@@ -145,41 +162,70 @@ def send(
     raise failure
 
 
-def _exchange(
+def _open(
     http: requests.Session,
     request: Request,
     auth: AuthBase,
     timeout: float,
-    exchange: Exchange,
-    max_mb: int,
-) -> Response:
-    with http.request(
+    headers: Mapping[str, str],
+) -> requests.Response:
+    own = _HEADERS if request.body is None else _HEADERS | _JSON_BODY
+    return http.request(
         request.method,
         request.url,
-        headers=_HEADERS if request.body is None else _HEADERS | _JSON_BODY,
+        headers={**own, **headers},
         data=_reveal_form(request.form) if request.form else request.body,
         auth=auth,
         timeout=(min(timeout, _CONNECT_TIMEOUT_SECONDS), timeout),
         allow_redirects=False,
         stream=True,
-    ) as response:
-        received_at = measure_elapsed()
-        is_success = 200 <= response.status_code < 300
+    )
+
+
+def _read(
+    response: requests.Response,
+    request: Request,
+    exchange: Exchange,
+    max_mb: int,
+    receive: Receive | None,
+) -> Response:
+    received_at = measure_elapsed()
+    is_success = 200 <= response.status_code < 300
+    if receive is not None and is_success:
+        _require_known_encoding(request, response)
+        receive(response.status_code, response.headers, _iterate_body(response, exchange))
+        body = b""
+    else:
         limit = max_mb << 20 if is_success else MAX_ERROR_BODY_BYTES
         body = _read_body(response, limit, exchange)
         if len(body) > limit and is_success:
             raise _build_too_large(request, response.status_code, max_mb)
         _require_known_encoding(request, response)
         body = body[:limit].removeprefix(codecs.BOM_UTF8)
-        if _log.isEnabledFor(logging.DEBUG):  # redacting a URL is not free
-            shown = (request.method, request.redacted_url, response.status_code, len(body))
-            _log.debug("%s %s answered %d, %d bytes", *shown)
-        return Response(
-            status=response.status_code,
-            headers=response.headers,
-            body=body,
-            received_at=received_at,
-        )
+    if _log.isEnabledFor(logging.DEBUG):  # redacting a URL is not free
+        shown = (request.method, request.redacted_url, response.status_code, len(body))
+        _log.debug("%s %s answered %d, %d bytes", *shown)
+    return Response(
+        status=response.status_code,
+        headers=response.headers,
+        body=body,
+        received_at=received_at,
+    )
+
+
+def _iterate_body(response: requests.Response, exchange: Exchange) -> Iterator[bytes]:
+    """Yield a body of any length; its deadline moves on with every `_PROGRESS_BYTES`."""
+    since_extended = 0
+    for chunk in response.iter_content(_STREAM_CHUNK_BYTES):
+        if exchange.aborted:
+            break
+        yield chunk
+        since_extended += len(chunk)
+        if since_extended >= _PROGRESS_BYTES:
+            exchange.extend()
+            since_extended = 0
+    if exchange.aborted:  # without a length, a closed connection looks like the end
+        raise requests.exceptions.ReadTimeout
 
 
 def _read_body(response: requests.Response, limit: int, exchange: Exchange) -> bytes:
