@@ -69,7 +69,7 @@ class FileStorage(Protocol):
         ...
 
     def delete(self, path: str) -> None:
-        """Deletes a file; a missing one is no error. Raises OSError."""
+        """Deletes a file; a missing one is not an error. Raises OSError."""
         ...
 
 

@@ -30,7 +30,7 @@ def split_endpoint(endpoint: Endpoint, curated: Curated) -> Iterator[Endpoint]:
 
 
 def find_unserved_members(operation: Operation, curated: Curated) -> list[str]:
-    """Returns the members of which tables are made, but that are no arrays of objects."""
+    """Returns the members of which tables are made, but that are not arrays of objects."""
     members = curated.objects[operation.path]["tables"].values()
     served = {field.name for field in operation.fields if _item_fields(field)}
     return sorted(member for member in members if member and member not in served)
