@@ -242,6 +242,7 @@ class Scenario:
         self._context.client.tokens.server_clock = _SimulatedServerClock(self.world)
         self._disturbances: dict[int, Disturbance] = {}
         self._requests = self._openings = self._hidden_until = self._child = 0
+        self._hidden: list[int] = []
         self._running: list[Attempt] = []
         self._second_is_running = False
 
@@ -256,6 +257,7 @@ class Scenario:
         with self.world.lock:
             apply_change(self.world, self.endpoint, change, self.timezone)
             self.source.observe()
+            self._note_hidden()  # without a key, a changed record is another item
 
     def load(self, load: Load) -> None:
         """Loads, and checks the table if that succeeded."""
@@ -377,16 +379,19 @@ class Scenario:
         table = self.world.table(self.endpoint.table)
         with self.world.lock:
             table.hide(())
-            positions = list(table.find_alive())[::share]
-            table.hide(positions)
+            self._hidden = list(table.find_alive())[::share]
+            table.hide(self._hidden)
             self._hidden_until = self._requests + responses - 1
-            for attempt in self._running:
-                attempt.hidden |= self.source.find_keys(positions)
+            self._note_hidden()
+
+    def _note_hidden(self) -> None:
+        for attempt in self._running:
+            attempt.hidden |= self.source.find_keys(self._hidden)
 
     def _show_all(self) -> None:
         with self.world.lock:
             self.world.table(self.endpoint.table).hide(())
-        self._hidden_until = 0
+        self._hidden_until, self._hidden = 0, []
 
     def load_in_processes(self, loads: Sequence[Load], kill: int | None = None) -> None:
         """Loads several times at once, each in its own process.
