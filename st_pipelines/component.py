@@ -15,7 +15,7 @@ The attributes are the environment, its selection, the prefixes and `translation
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import dagster as dg
 from dagster.components.utils.translation import TranslationFn, TranslationFnResolver
@@ -59,6 +59,13 @@ class ServiceTitanComponent(dg.Component, dg.Model, dg.Resolvable):
         list[str] | None,
         Field(description="Components in front of every asset key [environment, api, endpoint]."),
     ] = None
+    reports: Annotated[
+        str | list[dict[str, Any]] | None,
+        Field(
+            description="Reports to load: a file like `st_reports.yaml`, or its entries. By default"
+            " the file of the setting ST_REPORTS."
+        ),
+    ] = None
     resource_prefix: Annotated[
         str,
         Field(description="In front of the resource keys `servicetitan` and `warehouse`."),
@@ -89,6 +96,7 @@ class ServiceTitanComponent(dg.Component, dg.Model, dg.Resolvable):
             self.environment,
             select=self.select,
             key_prefix=self.key_prefix,
+            reports=self.reports,
             resource_prefix=self.resource_prefix,
             job_prefix=self.job_prefix,
             translator=_ComponentTranslator(self),

@@ -14,15 +14,18 @@ import gc
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from st_pipelines.catalog.model import Catalog
 from st_pipelines.catalog.registry import select as select_endpoints
+from st_pipelines.catalog.report import API as REPORTS
+from st_pipelines.catalog.report import NO_SCHEDULE
 from st_pipelines.config.environments import ENVIRONMENTS, EnvironmentName, setting_name
 from st_pipelines.config.errors import SettingsError
-from st_pipelines.config.project import resolve_environment
+from st_pipelines.config.project import EnvironmentConfig, resolve_environment
 from st_pipelines.config.settings import EnvironmentSettings
 from st_pipelines.config.sources.places import AllPlaces
 from st_pipelines.defs.assets import build_assets
@@ -32,7 +35,7 @@ from st_pipelines.defs.jobs import Job, build_asset_jobs, build_reconcile_job
 from st_pipelines.defs.metadata import ServiceTitanTranslator
 from st_pipelines.defs.resources import ServiceTitanResource, WarehouseResource, with_overrides
 from st_pipelines.defs.run_lock import in_process_executor
-from st_pipelines.defs.schedules import build_schedules
+from st_pipelines.defs.schedules import build_report_schedules, build_schedules
 from st_pipelines.defs.sensors.alerts import build_alerts_sensor
 from st_pipelines.defs.sensors.changes import build_changes_sensor
 from st_pipelines.defs.sensors.gaps import build_gaps_sensor
@@ -48,6 +51,7 @@ def build_definitions(
     job_prefix: str = "",
     translator: ServiceTitanTranslator | None = None,
     catalog: Catalog | None = None,
+    reports: str | Path | Sequence[Mapping[str, Any]] | None = None,
     resources: Mapping[str, Any] | None = None,
     loggers: Mapping[str, dg.LoggerDefinition] | None = None,
     executor: dg.ExecutorDefinition | None = None,
@@ -62,12 +66,14 @@ def build_definitions(
     Args:
         environment: `production`, `integration` or `sandbox`.
         select: tables (`jpm.jobs`), patterns (`crm.*`) or APIs (`crm`), instead of the setting
-            SERVICETITAN_SELECT.
+            SERVICETITAN_SELECT. Reports are selected by being in `reports`.
         key_prefix: components in front of every asset key `[environment, api, endpoint]`.
         resource_prefix: in front of the resource keys `servicetitan` and `warehouse`.
         job_prefix: in front of the names of jobs, schedules and sensors.
         translator: describes the assets; see `ServiceTitanTranslator`.
-        catalog: instead of the packaged catalog with the user's additions.
+        catalog: instead of the packaged catalog with the user's additions and reports.
+        reports: instead of those of the setting ST_REPORTS: a file like `st_reports.yaml`, or its
+            entries.
         resources: by resource key (prefix included), instead of those built here.
         loggers: instead of Dagster's own.
         executor: for runs of no job, such as Materialize in the UI. Our own jobs always run in one
@@ -81,9 +87,10 @@ def build_definitions(
         SettingsError: a setting or `select` is wrong. Missing credentials are not an error here.
     """
     _refuse_unknown(overrides)
-    config = resolve_environment(environment, **overrides)
+    config = resolve_environment(environment, **overrides).with_reports(reports)
     settings, catalog = config.settings, catalog or config.catalog
     _check_crons(environment, settings)
+    _check_report_crons(config)
     if select is None:
         catalog = config.apply_selection(catalog)
     else:
@@ -112,7 +119,10 @@ def build_definitions(
     return dg.Definitions(
         assets=assets,
         jobs=[*jobs.values(), reconcile],
-        schedules=build_schedules(env, jobs, reconcile),
+        schedules=[
+            *build_schedules(env, jobs, reconcile),
+            *(build_report_schedules(env, jobs[REPORTS]) if REPORTS in jobs else ()),
+        ],
         sensors=_build_sensors(env, jobs),
         resources={
             env.servicetitan_key: with_overrides(ServiceTitanResource, environment, env.overrides)(
@@ -150,6 +160,17 @@ def _check_crons(environment: EnvironmentName, settings: EnvironmentSettings) ->
             )
 
 
+def _check_report_crons(config: EnvironmentConfig) -> None:
+    """The same for the schedules of reports."""
+    for report in config.reports:
+        cron = report.schedule
+        if cron not in (None, NO_SCHEDULE) and not is_valid_cron_string(cron):
+            raise SettingsError(
+                f"report {report.name}: schedule: {cron!r}: Dagster cannot schedule it, write it "
+                "as five fields: minute, hour, day, month, weekday"
+            )
+
+
 def _as_list(names: str | Sequence[str] | None) -> list[str]:
     return [name for name in ([names] if isinstance(names, str) else names or ()) if name]
 
@@ -161,6 +182,7 @@ def _select(catalog: Catalog, patterns: Sequence[str]) -> Catalog:
         endpoints = select_endpoints(catalog, patterns)
     except ValueError as error:
         raise SettingsError(f"select: {error}") from None
+    endpoints = dict.fromkeys([*endpoints, *(e for e in catalog if e.report)])
     return Catalog({endpoint.table: endpoint for endpoint in endpoints}, catalog.left_out)
 
 

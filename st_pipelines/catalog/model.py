@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, TypeAlias
 
-Kind: TypeAlias = Literal["window", "feed", "snapshot"]
+from st_pipelines.catalog.report import API, READ_SCOPE, Report
+
+Kind: TypeAlias = Literal["window", "feed", "snapshot", "report"]
 Envelope: TypeAlias = Literal["page", "export", "array", "data", "object"]
 ScalarName: TypeAlias = Literal[
     "BIGINT", "DECIMAL", "DOUBLE", "BOOLEAN", "VARCHAR", "TIMESTAMPTZ", "DATE", "JSON"
@@ -107,8 +109,8 @@ class Endpoint:
     Attributes:
         api: API name in snake_case (`jpm`); DuckDB schema and Dagster group.
         name: collection name in snake_case (`job_types`); DuckDB table.
-        kind: `window` (list with a date filter), `feed` (export only) or `snapshot` (no filter:
-            read completely every time).
+        kind: `window` (list with a date filter), `feed` (export only), `snapshot` (no filter: read
+            completely every time) or `report` (configured by the user, see `report`).
         path: below the host, with `{tenant}`; the list's path, or the export's for a `feed`.
         envelope: the JSON around the records in a response. The body of an `object` is itself the
             only record.
@@ -136,6 +138,7 @@ class Endpoint:
         export: the collection's export feed, if it has one.
         external_data: takes `EXTERNAL_DATA_PARAMETER`, without which `externalData` stays empty.
         removed: ServiceTitan's documents no longer have it, but it may still be served.
+        report: what the user's file says of a report; None for ServiceTitan's collections.
     """
 
     api: str
@@ -164,6 +167,7 @@ class Endpoint:
     external_data: bool = False
     removed: bool = False
     member: str | None = None
+    report: Report | None = None
 
     @cached_property
     def table(self) -> str:
@@ -214,7 +218,7 @@ class Endpoint:
     @cached_property
     def partitioned(self) -> bool:
         """Whether rows belong to days (windows and feeds) rather than to the latest load."""
-        return self.kind != "snapshot"
+        return self.report.by_day if self.report else self.kind != "snapshot"
 
     @cached_property
     def can_look_up(self) -> bool:
@@ -227,6 +231,24 @@ class Endpoint:
             if column.name == name:
                 return column
         raise KeyError(name)
+
+
+def build_report_endpoint(report: Report) -> Endpoint:
+    """Returns the endpoint of a report, without columns, which only its data tells."""
+    return Endpoint(
+        api=API,
+        name=report.name,
+        kind="report",
+        path="/reporting/v2/tenant/{tenant}/report-category/{category}/reports/{report}/data",
+        envelope="page",
+        scope=READ_SCOPE,
+        columns=(),
+        key=(),
+        max_page_size=25_000,
+        by_day=report.by_day,
+        look_back_days=report.look_back_days,
+        report=report,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,8 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 from st_pipelines.catalog import additions, files
-from st_pipelines.catalog.model import Catalog, Endpoint
+from st_pipelines.catalog.model import Catalog, Endpoint, build_report_endpoint
+from st_pipelines.catalog.report import Report
 
 DATA = Path(__file__).with_name("data")
 
@@ -47,6 +48,15 @@ def load_catalog(additions_file: Path | None = None) -> Catalog:
 @lru_cache(maxsize=4)
 def _load_extended(file: Path, version: tuple[int, ...]) -> Catalog:
     return additions.extend_catalog(packaged_catalog(), additions.read(file), file)
+
+
+@lru_cache(maxsize=16)
+def add_reports(catalog: Catalog, reports: tuple[Report, ...]) -> Catalog:
+    """Returns the catalog with the endpoints of reports, `reports.<name>`, after the others."""
+    if not reports:
+        return catalog
+    endpoints = {e.table: e for e in map(build_report_endpoint, reports)}
+    return Catalog({**catalog.endpoints, **endpoints}, catalog.left_out)
 
 
 def select(catalog: Catalog, patterns: Iterable[str]) -> list[Endpoint]:

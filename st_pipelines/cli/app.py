@@ -21,6 +21,7 @@ from st_pipelines.cli import (
     load,
     publish,
     reconcile,
+    reports,
     sandbox,
     scopes,
     setup,
@@ -53,6 +54,7 @@ app = typer.Typer(
 for command in COMMANDS:
     app.command()(command)
 app.add_typer(catalog.app, name="catalog")
+app.add_typer(reports.app, name="reports")
 
 
 def _show_version(requested: bool) -> None:

@@ -6,7 +6,9 @@ the sensor `gaps` does not request these days again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -109,28 +111,77 @@ def load_range(
         KeyboardInterrupt: Ctrl-C, SIGTERM or SIGHUP; what was loaded stays.
     """
     from st_pipelines.catalog import registry
+    from st_pipelines.cli import progress
+    from st_pipelines.config.project import resolve_environment
+    from st_pipelines.defs import run_state
+
+    config = resolve_environment(environment)
+    endpoints = registry.select(config.apply_selection(), patterns)
+    if not patterns:  # reports run minutes per day: st-pipelines reports run says how long first
+        endpoints = [endpoint for endpoint in endpoints if not endpoint.report]
+    days = _resolve_range(environment, config.settings, first, last)
+    with open_dagster(
+        config, console, key_prefix=key_prefix, accept_timezone=accept_timezone
+    ) as dagster:
+        outcomes = progress.materialize(
+            console,
+            dagster.instance,
+            dagster.job,
+            [dagster.keys[endpoint.table] for endpoint in endpoints],
+            tags=dagster.tags | run_state.range_tags(*days),
+            accept_deletions=accept_deletions,
+        )
+    progress.print_outcomes(console, outcomes)
+    return sum(len(outcome.failures) for outcome in outcomes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenDagster:
+    """Dagster's instance, and a job with all assets of an environment.
+
+    Attributes:
+        tags: of every run.
+        keys: the assets, by table.
+    """
+
+    instance: dg.DagsterInstance
+    job: dg.JobDefinition
+    tags: dict[str, str]
+    keys: Mapping[str, dg.AssetKey]
+
+
+@contextmanager
+def open_dagster(
+    config: EnvironmentConfig,
+    console: Console,
+    *,
+    key_prefix: tuple[str, ...] = (),
+    accept_timezone: bool = False,
+) -> Iterator[OpenDagster]:
+    """Opens what loads in this process need, and signs in.
+
+    In the block, SIGTERM and SIGHUP raise KeyboardInterrupt.
+
+    Raises:
+        SettingsError: a setting is missing or wrong, or DAGSTER_HOME is.
+        ServiceTitanError: no token was issued.
+        WarehouseError: the warehouse cannot be written.
+    """
     from st_pipelines.cli import dagster_sqlite, processes, progress
     from st_pipelines.config.connection import build_connection
-    from st_pipelines.config.project import resolve_environment
     from st_pipelines.definitions import build_definitions
     from st_pipelines.defs import metadata, run_state
     from st_pipelines.servicetitan.http.auth import token_source_for
     from st_pipelines.servicetitan.http.retry import RetryPolicy
     from st_pipelines.servicetitan.http.transport import new_http_session
 
-    config = resolve_environment(environment)
-    endpoints = registry.select(config.apply_selection(), patterns)
-    days = _resolve_range(environment, config.settings, first, last)
+    environment = config.environment
     config.open_store().check()
     connection = build_connection(config)
     _check_timezone(console, config, connection.tenant_id, accept=accept_timezone)
     definitions = build_definitions(
         environment, key_prefix=key_prefix, loggers={"console": progress.progress_logger}
     )
-    job = definitions.resolve_implicit_global_asset_job_def()
-    keys = [metadata.asset_key(environment, endpoint, key_prefix) for endpoint in endpoints]
-    tags = {run_state.ENVIRONMENT_TAG: environment, TENANT_TAG: connection.tenant_id}
-    tags |= run_state.range_tags(*days)
     with (
         processes.terminated_as_interrupted(),
         processes.private_files(),  # of Dagster's, in its home folder
@@ -140,11 +191,15 @@ def load_range(
         # Without a token every table would fail.
         token_source_for(connection).get_token(new_http_session(), RetryPolicy())
         _report_difference(console, instance, config, connection.tenant_id, key_prefix)
-        outcomes = progress.materialize(
-            console, instance, job, keys, tags=tags, accept_deletions=accept_deletions
+        yield OpenDagster(
+            instance=instance,
+            job=definitions.resolve_implicit_global_asset_job_def(),
+            tags={run_state.ENVIRONMENT_TAG: environment, TENANT_TAG: connection.tenant_id},
+            keys={
+                endpoint.table: metadata.asset_key(environment, endpoint, key_prefix)
+                for endpoint in config.apply_selection()
+            },
         )
-    progress.print_outcomes(console, outcomes)
-    return sum(len(outcome.failures) for outcome in outcomes)
 
 
 def _resolve_range(

@@ -101,21 +101,41 @@ def materialize(
     outcomes = []
     with Progress(console, len(keys)) as progress:
         for api, api_keys in sorted(keys_by_api.items()):
-            run_id = str(uuid.uuid4())
-            with progress.api_run(api, len(api_keys)), run_lock.held(instance, run_id):
-                result = job.execute_in_process(
-                    instance=instance,
-                    run_id=run_id,
-                    asset_selection=api_keys,
-                    tags=dict(tags),
-                    run_config=run_config,
-                    raise_on_error=False,
-                )
-                if _was_interrupted(result):
+            with progress.api_run(api, len(api_keys)):
+                try:
+                    result = run_in_process(instance, job, api_keys, tags, run_config)
+                except KeyboardInterrupt:
                     _print_interruption(console, [other for other in keys_by_api if other >= api])
-                    raise KeyboardInterrupt
+                    raise
             outcomes.append(ApiOutcome.from_run(api, result))
     return outcomes
+
+
+def run_in_process(
+    instance: dg.DagsterInstance,
+    job: dg.JobDefinition,
+    keys: Sequence[dg.AssetKey],
+    tags: Mapping[str, str],
+    run_config: dict[str, Any],
+) -> dg.ExecuteInProcessResult:
+    """Runs a job once, for some of its assets; failures are in the result.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C.
+    """
+    run_id = str(uuid.uuid4())
+    with run_lock.held(instance, run_id):
+        result = job.execute_in_process(
+            instance=instance,
+            run_id=run_id,
+            asset_selection=keys,
+            tags=dict(tags),
+            run_config=run_config,
+            raise_on_error=False,
+        )
+    if _was_interrupted(result):
+        raise KeyboardInterrupt
+    return result
 
 
 def _print_interruption(console: Console, apis: Collection[str]) -> None:

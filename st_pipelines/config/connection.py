@@ -52,6 +52,8 @@ def build_connection(config: EnvironmentConfig) -> Connection:
         timeout=settings.timeout,
         max_response_mb=settings.max_response_mb,
         external_data_app_guid=settings.external_data_app_guid,
+        report_interval_seconds=settings.report_interval_seconds,
+        report_wait_seconds=settings.report_wait_seconds,
     )
 
 

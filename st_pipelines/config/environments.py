@@ -29,6 +29,7 @@ PROJECT_SETTINGS = (
     "ST_FULL_PREVIEWS",
     "ST_HISTORY",
     "ST_PUBLISH_SECONDS",
+    "ST_REPORTS",
     "ST_UI_URL",
     "ST_WAREHOUSE_DIR",
     *(f"ST_{environment.upper()}_WAREHOUSE" for environment in ENVIRONMENTS),

@@ -6,10 +6,11 @@ parsed once and nothing changes in between. `connection` turns the value into a 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,8 @@ from pydantic import SecretStr
 from st_pipelines.catalog import registry
 from st_pipelines.catalog.file_kinds import FileKind
 from st_pipelines.catalog.model import Catalog, Endpoint
+from st_pipelines.catalog.report import API as REPORTS
+from st_pipelines.catalog.report import Report
 from st_pipelines.config.environments import (
     ENVIRONMENTS,
     EnvironmentName,
@@ -34,6 +37,7 @@ from st_pipelines.config.files import (
     read_kinds,
     require_sources,
 )
+from st_pipelines.config.reports_file import parse_reports, read_reports
 from st_pipelines.config.settings import (
     EnvironmentSettings,
     build_settings,
@@ -50,6 +54,7 @@ from st_pipelines.warehouse.store.base import (
 )
 
 _ADDITIONS_FILE = "st_catalog.json"
+_REPORTS_FILE = "st_reports.yaml"
 _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -74,11 +79,16 @@ def resolve_environment(environment: EnvironmentName, **overrides: Any) -> Envir
 def load_catalog() -> Catalog:
     """Returns the packaged catalog with the user's additions, for what has no environment.
 
+    It has the reports of all environments.
+
     Raises:
-        SettingsError: `.env` cannot be read.
+        SettingsError: `.env` or the reports file cannot be read.
         ValueError: the additions file is malformed or does not fit the catalog.
     """
-    return registry.load_catalog(read_variables().read_path("ST_CATALOG", _ADDITIONS_FILE))
+    variables = read_variables()
+    catalog = registry.load_catalog(variables.read_path("ST_CATALOG", _ADDITIONS_FILE))
+    reports = read_reports(variables.read_path("ST_REPORTS", _REPORTS_FILE))
+    return registry.add_reports(catalog, reports)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,11 +99,13 @@ class EnvironmentConfig:
         environment: its name.
         variables: the process environment and `.env`.
         overrides: settings that win over all sources.
+        given_reports: instead of those of the reports file.
     """
 
     environment: EnvironmentName
     variables: Variables = field(repr=False)
     overrides: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    given_reports: tuple[Report, ...] | None = None
 
     @cached_property
     def settings(self) -> EnvironmentSettings:
@@ -106,8 +118,58 @@ class EnvironmentConfig:
 
     @cached_property
     def catalog(self) -> Catalog:
-        """All endpoints, with the user's additions. Raises ValueError if those do not fit."""
-        return registry.load_catalog(self.additions_file)
+        """All endpoints, with the user's additions and reports.
+
+        Raises:
+            SettingsError: the reports file is malformed.
+            ValueError: the additions do not fit.
+        """
+        return registry.add_reports(registry.load_catalog(self.additions_file), self.reports)
+
+    @cached_property
+    def reports(self) -> tuple[Report, ...]:
+        """The reports of the environment. Raises SettingsError for a malformed file."""
+        if self.given_reports is not None:
+            return self.given_reports
+        return self._own_reports(read_reports(self.reports_file))
+
+    def with_reports(
+        self, reports: str | Path | Sequence[Mapping[str, Any]] | None
+    ) -> EnvironmentConfig:
+        """Returns the configuration with other reports than those of the setting ST_REPORTS.
+
+        Args:
+            reports: a file, or the entries of one; None for the setting's.
+
+        Raises:
+            SettingsError: they are malformed, or the file does not exist.
+        """
+        if reports is None:
+            return self
+        if isinstance(reports, str | Path):
+            file = self.variables.resolve_path(str(reports), "reports", "file")
+            if not file.exists():
+                raise SettingsError(f"reports: {file} does not exist: create it, or correct this")
+            found = read_reports(file)
+        else:
+            found = parse_reports(list(reports), "reports")
+        return dataclasses.replace(self, given_reports=self._own_reports(found))
+
+    def _own_reports(self, reports: Iterable[Report]) -> tuple[Report, ...]:
+        return tuple(
+            report
+            for report in reports
+            if not report.environments or self.environment in report.environments
+        )
+
+    @cached_property
+    def reports_file(self) -> Path:
+        """The user's list of reports: `ST_REPORTS`, by default `st_reports.yaml`.
+
+        Raises:
+            SettingsError: it is not a path that can be used.
+        """
+        return self.variables.read_path("ST_REPORTS", _REPORTS_FILE)
 
     @cached_property
     def additions_file(self) -> Path:
@@ -121,6 +183,8 @@ class EnvironmentConfig:
     def apply_selection(self, catalog: Catalog | None = None) -> Catalog:
         """Returns the part of a catalog that the environment has: `SERVICETITAN_SELECT`.
 
+        It has the reports in any case: their file is their selection.
+
         Args:
             catalog: by default the configured one.
 
@@ -131,6 +195,7 @@ class EnvironmentConfig:
         if not patterns:
             return catalog
         chosen = _select(setting_name(self.environment, "select"), catalog, patterns)
+        chosen = list(dict.fromkeys([*chosen, *(e for e in catalog if e.api == REPORTS)]))
         return Catalog({endpoint.table: endpoint for endpoint in chosen}, catalog.left_out)
 
     def select_endpoints(self, patterns: Sequence[str]) -> list[Endpoint]:

@@ -59,6 +59,8 @@ _FROM_MANAGERS = frozenset(
         "timeout",
         "max_response_mb",
         "external_data_app_guid",
+        "report_interval_seconds",
+        "report_wait_seconds",
     )
 )
 """Fields that only the connection needs. Dagster's definitions need the others, without network."""
@@ -85,6 +87,9 @@ class EnvironmentSettings(ExplicitSettings):
         timeout: seconds to wait for a response.
         max_response_mb: the largest response that is read, after decompression.
         external_data_app_guid: the application whose `externalData` the lists return.
+        report_interval_seconds: between the starts of two runs of one report; each page is a run.
+        report_wait_seconds: how long a report's limit, a maintenance or a run in progress is waited
+            for.
         select: the tables that the environment has, see `registry.select`; None for all.
         daily_cron, intraday_cron, snapshots_cron: of the schedules, in the time zone.
         changes_minutes: between two ticks of the sensor `changes`.
@@ -107,6 +112,8 @@ class EnvironmentSettings(ExplicitSettings):
     timeout: float = Field(default=100.0, gt=0, le=3600)
     max_response_mb: int = Field(default=256, ge=1, le=65536)
     external_data_app_guid: Guid = None
+    report_interval_seconds: float = Field(default=60.0, ge=0, le=3600)
+    report_wait_seconds: float = Field(default=3600.0, ge=0, le=86400)
     select: Text = None
     daily_cron: Cron = "30 0 * * *"
     intraday_cron: Cron = "0 6-21/3 * * *"

@@ -4,6 +4,7 @@ Keys, groups and descriptions come from `translator`, checks from `checks`. The 
 loads records, so that the definitions load without DuckDB and requests.
 """
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Iterator
 from datetime import date
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 RunContext: TypeAlias = dg.AssetExecutionContext | dg.OpExecutionContext
 
+_ROOT_RUN_TAG = "dagster/root_run_id"
 _NO_PARTITION = (
     "{table} is loaded by days, and this run has no partition: choose a partition or a range of"
     " them, in the UI in the dialog of Materialize, on the command line by --partition or"
@@ -111,8 +113,13 @@ def _daily_asset(
         days = days_of(partitions, context.partition_key_range)
         with as_dagster_failure(context.retry_number) as errors:
             errors.full_previews = full_previews(context, env)
-            report = extract_load(sync_context(context, env), endpoint, days)
+            sync = sync_context(context, env)
+            if endpoint.report:
+                sync = dataclasses.replace(sync, resumed_runs=_earlier_tries(context))
+            report = extract_load(sync, endpoint, days)
             for key in context.partition_keys:
+                if date.fromisoformat(key) in report.days_left_out:
+                    continue
                 rows = report.loaded.table_rows_by_date.get(date.fromisoformat(key), 0)
                 context.add_asset_metadata({"dagster/partition_row_count": rows}, partition_key=key)
             return _result(context, env, report)
@@ -124,6 +131,16 @@ def _daily_asset(
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
     return decorate(_with_signature(load_days))
+
+
+def _earlier_tries(context: dg.AssetExecutionContext) -> frozenset[str]:
+    """Returns the runs whose step this one repeats: itself, or those it is a re-execution of."""
+    run = context.run
+    tries = {run.run_id} if context.retry_number else set()
+    if run.root_run_id:
+        again = dg.RunsFilter(tags={_ROOT_RUN_TAG: run.root_run_id})
+        tries |= {run.root_run_id, *(other.run_id for other in context.instance.get_runs(again))}
+    return frozenset(tries)
 
 
 def _snapshot_asset(env: EnvironmentDefs, endpoint: Endpoint) -> dg.AssetsDefinition:
@@ -197,6 +214,7 @@ def _warnings(report: "LoadReport", *, full_previews: bool = False) -> Iterator[
         yield describe_zone_change(change)
     if (readings := report.read.readings) > 1:
         yield f"records moved while they were read: read {readings} times until complete"
+    yield from map(make_inert, report.column_changes)
     drift = display_drift(report.drift, full=full_previews)
     for path, count in drift.counts.most_common(20):
         example = drift.examples.get(path)

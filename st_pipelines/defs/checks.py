@@ -16,7 +16,7 @@ import dagster as dg
 
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.defs.drift import find_drift
-from st_pipelines.defs.privacy import display_key
+from st_pipelines.defs.privacy import display_key, make_inert
 from st_pipelines.warehouse.errors import TooManyDeletions
 from st_pipelines.warehouse.load_spec import MAX_DELETED_ROWS, MAX_DELETED_SHARE
 from st_pipelines.windows import describe_days
@@ -127,13 +127,15 @@ def _rows(report: LoadReport, reconciled: bool) -> dg.AssetCheckResult:
 
 def _schema_drift(report: LoadReport, full: bool) -> dg.AssetCheckResult:
     drifts = find_drift(report, full_previews=full)
-    text = "; ".join(f"{drift.path}: {drift.summary}" for drift in drifts[:5])
-    if len(drifts) > 5:
-        text += f"; and {len(drifts) - 5} more"
+    lines = [make_inert(line) for line in report.column_changes]
+    lines += [f"{drift.path}: {drift.summary}" for drift in drifts]
+    text = "; ".join(lines[:5])
+    if len(lines) > 5:
+        text += f"; and {len(lines) - 5} more"
     records = [dg.TableRecord(drift.as_row()) for drift in drifts]
     return dg.AssetCheckResult(
         check_name=SCHEMA_DRIFT,
-        passed=not drifts,
+        passed=not lines,
         severity=dg.AssetCheckSeverity.WARN,
         description=text or "records match the catalog",
         metadata={"drift": dg.MetadataValue.table(records)} if records else {},

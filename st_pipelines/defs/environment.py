@@ -18,6 +18,7 @@ from typing import Any
 import dagster as dg
 
 from st_pipelines.catalog.model import Catalog, Endpoint
+from st_pipelines.catalog.report import Report
 from st_pipelines.config import connection
 from st_pipelines.config.environments import EnvironmentName
 from st_pipelines.config.project import EnvironmentConfig, resolve_environment
@@ -30,6 +31,12 @@ DAILY, INTRADAY, SNAPSHOTS, FULL_REFRESH = "daily", "intraday", "snapshots", "fu
 RECONCILE = "reconcile"
 WEEKLY_RECONCILE = "weekly_reconcile"
 CHANGES, GAPS, ALERTS = "changes", "gaps", "alerts"
+
+
+def report_schedule_name(report: Report) -> str:
+    """Returns the name of a report's schedule, without prefix."""
+    return f"report_{report.name}"
+
 
 AssetKeys = frozenset[dg.AssetKey]
 
@@ -91,7 +98,8 @@ class EnvironmentDefs:
     @property
     def instigator_names(self) -> frozenset[str]:
         """The names of the schedules and sensors, whether they exist or not."""
-        schedules = (DAILY, INTRADAY, SNAPSHOTS, WEEKLY_RECONCILE)
+        schedules = [DAILY, INTRADAY, SNAPSHOTS, WEEKLY_RECONCILE]
+        schedules += [report_schedule_name(report) for report in self.reports]
         return frozenset(self.name(name) for name in (*schedules, CHANGES, GAPS, ALERTS))
 
     @cached_property
@@ -125,8 +133,13 @@ class EnvironmentDefs:
 
     @cached_property
     def partitioned(self) -> tuple[Endpoint, ...]:
-        """The endpoints whose assets have daily partitions."""
-        return tuple(endpoint for endpoint in self.catalog if endpoint.partitioned)
+        """The endpoints whose assets have daily partitions, without reports."""
+        return tuple(e for e in self.catalog if e.partitioned and not e.report)
+
+    @cached_property
+    def reports(self) -> tuple[Report, ...]:
+        """The reports, which have schedules of their own: a day takes a minute or more."""
+        return tuple(endpoint.report for endpoint in self.catalog if endpoint.report)
 
     @cached_property
     def job_keys(self) -> Mapping[str, AssetKeys]:
@@ -134,10 +147,10 @@ class EnvironmentDefs:
 
         `daily` has all, for a completed day; `intraday` those with partitions, for today;
         `snapshots` those without; `full_refresh` all, for all partitions; and each API has a job of
-        its own name. A job without assets is left out.
+        its own name. Reports are in the job `reports` alone. A job without assets is left out.
         """
         by_day = frozenset(self.asset_keys[endpoint.table] for endpoint in self.partitioned)
-        every = frozenset(self.asset_keys.values())
+        every = frozenset(self.asset_keys[e.table] for e in self.catalog if not e.report)
         jobs = {DAILY: every, INTRADAY: by_day, SNAPSHOTS: every - by_day, FULL_REFRESH: every}
         for api in self.catalog.apis:
             jobs[api] = frozenset(self.asset_keys[e.table] for e in self.catalog if e.api == api)

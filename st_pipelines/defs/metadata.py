@@ -106,12 +106,16 @@ def definition_metadata(environment: str, endpoint: Endpoint) -> dict[str, Any]:
     """
     facts: dict[str, Any] = {
         "dagster/table_name": f"{environment}.{endpoint.table}",
-        "dagster/column_schema": _column_schema(endpoint),
-        "dagster/code_references": _code_reference(endpoint),
-        "operation": f"GET {endpoint.path}",
+        "operation": f"{'POST' if endpoint.report else 'GET'} {endpoint.path}",
         "scope": endpoint.scope,
         "kind": endpoint.kind,
         "key": ", ".join(endpoint.key) or "(the whole record)",
+    }
+    if endpoint.report:  # its columns come with its first load
+        return facts | {"category": endpoint.report.category, "report": str(endpoint.report.report)}
+    facts |= {
+        "dagster/column_schema": _column_schema(endpoint),
+        "dagster/code_references": _code_reference(endpoint),
     }
     if endpoint.export:
         facts["export"] = f"GET {endpoint.export.path}"
@@ -122,7 +126,11 @@ def definition_metadata(environment: str, endpoint: Endpoint) -> dict[str, Any]:
 
 def description(endpoint: Endpoint) -> str:
     """Returns what the asset is and how it is read."""
-    return f"`{endpoint.table}` from `{endpoint.path}`. {strategy_for(endpoint).description}"
+    how = strategy_for(endpoint).description
+    if report := endpoint.report:
+        source = f"the report {report.report!r} in the category {report.category!r}"
+        return f"`{endpoint.table}` from {source}. {how}"
+    return f"`{endpoint.table}` from `{endpoint.path}`. {how}"
 
 
 def report_metadata(report: LoadReport, *, full_previews: bool = False) -> dict[str, Any]:
@@ -159,6 +167,11 @@ def report_metadata(report: LoadReport, *, full_previews: bool = False) -> dict[
         facts[CLOCK] = wrong_clock
     if report.notices:
         facts["credentials"] = "\n".join(map(make_inert, report.notices))
+    facts |= report.facts
+    if report.column_changes:
+        facts["column_changes"] = "\n".join(map(make_inert, report.column_changes))
+    if report.endpoint.report:
+        facts["dagster/column_schema"] = _column_schema(report.endpoint)
     if report.drift.counts:
         facts["drift"] = dg.MetadataValue.json(_drift(report, full_previews))
     if report.loaded.preview:

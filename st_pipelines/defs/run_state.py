@@ -105,6 +105,10 @@ class UnfinishedWork:
                 return run
         return None
 
+    def find_run_of(self, asset: dg.AssetKey) -> dg.DagsterRun | None:
+        """Returns an unfinished run that loads an asset, whatever requested it."""
+        return next((run for run in self.runs if asset in self._assets_of(run)), None)
+
     def requested_by(self, sensor: str) -> list[dg.DagsterRun]:
         """Returns the runs that a sensor requested."""
         return [run for run in self.runs if run.tags.get(_SENSOR_TAG) == sensor]

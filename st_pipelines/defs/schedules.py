@@ -1,4 +1,4 @@
-"""Builds the schedules: daily, intraday, snapshots, weekly_reconcile.
+"""Builds the schedules: daily, intraday, snapshots, weekly_reconcile, and one for each report.
 
 | schedule | requests |
 |---|---|
@@ -6,6 +6,7 @@
 | `intraday` | today's partition of every partitioned asset |
 | `snapshots` | the assets without partitions, once more |
 | `weekly_reconcile` | the job `reconcile`, on Sundays at 3:00 |
+| `report_<name>` | a report: yesterday and its look-back days, or all of it |
 
 Cron expressions are in the environment's time zone. Dagster runs a time that a change of the clocks
 skips once, right after the change, and a time that comes twice once.
@@ -20,6 +21,8 @@ from typing import TypeAlias
 
 import dagster as dg
 
+from st_pipelines.catalog.report import API as REPORTS
+from st_pipelines.catalog.report import NO_SCHEDULE, Report
 from st_pipelines.defs.environment import (
     DAILY,
     INTRADAY,
@@ -27,9 +30,10 @@ from st_pipelines.defs.environment import (
     SNAPSHOTS,
     WEEKLY_RECONCILE,
     EnvironmentDefs,
+    report_schedule_name,
 )
 from st_pipelines.defs.jobs import Job
-from st_pipelines.defs.run_state import UnfinishedWork, read_unfinished_work
+from st_pipelines.defs.run_state import UnfinishedWork, range_tags, read_unfinished_work
 from st_pipelines.windows import local_day
 
 Tick: TypeAlias = "dg.RunRequest | dg.SkipReason"
@@ -143,3 +147,47 @@ class _Schedules:
 
 def _skip_unfinished(run: dg.DagsterRun) -> dg.SkipReason:
     return dg.SkipReason(f"run {run.run_id[:8]} of {run.job_name} is unfinished")
+
+
+def build_report_schedules(env: EnvironmentDefs, job: Job) -> list[dg.ScheduleDefinition]:
+    """Returns the schedules of an environment's reports.
+
+    Args:
+        job: has the assets of all reports.
+    """
+    return [_build(env, job, report) for report in env.reports if report.schedule != NO_SCHEDULE]
+
+
+def _build(env: EnvironmentDefs, job: Job, report: Report) -> dg.ScheduleDefinition:
+    days = "Yesterday and its look-back days" if report.by_day else "All"
+
+    @dg.schedule(
+        name=env.name(report_schedule_name(report)),
+        job=job,
+        cron_schedule=report.schedule or env.settings.daily_cron,
+        execution_timezone=env.settings.timezone,
+        default_status=env.schedule_status,
+        description=f"{days} of the report {report.name}.",
+    )
+    def schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        if reason := env.why_incomplete():
+            return dg.SkipReason(reason)
+        key = env.asset_keys[f"{REPORTS}.{report.name}"]
+        now = env.clock()
+        if run := read_unfinished_work(context.instance, env, now).find_run_of(key):
+            return dg.SkipReason(f"run {run.run_id[:8]} of the report is unfinished")
+        if not report.by_day:
+            is_late = now - context.scheduled_execution_time > LATE_AFTER
+            late = dg.SkipReason("too late: the next tick reads the same")
+            return late if is_late else dg.RunRequest(asset_selection=[key])
+        last = local_day(context.scheduled_execution_time, env.settings.timezone)
+        last -= timedelta(days=1)
+        first = max(last - timedelta(days=report.look_back_days), env.settings.start_date)
+        if last < first:
+            return dg.SkipReason(f"{last} is before the start date {env.settings.start_date}")
+        if first == last:
+            return dg.RunRequest(asset_selection=[key], partition_key=last.isoformat())
+        tags = range_tags(first.isoformat(), last.isoformat())
+        return dg.RunRequest(asset_selection=[key], tags=tags)
+
+    return schedule

@@ -1,8 +1,9 @@
 """Decides for each kind of endpoint what a load reads, how it reads it, and how the rows merge.
 
 There is one class per kind: `WindowedList` (a list with a date filter), `KeylessWindow` (such a
-list without a key), `ExportFeed` (an export without a list), `DailyAggregate` (figures of one day)
-and `Snapshot` (a list without a usable date filter). How an endpoint is read is decided only here.
+list without a key), `ExportFeed` (an export without a list), `DailyAggregate` (figures of one day),
+`Snapshot` (a list without a usable date filter), and `DailyReport` and `WholeReport` (reports with
+and without days, which `report_strategy` reads). How an endpoint is read is decided only here.
 The warehouse tests for a key or for `by_day` only to choose its SQL, and the checks to choose which
 of them apply. To add a kind, add a subclass of `strategy.Strategy` here, or in a module of its own,
 and a value to `catalog.model.Kind`. If it needs POST requests, or one request per parent id, the
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from st_pipelines.catalog.model import Endpoint, Kind
 from st_pipelines.servicetitan.http.model import ReadStats
+from st_pipelines.sync.report_strategy import ReportStrategy
 from st_pipelines.sync.strategy import EARLIER, PlannedRead, ReadPart, Strategy
 from st_pipelines.warehouse.load_spec import MergeMode
 from st_pipelines.windows import Coverage, Days, Window, local_day, midnight
@@ -196,6 +198,24 @@ class Snapshot(Strategy):
         return self.plan(None, lambda: now)
 
 
+class DailyReport(ReportStrategy, DailyAggregate):
+    """A report with date parameters: a run for each local day, which replaces that day's rows."""
+
+
+class WholeReport(ReportStrategy, Snapshot):
+    """A report without date parameters, or with dates that are computed: read whole."""
+
+    can_reconcile = False
+
+    def plan(self, days: Days | None, clock: Callable[[], datetime]) -> Iterator[PlannedRead]:
+        """One read of everything, which replaces all rows: they are computed anew every time."""
+        yield PlannedRead(window=None, mode=MergeMode.REPLACE_DAY)
+
+    def plan_reconcile(self, clock: Callable[[], datetime]) -> Iterator[PlannedRead]:
+        """No read: every load replaces the rows."""
+        return iter(())
+
+
 _BY_KIND: dict[Kind, type[Strategy]] = {
     "window": WindowedList,
     "feed": ExportFeed,
@@ -205,6 +225,8 @@ _BY_KIND: dict[Kind, type[Strategy]] = {
 
 def strategy_for(endpoint: Endpoint) -> Strategy:
     """The strategy of an endpoint."""
+    if endpoint.report:
+        return DailyReport(endpoint) if endpoint.by_day else WholeReport(endpoint)
     if endpoint.by_day:
         return DailyAggregate(endpoint)
     if endpoint.kind == "window" and not endpoint.key:

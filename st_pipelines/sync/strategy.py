@@ -11,19 +11,21 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar
 
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.servicetitan.http.model import ReadStats
-from st_pipelines.warehouse.load_spec import MergeMode
+from st_pipelines.warehouse.load_spec import LoadSpec, MergeMode
 from st_pipelines.windows import Coverage, Days, Window, midnight
 
 if TYPE_CHECKING:
     from st_pipelines.servicetitan.http.client import Client
     from st_pipelines.servicetitan.reading.page_source import Page
+    from st_pipelines.warehouse.store.base import Store
 
 EARLIER = timedelta(hours=3)
 """A window begins this long before its first midnight: a record may be committed minutes after its
@@ -85,6 +87,21 @@ class ReadPart:
     pages: Iterator[Page]
 
 
+@dataclass(frozen=True, kw_only=True)
+class OpenReading:
+    """A read whose columns are known.
+
+    Attributes:
+        strategy: reads, and has the endpoint with its columns.
+        changes: what differs from the columns of earlier loads, in words.
+        facts: about the read, for people, such as its number of pages.
+    """
+
+    strategy: Strategy
+    changes: tuple[str, ...] = ()
+    facts: Mapping[str, str | int] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class Strategy(ABC):
     """How one endpoint is read and merged.
@@ -93,12 +110,14 @@ class Strategy(ABC):
         partitioned: loads are of days; otherwise of everything.
         can_reconcile: reading everything can find rows that no longer exist.
         can_probe: a small request can tell whether something changed since a moment.
+        resumes: reads are so slow that a run which is tried again leaves out those it has loaded.
     """
 
     endpoint: Endpoint
     partitioned: ClassVar[bool] = True
     can_reconcile: ClassVar[bool] = True
     can_probe: ClassVar[bool] = True
+    resumes: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -144,6 +163,20 @@ class Strategy(ABC):
         start = None if days.open_start else midnight(days.first, days.timezone)
         end = midnight(days.last + timedelta(days=1), days.timezone)
         return coverage.contains(start, end)
+
+    def open_reading(
+        self, client: Client, store: Store, spec: LoadSpec
+    ) -> AbstractContextManager[OpenReading]:
+        """Returns the read, once it is known which columns it has.
+
+        The catalog knows that for all endpoints but reports, which are read for it.
+
+        Args:
+            client: sends the requests.
+            store: the warehouse, for columns that earlier loads have found.
+            spec: of the load.
+        """
+        return nullcontext(OpenReading(strategy=self))
 
     def read(self, client: Client, window: Window | None) -> Iterator[ReadPart]:
         """Yields the parts of a read: the list, once for each variant where it has several.

@@ -18,7 +18,7 @@ import dataclasses
 import functools
 import operator
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import date, datetime, timedelta
 
 from st_pipelines.catalog.model import Catalog, Endpoint
@@ -35,7 +35,7 @@ from st_pipelines.warehouse.staging.stage import Drift
 from st_pipelines.warehouse.store.base import Store
 from st_pipelines.warehouse.tables.deletion_guard import Approval
 from st_pipelines.warehouse.tables.load import Loaded, commit_load
-from st_pipelines.warehouse.tables.load_log import ReadCost
+from st_pipelines.warehouse.tables.load_log import ReadCost, read_windows
 from st_pipelines.warehouse.tables.staged_records import StagedRecords, staged_records
 from st_pipelines.warehouse.tables.table_state import begin_read
 from st_pipelines.windows import Days, Window, local_day, utc_now
@@ -60,6 +60,9 @@ class LoadReport:
             record loads fill it.
         clock_offset: how far this machine's clock was ahead of ServiceTitan's at the end; negative
             if behind, None if unknown.
+        days_left_out: days that an earlier try of the run has loaded, so that they were not read.
+        column_changes: what differs from the columns of earlier loads of a report, in words.
+        facts: about the read, for people, such as the number of its pages.
     """
 
     endpoint: Endpoint
@@ -71,6 +74,9 @@ class LoadReport:
     notices: tuple[str, ...] = ()
     lost_days: tuple[date, ...] = ()
     clock_offset: timedelta | None = None
+    days_left_out: tuple[date, ...] = ()
+    column_changes: tuple[str, ...] = ()
+    facts: Mapping[str, str | int] = dataclasses.field(default_factory=dict)
 
     @property
     def source_total(self) -> int | None:
@@ -83,7 +89,7 @@ class LoadReport:
         if self.window and later.window:
             window = Window(start=self.window.start, end=later.window.end)
         return LoadReport(
-            endpoint=self.endpoint,
+            endpoint=later.endpoint,
             window=window,
             seconds=self.seconds + later.seconds,
             read=self.read + later.read,
@@ -91,6 +97,8 @@ class LoadReport:
             drift=self.drift + later.drift,
             notices=later.notices,
             clock_offset=later.clock_offset,
+            column_changes=tuple(dict.fromkeys(self.column_changes + later.column_changes)),
+            facts={**self.facts, **later.facts},
         )
 
 
@@ -109,6 +117,8 @@ class SyncContext:
         history: tables that keep every version of a row.
         clock: this machine's time, aware. Use `now`.
         accept_deletions: also load what deletes a large part of a table (`TooManyDeletions`).
+        resumed_runs: earlier tries of this run. What they loaded is not read again where that is
+            slow (`Strategy.resumes`).
     """
 
     client: Client
@@ -121,6 +131,7 @@ class SyncContext:
     timezone_is_default: bool = False
     start_date: date | None = None
     accept_deletions: bool = False
+    resumed_runs: Collection[str] = ()
 
     def now(self) -> datetime:
         """The current time, aware, and never later than ServiceTitan's; windows close at it."""
@@ -184,9 +195,46 @@ def extract_load(context: SyncContext, endpoint: Endpoint, days: Days | None) ->
     context.warehouse.check()
     usage = learn_server_time(context)
     reads = strategy.plan(days, context.now)
+    left_out: list[date] = []
+    if strategy.resumes and context.resumed_runs:
+        reads = _leave_out_loaded(context, endpoint, reads, left_out)
     report = functools.reduce(operator.add, (_load(context, strategy, read) for read in reads))
     report.read.add_usage(usage)
-    return report
+    return dataclasses.replace(report, days_left_out=tuple(left_out))
+
+
+def _leave_out_loaded(
+    context: SyncContext,
+    endpoint: Endpoint,
+    reads: Iterable[PlannedRead],
+    left_out: list[date],
+) -> Iterator[PlannedRead]:
+    """Yields the reads that the resumed runs have not committed, and always the last one.
+
+    Args:
+        left_out: gets the days of the others.
+    """
+    loaded: dict[tuple[datetime, datetime], datetime] = {}
+    if context.warehouse.exists:
+        with context.warehouse.read_only() as connection:
+            loaded = read_windows(
+                connection,
+                endpoint,
+                environment=context.client.connection.environment,
+                tenant_id=context.client.connection.tenant_id,
+                run_ids=context.resumed_runs,
+            )
+    waiting: PlannedRead | None = None
+    for read in reads:
+        if waiting and waiting.default_date:
+            left_out.append(waiting.default_date)
+        waiting = None
+        if read.window and (read.window.start, read.window.end) in loaded:
+            waiting = read
+        else:
+            yield read
+    if waiting:
+        yield waiting
 
 
 def reconcile(context: SyncContext, endpoint: Endpoint) -> LoadReport | None:
@@ -268,7 +316,11 @@ def _attempt(
     read = read.after(start.coverage)
     spec = context.spec(strategy.endpoint, read, now)
     spec = dataclasses.replace(spec, sequence=start.sequence)
-    with staged_records(context.warehouse, strategy.endpoint, spec) as records:
+    with (
+        strategy.open_reading(context.client, context.warehouse, spec) as reading,
+        staged_records(context.warehouse, reading.strategy.endpoint, spec) as records,
+    ):
+        strategy = reading.strategy
         stats = stage(context.client, strategy, read.window, records)
         records.finish()
         with followed_up(
@@ -294,6 +346,8 @@ def _attempt(
             drift=records.staging.drift,
             notices=context.client.notices,
             clock_offset=context.clock_offset(),
+            column_changes=reading.changes,
+            facts=reading.facts,
         )
 
 

@@ -20,8 +20,8 @@ class MergeMode(enum.Enum):
     Attributes:
         UPSERT: leaves them alone.
         REPLACE_SCOPE: marks those in the window as deleted; for records without a key.
-        REPLACE_DAY: deletes those of `LoadSpec.default_date`: an aggregate that was recomputed has
-            no row less that anybody could miss.
+        REPLACE_DAY: deletes those of `LoadSpec.default_date`, or all of them for a load of
+            everything: an aggregate that was recomputed has no row less that anybody could miss.
         REPLACE_ALL: marks every one as deleted.
     """
 

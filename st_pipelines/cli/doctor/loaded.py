@@ -32,7 +32,7 @@ def check_history(subject: Subject) -> Iterator[Finding]:
         return
     yield from recorded
     yield from _check_selection(subject, state)
-    tables = [endpoint for endpoint in subject.endpoints if endpoint.partitioned]
+    tables = [e for e in subject.endpoints if e.partitioned and not e.report]
     missing = _find_missing_days(subject.settings, state, tables, now)
     command = f"st-pipelines load --environment {subject.environment}"
     if not missing:

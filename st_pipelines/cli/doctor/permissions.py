@@ -41,7 +41,8 @@ def check_access(subject: Subject) -> Iterator[Finding]:
 def _endpoints_to_try(subject: Subject) -> list[Endpoint]:
     """Returns an endpoint per scope that the token has, those of the selection first."""
     candidates = [*subject.endpoints, *subject.config.catalog]
-    candidates.sort(key=lambda endpoint: endpoint.by_day)  # an aggregate costs more than a record
+    # An aggregate costs more than a record, and a report that is gone says nothing about the app.
+    candidates.sort(key=lambda endpoint: (endpoint.report is not None, endpoint.by_day))
     scopes = subject.claims.scopes if subject.claims else None
     permitted = [e for e in candidates if scopes is None or e.scope in scopes] or candidates
     by_scope: dict[str, Endpoint] = {}

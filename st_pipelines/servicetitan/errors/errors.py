@@ -5,6 +5,7 @@
       PermissionDenied       tick the scope, or have the tenant's admin accept the app
       WrongPath              correct the path, tenant id or app key; never "no rows"
         EndpointRemoved      leave the table out: ServiceTitan no longer serves it
+        ReportNotFound       correct the report's category or id; near matches are named
       BadRequest             correct the parameters: a fault in the catalog or in this package
       RateLimited            wait; lower the requests per second; see what else uses the app
         QuotaUsedUp          wait until the quota of calls is replenished; the message says when
@@ -109,6 +110,10 @@ class EndpointRemoved(WrongPath):
             detail=error.detail,
             problem=build_problem("endpoint-removed", table=table),
         )
+
+
+class ReportNotFound(WrongPath):
+    """There is no such report: it was deleted, or is in another category or tenant."""
 
 
 class BadRequest(ServiceTitanError):

@@ -21,7 +21,12 @@ from st_pipelines import json_text
 from st_pipelines.servicetitan.errors.errors import RateLimited, ServiceTitanError
 from st_pipelines.servicetitan.http.auth import TokenSource, token_source_for
 from st_pipelines.servicetitan.http.model import Connection, Request, Response, Usage
-from st_pipelines.servicetitan.http.rate_limit import RateLimiter, limiter_for
+from st_pipelines.servicetitan.http.rate_limit import (
+    RateLimiter,
+    ReportPacer,
+    limiter_for,
+    pacer_for,
+)
 from st_pipelines.servicetitan.http.responses import build_error, build_unexpected_response
 from st_pipelines.servicetitan.http.retry import Cancellation, RetryPolicy, call_with_retries
 from st_pipelines.servicetitan.http.tokens import read_token_claims
@@ -43,6 +48,9 @@ class Client:
         http: the pooled connections.
         limiter: keeps the requests below ServiceTitan's limit.
         tokens: issues the access tokens.
+        report_pacer: keeps the runs of each report below their limit.
+        lacks_async_reports: ServiceTitan does not offer the asynchronous contract of reports here.
+        report_ids: by category and report as the user names them, the ids that were looked up.
         page_limits: by path, the page size that ServiceTitan accepted after it refused a larger
             one. Which lists refuse 5,000 is only partly documented.
     """
@@ -55,6 +63,7 @@ class Client:
         http: requests.Session | None = None,
         limiter: RateLimiter | None = None,
         tokens: TokenSource | None = None,
+        report_pacer: ReportPacer | None = None,
     ) -> None:
         """Send nothing yet.
 
@@ -62,6 +71,7 @@ class Client:
             http: replaces the default one, e.g. for a certificate authority or proxy.
             limiter: replaces the one that this process shares for the tenant and app.
             tokens: replaces the source that this process shares for the credentials.
+            report_pacer: replaces the one that this process shares for the tenant.
         """
         self.connection = connection
         self.policy = policy or RetryPolicy()
@@ -70,6 +80,11 @@ class Client:
             connection.tenant_id, connection.app_key, connection.requests_per_second
         )
         self.tokens = tokens or token_source_for(connection)
+        self.report_pacer = report_pacer or pacer_for(
+            connection.tenant_id, connection.api_url, connection.report_interval_seconds
+        )
+        self.lacks_async_reports = False
+        self.report_ids: dict[tuple[str, str], tuple[str, int]] = {}
         self.page_limits: dict[str, int] = {}
 
     @property
@@ -161,13 +176,31 @@ class Session(Generic[_U_co]):
             ServiceTitanError: one of its subclasses, after the retries.
             Cancelled: `cancelled` was set.
         """
-        request = self.build_request(path, params, scope=scope, method=method, body=body)
         return call_with_retries(
             self.client.policy,
-            partial(self._attempt, request, parse),
+            lambda: self.send_once(
+                path, params, partial(_parse_content, parse), scope=scope, method=method, body=body
+            ),
             cancelled=self.cancelled,
             before_wait=self.client.pause_after_429,
         )
+
+    def send_once(
+        self,
+        path: str,
+        params: Mapping[str, str | Sequence[str]],
+        parse: Callable[[Response], _T],
+        *,
+        scope: str = "",
+        method: str = "GET",
+        body: bytes | None = None,
+    ) -> _T:
+        """Send one request without retries, but with a new token after a 401.
+
+        Arguments and errors as for `fetch`, but `parse` gets the response, whose status is 2xx.
+        """
+        request = self.build_request(path, params, scope=scope, method=method, body=body)
+        return self._attempt(request, parse)
 
     def build_request(
         self,
@@ -187,14 +220,12 @@ class Session(Generic[_U_co]):
             url = f"{url}?{urlencode(params, doseq=True, quote_via=quote)}"
         return Request(method=method, url=url, scope=scope, tenant=connection.tenant_id, body=body)
 
-    def _attempt(self, request: Request, parse: Callable[[bytes], _T]) -> _T:
+    def _attempt(self, request: Request, parse: Callable[[Response], _T]) -> _T:
         signed, response = self.send_signed(request)
         if not 200 <= response.status < 300:
             raise build_error(signed, response, claims=read_token_claims(signed.token))
         try:
-            if response.status not in _STATUSES_WITH_CONTENT:
-                raise ValueError("that status has no complete content")
-            parsed = parse(response.body)
+            parsed = parse(response)
             # Not before: what parses comes from ServiceTitan, not from a proxy with its own clock.
             self.client.tokens.server_clock.observe(response.headers, response.received_at)
             return parsed
@@ -248,6 +279,13 @@ class Session(Generic[_U_co]):
                 return signed, response
             client.tokens.invalidate(token)
             replayed = True
+
+
+def _parse_content(parse: Callable[[bytes], _T], response: Response) -> _T:
+    """Parse the body. Raise ValueError for a status that promises no complete body."""
+    if response.status not in _STATUSES_WITH_CONTENT:
+        raise ValueError("that status has no complete content")
+    return parse(response.body)
 
 
 def _require_json(body: bytes) -> bytes:

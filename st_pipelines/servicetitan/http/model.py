@@ -42,6 +42,9 @@ class Connection:
             end.
         external_data_app_guid: the application whose `externalData` the lists return; None
             leaves that field empty (vendor).
+        report_interval_seconds: between the starts of two runs of one report; each page is a run.
+        report_wait_seconds: how long a report's limit, a maintenance or a run in progress is waited
+            for.
         client_secret_next: tried when `client_secret` is refused; ServiceTitan allows two active
             secrets, so that one can be rotated.
         secret_names: what the user calls the two secrets, for messages.
@@ -60,6 +63,8 @@ class Connection:
     timeout: float = 100
     max_response_mb: int = 256
     external_data_app_guid: str | None = None
+    report_interval_seconds: float = 60
+    report_wait_seconds: float = 3600
     client_secret_next: SecretStr | None = None
     secret_names: tuple[str, str] = ("the client secret", "the next client secret")
     reload_secrets: Callable[[], tuple[SecretStr, ...]] | None = field(

@@ -1,6 +1,9 @@
-"""Keeps the requests of one tenant and app below ServiceTitan's limit, across all threads.
+"""Keeps the requests of one tenant and app below ServiceTitan's limits, across all threads.
 
-The vendor allows 60 data requests a second for each app and tenant (developer FAQ).
+The vendor allows 60 data requests a second for each app and tenant (developer FAQ). Of the same
+report it allows one run a minute for each tenant (help center), and elsewhere it says five
+(developer FAQ); each page of the data is a run. Other processes and programs count against the same
+limits: then ServiceTitan answers 429, and says how long to wait.
 """
 
 from __future__ import annotations
@@ -98,3 +101,72 @@ def limiter_for(tenant_id: str, app_key: SecretStr, per_second: float) -> RateLi
             limiter = _limiters[tenant_id, digest] = RateLimiter(per_second)
         limiter.per_second = per_second
         return limiter
+
+
+_REPORT_MARGIN = 1.02
+"""Runs that leave evenly spaced arrive less evenly."""
+
+
+class ReportPacer:
+    """Lets the runs of each report start one after the other, with a pause in between.
+
+    Attributes:
+        interval_seconds: between the starts of two runs of one report; 0 for no pause. A new value
+            applies from the next run on.
+    """
+
+    def __init__(
+        self,
+        interval_seconds: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Start idle.
+
+        Args:
+            clock: monotonic, in seconds.
+            sleep: waits that many seconds of `clock`.
+        """
+        self.interval_seconds = interval_seconds
+        self.clock = clock
+        self.sleep = sleep
+        self._lock = threading.Lock()
+        self._started: dict[int, float] = {}
+
+    def start_run(self, report_id: int, cancelled: Cancellation | None = None) -> None:
+        """Wait until a report may run, and count the run.
+
+        Raises:
+            Cancelled: `cancelled` was set during the wait.
+        """
+        while (wait := self._take(report_id)) > 0:
+            sleep_unless_cancelled(wait, self.sleep, cancelled)
+
+    def undo_run(self, report_id: int) -> None:
+        """Take back a run that ServiceTitan refused, which does not count."""
+        with self._lock:
+            self._started.pop(report_id, None)
+
+    def _take(self, report_id: int) -> float:
+        """Count a run, or return the seconds to wait where it is not due yet."""
+        with self._lock:
+            now = self.clock()
+            last = self._started.get(report_id)
+            due = now if last is None else last + self.interval_seconds * _REPORT_MARGIN
+            if due > now:
+                return due - now
+            self._started[report_id] = now
+            return 0.0
+
+
+_pacers: dict[tuple[str, str], ReportPacer] = {}
+_pacers_lock = threading.Lock()
+
+
+def pacer_for(tenant_id: str, api_url: str, interval_seconds: float) -> ReportPacer:
+    """Return the pacer that this process shares for a tenant; the last interval wins."""
+    with _pacers_lock:
+        pacer = _pacers.setdefault((tenant_id, api_url), ReportPacer(interval_seconds))
+        pacer.interval_seconds = interval_seconds
+        return pacer

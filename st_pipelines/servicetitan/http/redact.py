@@ -24,6 +24,8 @@ _CHOICE_NAME = re.compile(r"active(?:Only|State)?|status|include\w{1,60}|\w{1,60
 _CHOICE = re.compile(r"[A-Z][A-Za-z]{0,30}", re.ASCII)
 _FLAGS = ("true", "false", "True", "False", "Any")
 _ID_LIST = re.compile(r"ids|\w{1,40}Ids", re.ASCII)
+# The token of a report's run, which reads its rows.
+_QUERY_TOKEN = re.compile(r"(?<=/data-queries/)[^/?]+")
 # A run of what a JWT is made of; where in it the JWT begins, `_hide_jwt` finds.
 _JWT_RUN = re.compile(r"[\w.-]+", re.ASCII)
 _BEARER = re.compile(r"(?i)\bbearer\s{1,100}[^\s\"',;<>]+")
@@ -49,7 +51,8 @@ def redact_url(url: str) -> str:
         return HIDDEN
     host = parts.netloc.rpartition("@")[2]
     scheme = f"{parts.scheme}:" if parts.scheme else ""
-    shown = f"{scheme}//{host}{parts.path}" if host else parts.path
+    path = _QUERY_TOKEN.sub(HIDDEN, parts.path)
+    shown = f"{scheme}//{host}{path}" if host else path
     if not parts.query:
         return shown
     pairs = _join_ids(parse_qsl(parts.query, keep_blank_values=True))

@@ -15,6 +15,7 @@ from st_pipelines.servicetitan.http.client import Session
 from st_pipelines.servicetitan.http.model import ReadStats, Usage
 from st_pipelines.servicetitan.reading.export_feed import MAY_BE_STALE, read_feed
 from st_pipelines.servicetitan.reading.page_source import PageSource, build_date_params
+from st_pipelines.servicetitan.reporting.directory import describe_report, resolve_report
 from st_pipelines.windows import Window
 
 MAX_FEED_PAGES = 5  # per probe of a feed; that many count as a change whatever they hold
@@ -41,9 +42,15 @@ class ChangeProbe:
 def probe_access(session: Session[Usage], endpoint: Endpoint) -> None:
     """Request one record of the last hour, to learn whether this app may read the endpoint.
 
+    Of a report, request its description.
+
     Raises:
         ServiceTitanError: one of its subclasses, as a load would get it.
     """
+    if endpoint.report:  # its description says as much as a run, and does not count as one
+        target = resolve_report(session, endpoint.report.category, endpoint.report.report)
+        describe_report(session, target)
+        return
     now = datetime.now(timezone.utc).replace(microsecond=0)
     params = dict(endpoint.params)
     if endpoint.is_feed:

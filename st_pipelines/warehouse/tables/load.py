@@ -22,6 +22,7 @@ from typing import Any
 from st_pipelines.catalog.model import Catalog, Scalar
 from st_pipelines.warehouse.columns import fetch_row, quote
 from st_pipelines.warehouse.load_spec import MergeMode
+from st_pipelines.warehouse.reports.table import ensure_report_table
 from st_pipelines.warehouse.store.base import Store
 from st_pipelines.warehouse.tables import load_log
 from st_pipelines.warehouse.tables.deletion_guard import Approval, DeletionGuard
@@ -179,7 +180,7 @@ def commit_load(
 
 
 def _merge(load: TableLoad, rows_read: int, follow_up: FollowUp, approval: Approval) -> Loaded:
-    added = ensure_table(load.connection, load.endpoint)
+    added = ensure_report_table(load) if load.endpoint.report else _ensure_table(load)
     missing_fields = find_missing_fields(load)
     guard = DeletionGuard(load, follow_up.deleted_ids)
     counts = _merge_rows(load, follow_up)
@@ -201,6 +202,10 @@ def _merge(load: TableLoad, rows_read: int, follow_up: FollowUp, approval: Appro
         missing_fields=missing_fields,
         facts=count_facts(load),
     )
+
+
+def _ensure_table(load: TableLoad) -> list[str]:
+    return ensure_table(load.connection, load.endpoint)
 
 
 def _merge_rows(load: TableLoad, follow_up: FollowUp) -> Counts:

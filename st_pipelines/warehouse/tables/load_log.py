@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 import duckdb
@@ -272,6 +273,34 @@ def read_future_loads(
         [environment, tenant_id, now],
     ).fetchall()
     return dict(rows)
+
+
+def read_windows(
+    connection: duckdb.DuckDBPyConnection,
+    endpoint: Endpoint,
+    *,
+    environment: str,
+    tenant_id: str,
+    run_ids: Collection[str] | None = None,
+) -> dict[tuple[datetime, datetime], datetime]:
+    """The windows with a start that were loaded, and when each was loaded last, UTC.
+
+    Args:
+        connection: to the warehouse itself.
+        endpoint: whose loads.
+        environment, tenant_id: whose loads count.
+        run_ids: only loads of these runs; None for all.
+    """
+    if not has_own_table(connection, "loads"):
+        return {}
+    of_runs = "" if run_ids is None else "AND list_contains(?, run_id) "
+    rows = connection.execute(
+        "SELECT window_start, window_end, max(loaded_at) FROM _st.loads "
+        f"WHERE {_SAME_TABLE} AND window_start IS NOT NULL {of_runs}GROUP BY ALL",
+        [environment, endpoint.api, endpoint.name, tenant_id]
+        + ([] if run_ids is None else [list(run_ids)]),
+    ).fetchall()
+    return {(start, end): loaded_at for start, end, loaded_at in rows}
 
 
 def read_bookmark(load: TableLoad) -> ExportBookmark | None:
