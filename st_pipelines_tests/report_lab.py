@@ -60,6 +60,11 @@ class Lab:
     clock: MovedClock
     context: SyncContext
 
+    def in_folder(self, folder: Path) -> Lab:
+        """The same sandbox with a warehouse of its own."""
+        context = build_context(self.context.client, folder / "x.duckdb")
+        return dataclasses.replace(self, context=context)
+
     def load(self, report: Report, *days: str) -> LoadReport:
         """Loads a report, whole or from one day to another."""
         return extract_load(self.context, build_report_endpoint(report), span(*days))
@@ -126,9 +131,9 @@ class Lab:
 
 
 @contextmanager
-def open_lab(folder: Path, **options: Any) -> Iterator[Lab]:
+def open_lab(folder: Path, clock: MovedClock | None = None, **options: Any) -> Iterator[Lab]:
     """Starts a small sandbox, whose reports may run once a minute."""
-    clock = MovedClock()
+    clock = clock or MovedClock()
     given = {"customers": 30, "history_days": 60, "now": NOW, "requests_per_second": 1e9}
     with (
         Sandbox(**(given | options), clock=clock) as sandbox,

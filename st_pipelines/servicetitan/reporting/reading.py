@@ -34,13 +34,8 @@ class _Contradiction(Exception):
     """Pages that cannot belong to one reading."""
 
 
-def read_pages(
-    runner: ReportRunner, *, page_size: int = MAX_PAGE_SIZE
-) -> Generator[ReportPage, None, None]:
-    """Read a report completely.
-
-    Args:
-        page_size: is halved where ServiceTitan cannot serve pages of that size.
+def read_pages(runner: ReportRunner) -> Generator[ReportPage, None, None]:
+    """Read a report completely, by pages of `MAX_PAGE_SIZE`, or smaller ones where it must.
 
     Yields:
         At least one page for every reading. A page with a higher `reading` makes all pages before
@@ -50,7 +45,7 @@ def read_pages(
         ReadingMoved: the pages of all readings contradicted each other.
         ServiceTitanError: after the retries.
     """
-    stats, reasons = runner.session.usage, list[str]()
+    stats, page_size, reasons = runner.session.usage, MAX_PAGE_SIZE, list[str]()
     while len(reasons) < MAX_READINGS:
         stats.readings += 1
         stats.page_size = page_size
