@@ -3,7 +3,8 @@
 Prism, a mock server for OpenAPI, stands as a validating proxy between st_pipelines and the sandbox.
 It writes down each deviation from the vendor's documents; an unknown path fails the load. The
 documents are read from `../shared/openapi` or `--documents`; `st-pipelines catalog fetch DIR`
-downloads them. Needs Node; `npx` installs Prism. Exits with 1 after any violation by a request.
+downloads them. Needs Node; `npx` installs Prism. Exits with 1 after any violation by a request, or
+by a response that `EXPECTED` does not explain.
 """
 
 from __future__ import annotations
@@ -37,6 +38,25 @@ PRISM = "@stoplight/prism-cli@5"
 DOCUMENTS = Path(__file__).parents[2] / "shared" / "openapi"
 _METHODS = ("get", "post", "put", "patch", "delete")
 _LINE = re.compile(r"Violation: (?P<place>request|response)\S* (?P<text>.*)")
+EXPECTED = (
+    (
+        "dates: clients have seen 2025-10-13T00:00:00 where the documents declare a date",
+        re.compile(r'must match format "date"'),
+    ),
+    (
+        "durations: clients have seen 00:00:37, as .NET writes them; Prism wants ISO 8601",
+        re.compile(r'must match format "duration"'),
+    ),
+    (
+        "odd values that real responses held, see docs/sandbox.md",
+        re.compile(
+            r"landedCostMethod must |serialNumbers must be array|data\.N\.type must be "
+            r"|(returnOnInvestment|Rate) must be number"
+        ),
+    ),
+)
+"""Why the sandbox deviates from the documents on purpose, and the messages about that."""
+
 HISTORY_DAYS = 7  # loaded by days; a load from the start date on has everything older too
 
 
@@ -54,14 +74,36 @@ def main() -> int:
         merged.write_text(json.dumps(document), encoding="utf-8")
         with run_prism(options.prism, merged, upstream, log) as url:
             failures = read_everything({**server.environment, "SERVICETITAN_API_URL": url}, folder)
-        violations, requests, responses = read_log(log)
+        requests, violations, responses = read_log(log)
     print(f"{requests} requests, {len(violations)} violations of requests")
-    for text, count in violations.most_common(20):
-        print(f"  {count} x {text}")
-    print(f"{responses} violations of responses by the sandbox")
+    print_counts(violations)
+    expected, unexplained = sort_responses(responses)
+    print(f"{expected.total()} expected violations of responses by the sandbox")
+    print_counts(expected)
+    print(f"{unexplained.total()} others")
+    print_counts(unexplained)
     for text in failures:
         print(text)
-    return 1 if violations or failures else 0
+    return 1 if violations or unexplained or failures else 0
+
+
+def print_counts(counts: Counter[str]) -> None:
+    """Prints the most common texts."""
+    for text, count in counts.most_common(20):
+        print(f"  {count} x {text}")
+
+
+def sort_responses(found: Counter[str]) -> tuple[Counter[str], Counter[str]]:
+    """Counts the violations by responses: the expected ones by reason, the others by message."""
+    expected, unexplained = Counter(), Counter()
+    for text, count in found.items():
+        reasons = (reason for reason, pattern in EXPECTED if pattern.search(text))
+        reason = next(reasons, None)
+        if reason is None:
+            unexplained[text] += count
+        else:
+            expected[reason] += count
+    return expected, unexplained
 
 
 def merge_documents(folder: Path) -> dict[str, Any]:
@@ -158,16 +200,19 @@ def read_everything(environment: dict[str, str], folder: str) -> list[str]:
     return failures
 
 
-def read_log(log: Path) -> tuple[Counter[str], int, int]:
-    """Returns the violations of requests, and the numbers of requests and of wrong responses."""
-    violations, requests, responses = Counter(), 0, 0
+def read_log(log: Path) -> tuple[int, Counter[str], Counter[str]]:
+    """Returns the number of requests, and the violations by requests and by responses.
+
+    The numbers in a message, which are positions of records, are left out.
+    """
+    requests = 0
+    found: dict[str, Counter[str]] = {"request": Counter(), "response": Counter()}
     for line in log.read_text(encoding="utf-8").splitlines():
         requests += "Request received" in line
-        found = _LINE.search(line)
-        if found and found["place"] == "request":
-            violations[found["text"]] += 1
-        responses += bool(found and found["place"] == "response")
-    return violations, requests, responses
+        match = _LINE.search(line)
+        if match:
+            found[match["place"]][re.sub(r"\.\d+\b", ".N", match["text"])] += 1
+    return requests, found["request"], found["response"]
 
 
 def _options() -> argparse.Namespace:

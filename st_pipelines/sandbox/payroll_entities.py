@@ -88,6 +88,20 @@ class Split(Entity, frozen=True, kw_only=True, gc=False):
     percent: int
 
 
+class Adjustment(Entity, frozen=True, kw_only=True, gc=False):
+    """What the technician of a job gets on top of the pay, in cents.
+
+    Attributes:
+        is_spiff: whether it is a bonus for the job's invoice; otherwise it pays back tools.
+        code_id: the id of its earning code.
+    """
+
+    job: Job
+    is_spiff: bool
+    code_id: int
+    cents: int
+
+
 def get_hourly_rate(person: Staff) -> int:
     """Return what an employee earns in an hour, in cents."""
     return 2200 + person.draw % 3000

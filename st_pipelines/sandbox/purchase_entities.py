@@ -83,6 +83,26 @@ class Receipt(Entity, frozen=True, kw_only=True, gc=False):
         return self.order.first_item_id + 1
 
 
+class PurchaseReturn(Entity, frozen=True, kw_only=True, gc=False):
+    """Parts of a receipt that go back to the vendor: some pieces of one line.
+
+    Attributes:
+        returned, credited, canceled: when; zero if never.
+    """
+
+    receipt: Receipt
+    line: PurchaseLine
+    quantity: int
+    returned: int
+    credited: int
+    canceled: int
+
+    @property
+    def total(self) -> int:
+        """What the vendor gives back, in cents, rounded down."""
+        return self.line.cents * self.quantity // self.line.quantity
+
+
 class Bill(Entity, frozen=True, kw_only=True, gc=False):
     """What a vendor wants to be paid: for an order, or for an expense.
 

@@ -36,6 +36,7 @@ from st_pipelines.sandbox.stories import (
     payroll,
     purchasing,
     reporting,
+    returns,
 )
 from st_pipelines.sandbox.stories.story import Story
 from st_pipelines.sandbox.table import Key, Table
@@ -54,6 +55,7 @@ STORIES: dict[str, Story] = {
     **payroll.STORIES,
     **purchasing.STORIES,
     **reporting.STORIES,
+    **returns.STORIES,
 }
 
 

@@ -138,3 +138,23 @@ def test_technicians_are_seldom_at_two_jobs_at_once(world: World) -> None:
 
     assert total
     assert overlaps < total / 50
+
+
+def test_adjustments_are_for_the_technicians_who_did_the_work(world: World) -> None:
+    invoices = by_id(world, "accounting.invoices")
+    codes = by_id(world, "payroll.activity_codes")
+    assigned = {
+        (a["jobId"], a["technicianId"]): a
+        for a in world.records("dispatch.appointment_assignments")
+    }
+    adjustments = world.records("payroll.payroll_adjustments", exact=True)
+
+    assert {adjustment["type"] for adjustment in adjustments} == {"Direct", "CommissionBased"}
+    for adjustment in adjustments:
+        assert adjustment["amount"] > 0
+        assert adjustment["activityCodeId"] in codes
+        if adjustment["invoiceId"]:
+            invoice = invoices[adjustment["invoiceId"]]
+            assert (invoice["job"]["id"], adjustment["employeeId"]) in assigned
+            assert invoice["referenceNumber"] in adjustment["memo"]
+            assert invoice["createdOn"] < adjustment["createdOn"]

@@ -95,3 +95,26 @@ def test_vendors_are_paid_what_they_billed(world: World) -> None:
         expenses = sum(Decimal(item["amount"]) for item in bill["expenseItems"])
         assert abs(Decimal(bill["billAmount"]) - items - expenses) < TINY
     assert 0 < len(paid) < len(bills)
+
+
+def test_returns_are_parts_of_receipts_at_their_cost(world: World) -> None:
+    receipts = {r["purchaseOrderId"]: r for r in world.records("inventory.receipts", exact=True)}
+    orders = by_id(world, "inventory.purchase_orders")
+    types = by_id(world, "inventory.return_types")
+    returns = world.records("inventory.returns", exact=True)
+
+    assert {part["status"] for part in returns} >= {"CreditReceived", "Canceled"}
+    for part in returns:
+        receipt, order = receipts[part["purchaseOrderId"]], orders[part["purchaseOrderId"]]
+        for name in ("vendorId", "jobId", "businessUnitId", "inventoryLocationId"):
+            assert part[name] == order[name]
+        assert part["returnTypeId"] in types
+        assert receipt["receivedOn"] < part["createdOn"] <= part["modifiedOn"]
+        [item] = part["items"]
+        [received] = [i for i in receipt["items"] if i["id"] == item["receiptItemId"]]
+        assert item["skuId"] == received["skuId"]
+        assert 1 <= item["quantity"] <= received["quantity"]
+        amount = item["cost"] * item["quantity"]
+        assert abs(amount - part["returnAmount"]) < Decimal("0.01")
+        assert (part["status"] == "CreditReceived") == (part["batch"] is not None)
+        assert (part["dateCanceled"] is None) == (part["status"] != "Canceled")

@@ -26,6 +26,9 @@ from st_pipelines.sandbox.schedule import sort_moments
 PERIOD = 14
 """Days that a payroll covers. It starts on a Monday."""
 
+FIRST_EARNING_CODE = 2_141_000
+"""The id of the first earning code."""
+
 REGULAR_TICKS = 40 * ticks.HOUR
 COMMISSION_PERCENT = 5
 
@@ -64,7 +67,7 @@ class PayrollOffice:
         self._company = company
         created = company.start - 200 * ticks.DAY
         self.time_codes = _make_codes(2_140_000, TIME_CODES, created)
-        self.earning_codes = _make_codes(2_141_000, EARNING_CODES, created)
+        self.earning_codes = _make_codes(FIRST_EARNING_CODE, EARNING_CODES, created)
         self.activity_types = _make_codes(2_142_000, ACTIVITIES, created)
         self.activity_categories = _make_codes(2_143_000, ACTIVITIES, created)
         self.payrolls: list[Payroll] = []

@@ -9,7 +9,16 @@ import msgspec
 
 from st_pipelines.sandbox import ticks
 from st_pipelines.sandbox.company import Company
-from st_pipelines.sandbox.payroll_entities import Activity, Code, PayItem, Payroll, Sheet, Split
+from st_pipelines.sandbox.payroll_entities import (
+    Activity,
+    Adjustment,
+    Code,
+    PayItem,
+    Payroll,
+    Sheet,
+    Split,
+)
+from st_pipelines.sandbox.planning.bonuses import Bonuses
 from st_pipelines.sandbox.planning.payroll import PayrollOffice
 from st_pipelines.sandbox.scalars import format_money
 from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story
@@ -142,6 +151,27 @@ def _render_item(item: PayItem, context: RenderContext) -> Fields:
     }
 
 
+def _render_adjustment(adjustment: Adjustment, context: RenderContext) -> Fields:
+    job, is_spiff = adjustment.job, adjustment.is_spiff
+    return {
+        "employeeType": "Technician",
+        "employeeId": job.technician.id,
+        "postedOn": _format_day(_find_day(adjustment.moments[0])),
+        "amount": format_money(adjustment.cents),
+        "memo": f"Spiff for invoice {job.number}" if is_spiff else f"Tools for job {job.number}",
+        "activityCodeId": adjustment.code_id,
+        "invoiceId": job.invoice_id if is_spiff else None,
+        "hours": None,
+        "rate": None,
+        "quantity": None,
+        "type": "CommissionBased" if is_spiff else "Direct",
+    }
+
+
+def _find_day(moment: int) -> int:
+    return ticks.to_local_day(ticks.to_datetime(moment))
+
+
 def _format_hours(duration: int) -> msgspec.Raw:
     """Format a duration (ticks) as hours with four decimals."""
     units = (duration * 10_000 + ticks.HOUR // 2) // ticks.HOUR
@@ -169,6 +199,9 @@ STORIES = {
     ),
     "payroll.payrolls": Story(
         entities=_list_from(lambda office: office.payrolls), fields=_render_payroll
+    ),
+    "payroll.payroll_adjustments": Story(
+        entities=lambda company: company.chapter(Bonuses).adjustments, fields=_render_adjustment
     ),
     "payroll.gross_pay_items": Story(
         entities=_list_from(lambda office: office.items), fields=_render_item

@@ -86,13 +86,13 @@ def _render_order_line(line: PurchaseLine, *, is_received: bool) -> Fields:
         "skuType": line.sku.kind,
         "quantity": format_money(100 * line.quantity, 19),
         "quantityReceived": format_money(100 * line.quantity if is_received else 0, 19),
-        "cost": _render_cost(line),
+        "cost": render_cost(line),
         "total": format_money(line.cents, 10),
         "status": "Received" if is_received else "Pending",
     }
 
 
-def _render_cost(line: PurchaseLine) -> msgspec.Raw:
+def render_cost(line: PurchaseLine) -> msgspec.Raw:
     """Render the cost of one piece, with ten decimals at least."""
     whole, _, decimals = line.cost.partition(".")
     return msgspec.Raw(f"{whole}.{decimals:0<10}".encode())
@@ -129,7 +129,7 @@ def _render_receipt_line(line: PurchaseLine) -> Fields:
         "name": line.sku.name,
         "code": line.sku.code,
         "quantity": format_money(100 * line.quantity, 19),
-        "cost": _render_cost(line),
+        "cost": render_cost(line),
         "purchaseOrderItemId": line.id,
     }
 
