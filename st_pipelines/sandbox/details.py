@@ -105,7 +105,8 @@ class Details:
                 return self._render(route, table, positions[0])
             entity, render = found[0].entities[found[1]], OBJECTS.get(route.operation.path)
             if entity is not None and render is not None:
-                return records.encode(render(self.world.company, entity))
+                body = render(self.world.company, entity, values, self.world.now_ticks)
+                return records.encode(body)
         # Query parameters that are ids may be members of the body.
         ids = {name: value for name, value in values.items() if name.endswith("Id")}
         schema = _get_body(route)

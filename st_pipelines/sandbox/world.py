@@ -37,6 +37,7 @@ from st_pipelines.sandbox.stories import (
     purchasing,
     reporting,
     returns,
+    web_scheduling,
 )
 from st_pipelines.sandbox.stories.story import Story
 from st_pipelines.sandbox.table import Key, Table
@@ -56,6 +57,7 @@ STORIES: dict[str, Story] = {
     **purchasing.STORIES,
     **reporting.STORIES,
     **returns.STORIES,
+    **web_scheduling.STORIES,
 }
 
 
