@@ -159,6 +159,13 @@ DONE_NOTES = (
     "Recommended a new unit before winter.",
     "Left the area clean, photos attached.",
 )
+PROJECT_NOTES = (
+    "Permit is posted, inspector comes after the start-up.",
+    "Crew of two, bring the lift.",
+    "Old unit goes to recycling.",
+    "Deposit received, the rest on completion.",
+    "Owner is away, the neighbor has the key.",
+)
 CANCELED_NOTES = (
     "Customer called to cancel.",
     "Found somebody sooner.",

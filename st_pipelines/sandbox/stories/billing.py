@@ -12,6 +12,7 @@ from st_pipelines.sandbox.ids import compute_first_id, compute_id, compute_user_
 from st_pipelines.sandbox.planning.deposit_days import compute_deposit_id
 from st_pipelines.sandbox.scalars import format_money, format_money_text
 from st_pipelines.sandbox.stories.ledger import refer_to_account
+from st_pipelines.sandbox.stories.projects import find_project
 from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story, refer_to
 from st_pipelines.sandbox.vocabulary import name_record
 
@@ -67,6 +68,7 @@ def _render_invoice(invoice: Invoice, context: RenderContext) -> Fields:
         "location": {"id": invoice.location.id, "name": customer.name},
         "businessUnit": refer_to(invoice.unit),
         "job": job and {"id": job.id, "number": job.number, "type": job.kind.name},
+        "projectId": find_project(job),
         "membershipId": invoice.membership.id if invoice.membership else None,
         "createdBy": invoice.clerk.name,
         "batch": None,
@@ -199,6 +201,7 @@ def _render_estimate(estimate: Estimate, context: RenderContext) -> Fields:
         "locationId": job.location.id,
         "customerId": job.location.customer.id,
         "jobNumber": job.number,
+        "projectId": find_project(job),
         "name": ("Good", "Better", "Best", "Repair only")[estimate.option],
         "status": ESTIMATE_STATUSES["Sold" if sold else "Dismissed" if dismissed else "Open"],
         "soldOn": ticks.format_iso(estimate.sold) if sold else None,

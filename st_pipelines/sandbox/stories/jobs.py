@@ -5,8 +5,9 @@ from __future__ import annotations
 from st_pipelines.sandbox import sample_text, ticks
 from st_pipelines.sandbox.company import Company
 from st_pipelines.sandbox.entities import Job, JobChild, Note, Visit
-from st_pipelines.sandbox.ids import compute_first_id, compute_id, compute_user_id
+from st_pipelines.sandbox.ids import compute_user_id
 from st_pipelines.sandbox.scalars import format_money
+from st_pipelines.sandbox.stories.projects import find_project
 from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story
 
 BOOKED_LOGS = 5_000_000
@@ -21,18 +22,13 @@ def _find_status(job: Job, context: RenderContext) -> str:
     return "InProgress" if context.has_passed(job.start) else "Scheduled"
 
 
-def _find_project(job: Job) -> int | None:
-    """Return the id of the project that a third of the jobs belong to."""
-    return None if job.draw % 3 else compute_id(compute_first_id("jpm.projects"), job.draw % 5)
-
-
 def _render_job(job: Job, context: RenderContext) -> Fields:
     location, origin = job.location, job.origin
     recall, source = origin.recall_of, origin.source
     done = context.has_passed(job.done)
     return {
         "jobNumber": job.number,
-        "projectId": _find_project(job),
+        "projectId": find_project(job),
         "customerId": location.customer.id,
         "locationId": location.id,
         "jobStatus": _find_status(job, context),

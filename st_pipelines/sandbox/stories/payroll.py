@@ -21,6 +21,7 @@ from st_pipelines.sandbox.payroll_entities import (
 from st_pipelines.sandbox.planning.bonuses import Bonuses
 from st_pipelines.sandbox.planning.payroll import PayrollOffice
 from st_pipelines.sandbox.scalars import format_money
+from st_pipelines.sandbox.stories.projects import find_project, has_project
 from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story
 
 
@@ -139,8 +140,8 @@ def _render_item(item: PayItem, context: RenderContext) -> Fields:
         "jobId": job.id if job else 0,
         "jobNumber": job.number if job else None,
         "jobTypeName": job.kind.name if job else None,
-        "projectNumber": None,
-        "projectId": None,
+        "projectNumber": f"P{job.number}" if job and has_project(job) else None,
+        "projectId": find_project(job),
         "invoiceId": job.invoice_id if job else None,
         "invoiceNumber": job.number if job else None,
         "invoiceItemId": None,

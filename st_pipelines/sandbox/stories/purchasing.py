@@ -18,6 +18,7 @@ from st_pipelines.sandbox.purchase_entities import (
 )
 from st_pipelines.sandbox.scalars import format_money, format_money_text
 from st_pipelines.sandbox.stories.ledger import refer_to_account, render_batch
+from st_pipelines.sandbox.stories.projects import find_project
 from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story, refer_to
 
 
@@ -49,6 +50,7 @@ def _render_order(order: PurchaseOrder, context: RenderContext) -> Fields:
         "number": order.number,
         "invoiceId": job.invoice_id if job else None,
         "jobId": job.id if job else None,
+        "projectId": find_project(job),
         "status": status,
         "typeId": order.type.id,
         "vendorId": order.vendor.id,

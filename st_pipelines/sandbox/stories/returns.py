@@ -8,6 +8,7 @@ from st_pipelines.sandbox.planning.returns import Returns
 from st_pipelines.sandbox.purchase_entities import PurchaseReturn
 from st_pipelines.sandbox.scalars import format_money
 from st_pipelines.sandbox.stories.ledger import render_batch
+from st_pipelines.sandbox.stories.projects import find_project
 from st_pipelines.sandbox.stories.purchasing import render_cost
 from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story
 
@@ -35,7 +36,7 @@ def _render_return(part: PurchaseReturn, context: RenderContext) -> Fields:
         "vendorId": order.vendor.id,
         "purchaseOrderId": order.id,
         "jobId": job.id if job else None,
-        "projectId": None,
+        "projectId": find_project(job),
         "businessUnitId": order.unit.id,
         "inventoryLocationId": order.place.id,
         "createdById": user,
