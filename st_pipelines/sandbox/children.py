@@ -10,6 +10,7 @@ from st_pipelines.sandbox.planning.journal import Journal
 from st_pipelines.sandbox.stories import (
     attachments,
     banking,
+    estimate_changes,
     jobs,
     journal,
     notes,
@@ -28,6 +29,7 @@ _ENTRY = "/accounting/v2/tenant/{tenant}/journal-entries/{id}"
 CHILDREN: Mapping[str, ChildStory] = {
     **attachments.CHILDREN,
     **banking.CHILDREN,
+    **estimate_changes.CHILDREN,
     **notes.CHILDREN,
     **web_scheduling.CHILDREN,
 }

@@ -110,3 +110,18 @@ def test_the_booking_of_a_job_agrees_with_the_job(shared: Client) -> None:
         assert log["start"] == appointments[job["firstAppointmentId"]]["start"]
         assert log["createdOn"] == job["createdOn"]
         assert log["createdById"] == job["createdById"]
+
+
+def test_the_last_change_of_an_estimate_led_to_its_status(shared: Client) -> None:
+    statuses = set()
+    for estimate in shared.read_rows("salestech.estimates", pageSize=25):
+        response = shared.get(f"/sales/v2{TENANT}/status/estimates/{estimate['id']}/changes")
+        changes = sorted(response.json(), key=lambda change: change["createdOn"])
+
+        assert (changes[0]["oldStatus"], changes[0]["newStatus"]) == (None, "Open")
+        assert changes[0]["createdOn"] == estimate["createdOn"]
+        assert changes[-1]["newStatus"] == estimate["status"]["name"]
+        if estimate["soldOn"]:
+            assert changes[-1]["createdOn"] == estimate["soldOn"]
+        statuses.add(changes[-1]["newStatus"])
+    assert statuses == {"Open", "Sold", "Dismissed"}
