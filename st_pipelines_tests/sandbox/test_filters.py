@@ -59,6 +59,8 @@ EQUAL_EVERYWHERE = {
     ("crm.locations", "country"),
     ("jpm.appointments", "unused"),
     ("jpm.jobs", "hasUnusedAppointments"),
+    # The work of a sold estimate is a project; the job on which it was offered is in none.
+    ("salestech.estimates", "projectId"),
     ("telecom.calls", "agentExternalId"),
 }
 """Filters by a field in which all records of the company agree."""

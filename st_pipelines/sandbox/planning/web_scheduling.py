@@ -14,7 +14,7 @@ from st_pipelines.sandbox.planning.books import Books
 from st_pipelines.sandbox.schedule import find_midnight, sort_moments
 
 COLLECTION = "scheduling_pro.schedulers"
-SCHEDULERS = ("Website", "Call Center", "Landing Page")
+SCHEDULERS = ("Website", "Call Center", "Landing Page", "Maps", "Emergency")
 
 STEPS = ("zipcode", "issue", "schedule", "customer", "details")
 """How far a visitor comes who does not book, in order."""
