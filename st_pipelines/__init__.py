@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from st_pipelines.defs.resources import ServiceTitanResource, WarehouseResource
     from st_pipelines.sandbox.server import Sandbox
     from st_pipelines.servicetitan.errors.errors import ServiceTitanError
+    from st_pipelines.sync.context import LoadReport
     from st_pipelines.sync.session import Session, connect
-    from st_pipelines.sync.sync import LoadReport
     from st_pipelines.warehouse.errors import WarehouseError
 
 __all__ = [
@@ -47,7 +47,7 @@ __all__ = [
 _MODULES = {
     "Endpoint": "catalog.model",
     "EndpointTranslatorData": "defs.metadata",
-    "LoadReport": "sync.sync",
+    "LoadReport": "sync.context",
     "Sandbox": "sandbox.server",
     "ServiceTitanComponent": "component",
     "ServiceTitanError": "servicetitan.errors.errors",

@@ -21,6 +21,7 @@ from typing import Any
 
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.sandbox.server import Sandbox
+from st_pipelines.sync import children
 from st_pipelines.sync.sync import extract_load
 from st_pipelines.warehouse.errors import WarehouseFull
 from st_pipelines.warehouse.store import duckdb_file
@@ -30,6 +31,7 @@ from st_pipelines_tests.churn_reader import build_context
 from st_pipelines_tests.deadlines import DEADLINE
 
 PAGE_SIZE = 50
+PARENTS_PER_COMMIT = 5
 REPORTED_FULL = 3
 
 
@@ -76,6 +78,12 @@ def load(server: Any, file: Path, table: str, days: Days | None, point: CrashPoi
     """Loads, and crashes at the point, if there is one."""
     crash_at(point)
     extract_load(build_context(server, file, page_size=PAGE_SIZE), load_catalog()[table], days)
+
+
+def load_children(server: Any, file: Path, table: str, point: CrashPoint | None) -> None:
+    """Loads a child list in small transactions, and crashes at the point, if there is one."""
+    children.REQUESTS_PER_COMMIT = PARENTS_PER_COMMIT
+    load(server, file, table, None, point)
 
 
 def load_and_publish(

@@ -23,6 +23,7 @@ from st_pipelines.catalog.model import (
     Field,
     LeftOut,
     ListOf,
+    Parent,
     Scalar,
     StructOf,
 )
@@ -52,6 +53,7 @@ _DEFAULTS: dict[str, Any] = {
     "external_data": False,
     "removed": False,
     "member": None,
+    "parent": None,
 }
 _PLAIN = ("kind", "path", "envelope", "scope")
 
@@ -155,6 +157,8 @@ def endpoint_from_json(api: str, name: str, entry: Mapping[str, Any]) -> Endpoin
         export = values["export"]
         named = {name: tuple(export.get(name, ())) for name in ("adds", "lacks")}
         values["export"] = Export(**{**export, **named})
+    if values["parent"]:
+        values["parent"] = Parent(**values["parent"])
     values["key"] = tuple(values["key"])
     values["variants"] = tuple(values["variants"])
     values["columns"] = tuple(Field(k, type_from_json(v)) for k, v in entry["columns"].items())
@@ -190,6 +194,10 @@ def _value_to_json(value: Any) -> Any:
             names = ("params", "adds", "lacks")
             rest = {n: _value_to_json(v) for n in names if (v := getattr(value, n))}
             return {"path": value.path, **rest}
+        case Parent():
+            facts: dict[str, Any] = {"table": value.table, "ids": dict(value.ids)}
+            facts |= {"per_request": value.per_request} if value.per_request != 1 else {}
+            return facts | ({"every_load": True} if value.every_load else {})
         case tuple():
             return list(value)
     return value

@@ -16,8 +16,8 @@ from typing import Literal, TypeAlias
 
 from st_pipelines.catalog.report import API, READ_SCOPE, Report
 
-Kind: TypeAlias = Literal["window", "feed", "snapshot", "report"]
-Envelope: TypeAlias = Literal["page", "export", "array", "data", "object"]
+Kind: TypeAlias = Literal["window", "feed", "snapshot", "child", "report"]
+Envelope: TypeAlias = Literal["page", "export", "array", "data", "object", "value", "any"]
 ScalarName: TypeAlias = Literal[
     "BIGINT", "DECIMAL", "DOUBLE", "BOOLEAN", "VARCHAR", "TIMESTAMPTZ", "DATE", "JSON"
 ]
@@ -103,6 +103,26 @@ class Export:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Parent:
+    """Where the ids come from that a child list needs, and when it has to be read again.
+
+    Attributes:
+        table: whose rows are the parents, e.g. `crm.customers`.
+        ids: the child's field that holds an id of the parent, and the parent's field that it comes
+            from, in the order of the path's parameters: `{"customerId": "id"}`.
+        per_request: parents of one request: 1 where their id is in the path, up to 50 where the
+            operation takes `ids`.
+        every_load: the parent's time of change does not show whether its children changed, and
+            there are few parents: all are read again after each load of their table.
+    """
+
+    table: str
+    ids: Mapping[str, str] = field(hash=False)
+    per_request: int = 1
+    every_load: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Endpoint:
     """A ServiceTitan collection: one asset and one table.
 
@@ -110,10 +130,13 @@ class Endpoint:
         api: API name in snake_case (`jpm`); DuckDB schema and Dagster group.
         name: collection name in snake_case (`job_types`); DuckDB table.
         kind: `window` (list with a date filter), `feed` (export only), `snapshot` (no filter: read
-            completely every time) or `report` (configured by the user, see `report`).
-        path: below the host, with `{tenant}`; the list's path, or the export's for a `feed`.
+            completely every time), `child` (needs the ids of a parent) or `report` (configured by
+            the user, see `report`).
+        path: below the host, with `{tenant}`; the list's path, or the export's for a `feed`. That
+            of a `child` has a parameter for each id of its parent.
         envelope: the JSON around the records in a response. The body of an `object` is itself the
-            only record.
+            only record; that of a `value` is the last field of the only record, or null for none;
+            `any` is a page or an array, where no document says which.
         member: served name of the array that holds the records, where it is not `data`.
         scope: OAuth scope that a read needs, e.g. `tn.jpm.jobs:r`.
         columns: the fields that list and export serve, in the list's order.
@@ -138,6 +161,7 @@ class Endpoint:
         export: the collection's export feed, if it has one.
         external_data: takes `EXTERNAL_DATA_PARAMETER`, without which `externalData` stays empty.
         removed: ServiceTitan's documents no longer have it, but it may still be served.
+        parent: whose ids a `child` needs; None for other kinds.
         report: what the user's file says of a report; None for ServiceTitan's collections.
     """
 
@@ -167,6 +191,7 @@ class Endpoint:
     external_data: bool = False
     removed: bool = False
     member: str | None = None
+    parent: Parent | None = None
     report: Report | None = None
 
     @cached_property
@@ -218,7 +243,7 @@ class Endpoint:
     @cached_property
     def partitioned(self) -> bool:
         """Whether rows belong to days (windows and feeds) rather than to the latest load."""
-        return self.report.by_day if self.report else self.kind != "snapshot"
+        return self.report.by_day if self.report else self.kind in ("window", "feed")
 
     @cached_property
     def can_look_up(self) -> bool:

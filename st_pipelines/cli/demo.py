@@ -32,6 +32,12 @@ if TYPE_CHECKING:
     from st_pipelines.warehouse.store.base import Store
 
 TIMEZONE = "America/New_York"
+REQUESTS_PER_SECOND = 1000
+"""ServiceTitan allows 60. A demo of child lists would mostly wait."""
+
+MAX_CHILD_REQUESTS = 100
+"""Enough to see the children of the latest records; more would make the demo long."""
+
 FIRST_QUERY = """\
 SELECT strftime(j.completed_on, '%Y-%m') AS month, b.name AS business_unit,
        count(DISTINCT j.id) AS jobs, count(DISTINCT c.id) AS customers,
@@ -163,7 +169,7 @@ class Demo:
         """Returns the URL of the sandbox, with its credentials set in the environment."""
         command = [sys.executable, "-m", "st_pipelines.cli.app", "sandbox", "--until-input-ends"]
         command += ["--seed", str(company.seed), "--customers", str(company.customers)]
-        command += ["--now", company.now]
+        command += ["--now", company.now, "--requests-per-second", str(REQUESTS_PER_SECOND)]
         process = self._stack.enter_context(
             child(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         )
@@ -191,8 +197,10 @@ class Demo:
                 "SERVICETITAN_SANDBOX_START_DATE": self._first.isoformat(),
                 "SERVICETITAN_SANDBOX_API_URL": url,
                 "SERVICETITAN_SANDBOX_AUTH_URL": url,
+                "SERVICETITAN_SANDBOX_REQUESTS_PER_SECOND": str(REQUESTS_PER_SECOND),
             }
         )
+        os.environ.setdefault("ST_MAX_CHILD_REQUESTS", str(MAX_CHILD_REQUESTS))
 
     def _ui_command(self) -> str:
         options = ["--ui", "--no-load", "--warehouse", os.path.relpath(self.file)]

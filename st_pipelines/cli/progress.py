@@ -9,7 +9,7 @@ import logging
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import dagster as dg
@@ -19,8 +19,9 @@ from rich.table import Table
 
 from st_pipelines.cli.console import counted, print_failures, print_warning
 from st_pipelines.defs import run_lock
+from st_pipelines.defs.assets import ANNOUNCEMENT
 from st_pipelines.defs.dagster_internals import RunFailureReason
-from st_pipelines.defs.metadata import CLOCK
+from st_pipelines.defs.metadata import CLOCK, PARENTS_REMAINING
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,7 @@ class ApiOutcome:
         rows, requests, seconds: sums over the assets that succeeded.
         failures: message by table.
         clock: how wrong this machine's clock is; empty if it is right.
+        remaining: by table, the parents whose children the next load has to read.
     """
 
     api: str
@@ -41,6 +43,7 @@ class ApiOutcome:
     seconds: float
     failures: dict[str, str]
     clock: str = ""
+    remaining: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def from_run(cls, api: str, result: dg.ExecuteInProcessResult) -> ApiOutcome:
@@ -68,6 +71,11 @@ class ApiOutcome:
             seconds=sum(value["seconds"] for value in values),
             failures=failures,
             clock=next((value[CLOCK] for value in values if CLOCK in value), ""),
+            remaining={
+                _table_of_step(step): metadata[PARENTS_REMAINING].value
+                for step, metadata in metadata_by_step.items()
+                if PARENTS_REMAINING in metadata and metadata[PARENTS_REMAINING].value
+            },
         )
 
 
@@ -100,12 +108,13 @@ def materialize(
         keys_by_api.setdefault(key.path[-2], []).append(key)
     outcomes = []
     with Progress(console, len(keys)) as progress:
-        for api, api_keys in sorted(keys_by_api.items()):
+        for number, api in enumerate(apis := _order_apis(job, keys_by_api)):
+            api_keys = keys_by_api[api]
             with progress.api_run(api, len(api_keys)):
                 try:
                     result = run_in_process(instance, job, api_keys, tags, run_config)
                 except KeyboardInterrupt:
-                    _print_interruption(console, [other for other in keys_by_api if other >= api])
+                    _print_interruption(console, apis[number:])
                     raise
             outcomes.append(ApiOutcome.from_run(api, result))
     return outcomes
@@ -136,6 +145,23 @@ def run_in_process(
     if _was_interrupted(result):
         raise KeyboardInterrupt
     return result
+
+
+def _order_apis(
+    job: dg.JobDefinition, keys_by_api: Mapping[str, Sequence[dg.AssetKey]]
+) -> list[str]:
+    """Returns the APIs by name, but after those whose assets theirs depend on."""
+    graph = job.asset_layer.asset_graph
+    needed = {
+        api: {parent.path[-2] for key in keys for parent in graph.get(key).parent_keys} - {api}
+        for api, keys in keys_by_api.items()
+    }
+    waiting, ordered = sorted(keys_by_api), list[str]()
+    while waiting:
+        ready = (api for api in waiting if not needed[api].intersection(waiting))
+        ordered.append(next(ready, waiting[0]))
+        waiting.remove(ordered[-1])
+    return ordered
 
 
 def _print_interruption(console: Console, apis: Collection[str]) -> None:
@@ -198,6 +224,10 @@ class Progress:
         if not self._bar.console.is_terminal:
             self._bar.console.print(f"{api}: {counted(assets, 'endpoint')}")
 
+    def announce(self, text: str) -> None:
+        """Prints what is about to be read."""
+        self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
     def advance(self, event: dg.DagsterEvent) -> None:
         """Moves the bar when a step starts or ends."""
         if event.is_step_start:
@@ -219,13 +249,23 @@ class _EventHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         event = getattr(record, "dagster_event", None)
         progress = Progress._current
-        if progress is not None and isinstance(event, dg.DagsterEvent):
+        if progress is None:
+            return
+        if isinstance(event, dg.DagsterEvent):
             progress.advance(event)
+        elif hasattr(record, ANNOUNCEMENT):
+            # The record's own message begins with the names of the run and the step.
+            progress.announce(getattr(record, "dagster_meta", {}).get("orig_message", ""))
 
 
 def print_outcomes(console: Console, outcomes: Sequence[ApiOutcome]) -> None:
-    """Prints a row per API, then a warning if the clock is wrong, then the failures."""
+    """Prints a row per API, what is left to load, a warning if the clock is wrong, the failures."""
     console.print(_as_table(outcomes))
+    remaining = {table: n for outcome in outcomes for table, n in outcome.remaining.items()}
+    if remaining:
+        parents = ", ".join(f"{table} {number:,}" for table, number in sorted(remaining.items()))
+        text = f"Parents that the next load reads (ST_MAX_CHILD_REQUESTS): {parents}"
+        console.print(text, highlight=False)
     print_warning(console, next((outcome.clock for outcome in outcomes if outcome.clock), ""))
     failures = {table: text for outcome in outcomes for table, text in outcome.failures.items()}
     print_failures(console, failures)
@@ -256,7 +296,11 @@ def _as_table(outcomes: Sequence[ApiOutcome]) -> Table:
 
 def _table_of(event: dg.DagsterEvent) -> str:
     """Returns the table that a step loads: `jpm.jobs` for `production__jpm__jobs`."""
-    return ".".join(str(event.step_key).split("__")[-2:])
+    return _table_of_step(str(event.step_key))
+
+
+def _table_of_step(step_key: str) -> str:
+    return ".".join(step_key.split("__")[-2:])
 
 
 def _failure_message(event: dg.DagsterEvent) -> str:

@@ -23,7 +23,7 @@ from st_pipelines.servicetitan.errors.errors import AuthenticationFailed, Servic
 from st_pipelines.warehouse.errors import MalformedRecords, WarehouseError
 
 if TYPE_CHECKING:
-    from st_pipelines.sync.sync import LoadReport
+    from st_pipelines.sync.context import LoadReport
 
 
 def reconcile(
@@ -64,7 +64,9 @@ def reconcile_tables(
     reports: list[LoadReport] = []
     failures: dict[str, str] = {}
     aggregates = 0
-    with sync_context(config, "reconcile", accept_deletions=accept_deletions) as context:
+    with sync_context(
+        config, "reconcile", accept_deletions=accept_deletions, announce=console.print
+    ) as context:
         for endpoint in endpoints:
             with console.status(f"reading {endpoint.table}"):
                 try:
@@ -81,6 +83,13 @@ def reconcile_tables(
         wrong_clock = describe_clock(context.clock_offset())
     if reports:
         print_table(console, _as_table(reports))
+    for report in reports:
+        if report.parents and report.parents.remaining:
+            console.print(
+                f"{report.endpoint.table}: {report.parents.remaining:,} parents are left for the "
+                "next run (ST_MAX_CHILD_REQUESTS)",
+                highlight=False,
+            )
     if aggregates:
         console.print(f"skipped {counted(aggregates, 'aggregate')} by day: they have no deletions")
     print_warning(console, wrong_clock)

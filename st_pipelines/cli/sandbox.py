@@ -45,6 +45,9 @@ def sandbox(
         float, typer.Option(help="Probability that records change before a data request, 0 to 1.")
     ] = 0,
     defect: Defects = None,
+    requests_per_second: Annotated[
+        float, typer.Option(hidden=True, help="Requests of a tenant before it answers 429.")
+    ] = 60,
     until_input_ends: Annotated[
         bool, typer.Option("--until-input-ends", hidden=True, help="Stop when standard input ends.")
     ] = False,
@@ -71,6 +74,7 @@ def sandbox(
             seed=seed,
             customers=customers,
             now=start,
+            requests_per_second=requests_per_second,
             faults=faults,
             churn=churn,
             defects=defect or (),

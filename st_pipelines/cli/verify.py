@@ -31,7 +31,7 @@ from st_pipelines.servicetitan.errors.errors import AuthenticationFailed, Servic
 from st_pipelines.warehouse.errors import MalformedRecords
 
 if TYPE_CHECKING:
-    from st_pipelines.sync.sync import SyncContext
+    from st_pipelines.sync.context import SyncContext
     from st_pipelines.sync.verify import Verified
     from st_pipelines.warehouse.tables.compare import Difference
 
@@ -125,6 +125,7 @@ def _as_json(result: Verified, show_values: bool) -> dict[str, object]:
         "changed_meanwhile": result.changed_meanwhile,
         "reordered": result.reordered,
         "requests": result.requests,
+        "parents": result.parents,
         "problem": result.problem or None,
         "columns": _count_columns(result),
         "differences": [_difference_as_json(one, show_values) for one in result.differences],
@@ -166,6 +167,10 @@ def _summary(results: Sequence[Verified]) -> Iterator[str]:
     left = sorted({f"{result.table}.{name}" for result in results for name in result.not_compared})
     if left:
         yield f"not compared, as only the export feed serves it (--deep): {', '.join(left)}"
+    for result in results:
+        if result.parents and result.parents[0] < result.parents[1]:
+            compared, live = result.parents
+            yield f"{result.table}: compared for {compared:,} of {counted(live, 'parent')}"
     if reordered := sum(result.reordered for result in results):
         yield f"{counted(reordered, 'list')} with the same members in another order"
 

@@ -55,6 +55,10 @@ from st_pipelines.warehouse.store.base import (
 
 _ADDITIONS_FILE = "st_catalog.json"
 _REPORTS_FILE = "st_reports.yaml"
+_MAX_CHILD_REQUESTS = 10_000
+"""Three minutes at the rate limit for each table: the first load of a child list does not hold up
+the daily run, and takes several days where there are more parents."""
+
 _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -343,6 +347,21 @@ class EnvironmentConfig:
                 "or 0 to publish no read copy"
             )
         return seconds or None
+
+    @cached_property
+    def max_child_requests(self) -> int:
+        """Requests for one child list in one load: `ST_MAX_CHILD_REQUESTS`, by default 10,000.
+
+        Raises:
+            SettingsError: it is not a number of requests.
+        """
+        text = self.variables.read("ST_MAX_CHILD_REQUESTS") or str(_MAX_CHILD_REQUESTS)
+        if not re.fullmatch(r"[0-9]{1,9}", text):
+            raise SettingsError(
+                f"ST_MAX_CHILD_REQUESTS: {text!r} is not a number of requests: give one such as "
+                f"{_MAX_CHILD_REQUESTS}, or 0 to read no child lists"
+            )
+        return int(text)
 
     @cached_property
     def file_mode(self) -> int | None:

@@ -1,10 +1,11 @@
-"""Builds one asset per endpoint of the catalog: partitioned by day, or an unpartitioned snapshot.
+"""Builds one asset per endpoint of the catalog: partitioned by day, or without partitions.
 
 Keys, groups and descriptions come from `translator`, checks from `checks`. The run imports what
 loads records, so that the definitions load without DuckDB and requests.
 """
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Iterator
 from datetime import date
@@ -25,9 +26,12 @@ from st_pipelines.sync.explain import describe_clock
 from st_pipelines.windows import Days
 
 if TYPE_CHECKING:
-    from st_pipelines.sync.sync import LoadReport, SyncContext
+    from st_pipelines.sync.context import LoadReport, SyncContext
 
 RunContext: TypeAlias = dg.AssetExecutionContext | dg.OpExecutionContext
+
+ANNOUNCEMENT = "st_pipelines_announcement"
+"""Attribute of the log records that say what a load is about to cost."""
 
 _ROOT_RUN_TAG = "dagster/root_run_id"
 _NO_PARTITION = (
@@ -68,7 +72,7 @@ def days_of(partitions: dg.DailyPartitionsDefinition, keys: dg.PartitionKeyRange
 
 def sync_context(context: RunContext, env: EnvironmentDefs) -> "SyncContext":
     """Returns what a load needs, from the resources of the run. Raises SettingsError."""
-    from st_pipelines.sync.sync import SyncContext
+    from st_pipelines.sync.context import SyncContext
 
     servicetitan = _servicetitan(context, env)
     record = read_record(context.instance, record_name(env.environment, env.key_prefix))
@@ -85,6 +89,8 @@ def sync_context(context: RunContext, env: EnvironmentDefs) -> "SyncContext":
         history=warehouse.history,
         clock=env.clock,
         accept_deletions=warehouse.accept_deletions,
+        max_child_requests=warehouse.config.max_child_requests,
+        announce=functools.partial(context.log.info, extra={ANNOUNCEMENT: True}),
     )
 
 
@@ -144,6 +150,8 @@ def _earlier_tries(context: dg.AssetExecutionContext) -> frozenset[str]:
 
 
 def _snapshot_asset(env: EnvironmentDefs, endpoint: Endpoint) -> dg.AssetsDefinition:
+    """Returns an asset without partitions: a snapshot, or a child list."""
+
     def load_snapshot(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         from st_pipelines.sync.sync import extract_load
 
@@ -152,7 +160,11 @@ def _snapshot_asset(env: EnvironmentDefs, endpoint: Endpoint) -> dg.AssetsDefini
             report = extract_load(sync_context(context, env), endpoint, None)
             return _result(context, env, report)
 
-    return dg.asset(**_asset_arguments(env, endpoint))(_with_signature(load_snapshot))
+    decorate = dg.asset(
+        **_asset_arguments(env, endpoint),
+        op_tags={"dagster/priority": "-1"} if endpoint.parent else None,  # after the snapshots
+    )
+    return decorate(_with_signature(load_snapshot))
 
 
 def _asset_arguments(env: EnvironmentDefs, endpoint: Endpoint) -> dict[str, Any]:
@@ -164,7 +176,7 @@ def _asset_arguments(env: EnvironmentDefs, endpoint: Endpoint) -> dict[str, Any]
     spec = env.specs[endpoint.table]
     return {
         "key": spec.key,
-        "deps": spec.deps,
+        "deps": [*spec.deps, *_find_parent(env, endpoint)],
         "description": spec.description,
         "metadata": spec.metadata,
         "group_name": spec.group_name,
@@ -176,6 +188,16 @@ def _asset_arguments(env: EnvironmentDefs, endpoint: Endpoint) -> dict[str, Any]
         "check_specs": check_specs(endpoint, spec.key),
         "required_resource_keys": {env.servicetitan_key, env.warehouse_key},
     }
+
+
+def _find_parent(env: EnvironmentDefs, endpoint: Endpoint) -> list[dg.AssetDep]:
+    """Returns the dependency of a child list on the asset of its parents, if there is one.
+
+    A child list needs all parents, of whichever day. It has no partitions itself, as a load reads
+    whatever is due.
+    """
+    key = env.asset_keys.get(endpoint.parent.table) if endpoint.parent else None
+    return [] if key is None else [dg.AssetDep(key)]
 
 
 def _with_signature(
@@ -212,6 +234,8 @@ def _warnings(report: "LoadReport", *, full_previews: bool = False) -> Iterator[
         yield wrong_clock
     if change := report.loaded.zone_change:
         yield describe_zone_change(change)
+    if report.parents and (remaining := report.parents.remaining):
+        yield f"{remaining:,} parents are left for the next load (ST_MAX_CHILD_REQUESTS)"
     if (readings := report.read.readings) > 1:
         yield f"records moved while they were read: read {readings} times until complete"
     yield from map(make_inert, report.column_changes)

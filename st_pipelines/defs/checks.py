@@ -22,7 +22,7 @@ from st_pipelines.warehouse.load_spec import MAX_DELETED_ROWS, MAX_DELETED_SHARE
 from st_pipelines.windows import describe_days
 
 if TYPE_CHECKING:
-    from st_pipelines.sync.sync import LoadReport
+    from st_pipelines.sync.context import LoadReport
 
 ROWS = "rows"
 SCHEMA_DRIFT = "schema_drift"

@@ -24,11 +24,14 @@ from st_pipelines.sync.strategies import strategy_for
 from st_pipelines.warehouse.columns import EXTRA, columns_of
 
 if TYPE_CHECKING:
-    from st_pipelines.sync.sync import LoadReport
+    from st_pipelines.sync.context import LoadReport
     from st_pipelines.warehouse.tables.identity import ZoneChange
 
 WINDOW_END = "window_end"
 """Metadata key of the end of the loaded window, which schedules and sensors rely on."""
+
+PARENTS_REMAINING = "parents_remaining"
+"""Metadata key of the parents whose children the next load has to read."""
 
 CLOCK = "clock"
 """Metadata key of how wrong this machine's clock is; left out where it is right."""
@@ -117,6 +120,8 @@ def definition_metadata(environment: str, endpoint: Endpoint) -> dict[str, Any]:
         "dagster/column_schema": _column_schema(endpoint),
         "dagster/code_references": _code_reference(endpoint),
     }
+    if endpoint.parent:
+        facts["parent"] = endpoint.parent.table
     if endpoint.export:
         facts["export"] = f"GET {endpoint.export.path}"
     if endpoint.cursor:
@@ -155,6 +160,10 @@ def report_metadata(report: LoadReport, *, full_previews: bool = False) -> dict[
         facts["dagster/row_count"] = report.loaded.table_rows
     if report.source_total is not None:
         facts["rows_at_servicetitan"] = report.source_total
+    if report.parents:
+        facts["parents_read"] = report.parents.read
+        facts["parents_not_found"] = report.parents.not_found
+        facts[PARENTS_REMAINING] = report.parents.remaining
     if report.window:
         start = report.window.start.isoformat() if report.window.start else "the beginning"
         facts["window"] = f"{start} to {report.window.end.isoformat()}"

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from st_pipelines.catalog.model import Endpoint
     from st_pipelines.config.project import EnvironmentConfig
     from st_pipelines.sync.completeness import WarehouseState
-    from st_pipelines.sync.sync import LoadReport
+    from st_pipelines.sync.context import LoadReport
     from st_pipelines.warehouse.store.base import Store
 
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)

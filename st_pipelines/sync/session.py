@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import logging
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from datetime import date
 from typing import TYPE_CHECKING
@@ -19,13 +20,16 @@ from st_pipelines.config.connection import build_connection
 from st_pipelines.config.environments import environment_name
 from st_pipelines.config.project import EnvironmentConfig, resolve_environment
 from st_pipelines.servicetitan.http.client import Client
+from st_pipelines.sync.context import LoadReport, SyncContext
 from st_pipelines.sync.strategies import strategy_for
-from st_pipelines.sync.sync import LoadReport, SyncContext, extract_load, reconcile
+from st_pipelines.sync.sync import extract_load, reconcile
 from st_pipelines.sync.verify import Verified, verify_table
 from st_pipelines.windows import Days
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -35,6 +39,7 @@ def sync_context(
     *,
     writes: bool = True,
     accept_deletions: bool = False,
+    announce: Callable[[str], object] | None = None,
 ) -> Iterator[SyncContext]:
     """Opens the connections of an environment for as long as the context lasts.
 
@@ -42,6 +47,7 @@ def sync_context(
         purpose: the run id starts with it, such as `verify-3f2a9c01`.
         writes: False if nothing is loaded, so that a wrong `ST_HISTORY` does not matter.
         accept_deletions: also load what deletes a large part of a table.
+        announce: is told what a load of a child list will cost; it is logged if None.
 
     Raises:
         SettingsError: a setting is missing or wrong.
@@ -57,6 +63,8 @@ def sync_context(
             catalog=config.catalog,
             history=config.history_tables if writes else frozenset(),
             accept_deletions=accept_deletions,
+            max_child_requests=config.max_child_requests,
+            announce=announce or _log.info,
         )
 
 

@@ -2,12 +2,12 @@
 
 There is one class per kind: `WindowedList` (a list with a date filter), `KeylessWindow` (such a
 list without a key), `ExportFeed` (an export without a list), `DailyAggregate` (figures of one day),
-`Snapshot` (a list without a usable date filter), and `DailyReport` and `WholeReport` (reports with
-and without days, which `report_strategy` reads). How an endpoint is read is decided only here.
-The warehouse tests for a key or for `by_day` only to choose its SQL, and the checks to choose which
-of them apply. To add a kind, add a subclass of `strategy.Strategy` here, or in a module of its own,
-and a value to `catalog.model.Kind`. If it needs POST requests, or one request per parent id, the
-class overrides `read`.
+`Snapshot` (a list without a usable date filter), `child_lists.ChildList` (a list that needs the ids
+of a parent), and `DailyReport` and `WholeReport` (reports with and without days, which
+`report_strategy` reads). How an endpoint is read is decided only here. The warehouse tests for a
+key, for `by_day` or for a parent only to choose its SQL, and the checks to choose which of them
+apply. To add a kind, add a subclass of `strategy.Strategy` here, or in a module of its own, and a
+value to `catalog.model.Kind`. If it needs POST requests, the class overrides `read`.
 
 Imports neither DuckDB nor requests, because Dagster's definitions import it.
 """
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from st_pipelines.catalog.model import Endpoint, Kind
 from st_pipelines.servicetitan.http.model import ReadStats
+from st_pipelines.sync.child_lists import ChildList
 from st_pipelines.sync.report_strategy import ReportStrategy
 from st_pipelines.sync.strategy import EARLIER, PlannedRead, ReadPart, Strategy
 from st_pipelines.warehouse.load_spec import MergeMode
@@ -220,6 +221,7 @@ _BY_KIND: dict[Kind, type[Strategy]] = {
     "window": WindowedList,
     "feed": ExportFeed,
     "snapshot": Snapshot,
+    "child": ChildList,
 }
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from st_pipelines.servicetitan.http.client import Client
     from st_pipelines.servicetitan.reading.page_source import Page
     from st_pipelines.warehouse.store.base import Store
+    from st_pipelines.warehouse.tables.parents import ParentRead
 
 EARLIER = timedelta(hours=3)
 """A window begins this long before its first midnight: a record may be committed minutes after its
@@ -118,6 +119,11 @@ class Strategy(ABC):
     can_reconcile: ClassVar[bool] = True
     can_probe: ClassVar[bool] = True
     resumes: ClassVar[bool] = False
+
+    @property
+    def parents_read(self) -> Sequence[ParentRead] | None:
+        """The parents whose children the last read has served; None where there are no parents."""
+        return None
 
     @property
     @abstractmethod

@@ -23,9 +23,12 @@ from st_pipelines.catalog.model import Endpoint
 from st_pipelines.servicetitan.http.model import ReadStats
 from st_pipelines.servicetitan.reading.export_feed import read_feed
 from st_pipelines.servicetitan.reading.lookup import Controls, look_up
+from st_pipelines.sync.child_lists import ChildList
+from st_pipelines.sync.children import choose_sample
+from st_pipelines.sync.context import SyncContext
 from st_pipelines.sync.strategies import strategy_for
 from st_pipelines.sync.strategy import PlannedRead, Strategy
-from st_pipelines.sync.sync import SyncContext, learn_server_time, stage
+from st_pipelines.sync.sync import learn_server_time, stage
 from st_pipelines.warehouse.columns import EXTRA
 from st_pipelines.warehouse.load_spec import MergeMode
 from st_pipelines.warehouse.staging.typed_rows import TypedRows
@@ -36,6 +39,7 @@ from st_pipelines.warehouse.tables.compare import (
     read_first_day,
     read_last_load,
 )
+from st_pipelines.warehouse.tables.parents import stage_parents
 from st_pipelines.warehouse.tables.schema import has_table
 from st_pipelines.warehouse.tables.staged_records import StagedRecords, staged_records
 from st_pipelines.warehouse.tables.table_load import TableLoad, export_only_columns
@@ -60,6 +64,8 @@ class Verified:
             both sides.
         not_compared: columns whose values were not compared, because only the export serves them.
         requests: data requests sent.
+        parents: of a child list, how many parents were compared, and how many there are; None for
+            other tables.
         problem: why it could not be compared; empty where it could.
     """
 
@@ -72,6 +78,7 @@ class Verified:
     values: bool = False
     not_compared: tuple[str, ...] = ()
     requests: int = 0
+    parents: tuple[int, int] | None = None
     problem: str = ""
 
     @property
@@ -102,6 +109,7 @@ class Verified:
             values=self.values or other.values,
             not_compared=tuple(dict.fromkeys(self.not_compared + other.not_compared)),
             requests=self.requests + other.requests,
+            parents=self.parents or other.parents,
             problem=self.problem or other.problem,
         )
 
@@ -116,7 +124,7 @@ def verify_table(
         endpoint: what to compare.
         days: compare only the windows of this many last local days, today included; None compares
             everything. A snapshot is always compared whole; an aggregate by day up to yesterday,
-            as today's is not final.
+            as today's is not final; a child list for a sample of the parents that are up to date.
         deep: also read the export feed, if there is one, and compare what only the feed serves.
 
     Raises:
@@ -127,9 +135,13 @@ def verify_table(
     table = _find_table(context, endpoint, now)
     if table is None:
         return Verified(table=endpoint.table, problem="there is no such table yet: load it first")
+    parents = None
+    if isinstance(strategy, ChildList):
+        strategy, live = choose_sample(context, strategy)
+        parents = (len(strategy.batch.parents), live)
     reads = strategy.plan_verify(days, table.first_day, now, context.timezone)
     found = [_Part(context, strategy, read, now, deep=deep).verify() for read in reads]
-    return sum(found, Verified(table=endpoint.table))
+    return sum(found, Verified(table=endpoint.table, parents=parents))
 
 
 def _read_server_time(context: SyncContext) -> datetime:
@@ -257,12 +269,16 @@ class _Part:
     def _read(self, records: StagedRecords, window: Window | None) -> None:
         stats = stage(self._context.client, self._strategy, window, records)
         self._stats.add(requests=stats.requests)
+        if isinstance(self._strategy, ChildList) and self._strategy.batch.failures:
+            raise self._strategy.batch.failures[0]
         records.finish()
 
     def _compare(
         self, rows: TypedRows, columns: Sequence[str], among: set[str] | None = None
     ) -> Compared:
         load = TableLoad(rows.connection, self._endpoint, self._spec)
+        if (parents := self._strategy.parents_read) is not None:
+            stage_parents(rows.connection, parents)
         with self._context.warehouse.attach(rows.connection, "verify"):
             until = read_last_load(load)
             return Comparison(load, columns=columns, last_load=until).run(among)

@@ -5,6 +5,7 @@ WarehouseError
 ├── Overtaken          other loads of the table committed what contradicts this read
 ├── TimeZoneRefused    the time zone was used before another one, or is merely the default
 ├── TooManyDeletions   a load would delete a large part of its table
+├── ParentNotLoaded    the table whose ids a child list needs is not in the warehouse yet
 ├── WarehouseUnusable  the location is not writable, or what is there is not a sound warehouse
 ├── WarehouseFull      the disk is full
 ├── FilesNotStored     the storage of files did not take one
@@ -97,6 +98,16 @@ class Overtaken(WarehouseError):
             "this table at a time"
         )
         self.rows = rows
+
+
+class ParentNotLoaded(WarehouseError):
+    """A child list is read for the rows of another table, which was not loaded yet."""
+
+    def __init__(self, table: str, parent: str) -> None:
+        super().__init__(
+            f"{table} is read for the rows of {parent}, which this warehouse does not have yet: "
+            f"load {parent} first"
+        )
 
 
 class TimeZoneRefused(WarehouseError):

@@ -23,12 +23,14 @@ class MergeMode(enum.Enum):
         REPLACE_DAY: deletes those of `LoadSpec.default_date`, or all of them for a load of
             everything: an aggregate that was recomputed has no row less that anybody could miss.
         REPLACE_ALL: marks every one as deleted.
+        REPLACE_CHILDREN: marks those of the parents that were read as deleted.
     """
 
     UPSERT = enum.auto()
     REPLACE_SCOPE = enum.auto()
     REPLACE_DAY = enum.auto()
     REPLACE_ALL = enum.auto()
+    REPLACE_CHILDREN = enum.auto()
 
 
 @dataclass(frozen=True, kw_only=True)

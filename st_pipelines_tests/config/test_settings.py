@@ -259,6 +259,17 @@ def test_an_invalid_number_of_seconds_is_reported(
         resolve_environment("production").open_store()
 
 
+def test_requests_for_child_lists_are_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert resolve_environment("production").max_child_requests == 10_000
+    for text, requests in (("250", 250), ("0", 0), ("", 10_000)):
+        monkeypatch.setenv("ST_MAX_CHILD_REQUESTS", text)
+        assert resolve_environment("production").max_child_requests == requests
+    for text in ("many", "-1", "1.5"):
+        monkeypatch.setenv("ST_MAX_CHILD_REQUESTS", text)
+        with pytest.raises(SettingsError, match=f"ST_MAX_CHILD_REQUESTS: '{text}' is not a number"):
+            _ = resolve_environment("production").max_child_requests
+
+
 def test_a_warehouse_of_an_unknown_environment_is_refused() -> None:
     with pytest.raises(SettingsError, match="unknown environment 'prod'"):
         resolve_environment("prod").open_store()  # pyright: ignore[reportArgumentType]

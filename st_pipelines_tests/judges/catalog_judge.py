@@ -39,11 +39,12 @@ def judge(endpoint: Endpoint) -> Iterator[str]:
         if endpoint.scope not in operation.scopes:
             yield f"{operation} needs {operation.scopes}, not {endpoint.scope}"
     records = [(o, record) for o in operations if (record := find_record(o)) is not None]
+    inserted = endpoint.parent.ids if endpoint.parent else ()
     for column in endpoint.columns:
         served = [
             (o, r["properties"][column.name]) for o, r in records if column.name in r["properties"]
         ]
-        if records and not served:
+        if records and not served and column.name not in inserted:
             yield f"{column.name} is not served"
         for operation, schema in served[:1]:
             yield from _judge_type(operation, schema, column.type, column.name)

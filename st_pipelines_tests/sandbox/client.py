@@ -12,7 +12,7 @@ from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.sandbox.server import Sandbox
 
 CATALOG = load_catalog()
-LISTS = [e for e in CATALOG if e.envelope != "object" and e.member is None]
+LISTS = [e for e in CATALOG if e.envelope != "object" and e.member is None and e.parent is None]
 """The endpoints whose records the sandbox has as a collection."""
 
 LONG_AGO = "2000-01-01T00:00:00Z"

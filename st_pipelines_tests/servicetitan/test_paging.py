@@ -468,4 +468,4 @@ def test_a_large_page_may_be_refused_in_any_wording(server, endpoint, status):
     server.rule = lambda seen: refused if seen.page_size > 500 else None
     client = server.client(page_size=2000)
     assert len(ids(client, endpoint())) == 1200
-    assert client.page_limits == {endpoint().path: 500}
+    assert client.page_limits == {endpoint().table: 500}

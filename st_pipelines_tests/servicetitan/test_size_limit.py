@@ -72,7 +72,7 @@ def test_pages_that_are_too_large_are_halved_until_they_fit(server, endpoint):
     client = server.client(max_response_mb=1, page_size=1000)
     read, stats = ids(client, endpoint()), ReadStats()
     assert read == Counter(range(1, 1501))
-    assert client.page_limits == {PATH: 500}
+    assert client.page_limits == {endpoint().table: 500}
     server.seen.clear()
     ids(client, endpoint(), stats=stats)
     assert max(seen.page_size for seen in server.seen) == 500

@@ -12,6 +12,7 @@ import pytest
 
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.servicetitan.http.model import ReadStats
+from st_pipelines.sync.child_lists import ChildList
 from st_pipelines.sync.strategies import (
     DailyAggregate,
     ExportFeed,
@@ -39,6 +40,7 @@ KINDS = {
     "telecom.calls_export": ExportFeed,
     "settings.user_roles": Snapshot,
     "payroll.locations_rates": Snapshot,
+    "crm.customers_notes": ChildList,
 }
 
 
@@ -63,7 +65,11 @@ def test_every_endpoint_agrees_with_its_strategy_on_partitions() -> None:
 def test_only_aggregates_cannot_be_reconciled_and_only_days_can_be_probed() -> None:
     strategies = [strategy_for(endpoint) for endpoint in CATALOG]
     assert {type(s) for s in strategies if not s.can_reconcile} == {DailyAggregate}
-    assert {type(s) for s in strategies if not s.can_probe} == {DailyAggregate, Snapshot}
+    assert {type(s) for s in strategies if not s.can_probe} == {
+        ChildList,
+        DailyAggregate,
+        Snapshot,
+    }
     for strategy in strategies:
         assert strategy.can_reconcile == bool(list(strategy.plan_reconcile(lambda: NOW)))
 

@@ -1,7 +1,8 @@
 """Builds a catalog from OpenAPI documents and `curated.yaml`.
 
-A collection that can be read with nothing but the tenant becomes an endpoint. Every other GET
-operation is left out with a reason, so that the catalog accounts for all of them.
+A collection that can be read with nothing but the tenant becomes an endpoint, and so does one that
+needs ids which another table has (`children`). Every other GET operation is left out with a reason,
+so that the catalog accounts for all of them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from st_pipelines.catalog import files, specification_files
+from st_pipelines.catalog.build.children import derive_children
 from st_pipelines.catalog.build.curated import Curated, load_curated
 from st_pipelines.catalog.build.differences import describe_changes, describe_operations
 from st_pipelines.catalog.build.endpoints import (
@@ -127,7 +129,9 @@ def build_catalog(
     found = drop_repeated(_operations(folder, curated))
     reasons = {o.path: reason for o in found if (reason := _reason_to_leave_out(o, curated))}
     reasons |= find_outdated(o for o in found if o.path not in reasons)
-    fits = _apply_facts([o for o in found if o.path not in reasons], curated)
+    kept = [o for o in found if o.path not in reasons]
+    fits = _apply_facts([o for o in kept if o.path not in curated.children], curated)
+    _add_children([o for o in kept if o.path in curated.children], curated, fits)
     for line in (*_misfits(fits), *_unknown_facts(curated, fits, found)):
         report(line)
     endpoints = {table: fit.endpoint for table, fit in sorted(fits.items()) if not fit.unsound}
@@ -188,6 +192,8 @@ def _describe_unknown(name: str) -> str:
 def _reason_to_leave_out(operation: Operation, curated: Curated) -> str | None:
     if operation.path in curated.left_out:
         return curated.left_out[operation.path]
+    if operation.path in curated.children:
+        return None
     if operation.shape == "binary":
         return "binary download"
     if operation.api == "reporting" and operation.parents:
@@ -233,3 +239,14 @@ def _apply_facts(kept: list[Operation], curated: Curated) -> dict[str, Fitted]:
             facts = curated.facts(part.table)
             found[part.table] = apply_facts(part, facts, by_path[part.path])
     return found
+
+
+def _add_children(kept: list[Operation], curated: Curated, found: dict[str, Fitted]) -> None:
+    """Adds the child lists to `found`, each with the facts that fit."""
+    endpoints = {table: fit.endpoint for table, fit in found.items() if not fit.unsound}
+    for child in derive_children(kept, curated, endpoints):
+        if child.endpoint.table in found:
+            raise ValueError(
+                table_name_conflict(child.endpoint, found[child.endpoint.table].endpoint)
+            )
+        found[child.endpoint.table] = child

@@ -29,6 +29,7 @@ class Curated:
     sorted_by_id: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     reading_posts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     objects: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    children: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
     def name(self, operation: Operation) -> str:
         """Returns the name of an operation's table within its API."""
@@ -44,7 +45,7 @@ class Curated:
     def find_unknown(self, tables: Collection[str], paths: Collection[str]) -> list[str]:
         """Returns tables and paths with facts that the documents do not contain (any more)."""
         of_tables = {*self.endpoints, *self.sorted_by_id.get("tables", ())}
-        of_paths = {*self.left_out, *self.names, *self.split, *self.objects}
+        of_paths = {*self.left_out, *self.names, *self.split, *self.objects, *self.children}
         return [*sorted(of_tables - set(tables)), *sorted(of_paths - set(paths))]
 
     def find_api(self, name: str) -> str:

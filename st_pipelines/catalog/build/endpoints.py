@@ -72,7 +72,7 @@ def derive_endpoints(kept: Iterable[Operation], curated: Curated) -> Iterator[En
     """Yields lists, each merged with its export, then the exports without a list."""
     lists: list[Endpoint] = []
     exports: dict[str, Endpoint] = {}
-    for endpoint in (_derive_endpoint(operation, curated) for operation in kept):
+    for endpoint in (derive_endpoint(operation, curated) for operation in kept):
         if endpoint.envelope != "export":
             lists.append(endpoint)
         elif endpoint.table in exports:
@@ -100,7 +100,7 @@ def table_name_conflict(one: Endpoint, other: Endpoint) -> str:
     )
 
 
-def _derive_endpoint(operation: Operation, curated: Curated) -> Endpoint:
+def derive_endpoint(operation: Operation, curated: Curated) -> Endpoint:
     """Derives the endpoint of one operation.
 
     Args:

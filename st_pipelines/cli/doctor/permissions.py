@@ -40,7 +40,7 @@ def check_access(subject: Subject) -> Iterator[Finding]:
 
 def _endpoints_to_try(subject: Subject) -> list[Endpoint]:
     """Returns an endpoint per scope that the token has, those of the selection first."""
-    candidates = [*subject.endpoints, *subject.config.catalog]
+    candidates = [e for e in (*subject.endpoints, *subject.config.catalog) if e.parent is None]
     # An aggregate costs more than a record, and a report that is gone says nothing about the app.
     candidates.sort(key=lambda endpoint: (endpoint.report is not None, endpoint.by_day))
     scopes = subject.claims.scopes if subject.claims else None
@@ -108,9 +108,13 @@ def _report_missing(missing: Sequence[str], required: int) -> Finding:
 
 
 def check_endpoints(subject: Subject) -> Iterator[Finding]:
-    """Requests a record from each endpoint of the selection for which the token has the scope."""
+    """Requests a record from each endpoint of the selection for which the token has the scope.
+
+    Child lists are left out, as they need an id of a record.
+    """
     scopes = subject.claims.scopes if subject.claims else None
-    endpoints = [e for e in subject.endpoints if scopes is None or e.scope in scopes]
+    permitted = [e for e in subject.endpoints if scopes is None or e.scope in scopes]
+    endpoints = [endpoint for endpoint in permitted if endpoint.parent is None]
     with ThreadPoolExecutor(_CONCURRENCY) as pool:
         errors = list(pool.map(lambda endpoint: _probe(subject, endpoint), endpoints))
     failures = [(e, error) for e, error in zip(endpoints, errors, strict=True) if error]

@@ -39,6 +39,7 @@ _FIELDS = {
     "ST_CATALOG": "additions_file",
     "ST_HISTORY": "history_tables",
     "ST_FILE_MODE": "shown_file_mode",
+    "ST_MAX_CHILD_REQUESTS": "max_child_requests",
     "ST_PUBLISH_SECONDS": "publish_seconds",
     "ST_FULL_PREVIEWS": "full_previews",
     "ST_ALERT_WEBHOOK": "alert_webhook_url",

@@ -51,7 +51,7 @@ class Client:
         report_pacer: keeps the runs of each report below their limit.
         lacks_async_reports: ServiceTitan does not offer the asynchronous contract of reports here.
         report_ids: by category and report as the user names them, the ids that were looked up.
-        page_limits: by path, the page size that ServiceTitan accepted after it refused a larger
+        page_limits: by table, the page size that ServiceTitan accepted after it refused a larger
             one. Which lists refuse 5,000 is only partly documented.
     """
 

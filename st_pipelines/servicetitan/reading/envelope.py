@@ -119,13 +119,17 @@ def page_parser(endpoint: Endpoint, *, first: bool = True) -> Callable[[bytes], 
         return functools.partial(_parse_record, key=key, names=names)
     if endpoint.member is not None:
         return functools.partial(_parse_member, key=key, name=endpoint.member)
-    must_say_empty = first and endpoint.envelope == "page"
-    return functools.partial(
+    must_say_empty = first and endpoint.envelope in ("page", "any")
+    parse_object = functools.partial(
         _parse_object,
         key=key,
         must_say_empty=must_say_empty,
         nullable=endpoint.table in _NULLABLE,
     )
+    if endpoint.envelope != "any":
+        return parse_object
+    parse_array = functools.partial(_parse_array, key=key)
+    return lambda body: (parse_array if body.lstrip()[:1] == b"[" else parse_object)(body)
 
 
 def _parse_array(body: bytes, *, key: tuple[str, ...]) -> ParsedPage:

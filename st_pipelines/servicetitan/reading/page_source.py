@@ -78,7 +78,7 @@ class PageSource:
         """
         self.session = session
         self.endpoint = endpoint
-        limit = session.client.page_limits.get(endpoint.path, endpoint.max_page_size)
+        limit = session.client.page_limits.get(endpoint.table, endpoint.max_page_size)
         self.page_size = min(session.client.connection.page_size, limit)
         self.refusal: ServiceTitanError | None = None
         self._method = method
@@ -166,7 +166,7 @@ class PageSource:
         self.page_size = max(MIN_PAGE_SIZE, self.page_size // 2)
         self._first_served = False
         if refused or too_large:
-            self.session.client.page_limits[self.endpoint.path] = self.page_size
+            self.session.client.page_limits[self.endpoint.table] = self.page_size
 
     def drop_sort(self, error: ServiceTitanError) -> bool:
         """Leave `sort` out from now on, if that is what a request was rejected for.

@@ -18,7 +18,7 @@ from st_pipelines.servicetitan.errors.errors import (
     ServiceUnavailable,
     Unreachable,
 )
-from st_pipelines.servicetitan.http.client import Client
+from st_pipelines.servicetitan.http.client import Client, Session
 from st_pipelines.servicetitan.http.model import ReadStats
 from st_pipelines.servicetitan.reading.completeness import (
     CompletenessProof,
@@ -55,7 +55,15 @@ def read(
         ReadingMoved: completeness could not be proven.
         ServiceTitanError: after the retries.
     """
-    source = PageSource(client.session(stats), endpoint, window)
+    yield from read_in_session(client.session(stats), endpoint, window, concurrency=concurrency)
+
+
+def read_in_session(
+    session: Session[ReadStats], endpoint: Endpoint, window: Window | None, *, concurrency: int
+) -> Generator[Page, None, None]:
+    """Read the list of an endpoint in a session, which may be cancelled. Otherwise as `read`."""
+    stats = session.usage
+    source = PageSource(session, endpoint, window)
     proof = CompletenessProof(endpoint)
     while not proof.given_up:
         stats.readings += 1

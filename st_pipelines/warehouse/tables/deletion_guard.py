@@ -6,7 +6,8 @@ scope, is rolled back, and `sync.sync` reads a second time. Rows that both reads
 except in three cases in which a second read does not suffice:
 
 - Nothing of the scope is left, as from an empty list or from that of another tenant. If that is no
-  more than `MAX_DELETED_ROWS`, a second read is enough.
+  more than `MAX_DELETED_ROWS`, a second read is enough; so it is for the children of that many
+  parents.
 - Nothing of a part is left (`part_of`), as from a server that ignores `active=Any`, unless lookups
   with controls of the same part confirm it.
 - The whole table was read and the endpoint takes `ids`: a lookup of a sample must confirm it too.
@@ -30,6 +31,7 @@ from st_pipelines.warehouse.tables.table_load import (
     export_only_columns,
     key_columns,
     lacks_key,
+    parent_key,
 )
 
 INACTIVE = "active = false"
@@ -40,6 +42,7 @@ _SCOPES = {
     MergeMode.REPLACE_SCOPE: "its window",
     MergeMode.REPLACE_DAY: "its day",
     MergeMode.REPLACE_ALL: "the table",
+    MergeMode.REPLACE_CHILDREN: "the parents it read",
 }
 
 
@@ -143,7 +146,7 @@ class DeletionGuard:
         endpoint, whole = self._load.endpoint, self._load.spec.mode is MergeMode.REPLACE_ALL
         if approval.missing is None:
             return "It has not been read a second time."
-        if losses.emptied:
+        if losses.emptied and not self._is_of_few_parents():
             return "Nothing of it would be left, and two such reads prove nothing."
         looked_up = endpoint.can_look_up and sample_gone
         if losses.parts and not looked_up:
@@ -157,6 +160,20 @@ class DeletionGuard:
         if whole and endpoint.can_look_up and not looked_up:
             return "Two reads agree, but lookups by id did not confirm it."
         return ""
+
+    def _is_of_few_parents(self) -> bool:
+        """Whether the deleted rows are children of few parents, which may well have none."""
+        load = self._load
+        if load.spec.mode is not MergeMode.REPLACE_CHILDREN:
+            return False
+        parents = fetch_row(
+            load.connection,
+            f"SELECT count(DISTINCT {parent_key(load.endpoint, 't')}) FROM {load.table} t "
+            f"WHERE t._tenant_id = ? AND t._deleted_at IS NOT NULL AND {load.scope} "
+            f"AND t._read_sequence = {load.number}",
+            [load.spec.tenant_id],
+        )
+        return parents[0] <= MAX_DELETED_ROWS
 
     def _can_delete(self) -> bool:
         """Whether the load marks rows that its reading lacks."""

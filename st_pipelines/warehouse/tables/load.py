@@ -10,11 +10,13 @@ extend the table (`schema`); find fields without values (`load_facts`); note the
 (`deletion_guard`); check for contradictions (`overtakers`; for rows without a key, in
 `merge_keyless`); merge the list's rows, then the export feed's, and set `_deleted_at` (`merge`,
 `merge_keyless`); check what would be deleted (`deletion_guard`); record versions (`history`); count
-for the asset checks (`load_facts`); write `_st.loads` and `_st.feeds` (`load_log`).
+for the asset checks (`load_facts`); write `_st.loads` and `_st.feeds` (`load_log`), and the parents
+whose children were read (`parents`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
@@ -43,6 +45,7 @@ from st_pipelines.warehouse.tables.merge import (
     note_unchanged,
     refuse_overtaken,
 )
+from st_pipelines.warehouse.tables.parents import ParentRead, note_parents, stage_parents
 from st_pipelines.warehouse.tables.schema import ensure_table
 from st_pipelines.warehouse.tables.staged_records import StagedRecords, translated_errors
 from st_pipelines.warehouse.tables.table_load import Counts, TableLoad
@@ -57,12 +60,14 @@ class FollowUp:
         bookmark: how far the feed has been read with them.
         deleted_ids: ids that ServiceTitan no longer serves.
         sample_gone: a sample of the ids that the reading lacks is no longer served either.
+        parents: whose children were read; None where the endpoint has no parent.
     """
 
     export_rows: StagedRecords | None = None
     bookmark: ExportBookmark | None = None
     deleted_ids: frozenset[int] = frozenset()
     sample_gone: bool = False
+    parents: Sequence[ParentRead] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +157,8 @@ def commit_load(
     purpose = f"{endpoint.table}, run {spec.run_id}"
     with translated_errors(records.staging), store.attach(connection, purpose):
         load_log.refuse_other_environments(connection, spec.environment)
+        if follow_up.parents is not None:
+            stage_parents(connection, follow_up.parents)
         connection.execute("BEGIN")
         load_log.ensure_load_log(connection, catalog)
         identity, zone_change = note_settings(connection, spec, catalog)
@@ -173,6 +180,8 @@ def commit_load(
             cost=cost,
         )
         load_log.write_load_record(load, record)
+        if follow_up.parents is not None:
+            note_parents(load)
         if follow_up.bookmark:
             load_log.write_bookmark(load, follow_up.bookmark)
         store.commit(load.connection)
@@ -217,7 +226,8 @@ def _merge_rows(load: TableLoad, follow_up: FollowUp) -> Counts:
         counts += merge_export_rows(load, load.endpoint.export)
     if load.endpoint.has_key:
         note_unchanged(load)
-    if load.endpoint.has_key and load.spec.mode is MergeMode.REPLACE_ALL:
+    complete = load.spec.mode in (MergeMode.REPLACE_ALL, MergeMode.REPLACE_CHILDREN)
+    if load.endpoint.has_key and complete:
         counts += Counts(deleted=mark_missing(load, has_export_rows=has_export_rows))
     return counts + Counts(deleted=mark_deleted(load, follow_up.deleted_ids))
 

@@ -220,7 +220,7 @@ def _build_export_merge(load: TableLoad, export: Export) -> str:
 
 
 def mark_missing(load: TableLoad, *, has_export_rows: bool) -> int:
-    """Marks the rows that a reading of everything lacks as deleted; returns how many.
+    """Marks the rows in scope that a complete reading lacks as deleted; returns how many.
 
     Rows that appeared while it went on are left alone: those another load has written since it
     began, and those the export feed shows as changed since then.
@@ -237,7 +237,7 @@ def mark_missing(load: TableLoad, *, has_export_rows: bool) -> int:
         load.connection,
         f"UPDATE {load.table} t SET _deleted_at = ?, _read_sequence = {load.number} "
         f"WHERE t._tenant_id = ? AND t._deleted_at IS NULL AND {_may_mark(load)} "
-        f"AND NOT ({lacks_key(endpoint, 't')}) "
+        f"AND ({load.scope}) AND NOT ({lacks_key(endpoint, 't')}) "
         f"AND NOT EXISTS (SELECT 1 FROM staged s WHERE {same_record(endpoint)})"
         + (f" AND NOT EXISTS ({changed_since})" if has_export_rows else ""),
         [spec.loaded_at, spec.tenant_id],

@@ -17,6 +17,7 @@ from st_pipelines.catalog.model import Endpoint
 from st_pipelines.warehouse.columns import fetch_row, literal
 from st_pipelines.warehouse.errors import Overtaken
 from st_pipelines.warehouse.tables.load_log import read_overtakers
+from st_pipelines.warehouse.tables.parents import find_reread
 from st_pipelines.warehouse.tables.row_values import same_record
 from st_pipelines.warehouse.tables.table_load import (
     TableLoad,
@@ -31,6 +32,8 @@ def find_covered(load: TableLoad, alias: str) -> str:
 
     `false` if there was no such load.
     """
+    if load.endpoint.parent:
+        return find_reread(load, alias) if read_overtakers(load) else "false"
     conditions = []
     cursor = table_cursor(load.endpoint, alias)
     for start, end in read_overtakers(load):

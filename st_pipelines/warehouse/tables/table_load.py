@@ -6,14 +6,18 @@ for a row of the table and `s` for a staged row. Nothing here runs a query.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import duckdb
 
 from st_pipelines.catalog.model import Endpoint, snake_case
 from st_pipelines.warehouse.columns import literal, quote
-from st_pipelines.warehouse.load_spec import LoadSpec
+from st_pipelines.warehouse.load_spec import LoadSpec, MergeMode
 from st_pipelines.warehouse.tables.schema import qualified
+
+PARENTS_READ = "parents_read"
+"""Name of the temporary table with the parents whose children were read; `parents` fills it."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class TableLoad:
     def scope(self) -> str:
         """SQL on `t`: the row belongs to what was read. True for a reading of everything."""
         spec = self.spec
+        if spec.mode is MergeMode.REPLACE_CHILDREN:
+            return f"{parent_key(self.endpoint, 't')} IN (SELECT key FROM {PARENTS_READ})"
         if spec.window_end is None:
             return "true"
         if not self.endpoint.cursor:
@@ -96,6 +102,22 @@ def table_cursor(endpoint: Endpoint, alias: str = "") -> str:
 def key_columns(endpoint: Endpoint) -> list[str]:
     """The columns of the key, quoted; none where only the whole content identifies a record."""
     return [quote(snake_case(name)) for name in endpoint.key]
+
+
+def parent_key(endpoint: Endpoint, alias: str) -> str:
+    """SQL for the parent of a child's row as one text, see `join_ids`."""
+    assert endpoint.parent is not None
+    return join_ids(f"{alias}.{quote(snake_case(name))}" for name in endpoint.parent.ids)
+
+
+def join_ids(ids: Iterable[str]) -> str:
+    """SQL for ids as one text: the only one as it is, several as a JSON array.
+
+    Args:
+        ids: SQL.
+    """
+    texts = [f"CAST({id_} AS VARCHAR)" for id_ in ids]
+    return texts[0] if len(texts) == 1 else f"to_json([{', '.join(texts)}])::VARCHAR"
 
 
 def lacks_key(endpoint: Endpoint, alias: str = "") -> str:

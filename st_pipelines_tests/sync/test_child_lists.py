@@ -1,0 +1,405 @@
+"""Child lists: which parents a load reads, and what their tables hold afterwards."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+
+from st_pipelines.catalog.registry import load_catalog
+from st_pipelines.sandbox.responses import build_json_response
+from st_pipelines.sandbox.server import Sandbox
+from st_pipelines.servicetitan.errors.errors import BadRequest, WrongPath
+from st_pipelines.servicetitan.http.retry import NO_WAIT
+from st_pipelines.sync import children, sync
+from st_pipelines.sync.context import SyncContext
+from st_pipelines.sync.sync import extract_load, reconcile
+from st_pipelines.sync.verify import verify_table
+from st_pipelines.warehouse.errors import ParentNotLoaded, TooManyDeletions
+from st_pipelines_tests.children_reader import ALL, ChildReader, load_with_parents, with_parents
+from st_pipelines_tests.churn_reader import build_context, comparable, query, table_rows
+
+CATALOG = load_catalog()
+CHILDREN = [endpoint.table for endpoint in CATALOG if endpoint.parent]
+NOTES = CATALOG["crm.customers_notes"]
+PATH = "/crm/v2/tenant/{tenant}/customers/{id}/notes"
+LIVE = "_deleted_at IS NULL"
+
+
+@pytest.fixture(scope="module")
+def company() -> Iterator[Sandbox]:
+    """A small company that nothing changes."""
+    now = datetime(2026, 3, 10, 15, 30, tzinfo=timezone.utc)
+    with Sandbox(customers=12, now=now, requests_per_second=1e9) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def loaded(company: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A warehouse with all child lists and their parents."""
+    file = tmp_path_factory.mktemp("children") / "x.duckdb"
+    context, done = build_context(company, file), set[str]()
+    for table in CHILDREN:
+        for endpoint in with_parents(table):
+            if endpoint.table not in done:
+                extract_load(context, endpoint, ALL if endpoint.partitioned else None)
+                done.add(endpoint.table)
+    return file
+
+
+@pytest.fixture
+def context(own_sandbox: Sandbox, tmp_path: Path) -> SyncContext:
+    return build_context(own_sandbox, tmp_path / "x.duckdb", policy=NO_WAIT)
+
+
+def count_requests(sandbox: Sandbox, load: Callable[[], object]) -> dict[str, int]:
+    """Requests for notes during a load, by the id of the customer."""
+    before = len(sandbox.seen)
+    load()
+    found: dict[str, int] = {}
+    for request in list(sandbox.seen)[before:]:
+        parts = request.path.split("/")
+        if parts[-1] == "notes":
+            found[parts[-2]] = found.get(parts[-2], 0) + 1
+    return found
+
+
+def serve(sandbox: Sandbox, bodies: dict[int, Any]) -> None:
+    """Serves these notes for these customers; a number is a status."""
+
+    def answer(request: Request) -> Response | None:
+        parts = request.url.path.split("/")
+        if parts[-1] != "notes" or int(parts[-2]) not in bodies:
+            return None
+        body = bodies[int(parts[-2])]
+        if isinstance(body, int):
+            return build_json_response({"title": "no", "status": body}, body)
+        page = {"page": 1, "pageSize": 50, "hasMore": False, "totalCount": len(body), "data": body}
+        return build_json_response(page)
+
+    sandbox.interceptors[:] = [answer]
+
+
+def customers(sandbox: Sandbox) -> list[int]:
+    """Ids of customers, the latest change first."""
+    found = sandbox.world.records("crm.customers")
+    found.sort(key=lambda record: (record["modifiedOn"], record["id"]), reverse=True)
+    return [record["id"] for record in found]
+
+
+@pytest.mark.parametrize("table", CHILDREN)
+def test_every_child_list_is_loaded_value_by_value(
+    company: Sandbox, loaded: Path, table: str
+) -> None:
+    endpoint = CATALOG[table]
+    expected = ChildReader(company).expected_rows(loaded, endpoint)
+    assert expected, "the sandbox serves none"
+    assert comparable(table_rows(loaded, endpoint, LIVE)) == comparable(expected)
+
+
+def test_the_ids_of_the_parent_are_columns_and_part_of_the_key() -> None:
+    for table in CHILDREN:
+        endpoint = CATALOG[table]
+        assert endpoint.parent is not None
+        assert {*endpoint.parent.ids} <= {field.name for field in endpoint.columns}
+        assert not endpoint.key or {*endpoint.parent.ids} <= {*endpoint.key}
+
+
+def test_a_load_reads_the_parents_that_have_changed_and_no_others(
+    own_sandbox: Sandbox, context: SyncContext
+) -> None:
+    first = count_requests(own_sandbox, lambda: load_with_parents(context, NOTES.table))
+    ids = customers(own_sandbox)
+    assert first == {str(id_): 1 for id_ in ids}
+    assert count_requests(own_sandbox, lambda: load_with_parents(context, NOTES.table)) == {}
+
+    own_sandbox.world.move(timedelta(minutes=1))
+    changed = [ids[3], ids[7]]
+    for id_ in changed:
+        own_sandbox.world.change("crm.customers", id_, name="New name")
+    again = count_requests(own_sandbox, lambda: load_with_parents(context, NOTES.table))
+    assert again == {str(id_): 1 for id_ in changed}
+
+
+def test_children_that_are_gone_are_marked_and_only_those_of_parents_that_were_read(
+    own_sandbox: Sandbox, context: SyncContext, tmp_path: Path
+) -> None:
+    load_with_parents(context, NOTES.table)
+    ids = customers(own_sandbox)
+    kept = {"id": 7, "text": "kept", "isPinned": False, "createdById": 1}
+    empty, partly, unchanged = ids[:3]
+    before = query(tmp_path / "x.duckdb", f"SELECT count(*) FROM {NOTES.table} WHERE {LIVE}")[0][0]
+    of_two = query(
+        tmp_path / "x.duckdb",
+        f"SELECT count(*) FROM {NOTES.table} WHERE customer_id IN ({empty}, {partly})",
+    )[0][0]
+    serve(own_sandbox, {empty: [], partly: [kept], unchanged: []})
+    own_sandbox.world.move(timedelta(minutes=1))
+    for id_ in (empty, partly):
+        own_sandbox.world.change("crm.customers", id_, name="New name")
+
+    report = load_with_parents(context, NOTES.table)
+
+    assert report.loaded.counts.deleted == of_two
+    assert report.loaded.counts.inserted == 1
+    live = query(tmp_path / "x.duckdb", f"SELECT id FROM {NOTES.table} WHERE {LIVE}")
+    assert len(live) == before - of_two + 1
+    assert (7,) in live
+
+
+def test_children_come_back(own_sandbox: Sandbox, context: SyncContext, tmp_path: Path) -> None:
+    load_with_parents(context, NOTES.table)
+    before = table_rows(tmp_path / "x.duckdb", NOTES, LIVE)
+    [first, *_] = customers(own_sandbox)
+    serve(own_sandbox, {first: []})
+    for bodies in ({first: []}, {}):
+        serve(own_sandbox, bodies)
+        own_sandbox.world.move(timedelta(minutes=1))
+        own_sandbox.world.change("crm.customers", first, name="New name")
+        load_with_parents(context, NOTES.table)
+    assert comparable(table_rows(tmp_path / "x.duckdb", NOTES, LIVE)) == comparable(before)
+
+
+def test_a_parent_without_a_list_is_a_state_and_no_failure(
+    own_sandbox: Sandbox, context: SyncContext, tmp_path: Path
+) -> None:
+    load_with_parents(context, NOTES.table)
+    [gone, *_] = customers(own_sandbox)
+    serve(own_sandbox, {gone: 404})
+    own_sandbox.world.move(timedelta(minutes=1))
+    own_sandbox.world.change("crm.customers", gone, name="New name")
+
+    report = load_with_parents(context, NOTES.table)
+
+    assert report.parents is not None
+    assert (report.parents.read, report.parents.not_found) == (1, 1)
+    state = f"SELECT found FROM _st.child_reads WHERE parent_key = '{gone}'"
+    assert query(tmp_path / "x.duckdb", state) == [(False,)]
+    live = f"SELECT 1 FROM {NOTES.table} WHERE customer_id = {gone} AND {LIVE}"
+    assert query(tmp_path / "x.duckdb", live) == []
+    assert count_requests(own_sandbox, lambda: load_with_parents(context, NOTES.table)) == {}
+
+
+def test_a_path_that_no_parent_has_is_an_error(
+    own_sandbox: Sandbox, context: SyncContext, tmp_path: Path
+) -> None:
+    """Whether at the first load, or later: then a parent that was served before is asked too."""
+    ids = customers(own_sandbox)
+    serve(own_sandbox, dict.fromkeys(ids, 404))
+    with pytest.raises(WrongPath):
+        load_with_parents(context, NOTES.table)
+    serve(own_sandbox, {})
+    load_with_parents(context, NOTES.table)
+    before = table_rows(tmp_path / "x.duckdb", NOTES, LIVE)
+
+    serve(own_sandbox, dict.fromkeys(ids, 404))
+    own_sandbox.world.move(timedelta(minutes=1))
+    own_sandbox.world.change("crm.customers", ids[0], name="New name")
+    with pytest.raises(WrongPath):
+        load_with_parents(context, NOTES.table)
+    assert comparable(table_rows(tmp_path / "x.duckdb", NOTES, LIVE)) == comparable(before)
+
+
+def test_a_parent_that_fails_does_not_hold_up_the_others(
+    own_sandbox: Sandbox, context: SyncContext
+) -> None:
+    [broken, *others] = customers(own_sandbox)
+    serve(own_sandbox, {broken: 400})
+    with pytest.raises(BadRequest):
+        load_with_parents(context, NOTES.table)
+    serve(own_sandbox, {})
+    again = count_requests(own_sandbox, lambda: load_with_parents(context, NOTES.table))
+    assert again == {str(broken): 1}
+    assert others
+
+
+def test_many_failures_end_the_load(own_sandbox: Sandbox, context: SyncContext) -> None:
+    ids = customers(own_sandbox)
+    serve(own_sandbox, dict.fromkeys(ids, 400))
+    with pytest.raises(BadRequest):
+        load_with_parents(context, NOTES.table)
+    assert len(ids) > 25
+    assert own_sandbox.requests[PATH.replace("{id}", str(ids[-1]))] == 0
+
+
+def test_a_load_stops_at_its_limit_and_the_next_goes_on_with_the_newest(
+    own_sandbox: Sandbox, context: SyncContext, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    few = dataclasses.replace(context, max_child_requests=10, announce=said.append)
+    ids = customers(own_sandbox)
+    load = lambda: load_with_parents(few, NOTES.table)  # noqa: E731
+    first = count_requests(own_sandbox, load)
+    assert set(first) == {str(id_) for id_ in ids[:10]}
+    assert said == [
+        f"crm.customers_notes: {len(ids)} of {len(ids)} rows of crm.customers are due; 10 of them "
+        "are read now: about 10 requests, 0.0 minutes at 10000 requests a second; "
+        f"{len(ids) - 10} are left for later loads (ST_MAX_CHILD_REQUESTS)"
+    ]
+    report = load()
+    assert report.parents is not None
+    assert report.parents.remaining == len(ids) - 20
+    while load().parents.remaining:  # pyright: ignore[reportOptionalMemberAccess]
+        pass
+    expected = ChildReader(own_sandbox).expected_rows(tmp_path / "x.duckdb", NOTES)
+    assert comparable(table_rows(tmp_path / "x.duckdb", NOTES, LIVE)) == comparable(expected)
+
+
+def test_no_request_is_sent_where_the_limit_is_none(
+    own_sandbox: Sandbox, context: SyncContext
+) -> None:
+    off = dataclasses.replace(context, max_child_requests=0)
+    assert count_requests(own_sandbox, lambda: load_with_parents(off, NOTES.table)) == {}
+
+
+def test_a_list_without_its_parents_says_what_to_load(context: SyncContext) -> None:
+    with pytest.raises(ParentNotLoaded, match=r"load crm\.customers first"):
+        extract_load(context, NOTES, None)
+    extract_load(context, CATALOG["crm.leads"], ALL)
+    with pytest.raises(ParentNotLoaded, match=r"load crm\.customers first"):
+        extract_load(context, NOTES, None)
+
+
+def test_a_snapshot_of_parents_makes_all_of_them_due_and_so_does_every_load(
+    own_sandbox: Sandbox, context: SyncContext
+) -> None:
+    """A parent without a time of change, and one whose time of change says nothing."""
+    for table in (
+        "jpm.work_breakdown_structure_segments_items",
+        "memberships.membership_types_discounts",
+    ):
+        first = load_with_parents(context, table)
+        assert first.parents is not None
+        assert first.parents.read > 1
+        again = extract_load(context, CATALOG[table], None)
+        assert again.parents is not None
+        assert again.parents.read == 0
+        after = load_with_parents(context, table)
+        assert after.parents == first.parents
+        assert after.loaded.counts.unchanged == first.loaded.counts.inserted
+
+
+def test_reconciling_reads_all_parents_the_longest_unread_first(
+    own_sandbox: Sandbox, context: SyncContext, tmp_path: Path
+) -> None:
+    load_with_parents(context, NOTES.table)
+    ids = customers(own_sandbox)
+    changed = {"id": 8, "text": "silent", "isPinned": False, "createdById": 1}
+    serve(own_sandbox, {ids[4]: [changed]})
+    few = dataclasses.replace(context, max_child_requests=len(ids) // 2 + 1)
+    once = count_requests(own_sandbox, lambda: reconcile(few, NOTES))
+    twice = count_requests(own_sandbox, lambda: reconcile(few, NOTES))
+    assert {*once, *twice} == {str(id_) for id_ in ids}
+    assert len(once) == len(ids) // 2 + 1
+    assert query(
+        tmp_path / "x.duckdb",
+        f"SELECT id FROM {NOTES.table} WHERE customer_id = {ids[4]} AND {LIVE}",
+    ) == [(8,)]
+
+
+def test_many_parents_that_lose_everything_are_doubted(
+    own_sandbox: Sandbox, context: SyncContext, tmp_path: Path
+) -> None:
+    load_with_parents(context, NOTES.table)
+    before = table_rows(tmp_path / "x.duckdb", NOTES, LIVE)
+    ids = customers(own_sandbox)
+    serve(own_sandbox, {id_: [] for id_ in ids})
+    with pytest.raises(TooManyDeletions):
+        reconcile(context, NOTES)
+    assert comparable(table_rows(tmp_path / "x.duckdb", NOTES, LIVE)) == comparable(before)
+    reconcile(dataclasses.replace(context, accept_deletions=True), NOTES)
+    assert table_rows(tmp_path / "x.duckdb", NOTES, LIVE) == []
+
+
+def test_a_load_that_another_one_overtakes_undoes_nothing(
+    own_sandbox: Sandbox,
+    context: SyncContext,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The other load commits between the read and the commit of the first, for every parent."""
+    load_with_parents(context, NOTES.table)
+    [changed, *_] = customers(own_sandbox)
+    older, newer = ({"id": 9, "text": t, "isPinned": False, "createdById": 1} for t in ("a", "b"))
+    own_sandbox.world.move(timedelta(minutes=1))
+    own_sandbox.world.change("crm.customers", changed, name="New name")
+    extract_load(context, CATALOG["crm.customers"], ALL)
+    serve(own_sandbox, {changed: [older]})
+    commit, rivals = sync.commit_load, [newer]
+
+    def commit_later(*args: Any, **more: Any) -> Any:
+        if rivals:
+            serve(own_sandbox, {changed: [rivals.pop()]})
+            extract_load(context, NOTES, None)
+        return commit(*args, **more)
+
+    monkeypatch.setattr(sync, "commit_load", commit_later)
+    extract_load(context, NOTES, None)
+    held = f"SELECT id, text FROM {NOTES.table} WHERE customer_id = {changed} AND {LIVE}"
+    assert query(tmp_path / "x.duckdb", held) == [(9, "b")]
+    expected = ChildReader(own_sandbox).expected_rows(tmp_path / "x.duckdb", NOTES)
+    assert comparable(table_rows(tmp_path / "x.duckdb", NOTES, LIVE)) == comparable(expected)
+
+
+def test_verify_compares_the_children_of_parents_that_are_up_to_date(
+    own_sandbox: Sandbox, context: SyncContext, tmp_path: Path
+) -> None:
+    load_with_parents(context, NOTES.table)
+    result = verify_table(context, NOTES)
+    assert result.same
+    assert result.values
+    assert result.rows_here == result.rows_there > 10
+    with duckdb.connect(str(tmp_path / "x.duckdb")) as connection:
+        connection.execute(f"UPDATE {NOTES.table} SET text = 'wrong' WHERE rowid = 3")
+        connection.execute(f"DELETE FROM {NOTES.table} WHERE rowid = 5")
+    differing = verify_table(context, NOTES)
+    assert {d.kind for d in differing.differences} == {"differs", "missing"}
+
+
+def test_verify_compares_a_sample_of_many_parents(
+    own_sandbox: Sandbox, context: SyncContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_with_parents(context, NOTES.table)
+    monkeypatch.setattr(children, "PARENTS_TO_VERIFY", 10)
+    results = []
+    seen = count_requests(own_sandbox, lambda: results.append(verify_table(context, NOTES)))
+    assert 5 <= len(seen) <= 10
+    assert results[0].parents == (len(seen), len(customers(own_sandbox)))
+
+
+def test_a_record_keeps_a_field_that_is_named_like_the_id_of_its_parent(
+    own_sandbox: Sandbox, context: SyncContext, tmp_path: Path
+) -> None:
+    [first, second, third, *_] = customers(own_sandbox)
+    serve(
+        own_sandbox,
+        {
+            first: [{"id": 1, "customerId": first}],
+            second: [{"customerId": 5, "id": 1}, {"id": 2, "customerId": None}],
+            third: [{}],
+        },
+    )
+    report = load_with_parents(context, NOTES.table)
+    rows = query(
+        tmp_path / "x.duckdb",
+        f"SELECT customer_id, id, _extra::VARCHAR FROM {NOTES.table} "
+        f"WHERE customer_id IN ({first}, {second}, {third}) ORDER BY ALL",
+    )
+    assert sorted(rows, key=repr) == sorted(
+        [
+            (first, 1, None),
+            (second, 1, json.dumps({"served_customerId": 5}, separators=(",", ":"))),
+            (second, 2, None),
+            (third, None, None),
+        ],
+        key=repr,
+    )
+    assert dict(report.drift.counts) == {"served_customerId": 1}
