@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -79,6 +80,18 @@ class ApiOutcome:
         )
 
 
+class RunInterrupted(KeyboardInterrupt):
+    """Ctrl-C ended a run.
+
+    Attributes:
+        loaded: the assets that were loaded before.
+    """
+
+    def __init__(self, loaded: Set[dg.AssetKey]) -> None:
+        super().__init__()
+        self.loaded = loaded
+
+
 def materialize(
     console: Console,
     instance: dg.DagsterInstance,
@@ -106,16 +119,18 @@ def materialize(
     keys_by_api: dict[str, list[dg.AssetKey]] = {}
     for key in keys:
         keys_by_api.setdefault(key.path[-2], []).append(key)
-    outcomes = []
+    outcomes, done = [], set[dg.AssetKey]()
     with Progress(console, len(keys)) as progress:
-        for number, api in enumerate(apis := _order_apis(job, keys_by_api)):
+        for api in _order_apis(job, keys_by_api):
             api_keys = keys_by_api[api]
             with progress.api_run(api, len(api_keys)):
                 try:
                     result = run_in_process(instance, job, api_keys, tags, run_config)
-                except KeyboardInterrupt:
-                    _print_interruption(console, apis[number:])
+                except RunInterrupted as interrupted:
+                    done |= interrupted.loaded
+                    _print_interruption(console, job, [key for key in keys if key not in done])
                     raise
+            done |= _find_loaded(result)
             outcomes.append(ApiOutcome.from_run(api, result))
     return outcomes
 
@@ -130,7 +145,7 @@ def run_in_process(
     """Runs a job once, for some of its assets; failures are in the result.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C.
+        RunInterrupted: Ctrl-C.
     """
     run_id = str(uuid.uuid4())
     with run_lock.held(instance, run_id):
@@ -143,7 +158,7 @@ def run_in_process(
             raise_on_error=False,
         )
     if _was_interrupted(result):
-        raise KeyboardInterrupt
+        raise RunInterrupted(_find_loaded(result))
     return result
 
 
@@ -164,12 +179,43 @@ def _order_apis(
     return ordered
 
 
-def _print_interruption(console: Console, apis: Collection[str]) -> None:
+def _find_loaded(result: dg.ExecuteInProcessResult) -> set[dg.AssetKey]:
+    return {key for event in result.get_asset_materialization_events() if (key := event.asset_key)}
+
+
+def _print_interruption(
+    console: Console, job: dg.JobDefinition, keys: Collection[dg.AssetKey]
+) -> None:
+    """Prints what is left as a value for `--select`.
+
+    Args:
+        job: has all assets of the environment.
+        keys: what is left to load; empty if the run was interrupted after its last asset.
+    """
+    left = name_tables(keys, job.asset_layer.asset_graph.materializable_asset_keys)
     console.print(
         "Interrupted. What was loaded stays, and loading again duplicates nothing. "
-        f"Still to load: {','.join(sorted(apis))}",
+        + (f"Still to load: {','.join(left)}" if left else "Nothing is left to load."),
         soft_wrap=True,
     )
+
+
+def name_tables(keys: Collection[dg.AssetKey], known: Collection[dg.AssetKey]) -> list[str]:
+    """Returns the patterns that select exactly these tables.
+
+    Args:
+        keys: end with the API and the name of the table.
+        known: all tables of the environment. The name of an API stands for all of its tables.
+    """
+    counts = Counter(key.path[-2] for key in known)
+    by_api: dict[str, set[str]] = {}
+    for key in keys:
+        by_api.setdefault(key.path[-2], set()).add(key.path[-1])
+    patterns: list[str] = []
+    for api, names in sorted(by_api.items()):
+        whole = len(names) == counts[api]
+        patterns += [api] if whole else [f"{api}.{name}" for name in sorted(names)]
+    return patterns
 
 
 def _was_interrupted(result: dg.ExecuteInProcessResult) -> bool:

@@ -184,12 +184,29 @@ def test_a_closed_terminal_ends_the_run(
     own_sandbox.interceptors.append(close)
     done = load("--select", "jpm.job_types,settings.user_roles")
     assert done.exit_code
-    assert "Still to load: settings" in done.stdout
+    assert "Still to load: settings.user_roles\n" in done.stdout
     with dg.DagsterInstance.get() as instance:
         assert {run.status for run in instance.get_runs()} == {
             dg.DagsterRunStatus.SUCCESS,
             dg.DagsterRunStatus.FAILURE,
         }
+
+
+def test_an_interrupted_load_prints_what_selects_the_tables_that_are_left(
+    own_sandbox: Sandbox, configured: Path
+) -> None:
+    """A table that failed is left too; an API is named only if all of its tables are."""
+
+    def interrupt(request: Request) -> None:
+        if "/memberships" in request.url.path:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    own_sandbox.interceptors.extend([interrupt, refuse("/job-types", 403)])
+    selected = "jpm.jobs,jpm.job_types,memberships.memberships,settings.user_roles,task_management"
+    done = load("--select", selected, "--from", "2026-03-09")
+    assert done.exit_code
+    left = "jpm.job_types,memberships.memberships,settings.user_roles,task_management"
+    assert f"Still to load: {left}\n" in done.stdout
 
 
 def test_refused_credentials_are_tried_once_and_start_no_run(

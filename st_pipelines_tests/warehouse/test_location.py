@@ -84,7 +84,7 @@ def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(place: Place, n
         place.load([record()])
     os.mkfifo(place.folder / name)
     for use in (place.warehouse.check, lambda: place.warehouse.read_only().__enter__()):
-        with pytest.raises(WarehouseUnusable, match="no regular file"):
+        with pytest.raises(WarehouseUnusable, match="is not a regular file"):
             use()
 
 

@@ -209,7 +209,7 @@ def _exchange(session: Session[Usage], request: Request, target: Target) -> None
     elif sent.token is None:
         raise _build_storage_error(sent, response)
     elif 200 <= response.status < 300:
-        raise UnexpectedResponse(f"answered {response.status}, which is no file")
+        raise UnexpectedResponse(f"answered {response.status}, which does not send a file")
     else:
         raise build_error(sent, response, claims=read_token_claims(sent.token))
 

@@ -175,7 +175,7 @@ def _parse_object(
     keys, ascending = _read_keys(rows, readable, key)
     token = envelope.continue_from
     if total is not None and not math.isfinite(total):  # "Infinity", as text
-        raise ValueError("its totalCount is no number")
+        raise ValueError("its totalCount is not a number")
     if must_say_empty and is_bare and not keys:
         raise ValueError("it holds neither records nor hasMore nor totalCount")
     return ParsedPage(

@@ -56,7 +56,7 @@ def check(path: Path) -> None:
         return
     for file in (path, log):
         if file.exists() and not file.is_file():  # opening a pipe would wait for its other end
-            raise WarehouseUnusable(f"warehouse {path}: {file} is no regular file, name another")
+            raise WarehouseUnusable(f"warehouse {path}: {file} is not a regular file: name another")
     _check_magic(path)
     if (
         _is_damaged(log) and not _is_locked(path) and _is_damaged(log)
