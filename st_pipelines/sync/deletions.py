@@ -29,7 +29,7 @@ from st_pipelines.servicetitan.reading.lookup import Controls, LookupResult, loo
 from st_pipelines.sync.feed_reading import FeedReading, drop_margin, find_inactive
 from st_pipelines.sync.strategy import Strategy
 from st_pipelines.warehouse.errors import TooManyDeletions
-from st_pipelines.warehouse.load_spec import MAX_DELETED_ROWS, MergeMode
+from st_pipelines.warehouse.load_spec import MAX_DELETED_ROWS, MAX_LOOKUPS, MergeMode
 from st_pipelines.warehouse.store.base import Store
 from st_pipelines.warehouse.tables.deletion_guard import (
     INACTIVE,
@@ -40,9 +40,6 @@ from st_pipelines.warehouse.tables.load import FollowUp
 from st_pipelines.warehouse.tables.staged_records import StagedRecords
 from st_pipelines.warehouse.tables.table_load import export_only_columns
 from st_pipelines.warehouse.tables.table_state import MissingRows, TableState, read_table_state
-
-MAX_LOOKUPS = 500
-"""After a reading of everything, ids that it lacks are looked up unless they are more than this."""
 
 SAMPLE = 48
 """Missing ids to look up after a second read: with two controls, one request."""
@@ -101,11 +98,11 @@ def followed_up(
         if not whole or endpoint.variants or lookups.are_few(state.live):
             deleted = lookups.run()
             sample_gone = lookups.are_gone(deleted)
-        elif doubt:
+        elif doubt or lookups.are_many:
             sample_gone = lookups.confirm_sample(doubt)
         last = bookmark or state.bookmark
         if last and export_only_columns(endpoint):
-            feed.catch_up(last, [id_ for part in plan for id_ in part.ids])
+            feed.catch_up(last, [id_ for part in plan for id_ in part.ids], state.versions)
         yield FollowUp(
             export_rows=feed.records,
             bookmark=bookmark,
@@ -186,8 +183,16 @@ class _Lookups:
         Args:
             live: rows of which they are a part.
         """
-        number = sum(len(part.ids) for part in self.parts)
-        return number <= MAX_LOOKUPS and not exceeds_limits(number, live)
+        return not self.are_many and not exceeds_limits(self._number, live)
+
+    @property
+    def are_many(self) -> bool:
+        """Whether there are too many ids to look up all of them."""
+        return self._number > MAX_LOOKUPS
+
+    @property
+    def _number(self) -> int:
+        return sum(len(part.ids) for part in self.parts)
 
     def run(self) -> frozenset[int]:
         """Adds the records that still exist to the reading; returns the ids of the deleted ones."""
@@ -201,23 +206,30 @@ class _Lookups:
             self.records.finish()
         return frozenset(deleted)
 
-    def confirm_sample(self, doubt: TooManyDeletions) -> bool:
+    def confirm_sample(self, doubt: TooManyDeletions | None) -> bool:
         """Looks up a sample of what the reading lacks; returns whether it is gone for certain.
 
+        Args:
+            doubt: an earlier read lacked so many rows that it was not loaded.
+
         Raises:
-            TooManyDeletions: some are still served.
+            TooManyDeletions: some are still served after a second read.
         """
-        many = [part for part in self.parts if len(part.ids) > MAX_DELETED_ROWS]
         asked, gone = set[int](), set[int]()
-        for sample in [part.sample() for part in many]:
-            asked |= {*sample.ids}
-            for result in self._look_up(sample):
-                if result.found:
-                    raise doubt.because(
-                        f"Of {len(sample.ids)} of these rows, {len(result.found)} are still served "
-                        "by their ids, so the list is incomplete."
-                    )
-                gone |= result.gone
+        for part in self.parts:
+            sample = part.sample()
+            results = list(self._look_up(sample))
+            found = sum(len(result.found) for result in results)
+            if found and doubt is None:
+                return False
+            if found and doubt:
+                raise doubt.because(
+                    f"Of {len(sample.ids)} of these rows, {found} are still served by their ids, "
+                    "so the list is incomplete."
+                )
+            if len(part.ids) > MAX_DELETED_ROWS:
+                asked |= {*sample.ids}
+                gone |= {id_ for result in results for id_ in result.gone}
         return gone >= asked
 
     def are_gone(self, deleted: frozenset[int]) -> bool:

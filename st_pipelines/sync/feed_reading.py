@@ -9,7 +9,7 @@ changed meanwhile. `deletions` decides what to look up and what was deleted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -22,7 +22,8 @@ from st_pipelines.warehouse.staging.stage import Staging
 from st_pipelines.warehouse.staging.typed_rows import TypedRows
 from st_pipelines.warehouse.tables.export_gaps import (
     find_first_gap,
-    find_newer_than_export,
+    find_looked_up_gaps,
+    keep_rows,
     replace_export_rows,
 )
 from st_pipelines.warehouse.tables.load_log import ExportBookmark
@@ -85,28 +86,34 @@ class FeedReading:
             return bookmark
         return self._read_from(gap - MARGIN, since=bookmark.since) or bookmark
 
-    def catch_up(self, bookmark: ExportBookmark, ids: Sequence[int]) -> None:
-        """Adds what the feed serves of records that changed before they were looked up.
+    def catch_up(
+        self,
+        bookmark: ExportBookmark,
+        ids: Sequence[int],
+        versions: Mapping[int, datetime | None],
+    ) -> None:
+        """Adds what the feed serves of looked-up records that it has not served yet.
 
         What else it serves is left to the next load, so the bookmark stays where it is.
 
         Args:
             bookmark: the end of what was read.
             ids: that were looked up.
+            versions: cursors of the table's rows, by id.
         """
-        if self.records is None or not ids:
-            return
-        changed = find_newer_than_export(self.reading, self.records, ids)
+        changed = find_looked_up_gaps(self.reading, self.records, ids, versions) if ids else {}
         if not changed:
             return
         before, self.records = self.records, None
         try:
-            self._read_from(bookmark.continue_from, since=bookmark.since)
+            self._read_from(min(changed.values()) - MARGIN, since=bookmark.since)
             if self.records:
                 self.records.finish()
-                replace_export_rows(before, self.records, changed)
+                keep_rows(self.records, changed)
+                if before:
+                    replace_export_rows(before, self.records)
         finally:
-            self.records = before
+            self.records = before or self.records
 
     def _find_start(self, bookmark: ExportBookmark | None) -> datetime | None:
         """From when on the feed must have been read after this load; None for its beginning.

@@ -13,6 +13,10 @@ MAX_DELETED_ROWS = 20
 MAX_DELETED_SHARE = 0.1
 """A load needs evidence to delete more rows than this, and more than this share of its scope."""
 
+MAX_LOOKUPS = 500
+"""After a reading of everything, the ids that it lacks are looked up unless there are more of them.
+Then a sample of them is, and the reading is repeated unless the sample is gone."""
+
 
 class MergeMode(enum.Enum):
     """What a load does with rows of the table that its reading lacks.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Iterator
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -225,6 +225,69 @@ def test_a_record_that_changes_before_its_lookup_has_what_only_the_export_serves
     own_sandbox.interceptors.append(change_before_lookup)
     extract_load(behind, JOBS, ALL)
     assert rows(context, "job_number, active", f"id = {job_id}") == [("changed", False)]
+
+
+@pytest.mark.parametrize("deactivated", [True, False])
+def test_a_record_committed_late_that_a_lookup_finds_has_what_only_the_export_serves(
+    own_sandbox: Sandbox, context: SyncContext, deactivated: bool
+) -> None:
+    """It lies before the feed's bookmark, and kept `active` of its former version for good."""
+    world = own_sandbox.world
+    records = sorted(world.export_records("jpm.jobs"), key=lambda job: job["modifiedOn"])
+    job = next(job for job in records if job["active"] and job["modifiedOn"] > "2026-03-05")
+    day = job["modifiedOn"][:10]
+    extract_load(context, JOBS, ALL)
+    world.set_now(datetime(2026, 3, 11, 20, tzinfo=timezone.utc))
+    world.create("jpm.jobs")
+    world.move(timedelta(minutes=1))
+    extract_load(context, JOBS, days("2026-03-11", "2026-03-11"))
+    world.move(timedelta(minutes=20))
+    late = world.now - timedelta(minutes=40)
+    world.change("jpm.jobs", job["id"], active=not deactivated, modifiedOn=late)
+    extract_load(context, JOBS, days(day, day))
+    found = rows(context, "active, modified_on::VARCHAR", f"id = {job['id']}")
+    assert found == [(not deactivated, "2026-03-11 19:41:00+00")]
+
+
+def test_a_record_that_is_reactivated_before_its_lookup_is_active(
+    own_sandbox: Sandbox, context: SyncContext
+) -> None:
+    """The feed has nothing new of it when it is read, as the list hides inactive records."""
+    job_id, world = load_and_deactivate(own_sandbox, context), own_sandbox.world
+    extract_load(context, JOBS, DAY)
+    own_sandbox.interceptors.append(without(own_sandbox, {job_id}))
+    world.move(timedelta(minutes=5))
+
+    def reactivate(request: Request) -> None:
+        if "ids" in request.query_params:
+            own_sandbox.interceptors.clear()
+            world.change("jpm.jobs", job_id, active=True)
+
+    own_sandbox.interceptors.insert(0, reactivate)
+    extract_load(context, JOBS, DAY)
+    assert rows(context, "active", f"id = {job_id}") == [(True,)]
+
+
+def test_a_record_that_a_lookup_only_compares_with_keeps_its_version(
+    own_sandbox: Sandbox, context: SyncContext
+) -> None:
+    """It came without what only the export serves, if it changed after it was listed."""
+    extract_load(context, JOBS, ALL)
+    world = own_sandbox.world
+    *_, control, gone = sorted(last_ids(own_sandbox, "jpm.jobs", 4))
+    world.delete("jpm.jobs", gone)
+    before = rows(context, "job_number, active, modified_on", f"id = {control}")
+
+    def change_control(request: Request) -> None:
+        if "ids" in request.query_params:
+            world.move(timedelta(seconds=1))
+            world.change("jpm.jobs", control, jobNumber="changed", active=False)
+
+    own_sandbox.interceptors.append(change_control)
+    world.move(timedelta(minutes=5))
+    extract_load(context, JOBS, ALL)
+    assert str(control) in requests_to(own_sandbox, "/jobs")[-1]["ids"].split(",")
+    assert rows(context, "job_number, active, modified_on", f"id = {control}") == before
 
 
 def test_a_version_that_the_export_never_serves_is_looked_for_in_windows_only(

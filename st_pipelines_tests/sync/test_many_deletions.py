@@ -25,10 +25,12 @@ from st_pipelines.definitions import build_definitions
 from st_pipelines.sandbox import responses
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.servicetitan.reading.lookup import MAX_IDS
+from st_pipelines.sync import deletions
 from st_pipelines.sync.session import connect
 from st_pipelines.sync.sync import LoadReport, SyncContext, extract_load, reconcile
 from st_pipelines.warehouse.errors import TooManyDeletions
 from st_pipelines.warehouse.store.duckdb_file import DuckDBFile
+from st_pipelines.warehouse.tables import deletion_guard
 from st_pipelines_tests.churn_reader import build_context, days, query
 from st_pipelines_tests.servicetitan.fake_server import Canned, ScriptedServer, Seen
 from st_pipelines_tests.warehouse.factories import endpoint, record
@@ -193,6 +195,25 @@ def test_a_missing_row_that_is_served_by_its_id_stops_the_load(
     source.lists = [range(1, 51), range(1, 51)]
     source.there = {*range(1, 51), 75}
     assert "1 are still served by their ids" in refuse(context)
+
+
+@pytest.mark.parametrize("of_them", ["all are served", "one is served", "none is served"])
+def test_of_more_rows_than_are_looked_up_a_sample_is(
+    context: SyncContext, source: Source, monkeypatch: pytest.MonkeyPatch, of_them: str
+) -> None:
+    """They are few of the table, so that one read was believed."""
+    for module in (deletions, deletion_guard):
+        monkeypatch.setattr(module, "MAX_LOOKUPS", 5)
+    missing = {*range(50, 58)}
+    listed = source.there - missing
+    served = {"all are served": missing, "one is served": {52}, "none is served": set()}[of_them]
+    source.there = listed | served
+    source.lists = [listed] * 2
+    if served:
+        assert f"{len(served)} are still served by their ids" in refuse(context)
+    else:
+        reconcile(context, LIST)
+        assert (live(context), source.readings) == (listed, 1)
 
 
 @pytest.mark.parametrize(

@@ -184,6 +184,16 @@ def test_a_feed_inserts_no_row_where_a_later_load_has_not_seen_it(place: Place) 
     assert counts.inserted == 1, "no load has committed since"
 
 
+def test_a_feed_inserts_no_row_where_a_load_of_another_window_has_not_seen_it(
+    place: Place,
+) -> None:
+    of = endpoint(export=Export(path="/export", adds=("active",)))
+    start, end = (datetime(2026, 1, day, tzinfo=timezone.utc) for day in (2, 3))
+    place.load([], of, window_start=start, window_end=end)
+    with pytest.raises(Overtaken):
+        place.load_with_feed([], [record()], of, sequence=1, **YESTERDAY)
+
+
 def test_the_bookmark_of_an_overtaken_read_is_not_stored(place: Place) -> None:
     of = endpoint(export=Export(path="/export"))
     place.load([record()], of)

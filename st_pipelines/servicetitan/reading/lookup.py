@@ -49,7 +49,7 @@ class LookupResult:
     """The outcome for a batch of ids.
 
     Attributes:
-        records: JSON arrays of the records that still exist, as served; those of controls too.
+        records: JSON arrays of the records that still exist, as served.
         found: ids that were served, those of controls left out.
         gone: ids that ServiceTitan no longer serves.
     """
@@ -119,7 +119,7 @@ def look_up(
             parts = (dataclasses.replace(batch, ids=half) for half in halves)
             return functools.reduce(operator.add, [look_up_batch(part, worker) for part in parts])
         return LookupResult(
-            records=tuple(page.records for page in pages if page.count),
+            records=tuple(page.records for page in _leave_out(pages, {*batch.ids}) if page.count),
             found=frozenset(found & {*batch.ids}),
             gone=frozenset({*batch.ids} - found) if trusted else frozenset(),
         )
@@ -186,6 +186,11 @@ def _request(
     pages = [_fetch(session, endpoint, ids, variant) for variant in endpoint.variants or ({},)]
     found = set(itertools.chain.from_iterable(page.keys for page in pages))
     return pages, found, found <= ids and all(_is_last(endpoint, page) for page in pages)
+
+
+def _leave_out(pages: Sequence[ParsedPage], wanted: set[int]) -> Iterator[ParsedPage]:
+    """The pages without the controls: these were read already, and may have changed since."""
+    return (page.keep([key in wanted for key in page.keys]) for page in pages)
 
 
 def _is_last(endpoint: Endpoint, page: ParsedPage) -> bool:

@@ -24,7 +24,12 @@ from dataclasses import dataclass
 from st_pipelines.catalog.model import Endpoint, snake_case
 from st_pipelines.warehouse.columns import fetch_row, literal, quote
 from st_pipelines.warehouse.errors import TooManyDeletions
-from st_pipelines.warehouse.load_spec import MAX_DELETED_ROWS, MAX_DELETED_SHARE, MergeMode
+from st_pipelines.warehouse.load_spec import (
+    MAX_DELETED_ROWS,
+    MAX_DELETED_SHARE,
+    MAX_LOOKUPS,
+    MergeMode,
+)
 from st_pipelines.warehouse.tables.merge_keyless import content_digest, has_rows_without_key
 from st_pipelines.warehouse.tables.table_load import (
     TableLoad,
@@ -131,6 +136,7 @@ class DeletionGuard:
             return
         losses = self._measure(approval.missing or ())
         much = exceeds_limits(losses.lost, losses.live) or losses.parts
+        much = much or (self._lookups_were_sampled(losses) and not sample_gone)
         if not much and not (losses.emptied and approval.missing is None):
             return
         if reason := self._object(losses, approval, sample_gone):
@@ -140,6 +146,12 @@ class DeletionGuard:
                 f"{rows_read:,} records."
             )
             raise TooManyDeletions(counts, reason, losses.digests)
+
+    def _lookups_were_sampled(self, losses: _Losses) -> bool:
+        """Whether a reading of everything lacks more rows than are looked up one by one."""
+        load = self._load
+        whole = load.spec.mode is MergeMode.REPLACE_ALL and not load.endpoint.variants
+        return whole and load.endpoint.can_look_up and losses.lost > MAX_LOOKUPS
 
     def _object(self, losses: _Losses, approval: Approval, sample_gone: bool) -> str:
         """Why the losses are not accepted; empty if they are."""

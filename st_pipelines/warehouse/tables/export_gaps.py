@@ -8,7 +8,7 @@ also replaces the feed's rows of records that changed before they were looked up
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from st_pipelines.warehouse.columns import fetch_row, quote
@@ -71,41 +71,56 @@ def find_first_gap(records: StagedRecords, exported: StagedRecords | None) -> da
     return fetch_row(records.rows.connection, sql)[0]
 
 
-def find_newer_than_export(
-    records: StagedRecords, exported: StagedRecords, ids: Sequence[int]
-) -> tuple[int, ...]:
-    """Returns those of the ids whose row in the reading is newer than the export's.
+def find_looked_up_gaps(
+    records: StagedRecords,
+    exported: StagedRecords | None,
+    ids: Sequence[int],
+    versions: Mapping[int, datetime | None],
+) -> dict[int, datetime]:
+    """Returns the looked-up records that have no row of the export, by id, with their cursors.
 
-    A record that changes between the two reads would otherwise come without what only the export
-    serves.
+    A record that changed after the export was read, or that was committed late, would otherwise
+    come with what only the export serves of its former version.
 
     Args:
         records: the reading, with the records that were looked up after the export was read.
-        exported: what the export served, finished.
+        exported: what the export served, finished; None for nothing.
         ids: of the records that were looked up.
+        versions: cursors that the table has, by id; a record with the same cursor needs nothing.
     """
     endpoint = records.endpoint
-    found = records.rows.connection.execute(
-        f"SELECT s.id FROM {records.rows.name} s JOIN {exported.rows.name} e "
-        f"ON {same_key(endpoint, 's', 'e')} "
-        f"WHERE s.id IN (SELECT unnest($ids::BIGINT[])) "
-        f"AND {table_cursor(endpoint, 's')} > {table_cursor(endpoint, 'e')} ORDER BY 1",
-        {"ids": list(ids)},
-    ).fetchall()
-    return tuple(row[0] for row in found)
+    sql = (
+        f"SELECT s.id, {table_cursor(endpoint, 's')} AS moment FROM {records.rows.name} s "
+        "WHERE s.id IN (SELECT unnest($ids::BIGINT[])) AND moment IS NOT NULL"
+    )
+    if exported:
+        sql += (
+            f" AND NOT EXISTS (SELECT 1 FROM {exported.rows.name} e "
+            f"WHERE {same_key(endpoint, 's', 'e')} AND {table_cursor(endpoint, 'e')} >= "
+            f"{table_cursor(endpoint, 's')})"
+        )
+    found = records.rows.connection.execute(sql, {"ids": list(ids)}).fetchall()
+    return {id_: moment for id_, moment in found if versions.get(id_) != moment}
 
 
-def replace_export_rows(exported: StagedRecords, later: StagedRecords, ids: Sequence[int]) -> None:
+def keep_rows(exported: StagedRecords, ids: Collection[int]) -> None:
+    """Drops all rows of an export but those with these ids."""
+    exported.rows.connection.execute(
+        f"DELETE FROM {exported.rows.name} WHERE id IS NULL "
+        "OR id NOT IN (SELECT unnest($ids::BIGINT[]))",
+        {"ids": sorted(ids)},
+    )
+
+
+def replace_export_rows(exported: StagedRecords, later: StagedRecords) -> None:
     """Replaces rows of the export by those that it served later.
 
     Args:
         exported: finished; its rows are replaced.
         later: finished.
-        ids: of the rows.
     """
-    chosen = f"SELECT id FROM {later.rows.name} WHERE id IN (SELECT unnest($ids::BIGINT[]))"
-    connection, values = exported.rows.connection, {"ids": list(ids)}
-    connection.execute(f"DELETE FROM {exported.rows.name} WHERE id IN ({chosen})", values)
+    connection = exported.rows.connection
     connection.execute(
-        f"INSERT INTO {exported.rows.name} FROM {later.rows.name} WHERE id IN ({chosen})", values
+        f"DELETE FROM {exported.rows.name} WHERE id IN (SELECT id FROM {later.rows.name})"
     )
+    connection.execute(f"INSERT INTO {exported.rows.name} FROM {later.rows.name}")

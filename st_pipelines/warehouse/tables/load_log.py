@@ -197,15 +197,13 @@ def read_last_sequence(
 def read_overtakers(load: TableLoad) -> list[tuple[datetime | None, datetime | None]]:
     """The windows of the loads that committed since the read of this one started.
 
-    Only those that overlap its own window; both bounds are None for a load of everything.
+    Also those beyond its own window, as the export feed and lookups find rows anywhere. Both bounds
+    are None for a load of everything.
     """
-    spec = load.spec
     return load.connection.execute(
         f"SELECT window_start, window_end FROM {ALIAS}._st.loads WHERE {_SAME_TABLE} "
-        "AND sequence >= ? "
-        "AND coalesce(window_start < ?::TIMESTAMPTZ, true) "
-        "AND coalesce(window_end > ?::TIMESTAMPTZ, true)",
-        [*_identity(load), spec.sequence, spec.window_end, spec.window_start],
+        "AND sequence >= ?",
+        [*_identity(load), load.spec.sequence],
     ).fetchall()
 
 

@@ -8,8 +8,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.warehouse.columns import fetch_row
@@ -30,7 +31,7 @@ from st_pipelines.warehouse.tables.load_log import (
 )
 from st_pipelines.warehouse.tables.schema import has_table
 from st_pipelines.warehouse.tables.staged_records import StagedRecords
-from st_pipelines.warehouse.tables.table_load import TableLoad, export_only_columns
+from st_pipelines.warehouse.tables.table_load import TableLoad, export_only_columns, table_cursor
 from st_pipelines.windows import Coverage
 
 _NEIGHBORS = 24
@@ -109,11 +110,14 @@ class TableState:
         live: rows in the scope that are not marked as deleted; 0 where there is nothing to look up.
         missing: rows in the scope that the reading did not contain, part by part; empty where
             there is nothing to look up.
+        versions: by id, the cursors of the missing rows, aware; only where the export serves
+            columns that the list lacks.
     """
 
     bookmark: ExportBookmark | None = None
     live: int = 0
     missing: tuple[MissingRows, ...] = ()
+    versions: Mapping[int, datetime | None] = field(default_factory=dict)
 
 
 def read_table_state(records: StagedRecords, warehouse: Store) -> TableState:
@@ -145,7 +149,20 @@ def read_table_state(records: StagedRecords, warehouse: Store) -> TableState:
             [records.spec.tenant_id],
         )[0]
         missing = _find_missing(load, rows.name)
-        return TableState(bookmark=bookmark, live=live, missing=missing)
+        versions = _read_versions(load, missing) if export_only_columns(endpoint) else {}
+        return TableState(bookmark=bookmark, live=live, missing=missing, versions=versions)
+
+
+def _read_versions(load: TableLoad, missing: Sequence[MissingRows]) -> dict[int, datetime | None]:
+    ids = [id_ for part in missing for id_ in part.ids]
+    if not ids:
+        return {}
+    found = load.connection.execute(
+        f"SELECT t.id, {table_cursor(load.endpoint, 't')} FROM {load.table} t "
+        "WHERE t._tenant_id = ? AND t.id IN (SELECT unnest(?::BIGINT[]))",
+        [load.spec.tenant_id, ids],
+    ).fetchall()
+    return dict(found)
 
 
 def _find_missing(load: TableLoad, rows: str) -> tuple[MissingRows, ...]:
