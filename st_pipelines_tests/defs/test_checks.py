@@ -166,7 +166,7 @@ def test_a_rule_fails_on_a_table_that_was_tampered_with(
     small: Sandbox, tmp_path: Path, rule: str
 ) -> None:
     # a row that should not be there would be looked up and marked where there are ids to ask for
-    table = "payroll.jobs_timesheets" if rule == "row_count" else "jpm.appointments"
+    table = "forms.submissions" if rule == "row_count" else "jpm.appointments"
     file = tmp_path / "x.duckdb"
     loaded = load(small, file, table).loaded.table_rows
     with duckdb.connect(str(file)) as connection:

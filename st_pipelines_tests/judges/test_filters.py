@@ -75,7 +75,8 @@ NOT_YET: Mapping[str, str] = {
     "/jpm/v2/tenant/{tenant}/projects": "appointmentId invoiceId jobId",
     "/memberships/v2/tenant/{tenant}/memberships": "active",
     "/pricebook/v2/tenant/{tenant}/services": "searchText",
-    "/sales/v2/tenant/{tenant}/estimates": "soldById soldByEmployeeId status active",
+    # Estimates of the company are offered outside of its projects.
+    "/sales/v2/tenant/{tenant}/estimates": "projectId soldById soldByEmployeeId status active",
     "/settings/v2/tenant/{tenant}/technicians": "active",
 }
 """By list, filters that no value splits yet, mostly for lack of different records.

@@ -10,6 +10,7 @@ In-memory databases are kept for the next load: opening one takes 20 ms, a sixth
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import os
@@ -34,6 +35,8 @@ _LOCK = ".lock"
 _MAX_POOLED = 4
 _pool: list[duckdb.DuckDBPyConnection] = []
 _pool_lock = threading.Lock()
+_unfinished: set[tuple[int, Path]] = set()
+"""Processes and the staging folders that they have not removed yet."""
 
 
 @contextlib.contextmanager
@@ -55,6 +58,8 @@ def staging_folder(parent: Path, name: str) -> Iterator[Path]:
     """
     root = staging_root(parent)
     folder = root / f"{name}-{uuid.uuid4().hex[:12]}"
+    mine = (os.getpid(), folder)
+    _unfinished.add(mine)
     try:
         with _locked(root):
             _remove_dead_folders(root)
@@ -72,8 +77,17 @@ def staging_folder(parent: Path, name: str) -> Iterator[Path]:
         yield folder / "staged"
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        _unfinished.discard(mine)
         if lock is not None:
             os.close(lock)
+
+
+@atexit.register
+def _remove_unfinished() -> None:
+    """An interrupt may come just before a `try`, so its `finally` never runs."""
+    for process, folder in [*_unfinished]:
+        if process == os.getpid():  # and not in a fork
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def staging_root(parent: Path) -> Path:
