@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import uuid4
 
@@ -25,6 +25,7 @@ from st_pipelines.sandbox.computed import (
     TooEarly,
     build_page,
 )
+from st_pipelines.sandbox.control_body import COUNT, FLAG, SECONDS, answers_bad_values, read_body
 from st_pipelines.sandbox.parameters import BadRequest
 from st_pipelines.sandbox.report_definitions import DYNAMIC_SETS, Report, build_reports
 from st_pipelines.sandbox.report_parameters import describe, list_fields, read_values
@@ -62,6 +63,16 @@ class ReportSettings:
     slots: int = 3
     maintenance: bool = False
     as_observed: bool = False
+
+
+_SETTINGS = {
+    "interval_seconds": SECONDS,
+    "running_seconds": SECONDS,
+    "slots": COUNT,
+    "maintenance": FLAG,
+    "as_observed": FLAG,
+}
+"""What another process may assign to the members of `ReportSettings`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,18 +140,15 @@ class Reports:
 
     def build_routes(self) -> tuple[Route, ...]:
         """Build the control route, which ServiceTitan does not have. It needs no token."""
-        return (Route("/_sandbox/reports", self._change_settings, methods=["POST"]),)
+        endpoint = answers_bad_values(self._change_settings)
+        return (Route("/_sandbox/reports", endpoint, methods=["POST"]),)
 
     async def _change_settings(self, request: Request) -> Response:
-        body = dict(await request.json())
-        self.skip(float(body.pop("skip_seconds", 0)))
-        known = {each.name for each in fields(ReportSettings)}
-        if unknown := body.keys() - known:
-            message = f"{', '.join(sorted(unknown))}: name one of {', '.join(sorted(known))}"
-            return responses.build_json_response({"error": message}, 400)
+        body = await read_body(request, {**_SETTINGS, "skip_seconds": SECONDS})
+        self.skip(body.pop("skip_seconds", 0))
         for name, value in body.items():
             setattr(self.settings, name, value)
-        return responses.build_json_response({each: getattr(self.settings, each) for each in known})
+        return responses.build_json_response(asdict(self.settings))
 
     def _list_reports(self, call: Call) -> Response:
         category = _read_category(call)

@@ -247,12 +247,12 @@ class World:
         """Return all records as the export serves them, as parsed JSON; see `records`."""
         return list(_parse(self.export_raw(table), exact))
 
-    def create(self, table: str, **fields: Any) -> Key:
+    def create(self, table: str, /, **fields: Any) -> Key:
         """Add a copy of the newest record with other `fields`, created now. Return its key."""
         with self.lock:
             return self.table(table).create(fields, self._now)
 
-    def change(self, table: str, key: Key, **fields: Any) -> None:
+    def change(self, table: str, key: Key, /, **fields: Any) -> None:
         """Set fields of a record. `modifiedOn` becomes now unless it is among them."""
         with self.lock:
             held = self.table(table)

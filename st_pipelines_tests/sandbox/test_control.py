@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
@@ -43,6 +45,83 @@ def test_records_can_be_created_changed_and_deleted_by_http(client: Client) -> N
     assert (
         post_control(client, "change", action="explode", table="jpm.jobs", id=1).status_code == 400
     )
+
+
+ACTING = {"table": "jpm.jobs", "action": "change"}
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "named"),
+    [
+        ("reports", "", "running_seconds"),
+        ("reports", "[1]", "the body is not an object"),
+        ("reports", "[" * 100_000, "the body is not JSON"),
+        ("reports", b"\xff", "the body is not JSON"),
+        ("reports", {"running_seconds": "x"}, "running_seconds: "),
+        ("reports", {"running_seconds": None}, "running_seconds: null is not a number of seconds"),
+        ("reports", {"interval_seconds": True}, "interval_seconds: true"),
+        ("reports", '{"interval_seconds": NaN}', "interval_seconds: NaN"),
+        ("reports", '{"interval_seconds": 1e400}', "interval_seconds: Infinity"),
+        ("reports", {"skip_seconds": -1}, "skip_seconds: -1"),
+        ("reports", {"slots": 1.5}, "slots: 1.5 is not an integer"),
+        ("reports", {"maintenance": "no"}, 'maintenance: "no" is not true or false'),
+        ("reports", {"interval": 1}, "interval: there is no such setting; name one of interval_"),
+        ("reports", {"slots": 1, "interval": 1}, "interval: "),
+        ("now", "", "now, move_seconds"),
+        ("now", {}, "either now or move_seconds"),
+        ("now", {"now": "2026-03-12T00:00Z", "move_seconds": 1}, "either now or move_seconds"),
+        ("now", {"now": 5}, "now: 5 is not a time"),
+        ("now", {"now": "tomorrow"}, 'now: "tomorrow" is not a time'),
+        ("now", {"now": "2026-03-09T00:00:00Z"}, "now: time only moves forward"),
+        ("now", {"move_seconds": "1"}, "move_seconds: "),
+        ("now", {"move_seconds": 1e300}, "move_seconds: "),
+        ("change", "null", "the body is not an object"),
+        ("change", {}, "table: "),
+        ("change", {"table": "jpm.jbos", "id": 1}, "table: there is no collection 'jpm.jbos'"),
+        ("change", {"table": ["jpm.jobs"], "id": 1}, "table: "),
+        ("change", {**ACTING, "tenant": "4711"}, "tenant: "),
+        ("change", {**ACTING, "tenant": {}}, "tenant: {} is not one of"),
+        ("change", {**ACTING, "action": "explode"}, "action: "),
+        ("change", ACTING, "id: jpm.jobs has no record None"),
+        ("change", {**ACTING, "id": [1]}, "id: jpm.jobs has no record [1]"),
+        ("change", {**ACTING, "action": "create", "fields": [1]}, "fields: [1] is not an object"),
+        (
+            "change",
+            {**ACTING, "action": "create", "fields": {"completedOn": 5}},
+            "fields.completedOn: 5 is not of the type string",
+        ),
+        (
+            "change",
+            {**ACTING, "action": "create", "fields": {"completedOn": "x"}},
+            'fields.completedOn: "x" is not a time',
+        ),
+        (
+            "change",
+            {**ACTING, "action": "create", "fields": {"tagTypeIds": ["x"]}},
+            'fields.tagTypeIds[]: "x" is not of the type integer',
+        ),
+    ],
+)
+def test_a_wrong_body_changes_nothing_and_the_answer_names_the_setting(
+    client: Client, name: str, body: str | bytes | dict[str, Any], named: str
+) -> None:
+    """A value of the wrong type was stored, and later requests failed with 500."""
+    sandbox, sent = client.sandbox, json.dumps(body) if isinstance(body, dict) else body
+    before = (sandbox.world.now, asdict(sandbox.reports.settings), sandbox.world.raw("jpm.jobs"))
+    answer = requests.post(f"{sandbox.url}/_sandbox/{name}", data=sent)
+    assert answer.status_code == 400
+    assert named in answer.json()["error"]
+    after = (sandbox.world.now, asdict(sandbox.reports.settings), sandbox.world.raw("jpm.jobs"))
+    assert after == before
+
+
+def test_fields_may_be_null_unknown_or_named_like_anything(client: Client) -> None:
+    """`table` and `key` were taken for arguments of the method that changes the record."""
+    fields = {"completedOn": None, "table": 1, "key": 2, "self": 3}
+    for body in ({"action": "create"}, {"id": client.read_rows("jpm.jobs")[0]["id"]}):
+        changed = post_control(client, "change", table="jpm.jobs", fields=fields, **body)
+        [row] = client.read_rows("jpm.jobs", ids=changed.json()["id"])
+        assert {name: row[name] for name in fields} == fields
 
 
 def test_the_state_reports_time_records_and_requests(client: Client) -> None:
