@@ -27,7 +27,7 @@ from st_pipelines_tests.warehouse.factories import Place, endpoint, record
 
 CATALOG = load_catalog()
 WHOLE = days("2026-02-01", "2026-03-10", open_start=True)
-LAST_DAY = days("2026-03-10", "2026-03-10")
+LAST_DAY = days("2026-03-08", "2026-03-10")
 FORMS = (
     "jpm.jobs",
     "telecom.calls",
@@ -138,7 +138,7 @@ def test_a_list_that_ignores_its_date_filter_is_reported_once_and_loaded_correct
     assert report.loaded.counts.inserted == report.loaded.counts.deleted == 0
 
 
-OUTSIDE = "_partition_date < '2026-03-10'"
+OUTSIDE = "_partition_date < '2026-03-08'"
 TAMPERINGS = {
     "key_unique": ("INSERT INTO {t} FROM (FROM {t} WHERE {o} LIMIT 1)", "1 keys have more", True),
     "key_not_null": ("UPDATE {t} SET id = NULL WHERE id = {id}", "1 rows lack id", True),
@@ -166,7 +166,7 @@ def test_a_rule_fails_on_a_table_that_was_tampered_with(
     small: Sandbox, tmp_path: Path, rule: str
 ) -> None:
     # a row that should not be there would be looked up and marked where there are ids to ask for
-    table = "forms.submissions" if rule == "row_count" else "jpm.appointments"
+    table = "payroll.jobs_timesheets" if rule == "row_count" else "jpm.appointments"
     file = tmp_path / "x.duckdb"
     loaded = load(small, file, table).loaded.table_rows
     with duckdb.connect(str(file)) as connection:
