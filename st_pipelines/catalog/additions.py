@@ -66,7 +66,7 @@ def read(file: Path) -> Additions:
     for table, columns in tables.items():
         if not isinstance(columns, dict):
             raise ValueError(f"{file}: {table}: expected an object of fields and types")
-        _check_type(columns, f"{file}: {table}")
+        check_type(columns, f"{file}: {table}")
     return {table: StructOf(_fields(columns)) for table, columns in tables.items()}
 
 
@@ -113,9 +113,14 @@ def add_fields(endpoint: Endpoint, added: StructOf) -> Endpoint:
     extended = dataclasses.replace(
         endpoint, columns=columns.fields, export=_extend_export(endpoint, listed, exported)
     )
-    for name in (*endpoint.key, *([endpoint.cursor] if endpoint.cursor else [])):
+    fixed = (*endpoint.key, *([endpoint.cursor] if endpoint.cursor else []))
+    if endpoint.untyped:
+        given = all(type_at(added.fields, name.split(".")) is not None for name in fixed)
+        _check_columns(extended.row_fields, endpoint.table)
+        return dataclasses.replace(extended, untyped=not given)
+    for name in fixed:
         path = name.split(".")
-        if _type_at(extended.row_fields, path) != _type_at(endpoint.row_fields, path):
+        if type_at(extended.row_fields, path) != type_at(endpoint.row_fields, path):
             raise ValueError(
                 f"{endpoint.table}: {name} is its key or cursor, whose type cannot change"
             )
@@ -182,15 +187,16 @@ def _reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _check_type(value: Any, path: str) -> None:
+def check_type(value: Any, path: str) -> None:
+    """Raises ValueError if a JSON value is no type; `path` says where it stands."""
     match value:
         case str() if value in _TYPES:
             return
         case [inner]:
-            return _check_type(inner, f"{path}[]")
+            return check_type(inner, f"{path}[]")
         case dict() if value:
             for name, inner in value.items():
-                _check_type(inner, f"{path}: {name}")
+                check_type(inner, f"{path}: {name}")
             return
     raise ValueError(
         f"{path}: {json.dumps(value)} is not a type: give one of {', '.join(_TYPES)}, "
@@ -207,7 +213,8 @@ def _sorted(value: Any) -> Any:
     return value
 
 
-def _type_at(fields: tuple[Field, ...], path: list[str]) -> DataType | None:
+def type_at(fields: tuple[Field, ...], path: list[str]) -> DataType | None:
+    """Returns the type of the field at a path of served names; None if there is none."""
     type_: DataType | None = StructOf(fields)
     for name in path:
         members = type_.fields if isinstance(type_, StructOf) else ()

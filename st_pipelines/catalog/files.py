@@ -7,6 +7,7 @@ Equal catalogs give equal bytes. A scalar type is written as DuckDB's name (`"BI
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import tempfile
@@ -21,6 +22,7 @@ from st_pipelines.catalog.model import (
     Endpoint,
     Export,
     Field,
+    Forecast,
     LeftOut,
     ListOf,
     Parent,
@@ -54,6 +56,11 @@ _DEFAULTS: dict[str, Any] = {
     "removed": False,
     "member": None,
     "parent": None,
+    "forecast": None,
+    "each_of": None,
+    "opt_in": False,
+    "open": False,
+    "untyped": False,
 }
 _PLAIN = ("kind", "path", "envelope", "scope")
 
@@ -159,6 +166,8 @@ def endpoint_from_json(api: str, name: str, entry: Mapping[str, Any]) -> Endpoin
         values["export"] = Export(**{**export, **named})
     if values["parent"]:
         values["parent"] = Parent(**values["parent"])
+    if values["forecast"]:
+        values["forecast"] = Forecast(**values["forecast"])
     values["key"] = tuple(values["key"])
     values["variants"] = tuple(values["variants"])
     values["columns"] = tuple(Field(k, type_from_json(v)) for k, v in entry["columns"].items())
@@ -198,6 +207,8 @@ def _value_to_json(value: Any) -> Any:
             facts: dict[str, Any] = {"table": value.table, "ids": dict(value.ids)}
             facts |= {"per_request": value.per_request} if value.per_request != 1 else {}
             return facts | ({"every_load": True} if value.every_load else {})
+        case Forecast():
+            return dataclasses.asdict(value)
         case tuple():
             return list(value)
     return value

@@ -12,11 +12,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from st_pipelines.catalog.report import API, READ_SCOPE, Report
 
-Kind: TypeAlias = Literal["window", "feed", "snapshot", "child", "report"]
+Kind: TypeAlias = Literal["window", "feed", "snapshot", "child", "report", "forecast"]
 Envelope: TypeAlias = Literal["page", "export", "array", "data", "object", "value", "any"]
 ScalarName: TypeAlias = Literal[
     "BIGINT", "DECIMAL", "DOUBLE", "BOOLEAN", "VARCHAR", "TIMESTAMPTZ", "DATE", "JSON"
@@ -123,6 +123,27 @@ class Parent:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """How figures of days before and after today are requested: by POST, and computed anew.
+
+    Attributes:
+        lower: member of the request's body for the earliest start of a row, UTC.
+        upper: member for the latest end of a row.
+        start: served name of the UTC time that decides a row's day.
+        body: the other members.
+        days_back: how many days before today a load reads.
+        days_ahead: how many days after today.
+    """
+
+    lower: str
+    upper: str
+    start: str
+    body: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    days_back: int = 1
+    days_ahead: int = 14
+
+
+@dataclass(frozen=True, kw_only=True)
 class Endpoint:
     """A ServiceTitan collection: one asset and one table.
 
@@ -130,14 +151,21 @@ class Endpoint:
         api: API name in snake_case (`jpm`); DuckDB schema and Dagster group.
         name: collection name in snake_case (`job_types`); DuckDB table.
         kind: `window` (list with a date filter), `feed` (export only), `snapshot` (no filter: read
-            completely every time), `child` (needs the ids of a parent) or `report` (configured by
-            the user, see `report`).
+            completely every time), `child` (needs the ids of a parent), `forecast` (figures of the
+            days around today) or `report` (configured by the user, see `report`).
         path: below the host, with `{tenant}`; the list's path, or the export's for a `feed`. That
             of a `child` has a parameter for each id of its parent.
         envelope: the JSON around the records in a response. The body of an `object` is itself the
             only record; that of a `value` is the last field of the only record, or null for none;
             `any` is a page or an array, where no document says which.
         member: served name of the array that holds the records, where it is not `data`.
+        forecast: how a `forecast` is requested; None for other kinds.
+        open: its columns are those of the records that loads have seen (`sync.open_columns`).
+        untyped: it is open, and no load has seen records, so that the types of the key and of the
+            cursor are provisional.
+        each_of: the table of the list whose ids stand for `{id}` in the path: there is an object of
+            each of its records.
+        opt_in: only selected by its own name, never as one of all tables or of its API's.
         scope: OAuth scope that a read needs, e.g. `tn.jpm.jobs:r`.
         columns: the fields that list and export serve, in the list's order.
         key: served names of the fields that identify a row. Empty if only the whole row does.
@@ -193,6 +221,11 @@ class Endpoint:
     member: str | None = None
     parent: Parent | None = None
     report: Report | None = None
+    forecast: Forecast | None = None
+    each_of: str | None = None
+    opt_in: bool = False
+    open: bool = False
+    untyped: bool = False
 
     @cached_property
     def table(self) -> str:

@@ -1,7 +1,7 @@
 """Loads the catalog of endpoints, and selects some of them by name (`jpm.jobs`, `jpm.*`, `jpm`).
 
-The catalog is the packaged data, plus the user's additions. Start here; `catalog.build` makes the
-data and is not needed to use it.
+The catalog is the packaged data, plus the user's endpoints and additions. Start here;
+`catalog.build` makes the data and is not needed to use it.
 """
 
 from __future__ import annotations
@@ -25,29 +25,60 @@ def packaged_catalog() -> Catalog:
     return files.read(DATA)
 
 
-def load_catalog(additions_file: Path | None = None) -> Catalog:
-    """Returns all endpoints, with the user's additions if the file exists.
+def load_catalog(additions_file: Path | None = None, endpoints_file: Path | None = None) -> Catalog:
+    """Returns all endpoints, with the user's endpoints and additions if the files exist.
 
-    The result is cached per process and version of the file. `config.project.load_catalog` passes
-    the file that the user configured.
+    The result is cached per process and version of the files. `config.project.load_catalog` passes
+    the files that the user configured.
 
     Raises:
-        ValueError: the additions file is malformed or does not fit the catalog.
+        ValueError: a file is malformed or does not fit the catalog.
     """
-    if additions_file is None:
+    base = load_base_catalog(endpoints_file)
+    version = _read_version(additions_file)
+    if additions_file is None or version is None:
+        return base
+    own = endpoints_file.absolute() if endpoints_file else None
+    return _load_extended(additions_file.absolute(), version, own, _read_version(endpoints_file))
+
+
+def load_base_catalog(endpoints_file: Path | None) -> Catalog:
+    """Returns all endpoints without additions: the packaged ones, and the user's.
+
+    Raises:
+        ValueError: the file is malformed or does not fit the catalog.
+    """
+    version = _read_version(endpoints_file)
+    if endpoints_file is None or version is None:
         return packaged_catalog()
+    return _load_base(endpoints_file.absolute(), version)
+
+
+def _read_version(file: Path | None) -> tuple[int, ...] | None:
+    """Returns what changes with each version of a file; None if there is no file."""
     try:
-        stamp = additions_file.stat()
+        stamp = file.stat() if file else None
     except FileNotFoundError:
-        return packaged_catalog()
-    return _load_extended(
-        additions_file.absolute(), (stamp.st_mtime_ns, stamp.st_size, stamp.st_ino)
-    )
+        return None
+    return (stamp.st_mtime_ns, stamp.st_size, stamp.st_ino) if stamp else None
 
 
 @lru_cache(maxsize=4)
-def _load_extended(file: Path, version: tuple[int, ...]) -> Catalog:
-    return additions.extend_catalog(packaged_catalog(), additions.read(file), file)
+def _load_base(file: Path, version: tuple[int, ...]) -> Catalog:
+    from st_pipelines.catalog import configured
+
+    return configured.add_endpoints(packaged_catalog(), configured.read(file), file)
+
+
+@lru_cache(maxsize=4)
+def _load_extended(
+    file: Path,
+    version: tuple[int, ...],
+    endpoints_file: Path | None,
+    endpoints_version: tuple[int, ...] | None,
+) -> Catalog:
+    base = load_base_catalog(endpoints_file)
+    return additions.extend_catalog(base, additions.read(file), file)
 
 
 @lru_cache(maxsize=16)
@@ -65,7 +96,8 @@ def select(catalog: Catalog, patterns: Iterable[str]) -> list[Endpoint]:
     Args:
         catalog: the endpoints to select from.
         patterns: tables, tables with `*`, or APIs; one string may hold several, separated by
-            commas. No pattern selects everything.
+            commas. No pattern selects everything, but for what is `opt_in`: only its own name
+            selects that.
 
     Raises:
         ValueError: a pattern matches no table.
@@ -82,5 +114,7 @@ def select(catalog: Catalog, patterns: Iterable[str]) -> list[Endpoint]:
             near = difflib.get_close_matches(pattern, tables, n=3)
             hint = f"did you mean {' or '.join(near)}?" if near else "see st-pipelines endpoints"
             raise ValueError(f"no table {pattern!r}: {hint}")
-        chosen.update(found)
-    return [e for e in catalog if not wanted or e.table in chosen]
+        chosen.update(t for t in found if t == pattern or not catalog[t].opt_in)
+    if not wanted:
+        return [endpoint for endpoint in catalog if not endpoint.opt_in]
+    return [endpoint for endpoint in catalog if endpoint.table in chosen]

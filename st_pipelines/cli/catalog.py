@@ -141,7 +141,6 @@ def adopt(
     ] = False,
 ) -> None:
     """Turn fields that loads kept in _extra into columns, and move their values there."""
-    from st_pipelines.catalog.registry import packaged_catalog
     from st_pipelines.config.project import resolve_environment
     from st_pipelines.warehouse.adopt import adopt as adopting
 
@@ -149,7 +148,7 @@ def adopt(
     file = config.additions_file
     adoption = adopting.adopt(
         config.open_store(),
-        packaged_catalog(),
+        config.base_catalog,
         file,
         select=select or (),
         widen=widen,

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from st_pipelines.catalog.model import Endpoint
+from st_pipelines.catalog.model import Catalog, Endpoint
 from st_pipelines.cli.console import Select, counted, print_table, require_format
 from st_pipelines.cli.doctor.report import sign_of
 from st_pipelines.config.environments import EnvironmentName, environment_name
@@ -54,6 +54,8 @@ def scopes(
     else:
         console = Console()
         print_table(console, as_table(endpoints, comparison))
+        for line in opt_in_lines(project.load_catalog(), endpoints):
+            console.print(escape(line), highlight=False, soft_wrap=True)
         for line in difference_lines(comparison):
             console.print(escape(line), highlight=False, soft_wrap=True)
 
@@ -115,6 +117,17 @@ def difference_lines(comparison: ScopeComparison | None) -> list[str]:
     if read := [scope for scope in comparison.surplus if not allows_writing(scope)]:
         lines.append(f"not needed, untick: {', '.join(read)}")
     return lines or ["the token has these scopes and no others"]
+
+
+def opt_in_lines(catalog: Catalog, endpoints: Collection[Endpoint]) -> list[str]:
+    """Returns a line for each table that only its own name selects, and that is not selected."""
+    selected = {endpoint.table for endpoint in endpoints}
+    return [
+        f"not included: {e.scope} for {e.table}, which is read by a POST that changes nothing. Its "
+        f"scope is named as one for writing, so it is only read where {e.table} is selected by name"
+        for e in catalog
+        if e.opt_in and e.table not in selected
+    ]
 
 
 def as_text(endpoints: Iterable[Endpoint]) -> str:

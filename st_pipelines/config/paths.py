@@ -30,6 +30,7 @@ PathKind: TypeAlias = Literal["file", "folder"]
 PROJECT_PATHS: Mapping[str, PathKind] = {
     "DAGSTER_HOME": "folder",
     "ST_CATALOG": "file",
+    "ST_ENDPOINTS": "file",
     "ST_REPORTS": "file",
     "ST_WAREHOUSE_DIR": "folder",
     **{f"ST_{environment.upper()}_WAREHOUSE": "file" for environment in ENVIRONMENTS},

@@ -37,6 +37,7 @@ from st_pipelines.config.files import (
     read_kinds,
     require_sources,
 )
+from st_pipelines.config.forecast import apply_forecast_days, read_forecast_days
 from st_pipelines.config.reports_file import parse_reports, read_reports
 from st_pipelines.config.settings import (
     EnvironmentSettings,
@@ -59,6 +60,7 @@ _MAX_CHILD_REQUESTS = 10_000
 """Three minutes at the rate limit for each table: the first load of a child list does not hold up
 the daily run, and takes several days where there are more parents."""
 
+_ENDPOINTS_FILE = "st_endpoints.yaml"
 _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -81,18 +83,28 @@ def resolve_environment(environment: EnvironmentName, **overrides: Any) -> Envir
 
 
 def load_catalog() -> Catalog:
-    """Returns the packaged catalog with the user's additions, for what has no environment.
+    """Returns the catalog with the user's endpoints and additions, for what has no environment.
 
     It has the reports of all environments.
 
     Raises:
         SettingsError: `.env` or the reports file cannot be read.
-        ValueError: the additions file is malformed or does not fit the catalog.
+        ValueError: the additions file or the endpoints file is malformed, or does not fit the
+            catalog.
     """
     variables = read_variables()
-    catalog = registry.load_catalog(variables.read_path("ST_CATALOG", _ADDITIONS_FILE))
+    catalog = registry.load_catalog(
+        variables.read_path("ST_CATALOG", _ADDITIONS_FILE),
+        variables.read_path("ST_ENDPOINTS", _ENDPOINTS_FILE),
+    )
     reports = read_reports(variables.read_path("ST_REPORTS", _REPORTS_FILE))
     return registry.add_reports(catalog, reports)
+
+
+def without_opt_in(catalog: Catalog) -> Catalog:
+    """Returns the part of a catalog that an environment has unless it selects more."""
+    endpoints = {e.table: e for e in catalog if not e.opt_in}
+    return Catalog(endpoints, catalog.left_out) if len(endpoints) < len(catalog) else catalog
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,13 +134,14 @@ class EnvironmentConfig:
 
     @cached_property
     def catalog(self) -> Catalog:
-        """All endpoints, with the user's additions and reports.
+        """All endpoints, with the user's own, their additions and reports.
 
         Raises:
-            SettingsError: the reports file is malformed.
-            ValueError: the additions do not fit.
+            SettingsError: the reports file is malformed, or a number of days is wrong.
+            ValueError: the user's endpoints or additions do not fit.
         """
-        return registry.add_reports(registry.load_catalog(self.additions_file), self.reports)
+        catalog = registry.load_catalog(self.additions_file, self.endpoints_file)
+        return registry.add_reports(apply_forecast_days(catalog, self.variables), self.reports)
 
     @cached_property
     def reports(self) -> tuple[Report, ...]:
@@ -175,6 +188,42 @@ class EnvironmentConfig:
         """
         return self.variables.read_path("ST_REPORTS", _REPORTS_FILE)
 
+    @property
+    def base_catalog(self) -> Catalog:
+        """The packaged endpoints and the user's, without additions and reports.
+
+        Raises:
+            ValueError: the user's endpoints do not fit.
+        """
+        return registry.load_base_catalog(self.endpoints_file)
+
+    @cached_property
+    def endpoints_file(self) -> Path:
+        """The user's own endpoints: `ST_ENDPOINTS`, by default `st_endpoints.yaml`.
+
+        Raises:
+            SettingsError: it is not a path that can be used.
+        """
+        return self.variables.read_path("ST_ENDPOINTS", _ENDPOINTS_FILE)
+
+    @property
+    def capacity_days_back(self) -> int:
+        """Days before today that a load of the capacity reads: `ST_CAPACITY_DAYS_BACK`.
+
+        Raises:
+            SettingsError: it is not a whole number of days, or too many.
+        """
+        return read_forecast_days(self.variables)[0]
+
+    @property
+    def capacity_days_ahead(self) -> int:
+        """Days after today that a load of the capacity reads: `ST_CAPACITY_DAYS_AHEAD`.
+
+        Raises:
+            SettingsError: it is not a whole number of days, or too many.
+        """
+        return read_forecast_days(self.variables)[1]
+
     @cached_property
     def additions_file(self) -> Path:
         """The user's additions to the catalog: `ST_CATALOG`, by default `st_catalog.json`.
@@ -197,7 +246,7 @@ class EnvironmentConfig:
         """
         catalog, patterns = catalog or self.catalog, self.settings.select
         if not patterns:
-            return catalog
+            return without_opt_in(catalog)
         chosen = _select(setting_name(self.environment, "select"), catalog, patterns)
         chosen = list(dict.fromkeys([*chosen, *(e for e in catalog if e.api == REPORTS)]))
         return Catalog({endpoint.table: endpoint for endpoint in chosen}, catalog.left_out)

@@ -73,6 +73,7 @@ def days_of(partitions: dg.DailyPartitionsDefinition, keys: dg.PartitionKeyRange
 def sync_context(context: RunContext, env: EnvironmentDefs) -> "SyncContext":
     """Returns what a load needs, from the resources of the run. Raises SettingsError."""
     from st_pipelines.sync.context import SyncContext
+    from st_pipelines.sync.open_columns import OpenColumns
 
     servicetitan = _servicetitan(context, env)
     record = read_record(context.instance, record_name(env.environment, env.key_prefix))
@@ -91,6 +92,9 @@ def sync_context(context: RunContext, env: EnvironmentDefs) -> "SyncContext":
         accept_deletions=warehouse.accept_deletions,
         max_child_requests=warehouse.config.max_child_requests,
         announce=functools.partial(context.log.info, extra={ANNOUNCEMENT: True}),
+        open_columns=OpenColumns(
+            file=warehouse.config.additions_file, base=warehouse.config.base_catalog
+        ),
     )
 
 

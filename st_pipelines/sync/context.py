@@ -11,6 +11,7 @@ from st_pipelines.catalog.model import Catalog, Endpoint
 from st_pipelines.config.project import load_catalog
 from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.servicetitan.http.model import ReadStats
+from st_pipelines.sync.open_columns import OpenColumns
 from st_pipelines.sync.strategy import PlannedRead
 from st_pipelines.warehouse.errors import WarehouseUnusable
 from st_pipelines.warehouse.load_spec import LoadSpec
@@ -125,6 +126,7 @@ class SyncContext:
             slow (`Strategy.resumes`).
         max_child_requests: requests that a load of a child list may send, about.
         announce: is told what a load will cost, before it sends requests.
+        open_columns: where the columns of open endpoints are written; None leaves them as they are.
     """
 
     client: Client
@@ -140,6 +142,7 @@ class SyncContext:
     resumed_runs: Collection[str] = ()
     max_child_requests: int = 10_000
     announce: Callable[[str], object] = _log.info
+    open_columns: OpenColumns | None = None
 
     def now(self) -> datetime:
         """The current time, aware, and never later than ServiceTitan's; windows close at it."""

@@ -21,6 +21,7 @@ from st_pipelines.config.environments import environment_name
 from st_pipelines.config.project import EnvironmentConfig, resolve_environment
 from st_pipelines.servicetitan.http.client import Client
 from st_pipelines.sync.context import LoadReport, SyncContext
+from st_pipelines.sync.open_columns import OpenColumns
 from st_pipelines.sync.strategies import strategy_for
 from st_pipelines.sync.sync import extract_load, reconcile
 from st_pipelines.sync.verify import Verified, verify_table
@@ -65,6 +66,7 @@ def sync_context(
             accept_deletions=accept_deletions,
             max_child_requests=config.max_child_requests,
             announce=announce or _log.info,
+            open_columns=OpenColumns(file=config.additions_file, base=config.base_catalog),
         )
 
 

@@ -2,12 +2,13 @@
 
 There is one class per kind: `WindowedList` (a list with a date filter), `KeylessWindow` (such a
 list without a key), `ExportFeed` (an export without a list), `DailyAggregate` (figures of one day),
-`Snapshot` (a list without a usable date filter), `child_lists.ChildList` (a list that needs the ids
-of a parent), and `DailyReport` and `WholeReport` (reports with and without days, which
-`report_strategy` reads). How an endpoint is read is decided only here. The warehouse tests for a
-key, for `by_day` or for a parent only to choose its SQL, and the checks to choose which of them
-apply. To add a kind, add a subclass of `strategy.Strategy` here, or in a module of its own, and a
-value to `catalog.model.Kind`. If it needs POST requests, the class overrides `read`.
+`AggregateOfEach` (the same for each record of a list), `Snapshot` (a list without a usable date
+filter), `forecast.Forecast` (figures of the days around today), `child_lists.ChildList` (a list
+that needs the ids of a parent), and `DailyReport` and `WholeReport` (reports with and without days,
+which `report_strategy` reads). How an endpoint is read is decided only here. The warehouse tests
+for a key, for `by_day` or for a parent only to choose its SQL, and the checks to choose which of
+them apply. To add a kind, add a subclass of `strategy.Strategy` here, or in a module of its own,
+and a value to `catalog.model.Kind`. If it needs POST requests, the class overrides `read`.
 
 Imports neither DuckDB nor requests, because Dagster's definitions import it.
 """
@@ -20,8 +21,10 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar
 
 from st_pipelines.catalog.model import Endpoint, Kind
+from st_pipelines.catalog.registry import packaged_catalog
 from st_pipelines.servicetitan.http.model import ReadStats
 from st_pipelines.sync.child_lists import ChildList
+from st_pipelines.sync.forecast import Forecast
 from st_pipelines.sync.report_strategy import ReportStrategy
 from st_pipelines.sync.strategy import EARLIER, PlannedRead, ReadPart, Strategy
 from st_pipelines.warehouse.load_spec import MergeMode
@@ -173,6 +176,27 @@ class DailyAggregate(Strategy):
         )
 
 
+class AggregateOfEach(DailyAggregate):
+    """An aggregate over a window for each record of a list, such as each scheduler."""
+
+    @property
+    def description(self) -> str:
+        """A local day at a time."""
+        return (
+            "Read a local day at a time, as an aggregate over that day, for each row of "
+            f"`{self.endpoint.each_of}`."
+        )
+
+    def read(self, client: Client, window: Window | None) -> Iterator[ReadPart]:
+        """Yields the aggregates of all records that the list has now."""
+        from st_pipelines.servicetitan.reading.each import read_each
+
+        assert self.endpoint.each_of is not None
+        listed, stats = packaged_catalog()[self.endpoint.each_of], ReadStats()
+        pages = read_each(client, self.endpoint, listed, window, stats=stats)
+        yield ReadPart(stats=stats, pages=pages)
+
+
 class Snapshot(Strategy):
     """A list without a usable date filter: every load reads it whole and replaces the table."""
 
@@ -222,6 +246,7 @@ _BY_KIND: dict[Kind, type[Strategy]] = {
     "feed": ExportFeed,
     "snapshot": Snapshot,
     "child": ChildList,
+    "forecast": Forecast,
 }
 
 
@@ -230,7 +255,7 @@ def strategy_for(endpoint: Endpoint) -> Strategy:
     if endpoint.report:
         return DailyReport(endpoint) if endpoint.by_day else WholeReport(endpoint)
     if endpoint.by_day:
-        return DailyAggregate(endpoint)
+        return AggregateOfEach(endpoint) if endpoint.each_of else DailyAggregate(endpoint)
     if endpoint.kind == "window" and not endpoint.key:
         return KeylessWindow(endpoint)
     return _BY_KIND[endpoint.kind](endpoint)

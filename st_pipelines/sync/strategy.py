@@ -135,6 +135,15 @@ class Strategy(ABC):
         """Whether an export feed or lookups by id can tell more than the reading did."""
         return self.endpoint.export is not None or self.endpoint.can_look_up
 
+    def choose_days(self, today: date, timezone: str) -> Days | None:
+        """The days of a load that was given none; None if it reads everything.
+
+        Args:
+            today: the local day.
+            timezone: IANA name.
+        """
+        return None
+
     @abstractmethod
     def plan(self, days: Days | None, clock: Callable[[], datetime]) -> Iterator[PlannedRead]:
         """Yields the reads of a load, each planned at the moment it starts.

@@ -29,6 +29,7 @@ from st_pipelines.sync.child_lists import ChildList
 from st_pipelines.sync.children import load_children
 from st_pipelines.sync.context import LoadReport, SyncContext
 from st_pipelines.sync.deletions import followed_up
+from st_pipelines.sync.open_columns import adopt_columns, settle_columns
 from st_pipelines.sync.strategies import strategy_for
 from st_pipelines.sync.strategy import PlannedRead, Strategy
 from st_pipelines.warehouse.errors import Overtaken, TooManyDeletions
@@ -37,7 +38,7 @@ from st_pipelines.warehouse.tables.load import commit_load
 from st_pipelines.warehouse.tables.load_log import ReadCost, read_windows
 from st_pipelines.warehouse.tables.staged_records import StagedRecords, staged_records
 from st_pipelines.warehouse.tables.table_state import begin_read
-from st_pipelines.windows import Days, Window
+from st_pipelines.windows import Days, Window, local_day
 
 MAX_ATTEMPTS = 3
 """Reads of one load, in all, if other loads overtake it."""
@@ -56,11 +57,14 @@ def extract_load(context: SyncContext, endpoint: Endpoint, days: Days | None) ->
         WarehouseError: it could not be written; nothing was loaded.
         ValueError: days are missing or have not begun.
     """
-    strategy = strategy_for(endpoint)
-    if strategy.partitioned and days is None:
+    if strategy_for(endpoint).partitioned and days is None:
         raise ValueError(f"{endpoint.table} is loaded by days: name them")
     context.warehouse.check()
     usage = learn_server_time(context)
+    endpoint = settle_columns(context.client, context.open_columns, endpoint)
+    strategy = strategy_for(endpoint)
+    if days is None:
+        days = strategy.choose_days(local_day(context.now(), context.timezone), context.timezone)
     left_out: list[date] = []
     if isinstance(strategy, ChildList):
         report = load_children(context, strategy, _load)
@@ -70,6 +74,7 @@ def extract_load(context: SyncContext, endpoint: Endpoint, days: Days | None) ->
             reads = _leave_out_loaded(context, endpoint, reads, left_out)
         report = functools.reduce(operator.add, (_load(context, strategy, read) for read in reads))
     report.read.add_usage(usage)
+    adopt_columns(context.warehouse, context.open_columns, endpoint, report.drift)
     return dataclasses.replace(report, days_left_out=tuple(left_out))
 
 
@@ -125,10 +130,11 @@ def reconcile(context: SyncContext, endpoint: Endpoint) -> LoadReport | None:
         WarehouseError: it could not be written; nothing was loaded.
     """
     context.warehouse.check()
-    strategy, report = strategy_for(endpoint), None
-    if not strategy.can_reconcile:
+    if not strategy_for(endpoint).can_reconcile:
         return None
     usage = learn_server_time(context)
+    endpoint = settle_columns(context.client, context.open_columns, endpoint)
+    strategy, report = strategy_for(endpoint), None
     if isinstance(strategy, ChildList):
         report = load_children(context, strategy, _load, everything=True)
     else:
@@ -137,6 +143,7 @@ def reconcile(context: SyncContext, endpoint: Endpoint) -> LoadReport | None:
             report = report + loaded if report else loaded
     if report:
         report.read.add_usage(usage)
+        adopt_columns(context.warehouse, context.open_columns, endpoint, report.drift)
     return report
 
 

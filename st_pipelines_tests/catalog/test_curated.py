@@ -71,7 +71,7 @@ def facts(**of_things: Any) -> Curated:
             "kind",
             "feed",
             "kind feed is not applied: "
-            "only snapshot is a fact; the other kinds follow from the documents",
+            "only snapshot and forecast are facts; the other kinds follow from the documents",
         ),
     ],
     ids=str,

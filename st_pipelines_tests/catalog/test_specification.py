@@ -136,11 +136,12 @@ def test_a_file_of_another_shape_is_named_in_the_error(tmp_path: Path) -> None:
 
 
 def test_the_facts_cover_every_operation_of_the_catalog() -> None:
-    found = packaged_specification().by_path
+    found = {operation.path for operation in packaged_specification()}
+    reports = {path for path in found if path.endswith("/reports/{reportId}/data")}
     catalog = packaged_catalog()
     current = [endpoint for endpoint in catalog if not endpoint.removed]
     served = {e.path for e in current} | {e.export.path for e in current if e.export}
-    assert served | {entry.path for entry in catalog.left_out} == set(found)
+    assert served | {entry.path for entry in catalog.left_out} == found - reports
     assert {o.path.rpartition("/")[2] for o in packaged_specification() if o.method == "POST"} == {
         "capacity",
         "data",

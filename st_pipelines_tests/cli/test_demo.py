@@ -54,7 +54,7 @@ def test_the_demo_fills_a_table_for_every_endpoint(
     file, result = demo
     assert result.returncode == 0, result.stderr
     filled = contents(file)
-    assert set(filled) == {e.table for e in load_catalog()}
+    assert set(filled) == {e.table for e in select(load_catalog(), [])}
     assert all(rows > 0 for rows in filled.values()), filled
     for api in load_catalog().apis:
         assert api in result.stdout

@@ -43,6 +43,8 @@ def resolved(setting: str) -> Path:
     match setting:
         case "ST_CATALOG":
             return config.additions_file
+        case "ST_ENDPOINTS":
+            return config.endpoints_file
         case "ST_REPORTS":
             return config.reports_file
         case "DAGSTER_HOME":

@@ -15,6 +15,7 @@ import typer
 import yaml
 from dagster._cli import create_dagster_cli
 
+from st_pipelines.catalog.configured import read as read_endpoints
 from st_pipelines.cli.app import app
 from st_pipelines.component import ServiceTitanComponent
 from st_pipelines.sandbox.server import Sandbox
@@ -69,7 +70,12 @@ def test_the_examples_in_python_run(document: str, configured: Path) -> None:
 
 @pytest.mark.parametrize(
     "code",
-    [code for page in ("README.md", "docs/extend.md") for code in blocks(text_of(page), "yaml")],
+    [
+        code
+        for page in ("README.md", "docs/extend.md")
+        for code in blocks(text_of(page), "yaml")
+        if "type" in yaml.safe_load(code)
+    ],
 )
 def test_the_examples_of_a_component_can_be_loaded(code: str, configured: Path) -> None:
     example = yaml.safe_load(code)
@@ -77,6 +83,14 @@ def test_the_examples_of_a_component_can_be_loaded(code: str, configured: Path) 
     component = ServiceTitanComponent.resolve_from_yaml(yaml.safe_dump(example["attributes"]))
     definitions = component.build_defs(dg.ComponentTree.for_test().load_context)
     assert definitions.resolve_all_asset_keys()
+
+
+def test_the_example_of_an_endpoint_of_the_users_can_be_read(tmp_path: Path) -> None:
+    examples = blocks(text_of("docs/extend.md"), "yaml")
+    [code] = [code for code in examples if "type" not in yaml.safe_load(code)]
+    (tmp_path / "st_endpoints.yaml").write_text(code, encoding="utf-8")
+    [endpoint] = read_endpoints(tmp_path / "st_endpoints.yaml").values()
+    assert (endpoint.table, endpoint.kind) == ("salestech.opportunities", "window")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

@@ -28,7 +28,7 @@ ALLOWED: Mapping[tuple[str, str], tuple[str, ...]] = {
 
 def judge(endpoint: Endpoint) -> Iterator[str]:
     """Describe where an endpoint's columns, key and scope contradict the documents."""
-    list_of = find_operation("GET", endpoint.path)
+    list_of = find_operation("POST" if endpoint.forecast else "GET", endpoint.path)
     export = find_operation("GET", endpoint.export.path) if endpoint.export else None
     operations = [operation for operation in (list_of, export) if operation is not None]
     if not operations:
@@ -38,7 +38,7 @@ def judge(endpoint: Endpoint) -> Iterator[str]:
     for operation in operations:
         if endpoint.scope not in operation.scopes:
             yield f"{operation} needs {operation.scopes}, not {endpoint.scope}"
-    records = [(o, record) for o in operations if (record := find_record(o)) is not None]
+    records = [(o, record) for o in operations if (record := find_record(o, endpoint)) is not None]
     inserted = endpoint.parent.ids if endpoint.parent else ()
     for column in endpoint.columns:
         served = [
@@ -50,13 +50,16 @@ def judge(endpoint: Endpoint) -> Iterator[str]:
             yield from _judge_type(operation, schema, column.type, column.name)
 
 
-def find_record(operation: Operation) -> Schema | None:
+def find_record(operation: Operation, endpoint: Endpoint) -> Schema | None:
     """Return the schema of the records that an operation lists, or None if it has none."""
+    name = endpoint.member or "data"
     content = operation.content["responses"].get("200", {}).get("content", {})
     schema = next((c["schema"] for c in content.values() if "schema" in c), None)
     body = resolve(operation, schema) if schema else {}
-    if "data" in body.get("properties", {}):
-        body = resolve(operation, body["properties"]["data"])
+    if endpoint.envelope == "object":
+        return body if body.get("properties") else None
+    if name in body.get("properties", {}):
+        body = resolve(operation, body["properties"][name])
     if "items" not in body:
         return None
     record = resolve(operation, body["items"])

@@ -107,6 +107,9 @@ def find_template(path: str, templates: Collection[str]) -> str | None:
 
 def list_paths(endpoint: Endpoint, sandbox: Sandbox) -> list[str]:
     templates = [endpoint.path, *([endpoint.export.path] if endpoint.export else [])]
+    if endpoint.each_of:
+        records = sandbox.world.records(endpoint.each_of)
+        templates = [endpoint.path.replace("{id}", record["id"]) for record in records]
     return [template.replace("{tenant}", sandbox.tenant_id) for template in templates]
 
 

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.sandbox.server import Sandbox
-from st_pipelines.servicetitan.errors.errors import ServiceTitanError
+from st_pipelines.servicetitan.errors.errors import ServiceTitanError, WrongPath
 from st_pipelines.servicetitan.http.retry import NO_WAIT
 from st_pipelines.sync.sync import SyncContext, extract_load, reconcile
 from st_pipelines_tests.churn_reader import (
@@ -30,8 +30,11 @@ from st_pipelines_tests.churn_reader import (
 from st_pipelines_tests.sandbox.client import Client
 
 CATALOG = load_catalog()
-OBJECTS = [e.table for e in CATALOG if not e.by_day and (e.envelope == "object" or e.member)]
+OBJECTS = [
+    e.table for e in CATALOG if e.kind == "snapshot" and (e.envelope == "object" or e.member)
+]
 HOURS = "dispatch.business_hours"
+PERFORMANCE = "scheduling_pro.schedulers_performance"
 COSTS, EMAIL = "marketing.campaign_cost_summary", "marketing.email_channel_cost"
 
 
@@ -138,6 +141,83 @@ def test_an_array_of_an_object_loses_and_gains_rows(
     sql = f"SELECT name, value, _deleted_at IS NOT NULL FROM {table} ORDER BY value"
     expected = [("A", 1, True), ("B", 2, False), ("Ç", 3, False)]
     assert query(tmp_path / "x.duckdb", sql) == expected
+
+
+def serve_performance(
+    sandbox: Sandbox, listed: list[str], gone: set[str], seen: list[tuple[str, str]]
+) -> None:
+    """Serves schedulers, and figures that differ by scheduler and day; notes what is requested."""
+
+    def respond(request: Request) -> Response | None:
+        parts = request.url.path.split("/")
+        if parts[-1] == "schedulers":
+            rows = [{"id": each, "name": each} for each in listed]
+            body = {"page": 1, "pageSize": 5000, "hasMore": False, "totalCount": len(rows)}
+            return Response(json.dumps({**body, "data": rows}), media_type="application/json")
+        if parts[-1] != "performance":
+            return None
+        start = request.query_params["sessionCreatedOnOrAfter"]
+        assert request.query_params["sessionCreatedBefore"] > start
+        seen.append((parts[-2], start))
+        if parts[-2] in gone:
+            return Response('{"status": 404}', status_code=404, media_type="application/json")
+        figures = {"id": parts[-2], "totalSessions": int(start[8:10]), "schedulerName": parts[-2]}
+        return Response(json.dumps(figures), media_type="application/json")
+
+    sandbox.interceptors.insert(0, respond)
+
+
+def test_the_figures_of_each_scheduler_are_read_for_each_day(
+    own_sandbox: Sandbox, context: SyncContext, tmp_path: Path
+) -> None:
+    file, seen = tmp_path / "x.duckdb", list[tuple[str, str]]()
+    serve_performance(own_sandbox, ["b-1", "a-2", "c-3"], {"c-3"}, seen)
+    extract_load(context, CATALOG[PERFORMANCE], days("2026-03-08", "2026-03-09"))
+    assert seen == [
+        (each, start)
+        for start in ("2026-03-08T05:00:00Z", "2026-03-09T04:00:00Z")
+        for each in ("b-1", "a-2", "c-3")
+    ]
+    sql = f"SELECT day(_partition_date), id, total_sessions FROM {PERFORMANCE} ORDER BY ALL"
+    assert query(file, sql) == [(8, "a-2", 8), (8, "b-1", 8), (9, "a-2", 9), (9, "b-1", 9)]
+
+
+def test_without_schedulers_there_are_no_figures(
+    own_sandbox: Sandbox, context: SyncContext, tmp_path: Path
+) -> None:
+    serve_performance(own_sandbox, [], set(), [])
+    report = extract_load(context, CATALOG[PERFORMANCE], days("2026-03-09", "2026-03-09"))
+    assert report.loaded.counts.inserted == 0
+
+
+def test_figures_that_no_scheduler_has_are_a_wrong_path(
+    own_sandbox: Sandbox, context: SyncContext
+) -> None:
+    serve_performance(own_sandbox, ["a", "b"], {"a", "b"}, [])
+    with pytest.raises(WrongPath):
+        extract_load(context, CATALOG[PERFORMANCE], days("2026-03-09", "2026-03-09"))
+
+
+def test_every_figure_of_each_scheduler_equals_the_response(
+    own_sandbox: Sandbox, context: SyncContext, tmp_path: Path
+) -> None:
+    endpoint, file = CATALOG[PERFORMANCE], tmp_path / "x.duckdb"
+    extract_load(context, endpoint, days("2026-03-09", "2026-03-09"))
+    client = Client(own_sandbox)
+    served = [
+        json.loads(
+            client.get(
+                endpoint.path.replace("{id}", record["id"]),
+                sessionCreatedOnOrAfter="2026-03-09T04:00:00Z",
+                sessionCreatedBefore="2026-03-10T04:00:00Z",
+            ).text
+        )
+        for record in own_sandbox.world.records("scheduling_pro.schedulers")
+    ]
+    assert len(served) > 0
+    assert comparable(table_rows(file, endpoint)) == comparable(
+        build_rows(served, endpoint.row_fields)
+    )
 
 
 def serve_costs(sandbox: Sandbox, seen: list[tuple[str, str]]) -> None:

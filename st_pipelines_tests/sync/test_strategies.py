@@ -13,7 +13,9 @@ import pytest
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.servicetitan.http.model import ReadStats
 from st_pipelines.sync.child_lists import ChildList
+from st_pipelines.sync.forecast import Forecast
 from st_pipelines.sync.strategies import (
+    AggregateOfEach,
     DailyAggregate,
     ExportFeed,
     KeylessWindow,
@@ -38,6 +40,8 @@ KINDS = {
     "marketing_reputation.reviews": KeylessWindow,
     "marketing_ads.performance_by_campaign": DailyAggregate,
     "telecom.calls_export": ExportFeed,
+    "dispatch.capacity": Forecast,
+    "scheduling_pro.schedulers_performance": AggregateOfEach,
     "settings.user_roles": Snapshot,
     "payroll.locations_rates": Snapshot,
     "crm.customers_notes": ChildList,
@@ -64,10 +68,16 @@ def test_every_endpoint_agrees_with_its_strategy_on_partitions() -> None:
 
 def test_only_aggregates_cannot_be_reconciled_and_only_days_can_be_probed() -> None:
     strategies = [strategy_for(endpoint) for endpoint in CATALOG]
-    assert {type(s) for s in strategies if not s.can_reconcile} == {DailyAggregate}
+    assert {type(s) for s in strategies if not s.can_reconcile} == {
+        AggregateOfEach,
+        DailyAggregate,
+        Forecast,
+    }
     assert {type(s) for s in strategies if not s.can_probe} == {
+        AggregateOfEach,
         ChildList,
         DailyAggregate,
+        Forecast,
         Snapshot,
     }
     for strategy in strategies:

@@ -157,10 +157,11 @@ def read_facts(folder: Path, curated: Curated | None = None) -> dict[str, ApiSpe
 
 
 def _operations(folder: Path, curated: Curated) -> Iterator[tuple[str, Operation]]:
-    """Yields file name and operation for every GET operation."""
+    """Yields file name and operation for every GET operation, and for POSTs that read."""
     for name, document in read_documents(folder):
         try:
-            yield from ((name, operation) for operation in read_operations(document, curated.apis))
+            found = read_operations(document, curated.apis, curated.reading_posts)
+            yield from ((name, operation) for operation in found)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
 
@@ -194,6 +195,10 @@ def _reason_to_leave_out(operation: Operation, curated: Curated) -> str | None:
         return curated.left_out[operation.path]
     if operation.path in curated.children:
         return None
+    if operation.path in curated.objects:
+        if unserved := find_unserved_members(operation, curated):
+            return f"is split into tables by {', '.join(unserved)}, but serves no such array"
+        return _describe_missing(_missing_parameters(operation, curated))
     if operation.shape == "binary":
         return "binary download"
     if operation.api == "reporting" and operation.parents:
@@ -202,17 +207,17 @@ def _reason_to_leave_out(operation: Operation, curated: Curated) -> str | None:
         listed = operation.shape in _COLLECTIONS
         return f"{'child' if listed else 'single object'}: needs {', '.join(operation.parents)}"
     if operation.shape == "object":
-        if operation.path not in curated.objects:
-            return "single object, not a collection"
-        if unserved := find_unserved_members(operation, curated):
-            return f"is split into tables by {', '.join(unserved)}, but serves no such array"
+        return "single object, not a collection"
     if "/export/" in operation.path and operation.shape != "export" and not operation.paged:
         return "an export without a continuation token"
     split = curated.split.get(operation.path, {}).get("tables", {}).values()
     if unknown := sorted({name for params in split for name in params} - operation.query.keys()):
         return f"is split into tables by {', '.join(unknown)}, but does not take that parameter"
-    missing = _missing_parameters(operation, curated)
-    return f"needs the query parameter {', '.join(missing)}" if missing else None
+    return _describe_missing(_missing_parameters(operation, curated))
+
+
+def _describe_missing(parameters: list[str]) -> str | None:
+    return f"needs the query parameter {', '.join(parameters)}" if parameters else None
 
 
 def _missing_parameters(operation: Operation, curated: Curated) -> list[str]:

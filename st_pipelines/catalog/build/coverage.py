@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import yaml
 
 from st_pipelines.catalog import model
+from st_pipelines.catalog.file_kinds import FILE_KINDS
 from st_pipelines.catalog.model import (
     Catalog,
     DataType,
@@ -53,8 +54,9 @@ class Covered:
     Attributes:
         operation: what serves it.
         place: `table` if tables are loaded from the operation; `part` if tables that are loaded
-            from other operations have its records; `not yet` if nothing has.
-        tables: those tables.
+            from other operations have its records; `file` if it serves files that are stored;
+            `not yet` if nothing has.
+        tables: those tables; of `file`, those that list the stored files.
         adds: the fields, as paths, that none of these tables has a column for.
         reason: of `excluded` and `not yet`.
     """
@@ -126,6 +128,8 @@ class _Rules:
         path = operation.path
         if endpoints := self._by_path.get(path):
             return Covered(operation=operation, place="table", tables=_names(endpoints))
+        if files := tuple(k.table for k in FILE_KINDS.values() if k.path == path):
+            return Covered(operation=operation, place="file", tables=files)
         if path in self._excluded:
             return Covered(operation=operation, place="excluded", reason=self._excluded[path])
         if endpoints := self._find_related(path):

@@ -17,7 +17,7 @@ writes this page, and a test keeps it true.
 _MEANINGS: dict[Place, str] = {
     "table": "tables are loaded from it",
     "part": "tables that are loaded from another operation have its records",
-    "file": "the files that it serves are downloaded",
+    "file": "the files that it serves are stored, if you ask for them",
     "report": "it is how reports of your choice become tables",
     "excluded": "it has no table on purpose",
     "not yet": "nothing reads it",
@@ -51,7 +51,7 @@ def describe_place(covered: Covered) -> str:
         case "report":
             return "a report's table"
         case "file":
-            return "files"
+            return f"files, listed in {tables}"
     return f"{covered.place}: {covered.reason}"
 
 

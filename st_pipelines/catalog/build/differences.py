@@ -32,7 +32,7 @@ def describe_changes(before: Catalog, after: Catalog) -> Iterator[str]:
     yield (
         (
             f"{len(after)} endpoints from {len(after.apis)} APIs; "
-            f"{len(after.left_out)} operations left out; {_count(after)} GET operations in all"
+            f"{len(after.left_out)} operations left out; {_count(after)} operations in all"
         )
         if total
         else "no endpoints"

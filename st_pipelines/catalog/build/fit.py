@@ -18,6 +18,7 @@ from st_pipelines.catalog.model import (
     DateFilter,
     Endpoint,
     Field,
+    Forecast,
     ListOf,
     Scalar,
     StructOf,
@@ -71,6 +72,8 @@ def _replace_values(endpoint: Endpoint, facts: Mapping[str, Any]) -> Endpoint:
     if values.get("date_filter"):
         values["date_filter"] = DateFilter(**values["date_filter"])
         values.setdefault("kind", "window")
+    if "forecast" in values:
+        values["forecast"] = Forecast(**values["forecast"])
     if "params" in values:
         values["params"] = {**endpoint.params, **values["params"]}
     for name in ("key", "variants"):
@@ -85,6 +88,10 @@ def _unsound_without(name: str, facts: Mapping[str, Any], endpoint: Endpoint) ->
     match name:
         case "explode":
             return f"a row is a member of {facts[name]}"
+        case "each_of":
+            return "it needs an id"
+        case "forecast" | "kind" if "forecast" in facts:
+            return "it needs a body"
         case "key" if endpoint.kind == "feed":
             return "a feed needs its key"
         case "cursor" | "date_filter" | "by_day" if demands and endpoint.kind != "feed":
@@ -97,17 +104,46 @@ def _not_loadable(endpoint: Endpoint, operation: Operation) -> str | None:
     filters = endpoint.date_filter
     supplied = {*ALWAYS_SENT, *endpoint.params, *(n for v in endpoint.variants for n in v)}
     supplied |= {filters.lower, filters.upper} if filters else set()
+    if operation.parents and not endpoint.each_of:
+        return f"needs {', '.join(operation.parents)}"
     if missing := sorted(operation.required - supplied):
         return f"needs the query parameter {', '.join(missing)}"
+    if missing := _find_missing_members(endpoint, operation):
+        return f"needs {', '.join(missing)} in the body"
     if len(drop_conflicting(endpoint.row_fields)) < len(endpoint.row_fields):
         return "two of its fields would share a column"
     return _key(endpoint, operation) or _time_of(endpoint)
 
 
 def _kind(endpoint: Endpoint, operation: Operation) -> str | None:
+    if endpoint.kind == "forecast":
+        return None if endpoint.forecast else "a forecast needs its members"
     if endpoint.kind != "snapshot":
-        return "only snapshot is a fact; the other kinds follow from the documents"
+        return "only snapshot and forecast are facts; the other kinds follow from the documents"
     return "it is an export" if endpoint.envelope == "export" else None
+
+
+def _each_of(endpoint: Endpoint, operation: Operation) -> str | None:
+    return None if operation.parents == ("id",) else "its path has no {id} alone"
+
+
+def _find_missing_members(endpoint: Endpoint, operation: Operation) -> list[str]:
+    """Returns the members that the body of a request must have and would lack."""
+    sent = _body_members(endpoint.forecast) if endpoint.forecast else set()
+    return sorted(name for name, needed in operation.body.items() if needed and name not in sent)
+
+
+def _body_members(forecast: Forecast) -> set[str]:
+    return {forecast.lower, forecast.upper, *forecast.body}
+
+
+def _forecast(endpoint: Endpoint, operation: Operation) -> str | None:
+    forecast = endpoint.forecast
+    assert forecast is not None
+    if untaken := sorted(_body_members(forecast) - operation.body.keys()):
+        return f"the body does not take {', '.join(untaken)}"
+    known = any(f.name == forecast.start and f.type in TIMES for f in endpoint.columns)
+    return None if known else f"its records have no time {forecast.start}"
 
 
 def _explode(endpoint: Endpoint, operation: Operation) -> str | None:
@@ -222,6 +258,8 @@ def _format(value: Any) -> str:
 
 
 _CHECKS: dict[str, Callable[[Endpoint, Operation], str | None]] = {
+    "each_of": _each_of,
+    "forecast": _forecast,
     "kind": _kind,
     "explode": _explode,
     "key": _key,

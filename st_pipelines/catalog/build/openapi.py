@@ -1,4 +1,4 @@
-"""Reads the GET operations of OpenAPI documents. Decides nothing about them.
+"""Reads the GET operations of OpenAPI documents, and POSTs on request. Decides nothing about them.
 
 `types` maps their schemas, `endpoints` makes endpoints of them.
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 from urllib.parse import urlsplit
@@ -28,7 +28,7 @@ _BROKEN = (ValueError, LookupError, TypeError, AttributeError)
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """One GET operation.
+    """One operation.
 
     Attributes:
         api: from the first segment of the path: `jpm`.
@@ -38,6 +38,7 @@ class Operation:
         query: the query parameters by name, with `$ref` resolved.
         parents: path parameters other than the tenant.
         scope: the OAuth scope; "" if the document names none.
+        body: the members of a POST's body, and whether each is required.
     """
 
     api: str
@@ -47,6 +48,7 @@ class Operation:
     query: Mapping[str, Mapping[str, Any]]
     parents: tuple[str, ...]
     scope: str
+    body: Mapping[str, bool] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -101,22 +103,26 @@ def read_documents(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def read_operations(
-    document: Mapping[str, Any], api_names: Mapping[str, str] | None = None
+    document: Mapping[str, Any],
+    api_names: Mapping[str, str] | None = None,
+    posts: Collection[str] = (),
 ) -> Iterator[Operation]:
-    """Yields the GET operations of a document, in its order.
+    """Yields the GET operations of a document, and some POSTs, in its order.
 
     Args:
         document: an OpenAPI 3 document.
         api_names: the API's name by first segment of the path, where the two differ.
+        posts: the paths whose POST is read if they have no GET.
 
     Raises:
         ValueError: a path has no first segment to request it by, or the document is malformed.
     """
     for path, module, item in read_paths(document):
-        if item.get("get"):
+        given = item.get("get") or (item.get("post") if path in posts else None)
+        if given:
             with locating(path):
                 name = (api_names or {}).get(module, module)
-                operation = _operation(document, item, path, name)
+                operation = _operation(document, item, given, path, name)
             yield operation
 
 
@@ -158,12 +164,16 @@ def _own_keys(item: Any) -> dict[str, Any]:
 
 
 def _operation(
-    document: Mapping[str, Any], item: Mapping[str, Any], path: str, api: str
+    document: Mapping[str, Any],
+    item: Mapping[str, Any],
+    given: Mapping[str, Any],
+    path: str,
+    api: str,
 ) -> Operation:
-    given = [*(item.get("parameters") or ()), *(item["get"].get("parameters") or ())]
-    parameters = [resolve(document, parameter) for parameter in given]
+    declared = [*(item.get("parameters") or ()), *(given.get("parameters") or ())]
+    parameters = [resolve(document, parameter) for parameter in declared]
     query = {p["name"]: _parameter(document, p) for p in parameters if p["in"] == "query"}
-    shape, fields = _response(document, item["get"], feeds="/export/" in path or "from" in query)
+    shape, fields = _response(document, given, feeds="/export/" in path or "from" in query)
     return Operation(
         api=snake_case(api),
         path=path,
@@ -171,8 +181,17 @@ def _operation(
         fields=fields,
         query=query,
         parents=tuple(name for name in re.findall(r"{([^{}]+)}", path) if name != "tenant"),
-        scope=read_scope(document, item["get"]),
+        scope=read_scope(document, given),
+        body=_body(document, given),
     )
+
+
+def _body(document: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, bool]:
+    """Returns the members of a request's body, and whether each is required."""
+    content = resolve(document, given.get("requestBody")).get("content") or {}
+    schema = _json_schema(document, content) or {}
+    required = schema.get("required") or ()
+    return {name: name in required for name in schema.get("properties") or {}}
 
 
 def _base_path(document: Mapping[str, Any]) -> str:

@@ -37,6 +37,9 @@ _PLAIN_SIGNS: dict[Status, str] = {
 _DERIVED = ("api_url", "auth_url")
 _FIELDS = {
     "ST_CATALOG": "additions_file",
+    "ST_ENDPOINTS": "endpoints_file",
+    "ST_CAPACITY_DAYS_BACK": "capacity_days_back",
+    "ST_CAPACITY_DAYS_AHEAD": "capacity_days_ahead",
     "ST_HISTORY": "history_tables",
     "ST_FILE_MODE": "shown_file_mode",
     "ST_MAX_CHILD_REQUESTS": "max_child_requests",

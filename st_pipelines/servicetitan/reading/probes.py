@@ -11,9 +11,11 @@ import msgspec
 
 from st_pipelines import json_text
 from st_pipelines.catalog.model import Endpoint
+from st_pipelines.catalog.registry import packaged_catalog
 from st_pipelines.servicetitan.http.client import Session
 from st_pipelines.servicetitan.http.model import ReadStats, Usage
 from st_pipelines.servicetitan.reading.export_feed import MAY_BE_STALE, read_feed
+from st_pipelines.servicetitan.reading.forecast import build_body
 from st_pipelines.servicetitan.reading.page_source import PageSource, build_date_params
 from st_pipelines.servicetitan.reporting.directory import describe_report, resolve_report
 from st_pipelines.windows import Window
@@ -51,14 +53,21 @@ def probe_access(session: Session[Usage], endpoint: Endpoint) -> None:
         target = resolve_report(session, endpoint.report.category, endpoint.report.report)
         describe_report(session, target)
         return
+    if endpoint.each_of is not None:  # an id of which there is no knowing if it exists
+        endpoint = packaged_catalog()[endpoint.each_of]
     now = datetime.now(timezone.utc).replace(microsecond=0)
+    hour = Window(start=now - _HOUR, end=now)
+    if endpoint.forecast is not None:
+        body = build_body(endpoint, hour)
+        session.fetch(endpoint.path, {}, bytes, scope=endpoint.scope, method="POST", body=body)
+        return
     params = dict(endpoint.params)
     if endpoint.is_feed:
         params["from"] = now.strftime("%Y-%m-%dT%H:%M:%SZ")
     else:
         params |= endpoint.variants[0] if endpoint.variants else {}
         if endpoint.date_filter is not None:
-            params |= build_date_params(endpoint.date_filter, Window(start=now - _HOUR, end=now))
+            params |= build_date_params(endpoint.date_filter, hour)
         if endpoint.paged:
             params |= {"page": str(endpoint.first_page), "pageSize": "1"}
         if endpoint.includes_total:

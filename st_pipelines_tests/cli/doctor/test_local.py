@@ -458,7 +458,7 @@ def test_a_nearly_full_disk_is_a_warning(warehouse: Path) -> None:
 
 def test_definitions_that_load_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lines(list(local.check_definitions(subject()))) == [
-        f"✅ definitions: Dagster loads {len(load_catalog())} assets: "
+        f"✅ definitions: Dagster loads {len(select(load_catalog(), []))} assets: "
         "production is ready for dagster dev"
     ]
 
