@@ -31,6 +31,7 @@ from st_pipelines.config.sources.places import AllPlaces
 from st_pipelines.defs.assets import build_assets
 from st_pipelines.defs.dagster_internals import is_valid_cron_string
 from st_pipelines.defs.environment import DAILY, INTRADAY, EnvironmentDefs
+from st_pipelines.defs.files import build_file_assets
 from st_pipelines.defs.jobs import Job, build_asset_jobs, build_reconcile_job
 from st_pipelines.defs.metadata import ServiceTitanTranslator
 from st_pipelines.defs.resources import ServiceTitanResource, WarehouseResource, with_overrides
@@ -88,6 +89,7 @@ def build_definitions(
     """
     _refuse_unknown(overrides)
     config = resolve_environment(environment, **overrides).with_reports(reports)
+    own_catalog = select is None and catalog is None
     settings, catalog = config.settings, catalog or config.catalog
     _check_crons(environment, settings)
     _check_report_crons(config)
@@ -110,10 +112,11 @@ def build_definitions(
         job_prefix=job_prefix,
         warehouse=warehouse if isinstance(warehouse, WarehouseResource) else None,
         clock=clock,
+        file_kinds=config.file_kinds if own_catalog else config.available_file_kinds(catalog),
     )
     with warnings.catch_warnings():  # single-run backfills and code references, per asset
         warnings.simplefilter("ignore", dg.BetaWarning)
-        assets = build_assets(env)
+        assets = [*build_assets(env), *build_file_assets(env)]
         reconcile = build_reconcile_job(env)
     jobs = build_asset_jobs(env)
     return dg.Definitions(

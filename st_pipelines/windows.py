@@ -157,3 +157,27 @@ def describe_days(days: Iterable[date]) -> str:
     if len(ordered) == 1:
         return f"{ordered[0]}"
     return f"{len(ordered):,} days from {ordered[0]} to {ordered[-1]}"
+
+
+def parse_days(first: str | date | None, last: str | date | None) -> tuple[date, date] | None:
+    """Returns a range of local days, both included; None if no end of it is given.
+
+    Args:
+        first, last: as dates or `YYYY-MM-DD`; None for no limit on that side.
+
+    Raises:
+        ValueError: one of them is not a date, or the range is empty.
+    """
+    if first is None and last is None:
+        return None
+    days = _parse_day(first or date.min), _parse_day(last or date.max)
+    if days[0] > days[1]:
+        raise ValueError(f"{days[0]} to {days[1]} is no range of days: give the earlier day first")
+    return days
+
+
+def _parse_day(day: str | date) -> date:
+    try:
+        return date.fromisoformat(day) if isinstance(day, str) else day
+    except ValueError:
+        raise ValueError(f"{day!r} is not a date: write it as YYYY-MM-DD") from None

@@ -19,9 +19,11 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
+from st_pipelines.catalog.file_kinds import FILE_KINDS
 from st_pipelines.catalog.registry import load_catalog
+from st_pipelines.config.files import FileSettings
 from st_pipelines.sandbox.server import Sandbox
-from st_pipelines.sync import children
+from st_pipelines.sync import children, file_downloads, files
 from st_pipelines.sync.sync import extract_load
 from st_pipelines.warehouse.errors import WarehouseFull
 from st_pipelines.warehouse.store import duckdb_file
@@ -93,6 +95,16 @@ def load_and_publish(
     extract_load(context, load_catalog()[table], days)
     crash_at(point)
     context.warehouse.publish()
+
+
+def store_files(
+    server: Any, file: Path, kind: str, settings: FileSettings, point: CrashPoint | None
+) -> None:
+    """Stores files in batches of three, and crashes at the point, if there is one."""
+    file_downloads.BATCH_FILES = 3
+    context = build_context(server, file, page_size=PAGE_SIZE)
+    crash_at(point)
+    files.load_files(context, FILE_KINDS[kind], settings)
 
 
 def crash_at(point: CrashPoint | None) -> None:

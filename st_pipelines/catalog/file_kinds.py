@@ -22,15 +22,16 @@ class FileSource:
 
     Attributes:
         table: such as `pricebook.services`.
-        references: columns that say which files a row has, as `column`, `column.member`,
-            `column[]` or `column[].member`. A row without any of them has none. Empty if each row
-            is a file.
+        references: what says which files a row has, as `column`, `column.member`, `column[]` or
+            `column[].member`. A row without any of them has none. Empty if each row is a file.
         id: the column that identifies a row.
+        time: the column that orders the rows; by default that of the table's days.
     """
 
     table: str
     references: tuple[str, ...] = ()
     id: str = "id"
+    time: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +65,14 @@ class FileKind:
         return f"{SCHEMA}.{self.name}"
 
     @cached_property
+    def api(self) -> str:
+        """The API of the operation, which is that of the scope."""
+        first = self.path.split("/")[1]
+        return {"equipmentsystems": "equipment_systems"}.get(first, first)
+
+    @cached_property
     def by_id(self) -> bool:
-        """Whether the operation takes the row's id, and not a path."""
+        """Whether the operation takes an id, and not a path."""
         return "{id}" in self.path
 
     def accepts(self, media_type: str) -> bool:
@@ -109,6 +116,40 @@ FILE_KINDS: Mapping[str, FileKind] = {
             ),
             prefix="Images/",  # vendor: the path is case sensitive and begins so
             media=("image/", "video/", "application/pdf"),
+        ),
+        FileKind(
+            name="equipment_attachments",
+            title="attachments of installed equipment",
+            path="/equipmentsystems/v2/tenant/{tenant}/installed-equipment/attachments",
+            scope="tn.eqs.installedequipment:r",
+            sources=(
+                FileSource(
+                    table="equipment_systems.installed_equipment_details",
+                    references=("attachments[].url",),
+                    time="modified_on",
+                ),
+            ),
+        ),
+        FileKind(
+            name="finding_attachments",
+            title="attachments of findings",
+            path="/findings/v2/tenant/{tenant}/assets",
+            scope="tn.fdgs.assets:r",
+            sources=(
+                FileSource(table="findings.location_findings_attachments", references=("url",)),
+                FileSource(
+                    table="findings.location_findings_details",
+                    references=("attachments[].url",),
+                    time="modified_on",
+                ),
+            ),
+        ),
+        FileKind(
+            name="job_attachments",
+            title="attachments of jobs",
+            path="/forms/v2/tenant/{tenant}/jobs/attachment/{id}",
+            scope="tn.frm.jobs:r",
+            sources=(FileSource(table="forms.jobs_attachments", time="created_on"),),
         ),
     )
 }

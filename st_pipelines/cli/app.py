@@ -18,6 +18,7 @@ from st_pipelines.cli import (
     catalog,
     check,
     demo,
+    files,
     load,
     publish,
     reconcile,
@@ -55,6 +56,7 @@ for command in COMMANDS:
     app.command()(command)
 app.add_typer(catalog.app, name="catalog")
 app.add_typer(reports.app, name="reports")
+app.add_typer(files.app, name="files")
 
 
 def _show_version(requested: bool) -> None:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from st_pipelines.catalog.file_kinds import FileKind
 from st_pipelines.catalog.model import Catalog, Endpoint
 from st_pipelines.cli.console import Select, counted, print_table, require_format
 from st_pipelines.cli.doctor.report import sign_of
@@ -43,17 +44,19 @@ def scopes(
     comparison = None
     if environment is None:
         endpoints = registry.select(project.load_catalog(), select or [])
+        kinds = project.load_file_kinds(endpoints)
     else:
         name = environment_name(environment)
         endpoints = select_endpoints(name, select or [])
-        comparison = _compare_with_token(name, endpoints)
+        kinds = project.load_file_kinds(endpoints)
+        comparison = _compare_with_token(name, endpoints, kinds)
     if format == "text":
-        typer.echo(as_text(endpoints))
+        typer.echo(as_text(endpoints, kinds))
     elif format == "json":
-        typer.echo(as_json(endpoints, comparison))
+        typer.echo(as_json(endpoints, comparison, kinds))
     else:
         console = Console()
-        print_table(console, as_table(endpoints, comparison))
+        print_table(console, as_table(endpoints, comparison, kinds))
         for line in opt_in_lines(project.load_catalog(), endpoints):
             console.print(escape(line), highlight=False, soft_wrap=True)
         for line in difference_lines(comparison):
@@ -73,9 +76,10 @@ class ScopeComparison:
     surplus: tuple[str, ...]
 
 
-def required_scopes(endpoints: Iterable[Endpoint]) -> list[str]:
-    """Returns the scopes that reading the endpoints needs, for lists and exports, each once."""
-    return list(dict.fromkeys(endpoint.scope for endpoint in endpoints))
+def required_scopes(endpoints: Iterable[Endpoint], kinds: Iterable[FileKind] = ()) -> list[str]:
+    """Returns the scopes that reading needs, for lists, exports and files, each once."""
+    scopes = dict.fromkeys(endpoint.scope for endpoint in endpoints)
+    return list(scopes | dict.fromkeys(kind.scope for kind in kinds))
 
 
 def allows_writing(scope: str) -> bool:
@@ -89,18 +93,22 @@ def surplus_scopes(granted: Collection[str], required: Collection[str]) -> list[
     return sorted(surplus, key=lambda scope: (not allows_writing(scope), scope))
 
 
-def compare_scopes(granted: Collection[str], endpoints: Iterable[Endpoint]) -> ScopeComparison:
-    """Compares the scopes of a token with a selection."""
-    required = required_scopes(endpoints)
+def compare_scopes(
+    granted: Collection[str], endpoints: Iterable[Endpoint], kinds: Iterable[FileKind] = ()
+) -> ScopeComparison:
+    """Compares the scopes of a token with a selection and the kinds of files that are stored."""
+    required = required_scopes(endpoints, kinds)
     missing = tuple(scope for scope in required if scope not in granted)
     return ScopeComparison(missing=missing, surplus=tuple(surplus_scopes(granted, required)))
 
 
-def group_by_api(endpoints: Iterable[Endpoint]) -> dict[str, dict[str, list[str]]]:
+def group_by_api(
+    endpoints: Iterable[Endpoint], kinds: Iterable[FileKind] = ()
+) -> dict[str, dict[str, list[str]]]:
     """Returns tables by scope by API, grouped as the developer portal groups scopes."""
     groups: dict[str, dict[str, list[str]]] = {}
-    for endpoint in endpoints:
-        groups.setdefault(endpoint.api, {}).setdefault(endpoint.scope, []).append(endpoint.table)
+    for read in (*endpoints, *kinds):
+        groups.setdefault(read.api, {}).setdefault(read.scope, []).append(read.table)
     return groups
 
 
@@ -130,26 +138,34 @@ def opt_in_lines(catalog: Catalog, endpoints: Collection[Endpoint]) -> list[str]
     ]
 
 
-def as_text(endpoints: Iterable[Endpoint]) -> str:
+def as_text(endpoints: Iterable[Endpoint], kinds: Iterable[FileKind] = ()) -> str:
     """One scope per line."""
-    return "\n".join(required_scopes(endpoints))
+    return "\n".join(required_scopes(endpoints, kinds))
 
 
-def as_json(endpoints: Collection[Endpoint], comparison: ScopeComparison | None) -> str:
+def as_json(
+    endpoints: Collection[Endpoint],
+    comparison: ScopeComparison | None,
+    kinds: Collection[FileKind] = (),
+) -> str:
     """Tables by scope by API; with a token also the missing and surplus scopes."""
-    content: dict[str, object] = {"scopes": group_by_api(endpoints)}
+    content: dict[str, object] = {"scopes": group_by_api(endpoints, kinds)}
     if comparison is not None:
         content |= {"missing": comparison.missing, "surplus": comparison.surplus}
     return json.dumps(content, indent=1)
 
 
-def as_table(endpoints: Collection[Endpoint], comparison: ScopeComparison | None) -> Table:
+def as_table(
+    endpoints: Collection[Endpoint],
+    comparison: ScopeComparison | None,
+    kinds: Collection[FileKind] = (),
+) -> Table:
     """A row per scope, in the order of the APIs; with a token also whether it has the scope."""
-    title = counted(len(required_scopes(endpoints)), "scope")
+    title = counted(len(required_scopes(endpoints, kinds)), "scope")
     table = Table(title=f"{title} to tick", title_justify="left")
     for heading in ("scope", "API", *(("token",) if comparison else ()), "tables"):
         table.add_column(heading, no_wrap=heading != "tables")
-    for api, scopes_of_api in group_by_api(endpoints).items():
+    for api, scopes_of_api in group_by_api(endpoints, kinds).items():
         for scope, tables in scopes_of_api.items():
             status = ()
             if comparison is not None:
@@ -160,7 +176,7 @@ def as_table(endpoints: Collection[Endpoint], comparison: ScopeComparison | None
 
 
 def _compare_with_token(
-    environment: EnvironmentName, endpoints: Sequence[Endpoint]
+    environment: EnvironmentName, endpoints: Sequence[Endpoint], kinds: Sequence[FileKind]
 ) -> ScopeComparison | None:
     """Fetches a token. Returns None, and says so, if the token does not list its scopes."""
     from st_pipelines.cli.doctor.subject import Subject
@@ -173,4 +189,4 @@ def _compare_with_token(
     if granted is None:
         typer.echo("the token does not list its scopes", err=True)
         return None
-    return compare_scopes(granted, endpoints)
+    return compare_scopes(granted, endpoints, kinds)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from st_pipelines.catalog.file_kinds import FILE_KINDS, FileKind
-from st_pipelines.catalog.model import Catalog
+from st_pipelines.catalog.model import Endpoint
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.config.sources.local import Variables
 
@@ -41,6 +41,11 @@ class FileSettings:
     per_run: int
     concurrency: int
     max_bytes: int
+
+    @property
+    def max_mb(self) -> int:
+        """The largest file that is stored, in megabytes."""
+        return self.max_bytes >> 20
 
     def find(self, name: str) -> FileKind:
         """Returns a kind that is stored. Raises ValueError if it is not one."""
@@ -78,21 +83,26 @@ def read_kinds(text: str) -> tuple[FileKind, ...]:
     return tuple(kind for name, kind in FILE_KINDS.items() if name in names)
 
 
-def available_kinds(kinds: tuple[FileKind, ...], catalog: Catalog) -> tuple[FileKind, ...]:
-    """Returns the kinds that have a source table in a catalog."""
-    tables = {endpoint.table for endpoint in catalog}
+def available_kinds(
+    kinds: tuple[FileKind, ...], endpoints: Iterable[Endpoint]
+) -> tuple[FileKind, ...]:
+    """Returns the kinds that have a source table among some endpoints."""
+    tables = {endpoint.table for endpoint in endpoints}
     return tuple(kind for kind in kinds if any(s.table in tables for s in kind.sources))
 
 
-def require_sources(kinds: tuple[FileKind, ...], catalog: Catalog, setting: str) -> None:
+def require_sources(
+    kinds: tuple[FileKind, ...], endpoints: Iterable[Endpoint], setting: str
+) -> None:
     """Raises SettingsError if the selected tables include no source of a kind.
 
     Args:
-        catalog: the selected tables.
+        endpoints: those of the selected tables.
         setting: name of the setting that selects tables.
     """
+    available = available_kinds(kinds, endpoints)
     for kind in kinds:
-        if kind not in available_kinds(kinds, catalog):
+        if kind not in available:
             tables = " or ".join(source.table for source in kind.sources)
             raise SettingsError(
                 f"ST_FILES has {kind.name}, whose ids come from {tables}: add it to {setting}, or "

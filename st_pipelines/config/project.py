@@ -33,6 +33,7 @@ from st_pipelines.config.environments import (
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.config.files import (
     FileSettings,
+    available_kinds,
     read_file_settings,
     read_kinds,
     require_sources,
@@ -105,6 +106,15 @@ def without_opt_in(catalog: Catalog) -> Catalog:
     """Returns the part of a catalog that an environment has unless it selects more."""
     endpoints = {e.table: e for e in catalog if not e.opt_in}
     return Catalog(endpoints, catalog.left_out) if len(endpoints) < len(catalog) else catalog
+
+
+def load_file_kinds(endpoints: Iterable[Endpoint]) -> tuple[FileKind, ...]:
+    """Returns the kinds of `ST_FILES` whose source is among some endpoints.
+
+    Raises:
+        SettingsError: `.env` cannot be read, or a kind is unknown.
+    """
+    return available_kinds(read_kinds(read_variables().read("ST_FILES")), endpoints)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -303,6 +313,19 @@ class EnvironmentConfig:
             setting = setting_name(self.environment, "select")
             require_sources(kinds, self.apply_selection(), setting)
         return kinds
+
+    @property
+    def shown_file_kinds(self) -> frozenset[str]:
+        """The names of `file_kinds`. Raises SettingsError."""
+        return frozenset(kind.name for kind in self.file_kinds)
+
+    def available_file_kinds(self, endpoints: Iterable[Endpoint]) -> tuple[FileKind, ...]:
+        """Returns the kinds of `ST_FILES` that have a source among some endpoints.
+
+        Raises:
+            SettingsError: a kind is unknown.
+        """
+        return available_kinds(read_kinds(self.variables.read("ST_FILES")), endpoints)
 
     @cached_property
     def warehouse_uri(self) -> str:

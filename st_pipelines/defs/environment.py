@@ -17,6 +17,7 @@ from typing import Any
 
 import dagster as dg
 
+from st_pipelines.catalog.file_kinds import SCHEMA, FileKind
 from st_pipelines.catalog.model import Catalog, Endpoint
 from st_pipelines.catalog.report import Report
 from st_pipelines.config import connection
@@ -48,6 +49,7 @@ class EnvironmentDefs:
     Attributes:
         overrides: settings that win over all sources, secrets among them as SecretStr.
         catalog: the endpoints that the environment loads.
+        file_kinds: the kinds of files that it stores.
         key_prefix: components in front of every asset key.
         resource_prefix: in front of the resource keys `servicetitan` and `warehouse`.
         job_prefix: in front of the names of jobs, schedules, sensors and their ops.
@@ -65,6 +67,7 @@ class EnvironmentDefs:
     job_prefix: str = ""
     warehouse: WarehouseResource | None = None
     clock: Callable[[], datetime] = utc_now
+    file_kinds: tuple[FileKind, ...] = ()
 
     def resolve_config(self) -> EnvironmentConfig:
         """Reads the configuration again, as every tick does. Raises SettingsError."""
@@ -132,6 +135,20 @@ class EnvironmentDefs:
         return MappingProxyType({key: table for table, key in self.asset_keys.items()})
 
     @cached_property
+    def file_keys(self) -> Mapping[str, dg.AssetKey]:
+        """The asset keys of the kinds of files, by name."""
+        parts = (*self.key_prefix, self.environment, SCHEMA)
+        return MappingProxyType(
+            {kind.name: dg.AssetKey([*parts, kind.name]) for kind in self.file_kinds}
+        )
+
+    @cached_property
+    def loaded_tables(self) -> Mapping[dg.AssetKey, str]:
+        """The tables of all assets by asset key, those of stored files included."""
+        files = {self.file_keys[kind.name]: kind.table for kind in self.file_kinds}
+        return MappingProxyType({**self.tables, **files})
+
+    @cached_property
     def partitioned(self) -> tuple[Endpoint, ...]:
         """The endpoints whose assets have daily partitions, without reports."""
         return tuple(e for e in self.catalog if e.partitioned and not e.report)
@@ -147,11 +164,14 @@ class EnvironmentDefs:
 
         `daily` has all, for a completed day; `intraday` those with partitions, for today;
         `snapshots` those without; `full_refresh` all, for all partitions; and each API has a job of
-        its own name. Reports are in the job `reports` alone. A job without assets is left out.
+        its own name. Reports are in the job `reports` alone. `files` has the kinds of files, which
+        `daily` and `snapshots` have too. A job without assets is left out.
         """
         by_day = frozenset(self.asset_keys[endpoint.table] for endpoint in self.partitioned)
-        every = frozenset(self.asset_keys[e.table] for e in self.catalog if not e.report)
+        files = frozenset(self.file_keys.values())
+        every = frozenset(self.asset_keys[e.table] for e in self.catalog if not e.report) | files
         jobs = {DAILY: every, INTRADAY: by_day, SNAPSHOTS: every - by_day, FULL_REFRESH: every}
+        jobs[SCHEMA] = files
         for api in self.catalog.apis:
             jobs[api] = frozenset(self.asset_keys[e.table] for e in self.catalog if e.api == api)
         return MappingProxyType({name: keys for name, keys in jobs.items() if keys})

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 import dagster as dg
 from pydantic import Field
 
+from st_pipelines.catalog.file_kinds import SCHEMA
 from st_pipelines.catalog.registry import select
 from st_pipelines.defs.assets import full_previews, sync_context
 from st_pipelines.defs.checks import check_results, refused_deletions
@@ -34,6 +35,7 @@ _DESCRIPTIONS = {
     DAILY: "A completed day of every partitioned asset, then the snapshots.",
     INTRADAY: "Today's partition of every partitioned asset.",
     SNAPSHOTS: "Every asset without partitions.",
+    SCHEMA: "Every kind of files.",
     FULL_REFRESH: "Everything, for all partitions: select them all, it is one run.",
 }
 

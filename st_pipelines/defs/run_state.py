@@ -70,7 +70,7 @@ def is_run_of(run: dg.DagsterRun, env: EnvironmentDefs) -> bool:
     and with two selections.
     """
     selected = run.asset_selection or ()
-    if any(key in env.tables for key in selected):
+    if any(key in env.loaded_tables for key in selected):
         return True
     is_tagged = run.tags.get(ENVIRONMENT_TAG) == env.environment
     is_our_job = run.job_name in env.keys_by_job_name or run.job_name == env.name(RECONCILE)

@@ -36,6 +36,11 @@ _EMPTY_LIST = Odd(([],), 0.03)
 # The operation that serves price-book images takes paths that begin so (vendor). What URLs of
 # assets look like is not known, so some stay as they are generated.
 _IMAGES = Odd(tuple(f"Images/Service/{number:04}.png" for number in range(400)), 0.7)
+_FILES = Odd(
+    tuple(f"Attachments/{number:04}.{kind}" for number in range(400) for kind in ("pdf", "png")),
+    0.8,
+)
+_ATTACHMENTS = {"attachments[].url": _FILES}
 _ASSET_PATHS = {"assets[].url": _IMAGES, "defaultAssetUrl": _IMAGES}
 
 BY_SOURCE: Mapping[str, Mapping[str, Odd]] = {
@@ -53,6 +58,9 @@ BY_SOURCE: Mapping[str, Mapping[str, Odd]] = {
     # A client met [] where it expected an object; in which list is not known.
     "equipment_systems.installed_equipment": {"type": _EMPTY_LIST},
     "inventory.returns": {"items[].serialNumbers": _EMPTY_OBJECT},
+    "/equipmentsystems/v2/tenant/{tenant}/installed-equipment/{id}": _ATTACHMENTS,
+    "/findings/v2/tenant/{tenant}/location-findings/{id}": _ATTACHMENTS,
+    "/findings/v2/tenant/{tenant}/location-findings/{id}/attachments": {"url": _FILES},
     "pricebook.categories": {"image": _IMAGES, "skuImages[]": _IMAGES},
     "pricebook.discounts_and_fees": _ASSET_PATHS,
     "pricebook.equipment": _ASSET_PATHS,

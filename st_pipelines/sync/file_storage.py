@@ -129,7 +129,8 @@ class LocalStorage:
             os.fsync(file.fileno())
         set_mode(staged, 0o600)
         os.replace(staged, final)
-        sync_folder(final.parent)
+        if os.name != "nt":  # where folders cannot be opened
+            sync_folder(final.parent)
 
     def holds(self, path: str, size: int, sha256: str) -> bool:
         """See the protocol."""
@@ -168,7 +169,7 @@ class ObjectStorage:
         try:
             with self._errors():
                 file_system, root = self._open()
-                file_system.makedirs(root, exist_ok=True)
+                self._make_folder(file_system, root)
                 file_system.pipe_file(f"{root}/{probe}", b"")
                 file_system.rm_file(f"{root}/{probe}")
         except OSError as error:
@@ -189,7 +190,7 @@ class ObjectStorage:
         with self._errors():
             file_system, root = self._open()
             final = f"{root}/{path}"
-            file_system.makedirs(final.rpartition("/")[0], exist_ok=True)
+            self._make_folder(file_system, final.rpartition("/")[0])
             if self._protocol in _ATOMIC:
                 file_system.put_file(str(staged), final)
                 return
@@ -244,6 +245,11 @@ class ObjectStorage:
                 f"pip install 'st_pipelines[{extra}]'"
             ) from None
         return file_system, root.rstrip("/")
+
+    def _make_folder(self, file_system: Any, folder: str) -> None:
+        """Creates a folder where there are any: s3fs would create a bucket that is misspelled."""
+        if self._protocol not in _ATOMIC:
+            file_system.makedirs(folder, exist_ok=True)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

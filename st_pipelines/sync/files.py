@@ -8,52 +8,20 @@ files were about to be moved, and looks whether they are there.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import itertools
-import re
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
-from functools import partial
-from pathlib import Path
-from urllib.parse import quote
 
 from st_pipelines.catalog.file_kinds import FileKind
-from st_pipelines.config.errors import SettingsError
 from st_pipelines.config.files import FileSettings
-from st_pipelines.servicetitan.errors.errors import (
-    BadRequest,
-    ResponseTooLarge,
-    ServiceTitanError,
-    ServiceUnavailable,
-    UnexpectedResponse,
-    Unreachable,
-)
-from st_pipelines.servicetitan.http.client import Session
-from st_pipelines.servicetitan.http.download import CannotWrite, FileNotServed, Target, download
 from st_pipelines.servicetitan.http.model import Usage
-from st_pipelines.servicetitan.http.retry import Cancellation
-from st_pipelines.sync.content_types import SIGNATURE_BYTES, find_extension
+from st_pipelines.sync.file_downloads import Downloads
 from st_pipelines.sync.file_storage import FileStorage, not_stored, open_storage
 from st_pipelines.sync.sync import SyncContext
-from st_pipelines.warehouse.errors import WarehouseError
 from st_pipelines.warehouse.store.write_queue import Deadline, acquire
 from st_pipelines.warehouse.tables.stored_files import DueFiles, FileTable, StoredFile
-
-BATCH_FILES = 25
-BATCH_BYTES = 128 << 20
-BATCH_SECONDS = 10.0
-"""A batch is stored once it has this many files or bytes, or its first file waits that long."""
-
-MAX_FAILURES_IN_A_ROW = 5
-"""After this many failures in a row the cause is not the files, and the run ends."""
-
-_OF_ONE_FILE = (BadRequest, ServiceUnavailable, UnexpectedResponse, Unreachable)
-"""Errors that may concern a single file. After any other, every further file would fail too."""
-_PLAIN_ID = re.compile(r"[A-Za-z0-9]{1,20}(?:-[A-Za-z0-9]{1,20}){0,6}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +42,7 @@ class FilesReport:
         received: bytes of all responses.
         seconds: of the run.
         total: files that are stored now, and `total_bytes` their size.
+        rows: of the table, which also has the files that could not be stored.
     """
 
     kind: FileKind
@@ -92,6 +61,7 @@ class FilesReport:
     seconds: float = 0.0
     total: int = 0
     total_bytes: int = 0
+    rows: int = 0
 
     @property
     def left(self) -> int:
@@ -180,7 +150,7 @@ def load_files(
         _recover(table, storage)
         due = find_due(context, kind, settings, limit=limit, days=days)
         announce(describe_cost(kind, due, context.client.connection.requests_per_second))
-        run = _Run(
+        downloads = Downloads(
             context=context,
             kind=kind,
             settings=settings,
@@ -189,8 +159,9 @@ def load_files(
             folder=folder,
             usage=usage,
         )
-        run.download(due.files)
-    total, total_bytes = table.count_states().get("stored", (0, 0))
+        downloads.run(due.files)
+    states = table.count_states()
+    total, total_bytes = states.get("stored", (0, 0))
     return FilesReport(
         kind=kind,
         due=due.count,
@@ -201,8 +172,9 @@ def load_files(
         seconds=time.monotonic() - started,
         total=total,
         total_bytes=total_bytes,
-        problems=tuple(sorted(run.problems)),
-        **run.counts,
+        rows=sum(count for count, _ in states.values()),
+        problems=tuple(sorted(downloads.problems)),
+        **downloads.counts,
     )
 
 
@@ -250,204 +222,3 @@ def _is_in_place(file: StoredFile, storage: FileStorage) -> bool:
     except OSError as error:
         raise not_stored(storage.url, error) from None
     return True
-
-
-@dataclass(kw_only=True)
-class _Download:
-    """A file on its way, and where it is staged if it has content."""
-
-    file: StoredFile
-    staged: Path | None = None
-    error: ServiceTitanError | None = None
-
-
-@dataclass(kw_only=True)
-class _Run:
-    """Downloads files and stores them batch by batch."""
-
-    context: SyncContext
-    kind: FileKind
-    settings: FileSettings
-    storage: FileStorage
-    table: FileTable
-    folder: Path
-    usage: Usage
-    problems: set[str] = field(default_factory=set)
-    counts: dict[str, int] = field(
-        default_factory=lambda: dict.fromkeys(
-            ("stored", "bytes", "missing", "empty", "too_large", "failed"), 0
-        )
-    )
-    _moved: list[StoredFile] = field(default_factory=list)
-    _batch: list[_Download] = field(default_factory=list)
-    _batch_since: float = 0.0
-    _failures_in_a_row: int = 0
-
-    def download(self, files: Sequence[StoredFile]) -> None:
-        """Downloads and stores files. See `load_files` for the errors."""
-        try:
-            with _workers(self.context, self.usage, self.settings.concurrency) as (pool, session):
-                fetched = _in_any_order(
-                    pool, partial(self._fetch, session), files, self.settings.concurrency
-                )
-                for downloaded in fetched:
-                    self._take(downloaded)
-        except (WarehouseError, SettingsError):
-            raise
-        except BaseException:
-            self._flush(last=True)  # what has arrived completely is worth keeping
-            raise
-        self._flush(last=True)
-
-    def _fetch(self, session: Session[Usage], number: int, file: StoredFile) -> _Download:
-        """Downloads one file, in a thread of the pool."""
-        target = Target(
-            path=self.folder / str(number),
-            max_bytes=self.settings.max_bytes,
-            accepts=self.kind.accepts,
-        )
-        path = self.kind.path.replace("{id}", quote(file.source_id, safe=""))
-        params = {} if self.kind.by_id else {"path": file.reference}
-        file = dataclasses.replace(
-            file, checked_at=self.context.now(), problem=None, refused_above=None
-        )
-        try:
-            download(session, path, params, target, scope=self.kind.scope)
-        except FileNotServed:
-            return _Download(file=dataclasses.replace(file, state="missing", tries=0))
-        except ResponseTooLarge:
-            limit = self.settings.max_bytes
-            refused = dataclasses.replace(file, state="too_large", tries=0, refused_above=limit)
-            return _Download(file=refused)
-        except _OF_ONE_FILE as error:
-            failed = dataclasses.replace(
-                file, state="failed", tries=file.tries + 1, problem=_describe_problem(error)
-            )
-            return _Download(file=failed, error=error)
-        except CannotWrite as error:
-            raise not_stored(self.settings.url, error.__cause__) from None
-        if not target.received:
-            return _Download(file=dataclasses.replace(file, state="empty", tries=0))
-        return _Download(file=self._describe(file, target), staged=target.path)
-
-    def _describe(self, file: StoredFile, target: Target) -> StoredFile:
-        """Returns the row of a file that has been downloaded."""
-        connection = self.context.client.connection
-        with open(target.path, "rb") as staged:
-            extension = find_extension(target.media_type, staged.read(SIGNATURE_BYTES))
-        folder = f"{connection.environment}/{connection.tenant_id}/{self.kind.name}"
-        path = f"{folder}/{build_stem(self.kind, file)}{extension}"
-        return dataclasses.replace(
-            file,
-            state="storing",
-            path=path,
-            bytes=target.received,
-            sha256=target.sha256,
-            content_type=target.media_type or None,
-            stored_at=file.checked_at,
-            tries=0,
-            replaces=file.path if file.path != path else None,
-        )
-
-    def _take(self, downloaded: _Download) -> None:
-        """Adds a file to the batch, and stores the batch if it is large or old enough."""
-        if not self._batch:
-            self._batch_since = time.monotonic()
-        self._batch.append(downloaded)
-        state = downloaded.file.state
-        self.counts["stored" if state == "storing" else str(state)] += 1
-        if downloaded.staged:
-            self.counts["bytes"] += downloaded.file.bytes or 0
-        if downloaded.error is None:
-            self._failures_in_a_row = 0
-        else:
-            self.problems.add(str(downloaded.file.problem))
-            self._failures_in_a_row += 1
-            if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
-                raise downloaded.error
-        size = sum(one.file.bytes or 0 for one in self._batch if one.staged)
-        if (
-            len(self._batch) >= BATCH_FILES
-            or size >= BATCH_BYTES
-            or time.monotonic() - self._batch_since >= BATCH_SECONDS
-        ):
-            self._flush()
-
-    def _flush(self, *, last: bool = False) -> None:
-        """Records the batch, then moves its files to their places.
-
-        The next call records that they are there; with `last`, this one.
-        """
-        batch, self._batch = self._batch, []
-        self.table.write([*self._moved, *(one.file for one in batch)])
-        self._moved = []
-        for one in batch:
-            if one.staged is not None:
-                self._put(one.staged, one.file)
-        if last:
-            self.table.write(self._moved)
-            self._moved = []
-
-    def _put(self, staged: Path, file: StoredFile) -> None:
-        try:
-            self.storage.put(staged, str(file.path))
-            if file.replaces:
-                self.storage.delete(file.replaces)
-            staged.unlink(missing_ok=True)
-        except OSError as error:
-            raise not_stored(self.storage.url, error) from None
-        self._moved.append(dataclasses.replace(file, state="stored", replaces=None))
-
-
-def build_stem(kind: FileKind, file: StoredFile) -> str:
-    """Returns the name of a file without its extension, made of ids alone.
-
-    References may name customers. So a file that is known by its reference gets the id of the row
-    and a part of the reference's digest, because one row may point to several files.
-    """
-    known = _PLAIN_ID.fullmatch(file.source_id)
-    stem = file.source_id if known else hashlib.sha256(file.source_id.encode()).hexdigest()[:24]
-    if kind.by_id:
-        return stem
-    return f"{stem}-{hashlib.sha256(file.reference.encode()).hexdigest()[:12]}"
-
-
-@contextmanager
-def _workers(
-    context: SyncContext, usage: Usage, concurrency: int
-) -> Iterator[tuple[ThreadPoolExecutor, Session[Usage]]]:
-    """Yields threads and a session for them; on exit, requests in flight are broken off."""
-    cancelled = Cancellation()
-    pool = ThreadPoolExecutor(concurrency, thread_name_prefix="files")
-    try:
-        yield pool, context.client.session(usage, cancelled)
-    finally:
-        cancelled.set()
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _in_any_order(
-    pool: ThreadPoolExecutor,
-    fetch: Callable[[int, StoredFile], _Download],
-    files: Sequence[StoredFile],
-    concurrency: int,
-) -> Iterator[_Download]:
-    """Yields downloads as they arrive, as many at a time as there are threads.
-
-    One large file does not hold up the small ones. An error is raised after the downloads that were
-    complete when it came.
-    """
-    waiting, running = enumerate(files), set[Future[_Download]]()
-    while True:
-        for number, file in itertools.islice(waiting, concurrency - len(running)):
-            running.add(pool.submit(fetch, number, file))
-        if not running:
-            return
-        done, running = wait(running, return_when=FIRST_COMPLETED)
-        for future in sorted(done, key=lambda one: one.exception() is not None):
-            yield future.result()
-
-
-def _describe_problem(error: ServiceTitanError) -> str:
-    """Returns what failed, without an address or the words of a response."""
-    return f"{type(error).__name__}" + (f", status {error.status}" if error.status else "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
+import random
 import shutil
 import stat
 from collections import Counter
@@ -22,7 +23,7 @@ from starlette.responses import Response
 from st_pipelines.catalog.file_kinds import FILE_KINDS, FileKind
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.config.files import FileSettings
-from st_pipelines.sandbox.files import PNG, WAV
+from st_pipelines.sandbox.files import PDF, PNG, WAV
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.servicetitan.errors.errors import (
     AuthenticationFailed,
@@ -36,15 +37,18 @@ from st_pipelines.sync.files import describe_cost, find_due, load_files
 from st_pipelines.sync.sync import SyncContext, extract_load
 from st_pipelines.warehouse.errors import WarehouseBusy, WarehouseUnusable
 from st_pipelines.warehouse.tables.stored_files import StoredFile
+from st_pipelines_tests import crash_harness
 from st_pipelines_tests.churn_reader import build_context, days, query
 from st_pipelines_tests.conftest import NOW
+from st_pipelines_tests.crash_harness import CrashPoint, Server, is_killed
+from st_pipelines_tests.sandbox.client import Client as SandboxClient
 from st_pipelines_tests.servicetitan.fake_server import Canned, ScriptedServer
 
 Serve: TypeAlias = Callable[[Callable[[str], Response | None]], None]
 
 RECORDINGS, VOICEMAILS = FILE_KINDS["recordings"], FILE_KINDS["voicemails"]
 IMAGES = FILE_KINDS["pricebook_images"]
-LOADED = (RECORDINGS, VOICEMAILS, IMAGES)
+LOADED = tuple(FILE_KINDS.values())
 EVERYTHING = days("2024-01-01", "2026-03-10", open_start=True)
 
 
@@ -70,9 +74,11 @@ def company() -> Iterator[Sandbox]:
 def loaded(company: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A warehouse with calls and the price book."""
     file = tmp_path_factory.mktemp("loaded") / "x.duckdb"
-    made = build_context(company, file, NO_WAIT)
-    for table in sorted({source.table for kind in LOADED for source in kind.sources}):
-        extract_load(made, load_catalog()[table], EVERYTHING)
+    made, catalog = build_context(company, file, NO_WAIT), load_catalog()
+    sources = {catalog[source.table] for kind in LOADED for source in kind.sources}
+    parents = {catalog[source.parent.table] for source in sources if source.parent}
+    for endpoint in sorted(sources | parents, key=lambda one: (one in sources, one.table)):
+        extract_load(made, endpoint, EVERYTHING if endpoint.partitioned else None)
     return file
 
 
@@ -245,6 +251,34 @@ def test_before_the_source_is_loaded_nothing_is_due(company: Sandbox, tmp_path: 
     extract_load(context, load_catalog()["settings.business_units"], EVERYTHING)
     report = load_files(context, RECORDINGS, settings(tmp_path / "files"))
     assert (report.due, report.missing_tables) == (0, ("telecom.calls",))
+
+
+def read_json(company: Sandbox, path: str) -> Any:
+    response = SandboxClient(company).get(path)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def test_attachments_of_jobs_are_those_that_the_jobs_list(
+    context: SyncContext, company: Sandbox, tmp_path: Path
+) -> None:
+    jobs = query(tmp_path / "x.duckdb", "SELECT id FROM jpm.jobs")
+    expected = {
+        str(attachment["id"])
+        for (job,) in jobs
+        for attachment in read_json(
+            company, f"/forms/v2/tenant/{{tenant}}/jobs/{job}/attachments?pageSize=500"
+        )["data"]
+    }
+    kind = FILE_KINDS["job_attachments"]
+    load_files(context, kind, settings(tmp_path / "files"))
+    rows, tenant = table_of(context, kind), company.tenant_id
+    assert {file.key for file in rows} == expected
+    for file in rows:
+        content, extension = (PDF, ".pdf") if str(file.path).endswith("f") else (PNG, ".png")
+        assert file.path == f"sandbox/{tenant}/job_attachments/{file.key}{extension}"
+        assert file.content_type == content[1]
+        assert (tmp_path / "files" / str(file.path)).read_bytes() == content[0]
 
 
 @pytest.fixture
@@ -483,3 +517,51 @@ def test_a_run_that_was_killed_between_its_commits_is_completed(
     finally:
         if storage == "memory":
             fsspec.filesystem("memory").rm("/killed", recursive=True)
+
+
+CRASH_POINTS = (
+    "st_pipelines.servicetitan.http.download:Target._write",
+    "st_pipelines.warehouse.tables.stored_files:FileTable.write",
+    "st_pipelines.warehouse.store.duckdb_file:DuckDBFile.commit",
+    "st_pipelines.sync.file_storage:LocalStorage.put",
+    "os:replace",
+    "os:fsync",
+)
+
+
+def test_runs_that_are_killed_at_random_moments_store_no_file_twice_and_none_torn(
+    company: Sandbox, context: SyncContext, tmp_path: Path
+) -> None:
+    """Each goes on where the last one was killed. A file that is in its place is not requested."""
+    folder, rng = tmp_path / "files", random.Random(5)
+    requested: list[str] = []
+
+    def note(request: Request) -> None:
+        if request.url.path.endswith("/images"):
+            requested.append(request.query_params["path"])
+
+    company.interceptors.append(note)
+    limited, warehouse = settings(folder, per_run=9), tmp_path / "x.duckdb"
+    server, kept = Server.from_sandbox(company), set[str]()
+    for _ in range(30):
+        point = CrashPoint(rng.choice(CRASH_POINTS), rng.random() < 0.5, rng.randint(1, 4))
+        requested.clear()
+        assert is_killed(
+            crash_harness.store_files, server, warehouse, IMAGES.name, limited, point
+        ), f"{point} {point.call} was not reached"
+        assert not kept & set(requested), f"requested again after {point}"
+        in_folder, kept = paths_in(folder), set()
+        for file in table_of(context, IMAGES):
+            if file.path in in_folder:
+                content = (folder / str(file.path)).read_bytes()
+                assert hashlib.sha256(content).hexdigest() == file.sha256
+                kept.add(file.reference)
+                in_folder.remove(str(file.path))
+            else:
+                assert file.state in ("storing", "failed"), "a row promises a file that is gone"
+        assert in_folder == set(), f"files without a row after {point}"
+    load_files(context, IMAGES, settings(folder))
+    assert len(kept) > 20
+    assert_table_matches_folder(context, IMAGES, folder)
+    assert find_due(context, IMAGES, settings(folder)).count == 0
+    assert list((folder / ".staging").glob("files-*")) == []

@@ -64,7 +64,9 @@ def check_settings(subject: Subject) -> Iterator[Finding]:
     findings = [*_check_plausibility(subject), *_check_other_environments(subject)]
     yield from findings
     config = subject.config
-    _ = config.history_tables, config.alert_webhook_url, config.full_previews  # raise if invalid
+    # These raise if they are invalid.
+    _ = config.history_tables, config.alert_webhook_url, config.full_previews
+    _ = config.file_kinds and config.files
     if not any(finding.status == "failed" for finding in findings):
         host = urlsplit(connection.api_url).netloc
         text = f"complete, for tenant {connection.tenant_id} at {host}"

@@ -75,7 +75,7 @@ def check_scopes(subject: Subject) -> Iterator[Finding]:
             else "--deep requests a record from each endpoint.",
         )
         return
-    required = required_scopes(subject.endpoints)
+    required = required_scopes(subject.endpoints, subject.file_kinds)
     if missing := [scope for scope in required if scope not in granted]:
         yield _report_missing(missing, len(required))
     else:

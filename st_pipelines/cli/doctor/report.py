@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from rich.markup import escape
@@ -43,6 +44,11 @@ _FIELDS = {
     "ST_HISTORY": "history_tables",
     "ST_FILE_MODE": "shown_file_mode",
     "ST_MAX_CHILD_REQUESTS": "max_child_requests",
+    "ST_FILES": "shown_file_kinds",
+    "ST_FILES_URL": "files.url",
+    "ST_FILES_PER_RUN": "files.per_run",
+    "ST_FILES_CONCURRENCY": "files.concurrency",
+    "ST_FILES_MAX_MB": "files.max_mb",
     "ST_PUBLISH_SECONDS": "publish_seconds",
     "ST_FULL_PREVIEWS": "full_previews",
     "ST_ALERT_WEBHOOK": "alert_webhook_url",
@@ -122,7 +128,7 @@ def report_project(config: EnvironmentConfig) -> Iterator[ReportedSetting]:
         "ST_WAREHOUSE_DIR": lambda: config.warehouse_folder,
         name: lambda: config.warehouse_uri,
         **{
-            setting: lambda field=field: getattr(config, field)
+            setting: lambda field=field: attrgetter(field)(config)
             for setting, field in _FIELDS.items()
         },
     }

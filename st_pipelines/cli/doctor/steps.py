@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from st_pipelines.cli.doctor import loaded, local, network, permissions
+from st_pipelines.cli.doctor.stored_files import check_file_storage
 from st_pipelines.cli.doctor.subject import Subject
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.servicetitan.errors.errors import ServiceTitanError
@@ -49,6 +50,7 @@ STEPS: tuple[Step, ...] = (
     Step(name="endpoints", check=permissions.check_endpoints, needs=("access",), deep=True),
     Step(name="warehouse", check=local.check_warehouse),
     Step(name="files", check=local.check_files),
+    Step(name="file storage", check=check_file_storage, needs=("settings",)),
     Step(name="history", check=loaded.check_history, needs=("warehouse", "settings")),
     Step(name="time zone", check=loaded.check_time_zone, needs=("settings",)),
     Step(name="definitions", check=local.check_definitions, needs=("settings",)),

@@ -9,6 +9,7 @@ from functools import cached_property
 
 import requests
 
+from st_pipelines.catalog.file_kinds import FileKind
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.config.connection import build_connection
 from st_pipelines.config.environments import EnvironmentName, setting_name
@@ -57,6 +58,14 @@ class Subject:
     def settings(self) -> EnvironmentSettings:
         """The settings. Raises SettingsError: a value is wrong or a name misspelled."""
         return self.config.settings
+
+    @property
+    def file_kinds(self) -> tuple[FileKind, ...]:
+        """The kinds of files of the selection; none if `ST_FILES` is wrong, see `settings`."""
+        try:
+            return self.config.available_file_kinds(self.endpoints)
+        except SettingsError:
+            return ()
 
     @cached_property
     def connection(self) -> Connection:

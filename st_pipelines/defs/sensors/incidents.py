@@ -48,7 +48,7 @@ def read_failures(
     instance: dg.DagsterInstance, run: dg.DagsterRun, env: EnvironmentDefs
 ) -> list[Failure]:
     """Returns what failed in a failed run, each step once however often it was retried."""
-    tables = {key.to_python_identifier(): table for key, table in env.tables.items()}
+    tables = {key.to_python_identifier(): table for key, table in env.loaded_tables.items()}
     entries = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
     if entries:
         return [_step_failure(entry, tables, run) for entry in entries]

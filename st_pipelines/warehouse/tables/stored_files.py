@@ -16,27 +16,23 @@ import dataclasses
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
-from typing import Any, Literal, TypeAlias, get_args
+from datetime import date, datetime
+from typing import Any, Literal, TypeAlias
 
 import duckdb
 
-from st_pipelines.catalog.file_kinds import SCHEMA, FileKind, FileSource
-from st_pipelines.catalog.model import Catalog, Endpoint
-from st_pipelines.warehouse.columns import fetch_row, literal, quote
+from st_pipelines.catalog.file_kinds import SCHEMA, FileKind
+from st_pipelines.catalog.model import Catalog
+from st_pipelines.warehouse.columns import quote
 from st_pipelines.warehouse.store.base import ALIAS, Store
+from st_pipelines.warehouse.tables.due_files import (
+    RECORDED,
+    DueQueries,
+    columns_of_table,
+)
 from st_pipelines.warehouse.tables.load_log import refuse_other_environments
-from st_pipelines.warehouse.tables.table_load import table_cursor
 
 FileState: TypeAlias = Literal["storing", "stored", "missing", "empty", "too_large", "failed"]
-STATES: tuple[FileState, ...] = get_args(FileState)
-
-SETTLES_AFTER = timedelta(days=3)
-"""A file that is missing or empty may still come while its row is as young as this."""
-CHECK_AGAIN_AFTER = timedelta(hours=6)
-MAX_RETRY_DAYS = 7
-"""A file that failed n times is due again n - 1 days later, and after at most this many days."""
-
 _COLUMNS = {
     "_tenant_id": "VARCHAR",
     "key": "VARCHAR",
@@ -44,17 +40,7 @@ _COLUMNS = {
     "source_id": "VARCHAR",
     "reference": "VARCHAR",
     "changed_at": "TIMESTAMPTZ",
-    "state": "VARCHAR",
-    "path": "VARCHAR",
-    "bytes": "BIGINT",
-    "sha256": "VARCHAR",
-    "content_type": "VARCHAR",
-    "stored_at": "TIMESTAMPTZ",
-    "checked_at": "TIMESTAMPTZ",
-    "tries": "INTEGER",
-    "problem": "VARCHAR",
-    "replaces": "VARCHAR",
-    "refused_above": "BIGINT",
+    **RECORDED,
     "_run_id": "VARCHAR",
 }
 
@@ -151,27 +137,25 @@ class FileTable:
         Raises:
             WarehouseError: the warehouse is missing, busy, or another environment's.
         """
+        values: dict[str, Any] = {"tenant": self.tenant_id, "now": now, "max_bytes": max_bytes}
         with self._reading() as connection:
-            sources = [s for s in self.kind.sources if self._find(s, connection) is not None]
+            queries = self._queries(connection, values, days)
+            sources = queries.find_sources()
             absent = tuple(s.table for s in self.kind.sources if s not in sources)
             if not sources:
                 return DueFiles(missing_tables=absent)
-            values: dict[str, Any] = {"tenant": self.tenant_id, "now": now, "max_bytes": max_bytes}
-            if days:
-                values |= {"first": days[0], "last": days[1]}
-            query = self._due_query(connection, sources, by_day=days is not None)
-            count, elsewhere = fetch_row(
-                connection,
+            query = queries.due_files(sources)
+            count, elsewhere = connection.execute(
                 f"{query} SELECT (SELECT count(*) FROM due), (SELECT count(*) FROM elsewhere)",
-                values,  # pyright: ignore[reportArgumentType]
-            )
+                values,
+            ).fetchall()[0]
             rows = connection.execute(
                 f"{query} SELECT {', '.join(_FIELDS)} FROM due ORDER BY state IS NOT DISTINCT FROM "
-                f"'failed', CASE WHEN state = 'failed' THEN checked_at END, changed_at DESC, "
+                "'failed', CASE WHEN state = 'failed' THEN checked_at END, changed_at DESC, "
                 f"key LIMIT {int(limit)}",
                 values,
             ).fetchall()
-        files = tuple(StoredFile(**dict(zip(_FIELDS, row, strict=True))) for row in rows)
+        files = tuple(_build(row) for row in rows)
         return DueFiles(files=files, count=count, elsewhere=elsewhere, missing_tables=absent)
 
     def read(self, states: Collection[FileState], limit: int | None = None) -> list[StoredFile]:
@@ -185,7 +169,7 @@ class FileTable:
                 + (f" LIMIT {int(limit)}" if limit is not None else ""),
                 [self.tenant_id, list(states)],
             ).fetchall()
-        return [StoredFile(**dict(zip(_FIELDS, row, strict=True))) for row in rows]
+        return [_build(row) for row in rows]
 
     def count_states(self) -> dict[FileState, tuple[int, int]]:
         """Returns the number of files and their bytes by state."""
@@ -207,14 +191,14 @@ class FileTable:
         """
         if not files:
             return
+        table, names = f"{ALIAS}.{self.kind.table}", ["_tenant_id", *_FIELDS, "_run_id"]
+        definition = ", ".join(f"{quote(column)} {type_}" for column, type_ in _COLUMNS.items())
         rows = [
             [self.tenant_id, *(getattr(file, name) for name in _FIELDS), self.run_id]
             for file in files
         ]
-        names = ["_tenant_id", *_FIELDS, "_run_id"]
-        table = f"{ALIAS}.{self.kind.table}"
         with duckdb.connect() as own:
-            own.execute(f"CREATE TABLE batch ({_definition()})")
+            own.execute(f"CREATE TABLE batch ({definition})")
             own.executemany(
                 f"INSERT INTO batch ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})",
                 rows,
@@ -223,13 +207,26 @@ class FileTable:
                 refuse_other_environments(own, self.environment)
                 own.execute("BEGIN")
                 own.execute(f"CREATE SCHEMA IF NOT EXISTS {ALIAS}.{SCHEMA}")
-                own.execute(f"CREATE TABLE IF NOT EXISTS {table} ({_definition()})")
+                own.execute(f"CREATE TABLE IF NOT EXISTS {table} ({definition})")
                 own.execute(
                     f"DELETE FROM {table} WHERE _tenant_id = ? AND key IN (SELECT key FROM batch)",
                     [self.tenant_id],
                 )
                 own.execute(f"INSERT INTO {table} BY NAME FROM batch")
                 self.store.commit(own)
+
+    def _queries(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        values: dict[str, Any],
+        days: tuple[date, date] | None,
+    ) -> DueQueries:
+        """Returns the queries, and adds the days to their parameters."""
+        if days:
+            values |= {"first": days[0], "last": days[1]}
+        return DueQueries(
+            connection=connection, kind=self.kind, catalog=self.catalog, by_day=days is not None
+        )
 
     @contextmanager
     def _reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -238,119 +235,9 @@ class FileTable:
             yield connection
 
     def _exists(self, connection: duckdb.DuckDBPyConnection) -> bool:
-        return bool(_columns_of(connection, SCHEMA, self.kind.name))
-
-    def _find(self, source: FileSource, connection: duckdb.DuckDBPyConnection) -> Endpoint | None:
-        """Returns the endpoint of a source whose table is loaded."""
-        endpoint = self.catalog.endpoints.get(source.table)
-        if endpoint is None or not _columns_of(connection, endpoint.api, endpoint.name):
-            return None
-        return endpoint
-
-    def _due_query(
-        self, connection: duckdb.DuckDBPyConnection, sources: Sequence[FileSource], *, by_day: bool
-    ) -> str:
-        """Returns the WITH clause that defines `due` and `elsewhere`."""
-        pointers = " UNION ALL ".join(
-            self._pointers(connection, source, by_day=by_day) for source in sources
-        )
-        takes = f"starts_with(reference, {literal(self.kind.prefix)})"
-        if self.kind.by_id:
-            takes = "true"
-        elif not self.kind.prefix:
-            takes = "NOT contains(reference, '://') AND NOT starts_with(reference, '//')"
-        recorded = f"(SELECT * FROM {self.kind.table} WHERE _tenant_id = $tenant)"
-        if not self._exists(connection):
-            recorded = f"(SELECT {_nulls()} WHERE false)"
-        return f"""
-            WITH pointers AS ({pointers}),
-            keyed AS (
-                SELECT *, {"source_id" if self.kind.by_id else "reference"} AS key FROM pointers
-                WHERE {takes}
-                QUALIFY row_number() OVER (
-                    PARTITION BY key ORDER BY changed_at DESC NULLS LAST, source_table, source_id
-                ) = 1
-            ),
-            elsewhere AS (SELECT DISTINCT reference FROM pointers WHERE NOT ({takes})),
-            due AS (
-                SELECT k.key, k.source_table, k.source_id, k.reference, k.changed_at, f.state,
-                    f.path, f.bytes, f.sha256, f.content_type, f.stored_at, f.checked_at,
-                    coalesce(f.tries, 0) AS tries, f.problem, f.replaces,
-                    f.refused_above
-                FROM keyed k LEFT JOIN {recorded} f USING (key)
-                WHERE f.key IS NULL OR {_same("f.reference")} <> {_same("k.reference")}
-                    OR CASE f.state
-                        WHEN 'failed' THEN $now::TIMESTAMPTZ >= f.checked_at
-                            + to_days(least(greatest(f.tries - 1, 0), {MAX_RETRY_DAYS})::INTEGER)
-                        WHEN 'too_large' THEN f.refused_above < $max_bytes::BIGINT
-                        WHEN 'stored' THEN false
-                        WHEN 'storing' THEN false
-                        ELSE f.checked_at < k.changed_at + {_interval(SETTLES_AFTER)} AND
-                            f.checked_at <= $now::TIMESTAMPTZ - {_interval(CHECK_AGAIN_AFTER)}
-                    END
-            )
-        """
-
-    def _pointers(
-        self, connection: duckdb.DuckDBPyConnection, source: FileSource, *, by_day: bool
-    ) -> str:
-        """Returns a query for the references of a source's live rows."""
-        endpoint = self._find(source, connection)
-        assert endpoint is not None
-        present = _columns_of(connection, endpoint.api, endpoint.name)
-        lists = [
-            _list_of(reference)
-            for reference in source.references
-            if reference.replace("[]", "").partition(".")[0] in present
-        ]
-        # A table that a file adds columns to later has none of them yet.
-        reference = f"unnest(list_distinct({' || '.join(lists)}))" if lists else "NULL::VARCHAR"
-        if not source.references:
-            reference = "''"
-        days = "AND _partition_date BETWEEN $first AND $last" if by_day else ""
-        cursor = table_cursor(endpoint)
-        key = quote(source.id)
-        return (
-            f"SELECT * FROM (SELECT {literal(source.table)} AS source_table, "
-            f"{key}::VARCHAR AS source_id, {reference} AS reference, "
-            f"coalesce({cursor}, _loaded_at) AS changed_at "
-            f"FROM {quote(endpoint.api)}.{quote(endpoint.name)} WHERE _tenant_id = $tenant "
-            f"AND _deleted_at IS NULL AND {key} IS NOT NULL {days}) WHERE reference IS NOT NULL "
-            + ("AND trim(reference) <> ''" if source.references else "")
-        )
+        return bool(columns_of_table(connection, self.kind.table))
 
 
-def _list_of(reference: str) -> str:
-    """Returns SQL for a list of what a reference's path leads to; never NULL."""
-    column, brackets, member = reference.partition("[]")
-    if not brackets:
-        path = ".".join(quote(part) for part in column.split("."))
-        return f"[{path}::VARCHAR]"
-    item = f"x.{quote(member[1:])}" if member else "x"
-    return f"coalesce([{item}::VARCHAR for x in {quote(column)}], [])"
-
-
-def _same(reference: str) -> str:
-    """Returns SQL for the part of a reference that identifies a version: no signature of a URL."""
-    return f"split_part(coalesce({reference}, ''), '?', 1)"
-
-
-def _interval(duration: timedelta) -> str:
-    return f"INTERVAL {int(duration.total_seconds())} SECOND"
-
-
-def _columns_of(connection: duckdb.DuckDBPyConnection, schema: str, name: str) -> set[str]:
-    """Returns the names of a table's columns; none if there is no such table."""
-    rows = connection.execute(
-        "SELECT column_name FROM duckdb_columns() WHERE schema_name = ? AND table_name = ?",
-        [schema, name],
-    ).fetchall()
-    return {column for (column,) in rows}
-
-
-def _definition() -> str:
-    return ", ".join(f"{quote(name)} {type_}" for name, type_ in _COLUMNS.items())
-
-
-def _nulls() -> str:
-    return ", ".join(f"NULL::{type_} AS {quote(name)}" for name, type_ in _COLUMNS.items())
+def _build(row: Sequence[Any]) -> StoredFile:
+    values = dict(zip(_FIELDS, row, strict=True))
+    return StoredFile(**{name: value for name, value in values.items() if value is not None})
