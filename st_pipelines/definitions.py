@@ -20,6 +20,7 @@ from typing import Any
 import dagster as dg
 
 from st_pipelines.catalog.model import Catalog
+from st_pipelines.catalog.registry import add_reports
 from st_pipelines.catalog.registry import select as select_endpoints
 from st_pipelines.catalog.report import API as REPORTS
 from st_pipelines.catalog.report import NO_SCHEDULE
@@ -90,7 +91,11 @@ def build_definitions(
     _refuse_unknown(overrides)
     config = resolve_environment(environment, **overrides).with_reports(reports)
     own_catalog = select is None and catalog is None
-    settings, catalog = config.settings, catalog or config.catalog
+    settings = config.settings
+    if catalog is None:
+        catalog = config.catalog
+    elif reports is not None:
+        catalog = add_reports(catalog, config.reports)
     _check_crons(environment, settings)
     _check_report_crons(config)
     if select is None:

@@ -75,6 +75,7 @@ class Lab:
         rows: Any,
         *,
         number: int = NUMBER,
+        tenant: str = "",
         parameters: Sequence[definitions.ReportParameter] = (),
     ) -> None:
         """Serves a report of our own, in place of an earlier one.
@@ -91,7 +92,7 @@ class Lab:
             return [dict(zip(names, row, strict=True)) for row in found]
 
         self.sandbox.reports.add(
-            self.sandbox.tenant_id,
+            tenant or self.sandbox.tenant_id,
             definitions.Report(
                 id=number,
                 category=CATEGORY,
@@ -142,7 +143,7 @@ def open_lab(folder: Path, clock: MovedClock | None = None, **options: Any) -> I
         yield Lab(sandbox=sandbox, clock=clock, context=build_context(c, folder / "x.duckdb"))
 
 
-def connect(sandbox: Sandbox, clock: MovedClock, **changes: Any) -> Client:
+def connect(sandbox: Any, clock: MovedClock, **changes: Any) -> Client:
     """A client whose waits move the clock."""
     facts: dict[str, Any] = {
         "environment": "sandbox",

@@ -49,6 +49,22 @@ JOIN accounting.invoices i ON i.id = j.invoice_id
 WHERE j.job_status = 'Completed'
 GROUP BY ALL ORDER BY month DESC, invoiced DESC LIMIT 5"""
 
+REPORTS = """\
+reports:
+  - name: calls_by_day
+    category: operations
+    report: Calls and Bookings by Day
+    days: {{from: From, to: To}}
+    contract: sync
+  - name: technician_performance
+    category: technician-dashboard
+    report: Technician Performance
+    parameters: {{From: "{first}", To: "{last}"}}
+    contract: async
+"""
+"""A report for each of ServiceTitan's two contracts, in the form of `st_reports.yaml`."""
+
+_REPORT_DAYS = timedelta(days=365)
 _DAGSTER_YAML = "telemetry:\n  enabled: false\nnux:\n  enabled: false\n"
 
 
@@ -167,6 +183,8 @@ class Demo:
 
     def _start_sandbox(self, company: Company) -> str:
         """Returns the URL of the sandbox, with its credentials set in the environment."""
+        import requests
+
         command = [sys.executable, "-m", "st_pipelines.cli.app", "sandbox", "--until-input-ends"]
         command += ["--seed", str(company.seed), "--customers", str(company.customers)]
         command += ["--now", company.now, "--requests-per-second", str(REQUESTS_PER_SECOND)]
@@ -182,22 +200,28 @@ class Demo:
             os.environ[name.replace("SERVICETITAN_", "SERVICETITAN_SANDBOX_", 1)] = value
             if name.endswith("TENANT_ID"):
                 break
+        unlimited = {"interval_seconds": 0}  # a day of a report would take a minute
+        requests.post(f"{url}/_sandbox/reports", json=unlimited, timeout=30).raise_for_status()
         return url
 
     def _set_environment(self, home: Path, company: Company, url: str) -> None:
         """Sets what the code location `sandbox` reads, here and in the UI's processes."""
         self._last = local_day(datetime.fromisoformat(company.now), TIMEZONE)
         self._first = self._last - timedelta(days=self._days - 1)
+        reports = home / "st_reports.yaml"
+        reports.write_text(REPORTS.format(first=self._last - _REPORT_DAYS, last=self._last))
         os.environ.update(
             {
                 "DAGSTER_HOME": str(home),
                 "DAGSTER_DISABLE_TELEMETRY": "yes",
+                "ST_REPORTS": str(reports).replace("$", "$$"),
                 "ST_SANDBOX_WAREHOUSE": str(self.file).replace("$", "$$"),
                 "ST_FILES": "pricebook_images",
                 "ST_FILES_PER_RUN": "50",
                 "ST_FILES_URL": str(self.file.parent / "files").replace("$", "$$"),
                 "SERVICETITAN_SANDBOX_TIMEZONE": TIMEZONE,
                 "SERVICETITAN_SANDBOX_START_DATE": self._first.isoformat(),
+                "SERVICETITAN_SANDBOX_REPORT_INTERVAL_SECONDS": "0",
                 "SERVICETITAN_SANDBOX_API_URL": url,
                 "SERVICETITAN_SANDBOX_AUTH_URL": url,
                 "SERVICETITAN_SANDBOX_REQUESTS_PER_SECOND": str(REQUESTS_PER_SECOND),

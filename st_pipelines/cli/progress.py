@@ -113,9 +113,7 @@ def materialize(
     Raises:
         KeyboardInterrupt: Ctrl-C.
     """
-    run_config: dict[str, Any] = {"loggers": {"console": {}}}
-    if accept_deletions:
-        run_config["resources"] = {"warehouse": {"config": {"accept_deletions": True}}}
+    run_config = run_configuration(accept_deletions)
     keys_by_api: dict[str, list[dg.AssetKey]] = {}
     for key in keys:
         keys_by_api.setdefault(key.path[-2], []).append(key)
@@ -133,6 +131,14 @@ def materialize(
             done |= _find_loaded(result)
             outcomes.append(ApiOutcome.from_run(api, result))
     return outcomes
+
+
+def run_configuration(accept_deletions: bool) -> dict[str, Any]:
+    """Returns the configuration of a run that prints nothing."""
+    config: dict[str, Any] = {"loggers": {"console": {}}}
+    if accept_deletions:
+        config["resources"] = {"warehouse": {"config": {"accept_deletions": True}}}
+    return config
 
 
 def run_in_process(

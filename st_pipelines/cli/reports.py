@@ -14,7 +14,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from st_pipelines.cli.console import Environment, Format, print_table, require_format
+from st_pipelines.cli.console import (
+    AcceptDeletions,
+    Environment,
+    Format,
+    print_table,
+    require_format,
+)
 from st_pipelines.cli.reports_add import Answers, Questions, as_report, build_entry, describe_values
 from st_pipelines.config.environments import environment_name
 
@@ -181,6 +187,7 @@ def run(
     again: Annotated[
         bool, typer.Option("--again", help="Also read days that were loaded before.")
     ] = False,
+    accept_deletions: AcceptDeletions = False,
     plan: Annotated[
         bool, typer.Option("--plan", help="Only say what would run, and how long it takes.")
     ] = False,
@@ -195,6 +202,7 @@ def run(
         first=first and first.date(),
         last=last and last.date(),
         again=again,
+        accept_deletions=accept_deletions,
         only_plan=plan,
     )
     if failed:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import rich.progress
 from rich.console import Console
@@ -40,6 +40,7 @@ def run_reports(
     first: date | None = None,
     last: date | None = None,
     again: bool = False,
+    accept_deletions: bool = False,
     only_plan: bool = False,
 ) -> int:
     """Loads reports for a range of days; prints the plan, progress and a summary.
@@ -49,6 +50,7 @@ def run_reports(
         first: the start date if None.
         last: yesterday if None.
         again: also read days that are done.
+        accept_deletions: also load what leaves little or nothing of a day.
         only_plan: load nothing.
 
     Returns:
@@ -62,6 +64,7 @@ def run_reports(
         KeyboardInterrupt: Ctrl-C; the days that were loaded stay.
     """
     from st_pipelines.cli.load import open_dagster
+    from st_pipelines.cli.progress import run_configuration
     from st_pipelines.config.project import resolve_environment
 
     config = resolve_environment(environment)
@@ -71,7 +74,7 @@ def run_reports(
     if only_plan or not any(plan.runs for plan in plans):
         return 0
     with open_dagster(config, console) as dagster:
-        return _run(console, dagster, plans)
+        return _run(console, dagster, plans, run_configuration(accept_deletions))
 
 
 def _select(config: EnvironmentConfig, names: Sequence[str]) -> list[Endpoint]:
@@ -160,7 +163,12 @@ def format_duration(seconds: float) -> str:
     return f"{hours:,} h {minutes} min" if hours else f"{minutes} min"
 
 
-def _run(console: Console, dagster: OpenDagster, plans: Sequence[BackfillPlan]) -> int:
+def _run(
+    console: Console,
+    dagster: OpenDagster,
+    plans: Sequence[BackfillPlan],
+    run_config: dict[str, Any],
+) -> int:
     failures: dict[str, str] = {}
     loaded = 0
     columns = rich.progress.Progress.get_default_columns()
@@ -169,7 +177,7 @@ def _run(console: Console, dagster: OpenDagster, plans: Sequence[BackfillPlan]) 
             task = bar.add_task(plan.report.name, total=plan.runs)
             try:
                 for first, last in _ranges(plan):
-                    failure = _run_range(dagster, plan, first, last)
+                    failure = _run_range(dagster, plan, first, last, run_config)
                     if failure:
                         failures[f"{REPORTS}.{plan.report.name}"] = failure
                         break
@@ -195,7 +203,11 @@ def _ranges(plan: BackfillPlan) -> list[tuple[date | None, date | None]]:
 
 
 def _run_range(
-    dagster: OpenDagster, plan: BackfillPlan, first: date | None, last: date | None
+    dagster: OpenDagster,
+    plan: BackfillPlan,
+    first: date | None,
+    last: date | None,
+    run_config: dict[str, Any],
 ) -> str:
     """Runs the asset of a report once; returns why it failed, or an empty text."""
     from st_pipelines.cli.progress import ApiOutcome, run_in_process
@@ -205,6 +217,5 @@ def _run_range(
     if first and last:
         tags = tags | range_tags(first.isoformat(), last.isoformat())
     keys = [dagster.keys[f"{REPORTS}.{plan.report.name}"]]
-    config = {"loggers": {"console": {}}}
-    result = run_in_process(dagster.instance, dagster.job, keys, tags, config)
+    result = run_in_process(dagster.instance, dagster.job, keys, tags, run_config)
     return next(iter(ApiOutcome.from_run(REPORTS, result).failures.values()), "")

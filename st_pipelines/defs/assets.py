@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import dagster as dg
 
 from st_pipelines.catalog.model import Endpoint
+from st_pipelines.catalog.registry import add_reports
 from st_pipelines.config.settings import EnvironmentSettings
 from st_pipelines.defs.checks import check_results, check_specs
 from st_pipelines.defs.environment import EnvironmentDefs
@@ -86,7 +87,7 @@ def sync_context(context: RunContext, env: EnvironmentDefs) -> "SyncContext":
         timezone_is_default=env.settings.timezone_is_default,
         start_date=env.settings.start_date,
         run_id=context.run.run_id,
-        catalog=warehouse.config.catalog,
+        catalog=add_reports(warehouse.config.catalog, env.reports),
         history=warehouse.history,
         clock=env.clock,
         accept_deletions=warehouse.accept_deletions,

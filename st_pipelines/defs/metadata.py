@@ -92,8 +92,14 @@ class ServiceTitanTranslator:
             owners=OWNERS,
             description=description(endpoint),
             metadata=definition_metadata(data.environment, endpoint),
-            freshness_policy=FRESHNESS,
+            freshness_policy=_freshness_policy(endpoint),
         )
+
+
+def _freshness_policy(endpoint: Endpoint) -> dg.FreshnessPolicy | None:
+    """A report with a schedule of its own may be loaded once a month, or by hand."""
+    has_own_schedule = endpoint.report is not None and endpoint.report.schedule is not None
+    return None if has_own_schedule else FRESHNESS
 
 
 def asset_key(environment: str, endpoint: Endpoint, prefix: tuple[str, ...] = ()) -> dg.AssetKey:

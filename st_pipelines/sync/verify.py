@@ -13,8 +13,8 @@ loaded is reported as a difference. The warehouse is attached only during the co
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import date, datetime
 
 import duckdb
@@ -188,7 +188,7 @@ class _Part:
 
     def verify(self) -> Verified:
         """Reads and compares, and checks once more what differs."""
-        with self._staged() as records:
+        with self._opened(), self._staged() as records:
             self._read(records, self._window)
             columns = self._columns()
             found = self._compare(records.rows, columns)
@@ -241,7 +241,7 @@ class _Part:
         self, found: Compared, columns: Sequence[str], controls: Controls
     ) -> tuple[Difference, ...]:
         suspects = {difference.key for difference in found.differences}
-        with self._staged() as records:
+        with self._opened(), self._staged() as records:
             if not self._look_up(suspects, records, controls):
                 records.return_to(0)
                 now = _read_server_time(self._context)
@@ -265,6 +265,16 @@ class _Part:
         records.finish()
         rows = records.rows.connection.execute("SELECT id FROM staged").fetchall()
         return found.union(row[0] for row in rows) >= set(ids)
+
+    @contextmanager
+    def _opened(self) -> Iterator[None]:
+        """Lets the strategy find the columns, where only a reading tells them."""
+        opened = strategy_for(self._endpoint).open_reading(
+            self._context.client, self._context.warehouse, self._spec
+        )
+        with opened as reading:
+            self._strategy, self._endpoint = reading.strategy, reading.strategy.endpoint
+            yield
 
     def _read(self, records: StagedRecords, window: Window | None) -> None:
         stats = stage(self._context.client, self._strategy, window, records)

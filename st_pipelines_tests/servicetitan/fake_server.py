@@ -212,6 +212,9 @@ class _Handler(BaseHTTPRequestHandler):
             canned = self.owner.token(dict(parse_qsl(body.decode(), keep_blank_values=True)))
         self.serve(canned)
 
+    def do_DELETE(self) -> None:
+        self.respond(b"")
+
     def do_GET(self) -> None:
         self.respond(b"")
 

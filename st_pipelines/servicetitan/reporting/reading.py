@@ -10,9 +10,11 @@ that fits on one page is read in one run, and has no such gap.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Generator
 
 from st_pipelines.servicetitan.errors.errors import (
+    BadRequest,
     ReadingMoved,
     ResponseTooLarge,
     ServiceTitanError,
@@ -28,6 +30,7 @@ MAX_PAGE_SIZE = 25_000
 MIN_PAGE_SIZE = 1_000
 MAX_READINGS = 3
 MAX_PAGES = 4_000
+_PAGE_SIZE = re.compile(r"page[ _-]?size", re.IGNORECASE)
 
 
 class _Contradiction(Exception):
@@ -55,7 +58,7 @@ def read_pages(runner: ReportRunner) -> Generator[ReportPage, None, None]:
             return
         except _Contradiction as contradiction:
             reasons.append(str(contradiction))
-        except (ResponseTooLarge, ServiceUnavailable, Unreachable) as error:
+        except (BadRequest, ResponseTooLarge, ServiceUnavailable, Unreachable) as error:
             page_size = _halve(page_size, error)
     raise ReadingMoved(
         f"report {runner.target.report_id}: its pages contradicted each other in "
@@ -107,7 +110,8 @@ def _halve(page_size: int, error: ServiceTitanError) -> int:
     """Return half of the page size, if that can help against an error; otherwise raise it."""
     overloaded = isinstance(error, ServiceUnavailable) and (error.status or 0) >= 500
     hung = isinstance(error, Unreachable) and error.smaller_may_help
-    may_help = overloaded or hung or isinstance(error, ResponseTooLarge)
+    refused = isinstance(error, BadRequest) and bool(_PAGE_SIZE.search(error.detail))
+    may_help = overloaded or hung or refused or isinstance(error, ResponseTooLarge)
     if page_size <= MIN_PAGE_SIZE or not may_help:
         raise error
     return max(MIN_PAGE_SIZE, page_size // 2)

@@ -31,11 +31,7 @@ from st_pipelines.servicetitan.errors.errors import (
 )
 from st_pipelines.servicetitan.http.client import Session
 from st_pipelines.servicetitan.http.model import ReadStats, Response
-from st_pipelines.servicetitan.http.retry import (
-    RetryPolicy,
-    is_retryable,
-    sleep_unless_cancelled,
-)
+from st_pipelines.servicetitan.http.retry import RetryPolicy, sleep_unless_cancelled
 from st_pipelines.servicetitan.reporting.envelope import (
     PendingQuery,
     ReportPage,
@@ -126,6 +122,7 @@ class ReportRunner:
         self.session = session
         self.target = target
         self.is_asynchronous: bool | None = None
+        self._includes_total = True
         self._contract = contract
         self._tokens = tokens
         given = [{"name": name, "value": value} for name, value in parameters.items()]
@@ -138,7 +135,17 @@ class ReportRunner:
             WrongPath: there is no such report.
             ServiceTitanError: after the retries.
         """
-        params = {"page": str(page), "pageSize": str(page_size), "includeTotal": "true"}
+        params = {"page": str(page), "pageSize": str(page_size)}
+        if self._includes_total:
+            try:
+                return self._run({**params, "includeTotal": "true"})
+            except BadRequest as error:  # documented for one contract only
+                if "includetotal" not in error.detail.lower():
+                    raise
+            self._includes_total = False
+        return self._run(params)
+
+    def _run(self, params: Mapping[str, str]) -> ReportPage:
         if self._contract == "sync" or self._lacks_async:
             return self._run_sync(params)
         try:
@@ -231,7 +238,7 @@ class ReportRunner:
                 )
             except ServiceTitanError as refusal:
                 error = _as_transient(refusal)
-            if is_run and 400 <= (error.status or 0) < 500:  # refused before anything ran
+            if is_run and _is_refusal(error.status):
                 pacer.undo_run(self.target.report_id)
             wait = waits.next_wait(error)
             if wait is None:
@@ -259,7 +266,7 @@ class _Waits:
 
     def next_wait(self, error: ServiceTitanError) -> float | None:
         """Return the seconds to wait before the next try; None if there should be none."""
-        if not is_retryable(error):
+        if not self.policy.retries(error):
             return None
         if error.status not in (409, 429):
             self.failures += 1
@@ -295,6 +302,11 @@ def _free(session: Session[ReadStats], tokens: QueryTokens, token: str) -> None:
 
 def _query_path(token: str) -> str:
     return f"{BASE_PATH}/data-queries/{quote(token, safe='')}"
+
+
+def _is_refusal(status: int | None) -> bool:
+    """Whether a status says that nothing ran, so that the limit does not count it."""
+    return status is not None and (400 <= status < 500 or status in _NOT_OFFERED)
 
 
 def _as_transient(error: ServiceTitanError) -> ServiceTitanError:

@@ -13,14 +13,13 @@ from typing import Any
 
 import msgspec
 
-from st_pipelines import json_text
 from st_pipelines.catalog.model import Field, Scalar
 from st_pipelines.catalog.report import ReportColumn
 from st_pipelines.warehouse.columns import EXTRA_MEMBER
 from st_pipelines.warehouse.reports.columns import NamedField, identify_fields
 from st_pipelines.warehouse.reports.inference import ColumnValues, to_text
 from st_pipelines.warehouse.staging.conform import decode_exactly, encode_exactly
-from st_pipelines.warehouse.staging.records import decode_record
+from st_pipelines.warehouse.staging.records import decode_record, split_records
 from st_pipelines.warehouse.staging.stage import write_page
 
 
@@ -91,7 +90,7 @@ class KeptPages:
             yield []
         for file, identities in self._files:
             targets = [(names[each], names[each] in texts) for each in identities]
-            rows = json_text.split_array(file.read_bytes())
+            rows = split_records(file.read_bytes())
             yield [_build_record(row, targets) for row in rows]
 
 

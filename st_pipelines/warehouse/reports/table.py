@@ -164,8 +164,22 @@ def ensure_report_table(load: TableLoad) -> list[str]:
     if has_table(connection, endpoint.api, endpoint.name):
         changed = [f.name for f in endpoint.columns if _widen(connection, endpoint, f, known)]
     added = ensure_table(connection, endpoint)
+    if endpoint.by_day:
+        _delete_whole_loads(load)
     _write_fields(load, endpoint.report.columns)
     return added + changed
+
+
+def _delete_whole_loads(load: TableLoad) -> None:
+    """Deletes what was loaded before the report had days: no day would ever replace it."""
+    spec, endpoint = load.spec, load.endpoint
+    owner = [spec.tenant_id, spec.environment, endpoint.api, endpoint.name, spec.tenant_id]
+    load.connection.execute(
+        f"DELETE FROM {load.table} WHERE _tenant_id = ? AND _read_sequence IN ("
+        f"SELECT sequence FROM {ALIAS}._st.loads WHERE environment = ? AND api = ? "
+        "AND endpoint = ? AND tenant_id = ? AND window_start IS NULL)",
+        owner,
+    )
 
 
 def _refuse_other_columns(known: KnownColumns, endpoint: Endpoint) -> None:
