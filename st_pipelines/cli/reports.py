@@ -74,12 +74,12 @@ def list_reports(
         return
     names = {(r.category, str(r.report)): r.name for r in config.reports}
     table = Table()
-    for heading in ("category", "report", "name", "table"):
+    for heading in ("name", "category", "report", "table"):
         table.add_column(heading, no_wrap=heading != "name")
     for each, report in found:
         own = names.get((each.id, str(report.id))) or names.get((each.id, report.name), "")
         shown = f"reports.{own}" if own else ""
-        table.add_row(each.id, str(report.id), escape(report.name), shown)
+        table.add_row(escape(report.name), each.id, str(report.id), shown)
     print_table(Console(), table)
 
 
