@@ -47,7 +47,7 @@ MAX_RUNS = 3
 """Runs for one page, where ServiceTitan no longer knows the token of the one before."""
 
 _MAX_WAITS = 500
-"""Limits, maintenance and polls are waited for so often, however short the waits are."""
+"""Limits and maintenance are waited for so often, however short the waits are."""
 
 _NOT_OFFERED = (404, 405, 501)
 """How a server that lacks the asynchronous contract may answer; which one is not documented."""
@@ -181,8 +181,8 @@ class ReportRunner:
 
     def _wait_for(self, query: PendingQuery) -> ReportPage | None:
         """Wait for a run, and free its slot; None if ServiceTitan does not know it any more."""
-        self._tokens.remember(query.token)
         try:
+            self._tokens.remember(query.token)
             return self._poll(query.token)
         finally:
             _free(self.session, self._tokens, query.token)
@@ -190,7 +190,7 @@ class ReportRunner:
     def _poll(self, token: str) -> ReportPage | None:
         pacer, delay = self.session.client.report_pacer, _FIRST_POLL_SECONDS
         deadline = pacer.clock() + self._wait_limit
-        for _ in range(_MAX_WAITS):
+        while pacer.clock() <= deadline:
             sleep_unless_cancelled(delay, pacer.sleep, self.session.cancelled)
             delay = min(2 * delay, _MAX_POLL_SECONDS)
             try:
@@ -201,8 +201,6 @@ class ReportRunner:
                 return state
             if state.status.lower().startswith(_FAILED_STATUSES):
                 raise self._unexpected("the run of the report failed at ServiceTitan")
-            if pacer.clock() > deadline:
-                break
         raise ServiceUnavailable(
             f"report {self.target.report_id} has not ended after {self._wait_limit:,.0f} s",
             hint="Read fewer days or columns with it, or raise REPORT_WAIT_SECONDS.",
