@@ -148,9 +148,9 @@ def _earlier_tries(context: dg.AssetExecutionContext) -> frozenset[str]:
     """Returns the runs whose step this one repeats: itself, or those it is a re-execution of."""
     run = context.run
     tries = {run.run_id} if context.retry_number else set()
-    if run.root_run_id:
-        again = dg.RunsFilter(tags={_ROOT_RUN_TAG: run.root_run_id})
-        tries |= {run.root_run_id, *(other.run_id for other in context.instance.get_runs(again))}
+    if root := run.root_run_id or run.tags.get(_ROOT_RUN_TAG):
+        again = dg.RunsFilter(tags={_ROOT_RUN_TAG: root})
+        tries |= {root, *(other.run_id for other in context.instance.get_runs(again))}
     return frozenset(tries)
 
 

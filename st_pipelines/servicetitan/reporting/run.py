@@ -12,6 +12,7 @@ Limits, maintenance (429, 409) and running queries are waited for, up to the con
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -53,6 +54,10 @@ _NOT_OFFERED = (404, 405, 501)
 """How a server that lacks the asynchronous contract may answer; which one is not documented."""
 
 _FIRST_POLL_SECONDS, _MAX_POLL_SECONDS = 1.0, 15.0
+_PARAMETERS = (
+    "Compare the parameters of the report in st_reports.yaml with those that "
+    "st-pipelines reports show lists."
+)
 _FAILED_STATUSES = ("fail", "error", "cancel", "expire")
 
 
@@ -241,7 +246,7 @@ class ReportRunner:
             wait = waits.next_wait(error)
             if wait is None:
                 error.exhausted = True
-                raise error
+                raise _advise(error) if is_run else error
             _log.info("%s Trying again in %.1f s.", error, wait)
             sleep_unless_cancelled(wait, pacer.sleep, cancelled)
 
@@ -300,6 +305,14 @@ def _free(session: Session[ReadStats], tokens: QueryTokens, token: str) -> None:
 
 def _query_path(token: str) -> str:
     return f"{BASE_PATH}/data-queries/{quote(token, safe='')}"
+
+
+def _advise(error: ServiceTitanError) -> ServiceTitanError:
+    """Say of a refused run where its parameters come from."""
+    if error.problem is not None and error.problem.code == "bad-request":
+        error.problem = dataclasses.replace(error.problem, advice=_PARAMETERS)
+        error.hint = error.problem.sentence
+    return error
 
 
 def _is_refusal(status: int | None) -> bool:
