@@ -86,9 +86,9 @@ def run(client: Client, tokens: Tokens | None = None, **options: Any) -> tuple[l
 def test_runs_of_a_report_start_a_minute_apart_and_those_of_others_do_not_wait(lab: Lab) -> None:
     client = lab.context.client
     start = lab.clock.seconds
-    for _ in range(3):
-        run(client)
+    requests = [run(client)[1].session.usage.requests for _ in range(3)]
     assert 120 <= lab.clock.seconds - start <= 130
+    assert requests == [1, 1, 1], "the limit was never reached"
     lab.serve(["A"], [], number=NUMBER + 1)
     runner = ReportRunner(
         client.session(ReadStats()),
