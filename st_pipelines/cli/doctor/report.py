@@ -50,6 +50,7 @@ _FIELDS = {
     "ST_FILES_CONCURRENCY": "files.concurrency",
     "ST_FILES_MAX_MB": "files.max_mb",
     "ST_PUBLISH_SECONDS": "publish_seconds",
+    "ST_REPORTS": "reports_file",
     "ST_FULL_PREVIEWS": "full_previews",
     "ST_ALERT_WEBHOOK": "alert_webhook_url",
     "ST_UI_URL": "ui_url",
