@@ -12,7 +12,7 @@ from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from st_pipelines.catalog.model import Catalog, Endpoint
+from st_pipelines.catalog.model import Catalog, Endpoint, Parent
 from st_pipelines.cli.console import (
     Environment,
     Format,
@@ -192,6 +192,7 @@ def _endpoint_facts(endpoint: Endpoint) -> dict[str, Any]:
         "kind": endpoint.kind,
         "envelope": endpoint.envelope,
         "partitioned": endpoint.partitioned,
+        "parent": _parent(endpoint.parent),
         "cursor": endpoint.cursor,
         "filters": _filters(endpoint),
         "key": list(endpoint.key),
@@ -210,6 +211,10 @@ def _endpoint_facts(endpoint: Endpoint) -> dict[str, Any]:
             for field in endpoint.row_fields
         ],
     }
+
+
+def _parent(parent: Parent | None) -> dict[str, Any] | None:
+    return None if parent is None else {"table": parent.table, "ids": dict(parent.ids)}
 
 
 def _filters(endpoint: Endpoint) -> dict[str, Any]:

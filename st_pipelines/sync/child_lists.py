@@ -10,7 +10,8 @@ Imports neither DuckDB nor requests, because Dagster's definitions import it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from datetime import date, datetime
 from typing import TYPE_CHECKING
 
@@ -43,12 +44,14 @@ class ParentBatch:
             parents, it tells whether the path is wrong; None where there is none.
         read: the parents that were read, each of them completely.
         failures: why others could not be read.
+        ended: reading on would not help, so that the rest of the batch was left out.
     """
 
     parents: Sequence[ParentRow] = ()
     control: ParentRow | None = None
     read: list[ParentRead] = dataclasses.field(default_factory=list)
     failures: list[ServiceTitanError] = dataclasses.field(default_factory=list)
+    ended: bool = False
 
     @property
     def not_found(self) -> int:
@@ -72,13 +75,11 @@ class ChildList(Strategy):
     @property
     def description(self) -> str:
         """For each parent that has changed."""
-        assert self.endpoint.parent is not None
-        table = self.endpoint.parent.table
-        when = "after each load of that table" if self.endpoint.parent.every_load else "it changes"
-        each = "every row" if self.endpoint.parent.every_load else "a row"
-        if not self.endpoint.parent.every_load:
-            when = f"when {when}"
-        return f"Read for {each} of `{table}` {when}."
+        parent = self.endpoint.parent
+        assert parent is not None
+        if parent.every_load:
+            return f"Read for every row of `{parent.table}` after each load of that table."
+        return f"Read for each row of `{parent.table}` that has changed since."
 
     @property
     def can_follow_up(self) -> bool:
@@ -113,6 +114,7 @@ class ChildList(Strategy):
         stats = ReadStats(total=0)
         self.batch.read.clear()
         self.batch.failures.clear()
+        self.batch.ended = False
         yield ReadPart(stats=stats, pages=self._read_pages(client, stats))
 
     def _read_pages(self, client: Client, stats: ReadStats) -> Iterator[Page]:
@@ -129,25 +131,55 @@ class ChildList(Strategy):
             yield Page(reading=1, rows=rows)
 
     def _read_children(self, client: Client, stats: ReadStats) -> Iterator[Children]:
-        from st_pipelines.servicetitan.reading.children import read_children
-        from st_pipelines.warehouse.tables.parents import ParentRead
-
+        """Yields the children of the parents that could be read."""
         batch, missing = self.batch, None
-        session = client.session(stats)
-        for children in read_children(session, self.endpoint, [p.ids for p in batch.parents]):
-            _add(stats, children.stats)
-            if children.error is not None and children.found:
-                batch.failures.append(children.error)
-                if len(batch.failures) > MAX_FAILED_PARENTS:
-                    break
-                continue
-            missing = missing or children.error
-            for position in children.parents:
-                parent = batch.parents[position]
-                batch.read.append(ParentRead(parent=parent, found=children.found))
-            yield children
+        with closing(self._request(client, stats)) as found:
+            for children in found:
+                if children.error is not None and children.found:
+                    batch.failures.append(children.error)
+                    if len(batch.failures) > MAX_FAILED_PARENTS:
+                        batch.ended = True
+                        break
+                    continue
+                missing = missing or children.error
+                self._note(children)
+                yield children
         if missing is not None and batch.not_found == len(batch.read):
             self._check_control(client, stats, missing)
+
+    def _request(self, client: Client, stats: ReadStats) -> Generator[Children, None, None]:
+        """Yields the children of the batch, up to an error that would end any further request.
+
+        What was read before such an error is loaded all the same.
+        """
+        from st_pipelines.servicetitan.errors.errors import ServiceTitanError
+        from st_pipelines.servicetitan.reading import children as reading
+
+        assert self.endpoint.parent is not None
+        ids = [parent.ids for parent in self.batch.parents]
+        # Few parents have many children each, which are in memory until their turn.
+        few = self.endpoint.parent.every_load
+        found = reading.read_children(
+            client.session(stats),
+            self.endpoint,
+            ids,
+            concurrency=reading.FEW_IN_FLIGHT if few else reading.MANY_IN_FLIGHT,
+        )
+        try:
+            with closing(found):
+                for children in found:
+                    _add(stats, children.stats)
+                    yield children
+        except ServiceTitanError as error:
+            self.batch.failures.append(error)
+            self.batch.ended = True
+
+    def _note(self, children: Children) -> None:
+        from st_pipelines.warehouse.tables.parents import ParentRead
+
+        for position in children.parents:
+            parent = self.batch.parents[position]
+            self.batch.read.append(ParentRead(parent=parent, found=children.found))
 
     def _check_control(self, client: Client, stats: ReadStats, missing: ServiceTitanError) -> None:
         """Checks that ServiceTitan knows another parent, as it knows none of the batch.

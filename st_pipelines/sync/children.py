@@ -68,7 +68,7 @@ def load_children(
         one = dataclasses.replace(one, parents=counts)
         report = report + one if report else one
         failures += batch.failures
-        if len(failures) > MAX_FAILED_PARENTS:
+        if batch.ended or len(failures) > MAX_FAILED_PARENTS:
             break
     if failures:
         raise failures[0]

@@ -55,7 +55,11 @@ def read_metadata(result: dg.ExecuteInProcessResult, key: dg.AssetKey) -> dict[s
 def test_every_child_depends_on_its_parent_and_has_no_partitions() -> None:
     graph = build_definitions("production").resolve_asset_graph()
     for endpoint in st.load_catalog():
-        node = graph.get(dg.AssetKey(["production", endpoint.api, endpoint.name]))
+        key = dg.AssetKey(["production", endpoint.api, endpoint.name])
+        if not graph.has(key):  # it has to be configured first
+            assert endpoint.parent is None
+            continue
+        node = graph.get(key)
         parents = {key.to_user_string() for key in node.parent_keys}
         if endpoint.parent is None:
             assert parents == set()

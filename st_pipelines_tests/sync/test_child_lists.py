@@ -17,7 +17,7 @@ from starlette.responses import Response
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.sandbox.responses import build_json_response
 from st_pipelines.sandbox.server import Sandbox
-from st_pipelines.servicetitan.errors.errors import BadRequest, WrongPath
+from st_pipelines.servicetitan.errors.errors import BadRequest, PermissionDenied, WrongPath
 from st_pipelines.servicetitan.http.retry import NO_WAIT
 from st_pipelines.sync import children, sync
 from st_pipelines.sync.context import SyncContext
@@ -219,6 +219,18 @@ def test_a_parent_that_fails_does_not_hold_up_the_others(
     again = count_requests(own_sandbox, lambda: load_with_parents(context, NOTES.table))
     assert again == {str(broken): 1}
     assert others
+
+
+def test_what_was_read_before_permission_is_lost_is_kept(
+    own_sandbox: Sandbox, context: SyncContext
+) -> None:
+    ids = customers(own_sandbox)
+    serve(own_sandbox, {ids[20]: 403})
+    with pytest.raises(PermissionDenied):
+        load_with_parents(context, NOTES.table)
+    serve(own_sandbox, {})
+    again = count_requests(own_sandbox, lambda: load_with_parents(context, NOTES.table))
+    assert set(again) == {str(id_) for id_ in ids[20:]}
 
 
 def test_many_failures_end_the_load(own_sandbox: Sandbox, context: SyncContext) -> None:

@@ -8,7 +8,7 @@ or never had such a list: that is a result, and no error.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from urllib.parse import quote
@@ -33,8 +33,8 @@ from st_pipelines.servicetitan.reading.page_source import list_params
 from st_pipelines.servicetitan.reading.paging import in_order
 from st_pipelines.servicetitan.reading.read import read_in_session
 
-PARENTS_IN_FLIGHT = 16
-"""A request for the children of one parent takes long for its few records."""
+MANY_IN_FLIGHT, FEW_IN_FLIGHT = 16, 4
+"""Lists in flight or waiting to be taken: of a few records each, or of many."""
 
 SERVED = "served_"
 """Prefix of a record's own field, if it has the name of the parent's id and another value."""
@@ -75,8 +75,8 @@ def read_children(
     endpoint: Endpoint,
     parents: Sequence[Sequence[str]],
     *,
-    concurrency: int = PARENTS_IN_FLIGHT,
-) -> Iterator[Children]:
+    concurrency: int = MANY_IN_FLIGHT,
+) -> Generator[Children, None, None]:
     """Read the children of parents, several at a time.
 
     Args:
