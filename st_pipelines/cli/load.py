@@ -112,6 +112,7 @@ def load_range(
     """
     from st_pipelines.catalog import registry
     from st_pipelines.cli import progress
+    from st_pipelines.cli.partly_loaded import print_partly_loaded
     from st_pipelines.config.project import resolve_environment
     from st_pipelines.defs import run_state
 
@@ -132,6 +133,7 @@ def load_range(
             accept_deletions=accept_deletions,
         )
     progress.print_outcomes(console, outcomes)
+    print_partly_loaded(console, config, endpoints)
     return sum(len(outcome.failures) for outcome in outcomes)
 
 

@@ -26,6 +26,7 @@ from st_pipelines.cli.console import (
     print_table,
     require_format,
 )
+from st_pipelines.cli.partly_loaded import describe_loading
 from st_pipelines.config.environments import EnvironmentName, environment_name
 from st_pipelines.servicetitan.errors.errors import AuthenticationFailed, ServiceTitanError
 from st_pipelines.warehouse.errors import MalformedRecords
@@ -65,10 +66,19 @@ def verify(
     require_format(format, "table", "json")
     name = environment_name(environment)
     results = list(verify_tables(name, select or [], days=days, deep=deep))
+    unloaded = sorted(result.table for result in results if result.since)
     if format == "json":
         typer.echo(json.dumps([_as_json(result, show_values) for result in results], indent=1))
     else:
-        _print_results(Console(), results, show_values)
+        _print_results(console := Console(), results, show_values)
+        if unloaded:
+            console.print(
+                f"Nothing older was compared in {', '.join(unloaded)}: it was never loaded. "
+                f"{describe_loading(name, unloaded)}",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
     if not all(result.same for result in results):
         raise typer.Exit(1)
 
@@ -122,6 +132,7 @@ def _as_json(result: Verified, show_values: bool) -> dict[str, object]:
         "same": result.same,
         "compared": result.compared,
         "not_compared": result.not_compared,
+        "compared_since": result.since.isoformat() if result.since else None,
         "rows_here": result.rows_here,
         "rows_there": result.rows_there,
         **{kind: result.count(kind) for kind in _KINDS},
@@ -178,6 +189,10 @@ def _summary(results: Sequence[Verified]) -> Iterator[str]:
         yield f"{counted(reordered, 'list')} with the same members in another order"
 
 
+def _describe_compared(result: Verified) -> str:
+    return result.compared + (f" since {result.since}" if result.since else "")
+
+
 def _as_table(results: Sequence[Verified]) -> Table:
     table = Table(box=SIMPLE, pad_edge=False, collapse_padding=True)
     table.add_column("table", no_wrap=True)
@@ -188,7 +203,7 @@ def _as_table(results: Sequence[Verified]) -> Table:
         rows = [f"{result.rows_here:,}", f"{result.rows_there:,}"]
         numbers = [*map(result.count, _KINDS), result.changed_meanwhile, result.requests]
         counts = (f"{number:,}" if number else "" for number in numbers)
-        table.add_row(result.table, result.compared, *rows, *counts)
+        table.add_row(result.table, _describe_compared(result), *rows, *counts)
     return table
 
 

@@ -6,7 +6,8 @@ Columns that only an export feed serves need the feed, which a deep comparison r
 The window ends at the moment verify starts, by the server's clock. A difference is reported only if
 a second read finds it in the same row and column. The second read uses `ids` where the endpoint
 takes them and few rows differ, otherwise it reads again up to the present. A change that was never
-loaded is reported as a difference. The warehouse is attached only during the comparison
+loaded is reported as a difference, except where no load has read yet: what is older than the first
+window that loads have read is not compared. The warehouse is attached only during the comparison
 (`warehouse.tables.compare`).
 """
 
@@ -16,8 +17,6 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import date, datetime
-
-import duckdb
 
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.servicetitan.http.model import ReadStats
@@ -29,18 +28,16 @@ from st_pipelines.sync.context import SyncContext
 from st_pipelines.sync.strategies import strategy_for
 from st_pipelines.sync.strategy import PlannedRead, Strategy
 from st_pipelines.sync.sync import learn_server_time, stage
+from st_pipelines.sync.verify_scope import find_table, first_whole_day, limit
 from st_pipelines.warehouse.columns import EXTRA
-from st_pipelines.warehouse.load_spec import MergeMode
 from st_pipelines.warehouse.staging.typed_rows import TypedRows
 from st_pipelines.warehouse.tables.compare import (
     Compared,
     Comparison,
     Difference,
-    read_first_day,
     read_last_load,
 )
 from st_pipelines.warehouse.tables.parents import stage_parents
-from st_pipelines.warehouse.tables.schema import has_table
 from st_pipelines.warehouse.tables.staged_records import StagedRecords, staged_records
 from st_pipelines.warehouse.tables.table_load import TableLoad, export_only_columns
 from st_pipelines.windows import Window
@@ -63,6 +60,8 @@ class Verified:
         values: whether values were compared; otherwise only keys and counts, as there was no row on
             both sides.
         not_compared: columns whose values were not compared, because only the export serves them.
+        since: the first day that was loaded, if older records never were and would have been
+            compared.
         requests: data requests sent.
         parents: of a child list, how many parents were compared, and how many there are; None for
             other tables.
@@ -79,6 +78,7 @@ class Verified:
     not_compared: tuple[str, ...] = ()
     requests: int = 0
     parents: tuple[int, int] | None = None
+    since: date | None = None
     problem: str = ""
 
     @property
@@ -108,6 +108,7 @@ class Verified:
             reordered=self.reordered + other.reordered,
             values=self.values or other.values,
             not_compared=tuple(dict.fromkeys(self.not_compared + other.not_compared)),
+            since=self.since or other.since,
             requests=self.requests + other.requests,
             parents=self.parents or other.parents,
             problem=self.problem or other.problem,
@@ -123,8 +124,9 @@ def verify_table(
         context: client, warehouse, time zone.
         endpoint: what to compare.
         days: compare only the windows of this many last local days, today included; None compares
-            everything. A snapshot is always compared whole; an aggregate by day up to yesterday,
-            as today's is not final; a child list for a sample of the parents that are up to date.
+            all that loads have covered. A snapshot is always compared whole; an aggregate by day up
+            to yesterday, as today's is not final; a child list for a sample of the parents that are
+            up to date.
         deep: also read the export feed, if there is one, and compare what only the feed serves.
 
     Raises:
@@ -132,38 +134,26 @@ def verify_table(
         WarehouseError: there is no warehouse yet, or another process holds it.
     """
     now, strategy = _read_server_time(context), strategy_for(endpoint)
-    table = _find_table(context, endpoint, now)
+    table = find_table(context, endpoint, max(now, context.now()))
     if table is None:
         return Verified(table=endpoint.table, problem="there is no such table yet: load it first")
     parents = None
     if isinstance(strategy, ChildList):
         strategy, live = choose_sample(context, strategy)
         parents = (len(strategy.batch.parents), live)
-    reads = strategy.plan_verify(days, table.first_day, now, context.timezone)
-    found = [_Part(context, strategy, read, now, deep=deep).verify() for read in reads]
-    return sum(found, Verified(table=endpoint.table, parents=parents))
+    reads = list(strategy.plan_verify(days, table.first_day, now, context.timezone))
+    loaded = [limit(read, table.covered_from) for read in reads]
+    found = [_Part(context, strategy, read, now, deep=deep).verify() for read in loaded]
+    since = None
+    if table.covered_from and loaded != reads:
+        since = first_whole_day(table.covered_from, context.timezone)
+    return sum(found, Verified(table=endpoint.table, parents=parents, since=since))
 
 
 def _read_server_time(context: SyncContext) -> datetime:
     """ServiceTitan's time, which the windows end at: our clock may be behind."""
     learn_server_time(context)
     return context.client.server_time() or context.now()
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _LoadedTable:
-    first_day: date | None
-
-
-def _find_table(context: SyncContext, endpoint: Endpoint, now: datetime) -> _LoadedTable | None:
-    """Looks for the table before anything is read; None where there is none."""
-    context.require_warehouse()
-    with duckdb.connect() as connection, context.warehouse.attach(connection, "verify"):
-        if not has_table(connection, endpoint.api, endpoint.name):
-            return None
-        everything = PlannedRead(window=None, mode=MergeMode.UPSERT)
-        load = TableLoad(connection, endpoint, context.spec(endpoint, everything, now))
-        return _LoadedTable(first_day=read_first_day(load))
 
 
 class _Part:

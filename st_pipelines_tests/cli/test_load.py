@@ -80,6 +80,27 @@ def test_only_the_days_of_a_range_are_loaded(configured: Path) -> None:
     assert str(first) >= "2026-03-06"
 
 
+def test_tables_without_their_older_records_are_named_with_the_command_that_loads_them(
+    configured: Path,
+) -> None:
+    """A list of business units that changed long ago was empty, and so was the README's query."""
+    tables = ("--select", "jpm.jobs,settings.business_units,settings.user_roles")
+    named = "jpm.jobs, settings.business_units: only records that were changed in the days loaded"
+    command = "st-pipelines load --environment production --select jpm.jobs,settings.business_units"
+    done = load(*tables, "--from", "2026-03-09")
+    assert named in done.stdout
+    assert f"To load everything: {command}\n" in done.stdout
+    verify = ["verify", "--environment", "production", *tables]
+    compared = CliRunner(env={"COLUMNS": "200"}).invoke(app, verify)
+    assert compared.exit_code == 0, compared.output
+    assert "values since 2026-03-09" in compared.stdout
+    assert f"it was never loaded. To load everything: {command}\n" in compared.stdout
+    whole = load(*tables)
+    assert whole.exit_code == 0
+    assert "only records" not in whole.stdout
+    assert "only records" not in load(*tables, "--from", "2026-03-09").stdout
+
+
 def test_a_failing_table_is_reported_and_the_others_are_loaded(
     own_sandbox: Sandbox, configured: Path
 ) -> None:

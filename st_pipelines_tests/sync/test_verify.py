@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -351,3 +351,21 @@ def test_a_wrong_history_setting_does_not_stop_verify(
 def test_missing_settings_are_named() -> None:
     result = CliRunner().invoke(app, COMMAND)
     assert "SERVICETITAN_SANDBOX_CLIENT_ID" in str(result.exception)
+
+
+@pytest.mark.parametrize("table", ["jpm.jobs", "settings.business_units", "telecom.calls"])
+def test_what_is_older_than_the_loads_is_not_compared(
+    small: Sandbox, tmp_path: Path, table: str
+) -> None:
+    """Thousands of rows were missing here, though nobody had ever loaded their days."""
+    file, context = tmp_path / "x.duckdb", build_context(small, tmp_path / "x.duckdb")
+    extract_load(context, CATALOG[table], days("2026-03-08", "2026-03-10"))
+    partly = verify(small, file, table)
+    assert partly.same, partly
+    assert partly.since == date(2026, 3, 8)
+    assert verify_table(context, CATALOG[table], days=1).since is None
+    load(small, file, table)
+    whole = verify(small, file, table)
+    assert whole.same
+    assert whole.since is None
+    assert whole.rows_there > partly.rows_there
