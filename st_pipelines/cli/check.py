@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from st_pipelines.cli.console import Environment, Select, print_table, require_format
+from st_pipelines.cli.console import Environment, Select, require_format
 from st_pipelines.config.environments import environment_name
 
 
@@ -39,7 +39,8 @@ def check(
         )
         settings = report.read_settings(name) if show else None
         if settings and format == "table":
-            print_table(console, report.settings_table(settings))
+            for line in report.setting_lines(settings):
+                console.print(escape(line), highlight=False, soft_wrap=True)
         for finding in steps.check(subject):
             findings.append(finding)
             if format == "table":

@@ -15,7 +15,6 @@ from rich.table import Table
 from st_pipelines.catalog.file_kinds import FileKind
 from st_pipelines.catalog.model import Catalog, Endpoint
 from st_pipelines.cli.console import Select, counted, print_table, require_format
-from st_pipelines.cli.doctor.report import sign_of
 from st_pipelines.config.environments import EnvironmentName, environment_name
 
 READING_SCOPES = frozenset({"tn.dis.capacity:w"})
@@ -56,10 +55,13 @@ def scopes(
         typer.echo(as_json(endpoints, comparison, kinds))
     else:
         console = Console()
-        print_table(console, as_table(endpoints, comparison, kinds))
-        for line in opt_in_lines(project.load_catalog(), endpoints):
-            console.print(escape(line), highlight=False, soft_wrap=True)
         for line in difference_lines(comparison):
+            console.print(escape(line), highlight=False, soft_wrap=True)
+        if comparison is None:
+            print_table(console, as_table(endpoints, kinds))
+        elif comparison.missing:
+            print_table(console, as_table(endpoints, kinds, only=comparison.missing))
+        for line in opt_in_lines(project.load_catalog(), endpoints):
             console.print(escape(line), highlight=False, soft_wrap=True)
 
 
@@ -157,20 +159,24 @@ def as_json(
 
 def as_table(
     endpoints: Collection[Endpoint],
-    comparison: ScopeComparison | None,
     kinds: Collection[FileKind] = (),
+    only: Collection[str] | None = None,
 ) -> Table:
-    """A row per scope, in the order of the APIs; with a token also whether it has the scope."""
-    title = counted(len(required_scopes(endpoints, kinds)), "scope")
+    """A row per scope, in the order of the APIs.
+
+    Args:
+        kinds: of files that are read too.
+        only: the scopes to list; None lists all.
+    """
+    listed = required_scopes(endpoints, kinds) if only is None else only
+    title = counted(len(listed), "scope")
     table = Table(title=f"{title} to tick", title_justify="left")
-    for heading in ("scope", "API", *(("token",) if comparison else ()), "tables"):
+    for heading in ("scope", "API", "tables"):
         table.add_column(heading, no_wrap=heading != "tables")
     for api, scopes_of_api in group_by_api(endpoints, kinds).items():
         for scope, tables in scopes_of_api.items():
-            status = ()
-            if comparison is not None:
-                status = ("missing" if scope in comparison.missing else sign_of("ok"),)
-            table.add_row(scope, api, *status, ", ".join(tables))
+            if scope in listed:
+                table.add_row(scope, api, ", ".join(tables))
         table.add_section()
     return table
 

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import duckdb
 
+from st_pipelines.cli.console import counted
 from st_pipelines.cli.doctor.plausibility import NAMES, doubts
 from st_pipelines.cli.doctor.subject import Subject
 from st_pipelines.config.environments import ENVIRONMENTS, EnvironmentName
@@ -181,7 +182,7 @@ def check_warehouse(subject: Subject, min_free_bytes: int = MIN_FREE_BYTES) -> I
     size = warehouse.size_bytes
     state = "does not exist yet, the first load creates it"
     if warehouse.exists:
-        state = f"{size / 1e9:,.1f} GB, writable"
+        state = f"{_describe_size(size)}, writable"
         if (busy := _find_holder(warehouse)) is not None:
             yield busy
             return
@@ -198,6 +199,14 @@ def check_warehouse(subject: Subject, min_free_bytes: int = MIN_FREE_BYTES) -> I
     else:
         text = f"{warehouse.name}: {state}; {free / 1e9:,.0f} GB are free"
         yield Finding(step="warehouse", status="ok", text=text)
+
+
+def _describe_size(size: int) -> str:
+    """Returns bytes with a unit in which they are at least 1: `12.3 kB`, `4.5 GB`."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6)):
+        if size >= factor:
+            return f"{size / factor:,.1f} {unit}"
+    return f"{size / 1e3:,.1f} kB"
 
 
 def _find_holder(warehouse: Store) -> Finding | None:
@@ -280,5 +289,7 @@ def check_definitions(subject: Subject) -> Iterator[Finding]:
             hint=diagnosis.hint,
         )
         return
-    text = f"Dagster loads {len(assets)} assets: {subject.environment} is ready for dagster dev"
+    text, selected = f"Dagster loads {counted(len(assets), 'asset')}", len(subject.endpoints)
+    if selected < len(subject.config.apply_selection()):
+        text += f"; this check is about {selected} of them"
     yield Finding(step="definitions", status="ok", text=text)

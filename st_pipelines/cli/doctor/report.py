@@ -10,9 +10,6 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
-from rich.markup import escape
-from rich.table import Table
-
 from st_pipelines.cli.console import counted
 from st_pipelines.config.environments import HOSTS, EnvironmentName
 from st_pipelines.config.errors import SettingsError
@@ -177,13 +174,13 @@ def _default(environment: EnvironmentName, field: str) -> str | None:
     return api_url if field == "api_url" else auth_url
 
 
-def settings_table(report: SettingsReport) -> Table:
-    """A row per setting: its name, its value, masked if it is a secret, and its source."""
-    table = Table("setting", "value", "source")
-    table.columns[0].no_wrap = True
+def setting_lines(report: SettingsReport) -> Iterator[str]:
+    """Yields a line per setting: its name, its value, masked if it is a secret, and its source."""
     for setting in report.settings:
-        table.add_row(escape(setting.name), escape(setting.value), escape(setting.source))
-    return table
+        if not setting.value and setting.source in ("default", "not set"):
+            yield f"{setting.name} is not set"
+        else:
+            yield f"{setting.name} = {setting.value} ({setting.source})"
 
 
 def as_line(finding: Finding) -> str:

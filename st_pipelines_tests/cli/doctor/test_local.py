@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import re
 import subprocess
 import sys
 from datetime import date, timedelta
@@ -217,7 +218,9 @@ def warehouse_lines(**options: int) -> list[str]:
 
 def test_a_writable_warehouse_passes(warehouse: Path) -> None:
     [line] = warehouse_lines()
-    assert line.startswith(f"✅ warehouse: {warehouse}: 0.0 GB, writable; ")
+    assert re.match(
+        re.escape(f"✅ warehouse: {warehouse}: ") + r"[1-9][\d.]* [kM]B, writable; ", line
+    )
 
 
 def last_settled_day() -> date:
@@ -456,10 +459,15 @@ def test_a_nearly_full_disk_is_a_warning(warehouse: Path) -> None:
     )
 
 
-def test_definitions_that_load_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_definitions_that_load_pass() -> None:
+    """It says nothing of dagster dev: the token may be refused."""
+    number = len(select(load_catalog(), []))
+    everything = Subject(environment="production", endpoints=select(load_catalog(), []))
+    assert lines(list(local.check_definitions(everything))) == [
+        f"✅ definitions: Dagster loads {number} assets"
+    ]
     assert lines(list(local.check_definitions(subject()))) == [
-        f"✅ definitions: Dagster loads {len(select(load_catalog(), []))} assets: "
-        "production is ready for dagster dev"
+        f"✅ definitions: Dagster loads {number} assets; this check is about 1 of them"
     ]
 
 
