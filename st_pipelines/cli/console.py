@@ -23,7 +23,9 @@ AcceptDeletions = Annotated[
     ),
 ]
 Format = Annotated[str, typer.Option(help="table or json.")]
-Customers = Annotated[int, typer.Option(min=1, help="Customers of the simulated company.")]
+Customers = Annotated[
+    int, typer.Option(min=1, help="Customers of the simulated company, approximately.")
+]
 Seed = Annotated[int, typer.Option(help="The same seed creates the same company.")]
 
 _UNLIMITED_WIDTH = 10_000

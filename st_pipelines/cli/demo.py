@@ -23,7 +23,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from st_pipelines.cli.console import Customers, Seed
+from st_pipelines.cli.console import Customers, Seed, counted
 from st_pipelines.cli.processes import child, free_port, terminated_as_interrupted
 from st_pipelines.windows import local_day
 
@@ -38,9 +38,9 @@ REQUESTS_PER_SECOND = 1000
 MAX_CHILD_REQUESTS = 100
 """Enough to see the children of the latest records; more would make the demo long."""
 
-FIRST_QUERY = """\
-SELECT strftime(j.completed_on, '%Y-%m') AS month, b.name AS business_unit,
-       count(DISTINCT j.id) AS jobs, count(DISTINCT c.id) AS customers,
+FIRST_QUERY = f"""\
+SELECT strftime(j.completed_on AT TIME ZONE '{TIMEZONE}', '%Y-%m') AS month,
+       b.name AS business_unit, count(DISTINCT j.id) AS jobs, count(DISTINCT c.id) AS customers,
        sum(i.total)::DECIMAL(18,2) AS invoiced
 FROM jpm.jobs j
 JOIN crm.customers c ON c.id = j.customer_id
@@ -140,7 +140,10 @@ class Demo:
             home.mkdir(exist_ok=True, mode=0o700)
             (home / "dagster.yaml").write_text(_DAGSTER_YAML)
             company = Company.load_or_create(home / "company.json", self._seed, self._customers)
-            self.console.print(f"Starting a simulated ServiceTitan ({self._customers} customers)")
+            self.console.print(
+                f"Starting a simulated ServiceTitan (about {self._customers:,} customers)",
+                highlight=False,
+            )
             self._set_environment(home, company, self._start_sandbox(company))
             self._stack = self._stack.pop_all()
         return self
@@ -164,6 +167,11 @@ class Demo:
 
         definitions = build_definitions("sandbox", loggers={"console": progress_logger})
         job = definitions.resolve_implicit_global_asset_job_def()
+        self.console.print(
+            f"Loading {counted(self._days, 'daily partition')}. The first, {self._first}, also "
+            "holds everything older.",
+            highlight=False,
+        )
         tags = range_tags(self._first.isoformat(), self._last.isoformat())
         with cheap_events(durable=False), dg.DagsterInstance.get() as instance:
             keys = definitions.resolve_all_asset_keys()

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import dagster as dg
 import rich.progress
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -248,7 +249,11 @@ class Progress:
             rich.progress.BarColumn(),
             rich.progress.MofNCompleteColumn(),
             rich.progress.TimeElapsedColumn(),
+            rich.progress.TextColumn("left:"),
+            rich.progress.TimeRemainingColumn(),
             console=console,
+            # A table may take minutes. Most of a long load is recording days, alike for each.
+            speed_estimate_period=3600,
         )
         self._task = self._bar.add_task("", total=assets)
         self._done = 0
@@ -324,8 +329,8 @@ def print_outcomes(console: Console, outcomes: Sequence[ApiOutcome]) -> None:
 
 
 def _as_table(outcomes: Sequence[ApiOutcome]) -> Table:
-    table = Table(show_footer=True)
-    table.add_column("api", "total")
+    table = Table(box=SIMPLE, pad_edge=False, collapse_padding=True, show_footer=True)
+    table.add_column("api", "total", no_wrap=True)
     for heading, total in (
         ("endpoints", sum(outcome.endpoints for outcome in outcomes)),
         ("rows in tables", sum(outcome.rows for outcome in outcomes)),

@@ -37,9 +37,7 @@ def sandbox(
     port: Annotated[int, typer.Option(help="Port; 0 chooses a free one.")] = 0,
     seed: Seed = 7,
     customers: Customers = 2000,
-    now: Annotated[
-        str | None, typer.Option(help="Time of its clock at the start, ISO 8601.")
-    ] = None,
+    now: Annotated[str | None, typer.Option(help="Start time of its clock (ISO 8601).")] = None,
     fault: Faults = None,
     churn: Annotated[
         float, typer.Option(help="Probability that records change before a data request, 0 to 1.")
@@ -56,8 +54,7 @@ def sandbox(
 
     With --fault some responses are wrong, chosen by the seed and the number of the request.
 
-    With --churn records are created, changed, given equal times, deactivated and deleted while
-    they are read.
+    With --churn records are created, changed, deactivated and deleted while they are read.
 
     With --defect the app is set up wrongly, to practice docs/setup.md.
     """

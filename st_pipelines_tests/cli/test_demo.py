@@ -17,6 +17,7 @@ import pytest
 import requests
 
 from st_pipelines.catalog.registry import load_catalog, select
+from st_pipelines.cli.demo import FIRST_QUERY
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines_tests.churn_reader import (
     build_rows,
@@ -63,6 +64,33 @@ def test_the_demo_fills_a_table_for_every_endpoint(
     for api in (*load_catalog().apis, "reports"):
         assert api in result.stdout
     assert f"{sum(filled.values()):,}" in result.stdout
+
+
+def test_the_demo_says_that_its_first_partition_holds_everything_older(
+    demo: tuple[Path, subprocess.CompletedProcess[str]], company: Sandbox
+) -> None:
+    file, result = demo
+    assert "Loading 1 daily partition. The first, " in result.stdout
+    assert "(about 30 customers)" in result.stdout
+    [(oldest,)] = query(file, "SELECT min(_partition_date) FROM jpm.jobs")
+    assert (company.world.now.date() - oldest).days > 600
+
+
+def test_the_first_query_groups_by_the_month_of_the_company() -> None:
+    """A notebook's session is in the zone of its machine, where the day may be another month's."""
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'Asia/Tokyo'")
+        for table, columns in {
+            "crm.customers": "1 AS id",
+            "settings.business_units": "1 AS id, 'Plumbing' AS name",
+            "accounting.invoices": "1 AS id, 10 AS total",
+            "jpm.jobs": "1 AS id, 1 AS customer_id, 1 AS business_unit_id, 1 AS invoice_id, "
+            "'Completed' AS job_status, '2026-03-01 03:00:00Z'::TIMESTAMPTZ AS completed_on",
+        }.items():
+            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {table.partition('.')[0]}")
+            connection.execute(f"CREATE TABLE {table} AS SELECT {columns}")
+        [row] = connection.execute(FIRST_QUERY).fetchall()
+    assert row[:2] == ("2026-02", "Plumbing")
 
 
 def test_the_demo_stores_and_prints_no_secret_and_no_token(

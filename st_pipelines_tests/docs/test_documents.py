@@ -38,6 +38,7 @@ COMPONENTS = [code for page in WITH_PYTHON for code in blocks(text_of(page), "ya
 WITH_CODE_NAMES = ["CONTRIBUTING.md", "docs/architecture.md", "docs/correctness.md"]
 TOP_LEVEL = ("st_pipelines", "st_pipelines_tests", "docs", "benchmarks", ".ci", ".github")
 OF_DG = {
+    "check",
     "dev",
     "scaffold",
     "list",
