@@ -22,8 +22,8 @@ from st_pipelines.catalog.specification_files import packaged_specification
 from st_pipelines.cli.app import app
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "coverage.md"
-MAX_NOT_YET = 3
-"""Operations that nothing reads. Lower it with each that gets a place; never raise it."""
+MAX_NOT_YET = 0
+"""Operations that nothing reads: a new one needs a place, or a reason to be excluded."""
 MAX_EXCLUDED, MAX_REASONS = 12, 5
 ONE_JOB = "/jpm/v2/tenant/{tenant}/jobs/{id}"
 
