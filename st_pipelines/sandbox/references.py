@@ -33,7 +33,7 @@ OF_A_JOB: Mapping[str, Callable[[Job], Any]] = {
     "crm.locations_contacts": lambda job: job.location,
     "jpm.job_types": lambda job: job.kind,
     "settings.technicians": lambda job: job.technician,
-    "settings.business_units": lambda job: job.kind.unit,
+    "settings.business_units": lambda job: job.unit,
     "marketing.campaigns": lambda job: job.campaign,
 }
 """What a record that belongs to a job refers to, by collection."""

@@ -6,6 +6,8 @@ import random
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 
+from st_pipelines.sandbox.trades import TRADES
+
 FIRST = (
     "Ava",
     "Noah",
@@ -72,40 +74,6 @@ CITIES = (
     ("Hoboken", "NJ", "07030"),
     ("Montclair", "NJ", "07042"),
     ("White Plains", "NY", "10601"),
-)
-TRADES = ("HVAC", "Plumbing", "Electrical", "Drains", "Install")
-JOB_TYPES = (
-    "No Cool",
-    "No Heat",
-    "AC Tune-Up",
-    "Furnace Tune-Up",
-    "Drain Cleaning",
-    "Water Heater Repair",
-    "Leak Search",
-    "Panel Upgrade",
-    "Outlet Repair",
-    "Estimate HVAC",
-    "Estimate Plumbing",
-    "Recall",
-    "Thermostat Swap",
-    "Sewer Camera",
-    "EV Charger",
-    "Duct Cleaning",
-    "Boiler Service",
-    "Warranty",
-    "Heat Pump Install",
-    "AC Install",
-    "Furnace Install",
-    "Toilet Repair",
-    "Faucet Install",
-    "Sump Pump",
-    "Generator Service",
-    "Lighting",
-    "Gas Line",
-    "Backflow Test",
-    "Water Softener",
-    "Mini Split Service",
-    "Membership Visit",
 )
 CHANNELS = ("Google", "Postcard", "Radio", "Truck Wrap", "Referral", "Yelp", "Email", "Facebook")
 SKUS = ("Capacitor", "Contactor", "Filter", "Valve", "Blower", "Coil", "Breaker", "Pump", "Sensor")

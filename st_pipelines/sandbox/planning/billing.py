@@ -55,7 +55,7 @@ class Billing:
             job=job,
             number=job.number,
             location=job.location,
-            unit=job.kind.unit,
+            unit=job.unit,
             clerk=job.booked_by,
             lines=job.lines,
             issued=job.done,

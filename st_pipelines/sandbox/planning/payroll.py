@@ -20,7 +20,7 @@ from st_pipelines.sandbox.payroll_entities import (
     compute_pay,
 )
 from st_pipelines.sandbox.planning.books import Books
-from st_pipelines.sandbox.planning.field_work import TRAVEL
+from st_pipelines.sandbox.planning.dispatch import TRAVEL
 from st_pipelines.sandbox.schedule import sort_moments
 
 PERIOD = 14

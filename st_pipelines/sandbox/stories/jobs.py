@@ -33,7 +33,7 @@ def _render_job(job: Job, context: RenderContext) -> Fields:
         "locationId": location.id,
         "jobStatus": _find_status(job, context),
         "completedOn": ticks.format_iso(job.done) if done else None,
-        "businessUnitId": job.kind.unit.id,
+        "businessUnitId": job.unit.id,
         "jobTypeId": job.kind.id,
         "priority": ("Normal", "Normal", "Normal", "High", "Urgent")[job.draw % 5],
         "campaignId": job.campaign.id,
@@ -114,7 +114,8 @@ def _render_assignment(visit: Visit, context: RenderContext) -> Fields:
 
 def _render_time_sheet(visit: Visit, context: RenderContext) -> Fields:
     job = visit.job
-    started, done = context.has_passed(job.start), context.has_passed(job.done)
+    done = context.has_passed(job.done)
+    started = context.has_passed(job.start) and not job.canceled
     return {
         "jobId": job.id,
         "appointmentId": visit.id,
@@ -122,6 +123,7 @@ def _render_time_sheet(visit: Visit, context: RenderContext) -> Fields:
         "dispatchedOn": ticks.format_iso(job.start - 20 * ticks.MINUTE) if started else None,
         "arrivedOn": ticks.format_iso(job.start) if started else None,
         "doneOn": ticks.format_iso(job.done) if done else None,
+        "canceledOn": ticks.format_iso(job.canceled) if context.has_passed(job.canceled) else None,
     }
 
 

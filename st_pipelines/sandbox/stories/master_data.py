@@ -6,12 +6,16 @@ from collections.abc import Callable, Sequence
 
 from st_pipelines.sandbox import sample_text
 from st_pipelines.sandbox.company import Company
-from st_pipelines.sandbox.entities import NO_CHARGE, Named, Sku, Staff
+from st_pipelines.sandbox.entities import NO_CHARGE, JobType, Named, Sku, Staff
 from st_pipelines.sandbox.ids import compute_user_id
 from st_pipelines.sandbox.master_data import MasterData
 from st_pipelines.sandbox.payroll_entities import get_hourly_rate
 from st_pipelines.sandbox.scalars import format_money
 from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story
+from st_pipelines.sandbox.trades import TRADES
+
+FIRST_TRADE = 2_052_000
+"""The id of the first trade. Nothing lists trades."""
 
 SOLD_THRESHOLDS = (0, 4900, 9900, 15000)
 """From which subtotal (cents) a job counts as sold, by job type."""
@@ -21,10 +25,24 @@ def _render_name(named: Named, context: RenderContext) -> Fields:
     return {"name": named.name}
 
 
-def _render_job_type(kind: Staff, context: RenderContext) -> Fields:
+def _render_unit(unit: Named, context: RenderContext) -> Fields:
+    trade, brand = unit.name.split(" ", 1)
+    return {
+        "name": unit.name,
+        "officialName": f"{brand} {trade} Services LLC",
+        "trade": {"id": FIRST_TRADE + TRADES.index(trade), "name": trade},
+        "division": {"id": FIRST_TRADE - 1, "name": brand},
+    }
+
+
+def _render_intacct_unit(unit: Named, context: RenderContext) -> Fields:
+    return {"name": unit.name, "tradeName": unit.name.split(" ", 1)[0]}
+
+
+def _render_job_type(kind: JobType, context: RenderContext) -> Fields:
     return {
         "name": kind.name,
-        "businessUnitIds": [kind.unit.id],
+        "businessUnitIds": [unit.id for unit in kind.units],
         "soldThreshold": format_money(SOLD_THRESHOLDS[kind.draw % len(SOLD_THRESHOLDS)]),
         "noCharge": kind.name in NO_CHARGE,
     }
@@ -92,10 +110,10 @@ def _list_from(
 
 STORIES = {
     "settings.business_units": Story(
-        entities=_list_from(lambda data: data.units), fields=_render_name
+        entities=_list_from(lambda data: data.units), fields=_render_unit
     ),
     "settings.business_units_intacct": Story(
-        entities=_list_from(lambda data: data.units), fields=_render_name
+        entities=_list_from(lambda data: data.units), fields=_render_intacct_unit
     ),
     "settings.tag_types": Story(entities=_list_from(lambda data: data.tags), fields=_render_name),
     "settings.employees": Story(
@@ -115,18 +133,18 @@ STORIES = {
         entities=_list_from(lambda data: data.job_types), fields=_render_job_type
     ),
     "pricebook.categories": Story(
-        entities=_list_from(lambda data: data.categories), fields=_render_name
+        entities=_list_from(lambda data: data.price_book.categories), fields=_render_name
     ),
     "pricebook.categories_export": Story(
-        entities=_list_from(lambda data: data.categories), fields=_render_name
+        entities=_list_from(lambda data: data.price_book.categories), fields=_render_name
     ),
     "pricebook.services": Story(
-        entities=_list_from(lambda data: data.services), fields=_render_service
+        entities=_list_from(lambda data: data.price_book.services), fields=_render_service
     ),
     "pricebook.materials": Story(
-        entities=_list_from(lambda data: data.materials), fields=_render_material
+        entities=_list_from(lambda data: data.price_book.materials), fields=_render_material
     ),
     "pricebook.equipment": Story(
-        entities=_list_from(lambda data: data.equipment), fields=_render_material
+        entities=_list_from(lambda data: data.price_book.equipment), fields=_render_material
     ),
 }

@@ -1,0 +1,100 @@
+"""The company's records are plausible: prices, trades, hours, dates and references agree."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from datetime import datetime
+from statistics import mean
+from typing import Any
+
+import pytest
+
+from st_pipelines.sandbox.world import World
+from st_pipelines_tests.sandbox.conftest import NOW
+
+Record = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World(customers=200, now=NOW)
+
+
+def by_id(world: World, table: str) -> dict[int, Record]:
+    return {record["id"]: record for record in world.records(table)}
+
+
+def test_the_price_of_a_job_depends_on_its_type(world: World) -> None:
+    types = by_id(world, "jpm.job_types")
+    totals: dict[str, list[float]] = defaultdict(list)
+    for job in world.records("jpm.jobs"):
+        if job["jobStatus"] == "Completed" and job["total"]:
+            totals[types[job["jobTypeId"]]["name"]].append(job["total"])
+
+    average = {name: mean(found) for name, found in totals.items()}
+    assert 110 < average["AC Tune-Up"] < 220
+    assert 300 < average["No Cool"] < 900
+    assert 150 < average["Drain Cleaning"] < 600
+    assert 4000 < average["AC Install"] < 9000
+
+
+def test_membership_fees_follow_from_the_billing_frequency(world: World) -> None:
+    ranges = {"Monthly": (15, 40), "Annual": (180, 400), "OneTime": (500, 1500)}
+    types = by_id(world, "memberships.membership_types")
+    for kind in types.values():
+        assert 5 <= kind["discount"] <= 15
+        for billing in kind["durationBilling"]:
+            low, high = ranges[billing["billingFrequency"]]
+            assert low <= billing["billingPrice"] <= high
+    memberships = by_id(world, "memberships.memberships")
+    bills = [i for i in world.records("accounting.invoices") if i["membershipId"]]
+    assert bills
+    for bill in bills:
+        billing = types[memberships[bill["membershipId"]]["membershipTypeId"]]["durationBilling"]
+        assert float(bill["total"]) == billing[0]["billingPrice"]
+
+
+def test_business_units_do_the_work_of_their_trade(world: World) -> None:
+    types, units = by_id(world, "jpm.job_types"), by_id(world, "settings.business_units")
+    for unit in units.values():
+        assert unit["trade"]["name"] in unit["name"]
+        assert unit["trade"]["name"] in unit["officialName"]
+    jobs = by_id(world, "jpm.jobs")
+    assert jobs
+    for job in jobs.values():
+        assert job["businessUnitId"] in types[job["jobTypeId"]]["businessUnitIds"]
+    trades = {
+        types[job["jobTypeId"]]["name"]: units[job["businessUnitId"]]["trade"]["name"]
+        for job in jobs.values()
+    }
+    assert trades["Furnace Tune-Up"] == "HVAC"
+    assert trades["Drain Cleaning"] == "Drains"
+    visits = by_id(world, "memberships.recurring_service_types")
+    for service in world.records("memberships.recurring_services"):
+        trade = units[service["businessUnitId"]]["trade"]["name"]
+        name = visits[service["recurringServiceTypeId"]]["name"]
+        assert (trade == "Drains") == (name == "Drain Check")
+
+
+def test_visits_are_spread_over_the_week(world: World) -> None:
+    days = Counter(
+        datetime.fromisoformat(visit["start"][:19]).weekday()
+        for visit in world.records("jpm.appointments")
+    )
+    total = days.total()
+    assert all(0.12 < days[day] / total < 0.27 for day in range(5))
+    assert days[5] + days[6] < total / 8
+
+
+def test_no_technician_has_two_visits_with_the_same_start(world: World) -> None:
+    starts = {visit["id"]: visit["start"] for visit in world.records("jpm.appointments")}
+    assigned = Counter(
+        (assignment["technicianId"], starts[assignment["appointmentId"]])
+        for assignment in world.records("dispatch.appointment_assignments")
+    )
+    assert max(assigned.values()) == 1
+
+
+def test_codes_of_services_are_unique(world: World) -> None:
+    codes = [service["code"] for service in world.records("pricebook.services")]
+    assert len(set(codes)) == len(codes)
