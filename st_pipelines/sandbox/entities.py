@@ -163,6 +163,11 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """The price times the quantity, in cents."""
         return self.sku.cents * self.quantity
 
+    @property
+    def minutes(self) -> int:
+        """How long the work takes that is sold; zero for things."""
+        return self.sku.minutes * self.quantity
+
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Why a job exists. Without any of these, the office booked it.

@@ -9,7 +9,7 @@ from typing import Any
 
 from st_pipelines.catalog.foreign_keys import ForeignKey, load_foreign_keys
 from st_pipelines.catalog.specification import ApiSpecification, Schema
-from st_pipelines.sandbox import custom_fields, odd_values, sample_text
+from st_pipelines.sandbox import custom_fields, magnitudes, odd_values, sample_text
 from st_pipelines.sandbox.collections import Collection
 from st_pipelines.sandbox.ids import compute_part_id
 from st_pipelines.sandbox.references import Reference, References
@@ -122,12 +122,14 @@ class Filler:
         for name in names:
             if f"{prefix}{name}" in self._keys:
                 self._refer_with_names(schema, name, prefix, draw, given)
-        return {
+        made = {
             name: given[name]
             if name in given
             else self._generate_value(schema.members[name], f"{prefix}{name}", name, draw, depth)
             for name in names
         }
+        magnitudes.order(made, made.keys() - given.keys())
+        return made
 
     def _refer_with_names(
         self, schema: Schema, name: str, prefix: str, draw: Draw, given: dict[str, Any]

@@ -23,6 +23,9 @@ from st_pipelines.sandbox.planning.profile import Profile
 from st_pipelines.sandbox.price_book import PriceBook
 from st_pipelines.sandbox.trades import SHARED, TRADES, WORK
 
+FIRST_EMPLOYEE, FIRST_TECHNICIAN = 1_400_000, 1_500_000
+"""The ids of the first people in the office and in the field."""
+
 MEMBERSHIPS = (
     ("Silver Plan", "Monthly", False, 2_400),
     ("Gold Plan", "Annual", True, 24_900),
@@ -78,9 +81,11 @@ class MasterData:
             1_200_000, [f"{c} {t}" for c in sample_text.CHANNELS for t in TRADES[:3]]
         )
         self.job_types = self._make_job_types()
-        self.office = self._make_staff(1_400_000, self._draw_names(max(6, customers // 250)), 0.15)
+        self.office = self._make_staff(
+            FIRST_EMPLOYEE, self._draw_names(max(6, customers // 250)), 0.15
+        )
         technicians = self._draw_names(max(12, customers // 120))
-        self.technicians = self._make_staff(1_500_000, technicians, 0.15)
+        self.technicians = self._make_staff(FIRST_TECHNICIAN, technicians, 0.15)
         self.crews = {
             unit.id: [t for t in self.technicians if t.unit is unit] for unit in self.units
         }

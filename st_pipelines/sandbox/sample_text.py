@@ -141,7 +141,7 @@ CANCELED_NOTES = (
     "Moved to another date, see the new job.",
 )
 WORDS = ("Standard", "Pending", "Open", "Posted", "Default", "Active", "Manual", "Regular")
-ROLES = ("CSR", "Dispatch", "Accounting", "GeneralOffice", "Admin", "SalesManager", "Owner")
+ROLES = ("CSR", "Dispatch", "Accounting", "CSR", "GeneralOffice", "Admin", "SalesManager")
 COLORS = ("#1E90FF", "#228B22", "#B22222", "#FFA500", "#708090")
 
 VALUES: Mapping[str, tuple[str, ...]] = {
@@ -185,11 +185,16 @@ def draw_guid(rng: random.Random) -> str:
 
 
 def draw_duration(rng: random.Random) -> str:
-    """Draw a duration, in one of the two formats that the API uses."""
+    """Draw a duration of less than an hour, in one of the two formats that the API uses."""
     minutes, seconds = rng.randrange(59), rng.randrange(60)
     if rng.random() < 0.5:
         return f"PT{minutes}M{seconds}S"
-    return f"{rng.randrange(12):02}:{minutes:02}:{seconds:02}"
+    return f"00:{minutes:02}:{seconds:02}"
+
+
+def draw_time_of_day(rng: random.Random) -> str:
+    """Draw a full or half hour between 7 a.m. and 6 p.m."""
+    return f"{rng.randrange(7, 18):02}:{rng.choice((0, 30)):02}:00"
 
 
 def _draw_address_part(name: str, rng: random.Random) -> str | None:
@@ -225,7 +230,8 @@ def _find_generator(lowered: str) -> Callable[[random.Random], str | None]:
 _GENERATORS = (
     (("guid", "taskid", "aaduserid", "sid"), draw_guid),
     (("importid", "exportid", "externalid", "customerpo"), lambda rng: None),
-    (("duration", "shiftstart", "shiftend", "starttime"), draw_duration),
+    (("duration",), draw_duration),
+    (("shiftstart", "shiftend", "starttime"), draw_time_of_day),
     (("email",), lambda rng: derive_email(draw_name(rng))),
     (("phone", "callerid", "dnis"), draw_phone),
     (("url", "image", "video", "link"), lambda rng: f"https://example.com/{rng.getrandbits(32):x}"),

@@ -98,3 +98,78 @@ def test_no_technician_has_two_visits_with_the_same_start(world: World) -> None:
 def test_codes_of_services_are_unique(world: World) -> None:
     codes = [service["code"] for service in world.records("pricebook.services")]
     assert len(set(codes)) == len(codes)
+
+
+NUMBERS = [
+    ("marketing_reputation.reviews", ("rating",), 1, 5),
+    ("accounting.tax_zones", ("rates", "taxRate"), 0, 10),
+    ("settings.business_units", ("defaultTaxRate",), 0, 10),
+    ("settings.technicians", ("burdenRate",), 5, 40),
+    ("settings.technicians", ("commissionRate",), 0, 20),
+    ("salestech.estimates", ("depositPercent",), 0, 50),
+    ("accounting.invoice_items", ("soldHours",), -12, 12),
+    ("pricebook.services", ("hours",), 0, 12),
+    ("pricebook.services", ("bonus",), 0, 100),
+    ("pricebook.materialsmarkup", ("percent",), 0, 50),
+    ("accounting.payment_terms", ("paymentTermDiscountModel", "discount"), 0, 20),
+    ("service_agreements.service_agreements", ("laborMarkupPercentage",), 0, 50),
+    ("memberships.invoice_templates", ("items", "hours"), 0, 12),
+    ("inventory.purchase_orders_requests", ("items", "quantity"), 1, 9),
+]
+
+
+def read_numbers(value: Any, path: tuple[str, ...]) -> list[float]:
+    if isinstance(value, list):
+        return [number for each in value for number in read_numbers(each, path)]
+    if not path or value is None:
+        return [] if value is None else [value]
+    return read_numbers(value.get(path[0]), path[1:])
+
+
+@pytest.mark.parametrize(("table", "path", "low", "high"), NUMBERS)
+def test_numbers_are_as_large_as_their_names_say(
+    world: World, table: str, path: tuple[str, ...], low: float, high: float
+) -> None:
+    found = read_numbers(world.records(table), path)
+    assert found
+    assert all(low <= number <= high for number in found)
+
+
+def test_ranges_and_funnels_descend(world: World) -> None:
+    markups = world.records("pricebook.materialsmarkup")
+    assert markups
+    assert all(markup["from"] <= markup["to"] for markup in markups)
+    rows = world.records("marketing_ads.performance")
+    for row in rows:
+        digital, leads = row["digitalStats"], row["leadStats"]
+        if digital:
+            assert digital["clicks"] <= digital["impressions"]
+        if leads:
+            assert leads["bookedJobs"] <= leads["leads"]
+
+
+def test_people_are_paid_a_plausible_year(world: World) -> None:
+    hours: dict[int, float] = defaultdict(float)
+    pay: dict[int, float] = defaultdict(float)
+    for item in world.records("payroll.gross_pay_items"):
+        if "2025-02-24" <= item["date"] < "2026-02-23":
+            hours[item["employeeId"]] += item["paidDurationHours"] or 0
+            pay[item["employeeId"]] += item["amount"]
+    technicians = by_id(world, "settings.technicians")
+    office = {person["id"]: person for person in world.records("settings.employees")}
+    assert all(1900 < hours[key] < 2300 for key in technicians)
+    assert all(45_000 < pay[key] < 95_000 for key in technicians)
+    assert sum(pay[key] for key in office) < sum(pay[key] for key in technicians)
+    assert [person["role"] for person in office.values()].count("Owner") == 1
+
+
+def test_only_inactive_people_have_left_and_all_were_hired_before_their_first_pay(
+    world: World,
+) -> None:
+    first: dict[int, str] = {}
+    for item in world.records("payroll.gross_pay_items"):
+        first[item["employeeId"]] = min(item["date"], first.get(item["employeeId"], "9"))
+    settings = world.records("payroll.payroll_settings")
+    assert all(row["hireDate"] < first[row["employeeId"]] for row in settings)
+    for person in world.records("settings.employees"):
+        assert (person["terminationDate"] is not None) == (not person["active"])

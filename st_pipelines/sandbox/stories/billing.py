@@ -95,6 +95,7 @@ def _render_line(line: Line, invoice: Invoice, order: int) -> Fields:
         "totalCost": format_money_text(line.cents // 3),
         "price": format_money_text(line.sku.cents),
         "total": format_money_text(line.cents),
+        "soldHours": format_money(line.minutes * 100 // 60),
         "type": line.sku.kind,
         "skuName": line.sku.code,
         "skuId": line.sku.id,
@@ -226,6 +227,7 @@ def _render_estimate_line(line: Line) -> Fields:
         "name": line.sku.code,
         "displayName": line.sku.name,
         "type": line.sku.kind,
+        "soldHours": format_money(line.minutes * 100 // 60),
     }
     return {
         "sku": sku,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from st_pipelines.sandbox import sample_text
+from st_pipelines.sandbox import sample_text, ticks
 from st_pipelines.sandbox.company import Company
 from st_pipelines.sandbox.entities import NO_CHARGE, JobType, Named, Sku, Staff
 from st_pipelines.sandbox.ids import compute_user_id
-from st_pipelines.sandbox.master_data import MasterData
+from st_pipelines.sandbox.master_data import FIRST_EMPLOYEE, FIRST_TECHNICIAN, MasterData
 from st_pipelines.sandbox.payroll_entities import get_hourly_rate
 from st_pipelines.sandbox.scalars import format_money
 from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story
@@ -63,34 +63,67 @@ def _render_person(person: Staff, context: RenderContext) -> Fields:
 
 
 def _render_employee(person: Staff, context: RenderContext) -> Fields:
+    number = (person.id - FIRST_EMPLOYEE) // 3
     return {
         **_render_person(person, context),
-        "role": sample_text.ROLES[person.draw % len(sample_text.ROLES)],
+        "role": "Owner" if number == 0 else sample_text.ROLES[number % len(sample_text.ROLES)],
+        **_render_employment(person, context),
+    }
+
+
+def _render_employment(person: Staff, context: RenderContext) -> Fields:
+    """Render when somebody was hired, and when an inactive person left."""
+    has_left = context.has_passed(person.deactivated)
+    return {
+        "startDate": _format_hired(person),
+        "terminationDate": ticks.format_midnight(person.deactivated) if has_left else None,
     }
 
 
 def _render_technician(person: Staff, context: RenderContext) -> Fields:
-    return {**_render_person(person, context), "shiftStart": "08:00:00", "shiftEnd": "17:00:00"}
+    return {
+        **_render_person(person, context),
+        "shiftStart": "08:00:00",
+        "shiftEnd": "17:00:00",
+        "startDate": _format_hired(person),
+    }
 
 
 def _render_payroll_settings(person: Staff, context: RenderContext) -> Fields:
-    technician = person.id >= 1_500_000
+    technician = person.id >= FIRST_TECHNICIAN
     return {
         "employeeId": person.id,
         "employeeType": "Technician" if technician else "Employee",
         "hourlyRate": format_money(get_hourly_rate(person)),
+        "hireDate": _format_hired(person),
     }
+
+
+def _format_hired(person: Staff) -> str:
+    """Format when somebody was hired: weeks before the first visit or payroll."""
+    return ticks.format_midnight(person.moments[0] - 30 * ticks.DAY)
 
 
 def _render_sku(sku: Sku, context: RenderContext) -> Fields:
     return {
         "code": sku.code,
         "displayName": sku.name,
-        "description": f"<p>{sku.name}, geprüft</p>",
+        "description": f"<p>{sku.name}, {_describe(sku)}</p>",
         "price": format_money(sku.cents, 10),
         "memberPrice": format_money(sku.cents * 9 // 10, 10),
         "cost": format_money(sku.cents // 3, 10),
+        "hours": format_money(sku.minutes * 100 // 60, 10),
     }
+
+
+def _describe(sku: Sku) -> str:
+    if sku.draw % 40 == 0:
+        return "geprüft"
+    return {
+        "Service": "labor and usual parts included",
+        "Material": "from truck stock",
+        "Equipment": "installed and tested",
+    }[sku.kind]
 
 
 def _render_service(sku: Sku, context: RenderContext) -> Fields:
