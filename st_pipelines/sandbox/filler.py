@@ -128,6 +128,8 @@ class Filler:
             else self._generate_value(schema.members[name], f"{prefix}{name}", name, draw, depth)
             for name in names
         }
+        if {"type", "value"} <= made.keys():
+            _agree_on_contact(made, draw)
         magnitudes.order(made, made.keys() - given.keys())
         return made
 
@@ -209,6 +211,17 @@ class Filler:
         found = [self._references.choose(key, draw) for _ in range(count)]
         values = [_spell(reference.value, items) for reference in found if reference is not None]
         return list(dict.fromkeys(values))
+
+
+def _agree_on_contact(members: dict[str, Any], draw: Draw) -> None:
+    """Give a way to contact somebody the value that its type needs."""
+    kind = members["type"]
+    if isinstance(members["value"], str) and kind in ("Email", "Phone", "MobilePhone", "Fax"):
+        name = sample_text.draw_name(draw.rng)
+        is_email = kind == "Email"
+        members["value"] = (
+            sample_text.derive_email(name) if is_email else sample_text.draw_phone(draw.rng)
+        )
 
 
 def find_filter_enums(collection: Collection) -> dict[str, tuple[Any, ...]]:

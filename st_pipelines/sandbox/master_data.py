@@ -23,8 +23,9 @@ from st_pipelines.sandbox.planning.profile import Profile
 from st_pipelines.sandbox.price_book import PriceBook
 from st_pipelines.sandbox.trades import SHARED, TRADES, WORK
 
+FIRST_CAMPAIGN = 1_200_000
 FIRST_EMPLOYEE, FIRST_TECHNICIAN = 1_400_000, 1_500_000
-"""The ids of the first people in the office and in the field."""
+"""The ids of the default campaign, and of the first people in the office and in the field."""
 
 MEMBERSHIPS = (
     ("Silver Plan", "Monthly", False, 2_400),
@@ -78,7 +79,7 @@ class MasterData:
             1_100_000, [f"Tag {word}" for word in sample_text.SKUS + sample_text.WORDS * 2]
         )
         self.campaigns = self._make_named(
-            1_200_000, [f"{c} {t}" for c in sample_text.CHANNELS for t in TRADES[:3]]
+            FIRST_CAMPAIGN, [f"{c} {t}" for c in sample_text.CHANNELS for t in TRADES[:3]]
         )
         self.job_types = self._make_job_types()
         self.office = self._make_staff(

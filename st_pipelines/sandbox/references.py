@@ -13,7 +13,7 @@ from st_pipelines.catalog.foreign_keys import ForeignKey
 from st_pipelines.sandbox import vocabulary
 from st_pipelines.sandbox.collections import Collections
 from st_pipelines.sandbox.company import Company
-from st_pipelines.sandbox.entities import Entity, Job
+from st_pipelines.sandbox.entities import Account, Entity, Job
 from st_pipelines.sandbox.ids import (
     compute_first_id,
     compute_id,
@@ -116,6 +116,9 @@ class References:
         name = name_entity(entity)
         number = getattr(entity, "number", name)
         texts = {"name": name, "number": number, "code": getattr(entity, "code", number)}
+        if isinstance(entity, Account):
+            detail = {"detailType": entity.detail, "subtype": entity.detail}
+            texts |= {"type": entity.kind, **detail}
         return _build(target, self._read_key(target, field, entity), texts)
 
     def _find_of_job(self, target: str, draw: Draw) -> Any:

@@ -151,6 +151,14 @@ VALUES: Mapping[str, tuple[str, ...]] = {
     "inventoryStatus": ("NonInventory", "Consumed", "Reserved"),
     "leadState": ("Open", "Won", "Lost"),
     "leadStatus": ("Open", "Booked", "Dismissed"),
+    "platform": ("Google", "Yelp", "Facebook"),
+    "review": (
+        "On time and friendly, the heat works again.",
+        "Explained every step before the work started.",
+        "A fair price for a good job.",
+        "Had to wait two days, but the repair holds.",
+    ),
+    "reviewResponse": ("Thank you for your kind words.", "Thank you, we are glad to help."),
     "priority": ("Normal", "Normal", "High", "Urgent", "Low"),
     "skuType": ("Material", "Equipment"),
     "source": ("Web", "Phone", "Walk-In", "Partner"),
@@ -260,7 +268,7 @@ _GENERATORS = (
     (("firstname",), lambda rng: rng.choice(FIRST)),
     (("lastname",), lambda rng: rng.choice(LAST)),
     (("campaign",), lambda rng: f"{rng.choice(CHANNELS)} {rng.choice(TRADES)}"),
-    (("technician", "employee", "customer", "by"), draw_name),
+    (("technician", "employee", "customer", "author", "by"), draw_name),
     (("sku", "material", "equipment"), lambda rng: f"{rng.choice(SKUS)} {rng.randrange(10, 99)}"),
     (("name",), lambda rng: f"{rng.choice(TRADES)} {rng.choice(WORDS)} {rng.randrange(1, 99)}"),
 )

@@ -21,7 +21,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     ),
     "accounting.gl_accounts_types": ("Income", "Expense", "Asset", "Liability", "Equity"),
     "accounting.payment_terms": ("Due on Receipt", "Net 15", "Net 30", "Net 60", "2% 10, Net 30"),
-    "accounting.payment_types": ("Credit Card", "Check", "Cash", "Finançiamento", "ACH"),
+    "accounting.payment_types": ("Credit Card", "Check", "Cash", "ACH", "Financiamento", "Crédito"),
     "accounting.tax_zones": ("New York State", "Westchester", "New Jersey", "Connecticut"),
     "crm.booking_provider_tags": ("Website", "Marketplace", "Call Center", "Partner"),
     "crm.tags": ("VIP", "Do Not Text", "Senior", "Rental"),

@@ -173,3 +173,55 @@ def test_only_inactive_people_have_left_and_all_were_hired_before_their_first_pa
     assert all(row["hireDate"] < first[row["employeeId"]] for row in settings)
     for person in world.records("settings.employees"):
         assert (person["terminationDate"] is not None) == (not person["active"])
+
+
+def test_the_dates_of_an_invoice_agree(world: World) -> None:
+    jobs = by_id(world, "jpm.jobs")
+    deposited = 0
+    for invoice in world.records("accounting.invoices"):
+        if invoice["depositedOn"]:
+            deposited += 1
+            assert invoice["depositedOn"] > invoice["paidOn"]
+        if invoice["job"]:
+            completed = jobs[invoice["job"]["id"]]["completedOn"]
+            assert invoice["commissionEligibilityDate"] == completed
+    assert deposited
+
+
+def test_the_equipment_of_a_job_is_at_its_location(world: World) -> None:
+    equipment = by_id(world, "equipment_systems.installed_equipment")
+    pairs = [(job, key) for job in world.records("jpm.jobs") for key in job["equipmentIds"]]
+    assert pairs
+    assert all(equipment[key]["locationId"] == job["locationId"] for job, key in pairs)
+
+
+def test_the_type_and_the_recording_of_a_call_agree(world: World) -> None:
+    jobs, exported = by_id(world, "jpm.jobs"), by_id(world, "telecom.calls_export")
+    by_number = {job["jobNumber"]: job for job in jobs.values()}
+    for call in world.records("telecom.calls"):
+        url = call["leadCall"]["recordingUrl"]
+        assert url == exported[call["id"]]["recordingUrl"]
+        if call["jobNumber"]:
+            assert call["type"]["id"] == by_number[call["jobNumber"]]["jobTypeId"]
+
+
+def test_the_addresses_of_an_invoice_are_those_of_the_customer_and_the_location(
+    world: World,
+) -> None:
+    customers, locations = by_id(world, "crm.customers"), by_id(world, "crm.locations")
+    for invoice in world.records("accounting.invoices"):
+        for name, owners in (("customer", customers), ("location", locations)):
+            given, own = invoice[f"{name}Address"], owners[invoice[name]["id"]]["address"]
+            assert all(given[part] == own[part] for part in ("street", "city", "state", "zip"))
+
+
+def test_only_one_campaign_is_the_default(world: World) -> None:
+    campaigns = world.records("marketing.campaigns")
+    assert [campaign["isDefaultCampaign"] for campaign in campaigns].count(True) == 1
+
+
+def test_nested_accounts_equal_the_ledger(world: World) -> None:
+    ledger = by_id(world, "accounting.gl_accounts")
+    for payment in world.records("accounting.ap_payments"):
+        if account := payment["glAccount"]:
+            assert account["type"] == ledger[account["id"]]["type"]

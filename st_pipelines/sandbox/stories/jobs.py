@@ -7,6 +7,7 @@ from st_pipelines.sandbox.company import Company
 from st_pipelines.sandbox.entities import Job, JobChild, Note, Visit
 from st_pipelines.sandbox.ids import compute_user_id
 from st_pipelines.sandbox.scalars import format_money
+from st_pipelines.sandbox.stories.equipment import find_equipment
 from st_pipelines.sandbox.stories.projects import find_project
 from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story
 
@@ -52,6 +53,7 @@ def _render_job(job: Job, context: RenderContext) -> Fields:
         "membershipId": origin.membership.id if origin.membership else None,
         "createdFromEstimateId": origin.estimate.id if origin.estimate else None,
         "estimateIds": list(job.estimate_ids) if done else [],
+        "equipmentIds": [found] if done and (found := find_equipment(job)) else [],
         "invoiceId": job.invoice_id,
         # Jobs with a total of zero are normal.
         "total": format_money(job.total if done else 0),

@@ -8,7 +8,12 @@ from st_pipelines.sandbox import sample_text, ticks
 from st_pipelines.sandbox.company import Company
 from st_pipelines.sandbox.entities import NO_CHARGE, JobType, Named, Sku, Staff
 from st_pipelines.sandbox.ids import compute_user_id
-from st_pipelines.sandbox.master_data import FIRST_EMPLOYEE, FIRST_TECHNICIAN, MasterData
+from st_pipelines.sandbox.master_data import (
+    FIRST_CAMPAIGN,
+    FIRST_EMPLOYEE,
+    FIRST_TECHNICIAN,
+    MasterData,
+)
 from st_pipelines.sandbox.payroll_entities import get_hourly_rate
 from st_pipelines.sandbox.scalars import format_money
 from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story
@@ -37,6 +42,17 @@ def _render_unit(unit: Named, context: RenderContext) -> Fields:
 
 def _render_intacct_unit(unit: Named, context: RenderContext) -> Fields:
     return {"name": unit.name, "tradeName": unit.name.split(" ", 1)[0]}
+
+
+def _render_campaign(campaign: Named, context: RenderContext) -> Fields:
+    return {
+        "name": campaign.name,
+        "isDefaultCampaign": campaign.id == FIRST_CAMPAIGN,
+        "medium": campaign.name.rpartition(" ")[0],
+        "otherMedium": None,
+        "source": None,
+        "otherSource": None,
+    }
 
 
 def _render_job_type(kind: JobType, context: RenderContext) -> Fields:
@@ -160,7 +176,7 @@ STORIES = {
         fields=_render_payroll_settings,
     ),
     "marketing.campaigns": Story(
-        entities=_list_from(lambda data: data.campaigns), fields=_render_name
+        entities=_list_from(lambda data: data.campaigns), fields=_render_campaign
     ),
     "jpm.job_types": Story(
         entities=_list_from(lambda data: data.job_types), fields=_render_job_type
