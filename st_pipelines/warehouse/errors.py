@@ -3,6 +3,7 @@
 WarehouseError
 ├── WarehouseBusy      another process holds the warehouse and did not release it in time
 ├── Overtaken          other loads of the table committed what contradicts this read
+├── KeysMissing        most of the records that were read lack their key, unlike the table's rows
 ├── TimeZoneRefused    the time zone was used before another one, or is merely the default
 ├── TooManyDeletions   a load would delete a large part of its table
 ├── ParentNotLoaded    the table whose ids a child list needs is not in the warehouse yet
@@ -107,6 +108,23 @@ class ParentNotLoaded(WarehouseError):
         super().__init__(
             f"{table} is read for the rows of {parent}, which this warehouse does not have yet: "
             f"load {parent} first"
+        )
+
+
+class KeysMissing(WarehouseError):
+    """Most of the records that were read lack their key, unlike the table's rows.
+
+    Loaded, they would stand beside the rows that they are versions of.
+    """
+
+    permanent = False
+
+    def __init__(self, table: str, key: str, *, lacking: int, read: int) -> None:
+        super().__init__(
+            f"{table}: {lacking:,} of the {read:,} records that were read have no {key}, but most "
+            "rows of the table have one. Nothing was written. Load it again. If that fails too, "
+            f"look at the records at ServiceTitan: if {key} has another name there now, the "
+            "catalog must be updated"
         )
 
 

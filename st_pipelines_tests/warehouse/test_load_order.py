@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import datetime, timezone
+from typing import Any
 
 import duckdb
 import pytest
@@ -17,8 +18,8 @@ from st_pipelines_tests.warehouse.factories import FIELDS, Place, endpoint, reco
 
 LATER, LATEST = "2026-01-05T00:00:00Z", "2026-01-09T00:00:00Z"
 COLORED = endpoint(columns=(*FIELDS, Field("color", Scalar("VARCHAR"))))
-YESTERDAY = {"window_end": datetime(2026, 1, 1, tzinfo=timezone.utc)}
-WHOLE = {"window_end": None, "mode": MergeMode.REPLACE_ALL}
+YESTERDAY: dict[str, Any] = {"window_end": datetime(2026, 1, 1, tzinfo=timezone.utc)}
+WHOLE: dict[str, Any] = {"window_end": None, "mode": MergeMode.REPLACE_ALL}
 
 
 def remove_numbers(place: Place) -> None:
@@ -77,14 +78,15 @@ def test_a_change_time_that_has_not_come_yet_hides_no_later_read(place: Place, a
     place.load([record(name="ahead", modifiedOn=ahead)])
     assert place.load([record(name="now", modifiedOn=LATEST)])[0].counts.updated == 1
     assert place.query(name) == [("now", True)]
-    place.load([record(name="older", modifiedOn=LATER)])
+    place.load([record(name="older", modifiedOn=LATER)], sequence=2)
     assert place.query(name) == [("now", True)]
 
 
 def test_a_change_time_a_little_ahead_is_a_change_time(place: Place) -> None:
-    """ServiceTitan's clock may be ahead of ours."""
-    place.load([record(name="newer", modifiedOn="2026-06-01T00:50:00Z")])
-    place.load([record(name="older", modifiedOn=LATEST)])
+    """ServiceTitan's clock may be ahead of ours; the feed may serve an older version later."""
+    of = endpoint(export=Export(path="/export"))
+    place.load([record(name="newer", modifiedOn="2026-06-01T00:50:00Z")], of)
+    place.load_with_feed([], [record(name="older", modifiedOn=LATEST)], of, **YESTERDAY)
     assert place.query("SELECT name FROM abc.things") == [("newer",)]
 
 
@@ -99,7 +101,7 @@ def test_an_overtaken_load_writes_nothing_and_says_what_to_do(place: Place) -> N
 
 
 def test_a_row_is_not_inserted_where_a_later_load_has_not_seen_it(place: Place) -> None:
-    day = {"window_start": datetime(2026, 1, 1, tzinfo=timezone.utc)}
+    day: dict[str, Any] = {"window_start": datetime(2026, 1, 1, tzinfo=timezone.utc)}
     day["window_end"] = datetime(2026, 1, 3, tzinfo=timezone.utc)
     place.load([], **day)
     with pytest.raises(Overtaken):
@@ -192,6 +194,33 @@ def test_a_feed_inserts_no_row_where_a_load_of_another_window_has_not_seen_it(
     place.load([], of, window_start=start, window_end=end)
     with pytest.raises(Overtaken):
         place.load_with_feed([], [record()], of, sequence=1, **YESTERDAY)
+
+
+def test_a_row_that_a_later_load_saw_in_its_feed_contradicts_a_lookup(place: Place) -> None:
+    """The feed served the version that the table had, and left no trace of it."""
+    of = endpoint(export=Export(path="/export"))
+    gone = FollowUp(deleted_ids=frozenset({1}))
+    place.load([record()], of)
+    place.load_with_feed([], [record(active=False)], of, **YESTERDAY)
+    place.load_with_feed([], [record()], of, **YESTERDAY)
+    with pytest.raises(Overtaken):
+        place.load([], of, sequence=3, follow_up=gone, **YESTERDAY)
+    assert place.load([], of, follow_up=gone, **YESTERDAY)[0].counts.deleted == 1
+    place.load_with_feed([], [record()], of, **YESTERDAY)
+    live = "SELECT count(*) FROM abc.things WHERE _deleted_at IS NULL"
+    assert place.query(live) == [(0,)], "feeds may serve deleted records"
+
+
+def test_a_recent_change_keeps_a_row_only_if_the_table_had_not_seen_it(place: Place) -> None:
+    """A feed that serves deleted records kept what had changed within the last hour."""
+    of = endpoint(export=Export(path="/export"))
+    recent, latest = "2026-05-31T23:50:00Z", "2026-06-01T00:00:01Z"
+    known = [record(id=id_, modifiedOn=recent) for id_ in (1, 2, 3)]
+    place.load_with_feed(known, known, of)
+    moved = [known[1], record(id=3, modifiedOn=latest), record(id=4, modifiedOn=latest)]
+    place.load_with_feed(known[:1], [known[0], *moved], of, **WHOLE)
+    found = place.query("SELECT id FROM abc.things WHERE _deleted_at IS NULL ORDER BY id")
+    assert found == [(1,), (3,), (4,)]
 
 
 def test_the_bookmark_of_an_overtaken_read_is_not_stored(place: Place) -> None:

@@ -30,7 +30,11 @@ from st_pipelines.warehouse.load_spec import (
     MAX_LOOKUPS,
     MergeMode,
 )
-from st_pipelines.warehouse.tables.merge_keyless import content_digest, has_rows_without_key
+from st_pipelines.warehouse.tables.merge_keyless import (
+    content_digest,
+    find_complete,
+    has_rows_without_key,
+)
 from st_pipelines.warehouse.tables.table_load import (
     TableLoad,
     export_only_columns,
@@ -200,7 +204,7 @@ class DeletionGuard:
 
     def _select_live(self) -> str:
         """SQL for digest and part of the live rows in scope, and whether they have a key."""
-        endpoint, scope = self._load.endpoint, f"coalesce({self._load.scope}, false)"
+        endpoint, scope = self._load.endpoint, f"coalesce({find_complete(self._load)}, false)"
         if self._ids:
             scope = f"({scope} OR t.id IN (SELECT unnest($ids::BIGINT[])))"
         keys = ", ".join(f"t.{key}" for key in key_columns(endpoint))

@@ -7,11 +7,11 @@ loads may commit in any order: one that contradicts a load committed since its r
 
 In order: note the settings, and move rows to their days in a new time zone (`identity`); create or
 extend the table (`schema`); find fields without values (`load_facts`); note the live rows
-(`deletion_guard`); check for contradictions (`overtakers`; for rows without a key, in
-`merge_keyless`); merge the list's rows, then the export feed's, and set `_deleted_at` (`merge`,
-`merge_keyless`); check what would be deleted (`deletion_guard`); record versions (`history`); count
-for the asset checks (`load_facts`); write `_st.loads` and `_st.feeds` (`load_log`), and the parents
-whose children were read (`parents`).
+(`deletion_guard`); check that records have their keys (`missing_keys`); check for contradictions
+(`overtakers`; for rows without a key, in `merge_keyless`); merge the list's rows, then the export
+feed's, and set `_deleted_at` (`merge`, `merge_keyless`); check what would be deleted
+(`deletion_guard`); record versions (`history`); count for the asset checks (`load_facts`); write
+`_st.loads` and `_st.feeds` (`load_log`), and the parents whose children were read (`parents`).
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ from st_pipelines.warehouse.tables.merge import (
     note_unchanged,
     refuse_overtaken,
 )
+from st_pipelines.warehouse.tables.missing_keys import refuse_missing_keys
 from st_pipelines.warehouse.tables.parents import ParentRead, note_parents, stage_parents
 from st_pipelines.warehouse.tables.schema import ensure_table
 from st_pipelines.warehouse.tables.staged_records import StagedRecords, translated_errors
@@ -150,6 +151,7 @@ def commit_load(
         TimeZoneRefused: the time zone is another one than before, and not by a deliberate change.
         TooManyDeletions: it would delete a large part of the table; the warehouse is as it was.
         Overtaken: loads that committed since the read started contradict it; read again.
+        KeysMissing: most of its records lack their key.
         WarehouseError: it could not be written; the warehouse is as it was.
     """
     follow_up = follow_up or FollowUp()
@@ -220,12 +222,14 @@ def _ensure_table(load: TableLoad) -> list[str]:
 def _merge_rows(load: TableLoad, follow_up: FollowUp) -> Counts:
     has_export_rows = follow_up.export_rows is not None
     if load.endpoint.has_key:
+        for rows in ("staged", "export_rows") if has_export_rows else ("staged",):
+            refuse_missing_keys(load, rows)
         refuse_overtaken(load, has_export_rows=has_export_rows, deleted_ids=follow_up.deleted_ids)
     counts = merge_staged(load)
     if has_export_rows and load.endpoint.export:
         counts += merge_export_rows(load, load.endpoint.export)
     if load.endpoint.has_key:
-        note_unchanged(load)
+        note_unchanged(load, has_export_rows=has_export_rows)
     complete = load.spec.mode in (MergeMode.REPLACE_ALL, MergeMode.REPLACE_CHILDREN)
     if load.endpoint.has_key and complete:
         counts += Counts(deleted=mark_missing(load, has_export_rows=has_export_rows))

@@ -207,6 +207,25 @@ def read_overtakers(load: TableLoad) -> list[tuple[datetime | None, datetime | N
     ).fetchall()
 
 
+def select_loads_within(load: TableLoad) -> str:
+    """SQL for the numbers of earlier loads whose windows lie within the load's; it has an end."""
+    spec, endpoint = load.spec, load.endpoint
+    owner = {
+        "environment": spec.environment,
+        "api": endpoint.api,
+        "endpoint": endpoint.name,
+        "tenant_id": spec.tenant_id,
+    }
+    conditions = [f"{column} = {literal(value)}" for column, value in owner.items()]
+    conditions += [f"window_end <= TIMESTAMPTZ {literal(str(spec.window_end))}"]
+    if spec.window_start is not None:
+        conditions += [f"window_start >= TIMESTAMPTZ {literal(str(spec.window_start))}"]
+    return (
+        f"SELECT sequence FROM {ALIAS}._st.loads WHERE sequence IS NOT NULL "
+        f"AND {' AND '.join(conditions)}"
+    )
+
+
 def write_load_record(load: TableLoad, record: LoadRecord) -> None:
     """Adds a line to `_st.loads`."""
     spec, counts = load.spec, record.counts

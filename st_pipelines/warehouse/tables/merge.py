@@ -1,15 +1,16 @@
 """Merges the rows of a load into their table by key, and marks rows that no longer exist.
 
-- The newer version wins, whichever source it came from. A version is the row's change time, its
-  cursor column; at equal versions, or without a cursor column, the later read wins. A full read
-  wins, whatever the change time, over rows of loads that committed before it started; so does any
-  read over a row whose change time has not come yet. Which read is later follows from the numbers
-  of the loads, never from a clock (`overtakers`).
+- A list that was read after a row's load had committed wins, whatever the change times: what it
+  serves is later, also where the change time moved back or is no time at all. Between reads that
+  overlapped, and between the list and the feed, the newer version wins. A version is the row's
+  change time, its cursor column. Which read is later follows from the numbers of the loads, never
+  from a clock (`overtakers`).
 - Rows of the list (`staged`) are merged first. Rows that lack a part of the key, and tables without
   a key, are left to `merge_keyless`.
 - Rows of an export feed (`export_rows`) are merged after them. At equal versions the list wins, and
   the feed fills only the columns that the list does not serve. A record that only the feed serves
-  is inserted.
+  is inserted. Rows without key are left out: nothing tells which row of the list they are, and
+  each of them arrives with the list.
 - `_deleted_at` is set by `mark_missing`, on rows that a full reading lacks; by `mark_deleted`, on
   rows whose ids ServiceTitan no longer serves; and for rows without a key, by `merge_keyless`. A
   load clears it when the list or a lookup serves the row again, or the feed serves a newer version
@@ -34,8 +35,8 @@ from st_pipelines.warehouse.columns import (
     literal,
     quote,
 )
-from st_pipelines.warehouse.load_spec import MergeMode
 from st_pipelines.warehouse.tables.merge_keyless import (
+    find_complete,
     has_rows_without_key,
     merge_keyless,
     merge_keyless_table,
@@ -55,6 +56,7 @@ from st_pipelines.warehouse.tables.row_values import (
 from st_pipelines.warehouse.tables.table_load import (
     Counts,
     TableLoad,
+    key_columns,
     lacks_key,
     read_before,
     same_key,
@@ -64,6 +66,9 @@ from st_pipelines.warehouse.tables.table_load import (
 CLOCK_SKEW = timedelta(hours=1)
 """How far before its load an export feed is read: ServiceTitan's clock may be behind ours. A change
 time that is later than the load by more than that is not when the record was changed."""
+
+_RECENT = "recent_changes"
+"""A temporary table of keys."""
 
 
 def merge_staged(load: TableLoad) -> Counts:
@@ -75,7 +80,6 @@ def merge_staged(load: TableLoad) -> Counts:
     if not load.endpoint.has_key:
         return merge_keyless_table(load)
     connection, table, no_key = load.connection, load.table, lacks_key(load.endpoint)
-    complete = load.spec.mode is MergeMode.REPLACE_ALL
     staged, without_key = fetch_row(
         connection, f"SELECT count(*), count(*) FILTER (WHERE {no_key}) FROM staged"
     )
@@ -83,7 +87,7 @@ def merge_staged(load: TableLoad) -> Counts:
     if not before and not without_key:  # MERGE would hold all rows in memory
         insertion = f"INSERT INTO {table} BY NAME {_numbered(load, 'staged')}"
         return Counts(inserted=count_changes(connection, insertion))
-    touched = count_changes(connection, _build_merge(load, complete))
+    touched = count_changes(connection, _build_merge(load))
     inserted = fetch_row(connection, f"SELECT count(*) FROM {table}")[0] - before
     counts = Counts(
         inserted=inserted, updated=touched - inserted, unchanged=staged - without_key - touched
@@ -91,7 +95,7 @@ def merge_staged(load: TableLoad) -> Counts:
     if without_key or has_rows_without_key(load):
         counts += merge_keyless(
             load,
-            replaced=load.scope,
+            replaced=find_complete(load),
             among=lacks_key(load.endpoint, "t"),
             source=no_key,
         )
@@ -118,15 +122,25 @@ def refuse_overtaken(
     )
 
 
-def note_unchanged(load: TableLoad) -> None:
-    """Gives the load's number to the rows that it saw in the version they have."""
+def note_unchanged(load: TableLoad, *, has_export_rows: bool) -> None:
+    """Gives the load's number to the rows that it saw in the version they have.
+
+    What the feed alone serves counts as seen where the row is live and the feed does not call it
+    inactive: feeds may serve deleted records.
+    """
     endpoint = load.endpoint
     theirs, ours = table_cursor(endpoint, "s"), table_cursor(endpoint, "t")
-    load.connection.execute(
-        f"UPDATE {load.table} t SET _read_sequence = {load.number} FROM staged s "
-        f"WHERE {same_record(endpoint)} AND t._read_sequence IS DISTINCT FROM {load.number} "
-        f"AND {theirs} IS NOT DISTINCT FROM {ours}"
-    )
+    sources = {"staged": "true"}
+    if has_export_rows:
+        sources["export_rows"] = "t._deleted_at IS NULL"
+        if endpoint.has_active:
+            sources["export_rows"] += " AND s.active IS NOT FALSE"
+    for rows, condition in sources.items():
+        load.connection.execute(
+            f"UPDATE {load.table} t SET _read_sequence = {load.number} FROM {rows} s "
+            f"WHERE {same_record(endpoint)} AND t._read_sequence IS DISTINCT FROM {load.number} "
+            f"AND {theirs} IS NOT DISTINCT FROM {ours} AND {condition}"
+        )
 
 
 def _numbered(load: TableLoad, rows: str, condition: str = "true") -> str:
@@ -135,8 +149,8 @@ def _numbered(load: TableLoad, rows: str, condition: str = "true") -> str:
     return f"SELECT * REPLACE ({number}) FROM {rows} WHERE {condition}"
 
 
-def _build_merge(load: TableLoad, complete: bool) -> str:
-    """SQL that merges `staged`; `complete` for a reading of everything."""
+def _build_merge(load: TableLoad) -> str:
+    """SQL that merges `staged`."""
     endpoint = load.endpoint
     values, no_key = values_of_list_row(endpoint), lacks_key(endpoint)
     changes = build_changes(endpoint, values)
@@ -144,26 +158,40 @@ def _build_merge(load: TableLoad, complete: bool) -> str:
     return (
         f"MERGE INTO {load.table} t USING ({_numbered(load, 'staged', f'NOT ({no_key})')}) s "
         f"ON {same_record(endpoint)} "
-        f"WHEN MATCHED AND {_is_newer(load, complete)} AND ({changes}) "
+        f"WHEN MATCHED AND {_is_newer(load)} AND ({changes}) "
         f"THEN UPDATE SET {assignments(values)} "
         f"WHEN NOT MATCHED THEN {build_insert(endpoint)}"
     )
 
 
 def merge_export_rows(load: TableLoad, export: Export) -> Counts:
-    """Merges `export_rows` by the endpoint's key, and rows that lack it by content.
+    """Merges `export_rows` by the endpoint's key; rows that lack it are left out.
 
-    Call it before `note_unchanged`. A record that the list served too counts once.
+    Call it before `note_unchanged` and `mark_missing`. A record that the list served too counts
+    once.
     """
-    no_key = lacks_key(load.endpoint)
     counts = _count_export_rows(load, export)
+    _note_recent_changes(load)
     load.connection.execute(_build_export_merge(load, export))
-    without_key = f"SELECT count(*) FROM export_rows WHERE {no_key}"
-    if fetch_row(load.connection, without_key)[0]:
-        counts += merge_keyless(
-            load, among=lacks_key(load.endpoint, "t"), source=no_key, rows="export_rows"
-        )
     return counts
+
+
+def _note_recent_changes(load: TableLoad) -> None:
+    """Fills `recent_changes` with the keys of records that may have moved while the list was read.
+
+    The feed serves a newer version of them than the table has, and its change time is not before
+    the load. A version that the table has is older than the read, whatever its change time.
+    """
+    endpoint = load.endpoint
+    theirs, ours = table_cursor(endpoint, "s"), table_cursor(endpoint, "t")
+    since = literal(str(load.spec.loaded_at - CLOCK_SKEW))
+    active = " AND s.active IS NOT FALSE" if endpoint.has_active else ""
+    load.connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE {_RECENT} AS "
+        f"SELECT DISTINCT {', '.join(f's.{key}' for key in key_columns(endpoint))} "
+        f"FROM export_rows s LEFT JOIN {load.table} t ON {same_record(endpoint)} "
+        f"WHERE {theirs} >= TIMESTAMPTZ {since}{active} AND coalesce({theirs} > {ours}, true)"
+    )
 
 
 def _count_export_rows(load: TableLoad, export: Export) -> Counts:
@@ -226,13 +254,7 @@ def mark_missing(load: TableLoad, *, has_export_rows: bool) -> int:
     began, and those the export feed shows as changed since then.
     """
     endpoint, spec = load.endpoint, load.spec
-    since = literal(str(spec.loaded_at - CLOCK_SKEW))
-    changed_since = (
-        f"SELECT 1 FROM export_rows s WHERE {same_record(endpoint)} "
-        f"AND {table_cursor(endpoint, 's')} >= TIMESTAMPTZ {since}"
-    )
-    if endpoint.has_active:
-        changed_since += " AND s.active IS NOT FALSE"
+    changed_since = f"SELECT 1 FROM {_RECENT} r WHERE {same_key(endpoint, 'r', 't')}"
     return count_changes(
         load.connection,
         f"UPDATE {load.table} t SET _deleted_at = ?, _read_sequence = {load.number} "
@@ -263,13 +285,12 @@ def _may_mark(load: TableLoad) -> str:
     return f"({read_before(load)} OR t._read_sequence = {load.number})"
 
 
-def _is_newer(load: TableLoad, complete: bool) -> str:
+def _is_newer(load: TableLoad) -> str:
     """SQL: the staged row is not an older version than the table's.
 
-    Its read is the later one, else `refuse_overtaken` had raised. A read of everything that started
-    after the row was committed wins also where the cursor moved back or went away: then the row
-    cannot have changed while it was read. So does a row that had been marked as deleted by then, or
-    whose change time has not come yet.
+    A read that started after the row was committed is later, so it wins also where the cursor moved
+    back or went away. Change times decide only where the reads overlapped, and there
+    `refuse_overtaken` has raised unless the staged row is newer or the table's row may stay.
     """
     endpoint = load.endpoint
     if not endpoint.cursor:
@@ -277,8 +298,7 @@ def _is_newer(load: TableLoad, complete: bool) -> str:
     table, staged = table_cursor(endpoint, "t"), table_cursor(endpoint, "s")
     newer = f"{staged} > {table} OR ({staged} IS NOT NULL AND {table} IS NULL)"
     same = f"{staged} IS NOT DISTINCT FROM {table}"
-    accepted = "true" if complete else f"(t._deleted_at IS NOT NULL OR {_is_ahead(load)})"
-    return f"({newer} OR {same} OR ({accepted} AND {read_before(load)}))"
+    return f"({newer} OR {same} OR {read_before(load)})"
 
 
 def _is_ahead(load: TableLoad) -> str:

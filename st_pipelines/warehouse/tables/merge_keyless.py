@@ -10,11 +10,19 @@ load that committed since the read started, `Overtaken` is raised.
 from __future__ import annotations
 
 from st_pipelines.catalog.model import Endpoint
-from st_pipelines.warehouse.columns import EXTRA, count_changes, fetch_row, quote, table_type
+from st_pipelines.warehouse.columns import (
+    EXTRA,
+    count_changes,
+    fetch_row,
+    literal,
+    quote,
+    table_type,
+)
 from st_pipelines.warehouse.errors import Overtaken
 from st_pipelines.warehouse.load_spec import MergeMode
+from st_pipelines.warehouse.tables.load_log import select_loads_within
 from st_pipelines.warehouse.tables.overtakers import find_covered
-from st_pipelines.warehouse.tables.table_load import Counts, TableLoad, lacks_key
+from st_pipelines.warehouse.tables.table_load import Counts, TableLoad, lacks_key, table_cursor
 
 
 def has_rows_without_key(load: TableLoad) -> bool:
@@ -34,7 +42,27 @@ def merge_keyless_table(load: TableLoad) -> Counts:
             return merge_keyless(load)
         case MergeMode.REPLACE_DAY:
             return _replace_day(load)
-    return merge_keyless(load, replaced=load.scope)
+    return merge_keyless(load, replaced=find_complete(load))
+
+
+def find_complete(load: TableLoad) -> str:
+    """SQL on a row `t` without key: the reading has it, if it still exists unchanged.
+
+    That holds for the rows of the load's scope. A row without usable change time belongs to the
+    window of the load that saw it last, so a window that contains that one must show it again. If
+    that load is unknown, the window must be open at its start and end after the row was loaded.
+    """
+    endpoint, spec = load.endpoint, load.spec
+    of_parents = spec.mode is MergeMode.REPLACE_CHILDREN
+    if not endpoint.cursor or spec.window_end is None or of_parents:
+        return load.scope
+    seen = f"t._read_sequence = {load.number} OR t._read_sequence IN ({select_loads_within(load)})"
+    if spec.window_start is None:
+        end = f"TIMESTAMPTZ {literal(str(spec.window_end))}"
+        seen += f" OR (t._read_sequence IS NULL AND t._loaded_at <= {end})"
+    keyless = lacks_key(endpoint, "t") if endpoint.has_key else "true"
+    undated = f"{table_cursor(endpoint, 't')} IS NULL AND ({keyless})"
+    return f"(coalesce({load.scope}, false) OR ({undated} AND coalesce({seen}, false)))"
 
 
 def _replace_day(load: TableLoad) -> Counts:
@@ -51,7 +79,6 @@ def merge_keyless(
     replaced: str = "false",
     among: str = "true",
     source: str = "true",
-    rows: str = "staged",
 ) -> Counts:
     """Merges rows by their whole content; the n-th of equal rows matches the n-th.
 
@@ -61,12 +88,9 @@ def merge_keyless(
             marked as deleted.
         among: condition on `t` for the rows that may match at all.
         source: condition on the rows to merge.
-        rows: the table that holds them.
     """
-    staged = fetch_row(load.connection, f"SELECT count(*) FROM {rows} WHERE {source}")[0]
-    counts = _match_and_insert(
-        load, staged, replaced=replaced, among=among, source=source, rows=rows
-    )
+    staged = fetch_row(load.connection, f"SELECT count(*) FROM staged WHERE {source}")[0]
+    counts = _match_and_insert(load, staged, replaced=replaced, among=among, source=source)
     mark = (
         f"UPDATE {load.table} SET _deleted_at = ?, _read_sequence = {load.number} "
         f"WHERE {_UNMATCHED}"
@@ -88,7 +112,6 @@ def _match_and_insert(
     replaced: str,
     among: str,
     source: str = "true",
-    rows: str = "staged",
 ) -> Counts:
     """Fills `present` and `arrived`, unmarks rows that came back, and inserts new ones."""
     connection, spec, endpoint = load.connection, load.spec, load.endpoint
@@ -106,7 +129,7 @@ def _match_and_insert(
         "CREATE OR REPLACE TEMP TABLE arrived AS SELECT rowid AS row, "
         f"{content_digest(endpoint, 's')} AS content, "
         f"row_number() OVER (PARTITION BY content ORDER BY rowid) AS nth, "
-        f"{find_covered(load, 's')} AS covered FROM {rows} s WHERE {source}"
+        f"{find_covered(load, 's')} AS covered FROM staged s WHERE {source}"
     )
     _refuse_contradictions(load)
     revived = count_changes(
@@ -119,7 +142,7 @@ def _match_and_insert(
     inserted = count_changes(
         connection,
         f"INSERT INTO {load.table} BY NAME "
-        f"SELECT s.* REPLACE ({load.number}::BIGINT AS _read_sequence) FROM {rows} s "
+        f"SELECT s.* REPLACE ({load.number}::BIGINT AS _read_sequence) FROM staged s "
         "JOIN arrived a ON a.row = s.rowid "
         "ANTI JOIN present p ON p.content = a.content AND p.nth = a.nth",
     )
