@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from st_pipelines.catalog.model import DataType, Endpoint, Field, ListOf, StructOf
 from st_pipelines.catalog.registry import load_catalog
+from st_pipelines.sandbox.collections import load_collections
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.warehouse.errors import MalformedRecords
 from st_pipelines.warehouse.staging import json_path
@@ -344,7 +345,7 @@ def plain_records(sandbox: Sandbox) -> dict[str, list[dict[str, Any]]]:
     return {
         of.table: [read(text_of(kept)) for kept in list_records(sandbox, of)[:3]] or [{}]
         for of in load_catalog()
-        if not of.by_day
+        if of.table in load_collections() and not of.by_day
     }
 
 
