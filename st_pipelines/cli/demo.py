@@ -23,6 +23,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from st_pipelines.catalog.file_kinds import FILE_KINDS, FileKind
+from st_pipelines.catalog.registry import load_catalog, select
 from st_pipelines.cli.console import Customers, Seed, counted
 from st_pipelines.cli.processes import child, free_port, terminated_as_interrupted
 from st_pipelines.windows import local_day
@@ -64,6 +66,7 @@ reports:
 """
 """A report for each of ServiceTitan's two contracts, in the form of `st_reports.yaml`."""
 
+_FILES = "pricebook_images"
 _REPORT_DAYS = timedelta(days=365)
 _DAGSTER_YAML = "telemetry:\n  enabled: false\nnux:\n  enabled: false\n"
 
@@ -224,7 +227,7 @@ class Demo:
                 "DAGSTER_DISABLE_TELEMETRY": "yes",
                 "ST_REPORTS": str(reports).replace("$", "$$"),
                 "ST_SANDBOX_WAREHOUSE": str(self.file).replace("$", "$$"),
-                "ST_FILES": "pricebook_images",
+                "ST_FILES": _FILES if _has_sources(FILE_KINDS[_FILES]) else "",
                 "ST_FILES_PER_RUN": "50",
                 "ST_FILES_URL": str(self.file.parent / "files").replace("$", "$$"),
                 "SERVICETITAN_SANDBOX_TIMEZONE": TIMEZONE,
@@ -242,6 +245,17 @@ class Demo:
         options += ["--days", str(self._days), "--seed", str(self._seed)]
         options += ["--customers", str(self._customers)]
         return shlex.join(["st-pipelines", "demo", *options])
+
+
+def _has_sources(kind: FileKind) -> bool:
+    """Whether the demo loads all tables that point to such files."""
+    selection = os.environ.get("SERVICETITAN_SANDBOX_SELECT")
+    try:
+        chosen = select(load_catalog(), [selection] if selection else [])
+    except ValueError:  # the load says what is wrong
+        return False
+    tables = {endpoint.table for endpoint in chosen}
+    return tables >= {source.table for source in kind.sources}
 
 
 def print_summary(

@@ -31,6 +31,7 @@ from st_pipelines_tests.command_line import COMMAND, contents, processes_of, run
 from st_pipelines_tests.deadlines import DEADLINE, wait_until
 from st_pipelines_tests.sandbox.client import LISTS
 
+FILES = {"files.pricebook_images"}
 REPORTS = {"reports.calls_by_day", "reports.technician_performance"}
 """One by each contract: by day, and whole."""
 
@@ -58,7 +59,7 @@ def test_the_demo_fills_a_table_for_every_endpoint(
     file, result = demo
     assert result.returncode == 0, result.stderr
     filled = contents(file)
-    assert set(filled) == {e.table for e in select(load_catalog(), [])} | REPORTS
+    assert set(filled) == {e.table for e in select(load_catalog(), [])} | REPORTS | FILES
     empty = {table for table, rows in filled.items() if not rows}
     assert empty <= {"reports.calls_by_day"}, "nobody may have called on the one day"
     for api in (*load_catalog().apis, "reports"):
