@@ -119,6 +119,11 @@ class Days:
             day = self.first + timedelta(days=number)
             yield replace(self, first=day, last=day, open_start=self.open_start and number == 0)
 
+    @property
+    def end(self) -> datetime:
+        """The midnight that ends the last day, in UTC."""
+        return midnight(self.last + timedelta(days=1), self.timezone)
+
     def window(self, now: datetime) -> Window:
         """Returns the UTC window from local midnight to local midnight.
 
@@ -131,7 +136,7 @@ class Days:
         """
         start = midnight(self.first, self.timezone)
         latest_end = now.replace(microsecond=0)
-        end = min(midnight(self.last + timedelta(days=1), self.timezone), latest_end)
+        end = min(self.end, latest_end)
         if end <= start:
             raise ValueError(f"{self.first} has not begun in {self.timezone}")
         return Window(start=None if self.open_start else start, end=end)

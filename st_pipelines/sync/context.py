@@ -184,4 +184,5 @@ class SyncContext:
             history=endpoint.table in self.history,
             timezone_is_default=self.timezone_is_default,
             start_date=self.start_date,
+            server_time=self.client.server_time(),
         )

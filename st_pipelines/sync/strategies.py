@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, ClassVar
 
 from st_pipelines.catalog.model import Endpoint, Kind
@@ -58,7 +58,11 @@ class WindowedList(Strategy):
             earlier = max(EARLIER, timedelta(days=self.endpoint.look_back_days))
             window = dataclasses.replace(window, start=midnight - earlier)
         yield PlannedRead(
-            window=window, mode=self.load_mode, default_date=days.last, midnight=midnight
+            window=window,
+            mode=self.load_mode,
+            default_date=days.last,
+            midnight=midnight,
+            until=days.end,
         )
 
     def plan_reconcile(self, clock: Callable[[], datetime]) -> Iterator[PlannedRead]:
@@ -86,7 +90,12 @@ class KeylessWindow(WindowedList):
 
     def plan_reconcile(self, clock: Callable[[], datetime]) -> Iterator[PlannedRead]:
         """One read of everything up to now, which marks the rows it lacks."""
-        yield PlannedRead(window=Window(start=None, end=clock()), mode=MergeMode.REPLACE_SCOPE)
+        now = clock()
+        yield PlannedRead(
+            window=Window(start=None, end=now),
+            mode=MergeMode.REPLACE_SCOPE,
+            until=datetime.max.replace(tzinfo=timezone.utc),
+        )
 
 
 class ExportFeed(WindowedList):
@@ -172,7 +181,10 @@ class DailyAggregate(Strategy):
 
     def _read(self, day: Days, now: datetime) -> PlannedRead:
         return PlannedRead(
-            window=day.window(now), mode=MergeMode.REPLACE_DAY, default_date=day.last
+            window=day.window(now),
+            mode=MergeMode.REPLACE_DAY,
+            default_date=day.last,
+            until=day.end,
         )
 
 

@@ -50,12 +50,31 @@ class PlannedRead:
         default_date: `_partition_date` of rows without cursor; None is the local day of the load.
         midnight: where its days begin, UTC: the window begins earlier, and `after` may let it begin
             earlier still. None where the window stays as it is.
+        until: where its days end, UTC: the window ends there, or at the moment the read starts if
+            that is earlier. None where the window stays as it is.
     """
 
     window: Window | None
     mode: MergeMode
     default_date: date | None = None
     midnight: datetime | None = None
+    until: datetime | None = None
+
+    def closed_at(self, now: datetime) -> PlannedRead:
+        """The same read with the end that it has if it starts now.
+
+        A read that is repeated would otherwise end where the first one did, although more of its
+        days is over by then.
+
+        Args:
+            now: aware.
+        """
+        if self.until is None or self.window is None:
+            return self
+        end = min(self.until, now.replace(microsecond=0))
+        if self.window.start is not None and end <= self.window.start:
+            return self  # the clock was set back to before the window
+        return dataclasses.replace(self, window=dataclasses.replace(self.window, end=end))
 
     def after(self, coverage: Coverage) -> PlannedRead:
         """The same read, from `EARLIER` before a short hole that ends at its midnight.

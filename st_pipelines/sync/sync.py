@@ -189,13 +189,13 @@ def _attempt(
         doubt: why an earlier read was not committed.
     """
     started = time.monotonic()
-    now = context.now()
+    now = context.now()  # of this attempt: the window of an earlier one ends too early
     start = begin_read(
         context.warehouse, strategy.endpoint, context.spec(strategy.endpoint, read, now)
     )
-    read = read.after(start.coverage)
+    read = read.closed_at(now).after(start.coverage)
     spec = context.spec(strategy.endpoint, read, now)
-    spec = dataclasses.replace(spec, sequence=start.sequence)
+    spec = dataclasses.replace(spec, sequence=start.sequence, follows=start.follows)
     with (
         strategy.open_reading(context.client, context.warehouse, spec) as reading,
         staged_records(context.warehouse, reading.strategy.endpoint, spec) as records,

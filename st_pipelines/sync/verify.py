@@ -35,6 +35,7 @@ from st_pipelines.warehouse.tables.compare import (
     Compared,
     Comparison,
     Difference,
+    fitted_to_table,
     read_last_load,
 )
 from st_pipelines.warehouse.tables.parents import stage_parents
@@ -224,7 +225,10 @@ class _Part:
             records.finish()
             self._stats.add(requests=stats.requests)
             load = TableLoad(records.rows.connection, self._endpoint, self._spec)
-            with self._context.warehouse.attach(load.connection, "verify"):
+            with (
+                self._context.warehouse.attach(load.connection, "verify"),
+                fitted_to_table(load) as load,
+            ):
                 return Comparison(load, columns=columns).run_same_versions().differences
 
     def _confirm(
@@ -279,7 +283,10 @@ class _Part:
         load = TableLoad(rows.connection, self._endpoint, self._spec)
         if (parents := self._strategy.parents_read) is not None:
             stage_parents(rows.connection, parents)
-        with self._context.warehouse.attach(rows.connection, "verify"):
+        with (
+            self._context.warehouse.attach(rows.connection, "verify"),
+            fitted_to_table(load) as load,
+        ):
             until = read_last_load(load)
             return Comparison(load, columns=columns, last_load=until).run(among)
 

@@ -3,6 +3,8 @@
 WarehouseError
 ├── WarehouseBusy      another process holds the warehouse and did not release it in time
 ├── Overtaken          other loads of the table committed what contradicts this read
+│   └── WarehouseReplaced  while it was read, another warehouse or an older copy took its place
+├── DayUnfinished      a read holds less of an aggregate's day than the table does
 ├── KeysMissing        most of the records that were read lack their key, unlike the table's rows
 ├── TimeZoneRefused    the time zone was used before another one, or is merely the default
 ├── TooManyDeletions   a load would delete a large part of its table
@@ -22,6 +24,7 @@ import errno
 import os
 import re
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -125,6 +128,50 @@ class KeysMissing(WarehouseError):
             "rows of the table have one. Nothing was written. Load it again. If that fails too, "
             f"look at the records at ServiceTitan: if {key} has another name there now, the "
             "catalog must be updated"
+        )
+
+
+class WarehouseReplaced(Overtaken):
+    """The warehouse no longer holds the load that the read follows: it was restored or replaced."""
+
+    def __init__(self, table: str) -> None:
+        WarehouseError.__init__(
+            self,
+            f"{table}: while it was read, the warehouse was replaced by an older copy or another "
+            "file, which lacks the load that this read follows. Nothing was written. Load it "
+            "again, and restore a warehouse only while no load runs",
+        )
+        self.rows = 0
+
+
+class DayUnfinished(WarehouseError):
+    """A read of an aggregate ends earlier in its day than an earlier load of that day."""
+
+    def __init__(
+        self,
+        table: str,
+        day: str,
+        *,
+        read_until: datetime,
+        has_until: datetime,
+        behind: timedelta | None,
+    ) -> None:
+        """Takes the times in UTC.
+
+        Args:
+            table: of the aggregate.
+            day: its local day.
+            read_until: where the refused read ends.
+            has_until: where the earlier load of the day ends.
+            behind: how far this machine's clock is behind ServiceTitan's; None if unknown.
+        """
+        seconds = int(behind.total_seconds()) if behind else 0
+        clock = f" by {timedelta(seconds=seconds)}" if seconds > 0 else ""
+        super().__init__(
+            f"{table}: {day} was read up to {read_until:%Y-%m-%d %H:%M:%S} UTC, but an earlier "
+            f"load has read it up to {has_until:%Y-%m-%d %H:%M:%S} UTC. Nothing was written, and "
+            f"the table keeps that load's rows. This machine's clock is behind{clock}: set it, "
+            "for example with NTP, and load the day again"
         )
 
 

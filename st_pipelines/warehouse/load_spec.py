@@ -53,9 +53,12 @@ class LoadSpec:
         mode: what happens to rows that the reading lacks.
         sequence: one more than the number of the table's last load when the read started
             (`tables.table_state.begin_read`). Loads of at least this number committed since.
+        follows: names the table's last load when the read started; None if it had none, or to
+            accept any. What was read, and the export bookmark, build upon that load.
         timezone_is_default: nobody has set the time zone.
         start_date: first day of the environment; None if the caller has none.
         history: whether `history.<table>` keeps every version of a row.
+        server_time: ServiceTitan's time when the read started, aware; None if unknown.
     """
 
     environment: str
@@ -68,6 +71,8 @@ class LoadSpec:
     run_id: str
     mode: MergeMode = MergeMode.UPSERT
     sequence: int = 1
+    follows: str | None = None
     history: bool = False
     timezone_is_default: bool = False
     start_date: date | None = None
+    server_time: datetime | None = None

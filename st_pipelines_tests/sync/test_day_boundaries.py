@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.sync.sync import LoadReport, SyncContext, extract_load
+from st_pipelines.warehouse.errors import DayUnfinished
 from st_pipelines.warehouse.store.duckdb_file import DuckDBFile
 from st_pipelines.windows import Days
 from st_pipelines_tests.churn_reader import query
@@ -24,6 +26,7 @@ MIDNIGHT = datetime(2026, 3, 11, 4, tzinfo=timezone.utc)
 
 JOBS = dataclasses.replace(load_catalog()["jpm.jobs"], export=None)
 REVIEWS = load_catalog()["marketing_reputation.reviews"]
+ADS = load_catalog()["marketing_ads.performance_by_campaign"]
 CALLS = load_catalog()["telecom.calls_export"]
 
 
@@ -88,6 +91,12 @@ def loaded_ids(context: SyncContext) -> list[int]:
     return [row[0] for row in rows]
 
 
+def loaded_windows(context: SyncContext) -> list[datetime]:
+    """The ends of the windows in the load log, in the order of the loads."""
+    ends = query(Path(context.warehouse.name), "SELECT window_end FROM _st.loads ORDER BY sequence")
+    return [row[0] for row in ends]
+
+
 def test_a_record_committed_after_its_day_was_loaded_arrives_with_the_next_day(
     source: Source, context: SyncContext
 ) -> None:
@@ -113,12 +122,47 @@ def test_a_window_never_ends_after_the_servers_time(
 def test_an_aggregate_is_read_over_its_whole_day_only_after_that_day_ended_at_the_server(
     source: Source, context: SyncContext
 ) -> None:
-    aggregate = load_catalog()["marketing_ads.performance_by_campaign"]
     source.server.date = MIDNIGHT - timedelta(minutes=15)
-    report = load(context, aggregate, 10, 10, now=MIDNIGHT + timedelta(minutes=30))
+    report = load(context, ADS, 10, 10, now=MIDNIGHT + timedelta(minutes=30))
     assert report.window
     assert report.window.start == MIDNIGHT - timedelta(days=1)
     assert report.window.end < MIDNIGHT
+
+
+def test_a_clock_that_is_behind_does_not_replace_a_finished_aggregate(
+    source: Source, context: SyncContext
+) -> None:
+    """The day became a part of itself and still counted as complete."""
+    source.server.date = MIDNIGHT + timedelta(hours=3)
+    load(context, ADS, 10, 10, now=MIDNIGHT + timedelta(hours=3))
+    with pytest.raises(DayUnfinished, match=r"2026-03-10 was read up to .* behind by 5:00:0"):
+        load(context, ADS, 10, 10, now=MIDNIGHT - timedelta(hours=2))
+    assert loaded_windows(context) == [MIDNIGHT]
+
+
+def test_an_aggregate_that_is_overtaken_is_read_to_the_end_that_its_day_has_by_then(
+    source: Source, context: SyncContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second attempt read the window of the first one: two minutes less than the day."""
+    from st_pipelines.sync import sync
+
+    commit, overtaken = sync.commit_load, []
+    now = [MIDNIGHT - timedelta(minutes=2)]
+    moving = dataclasses.replace(context, clock=lambda: now[0])
+    march_10 = Days(first=date(2026, 3, 10), last=date(2026, 3, 10), timezone=NEW_YORK)
+
+    def commit_later(*args: Any, **more: Any) -> Any:
+        if not overtaken:
+            overtaken.append(True)
+            now[0] = MIDNIGHT + timedelta(hours=3)
+            extract_load(moving, ADS, march_10)
+        return commit(*args, **more)
+
+    monkeypatch.setattr(sync, "commit_load", commit_later)
+    report = extract_load(moving, ADS, march_10)
+    assert report.window
+    assert report.window.end == MIDNIGHT
+    assert loaded_windows(context) == [MIDNIGHT, MIDNIGHT]
 
 
 def test_a_clock_behind_the_servers_closes_the_window_at_its_own_time(

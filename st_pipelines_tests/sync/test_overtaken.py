@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -101,3 +103,34 @@ def test_a_record_that_list_and_export_serve_counts_once(
     own_sandbox.world.change(JOBS.table, id_, summary="New")
     counts = extract_load(context, JOBS, days("2026-03-10", "2026-03-10")).loaded.counts
     assert (counts.inserted, counts.updated) == (0, 1)
+
+
+def test_a_load_whose_warehouse_is_restored_meanwhile_reads_what_the_copy_lacks(
+    own_sandbox: Sandbox, context: SyncContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bookmark of the lost file skipped what the feed had served between copy and load."""
+    from st_pipelines.sync import sync
+
+    file, world = Path(context.warehouse.name), own_sandbox.world
+    context = dataclasses.replace(context, clock=lambda: world.now)
+    extract_load(context, JOBS, ALL)
+    copy = file.with_suffix(".copy")
+    shutil.copy(file, copy)
+    id_ = next(r["id"] for r in world.export_records(JOBS.table) if r["active"])
+    world.move(timedelta(hours=1))
+    world.deactivate(JOBS.table, id_)
+    world.move(timedelta(minutes=5))
+    extract_load(context, JOBS, days("2026-03-10", "2026-03-10"))
+    world.move(timedelta(days=3))
+    world.create(JOBS.table)
+    last, commit, restored = world.now.date().isoformat(), sync.commit_load, []
+
+    def commit_later(*args: object, **more: object) -> object:
+        if not restored:
+            restored.append(True)
+            shutil.copy(copy, file)
+        return commit(*args, **more)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(sync, "commit_load", commit_later)
+    extract_load(context, JOBS, days(last, last))
+    assert query(file, f"SELECT active FROM jpm.jobs WHERE id = {id_}") == [(False,)]

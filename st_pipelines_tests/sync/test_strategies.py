@@ -99,6 +99,7 @@ def test_a_window_is_one_read_of_all_days_up_to_now(table: str, mode: MergeMode)
             mode=mode,
             default_date=date(2026, 3, 10),
             midnight=utc(8, 5),
+            until=utc(11, 4),
         )
     ]
 
@@ -170,13 +171,25 @@ def test_an_aggregate_is_one_read_a_day_and_replaces_the_day() -> None:
             window=Window(start=utc(7, 5), end=utc(8, 5)),
             mode=MergeMode.REPLACE_DAY,
             default_date=date(2026, 3, 7),
+            until=utc(8, 5),
         ),
         PlannedRead(
             window=Window(start=utc(8, 5), end=utc(9, 4)),
             mode=MergeMode.REPLACE_DAY,
             default_date=date(2026, 3, 8),
+            until=utc(9, 4),
         ),
     ]
+
+
+def test_a_read_that_is_repeated_is_closed_at_its_own_start() -> None:
+    [read] = plan("jpm.jobs", days("2026-03-08", "2026-03-10"))
+    assert read.window
+    for now, end in ((utc(10, 20), utc(10, 20)), (utc(12), utc(11, 4)), (utc(7), NOW)):
+        again = read.closed_at(now)
+        assert again == dataclasses.replace(read, window=Window(start=read.window.start, end=end))
+    snapshot = PlannedRead(window=None, mode=MergeMode.REPLACE_ALL)
+    assert snapshot.closed_at(utc(12)) == snapshot
 
 
 def test_each_day_of_an_aggregate_is_planned_when_it_starts() -> None:
@@ -199,7 +212,11 @@ def test_a_snapshot_is_one_read_that_replaces_all() -> None:
         ("telecom.calls_export", PlannedRead(window=None, mode=MergeMode.UPSERT)),
         (
             "marketing_reputation.reviews",
-            PlannedRead(window=Window(start=None, end=NOW), mode=MergeMode.REPLACE_SCOPE),
+            PlannedRead(
+                window=Window(start=None, end=NOW),
+                mode=MergeMode.REPLACE_SCOPE,
+                until=datetime.max.replace(tzinfo=timezone.utc),
+            ),
         ),
         ("settings.user_roles", PlannedRead(window=None, mode=MergeMode.REPLACE_ALL)),
     ],

@@ -149,6 +149,7 @@ class Place:
         *,
         follow_up: FollowUp | None = None,
         approval: Approval = SECOND_READ,
+        catalog: Catalog | None = None,
         **changes: Any,
     ) -> tuple[Loaded, Staging]:
         of, what = of or endpoint(), self.what(**changes)
@@ -163,7 +164,7 @@ class Place:
             loaded = commit_load(
                 staged,
                 self.warehouse,
-                catalog=catalog_of(of),
+                catalog=catalog or catalog_of(of),
                 cost=COST,
                 follow_up=follow_up,
                 approval=approval,

@@ -11,11 +11,13 @@ import pytest
 
 from st_pipelines.warehouse.load_spec import MergeMode
 from st_pipelines.warehouse.tables.coverage import read_coverage, read_loaded_tables
+from st_pipelines.warehouse.tables.load_log import read_windows
 from st_pipelines.windows import Coverage, Window
 from st_pipelines_tests.warehouse.factories import Place, endpoint
 
 NOW = datetime(2026, 3, 20, tzinfo=timezone.utc)
 DAY = timedelta(days=1)
+AGGREGATE: dict[str, Any] = {"cursor": None, "key": (), "by_day": True}
 
 
 @pytest.fixture
@@ -38,6 +40,12 @@ def covered(place: Place, *, now: datetime = NOW, **changes: Any) -> list[tuple]
         connection.execute("SET TimeZone = 'UTC'")
         found = read_coverage(connection, [of], environment="sandbox", tenant_id="1", now=now)
     return [(window.start, window.end) for window in found[of.table].windows]
+
+
+def windows(place: Place) -> set[tuple]:
+    with duckdb.connect(str(place.file), read_only=True) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        return set(read_windows(connection, endpoint(), environment="sandbox", tenant_id="1"))
 
 
 def test_windows_in_any_order_add_up_and_leave_their_holes(place: Place) -> None:
@@ -84,14 +92,49 @@ def test_loads_of_other_tenants_and_tables_do_not_count(place: Place) -> None:
 
 def test_the_days_of_an_aggregate_are_not_added_up(place: Place) -> None:
     """Twelve hours and the other twelve are two aggregates, and none of the day."""
-    aggregate = {"cursor": None, "key": (), "by_day": True}
     for start, end in ((utc(2), utc(3)), (utc(3), utc(3, 12)), (utc(3, 12), utc(4))):
         load(place, start, end)
-    found = covered(place, **aggregate)
-    assert found == [(utc(2), utc(3)), (utc(3), utc(3, 12)), (utc(3, 12), utc(4))]
+    found = covered(place, **AGGREGATE)
     coverage = Coverage([Window(start=start, end=end) for start, end in found])
     assert coverage.has_day(utc(2), utc(3))
     assert not coverage.has_day(utc(3), utc(4))
+
+
+def test_only_the_last_load_of_a_day_says_how_much_of_an_aggregate_the_table_has(
+    place: Place,
+) -> None:
+    """A load replaces the rows of its day: after a shorter one the day is no longer complete."""
+    load(place, utc(2), utc(3))
+    load(place, utc(3), utc(4))
+    load(place, utc(2), utc(2, 12))
+    assert covered(place, **AGGREGATE) == [(utc(2), utc(2, 12)), (utc(3), utc(4))]
+    assert windows(place) == {(utc(2), utc(2, 12)), (utc(3), utc(4))}
+    load(place, utc(2), utc(3))
+    assert covered(place, **AGGREGATE) == [(utc(2), utc(3)), (utc(3), utc(4))]
+    assert windows(place) == {(utc(2), utc(3)), (utc(3), utc(4))}
+    load(place, utc(3), utc(4), loaded_at=NOW + DAY)
+    assert covered(place, **AGGREGATE) == [(utc(2), utc(3))], "its clock was ahead"
+
+
+def test_the_same_day_in_another_zone_replaces_the_rows_of_the_first(place: Place) -> None:
+    """March 3 begins at 4 in New York and at 15 the day before in Tokyo."""
+    load(place, utc(2, 4), utc(3, 4))
+    load(place, utc(3, 4), utc(4, 4))
+    load(place, utc(2, 15), utc(3, 15))
+    assert covered(place, **AGGREGATE) == [(utc(2, 15), utc(3, 15))]
+    load(place, utc(3, 4), utc(4, 4))
+    assert covered(place, **AGGREGATE) == [(utc(3, 4), utc(4, 4))]
+
+
+def test_the_days_of_a_file_without_numbers_are_read_in_the_order_of_its_lines(
+    place: Place,
+) -> None:
+    load(place, utc(2), utc(3))
+    load(place, utc(2), utc(2, 12))
+    with duckdb.connect(str(place.file)) as connection:
+        connection.execute("ALTER TABLE _st.loads DROP COLUMN sequence")
+    assert covered(place, **AGGREGATE) == [(utc(2), utc(2, 12))]
+    assert windows(place) == {(utc(2), utc(2, 12))}
 
 
 def test_a_coverage_contains_what_one_of_its_windows_contains() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import duckdb
 import pytest
 
+from st_pipelines.catalog.model import Catalog
 from st_pipelines.warehouse.errors import Overtaken, TimeZoneRefused
 from st_pipelines.warehouse.load_spec import MergeMode
 from st_pipelines.warehouse.tables.coverage import read_coverage
@@ -79,6 +80,38 @@ def test_a_new_zone_moves_the_kept_versions_too(place: Place) -> None:
     load(place, record(modifiedOn=NIGHT), history=True)
     load(place, record(id=2, modifiedOn=NOON), history=True, timezone=PACIFIC)
     assert days(place, "history.abc_things") == {1: date(2026, 3, 4), 2: date(2026, 3, 5)}
+
+
+def test_a_table_that_the_catalog_of_the_new_zone_lacks_is_moved_by_one_that_knows_it(
+    place: Place,
+) -> None:
+    """An older host changed the zone; the newer host's tables kept their former days for good."""
+    other = endpoint(name="others")
+    both = Catalog({other.table: other, endpoint().table: endpoint()})
+    place.load([record(id=1, modifiedOn=NIGHT)], other, history=True)
+    load(place, record(id=2, modifiedOn=NIGHT), timezone=PACIFIC)
+    assert days(place, "abc.others") == {1: date(2026, 3, 5)}
+    change = place.load([], catalog=both, timezone=PACIFIC)[0].zone_change
+    assert change == ZoneChange(former="", timezone=PACIFIC, rows=1)
+    for table in ("abc.others", "history.abc_others"):
+        assert days(place, table) == {1: date(2026, 3, 4)}
+    assert place.load([], catalog=both, timezone=PACIFIC)[0].zone_change is None
+
+
+@pytest.mark.parametrize("changed_by_us", [True, False])
+def test_a_table_that_a_version_without_notes_has_left_is_moved_when_it_is_loaded(
+    place: Place, changed_by_us: bool
+) -> None:
+    other = endpoint(name="others")
+    place.load([record(id=1, modifiedOn=NIGHT)], other)
+    with duckdb.connect(str(place.file)) as connection:
+        connection.execute("DROP TABLE _st.table_zones")
+    load(place, timezone=PACIFIC)
+    if not changed_by_us:
+        with duckdb.connect(str(place.file)) as connection:
+            connection.execute("DROP TABLE _st.table_zones")
+    place.load([], other, timezone=PACIFIC)
+    assert days(place, "abc.others") == {1: date(2026, 3, 4)}
 
 
 def test_a_cursor_in_a_struct_decides_the_day_too(place: Place) -> None:

@@ -396,10 +396,10 @@ def test_a_table_without_columns_keeps_its_records_in_extra(place: Place) -> Non
     [
         ("BIGINT", "DECIMAL", None, "7.0000000000"),
         ("BIGINT", "VARCHAR", None, "7"),
-        ("DOUBLE", "BIGINT", "7.0", "None"),
-        ("TIMESTAMPTZ", "DATE", "2026-01-02 03:04:05+00:00", "None"),
-        ("VARCHAR", "BIGINT", "7", "None"),
-        ("JSON", "BIGINT", "7", "None"),
+        ("DOUBLE", "BIGINT", "7.0", "7"),
+        ("TIMESTAMPTZ", "DATE", None, "2026-01-02 03:04:05+00:00"),
+        ("VARCHAR", "BIGINT", None, "7"),
+        ("JSON", "BIGINT", "7", "7"),
     ],
 )
 def test_a_column_whose_type_changes_loses_no_value(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from datetime import datetime, timezone
 from typing import Any
 
@@ -10,10 +11,11 @@ import duckdb
 import pytest
 
 from st_pipelines.catalog.model import Export, Field, Scalar
-from st_pipelines.warehouse.errors import Overtaken
+from st_pipelines.warehouse.errors import Overtaken, WarehouseReplaced
 from st_pipelines.warehouse.load_spec import MergeMode
 from st_pipelines.warehouse.tables import load_log
 from st_pipelines.warehouse.tables.load import FollowUp
+from st_pipelines.warehouse.tables.table_state import begin_read
 from st_pipelines_tests.warehouse.factories import FIELDS, Place, endpoint, record
 
 LATER, LATEST = "2026-01-05T00:00:00Z", "2026-01-09T00:00:00Z"
@@ -236,3 +238,21 @@ def test_the_bookmark_of_an_overtaken_read_is_not_stored(place: Place) -> None:
                 load_log.ExportBookmark(since=None, continue_from=token, loaded_at=spec.loaded_at),
             )
     assert place.query("SELECT continue_from, sequence FROM _st.feeds") == [("new", 3)]
+
+
+@pytest.mark.parametrize("loads_since", [0, 1, 2])
+def test_a_load_does_not_follow_a_load_that_the_warehouse_has_lost(
+    place: Place, loads_since: int
+) -> None:
+    """Its bookmark would skip what only the lost file had; the number alone may fit again."""
+    copy = place.file.with_suffix(".copy")
+    place.load([record(id=1)])
+    shutil.copy(place.file, copy)
+    place.load([record(id=2)], run_id="lost")
+    start = begin_read(place.warehouse, endpoint(), place.what())
+    shutil.copy(copy, place.file)
+    for number in range(loads_since):
+        place.load([record(id=3 + number)])
+    with pytest.raises(WarehouseReplaced, match="replaced by an older copy"):
+        place.load([record(id=9)], sequence=start.sequence, follows=start.follows)
+    assert place.query("SELECT count(*) FROM abc.things") == [(1 + loads_since,)]

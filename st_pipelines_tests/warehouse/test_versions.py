@@ -116,3 +116,38 @@ def test_the_same_content_again_is_no_new_version(place: Place) -> None:
     again = [version(1, "b", SECOND), version(2, "b")]
     place.load(again, loaded_at=NOON + timedelta(hours=2), **KEPT)
     assert place.query("FROM history.abc_things ORDER BY ALL") == before
+
+
+def test_a_change_time_that_has_not_come_yet_begins_no_version(place: Place) -> None:
+    """Every later version began at that time too, so the oldest one was valid for ever."""
+    never = datetime(9999, 12, 31, tzinfo=timezone.utc)
+    times = [NOON + timedelta(days=day) for day in range(4)]
+    place.load([version(1, "a")], loaded_at=times[0], **KEPT)
+    place.load([version(1, "b", never)], loaded_at=times[1], **KEPT)
+    place.load([version(1, "c", times[2])], loaded_at=times[2], **WHOLE)
+    place.load([version(1, "d", times[3])], loaded_at=times[3], **KEPT)
+    assert versions(place) == [
+        ("a", FIRST, times[1]),
+        ("b", times[1], times[2]),
+        ("c", times[2], times[3]),
+        ("d", times[3], None),
+    ]
+    place.load([version(2, "first", never)], loaded_at=times[3], **KEPT)
+    assert versions(place, 2) == [("first", times[3], None)]
+
+
+def test_history_that_begins_with_a_change_time_in_the_future_begins_with_its_load(
+    place: Place,
+) -> None:
+    place.load([version(1, "a", datetime(9999, 12, 31, tzinfo=timezone.utc))], loaded_at=NOON)
+    place.load([version(2, "b")], loaded_at=NOON, **KEPT)
+    assert versions(place) == [("a", NOON, None)]
+
+
+def test_a_clock_that_is_behind_the_servers_takes_no_change_time_for_the_future(
+    place: Place,
+) -> None:
+    behind = {"loaded_at": FIRST - timedelta(days=9), "server_time": NOON}
+    place.load([version(1, "a")], **behind, **KEPT)
+    place.load([version(1, "b", SECOND)], **behind, **KEPT)
+    assert versions(place) == [("a", FIRST, SECOND), ("b", SECOND, None)]

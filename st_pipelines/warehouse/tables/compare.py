@@ -8,8 +8,10 @@ another order are counted (`Compared.reordered`) and are not a difference.
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, Literal, TypeAlias
@@ -17,6 +19,7 @@ from typing import Any, Literal, TypeAlias
 from st_pipelines.catalog.model import DataType, Endpoint, Field, ListOf, Scalar, StructOf
 from st_pipelines.warehouse.columns import EXTRA, fetch_row, literal, quote, table_type
 from st_pipelines.warehouse.store.base import ALIAS
+from st_pipelines.warehouse.tables.column_types import fit_to_table, forget_fitted
 from st_pipelines.warehouse.tables.row_values import list_part
 from st_pipelines.warehouse.tables.table_load import (
     TableLoad,
@@ -77,6 +80,23 @@ class Compared:
     differences: tuple[Difference, ...]
     matched: int = 0
     reordered: int = 0
+
+
+@contextmanager
+def fitted_to_table(load: TableLoad) -> Iterator[TableLoad]:
+    """Gives the staged rows the types of their table, which another catalog may have made.
+
+    Args:
+        load: with the warehouse attached.
+
+    Yields:
+        The load to compare with.
+    """
+    try:
+        endpoint = fit_to_table(load.connection, load.endpoint, load.table)
+        yield dataclasses.replace(load, endpoint=endpoint)
+    finally:
+        forget_fitted(load.connection)
 
 
 class Comparison:

@@ -8,6 +8,9 @@ know neither which file the rows went into, nor which loads reached back to the 
   long after the midnight that ends their window, and cover all of it.
 - A load dated in the future counts for nothing: its clock was ahead, and its true time is unknown.
 - Windows of a daily aggregate are never joined: two half days do not add up to that day's figures.
+  A load replaces the rows of its day, so only the last one counts. Days of two time zones that
+  begin within `_SAME_DAY` of each other may replace each other's rows, so there, too, only the last
+  one counts.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import duckdb
 
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.warehouse.columns import literal
+from st_pipelines.warehouse.tables.load_log import is_numbered
 from st_pipelines.warehouse.tables.schema import has_own_table
 from st_pipelines.windows import Coverage, Window
 
@@ -27,6 +31,9 @@ SETTLING = timedelta(hours=1)
 
 _CLOSED_AT_LOAD = timedelta(minutes=1)
 """A window that ends at most this long before its load was closed at the load's own moment."""
+
+_SAME_DAY = timedelta(hours=22, minutes=59)
+"""Less than the shortest day in any time zone: two days of one zone begin further apart."""
 
 # Comparing the parts first is five times faster than joining them for every load.
 _TABLES = (
@@ -41,6 +48,17 @@ _LOADS = """
     FROM {schema}.loads
     WHERE environment = $environment AND tenant_id = $tenant AND {tables}
         AND coalesce(window_end, loaded_at) <= $now AND loaded_at <= $now
+"""
+_DAYS = """
+    SELECT name, window_start, window_end FROM (
+        SELECT *, max(number) OVER (PARTITION BY name ORDER BY window_start
+            RANGE BETWEEN {near} PRECEDING AND {near} FOLLOWING) AS last
+        FROM (
+            SELECT api || '.' || endpoint AS name, window_start, window_end, loaded_at,
+                row_number() OVER (ORDER BY {{sequence}} NULLS FIRST, rowid) AS number
+            FROM {{schema}}.loads WHERE environment = $environment AND tenant_id = $tenant
+                AND {tables} AND window_start IS NOT NULL))
+    WHERE number = last AND window_end <= $now AND loaded_at <= $now ORDER BY 1, 2
 """
 _ISLANDS = """
     SELECT name, CASE WHEN NOT bool_or(from_start) THEN min(since) END, max(until) FROM (
@@ -79,7 +97,8 @@ def read_coverage(
     values = {"environment": environment, "tenant": tenant_id, "now": now}
     for by_day in (False, True):
         if tables := [endpoint.table for endpoint in chosen if endpoint.by_day == by_day]:
-            sql = _build_query(by_day).format(schema=schema)
+            sequence = "sequence" if is_numbered(connection) else "0"
+            sql = _build_query(by_day).format(schema=schema, sequence=sequence)
             coverage |= _read_windows(connection, sql, values | _table_values(tables))
     return coverage
 
@@ -125,14 +144,12 @@ def _table_values(tables: list[str]) -> dict[str, object]:
 
 
 def _build_query(by_day: bool) -> str:
-    """SQL for table, start and end of each covered window; `{schema}` is left to fill in."""
+    """SQL for table, start and end of each covered window; `{schema}` is left to fill in.
+
+    For aggregates by day `{sequence}` is left too.
+    """
     if by_day:
-        return (
-            "SELECT DISTINCT api || '.' || endpoint AS name, window_start, window_end "
-            "FROM {schema}.loads WHERE environment = $environment AND tenant_id = $tenant "
-            f"AND {_TABLES} AND window_start IS NOT NULL "
-            "AND window_end <= $now AND loaded_at <= $now ORDER BY 1, 2, 3"
-        )
+        return _DAYS.format(near=_interval(_SAME_DAY), tables=_TABLES)
     loads = _LOADS.format(
         closed=_interval(_CLOSED_AT_LOAD),
         settling=_interval(SETTLING),

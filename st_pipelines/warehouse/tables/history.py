@@ -2,7 +2,9 @@
 
 Runs inside the load's transaction, after the merge. A live row has one open version (`valid_to` is
 NULL), a deleted one has none. `valid_from` is the row's change time, its cursor column. If the
-endpoint has none, or the row changed and its change time did not, it is the time of the load.
+endpoint has none, or the row changed and its change time did not, it is the time of the load. So it
+is for a change time that has not come yet, such as the end of the year 9999: no version would ever
+follow it.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from st_pipelines.warehouse.columns import (
     quote,
 )
 from st_pipelines.warehouse.store.base import ALIAS
+from st_pipelines.warehouse.tables.merge import CLOCK_SKEW
 from st_pipelines.warehouse.tables.schema import ensure_table
 from st_pipelines.warehouse.tables.table_load import TableLoad, lacks_key, same_key, table_cursor
 
@@ -39,7 +42,8 @@ def record_versions(load: TableLoad) -> None:
     match = f"h._tenant_id = t._tenant_id AND {same_key(endpoint, 'h', 't')}"
     versions = f"SELECT count(*) FROM {history} WHERE _tenant_id = ?"
     if not fetch_row(connection, versions, tenant)[0]:
-        first = f"coalesce({table_cursor(endpoint, 't')}, {_time(load.spec.loaded_at)})"
+        change_time = _past(load, table_cursor(endpoint, "t"))
+        first = f"coalesce({change_time}, {_time(load.spec.loaded_at)})"
         live = f"t._tenant_id = ? AND t._deleted_at IS NULL AND NOT ({lacks_key(endpoint, 't')})"
         connection.execute(_insertion(load, history, first) + f" WHERE {live}", tenant)
         return
@@ -52,7 +56,8 @@ def record_versions(load: TableLoad) -> None:
     )
     _find_new_versions(load, f"{history} h ON {match}")
     connection.execute(
-        f"UPDATE {history} h SET valid_to = v.valid_from FROM {load.table} t "
+        f"UPDATE {history} h SET valid_to = v.valid_from, "
+        f"valid_from = least(h.valid_from, v.valid_from) FROM {load.table} t "
         f"JOIN versions v ON v.row = t.rowid WHERE {match} AND h.valid_to IS NULL"
     )
     connection.execute(
@@ -92,9 +97,14 @@ def _find_new_versions(load: TableLoad, history: str) -> None:
     """Fills `versions` with the touched rows that differ from their open version."""
     content = [quote(f.column) for f in load.endpoint.row_fields] + [quote(EXTRA)]
     same = " AND ".join(f"h.{column} IS NOT DISTINCT FROM t.{column}" for column in content)
-    cursor = f"any_value({table_cursor(load.endpoint, 't')})"
+    cursor = _past(load, f"any_value({table_cursor(load.endpoint, 't')})")
     now = _time(load.spec.loaded_at)
-    last = "greatest(max(h.valid_from), max(h.valid_to))"
+    # An earlier version of this package has begun versions in the year 9999; a clock that was set
+    # back makes the time of an earlier load look like the future, but not later than that load.
+    skew = literal(f"{int(CLOCK_SKEW.total_seconds())} seconds")
+    own = f"CASE WHEN h.valid_from <= h._loaded_at + INTERVAL {skew} THEN h.valid_from END"
+    ends = [own, _past(load, "h.valid_from"), _past(load, "h.valid_to")]
+    last = f"greatest({', '.join(f'max({end})' for end in ends)})"
     load.connection.execute(
         "CREATE OR REPLACE TEMP TABLE versions AS SELECT t.rowid AS row, CASE "
         f"WHEN {last} IS NULL THEN coalesce({cursor}, {now}) "
@@ -104,6 +114,13 @@ def _find_new_versions(load: TableLoad, history: str) -> None:
         "HAVING count(*) FILTER (WHERE h._tenant_id IS NOT NULL AND h.valid_to IS NULL "
         f"AND {same}) = 0"
     )
+
+
+def _past(load: TableLoad, moment: str) -> str:
+    """SQL: a time, or NULL if it has not come yet. A clock that is behind is given the server's."""
+    spec = load.spec
+    latest = max(spec.loaded_at, spec.server_time or spec.loaded_at) + CLOCK_SKEW
+    return f"CASE WHEN {moment} <= {_time(latest)} THEN {moment} END"
 
 
 def _time(moment: object) -> str:

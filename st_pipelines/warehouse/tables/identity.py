@@ -4,29 +4,31 @@ There is a row for each tenant, written in the transaction of the tenant's first
 tells this warehouse from an empty or another one, which Dagster's green partitions know nothing of.
 
 A time zone that was never used here is a deliberate change: the next load recomputes the day of
-every row from its cursor, within that load's transaction. A zone that was used before, or that is
-merely the default, is refused, as two hosts with different settings would move the rows back and
-forth.
+every row from its cursor, within that load's transaction (`table_zones`). A zone that was used
+before, or that is merely the default, is refused, as two hosts with different settings would move
+the rows back and forth.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import uuid
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
 
 import duckdb
 
 from st_pipelines.catalog.model import Catalog, Endpoint
-from st_pipelines.warehouse.columns import count_changes, local_day_sql, quote
+from st_pipelines.warehouse.columns import quote
 from st_pipelines.warehouse.errors import TimeZoneRefused
 from st_pipelines.warehouse.load_spec import LoadSpec
 from st_pipelines.warehouse.store.base import ALIAS, Store
-from st_pipelines.warehouse.tables.history import SCHEMA as HISTORY
-from st_pipelines.warehouse.tables.schema import ensure_table, has_own_table, qualified
-from st_pipelines.warehouse.tables.table_load import table_cursor
+from st_pipelines.warehouse.tables.schema import has_own_table
+from st_pipelines.warehouse.tables.table_zones import (
+    find_tables_in_other_zones,
+    move_to_zone,
+    note_former_zone,
+)
 from st_pipelines.windows import utc_now
 
 _COLUMNS = {
@@ -131,7 +133,7 @@ def refuse_timezone(
 
 
 def note_settings(
-    connection: duckdb.DuckDBPyConnection, spec: LoadSpec, catalog: Catalog
+    connection: duckdb.DuckDBPyConnection, spec: LoadSpec, endpoint: Endpoint, catalog: Catalog
 ) -> tuple[WarehouseIdentity, ZoneChange | None]:
     """Stores the settings of a load in its transaction; moves all rows to days of a new zone.
 
@@ -148,18 +150,39 @@ def note_settings(
     new = _with_timezone(stored, spec.timezone) if stored else _new_identity(spec.timezone)
     if spec.start_date:
         new = _with_start_date(new, spec.start_date)
-    if new == stored:
-        return new, None
-    _write(connection, new, **owner)
+    if new != stored:
+        _write(connection, new, **owner)
     former = stored.timezone if stored else ""
     if former == spec.timezone:
-        return new, None
-    rows = _recompute_days(connection, catalog, spec.tenant_id, spec.timezone)
+        rows = _catch_up(connection, spec, endpoint, catalog)
+        return new, ZoneChange(former="", timezone=former, rows=rows) if rows else None
+    if stored:
+        note_former_zone(connection, **owner, timezone=former)
+    known = {e.table: e for e in catalog} | {endpoint.table: endpoint}
+    rows = move_to_zone(
+        connection, known.values(), **owner, timezone=spec.timezone, loaded=endpoint
+    )
     if stored is None and rows and spec.timezone_is_default:
         raise TimeZoneRefused(spec.environment, "", spec.timezone, is_default=True)
     if stored is None and not rows:
         return new, None
     return new, ZoneChange(former=former, timezone=spec.timezone, rows=rows)
+
+
+def _catch_up(
+    connection: duckdb.DuckDBPyConnection, spec: LoadSpec, endpoint: Endpoint, catalog: Catalog
+) -> int:
+    """Moves rows that a change of the zone has left on their days; returns how many.
+
+    The catalog of the load that changed the zone did not know their tables.
+    """
+    zone = {
+        "environment": spec.environment,
+        "tenant_id": spec.tenant_id,
+        "timezone": spec.timezone,
+    }
+    left = find_tables_in_other_zones(connection, catalog, endpoint, **zone)
+    return move_to_zone(connection, left, **zone, loaded=endpoint) if left else 0
 
 
 def accept_timezone(
@@ -185,7 +208,9 @@ def accept_timezone(
                 return None
             new = _with_timezone(stored, timezone) if stored else _new_identity(timezone)
             _write(connection, new, **owner)
-            rows = _recompute_days(connection, catalog, tenant_id, timezone)
+            if stored:
+                note_former_zone(connection, **owner, timezone=stored.timezone)
+            rows = move_to_zone(connection, catalog, **owner, timezone=timezone)
             store.commit(connection)
     return ZoneChange(former=stored.timezone if stored else "", timezone=timezone, rows=rows)
 
@@ -230,47 +255,4 @@ def _write(
     connection.execute(
         f"INSERT INTO {ALIAS}._st.warehouse VALUES ({', '.join('?' * len(_COLUMNS))})",
         [list(v) if isinstance(v, tuple) else v for v in (values[name] for name in _COLUMNS)],
-    )
-
-
-def _recompute_days(
-    connection: duckdb.DuckDBPyConnection,
-    endpoints: Iterable[Endpoint],
-    tenant_id: str,
-    timezone: str,
-) -> int:
-    """Moves every row that has a cursor to the cursor's local day; returns how many moved.
-
-    Other rows keep the day of their load: an aggregate of a day in another zone is another
-    aggregate, and the load log tells that its day has to be read again.
-    """
-    moved = 0
-    tables = set(
-        connection.execute(
-            "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = ?", [ALIAS]
-        ).fetchall()
-    )
-    for endpoint in endpoints:
-        if endpoint.cursor and (endpoint.api, endpoint.name) in tables:
-            ensure_table(connection, endpoint)  # it may lack the cursor of a newer catalog
-            moved += _move_rows(connection, endpoint, qualified(endpoint), tenant_id, timezone)
-            if (HISTORY, endpoint.flat_name) in tables:
-                versions = f"{ALIAS}.{HISTORY}.{quote(endpoint.flat_name)}"
-                _move_rows(connection, endpoint, versions, tenant_id, timezone)
-    return moved
-
-
-def _move_rows(
-    connection: duckdb.DuckDBPyConnection,
-    endpoint: Endpoint,
-    table: str,
-    tenant_id: str,
-    timezone: str,
-) -> int:
-    day = local_day_sql(table_cursor(endpoint), timezone)
-    return count_changes(
-        connection,
-        f"UPDATE {table} SET _partition_date = {day} WHERE _tenant_id = ? "
-        f"AND {table_cursor(endpoint)} IS NOT NULL AND _partition_date IS DISTINCT FROM {day}",
-        [tenant_id],
     )

@@ -6,10 +6,11 @@ loads may commit in any order: one that contradicts a load committed since its r
 `Overtaken`, and `sync.sync` reads again.
 
 In order: note the settings, and move rows to their days in a new time zone (`identity`); create or
-extend the table (`schema`); find fields without values (`load_facts`); note the live rows
-(`deletion_guard`); check that records have their keys (`missing_keys`); check for contradictions
-(`overtakers`; for rows without a key, in `merge_keyless`); merge the list's rows, then the export
-feed's, and set `_deleted_at` (`merge`, `merge_keyless`); check what would be deleted
+extend the table (`schema`), and give the rows its types (`column_types`); find fields without
+values (`load_facts`); note the live rows (`deletion_guard`); check that records have their keys
+(`missing_keys`); check for contradictions (`overtakers`; for days of an aggregate, in
+`aggregate_days`; for rows without a key, in `merge_keyless`); merge the list's rows, then the
+export feed's, and set `_deleted_at` (`merge`, `merge_keyless`); check what would be deleted
 (`deletion_guard`); record versions (`history`); count for the asset checks (`load_facts`); write
 `_st.loads` and `_st.feeds` (`load_log`), and the parents whose children were read (`parents`).
 """
@@ -27,6 +28,8 @@ from st_pipelines.warehouse.load_spec import MergeMode
 from st_pipelines.warehouse.reports.table import ensure_report_table
 from st_pipelines.warehouse.store.base import Store
 from st_pipelines.warehouse.tables import load_log
+from st_pipelines.warehouse.tables.aggregate_days import refuse_unfinished_day
+from st_pipelines.warehouse.tables.column_types import fit_to_table, forget_fitted
 from st_pipelines.warehouse.tables.deletion_guard import Approval, DeletionGuard
 from st_pipelines.warehouse.tables.history import record_versions
 from st_pipelines.warehouse.tables.identity import ZoneChange, note_settings
@@ -152,6 +155,7 @@ def commit_load(
         TooManyDeletions: it would delete a large part of the table; the warehouse is as it was.
         Overtaken: loads that committed since the read started contradict it; read again.
         KeysMissing: most of its records lack their key.
+        DayUnfinished: the table holds more of an aggregate's day already.
         WarehouseError: it could not be written; the warehouse is as it was.
     """
     follow_up = follow_up or FollowUp()
@@ -163,7 +167,8 @@ def commit_load(
             stage_parents(connection, follow_up.parents)
         connection.execute("BEGIN")
         load_log.ensure_load_log(connection, catalog)
-        identity, zone_change = note_settings(connection, spec, catalog)
+        load_log.refuse_replaced(connection, endpoint, spec)
+        identity, zone_change = note_settings(connection, spec, endpoint, catalog)
         last = load_log.read_last_sequence(connection, endpoint, spec)
         load = TableLoad(connection, endpoint, spec, number=max(last + 1, spec.sequence))
         loaded = _merge(load, records.staging.rows, follow_up, approval or Approval())
@@ -187,11 +192,13 @@ def commit_load(
         if follow_up.bookmark:
             load_log.write_bookmark(load, follow_up.bookmark)
         store.commit(load.connection)
+        forget_fitted(load.connection)
     return loaded
 
 
 def _merge(load: TableLoad, rows_read: int, follow_up: FollowUp, approval: Approval) -> Loaded:
     added = ensure_report_table(load) if load.endpoint.report else _ensure_table(load)
+    load = replace(load, endpoint=fit_to_table(load.connection, load.endpoint, load.table))
     missing_fields = find_missing_fields(load)
     guard = DeletionGuard(load, follow_up.deleted_ids)
     counts = _merge_rows(load, follow_up)
@@ -221,6 +228,7 @@ def _ensure_table(load: TableLoad) -> list[str]:
 
 def _merge_rows(load: TableLoad, follow_up: FollowUp) -> Counts:
     has_export_rows = follow_up.export_rows is not None
+    refuse_unfinished_day(load)
     if load.endpoint.has_key:
         for rows in ("staged", "export_rows") if has_export_rows else ("staged",):
             refuse_missing_keys(load, rows)

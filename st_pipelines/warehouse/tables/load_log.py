@@ -19,7 +19,7 @@ import duckdb
 
 from st_pipelines.catalog.model import Catalog, Endpoint
 from st_pipelines.warehouse.columns import columns_of, fetch_row, literal, quote
-from st_pipelines.warehouse.errors import WarehouseUnusable
+from st_pipelines.warehouse.errors import WarehouseReplaced, WarehouseUnusable
 from st_pipelines.warehouse.load_spec import LoadSpec
 from st_pipelines.warehouse.store.base import ALIAS
 from st_pipelines.warehouse.tables.schema import has_own_table, has_table
@@ -185,13 +185,53 @@ def read_last_sequence(
         endpoint, spec: whose loads.
         schema: of the load log; `_st` for a connection to the warehouse itself.
     """
-    if not _is_numbered(connection):
+    if not is_numbered(connection):
         return 0
     return fetch_row(
         connection,
         f"SELECT coalesce(max(sequence), 0) FROM {schema}.loads WHERE {_SAME_TABLE}",
         [spec.environment, endpoint.api, endpoint.name, spec.tenant_id],
     )[0]
+
+
+def read_load_name(
+    connection: duckdb.DuckDBPyConnection,
+    endpoint: Endpoint,
+    spec: LoadSpec,
+    number: int,
+    *,
+    schema: str = f"{ALIAS}._st",
+) -> str | None:
+    """What tells a load of the table from another one of the same number; None if it is not there.
+
+    Args:
+        connection: with the warehouse attached, or to the warehouse itself.
+        endpoint, spec: whose loads.
+        number: of the load.
+        schema: of the load log; `_st` for a connection to the warehouse itself.
+    """
+    if number < 1 or not is_numbered(connection):
+        return None
+    row = connection.execute(
+        f"SELECT concat_ws(' ', run_id, epoch_us(loaded_at), requests, bytes, seconds) "
+        f"FROM {schema}.loads WHERE {_SAME_TABLE} AND sequence = ?",
+        [spec.environment, endpoint.api, endpoint.name, spec.tenant_id, number],
+    ).fetchone()
+    return row[0] if row else None
+
+
+def refuse_replaced(
+    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, spec: LoadSpec
+) -> None:
+    """Checks that the warehouse still holds the load that the read follows.
+
+    Raises:
+        WarehouseReplaced: it was restored or replaced while the read went on.
+    """
+    if spec.follows is None:
+        return
+    if read_load_name(connection, endpoint, spec, spec.sequence - 1) != spec.follows:
+        raise WarehouseReplaced(endpoint.table)
 
 
 def read_overtakers(load: TableLoad) -> list[tuple[datetime | None, datetime | None]]:
@@ -262,7 +302,7 @@ def read_sequences(
     """
     if not has_own_table(connection, "loads"):
         return {}
-    last = "coalesce(max(sequence), 0)" if _is_numbered(connection) else "0"
+    last = "coalesce(max(sequence), 0)" if is_numbered(connection) else "0"
     rows = connection.execute(
         f"SELECT api || '.' || endpoint, {last} FROM _st.loads "
         "WHERE environment = ? AND tenant_id = ? GROUP BY 1",
@@ -302,6 +342,8 @@ def read_windows(
 ) -> dict[tuple[datetime, datetime], datetime]:
     """The windows with a start that were loaded, and when each was loaded last, UTC.
 
+    Of several windows with one start, only that of the last load counts: it replaced the others.
+
     Args:
         connection: to the warehouse itself.
         endpoint: whose loads.
@@ -311,9 +353,13 @@ def read_windows(
     if not has_own_table(connection, "loads"):
         return {}
     of_runs = "" if run_ids is None else "AND list_contains(?, run_id) "
+    order = "sequence NULLS FIRST, rowid" if is_numbered(connection) else "rowid"
     rows = connection.execute(
-        "SELECT window_start, window_end, max(loaded_at) FROM _st.loads "
-        f"WHERE {_SAME_TABLE} AND window_start IS NOT NULL {of_runs}GROUP BY ALL",
+        "SELECT window_start, window_end, max(loaded_at) FROM ("
+        "SELECT *, last(window_end) OVER (PARTITION BY window_start "
+        f"ORDER BY {order} ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS last_end "
+        f"FROM _st.loads WHERE {_SAME_TABLE} AND window_start IS NOT NULL) "
+        f"WHERE window_end = last_end {of_runs}GROUP BY ALL",
         [environment, endpoint.api, endpoint.name, tenant_id]
         + ([] if run_ids is None else [list(run_ids)]),
     ).fetchall()
@@ -389,7 +435,8 @@ def read_usual_row_count(load: TableLoad) -> float | None:
     return rows if windows >= MIN_WINDOWS else None
 
 
-def _is_numbered(connection: duckdb.DuckDBPyConnection) -> bool:
+def is_numbered(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether the load log numbers its loads; a file of an earlier version does not."""
     numbered = (
         "SELECT 1 FROM duckdb_columns() WHERE schema_name = '_st' AND table_name = 'loads' "
         "AND column_name = 'sequence'"

@@ -1,20 +1,24 @@
 """Creates and extends tables as the catalog says. Columns are added, and never dropped.
 
-A column whose new type cannot hold its values is renamed to `<name>_before_1` (then `_before_2`),
-and a new one is added.
+Several hosts may load a table with several editions of the catalog. So a column gets the type that
+holds the values of both, and keeps it, whichever edition loads next (`column_types` converts the
+rows). Where no type holds both, the column is renamed to `<name>_before_1` (then `_before_2`), and
+a new one is added and filled with the values that fit. An edition whose type a column
+`<name>_before_1` has is the older one, and changes nothing.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import duckdb
 
 from st_pipelines.catalog.model import DataType, Endpoint, Field, ListOf, StructOf
-from st_pipelines.warehouse.columns import DECIMAL, OWN_COLUMNS, quote, table_type
+from st_pipelines.warehouse.columns import DECIMAL, EXTRA, OWN_COLUMNS, quote, table_type
 from st_pipelines.warehouse.store.base import ALIAS
+from st_pipelines.warehouse.tables.column_types import fill_from
 
 _WIDENED = {
     DECIMAL: ("BIGINT",),
@@ -97,9 +101,11 @@ def _change_type(
 ) -> bool:
     """Makes a column hold the field's values too; returns False if it can already."""
     column, type_ = field.column, present[field.column]
+    if _was_set_aside(field, present):
+        return False
     type_for_both = _unite(type_, field.type)
     if type_for_both is None:
-        _set_aside(connection, table, column, table_type(field.type), present)
+        _set_aside(connection, table, field, present)
     elif _normalize(type_for_both) != _normalize(str(type_)):
         connection.execute(f"ALTER TABLE {table} ALTER {quote(column)} TYPE {type_for_both}")
     else:
@@ -107,18 +113,29 @@ def _change_type(
     return True
 
 
+def _was_set_aside(field: Field, present: Mapping[str, Any]) -> bool:
+    """Whether the field's type is one that a later edition of the catalog has replaced."""
+    wanted = _normalize(table_type(field.type))
+    return any(
+        _normalize(str(present[name])) == wanted
+        for name in itertools.takewhile(present.__contains__, _aside_names(field))
+    )
+
+
+def _aside_names(field: Field) -> Iterator[str]:
+    return (f"{field.column}_before_{n}" for n in itertools.count(1))
+
+
 def _set_aside(
-    connection: duckdb.DuckDBPyConnection,
-    table: str,
-    name: str,
-    type_: str,
-    present: Mapping[str, Any],
+    connection: duckdb.DuckDBPyConnection, table: str, field: Field, present: Mapping[str, Any]
 ) -> None:
-    """Renames a column whose new type cannot hold its values, and adds an empty one."""
-    number = next(n for n in itertools.count(1) if f"{name}_before_{n}" not in present)
-    old = quote(f"{name}_before_{number}")
-    connection.execute(f"ALTER TABLE {table} RENAME COLUMN {quote(name)} TO {old}")
-    connection.execute(f"ALTER TABLE {table} ADD COLUMN {quote(name)} {type_}")
+    """Renames a column whose new type cannot hold its values, and fills a new one with the rest."""
+    name, type_ = quote(field.column), table_type(field.type)
+    old = quote(next(n for n in _aside_names(field) if n not in present))
+    connection.execute(f"ALTER TABLE {table} RENAME COLUMN {name} TO {old}")
+    connection.execute(f"ALTER TABLE {table} ADD COLUMN {name} {type_}")
+    if EXTRA in present:
+        fill_from(connection, table, field, old, (str(present[field.column]), type_))
 
 
 def _unite(present: Any, wanted: DataType) -> str | None:
@@ -132,6 +149,8 @@ def _unite(present: Any, wanted: DataType) -> str | None:
     before = _normalize(str(present))
     if before == _normalize(name) or before in _WIDENED.get(name, ()):
         return name
+    if _normalize(name) in map(_normalize, _WIDENED.get(_spelled(before), ())):
+        return str(present)
     return None
 
 
@@ -144,6 +163,10 @@ def _unite_struct(present: Mapping[str, Any], wanted: StructOf) -> str | None:
     if None in members.values():
         return None
     return "STRUCT(" + ", ".join(f"{quote(n)} {t}" for n, t in members.items()) + ")"
+
+
+def _spelled(normalized: str) -> str:
+    return DECIMAL if normalized == _normalize(DECIMAL) else normalized
 
 
 def _normalize(type_: str) -> str:

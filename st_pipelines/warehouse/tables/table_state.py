@@ -28,6 +28,7 @@ from st_pipelines.warehouse.tables.load_log import (
     ExportBookmark,
     read_bookmark,
     read_last_sequence,
+    read_load_name,
 )
 from st_pipelines.warehouse.tables.schema import has_table
 from st_pipelines.warehouse.tables.staged_records import StagedRecords
@@ -46,12 +47,13 @@ class ReadStart:
     """What a read has to know before it starts.
 
     Attributes:
-        sequence: for `LoadSpec.sequence`.
+        sequence, follows: for `LoadSpec`.
         coverage: what earlier loads of the table have read, where a window may extend to it.
         identity: of the warehouse; None before the tenant's first load.
     """
 
     sequence: int
+    follows: str | None = None
     coverage: Coverage = field(default_factory=Coverage)
     identity: WarehouseIdentity | None = None
 
@@ -75,10 +77,14 @@ def begin_read(store: Store, endpoint: Endpoint, spec: LoadSpec) -> ReadStart:
             identity, spec.environment, spec.timezone, is_default=spec.timezone_is_default
         )
         last = read_last_sequence(connection, endpoint, spec, schema="_st")
+        follows = read_load_name(connection, endpoint, spec, last, schema="_st")
         by_window = [endpoint] if endpoint.partitioned and not endpoint.by_day else []
         coverage = read_coverage(connection, by_window, **owner, now=spec.loaded_at)
     return ReadStart(
-        sequence=last + 1, coverage=coverage.get(endpoint.table, Coverage()), identity=identity
+        sequence=last + 1,
+        follows=follows,
+        coverage=coverage.get(endpoint.table, Coverage()),
+        identity=identity,
     )
 
 

@@ -1,0 +1,94 @@
+"""Hosts with several editions of the catalog load one table, and no value leaves its column."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from st_pipelines.catalog.model import DataType, Endpoint, Field, ListOf, Scalar, StructOf
+from st_pipelines_tests.warehouse.factories import FIELDS, Place, endpoint
+
+TEXT, NUMBER, FLOAT, MOMENT = (Scalar(t) for t in ("VARCHAR", "BIGINT", "DOUBLE", "TIMESTAMPTZ"))
+
+
+def of(type_: DataType, **changes: Any) -> Endpoint:
+    return endpoint(cursor=None, columns=(FIELDS[0], Field("poNumber", type_)), **changes)
+
+
+def load(place: Place, type_: DataType, id_: int, value: Any, **changes: Any) -> tuple[int, ...]:
+    counts = place.load([{"id": id_, "poNumber": value}], of(type_), **changes)[0].counts
+    return counts.inserted, counts.updated, counts.unchanged
+
+
+def rows(place: Place) -> list[tuple]:
+    return place.query("SELECT id, po_number, _extra FROM abc.things ORDER BY id")
+
+
+def columns(place: Place) -> list[str]:
+    found = place.query("DESCRIBE abc.things")
+    return [row[0] for row in found if row[0].startswith("po_number")]
+
+
+def test_editions_in_turns_share_the_type_that_holds_both(place: Place) -> None:
+    """The column was emptied each time, and the days that were not loaded stayed complete."""
+    load(place, TEXT, 1, "A-7")
+    load(place, NUMBER, 2, 12)
+    load(place, TEXT, 3, "13")
+    assert load(place, NUMBER, 2, 12) == (0, 0, 1)
+    assert load(place, TEXT, 2, "12") == (0, 0, 1)
+    assert rows(place) == [(1, "A-7", None), (2, "12", None), (3, "13", None)]
+    assert columns(place) == ["po_number"]
+
+
+def test_a_member_of_a_struct_has_the_type_that_holds_both(place: Place) -> None:
+    lists = [ListOf(StructOf((Field("orderId", type_),))) for type_ in (NUMBER, TEXT)]
+    load(place, lists[0], 1, [{"orderId": 7}])
+    load(place, lists[1], 2, [{"orderId": "A-7"}])
+    load(place, lists[0], 3, [{"orderId": 8}])
+    found = [row[1] for row in rows(place)]
+    assert found == [[{"order_id": "7"}], [{"order_id": "A-7"}], [{"order_id": "8"}]]
+
+
+def test_a_new_column_is_filled_with_what_fits_it(place: Place) -> None:
+    load(place, FLOAT, 1, 7)
+    load(place, FLOAT, 2, 7.5)
+    load(place, NUMBER, 3, 8)
+    assert rows(place) == [(1, 7, None), (2, None, '{"poNumber":7.5}'), (3, 8, None)]
+    assert columns(place) == ["po_number_before_1", "po_number"]
+
+
+def test_an_older_edition_does_not_set_the_newer_column_aside(place: Place) -> None:
+    load(place, FLOAT, 1, 7)
+    for number in (2, 4):
+        load(place, NUMBER, number, number)
+        load(place, FLOAT, number + 1, number + 1.5)
+    load(place, FLOAT, 6, 6)
+    assert columns(place) == ["po_number_before_1", "po_number"]
+    assert [row[1] for row in rows(place)] == [7, 2, None, 4, None, 6]
+    assert [row[2] for row in rows(place)][2] == '{"poNumber":3.5}'
+    assert load(place, FLOAT, 3, 3.5) == (0, 0, 1)
+
+
+def test_times_that_were_text_become_times(place: Place) -> None:
+    load(place, TEXT, 1, "2026-01-02T03:04:05Z")
+    load(place, TEXT, 2, "soon")
+    load(place, MOMENT, 3, "2026-01-03T00:00:00Z")
+    found = rows(place)
+    assert [row[2] for row in found] == [None, '{"poNumber":"soon"}', None]
+    assert [f"{row[1]:%d %H}" if row[1] else None for row in found] == ["02 03", None, "03 00"]
+
+
+def test_records_without_a_key_are_equal_in_every_edition(place: Place) -> None:
+    for type_, value in ((TEXT, "A"), (TEXT, "7"), (NUMBER, 7)):
+        place.load([{"id": None, "poNumber": value}], of(type_, key=()))
+    assert len(rows(place)) == 2
+
+
+@pytest.mark.parametrize("history", [True, False])
+def test_the_kept_versions_share_the_types_too(place: Place, history: bool) -> None:
+    load(place, TEXT, 1, "A-7", history=history)
+    load(place, NUMBER, 1, 8, history=True)
+    load(place, TEXT, 1, "8", history=True)
+    found = place.query("SELECT po_number FROM history.abc_things ORDER BY valid_from, valid_to")
+    assert [row[0] for row in found] == (["A-7", "8"] if history else ["8"])
