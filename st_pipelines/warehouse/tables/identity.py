@@ -210,7 +210,13 @@ def accept_timezone(
             _write(connection, new, **owner)
             if stored:
                 note_former_zone(connection, **owner, timezone=stored.timezone)
-            rows = move_to_zone(connection, catalog, **owner, timezone=timezone)
+            rows = move_to_zone(
+                connection,
+                catalog,
+                environment=environment,
+                tenant_id=tenant_id,
+                timezone=timezone,
+            )
             store.commit(connection)
     return ZoneChange(former=stored.timezone if stored else "", timezone=timezone, rows=rows)
 

@@ -23,14 +23,14 @@ def refuse_missing_keys(load: TableLoad, rows: str) -> None:
         rows: the table of what was read.
 
     Raises:
-        KeysMissing: more than half of the records lack their key, and fewer than half of the rows.
+        KeysMissing: at least half of the records lack their key, and fewer than half of the rows.
     """
     read, lacking = fetch_row(
         load.connection,
         f"SELECT count(*), count(*) FILTER ({lacks_key(load.endpoint)}) FROM {rows}",
     )
     is_small = lacking <= MAX_DELETED_ROWS and load.spec.mode is not MergeMode.REPLACE_ALL
-    if is_small or lacking * 2 <= read:
+    if is_small or lacking * 2 < read:
         return
     live, unkeyed = fetch_row(
         load.connection,
