@@ -170,7 +170,7 @@ class _Part:
         deep: bool,
     ) -> None:
         self._context = context
-        self._strategy = strategy
+        self._strategy = self._unopened = strategy  # of a child list, for the parents to compare
         self._endpoint = strategy.endpoint
         self._window = read.window
         self._spec = context.spec(strategy.endpoint, read, now)
@@ -263,7 +263,7 @@ class _Part:
     @contextmanager
     def _opened(self) -> Iterator[None]:
         """Lets the strategy find the columns, where only a reading tells them."""
-        opened = strategy_for(self._endpoint).open_reading(
+        opened = self._unopened.open_reading(
             self._context.client, self._context.warehouse, self._spec
         )
         with opened as reading:
