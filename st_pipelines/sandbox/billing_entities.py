@@ -91,7 +91,7 @@ class Payment(Entity, frozen=True, kw_only=True, gc=False):
     @property
     def kind(self) -> int:
         """The number of its payment type."""
-        return self.draw % 4
+        return 4 if self.draw % 31 == 0 else self.draw % 4
 
     @property
     def is_card(self) -> bool:

@@ -34,9 +34,15 @@ class Named(Entity, frozen=True, kw_only=True, gc=False):
 
 
 class Staff(Named, frozen=True, kw_only=True, gc=False):
-    """An employee, technician or job type, which belongs to a business unit."""
+    """An employee, technician or kind of work, which belongs to a business unit."""
 
     unit: Named
+
+
+class JobType(Staff, frozen=True, kw_only=True, gc=False):
+    """A job type. `units` are the business units that do it; the first one is `unit`."""
+
+    units: tuple[Named, ...]
 
 
 class Reason(Named, frozen=True, kw_only=True, gc=False):
@@ -46,12 +52,13 @@ class Reason(Named, frozen=True, kw_only=True, gc=False):
 
 
 class Sku(Named, frozen=True, kw_only=True, gc=False):
-    """A service, material or piece of equipment in the price book."""
+    """A service (of so many minutes), material or piece of equipment in the price book."""
 
     kind: str
     code: str
     cents: int
     category: Named
+    minutes: int = 0
 
 
 class Account(Named, frozen=True, kw_only=True, gc=False):
@@ -156,6 +163,11 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """The price times the quantity, in cents."""
         return self.sku.cents * self.quantity
 
+    @property
+    def minutes(self) -> int:
+        """How long the work takes that is sold; zero for things."""
+        return self.sku.minutes * self.quantity
+
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Why a job exists. Without any of these, the office booked it.
@@ -177,11 +189,12 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Job(Entity, frozen=True, kw_only=True, gc=False):
-    """A job that was booked, and then done or canceled."""
+    """A job that was booked, and then done or canceled, by the business unit `unit`."""
 
     number: str
     location: Location
     kind: Staff
+    unit: Named
     origin: Origin
     campaign: Named
     technician: Staff
@@ -194,11 +207,6 @@ class Job(Entity, frozen=True, kw_only=True, gc=False):
     invoice_id: int
     visit_id: int
     lines: tuple[Line, ...]
-
-    @property
-    def call(self) -> Call | None:
-        """The call that led to it."""
-        return self.origin.call
 
     @property
     def no_charge(self) -> bool:
@@ -229,9 +237,11 @@ class Estimate(JobChild, frozen=True, kw_only=True, gc=False):
     """One of the options offered to a customer for a job.
 
     Attributes:
+        kind: the job type of the work that is offered.
         sold, dismissed: when; zero if never.
     """
 
+    kind: Staff
     sold: int
     dismissed: int
     option: int

@@ -16,15 +16,13 @@ from starlette.responses import Response
 from starlette.routing import Route as HttpRoute
 
 from st_pipelines.sandbox import responses
+from st_pipelines.sandbox.entities import Call
 from st_pipelines.sandbox.operations import Route
-from st_pipelines.sandbox.stories import attachments
+from st_pipelines.sandbox.stories import attachments, front_office
 from st_pipelines.sandbox.world import World
 
 FOLDER = "/_sandbox/files"
 """Where redirects lead. As for a signed link, no token is needed."""
-
-NO_AUDIO = 5
-"""One call of this many has no recording and no voicemail, which gets a 404."""
 
 
 def _build_wav() -> bytes:
@@ -70,9 +68,7 @@ def answer(route: Route, values: Mapping[str, Any], world: World) -> Response:
     """
     path = route.operation.path
     if path.endswith(("/recording", "/voicemail")):
-        if int(route.values[route.parameter]) % NO_AUDIO == 0:
-            return responses.build_not_found()
-        return _send(WAV)
+        return _send_audio(world, path, route.values[route.parameter])
     if path.endswith("/jobs/attachment/{id}"):
         return _send_attachment(world, route.values["id"])
     if "path" in route.operation.query:
@@ -84,6 +80,17 @@ def answer(route: Route, values: Mapping[str, Any], world: World) -> Response:
             return Response(status_code=302, headers={"Location": f"{FOLDER}/file.{kind}"})
         return _send(PDF if kind == "pdf" else PNG)
     return _send(PDF)
+
+
+def _send_audio(world: World, path: str, key: str) -> Response:
+    """Send a recording exactly where the lists name one, and a voicemail wherever they do."""
+    table = world.table("telecom.calls")
+    call = table.entities[table.find_position(int(key))]
+    is_there = int(key) % front_office.UNRECORDED > 0
+    # A call that `World.create` made is not planned.
+    if isinstance(call, Call) and path.endswith("/recording"):
+        is_there = front_office.has_recording(call)
+    return _send(WAV) if is_there else responses.build_not_found()
 
 
 def _send_attachment(world: World, key: str) -> Response:

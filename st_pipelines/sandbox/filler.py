@@ -9,7 +9,7 @@ from typing import Any
 
 from st_pipelines.catalog.foreign_keys import ForeignKey, load_foreign_keys
 from st_pipelines.catalog.specification import ApiSpecification, Schema
-from st_pipelines.sandbox import custom_fields, odd_values, sample_text
+from st_pipelines.sandbox import custom_fields, magnitudes, odd_values, sample_text
 from st_pipelines.sandbox.collections import Collection
 from st_pipelines.sandbox.ids import compute_part_id
 from st_pipelines.sandbox.references import Reference, References
@@ -122,12 +122,16 @@ class Filler:
         for name in names:
             if f"{prefix}{name}" in self._keys:
                 self._refer_with_names(schema, name, prefix, draw, given)
-        return {
+        made = {
             name: given[name]
             if name in given
             else self._generate_value(schema.members[name], f"{prefix}{name}", name, draw, depth)
             for name in names
         }
+        if {"type", "value"} <= made.keys():
+            _agree_on_contact(made, draw)
+        magnitudes.order(made, made.keys() - given.keys())
+        return made
 
     def _refer_with_names(
         self, schema: Schema, name: str, prefix: str, draw: Draw, given: dict[str, Any]
@@ -207,6 +211,17 @@ class Filler:
         found = [self._references.choose(key, draw) for _ in range(count)]
         values = [_spell(reference.value, items) for reference in found if reference is not None]
         return list(dict.fromkeys(values))
+
+
+def _agree_on_contact(members: dict[str, Any], draw: Draw) -> None:
+    """Give a way to contact somebody the value that its type needs."""
+    kind = members["type"]
+    if isinstance(members["value"], str) and kind in ("Email", "Phone", "MobilePhone", "Fax"):
+        name = sample_text.draw_name(draw.rng)
+        is_email = kind == "Email"
+        members["value"] = (
+            sample_text.derive_email(name) if is_email else sample_text.draw_phone(draw.rng)
+        )
 
 
 def find_filter_enums(collection: Collection) -> dict[str, tuple[Any, ...]]:

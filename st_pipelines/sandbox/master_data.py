@@ -1,49 +1,53 @@
-"""Generates the company's master data: business units, people, job types, campaigns, price book.
+"""Generates the company's master data: business units, people, job types, campaigns.
 
-All of it is created before the history starts. `stories.master_data` renders it.
+All of it is created before the history starts. `price_book` generates what is sold;
+`stories.master_data` renders both.
 """
 
 from __future__ import annotations
 
 import random
 from itertools import product
-from typing import Any
 
-from st_pipelines.sandbox import sample_text, ticks
+from st_pipelines.sandbox import sample_text
 from st_pipelines.sandbox.entities import (
-    NO_CHARGE,
     BillingTemplate,
+    JobType,
     MembershipType,
     Named,
     Reason,
-    Sku,
     Staff,
 )
-from st_pipelines.sandbox.ids import compute_id
+from st_pipelines.sandbox.lifetimes import Lifetimes
 from st_pipelines.sandbox.planning.profile import Profile
+from st_pipelines.sandbox.price_book import PriceBook
+from st_pipelines.sandbox.trades import SHARED, TRADES, WORK
 
-NOT_BOOKABLE = NO_CHARGE | {"Membership Visit"}
-"""Job types that only follow from other records."""
+FIRST_CAMPAIGN = 1_200_000
+FIRST_EMPLOYEE, FIRST_TECHNICIAN = 1_400_000, 1_500_000
+"""The ids of the default campaign, and of the first people in the office and in the field."""
 
 MEMBERSHIPS = (
-    ("Silver Plan", "Monthly", False),
-    ("Gold Plan", "Annual", True),
-    ("Lifetime Plan", "OneTime", True),
-    ("Bronze Plan", "Monthly", False),
-    ("Commercial Plan", "Annual", True),
-    ("Legacy Plan", "Annual", False),
+    ("Silver Plan", "Monthly", False, 2_400),
+    ("Gold Plan", "Annual", True, 24_900),
+    ("Lifetime Plan", "OneTime", True, 89_900),
+    ("Bronze Plan", "Monthly", False, 1_900),
+    ("Commercial Plan", "Annual", True, 31_900),
+    ("Legacy Plan", "Annual", False, 21_900),
 )
-"""Name, billing and deferral of each membership type."""
+"""Name, billing, deferral and usual fee (cents) of each membership type."""
+
+VISIT_CENTS = 8_900
+"""What a visit earns of a fee that was deferred."""
 
 SERVICE_TYPES = (
-    "Spring Tune-Up",
-    "Fall Tune-Up",
-    "Drain Check",
-    "Safety Inspection",
-    "Filter Change",
+    ("Spring Tune-Up", "HVAC"),
+    ("Fall Tune-Up", "HVAC"),
+    ("Drain Check", "Drains"),
+    ("Safety Inspection", "Electrical"),
+    ("Filter Change", "HVAC"),
 )
-
-"""Names of the recurring service types."""
+"""Names of the recurring service types, and the trades that do them."""
 
 CALL_REASONS = (
     ("Price too high", True),
@@ -65,86 +69,90 @@ class MasterData:
 
     def __init__(self, *, seed: int, start: int, customers: int, profile: Profile) -> None:
         self._rng = random.Random(seed * 7919)
-        self._start = start
-        self._percent = profile.price_percent
+        self._lifetimes = Lifetimes(self._rng, start)
         self.units = tuple(
-            Named(**self._draw_lifetime(1_000_000, n, 0), name=f"{trade} {profile.brand}")
-            for n, trade in enumerate(sample_text.TRADES)
+            Named(**self._lifetimes.draw(1_000_000, n, 0), name=f"{trade} {profile.brand}")
+            for n, trade in enumerate(TRADES)
         )
+        self.unit_of = dict(zip(TRADES, self.units, strict=True))
         self.tags = self._make_named(
             1_100_000, [f"Tag {word}" for word in sample_text.SKUS + sample_text.WORDS * 2]
         )
         self.campaigns = self._make_named(
-            1_200_000, [f"{c} {t}" for c in sample_text.CHANNELS for t in sample_text.TRADES[:3]]
+            FIRST_CAMPAIGN, [f"{c} {t}" for c in sample_text.CHANNELS for t in TRADES[:3]]
         )
-        self.job_types = self._make_staff(1_300_000, list(sample_text.JOB_TYPES), 0.02)
-        self.office = self._make_staff(1_400_000, self._draw_names(max(6, customers // 250)), 0.15)
+        self.job_types = self._make_job_types()
+        self.office = self._make_staff(
+            FIRST_EMPLOYEE, self._draw_names(max(6, customers // 250)), 0.15
+        )
         technicians = self._draw_names(max(12, customers // 120))
-        self.technicians = self._make_staff(1_500_000, technicians, 0.15)
+        self.technicians = self._make_staff(FIRST_TECHNICIAN, technicians, 0.15)
         self.crews = {
             unit.id: [t for t in self.technicians if t.unit is unit] for unit in self.units
         }
-        self.categories = self._make_named(
-            1_600_000, [f"{t} Parts" for t in sample_text.TRADES] * 4
+        fees = [(f"{name} fee", cents) for name, _, _, cents in MEMBERSHIPS]
+        self.price_book = PriceBook(
+            self._lifetimes, profile.price_percent, [*fees, ("Membership visit", VISIT_CENTS)]
         )
-        self.services = self._make_skus(1_700_000, "Service", 120)
-        self.materials = self._make_skus(1_800_000, "Material", 150)
-        self.equipment = self._make_skus(1_900_000, "Equipment", 50)
-        self.skus = self.services * 2 + self.materials + self.equipment
-        fees = self._make_skus(1_950_000, "Service", len(MEMBERSHIPS) + 1)
-        self.membership_visit = fees[-1]
-        self.membership_types = tuple(
-            MembershipType(
-                **self._draw_lifetime(2_060_000, n, 0),
-                name=name,
-                frequency=frequency,
-                sku=sku,
-                is_deferred=is_deferred,
-            )
-            for n, ((name, frequency, is_deferred), sku) in enumerate(
-                zip(MEMBERSHIPS, fees, strict=False)
-            )
-        )
+        self.membership_visit = self.price_book.fees[-1]
+        self.membership_types = self._make_membership_types()
         self.templates = tuple(
             BillingTemplate(
-                **self._draw_lifetime(2_070_000, n, 0),
+                **self._lifetimes.draw(2_070_000, n, 0),
                 name=f"{kind.name} {unit.name}",
                 kind=kind,
                 unit=unit,
             )
             for n, (kind, unit) in enumerate(product(self.membership_types, self.units))
         )
-        self.service_types = self._make_named(2_080_000, list(SERVICE_TYPES))
-        # They are in the price book, but nobody sells them on a job.
-        self.services += fees
-        self.bookable = tuple(kind for kind in self.job_types if kind.name not in NOT_BOOKABLE)
+        self.service_types = tuple(
+            Staff(**self._lifetimes.draw(2_080_000, n, 0.08), name=name, unit=self.unit_of[trade])
+            for n, (name, trade) in enumerate(SERVICE_TYPES)
+        )
+        self.bookable = self._list_bookable()
         self.call_reasons = tuple(
-            Reason(**self._draw_lifetime(2_050_000, n, 0), name=name, is_lead=is_lead)
+            Reason(**self._lifetimes.draw(2_050_000, n, 0), name=name, is_lead=is_lead)
             for n, (name, is_lead) in enumerate(CALL_REASONS)
         )
 
-    def find_job_type(self, name: str) -> Staff:
+    def find_job_type(self, name: str) -> JobType:
         """Return the job type with this name."""
         return next(kind for kind in self.job_types if kind.name == name)
 
-    def _draw_lifetime(self, base: int, number: int, deactivated_share: float) -> dict[str, Any]:
-        rng = self._rng
-        created = self._start - rng.randrange(ticks.DAY, 900 * ticks.DAY)
-        edits = sorted(self._start + rng.randrange(1500 * ticks.DAY) for _ in range(2))
-        deactivated = edits[0] if rng.random() < deactivated_share else 0
-        return {
-            "id": compute_id(base, number),
-            "moments": (created, *edits),
-            "deactivated": deactivated,
-            "draw": rng.getrandbits(24),
-        }
+    def _make_job_types(self) -> tuple[JobType, ...]:
+        return tuple(
+            JobType(
+                **self._lifetimes.draw(1_300_000, n, 0.02),
+                name=name,
+                unit=self.unit_of[work.trade],
+                units=self.units if name in SHARED else (self.unit_of[work.trade],),
+            )
+            for n, (name, work) in enumerate(WORK.items())
+        )
+
+    def _list_bookable(self) -> tuple[JobType, ...]:
+        """Return the job types that customers ask for; three times, if they are no big work."""
+        kinds = [kind for kind in self.job_types if kind.name not in SHARED]
+        return tuple(k for k in kinds for _ in range(1 if WORK[k.name].is_install else 3))
+
+    def _make_membership_types(self) -> tuple[MembershipType, ...]:
+        return tuple(
+            MembershipType(
+                **self._lifetimes.draw(2_060_000, n, 0),
+                name=name,
+                frequency=frequency,
+                sku=self.price_book.fees[n],
+                is_deferred=is_deferred,
+            )
+            for n, (name, frequency, is_deferred, _) in enumerate(MEMBERSHIPS)
+        )
 
     def _draw_names(self, number: int) -> list[str]:
         return [sample_text.draw_name(self._rng) for _ in range(number)]
 
     def _make_named(self, base: int, names: list[str]) -> tuple[Named, ...]:
         return tuple(
-            Named(**self._draw_lifetime(base, n, 0.08), name=name) for n, name in enumerate(names)
+            Named(**self._lifetimes.draw(base, n, 0.08), name=name) for n, name in enumerate(names)
         )
 
     def _make_staff(
@@ -152,23 +160,9 @@ class MasterData:
     ) -> tuple[Staff, ...]:
         return tuple(
             Staff(
-                **self._draw_lifetime(base, n, deactivated_share),
+                **self._lifetimes.draw(base, n, deactivated_share),
                 name=name,
                 unit=self.units[n % len(self.units)],
             )
             for n, name in enumerate(names)
-        )
-
-    def _make_skus(self, base: int, kind: str, number: int) -> tuple[Sku, ...]:
-        rng = self._rng
-        return tuple(
-            Sku(
-                **self._draw_lifetime(base, n, 0.05),
-                kind=kind,
-                code=f"{kind[0]}{1000 + n}",
-                name=f"{rng.choice(sample_text.TRADES)} {rng.choice(sample_text.SKUS)} {n}",
-                cents=rng.randrange(900, 95_000) * self._percent // 100,
-                category=rng.choice(self.categories),
-            )
-            for n in range(number)
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from st_pipelines.sandbox import ticks
 from st_pipelines.sandbox.entities import Entity, Job, Named, Staff, Visit
+from st_pipelines.sandbox.master_data import FIRST_TECHNICIAN
 
 
 class Code(Named, frozen=True, kw_only=True, gc=False):
@@ -103,8 +104,9 @@ class Adjustment(Entity, frozen=True, kw_only=True, gc=False):
 
 
 def get_hourly_rate(person: Staff) -> int:
-    """Return what an employee earns in an hour, in cents."""
-    return 2200 + person.draw % 3000
+    """Return what an employee earns in an hour, in cents: technicians more than the office."""
+    is_technician = person.id >= FIRST_TECHNICIAN
+    return 2300 + person.draw % 1500 if is_technician else 1900 + person.draw % 900
 
 
 def compute_pay(duration: int, person: Staff, percent: int = 100) -> int:

@@ -13,7 +13,7 @@ from st_pipelines.catalog.foreign_keys import ForeignKey
 from st_pipelines.sandbox import vocabulary
 from st_pipelines.sandbox.collections import Collections
 from st_pipelines.sandbox.company import Company
-from st_pipelines.sandbox.entities import Entity, Job
+from st_pipelines.sandbox.entities import Account, Entity, Job
 from st_pipelines.sandbox.ids import (
     compute_first_id,
     compute_id,
@@ -33,7 +33,7 @@ OF_A_JOB: Mapping[str, Callable[[Job], Any]] = {
     "crm.locations_contacts": lambda job: job.location,
     "jpm.job_types": lambda job: job.kind,
     "settings.technicians": lambda job: job.technician,
-    "settings.business_units": lambda job: job.kind.unit,
+    "settings.business_units": lambda job: job.unit,
     "marketing.campaigns": lambda job: job.campaign,
 }
 """What a record that belongs to a job refers to, by collection."""
@@ -116,6 +116,9 @@ class References:
         name = name_entity(entity)
         number = getattr(entity, "number", name)
         texts = {"name": name, "number": number, "code": getattr(entity, "code", number)}
+        if isinstance(entity, Account):
+            detail = {"detailType": entity.detail, "subtype": entity.detail}
+            texts |= {"type": entity.kind, **detail}
         return _build(target, self._read_key(target, field, entity), texts)
 
     def _find_of_job(self, target: str, draw: Draw) -> Any:

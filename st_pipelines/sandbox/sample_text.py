@@ -6,6 +6,8 @@ import random
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 
+from st_pipelines.sandbox.trades import TRADES
+
 FIRST = (
     "Ava",
     "Noah",
@@ -73,40 +75,6 @@ CITIES = (
     ("Montclair", "NJ", "07042"),
     ("White Plains", "NY", "10601"),
 )
-TRADES = ("HVAC", "Plumbing", "Electrical", "Drains", "Install")
-JOB_TYPES = (
-    "No Cool",
-    "No Heat",
-    "AC Tune-Up",
-    "Furnace Tune-Up",
-    "Drain Cleaning",
-    "Water Heater Repair",
-    "Leak Search",
-    "Panel Upgrade",
-    "Outlet Repair",
-    "Estimate HVAC",
-    "Estimate Plumbing",
-    "Recall",
-    "Thermostat Swap",
-    "Sewer Camera",
-    "EV Charger",
-    "Duct Cleaning",
-    "Boiler Service",
-    "Warranty",
-    "Heat Pump Install",
-    "AC Install",
-    "Furnace Install",
-    "Toilet Repair",
-    "Faucet Install",
-    "Sump Pump",
-    "Generator Service",
-    "Lighting",
-    "Gas Line",
-    "Backflow Test",
-    "Water Softener",
-    "Mini Split Service",
-    "Membership Visit",
-)
 CHANNELS = ("Google", "Postcard", "Radio", "Truck Wrap", "Referral", "Yelp", "Email", "Facebook")
 SKUS = ("Capacitor", "Contactor", "Filter", "Valve", "Blower", "Coil", "Breaker", "Pump", "Sensor")
 NOTES = (
@@ -173,7 +141,7 @@ CANCELED_NOTES = (
     "Moved to another date, see the new job.",
 )
 WORDS = ("Standard", "Pending", "Open", "Posted", "Default", "Active", "Manual", "Regular")
-ROLES = ("CSR", "Dispatch", "Accounting", "GeneralOffice", "Admin", "SalesManager", "Owner")
+ROLES = ("CSR", "Dispatch", "Accounting", "CSR", "GeneralOffice", "Admin", "SalesManager")
 COLORS = ("#1E90FF", "#228B22", "#B22222", "#FFA500", "#708090")
 
 VALUES: Mapping[str, tuple[str, ...]] = {
@@ -183,6 +151,14 @@ VALUES: Mapping[str, tuple[str, ...]] = {
     "inventoryStatus": ("NonInventory", "Consumed", "Reserved"),
     "leadState": ("Open", "Won", "Lost"),
     "leadStatus": ("Open", "Booked", "Dismissed"),
+    "platform": ("Google", "Yelp", "Facebook"),
+    "review": (
+        "On time and friendly, the heat works again.",
+        "Explained every step before the work started.",
+        "A fair price for a good job.",
+        "Had to wait two days, but the repair holds.",
+    ),
+    "reviewResponse": ("Thank you for your kind words.", "Thank you, we are glad to help."),
     "priority": ("Normal", "Normal", "High", "Urgent", "Low"),
     "skuType": ("Material", "Equipment"),
     "source": ("Web", "Phone", "Walk-In", "Partner"),
@@ -217,11 +193,16 @@ def draw_guid(rng: random.Random) -> str:
 
 
 def draw_duration(rng: random.Random) -> str:
-    """Draw a duration, in one of the two formats that the API uses."""
+    """Draw a duration of less than an hour, in one of the two formats that the API uses."""
     minutes, seconds = rng.randrange(59), rng.randrange(60)
     if rng.random() < 0.5:
         return f"PT{minutes}M{seconds}S"
-    return f"{rng.randrange(12):02}:{minutes:02}:{seconds:02}"
+    return f"00:{minutes:02}:{seconds:02}"
+
+
+def draw_time_of_day(rng: random.Random) -> str:
+    """Draw a full or half hour between 7 a.m. and 6 p.m."""
+    return f"{rng.randrange(7, 18):02}:{rng.choice((0, 30)):02}:00"
 
 
 def _draw_address_part(name: str, rng: random.Random) -> str | None:
@@ -257,7 +238,8 @@ def _find_generator(lowered: str) -> Callable[[random.Random], str | None]:
 _GENERATORS = (
     (("guid", "taskid", "aaduserid", "sid"), draw_guid),
     (("importid", "exportid", "externalid", "customerpo"), lambda rng: None),
-    (("duration", "shiftstart", "shiftend", "starttime"), draw_duration),
+    (("duration",), draw_duration),
+    (("shiftstart", "shiftend", "starttime"), draw_time_of_day),
     (("email",), lambda rng: derive_email(draw_name(rng))),
     (("phone", "callerid", "dnis"), draw_phone),
     (("url", "image", "video", "link"), lambda rng: f"https://example.com/{rng.getrandbits(32):x}"),
@@ -286,7 +268,7 @@ _GENERATORS = (
     (("firstname",), lambda rng: rng.choice(FIRST)),
     (("lastname",), lambda rng: rng.choice(LAST)),
     (("campaign",), lambda rng: f"{rng.choice(CHANNELS)} {rng.choice(TRADES)}"),
-    (("technician", "employee", "customer", "by"), draw_name),
+    (("technician", "employee", "customer", "author", "by"), draw_name),
     (("sku", "material", "equipment"), lambda rng: f"{rng.choice(SKUS)} {rng.randrange(10, 99)}"),
     (("name",), lambda rng: f"{rng.choice(TRADES)} {rng.choice(WORDS)} {rng.randrange(1, 99)}"),
 )

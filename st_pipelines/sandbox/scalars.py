@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from st_pipelines.catalog.specification import Schema
-from st_pipelines.sandbox import sample_text, ticks
+from st_pipelines.sandbox import magnitudes, sample_text, ticks
 
 TEXT_AMOUNTS = frozenset(
     {
@@ -143,11 +143,16 @@ def _draw_string(api: str, schema: Schema, name: str, draw: Draw) -> str:
 _FORMATS: Mapping[str, Callable[[str, Draw], str]] = {
     "date-time": lambda name, draw: _format_time(name, draw_moment(name, draw)),
     "date": lambda name, draw: ticks.format_date(draw_moment(name, draw)),
-    "duration": lambda name, draw: sample_text.draw_duration(draw.rng),
+    "duration": lambda name, draw: sample_text.draw_text(_name_span(name), draw.rng) or "",
     "guid": lambda name, draw: sample_text.draw_guid(draw.rng),
     "email": lambda name, draw: sample_text.derive_email(sample_text.draw_name(draw.rng)),
     "phone": lambda name, draw: sample_text.draw_phone(draw.rng),
 }
+
+
+def _name_span(name: str) -> str:
+    """Return which generator draws a span: one of times of day, or of durations."""
+    return "startTime" if name.lower().startswith(("shift", "start", "end")) else "duration"
 
 
 def _format_time(name: str, moment: int) -> str:
@@ -163,6 +168,7 @@ _INTEGERS: Mapping[str, Callable[[Draw], int]] = {
     "toHour": lambda draw: draw.rng.randrange(15, 19),
     "duration": lambda draw: draw.rng.choice((6, 12, 24)),
     "durationMonths": lambda draw: draw.rng.choice((6, 12, 24)),
+    "impressions": lambda draw: draw.rng.randrange(500, 20_000),
     "color": lambda draw: draw.rng.randrange(1 << 24),
     "order": lambda draw: draw.rng.randrange(1, 20),
     "position": lambda draw: draw.rng.randrange(1, 20),
@@ -182,11 +188,10 @@ def _draw_number(api: str, name: str, schema: Schema, draw: Draw) -> Any:
     lowered = name.lower()
     if lowered in ("latitude", "longitude"):
         return round((40 if lowered == "latitude" else -75) + draw.rng.random() * 2, 6)
-    if schema.format == "double":
+    if schema.format == "double" and not lowered.endswith("rating"):
         share = lowered.endswith(("rate", "share"))
         return round(draw.rng.uniform(0, 1 if share else 90), 6)
-    if api not in LONG_DECIMALS:
-        return format_money(draw.rng.randrange(90_000))
-    if "quantity" in lowered:
-        return format_money(100 * draw.rng.randrange(1, 9), 19)
-    return format_money(draw.rng.randrange(90_000), 10)
+    places = 2
+    if api in LONG_DECIMALS:
+        places = 19 if "quantity" in lowered else 10
+    return format_money(magnitudes.draw_hundredths(name, draw.rng), places)

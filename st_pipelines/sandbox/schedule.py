@@ -16,6 +16,9 @@ SEASON = (1.15, 1.05, 0.9, 0.8, 0.9, 1.2, 1.45, 1.3, 0.9, 0.8, 0.9, 1.1)
 WEEKDAY = (1.25, 1.15, 1.1, 1.1, 1.15, 0.3, 0.12)
 """Demand by weekday, Monday first."""
 
+WEEKEND_SHARE = 0.15
+"""Share of the visits drawn for a weekend that take place then."""
+
 
 def compute_demand(day: int) -> float:
     """Return the demand on a local day (days since 1970) as a factor."""
@@ -50,15 +53,24 @@ def draw_office_moment(rng: random.Random, moment: int) -> int:
     return find_midnight(moment) + _draw_office_hour(rng)
 
 
-def draw_appointment(rng: random.Random, created: int, midnight: int) -> int:
-    """Draw the start of a visit: the same day or a few days later, usually on a weekday."""
+def draw_appointment(rng: random.Random, created: int, midnight: int, last_hour: int = 16) -> int:
+    """Draw the start of a visit: the same day or a few days later, usually on a weekday.
+
+    Args:
+        rng: draws it.
+        created: when the visit is booked (ticks).
+        midnight: the start of the local day of `created` (ticks).
+        last_hour: the latest hour at which it may start.
+    """
     days = rng.choice((0, 0, 1, 1, 2, 3, 5, 9))
-    start = midnight + days * ticks.DAY + rng.randrange(8, 17) * ticks.HOUR
-    while start <= created + ticks.HOUR or (_is_weekend(start) and rng.random() < 0.85):
+    start = midnight + days * ticks.DAY + rng.randrange(8, last_hour + 1) * ticks.HOUR
+    if start <= created + ticks.HOUR:
         start += ticks.DAY
-    return start
+    return start if rng.random() < WEEKEND_SHARE else leave_weekend(rng, start)
 
 
-def _is_weekend(moment: int) -> bool:
-    # 1970-01-01 was a Thursday.
-    return (moment // ticks.DAY + 3) % 7 >= 5
+def leave_weekend(rng: random.Random, moment: int) -> int:
+    """Move a moment from a weekend to one of the weekdays that follow; leave others alone."""
+    # 1970-01-01 was a Thursday. All weekdays are as likely, or all work would wait for Monday.
+    weekday = (moment // ticks.DAY + 3) % 7
+    return moment if weekday < 5 else moment + (7 - weekday + rng.randrange(5)) * ticks.DAY

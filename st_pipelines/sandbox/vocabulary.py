@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from st_pipelines.sandbox import sample_text
+from st_pipelines.sandbox.trades import TRADES
 
 NAMES: Mapping[str, tuple[str, ...]] = {
     "accounting.gl_accounts": (
@@ -21,7 +21,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     ),
     "accounting.gl_accounts_types": ("Income", "Expense", "Asset", "Liability", "Equity"),
     "accounting.payment_terms": ("Due on Receipt", "Net 15", "Net 30", "Net 60", "2% 10, Net 30"),
-    "accounting.payment_types": ("Credit Card", "Check", "Cash", "Finançiamento", "ACH"),
+    "accounting.payment_types": ("Credit Card", "Check", "Cash", "ACH", "Financiamento", "Crédito"),
     "accounting.tax_zones": ("New York State", "Westchester", "New Jersey", "Connecticut"),
     "crm.booking_provider_tags": ("Website", "Marketplace", "Call Center", "Partner"),
     "crm.tags": ("VIP", "Do Not Text", "Senior", "Rental"),
@@ -66,7 +66,7 @@ def name_record(collection: str, number: int) -> str:
     names = NAMES.get(collection)
     if names is None:
         kind = collection.partition(".")[2].replace("_", " ").title()
-        return f"{sample_text.TRADES[number % len(sample_text.TRADES)]} {kind} {number + 1}"
+        return f"{TRADES[number % len(TRADES)]} {kind} {number + 1}"
     round_number = number // len(names)
     name = names[number % len(names)]
     return f"{name} {round_number + 1}" if round_number else name

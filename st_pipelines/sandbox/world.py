@@ -22,46 +22,9 @@ from st_pipelines.sandbox.projection import Projection, build_projection, find_p
 from st_pipelines.sandbox.records import ObjectTemplate, Writer
 from st_pipelines.sandbox.references import References
 from st_pipelines.sandbox.scalars import Draw
-from st_pipelines.sandbox.stories import (
-    banking,
-    billing,
-    credits,
-    customers,
-    front_office,
-    jobs,
-    journal,
-    ledger,
-    master_data,
-    memberships,
-    payroll,
-    projects,
-    purchasing,
-    reporting,
-    returns,
-    web_scheduling,
-)
 from st_pipelines.sandbox.stories.story import Story
+from st_pipelines.sandbox.story_index import STORIES
 from st_pipelines.sandbox.table import Key, Table
-
-STORIES: dict[str, Story] = {
-    **customers.STORIES,
-    **front_office.STORIES,
-    **jobs.STORIES,
-    **journal.STORIES,
-    **banking.STORIES,
-    **billing.STORIES,
-    **credits.STORIES,
-    **ledger.STORIES,
-    **memberships.STORIES,
-    **master_data.STORIES,
-    **payroll.STORIES,
-    **projects.STORIES,
-    **purchasing.STORIES,
-    **reporting.STORIES,
-    **returns.STORIES,
-    **web_scheduling.STORIES,
-}
-
 
 PERFORMANCE_ROWS = 12
 """Rows of marketing performance per window."""

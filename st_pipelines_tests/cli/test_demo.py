@@ -281,4 +281,4 @@ def test_the_warehouse_describes_its_tables(
     tables = len(load_catalog()) + len(REPORTS)
     assert query(file, "SELECT count(*) FROM _st.endpoints") == [(tables,)]
     schemas = query(file, "SELECT DISTINCT schema_name FROM duckdb_tables() ORDER BY 1")
-    assert {s for (s,) in schemas} == {*load_catalog().apis, "reports", "files", "_st"}
+    assert {s for (s,) in schemas} == {*load_catalog().apis, "reports", "_st"}

@@ -298,7 +298,7 @@ def assert_equal(row: Row, expected: Row) -> None:
 
 
 def test_revenue_by_business_unit_and_day(client: ReportClient, company: Company) -> None:
-    first, last = date(2026, 1, 5), date(2026, 2, 15)
+    first, last = date(2025, 9, 1), date(2026, 2, 15)
     rows = client.read_rows_of(
         client.find_report("Revenue"), From=str(first), To=str(last), IncludeInactive=True
     )

@@ -48,14 +48,19 @@ class Billing:
         invoice = Invoice(
             id=job.invoice_id,
             moments=sort_moments(
-                job.moments[0], job.done or job.canceled, partly_paid, paid, credited
+                job.moments[0],
+                job.done or job.canceled,
+                partly_paid,
+                paid,
+                paid and find_deposit_moment(find_deposit_day(paid)),
+                credited,
             ),
             deactivated=job.deactivated,
             draw=job.draw,
             job=job,
             number=job.number,
             location=job.location,
-            unit=job.kind.unit,
+            unit=job.unit,
             clerk=job.booked_by,
             lines=job.lines,
             issued=job.done,
@@ -89,7 +94,9 @@ class Billing:
         key = company.next_id("invoice")
         invoice = Invoice(
             id=key,
-            moments=sort_moments(moment, paid),
+            moments=sort_moments(
+                moment, paid, paid and find_deposit_moment(find_deposit_day(paid))
+            ),
             draw=rng.getrandbits(24),
             membership=membership,
             number=f"M{key}",

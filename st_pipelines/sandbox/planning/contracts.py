@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from st_pipelines.sandbox import ticks
 from st_pipelines.sandbox.billing_entities import RecurringService, ServiceEvent
-from st_pipelines.sandbox.entities import Found, Location, Membership, MembershipType, Origin
+from st_pipelines.sandbox.entities import Found, Location, Membership, MembershipType, Origin, Staff
 from st_pipelines.sandbox.planning.billing import Billing
 from st_pipelines.sandbox.planning.books import Books
 from st_pipelines.sandbox.schedule import draw_office_moment, sort_moments
@@ -68,7 +68,10 @@ class Contracts:
             for moment in _list_bills(start, kind.frequency)
             if not (canceled and moment >= canceled) and not suspended <= moment < resumed
         )
-        unit, templates = rng.choice(company.master_data.units), company.master_data.templates
+        data = company.master_data
+        # The same visits again when it is renewed.
+        service_type = data.service_types[location.draw % len(data.service_types)]
+        unit, templates = service_type.unit, data.templates
         membership = Membership(
             id=company.next_id("membership"),
             moments=sort_moments(*{start, *bills, canceled, suspended, resumed, expired}),
@@ -89,7 +92,7 @@ class Contracts:
         )
         company.memberships.append(membership)
         self._plan_bills(membership)
-        self._add_visits(rng, membership)
+        self._add_visits(rng, membership, service_type)
         if is_renewed:
             company.agenda.add(end, lambda rng, moment: self._renew(rng, moment, membership))
         return membership
@@ -105,7 +108,7 @@ class Contracts:
                 bill, lambda rng, moment: billing.add_membership_invoice(rng, membership, moment)
             )
 
-    def _add_visits(self, rng: random.Random, membership: Membership) -> None:
+    def _add_visits(self, rng: random.Random, membership: Membership, service_type: Staff) -> None:
         company, start = self._company, membership.start
         service = RecurringService(
             id=company.next_id("recurring_service"),
@@ -113,7 +116,7 @@ class Contracts:
             deactivated=membership.canceled or membership.expired,
             draw=membership.draw,
             membership=membership,
-            type=rng.choice(company.master_data.service_types),
+            type=service_type,
             kind=company.master_data.find_job_type("Membership Visit"),
             campaign=rng.choice(company.master_data.campaigns),
         )

@@ -8,9 +8,8 @@ from st_pipelines.sandbox import ticks
 from st_pipelines.sandbox.entities import (
     Estimate,
     Job,
-    Line,
     Location,
-    Membership,
+    Named,
     Note,
     Origin,
     Staff,
@@ -18,17 +17,12 @@ from st_pipelines.sandbox.entities import (
 )
 from st_pipelines.sandbox.planning.billing import Billing
 from st_pipelines.sandbox.planning.books import Books
+from st_pipelines.sandbox.planning.dispatch import Dispatch
 from st_pipelines.sandbox.planning.front_office import FrontOffice, JobKey
 from st_pipelines.sandbox.planning.purchasing import Purchasing
-from st_pipelines.sandbox.schedule import (
-    draw_appointment,
-    draw_office_moment,
-    find_midnight,
-    sort_moments,
-)
-
-TRAVEL = 20 * ticks.MINUTE
-"""Technicians are on their way for this long (ticks)."""
+from st_pipelines.sandbox.planning.sales import Sales
+from st_pipelines.sandbox.schedule import draw_office_moment, sort_moments
+from st_pipelines.sandbox.trades import WORK, find_estimate_type
 
 RECALL_SHARE = 0.03
 """Share of jobs whose work has to be repaired."""
@@ -47,8 +41,9 @@ class FieldWork:
         self._front_office = front_office
         self._billing = billing
         self._purchasing = purchasing
+        self._dispatch = Dispatch(company)
+        self._sales = Sales(company)
         company.add_job = self.add_job
-        self._busy: dict[tuple[int, int], list[tuple[int, int]]] = {}
 
     def add_job(
         self,
@@ -67,15 +62,14 @@ class FieldWork:
         if origin is None:
             origin = self._front_office.draw_origin(rng, created, location, kind, key)
         source = origin.call or origin.booking
-        start = draw_appointment(rng, created, find_midnight(created))
-        done = start + rng.randrange(30 * ticks.MINUTE, 5 * ticks.HOUR)
+        unit = _find_unit(kind, origin)
+        technician, start, done = self._dispatch.draw_visit(rng, kind, unit, created)
         canceled = created + rng.randrange(1, start - created) if rng.random() < 0.08 else 0
-        technician = self._choose_technician(rng, kind, start, done)
         done = 0 if canceled else done
         edited = (done or canceled) + rng.randrange(ticks.HOUR, 25 * ticks.DAY)
         later = (canceled, edited) if canceled else (start, done, edited)
         draw = rng.getrandbits(24)
-        has_estimates = bool(done) and origin.estimate is None and draw % 5 == 0
+        has_estimates = bool(done) and _can_sell(kind, origin) and draw % 5 == 0
         options = rng.randrange(1, 5) if has_estimates else 0
         job = Job(
             id=key.id,
@@ -84,98 +78,24 @@ class FieldWork:
             number=key.number,
             location=location,
             kind=kind,
+            unit=unit,
             origin=origin,
             campaign=source.campaign if source else rng.choice(company.master_data.campaigns),
             start=start,
             done=done,
             canceled=canceled,
             technician=technician,
-            helper=self._choose_helper(rng, technician),
+            helper=self._dispatch.choose_helper(rng, technician),
             booked_by=(origin.call and origin.call.agent) or rng.choice(company.master_data.office),
             invoice_id=company.next_id("invoice"),
             visit_id=company.next_id("visit"),
             estimate_ids=tuple(company.next_id("estimate") for _ in range(options)),
-            lines=self._draw_job_lines(rng, kind, origin),
+            lines=self._sales.draw_job_lines(rng, kind, origin),
             draw=draw,
         )
         company.jobs.append(job)
         self._add_consequences(rng, job)
         return job
-
-    def _choose_technician(self, rng: random.Random, kind: Staff, start: int, done: int) -> Staff:
-        """Choose a technician of the job type's crew who is free, if anybody is."""
-        crew = self._company.master_data.crews[kind.unit.id]
-        first = int(rng.random() * len(crew))
-        begin = start - TRAVEL
-        for offset in range(len(crew)):
-            technician = crew[(first + offset) % len(crew)]
-            visits = self._busy.setdefault((technician.id, start // ticks.DAY), [])
-            if all(done <= other_start or begin >= other_end for other_start, other_end in visits):
-                visits.append((begin, done))
-                return technician
-        return crew[first]
-
-    def _choose_helper(self, rng: random.Random, technician: Staff) -> Staff | None:
-        crew = self._company.master_data.crews[technician.unit.id]
-        helper = crew[int(rng.random() * len(crew))]
-        return helper if helper is not technician and rng.random() < 0.15 else None
-
-    def _draw_job_lines(self, rng: random.Random, kind: Staff, origin: Origin) -> tuple[Line, ...]:
-        if origin.estimate is not None:
-            return self._copy_lines(origin.estimate.lines)
-        if origin.membership is not None:
-            return self._draw_visit_lines(origin.membership)
-        if origin.recall_of is not None or kind.name.startswith("Estimate"):
-            return ()
-        return self.draw_lines(rng)
-
-    def _copy_lines(self, lines: tuple[Line, ...]) -> tuple[Line, ...]:
-        copies = (
-            Line(
-                id=self._company.next_id("line"),
-                sku=line.sku,
-                draw=line.draw,
-                quantity=line.quantity,
-                account=line.account,
-                unit=line.unit,
-            )
-            for line in lines
-        )
-        return tuple(copies)
-
-    def _draw_visit_lines(self, membership: Membership) -> tuple[Line, ...]:
-        """Return the lines of a visit: paid already, so they are income and add up to zero."""
-        if not membership.kind.is_deferred:
-            return ()
-        company = self._company
-        amounts = ((1, "4300"), (-1, "2300"))
-        return tuple(
-            Line(
-                id=company.next_id("line"),
-                sku=company.master_data.membership_visit,
-                draw=membership.draw % 65_536,
-                quantity=quantity,
-                account=company.ledger.accounts[number],
-            )
-            for quantity, number in amounts
-        )
-
-    def draw_lines(self, rng: random.Random) -> tuple[Line, ...]:
-        """Draw the lines of an invoice or an estimate: none to five."""
-        return tuple(self._draw_line(rng) for _ in range(rng.choice((0, 1, 1, 2, 2, 3, 5))))
-
-    def _draw_line(self, rng: random.Random) -> Line:
-        company = self._company
-        skus = company.master_data.skus
-        sku = skus[int(rng.random() * len(skus))]
-        return Line(
-            id=company.next_id("line"),
-            sku=sku,
-            draw=rng.getrandbits(16),
-            quantity=1 if rng.random() < 0.8 else rng.randrange(2, 5),
-            account=company.ledger.find_revenue(sku.kind),
-            unit=rng.choice(company.master_data.units) if rng.random() < 0.03 else None,
-        )
 
     def _add_consequences(self, rng: random.Random, job: Job) -> None:
         stop = job.done or job.canceled
@@ -204,7 +124,11 @@ class FieldWork:
             name = "Recall" if rng.random() < 0.7 else "Warranty"
             kind, origin = master_data.find_job_type(name), Origin(recall_of=job)
         elif draw < RECALL_SHARE + TECHNICIAN_LEADS:
-            kind, origin = master_data.find_job_type("Estimate HVAC"), Origin(source=job)
+            trade = WORK[job.kind.name].trade
+            kind, origin = (
+                master_data.find_job_type(find_estimate_type(trade)),
+                Origin(source=job),
+            )
         else:
             return
         self._company.agenda.add(
@@ -233,6 +157,7 @@ class FieldWork:
         created = job.done - rng.randrange(1, 20 * ticks.MINUTE)
         decided = created + rng.randrange(1, 9 * ticks.DAY)
         is_given_up = rng.random() < 0.5
+        kind = self._choose_offer(rng, job)
         for option, key in enumerate(job.estimate_ids):
             sold = decided if option == chosen else 0
             dismissed = decided + ticks.MINUTE if not sold and (sells or is_given_up) else 0
@@ -245,11 +170,17 @@ class FieldWork:
                 dismissed=dismissed,
                 option=option,
                 draw=job.draw,
-                lines=self.draw_lines(rng) or self.draw_lines(rng),
+                kind=kind,
+                lines=self._sales.draw_lines(rng, kind, option),
             )
             company.estimates.append(estimate)
             if sold:
                 self._plan_sold_work(rng, estimate)
+
+    def _choose_offer(self, rng: random.Random, job: Job) -> Staff:
+        """Choose the job type whose work is offered: more than what the job is for, if possible."""
+        offers = WORK[job.kind.name].sells
+        return self._company.master_data.find_job_type(rng.choice(offers)) if offers else job.kind
 
     def _plan_sold_work(self, rng: random.Random, estimate: Estimate) -> None:
         """Plan the job that does the work of a sold estimate."""
@@ -257,6 +188,23 @@ class FieldWork:
         self._company.agenda.add(
             draw_office_moment(rng, estimate.sold + ticks.DAY),
             lambda rng, moment: self.add_job(
-                rng, moment, location=job.location, kind=job.kind, origin=Origin(estimate=estimate)
+                rng,
+                moment,
+                location=job.location,
+                kind=estimate.kind,
+                origin=Origin(estimate=estimate),
             ),
         )
+
+
+def _find_unit(kind: Staff, origin: Origin) -> Named:
+    """Return the business unit of a job, which is not its type's if the type is shared."""
+    if origin.recall_of is not None:
+        return origin.recall_of.unit
+    return kind.unit if origin.membership is None else origin.membership.unit
+
+
+def _can_sell(kind: Staff, origin: Origin) -> bool:
+    """Return whether the technician may offer work: a job type's own, or bigger work."""
+    work = WORK[kind.name]
+    return origin.estimate is None and (bool(work.sells) or work.dollars[1] > 0)

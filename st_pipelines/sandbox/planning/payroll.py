@@ -1,15 +1,17 @@
 """Plans time sheets, payrolls and what they pay, from the technicians' visits.
 
 Technicians are paid by the hour, from the moment they drive to a job until it is done, and for the
-time in the shop that starts their day; beyond 40 hours in a week at one and a half times the rate.
+rest of their shift in the shop; beyond 40 hours in a week at one and a half times the rate.
 The office has salaries. Whoever sells an estimate gets a commission when its work is done.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from st_pipelines.sandbox import ticks
 from st_pipelines.sandbox.entities import Job, Staff, Visit
-from st_pipelines.sandbox.ids import compute_id, generate_ids
+from st_pipelines.sandbox.ids import generate_ids
 from st_pipelines.sandbox.payroll_entities import (
     Activity,
     Code,
@@ -20,7 +22,13 @@ from st_pipelines.sandbox.payroll_entities import (
     compute_pay,
 )
 from st_pipelines.sandbox.planning.books import Books
-from st_pipelines.sandbox.planning.field_work import TRAVEL
+from st_pipelines.sandbox.planning.dispatch import TRAVEL
+from st_pipelines.sandbox.planning.payroll_codes import (
+    ACTIVITIES,
+    EARNING_CODES,
+    TIME_CODES,
+    make_codes,
+)
 from st_pipelines.sandbox.schedule import sort_moments
 
 PERIOD = 14
@@ -29,35 +37,11 @@ PERIOD = 14
 FIRST_EARNING_CODE = 2_141_000
 """The id of the first earning code."""
 
+SHIFT = ((8, 12), (13, 17))
+"""The local hours of a weekday that are paid, with a visit or without."""
+
 REGULAR_TICKS = 40 * ticks.HOUR
 COMMISSION_PERCENT = 5
-
-TIME_CODES = (
-    ("Shop", "Paid", "SHOP"),
-    ("Vacation", "PaidTimeOff", "PTO"),
-    ("Lunch", "Unpaid", "MEAL"),
-    ("Clock", "ClockInOut", "CLK"),
-    ("Training", "Paid", "TRN"),
-    ("Holiday", "PaidTimeOff", "HOL"),
-)
-EARNING_CODES = (
-    ("Hourly", "Timesheet", "HR"),
-    ("Commission", "Commission", "COM"),
-    ("Salary", "Timesheet", "SAL"),
-    ("Mileage", "Reimbursement", "MIL"),
-    ("Tools", "Reimbursement", "TLS"),
-    ("Spiff", "Commission", "SPF"),
-)
-ACTIVITIES = (
-    ("Drive", "Travel", "DRIVE"),
-    ("Work", "OnJobActivities", "WORK"),
-    ("Shop time", "Other", "SHOP"),
-    ("Vacation", "PaidTimeOff", "PTO"),
-    ("Lunch", "Meal", "MEAL"),
-    ("Training", "Training", "TRAIN"),
-    ("Waiting", "Idle", "IDLE"),
-)
-"""Name, type and code of each code for time, for earnings, and of each activity."""
 
 
 class PayrollOffice:
@@ -66,10 +50,10 @@ class PayrollOffice:
     def __init__(self, company: Books) -> None:
         self._company = company
         created = company.start - 200 * ticks.DAY
-        self.time_codes = _make_codes(2_140_000, TIME_CODES, created)
-        self.earning_codes = _make_codes(FIRST_EARNING_CODE, EARNING_CODES, created)
-        self.activity_types = _make_codes(2_142_000, ACTIVITIES, created)
-        self.activity_categories = _make_codes(2_143_000, ACTIVITIES, created)
+        self.time_codes = make_codes(2_140_000, TIME_CODES, created)
+        self.earning_codes = make_codes(FIRST_EARNING_CODE, EARNING_CODES, created)
+        self.activity_types = make_codes(2_142_000, ACTIVITIES, created)
+        self.activity_categories = make_codes(2_143_000, ACTIVITIES, created)
         self.payrolls: list[Payroll] = []
         self.items: list[PayItem] = []
         self.time_off: list[Sheet] = []
@@ -110,10 +94,11 @@ class PayrollOffice:
         visits = sorted(self._visits.pop(day, ()), key=lambda visit: visit.job.start)
         for technician in self._company.master_data.technicians:
             own = [visit for visit in visits if visit.job.technician is technician]
-            if own:
-                self._add_working_day(day, technician, own)
-            elif (technician.draw + day * 7919) % 83 == 0 and (day + 3) % 7 < 5:
+            is_weekday = (day + 3) % 7 < 5
+            if is_weekday and not own and (technician.draw + day * 7919) % 23 == 0:
                 self._add_vacation(day, technician)
+            elif is_weekday or own:
+                self._add_working_day(day, technician, own, has_shift=is_weekday)
 
     def _start_payrolls(self, day: int) -> None:
         data = self._company.master_data
@@ -157,10 +142,14 @@ class PayrollOffice:
         """Return a number that gives the item an id, see `odd_values`."""
         return len(self.items) * 23
 
-    def _add_working_day(self, day: int, technician: Staff, visits: list[Visit]) -> None:
-        shop = ticks.from_local_day(day) + 7 * ticks.HOUR
-        sheet = self._make_sheet(technician, shop, shop + 25 * ticks.MINUTE, self.time_codes[0])
-        self._add_time_off(day, sheet, self.activity_types[2], time_type="")
+    def _add_working_day(
+        self, day: int, technician: Staff, visits: list[Visit], *, has_shift: bool
+    ) -> None:
+        if has_shift:
+            busy = [(visit.job.start - TRAVEL, visit.job.done) for visit in visits]
+            for start, stop in _list_free_time(ticks.from_local_day(day), busy):
+                sheet = self._make_sheet(technician, start, stop, self.time_codes[0])
+                self._add_time_off(day, sheet, self.activity_types[2], time_type="")
         for visit in visits:
             job = visit.job
             sheet = Sheet(
@@ -270,21 +259,17 @@ class PayrollOffice:
                 )
 
 
+def _list_free_time(midnight: int, busy: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Yield when a technician is in the shop: the shift without lunch, travel and visits."""
+    for first, last in SHIFT:
+        start, end = midnight + first * ticks.HOUR, midnight + last * ticks.HOUR
+        for left, back in busy:
+            if start < min(left, end):
+                yield start, min(left, end)
+            start = max(start, back)
+        if start < end:
+            yield start, end
+
+
 def _find_day(moment: int) -> int:
     return ticks.to_local_day(ticks.to_datetime(moment))
-
-
-def _make_codes(
-    base: int, entries: tuple[tuple[str, str, str], ...], created: int
-) -> tuple[Code, ...]:
-    return tuple(
-        Code(
-            id=compute_id(base, n),
-            moments=(created + n,),
-            draw=n,
-            name=name,
-            kind=kind,
-            code=code,
-        )
-        for n, (name, kind, code) in enumerate(entries)
-    )

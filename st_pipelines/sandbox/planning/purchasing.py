@@ -106,14 +106,14 @@ class Purchasing:
             lines,
             kind=self.types[0],
             job=job,
-            unit=job.kind.unit,
+            unit=job.unit,
             place=self._truck_of[job.technician.id],
             arrival=max(created + 20 * ticks.MINUTE, job.start - 20 * ticks.MINUTE),
         )
 
     def _fill_stock(self, rng: random.Random, created: int) -> None:
         company = self._company
-        materials = company.master_data.materials
+        materials = company.master_data.price_book.materials
         lines = tuple(
             PurchaseLine(
                 id=company.next_id("purchase_line"),

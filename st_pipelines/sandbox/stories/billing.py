@@ -9,8 +9,14 @@ from st_pipelines.sandbox.billing_entities import TAXED, Invoice, Payment
 from st_pipelines.sandbox.company import Company
 from st_pipelines.sandbox.entities import Entity, Estimate, Line
 from st_pipelines.sandbox.ids import compute_first_id, compute_id, compute_user_id
-from st_pipelines.sandbox.planning.deposit_days import compute_deposit_id
+from st_pipelines.sandbox.planning.deposit_days import (
+    compute_deposit_id,
+    find_deposit_day,
+    find_deposit_moment,
+)
 from st_pipelines.sandbox.scalars import format_money, format_money_text
+from st_pipelines.sandbox.stories.customers import render_address
+from st_pipelines.sandbox.stories.equipment import find_equipment
 from st_pipelines.sandbox.stories.ledger import refer_to_account
 from st_pipelines.sandbox.stories.projects import find_project
 from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story, refer_to
@@ -20,6 +26,9 @@ ESTIMATE_STATUSES = {
     name: {"value": value, "name": name} for value, name in enumerate(("Open", "Sold", "Dismissed"))
 }
 
+
+INVOICE_TYPES = ({"id": 2_054_000, "name": "Residential"}, {"id": 2_054_003, "name": "Commercial"})
+"""Of invoices of people, and of businesses. Nothing lists invoice types."""
 
 PAYMENT_TYPES = "accounting.payment_types"
 TAX_ZONES = "accounting.tax_zones"
@@ -67,6 +76,13 @@ def _render_invoice(invoice: Invoice, context: RenderContext) -> Fields:
         "customer": refer_to(customer),
         "location": {"id": invoice.location.id, "name": customer.name},
         "businessUnit": refer_to(invoice.unit),
+        "customerAddress": render_address(customer, customer.street, customer.draw),
+        "locationAddress": render_address(customer, invoice.location.street, invoice.location.draw),
+        "invoiceType": dict(INVOICE_TYPES[customer.commercial]),
+        "depositedOn": _format_deposit(invoice, context),
+        "commissionEligibilityDate": (
+            ticks.format_iso(job.done) if job and context.has_passed(job.done) else None
+        ),
         "job": job and {"id": job.id, "number": job.number, "type": job.kind.name},
         "projectId": find_project(job),
         "membershipId": invoice.membership.id if invoice.membership else None,
@@ -86,6 +102,12 @@ def _render_invoice(invoice: Invoice, context: RenderContext) -> Fields:
     }
 
 
+def _format_deposit(invoice: Invoice, context: RenderContext) -> str | None:
+    """Format when the last payment was taken to the bank; None if it was not."""
+    deposited = invoice.paid and find_deposit_moment(find_deposit_day(invoice.paid))
+    return ticks.format_iso(deposited) if context.has_passed(deposited) else None
+
+
 def _render_line(line: Line, invoice: Invoice, order: int) -> Fields:
     issued = ticks.format_iso(invoice.issued)
     membership = invoice.membership
@@ -95,12 +117,16 @@ def _render_line(line: Line, invoice: Invoice, order: int) -> Fields:
         "totalCost": format_money_text(line.cents // 3),
         "price": format_money_text(line.sku.cents),
         "total": format_money_text(line.cents),
+        "soldHours": format_money(line.minutes * 100 // 60),
         "type": line.sku.kind,
         "skuName": line.sku.code,
         "skuId": line.sku.id,
         "displayName": line.sku.name,
         "taxable": line.sku.kind in TAXED,
         "order": order,
+        "serviceDate": ticks.format_local_midnight(
+            invoice.job.done if invoice.job and invoice.job.done else invoice.issued
+        ),
         "createdOn": issued,
         "modifiedOn": issued,
         "technicianId": invoice.job.technician.id if invoice.job else None,
@@ -109,6 +135,11 @@ def _render_line(line: Line, invoice: Invoice, order: int) -> Fields:
         # Zero where the line sells no membership: the field is never null.
         "membershipTypeId": membership.kind.id if membership else 0,
         "generalLedgerAccount": refer_to_account(line.account),
+        "installedEquipmentId": (
+            find_equipment(invoice.job)
+            if invoice.job and line.sku.kind == "Equipment" and line.quantity > 0
+            else None
+        ),
         "costOfSaleAccount": None,
         "assetAccount": None,
     }
@@ -206,8 +237,8 @@ def _render_estimate(estimate: Estimate, context: RenderContext) -> Fields:
         "status": ESTIMATE_STATUSES["Sold" if sold else "Dismissed" if dismissed else "Open"],
         "soldOn": ticks.format_iso(estimate.sold) if sold else None,
         "soldBy": job.technician.id if sold else None,
-        "businessUnitId": job.kind.unit.id,
-        "businessUnitName": job.kind.unit.name,
+        "businessUnitId": job.unit.id,
+        "businessUnitName": job.unit.name,
         "isRecommended": estimate.option == 1,
         "subtotal": format_money(total),
         "tax": format_money(0),
@@ -226,6 +257,7 @@ def _render_estimate_line(line: Line) -> Fields:
         "name": line.sku.code,
         "displayName": line.sku.name,
         "type": line.sku.kind,
+        "soldHours": format_money(line.minutes * 100 // 60),
     }
     return {
         "sku": sku,

@@ -12,6 +12,9 @@ from st_pipelines.sandbox.stories.customers import render_address
 from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story, refer_to
 
 OFFICE_PHONE = "9145550100"
+UNRECORDED = 5
+"""One call of this many has no recording and no voicemail."""
+
 PRIORITIES = ("Normal", "Normal", "Normal", "High", "Urgent")
 
 
@@ -35,8 +38,8 @@ def _render_call_for_list(call: Call, context: RenderContext) -> Fields:
         "direction": "Inbound" if call.inbound else "Outbound",
         "callType": (call.outcome or None) if has_ended else None,
         "reason": reason and {**_refer_to_reason(reason), "active": True},
-        "recordingUrl": f"https://example.com/recording/{call.id}" if call.agent else None,
-        "voiceMailUrl": None if call.agent else f"https://example.com/voicemail/{call.id}",
+        "recordingUrl": _format_recording(call) if has_ended else None,
+        "voiceMailUrl": _format_voicemail(call) if has_ended else None,
         "createdBy": _refer_to_agent(call),
         "customer": customer and refer_to(customer),
         "campaign": refer_to(call.campaign),
@@ -50,7 +53,27 @@ def _render_call_for_list(call: Call, context: RenderContext) -> Fields:
         "jobNumber": call.job_number if is_booked else None,
         "businessUnit": refer_to(call.kind.unit) if is_booked and call.kind else None,
         "leadCall": lead_call,
+        "projectId": None,
+        "type": refer_to(call.kind) if is_booked and call.kind else None,
     }
+
+
+def has_recording(call: Call) -> bool:
+    """Return whether a call was recorded: most of those that somebody answered."""
+    return call.agent is not None and call.id % UNRECORDED > 0
+
+
+def has_voicemail(call: Call) -> bool:
+    """Return whether the caller left a message: most of those whom nobody answered."""
+    return call.agent is None and call.id % UNRECORDED > 0
+
+
+def _format_recording(call: Call) -> str | None:
+    return f"https://example.com/recording/{call.id}" if has_recording(call) else None
+
+
+def _format_voicemail(call: Call) -> str | None:
+    return f"https://example.com/voicemail/{call.id}" if has_voicemail(call) else None
 
 
 def _refer_to_user(person: Staff) -> Fields:
@@ -85,6 +108,11 @@ def _render_call_for_export(call: Call, context: RenderContext) -> Fields:
         "from": call.phone if call.inbound else OFFICE_PHONE,
         "to": OFFICE_PHONE if call.inbound else call.phone,
         "direction": "Inbound" if call.inbound else "Outbound",
+        "recordingUrl": _format_recording(call) if has_ended else None,
+        "voiceMailPath": _format_voicemail(call) if has_ended else None,
+        "excuseMemo": call.reason.name
+        if has_ended and call.outcome == "Excused" and call.reason
+        else None,
         "status": "Completed" if has_ended else "Answered",
         "type": (call.outcome or None) if has_ended else None,
         "reason": refer_to(call.reason) if has_ended and call.reason else None,
@@ -123,7 +151,16 @@ def _render_lead(lead: Lead, context: RenderContext) -> Fields:
         "leadCustomerName": None if is_customer else customer.name,
         "leadPhone": None if is_customer else call.phone,
         "leadEmail": None if is_customer else sample_text.derive_email(customer.name),
+        **_render_lead_address(lead, is_known=is_customer),
     }
+
+
+def _render_lead_address(lead: Lead, *, is_known: bool) -> Fields:
+    """Render where a caller lives whose location is not known; None if it is."""
+    location = lead.location
+    address = render_address(location.customer, location.street, location.draw)
+    names = ("street", "unit", "city", "state", "zip", "country")
+    return {f"lead{name.title()}": None if is_known else address[name] for name in names}
 
 
 def _render_booking(booking: Booking, context: RenderContext) -> Fields:

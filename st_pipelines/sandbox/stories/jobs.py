@@ -7,6 +7,7 @@ from st_pipelines.sandbox.company import Company
 from st_pipelines.sandbox.entities import Job, JobChild, Note, Visit
 from st_pipelines.sandbox.ids import compute_user_id
 from st_pipelines.sandbox.scalars import format_money
+from st_pipelines.sandbox.stories.equipment import find_equipment
 from st_pipelines.sandbox.stories.projects import find_project
 from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story
 
@@ -33,7 +34,7 @@ def _render_job(job: Job, context: RenderContext) -> Fields:
         "locationId": location.id,
         "jobStatus": _find_status(job, context),
         "completedOn": ticks.format_iso(job.done) if done else None,
-        "businessUnitId": job.kind.unit.id,
+        "businessUnitId": job.unit.id,
         "jobTypeId": job.kind.id,
         "priority": ("Normal", "Normal", "Normal", "High", "Urgent")[job.draw % 5],
         "campaignId": job.campaign.id,
@@ -52,6 +53,7 @@ def _render_job(job: Job, context: RenderContext) -> Fields:
         "membershipId": origin.membership.id if origin.membership else None,
         "createdFromEstimateId": origin.estimate.id if origin.estimate else None,
         "estimateIds": list(job.estimate_ids) if done else [],
+        "equipmentIds": [found] if done and (found := find_equipment(job)) else [],
         "invoiceId": job.invoice_id,
         # Jobs with a total of zero are normal.
         "total": format_money(job.total if done else 0),
@@ -114,7 +116,8 @@ def _render_assignment(visit: Visit, context: RenderContext) -> Fields:
 
 def _render_time_sheet(visit: Visit, context: RenderContext) -> Fields:
     job = visit.job
-    started, done = context.has_passed(job.start), context.has_passed(job.done)
+    done = context.has_passed(job.done)
+    started = context.has_passed(job.start) and not job.canceled
     return {
         "jobId": job.id,
         "appointmentId": visit.id,
@@ -122,6 +125,7 @@ def _render_time_sheet(visit: Visit, context: RenderContext) -> Fields:
         "dispatchedOn": ticks.format_iso(job.start - 20 * ticks.MINUTE) if started else None,
         "arrivedOn": ticks.format_iso(job.start) if started else None,
         "doneOn": ticks.format_iso(job.done) if done else None,
+        "canceledOn": ticks.format_iso(job.canceled) if context.has_passed(job.canceled) else None,
     }
 
 

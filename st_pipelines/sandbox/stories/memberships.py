@@ -86,6 +86,8 @@ def _render_type(kind: MembershipType, context: RenderContext) -> Fields:
                 "renewalPrice": price,
             }
         ],
+        # In percent, beside the prices for members of each item.
+        "discount": format_money(500 * (1 + kind.draw % 3)),
         "discounts": [],
     }
 
@@ -165,7 +167,7 @@ def _render_service(service: RecurringService, context: RenderContext) -> Fields
         "from": ticks.format_local_midnight(membership.start),
         "to": ticks.format_local_midnight(membership.end) if membership.end else None,
         "jobTypeId": service.kind.id,
-        "businessUnitId": service.kind.unit.id,
+        "businessUnitId": membership.unit.id,
         "campaignId": service.campaign.id,
         "recurrenceType": "Monthly",
         "recurrenceInterval": 6,

@@ -129,7 +129,7 @@ def _render_item(item: PayItem, context: RenderContext) -> Fields:
         "activityCode": item.code.code,
         "amount": format_money(item.cents),
         "amountAdjustment": None,
-        "payoutBusinessUnitName": job.kind.unit.name if job else person.unit.name,
+        "payoutBusinessUnitName": job.unit.name if job else person.unit.name,
         "grossPayItemType": item.kind,
         "startedOn": ticks.format_iso(sheet.start) if sheet else None,
         "endedOn": ticks.format_iso(sheet.stop) if sheet else None,

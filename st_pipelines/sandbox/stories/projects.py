@@ -58,7 +58,7 @@ def _render_project(project: JobChild, context: RenderContext) -> Fields:
         "locationId": job.location.id,
         "projectTypeId": compute_id(compute_first_id("jpm.project_types"), job.draw % 4),
         "projectManagerIds": [job.booked_by.id],
-        "businessUnitIds": [job.kind.unit.id],
+        "businessUnitIds": [job.unit.id],
         "startDate": ticks.format_local_midnight(job.start),
         "targetCompletionDate": ticks.format_local_midnight(job.start + 7 * ticks.DAY),
         "actualCompletionDate": (
