@@ -75,6 +75,12 @@ def test_a_reading_without_its_keys_is_refused(place: Place) -> None:
     assert outcome(place, *unkeyed[30:]) == (0, 0, 20, 0), "few enough to be what they seem"
 
 
+def test_a_reading_of_everything_without_records_lacks_no_key(place: Place) -> None:
+    """None of none counted as half, so a list that had become empty was refused for good."""
+    outcome(place, record(id=1), record(id=2))
+    assert outcome(place, mode=REPLACE_ALL, window_end=None) == (0, 0, 0, 2)
+
+
 def test_a_feed_without_its_keys_is_refused(place: Place) -> None:
     of = endpoint(export=Export(path="/export", adds=("active",)))
     keyed = [record(id=id_) for id_ in range(30)]

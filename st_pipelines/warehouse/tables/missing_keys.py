@@ -30,7 +30,7 @@ def refuse_missing_keys(load: TableLoad, rows: str) -> None:
         f"SELECT count(*), count(*) FILTER ({lacks_key(load.endpoint)}) FROM {rows}",
     )
     is_small = lacking <= MAX_DELETED_ROWS and load.spec.mode is not MergeMode.REPLACE_ALL
-    if is_small or lacking * 2 < read:
+    if not lacking or is_small or lacking * 2 < read:
         return
     live, unkeyed = fetch_row(
         load.connection,
