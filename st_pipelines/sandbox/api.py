@@ -68,6 +68,8 @@ class ServerOptions:
         requests_per_second: limit per tenant; requests beyond it get a 429.
         token_seconds: lifetime of a token, in real time.
         export_batch: records per export response; ServiceTitan's number is not known.
+        export_timezone: IANA name; a date as `from` of an export is its midnight there. Which time
+            zone ServiceTitan takes is not known.
         gzip_level: compression level; 0 turns gzip off, 1 costs about 10 ms per megabyte.
         live: whether simulated time passes as `clock` does.
         simulated_date: whether the `Date` header tells the simulated time instead of the real one.
@@ -77,6 +79,7 @@ class ServerOptions:
     requests_per_second: float = 60.0
     token_seconds: float = 900
     export_batch: int = 5000
+    export_timezone: str = "UTC"
     gzip_level: int = 0
     live: bool = False
     simulated_date: bool = False
@@ -248,9 +251,9 @@ class Api:
         with world.lock:
             table = world.table(collection.name)
             if route.operation in collection.exports:
-                batch = self._options.export_batch
+                batch, zone = self._options.export_batch, self._options.export_timezone
                 return responses.build_json_response(
-                    feed.build_body(table, route.operation, values, world.now_ticks, batch)
+                    feed.build_body(table, route.operation, values, world.now_ticks, batch, zone)
                 )
             positions = select(world.table, table, route.operation, values)
             project = world.find_projection(route.operation.path)

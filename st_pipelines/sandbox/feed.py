@@ -7,6 +7,7 @@ import binascii
 import hashlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
+from datetime import date
 from typing import Any
 
 from st_pipelines.catalog.specification import ReadOperation
@@ -15,6 +16,7 @@ from st_pipelines.sandbox.filters import select_active
 from st_pipelines.sandbox.parameters import BadRequest
 from st_pipelines.sandbox.projection import find_projection
 from st_pipelines.sandbox.table import Table
+from st_pipelines.windows import midnight
 
 EXPORT_DELAY = 15 * ticks.MINUTE
 """Changes appear in the export after this delay, unless the client asks for recent ones."""
@@ -24,7 +26,12 @@ Bookmark = tuple[int, int]
 
 
 def build_body(
-    table: Table, operation: ReadOperation, values: Mapping[str, Any], now: int, batch: int
+    table: Table,
+    operation: ReadOperation,
+    values: Mapping[str, Any],
+    now: int,
+    batch: int,
+    zone: str = "UTC",
 ) -> bytes:
     """Build the body of one export response.
 
@@ -34,6 +41,7 @@ def build_body(
         values: `from`, `includeRecentChanges`, and `active` for two exports.
         now: the simulated time, in ticks.
         batch: maximum number of records; ServiceTitan does not document its own.
+        zone: IANA name of the time zone in which a date as `from` begins.
 
     Raises:
         BadRequest: `from` is neither a token of this export nor a date.
@@ -42,7 +50,7 @@ def build_body(
     horizon = now if recent else now - EXPORT_DELAY
     bookmarks, positions = table.get_cached("feed", lambda: _sort_by_modification(table))
     text = values.get("from", "")
-    start = _find_start(table.collection.name, text, bookmarks)
+    start = _find_start(table.collection.name, text, bookmarks, zone)
     end = bisect_right(bookmarks, (horizon, _LAST_STAMP))
     chosen = positions[start : min(end, start + batch)]
     if chosen:
@@ -69,16 +77,23 @@ def _sort_by_modification(table: Table) -> tuple[list[Bookmark], list[int]]:
     return [row[:2] for row in rows], [row[2] for row in rows]
 
 
-def _find_start(name: str, text: str, bookmarks: list[Bookmark]) -> int:
+def _find_start(name: str, text: str, bookmarks: list[Bookmark], zone: str) -> int:
     if not text:
         return 0
     bookmark = _decode_token(name, text)
     if bookmark is not None:
         return bisect_right(bookmarks, bookmark)
     try:
-        return bisect_left(bookmarks, (ticks.parse(text), 0))
+        return bisect_left(bookmarks, (_parse_start(text, zone), 0))
     except ValueError:
         raise BadRequest("from", "The continuation token is not valid.") from None
+
+
+def _parse_start(text: str, zone: str) -> int:
+    try:
+        return ticks.from_datetime(midnight(date.fromisoformat(text), zone))
+    except ValueError:
+        return ticks.parse(text)
 
 
 def _keep_bookmark(name: str, text: str, bookmarks: list[Bookmark], start: int) -> Bookmark:

@@ -46,8 +46,8 @@ class Sandbox:
         history_days: how long the company has existed.
         tenants: number of tenants. They share the app key and have separate credentials.
         scopes: the scopes granted to the app; all if None.
-        requests_per_second, token_seconds, export_batch, gzip_level, live, simulated_date,
-            clock: see `ServerOptions`.
+        requests_per_second, token_seconds, export_batch, export_timezone, gzip_level, live,
+            simulated_date, clock: see `ServerOptions`.
         faults: probability by kind, see `fault_kinds.FAULT_KINDS`.
         churn: probability that records change before a data request, see `churn.Churn`.
         defects: defects of the app's setup, see `fault_kinds.DEFECT_KINDS`.
@@ -71,6 +71,7 @@ class Sandbox:
         requests_per_second: float = 60.0,
         token_seconds: float = 900,
         export_batch: int = 5000,
+        export_timezone: str = "UTC",
         gzip_level: int = 0,
         live: bool = False,
         simulated_date: bool = False,
@@ -102,6 +103,7 @@ class Sandbox:
                 requests_per_second=requests_per_second,
                 token_seconds=token_seconds,
                 export_batch=export_batch,
+                export_timezone=export_timezone,
                 gzip_level=gzip_level,
                 live=live,
                 simulated_date=simulated_date,

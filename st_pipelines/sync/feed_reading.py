@@ -32,7 +32,7 @@ from st_pipelines.warehouse.tables.staged_records import StagedRecords
 from st_pipelines.warehouse.tables.table_load import table_cursor
 
 MARGIN = timedelta(days=1)
-"""How far before a window its feed is read: `from` is a date, and the two times may differ."""
+"""How far before a window its feed is read: the cursors of list and feed may differ."""
 
 EXPORT_ROWS = "export_rows"
 """Name of the temporary table, and of the folder in the staging folder."""

@@ -79,6 +79,20 @@ def test_from_accepts_a_date_and_includes_it(client: Client) -> None:
     assert job not in get_ids(client.read_export("jpm.jobs", **{"from": "2026-02-01T00:00:01Z"}))
 
 
+def test_a_date_begins_in_the_time_zone_of_the_exports() -> None:
+    """A later date at Etc/GMT+12 than in UTC: the zone that is meant is not documented."""
+    with Sandbox(customers=2, now=NOW, export_timezone="Etc/GMT+12") as sandbox:
+        client = Client(sandbox)
+        for hour in (11, 12):
+            sandbox.world.create(
+                "jpm.jobs", modifiedOn=datetime(2026, 2, 1, hour, tzinfo=NOW.tzinfo)
+            )
+        late = client.read_export("jpm.jobs", **{"from": "2026-02-01"})
+        earliest = client.read_export("jpm.jobs", **{"from": "2026-02-01T00:00:00Z"})
+    assert min(row["modifiedOn"] for row in late) == "2026-02-01T12:00:00Z"
+    assert len(earliest) >= len(late) + 1
+
+
 def test_a_token_is_valid_for_its_own_export_only(shared: Client) -> None:
     token = shared.request_export("jpm.jobs").json()["continueFrom"]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
+from zoneinfo import available_timezones
 
 import pytest
 
@@ -10,6 +11,7 @@ from st_pipelines.catalog.model import Export
 from st_pipelines.servicetitan.errors.errors import TokenRepeated, UnexpectedResponse
 from st_pipelines.servicetitan.http.model import ReadStats
 from st_pipelines.servicetitan.reading.export_feed import read_feed
+from st_pipelines.windows import midnight
 from st_pipelines_tests.servicetitan.fake_server import Canned, Seen
 from st_pipelines_tests.servicetitan.read_results import ENDED, last_reading
 
@@ -35,7 +37,7 @@ def test_a_feed_is_read_to_its_end_and_its_last_token_is_kept(server, feed):
     stats = ReadStats()
     records = last_reading(read_feed(server.session(stats), feed, ENDED.start))
     assert [record["id"] for record in records] == [1, 2, 3]
-    assert [seen.query["from"] for seen in server.seen] == ["2026-01-02", "t1", "t2"]
+    assert [seen.query["from"] for seen in server.seen] == ["2026-01-01", "t1", "t2"]
     assert all(seen.query["includeRecentChanges"] == "true" for seen in server.seen)
     assert all("page" not in seen.query for seen in server.seen)
     assert (stats.continue_from, stats.records, stats.readings) == ("t3", 3, 1)
@@ -47,12 +49,18 @@ def test_a_feed_without_a_start_is_read_from_the_beginning(server, feed):
     assert all("from" not in seen.query for seen in server.seen)
 
 
-def test_a_start_is_sent_as_its_utc_date(server, feed):
+def test_a_start_is_sent_as_a_date_that_has_begun_by_then_in_every_time_zone(server, feed):
+    """Which time zone the server takes is not known: a UTC date began later in New York."""
     server.rule = chained(start=([], "t1", False))
-    phoenix = timezone(timedelta(hours=-7))
-    start = datetime(2026, 1, 1, 20, tzinfo=phoenix)
-    list(read_feed(server.session(), feed, start))
-    assert server.seen[0].query["from"] == "2026-01-02"
+    starts = [datetime(2026, 3, 8, hour, 59, tzinfo=timezone.utc) for hour in range(24)]
+    for start in starts:
+        list(read_feed(server.session(), feed, start.astimezone(timezone(timedelta(hours=-7)))))
+    sent = [seen.query["from"] for seen in server.seen]
+    assert sent == ["2026-03-07"] * 12 + ["2026-03-08"] * 12
+    days = [date.fromisoformat(day) for day in sent]
+    for zone in available_timezones():
+        begun = [midnight(day, zone) for day in days]
+        assert all(early <= start for early, start in zip(begun, starts, strict=True)), zone
 
 
 def test_a_feed_continues_from_a_stored_token(server, feed):

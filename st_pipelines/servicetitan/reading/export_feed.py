@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from functools import partial
 
 from st_pipelines.catalog.model import Endpoint
@@ -28,6 +28,9 @@ from st_pipelines.servicetitan.reading.page_source import Page
 
 MAX_EMPTY_PAGES = 100  # in a row: a feed may scan stretches without a match, but not for ever
 _REPEATED_TOKEN_RETRIES = 4
+
+LAST_MIDNIGHT = timedelta(hours=12)
+"""How long after it begins in UTC a day begins at UTC-12, where it begins last."""
 
 MAY_BE_STALE = (
     AuthenticationFailed,
@@ -56,9 +59,10 @@ def read_feed(
 
     Args:
         endpoint: of kind `feed`, or with an `export`.
-        start: an aware time, sent as its UTC date (the vendor documents a date, matched on the
-            time of the change, so up to a day more is served); a stored continuation token; or
-            None for everything.
+        start: an aware time, sent as a date that has begun by then in every time zone; a stored
+            continuation token; or None for everything. The vendor documents a date, matched on the
+            time of the change, but not its time zone. So up to a day and a half more is served, or
+            two days and two hours by a server in UTC+14.
 
     Yields:
         Pages, all of reading 1.
@@ -71,7 +75,7 @@ def read_feed(
     """
     stats = session.usage
     stats.readings, stats.page_size = 1, 0
-    bookmark = str(start.astimezone(timezone.utc).date()) if isinstance(start, datetime) else start
+    bookmark = _date_before(start) if isinstance(start, datetime) else start
     seen = {_digest(bookmark)} if isinstance(start, str) else set()
     empty = 0
     while True:
@@ -90,6 +94,11 @@ def read_feed(
             return
         empty = 0 if page.count else empty + 1
         bookmark = _next_bookmark(endpoint, page, seen, empty)
+
+
+def _date_before(start: datetime) -> str:
+    """The last date whose midnight is not after `start`, whatever time zone the server takes."""
+    return str((start.astimezone(timezone.utc) - LAST_MIDNIGHT).date())
 
 
 def _fetch_next(
