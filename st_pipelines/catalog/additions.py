@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias, get_args
 
-from st_pipelines.catalog.files import replace_files, type_from_json, type_to_json
+from st_pipelines.catalog.files import read_text, replace_files, type_from_json, type_to_json
 from st_pipelines.catalog.model import (
     Catalog,
     DataType,
@@ -51,12 +51,9 @@ def read(file: Path) -> Additions:
         ValueError: the file is malformed; the message says where, and what is expected there.
         OSError: the file cannot be read.
     """
-    try:
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    text = read_text(file)
+    if text is None:
         return {}
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file}: is not UTF-8 text: {error}") from None
     try:
         tables = json.loads(text, object_pairs_hook=_reject_duplicates)
     except ValueError as error:

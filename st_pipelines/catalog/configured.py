@@ -25,7 +25,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from st_pipelines.catalog import additions, model
-from st_pipelines.catalog.files import type_from_json
+from st_pipelines.catalog.files import read_text, type_from_json
 from st_pipelines.catalog.model import Catalog, DateFilter, Endpoint, Export, Scalar, StructOf
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -112,12 +112,9 @@ def read(file: Path) -> dict[str, Endpoint]:
         ValueError: the file is malformed; the message says where, and what is expected there.
         OSError: the file cannot be read.
     """
-    try:
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    text = read_text(file)
+    if text is None:
         return {}
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file}: is not UTF-8 text: {error}") from None
     try:
         entries = yaml.load(text, Loader=_UniqueKeys)
     except yaml.YAMLError as error:

@@ -144,6 +144,21 @@ def _is_part(file: Path) -> bool:
         return False
 
 
+def read_text(file: Path) -> str | None:
+    """Returns the text of a user's file; None if it does not exist.
+
+    Raises:
+        ValueError: the file is not UTF-8 text.
+        OSError: the file cannot be read.
+    """
+    try:
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: is not UTF-8 text: {error}") from None
+
+
 def endpoint_to_json(endpoint: Endpoint) -> dict[str, Any]:
     """Returns the JSON form, without api, name and values that equal the default."""
     entry: dict[str, Any] = {name: getattr(endpoint, name) for name in _PLAIN}

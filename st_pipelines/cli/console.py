@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -30,6 +30,11 @@ Seed = Annotated[int, typer.Option(help="The same seed creates the same company.
 
 _UNLIMITED_WIDTH = 10_000
 _MAX_NAMED = 8
+
+
+def day_option(name: str, help: str) -> Any:
+    """Returns the option `name` for a day, `YYYY-MM-DD`."""
+    return typer.Option(name, metavar="YYYY-MM-DD", formats=["%Y-%m-%d"], help=help)
 
 
 def require_format(value: str, *choices: str) -> None:

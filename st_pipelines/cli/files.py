@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from st_pipelines.cli.console import Environment, print_failures, print_table
+from st_pipelines.cli.console import Environment, day_option, print_failures, print_table
 from st_pipelines.config.environments import environment_name
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.servicetitan.errors.errors import AuthenticationFailed, ServiceTitanError
@@ -29,17 +29,15 @@ Kinds = Annotated[
     list[str] | None, typer.Argument(help="Such as recordings; by default those of ST_FILES.")
 ]
 
+_RESULTS = ("stored", "bytes", "missing", "empty", "too large", "failed")
+
 
 @app.command("list")
 def list_files(environment: Environment, kinds: Kinds = None) -> None:
     """Count the files of each kind: due, stored, and why others are not."""
     from st_pipelines.sync.files import find_due, open_table
 
-    table = Table("kind", "due", "stored", "bytes", "missing", "empty")
-    for heading in ("too large", "failed", "not served"):
-        table.add_column(heading)
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = _build_table("due", *_RESULTS, "not served")
     with _opened(environment, kinds) as (context, chosen, settings):
         context.require_warehouse()
         for kind in chosen:
@@ -65,22 +63,10 @@ def load_files(
         int | None, typer.Option(min=1, help="The most files of a kind; see ST_FILES_PER_RUN.")
     ] = None,
     first: Annotated[
-        datetime | None,
-        typer.Option(
-            "--from",
-            metavar="YYYY-MM-DD",
-            formats=["%Y-%m-%d"],
-            help="Only files of rows from this local day on.",
-        ),
+        datetime | None, day_option("--from", "Only files of rows from this local day on.")
     ] = None,
     last: Annotated[
-        datetime | None,
-        typer.Option(
-            "--to",
-            metavar="YYYY-MM-DD",
-            formats=["%Y-%m-%d"],
-            help="Only files of rows up to this local day.",
-        ),
+        datetime | None, day_option("--to", "Only files of rows up to this local day.")
     ] = None,
 ) -> None:
     """Download the files that are due, the newest first, and store them."""
@@ -134,11 +120,16 @@ def _opened(
         yield context, chosen, settings
 
 
+def _build_table(*headings: str) -> Table:
+    """Returns a table whose first column is the kind; the others contain numbers."""
+    table = Table("kind")
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    return table
+
+
 def _as_table(reports: Sequence[FilesReport]) -> Table:
-    headings = ("kind", "due", "stored", "bytes", "missing", "empty", "too large", "failed", "left")
-    table = Table(*headings, "requests", "seconds")
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = _build_table("due", *_RESULTS, "left", "requests", "seconds")
     for report in reports:
         numbers = (
             report.due,

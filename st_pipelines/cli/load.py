@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from st_pipelines.cli.console import AcceptDeletions, Environment, Select
+from st_pipelines.cli.console import AcceptDeletions, Environment, Select, day_option
 from st_pipelines.config.environments import EnvironmentName, environment_name, setting_name
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.windows import local_day, utc_now
@@ -34,20 +34,9 @@ def load(
     environment: Environment,
     select: Select = None,
     first: Annotated[
-        datetime | None,
-        typer.Option(
-            "--from",
-            metavar="YYYY-MM-DD",
-            formats=["%Y-%m-%d"],
-            help="First day; by default the start date.",
-        ),
+        datetime | None, day_option("--from", "First day; by default the start date.")
     ] = None,
-    last: Annotated[
-        datetime | None,
-        typer.Option(
-            "--to", metavar="YYYY-MM-DD", formats=["%Y-%m-%d"], help="Last day; by default today."
-        ),
-    ] = None,
+    last: Annotated[datetime | None, day_option("--to", "Last day; by default today.")] = None,
     key_prefix: Annotated[
         str,
         typer.Option(

@@ -18,6 +18,7 @@ from st_pipelines.cli.console import (
     AcceptDeletions,
     Environment,
     Format,
+    day_option,
     print_table,
     require_format,
 )
@@ -34,7 +35,6 @@ app = typer.Typer(no_args_is_help=True, help="Custom reports: find, add and run 
 
 Category = Annotated[str, typer.Argument(help="Id or name of the category.")]
 ReportName = Annotated[str, typer.Argument(help="Id of the report, or its name.", metavar="REPORT")]
-Day = Annotated[datetime | None, typer.Option(metavar="YYYY-MM-DD", formats=["%Y-%m-%d"])]
 
 
 @contextmanager
@@ -167,23 +167,9 @@ def run(
         list[str] | None, typer.Argument(metavar="NAME", help="Names of tables; by default all.")
     ] = None,
     first: Annotated[
-        datetime | None,
-        typer.Option(
-            "--from",
-            metavar="YYYY-MM-DD",
-            formats=["%Y-%m-%d"],
-            help="First day; by default the start date.",
-        ),
+        datetime | None, day_option("--from", "First day; by default the start date.")
     ] = None,
-    last: Annotated[
-        datetime | None,
-        typer.Option(
-            "--to",
-            metavar="YYYY-MM-DD",
-            formats=["%Y-%m-%d"],
-            help="Last day; by default yesterday.",
-        ),
-    ] = None,
+    last: Annotated[datetime | None, day_option("--to", "Last day; by default yesterday.")] = None,
     again: Annotated[
         bool, typer.Option("--again", help="Also read days that were loaded before.")
     ] = False,

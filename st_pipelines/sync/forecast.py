@@ -81,7 +81,7 @@ class Forecast(Strategy):
         return window
 
     def read(self, client: Client, window: Window | None) -> Iterator[ReadPart]:
-        """Yields the figures of the windows's day."""
+        """Yields the figures of the window's day."""
         from st_pipelines.servicetitan.reading.forecast import read_forecast
 
         assert window is not None

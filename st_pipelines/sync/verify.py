@@ -170,7 +170,7 @@ class _Part:
         deep: bool,
     ) -> None:
         self._context = context
-        self._strategy = self._unopened = strategy  # of a child list, for the parents to compare
+        self._given = self._strategy = strategy  # `_strategy` becomes that of the opened reading
         self._endpoint = strategy.endpoint
         self._window = read.window
         self._spec = context.spec(strategy.endpoint, read, now)
@@ -263,9 +263,7 @@ class _Part:
     @contextmanager
     def _opened(self) -> Iterator[None]:
         """Lets the strategy find the columns, where only a reading tells them."""
-        opened = self._unopened.open_reading(
-            self._context.client, self._context.warehouse, self._spec
-        )
+        opened = self._given.open_reading(self._context.client, self._context.warehouse, self._spec)
         with opened as reading:
             self._strategy, self._endpoint = reading.strategy, reading.strategy.endpoint
             yield

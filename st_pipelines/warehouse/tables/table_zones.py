@@ -60,16 +60,20 @@ def find_tables_in_other_zones(
         environment, tenant_id: whose rows.
         timezone: IANA name of the zone that the rows should have.
     """
+    own = (loaded.api, loaded.name)
     noted: dict[tuple[str, str], str] = {}
     if has_own_table(connection, "table_zones"):
         rows = connection.execute(
-            f"SELECT api, endpoint, timezone FROM {_ZONES} WHERE environment = ? AND tenant_id = ?",
-            [environment, tenant_id],
+            f"SELECT api, endpoint, timezone FROM {_ZONES} WHERE environment = ? "
+            "AND tenant_id = ? AND (timezone <> ? OR (api = ? AND endpoint = ?))",
+            [environment, tenant_id, timezone, *own],
         ).fetchall()
         noted = {(api, name): zone for api, name, zone in rows}
-    known = {(e.api, e.name): e for e in endpoints} | {(loaded.api, loaded.name): loaded}
+    if noted == {own: timezone}:
+        return []  # as nearly always: every load asks, and the catalog is long
+    known = {(e.api, e.name): e for e in endpoints} | {own: loaded}
     behind = [known[name] for name, zone in noted.items() if zone != timezone and name in known]
-    return behind if (loaded.api, loaded.name) in noted else [*behind, loaded]
+    return behind if own in noted else [*behind, loaded]
 
 
 def move_to_zone(
