@@ -1,7 +1,8 @@
 """Measures what Dagster's record of each day costs `st-pipelines load`.
 
-Loads two small tables from a sandbox, once for few days and once for many. ServiceTitan's part is
-the same, so the difference is the recording of the further days. It is printed per day and table.
+Loads two small tables from a sandbox, once for few days and once for many. Both loads request the
+same data, so the difference is the cost of recording the additional days. Prints it per day and
+table.
 """
 
 from __future__ import annotations

@@ -177,7 +177,7 @@ def parse_days(first: str | date | None, last: str | date | None) -> tuple[date,
         return None
     days = _parse_day(first or date.min), _parse_day(last or date.max)
     if days[0] > days[1]:
-        raise ValueError(f"{days[0]} to {days[1]} is no range of days: give the earlier day first")
+        raise ValueError(f"{days[0]} to {days[1]} is not a range: give the earlier day first")
     return days
 
 

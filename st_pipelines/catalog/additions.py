@@ -185,7 +185,7 @@ def _reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def check_type(value: Any, path: str) -> None:
-    """Raises ValueError if a JSON value is no type; `path` says where it stands."""
+    """Raises ValueError if a JSON value is not a type; `path` is its place, for the message."""
     match value:
         case str() if value in _TYPES:
             return

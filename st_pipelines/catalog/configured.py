@@ -268,7 +268,7 @@ def _describe(error: ValidationError, where: str) -> str:
         case "extra_forbidden":
             name, names = str(first["loc"][-1]), list(_Configured.model_fields)
             near = difflib.get_close_matches(name, names, n=1)
-            return f"{where}: is no setting: " + (
+            return f"{where}: is not a setting: " + (
                 f"did you mean {near[0]}?" if near else f"give {', '.join(names)}"
             )
         case "missing":

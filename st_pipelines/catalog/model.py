@@ -124,7 +124,7 @@ class Parent:
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
-    """How figures of days before and after today are requested: by POST, and computed anew.
+    """How figures of days before and after today are requested: by POST; every load replaces them.
 
     Attributes:
         lower: member of the request's body for the earliest start of a row, UTC.

@@ -96,8 +96,8 @@ def select(catalog: Catalog, patterns: Iterable[str]) -> list[Endpoint]:
     Args:
         catalog: the endpoints to select from.
         patterns: tables, tables with `*`, or APIs; one string may hold several, separated by
-            commas. No pattern selects everything, but for what is `opt_in`: only its own name
-            selects that.
+            commas. Without patterns, everything is selected that is not `opt_in`. Only its own
+            name selects an `opt_in` endpoint.
 
     Raises:
         ValueError: a pattern matches no table.

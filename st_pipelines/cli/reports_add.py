@@ -140,7 +140,7 @@ def _choose_days(
     for name in (answers.from_parameter, answers.to_parameter):
         if name and name not in dates:
             known = ", ".join(dates) or "none"
-            raise ValueError(f"{name!r} is no date parameter of the report: it has {known}")
+            raise ValueError(f"{name!r} is not a date parameter of the report: it has {known}")
     if answers.from_parameter or answers.to_parameter:
         return answers.from_parameter, answers.to_parameter
     free = [name for name in dates if name not in answers.parameters]

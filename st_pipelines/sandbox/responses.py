@@ -82,7 +82,7 @@ def build_page(
         rows: all rows, of which the page shows some.
         page: its number, counted from 0.
         size: how many rows fit into it.
-        with_total: whether the number of all rows is told.
+        with_total: whether the response has the number of all rows.
         first: the number of the first page, as clients count.
     """
     return {

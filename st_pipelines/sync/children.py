@@ -45,7 +45,7 @@ def load_children(
         everything: all parents are due, those first that were not read for the longest time.
 
     Returns:
-        The reports of all batches as one; at least one is committed, and be it empty.
+        The reports of all batches as one; at least one is committed, even if it is empty.
 
     Raises:
         ParentNotLoaded: the parents' table is not in the warehouse.

@@ -125,7 +125,7 @@ class SyncContext:
         resumed_runs: earlier tries of this run. What they loaded is not read again where that is
             slow (`Strategy.resumes`).
         max_child_requests: requests that a load of a child list may send, about.
-        announce: is told what a load will cost, before it sends requests.
+        announce: called with what a load will cost, before it sends requests.
         open_columns: where the columns of open endpoints are written; None leaves them as they are.
     """
 

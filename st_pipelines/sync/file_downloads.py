@@ -46,7 +46,7 @@ BATCH_SECONDS = 10.0
 """A batch is stored once it has this many files or bytes, or its first file waits that long."""
 
 MAX_FAILURES_IN_A_ROW = 5
-"""So many that fail one after another are no accident of those files: the run ends."""
+"""The run ends after this many failures: the cause is unlikely to be the files."""
 
 OF_ONE_FILE = (BadRequest, ServiceUnavailable, UnexpectedResponse, Unreachable)
 """Errors that may concern a single file. After any other, every further file would fail too."""

@@ -22,7 +22,7 @@ except ImportError:  # Windows
     fcntl = None
 
 _DEAD_AFTER_SECONDS = 86_400
-"""Where files cannot be locked, a run this old is no longer waited for by anybody."""
+"""Where files cannot be locked, a run this old counts as ended."""
 
 
 class QueryFiles:

@@ -48,7 +48,7 @@ def sync_context(
         purpose: the run id starts with it, such as `verify-3f2a9c01`.
         writes: False if nothing is loaded, so that a wrong `ST_HISTORY` does not matter.
         accept_deletions: also load what deletes a large part of a table.
-        announce: is told what a load of a child list will cost; it is logged if None.
+        announce: called with what a load of a child list will cost; logged if None.
 
     Raises:
         SettingsError: a setting is missing or wrong.

@@ -245,7 +245,7 @@ class WholeReport(ReportStrategy, Snapshot):
     can_reconcile = False
 
     def plan(self, days: Days | None, clock: Callable[[], datetime]) -> Iterator[PlannedRead]:
-        """One read of everything, which replaces all rows: they are computed anew every time."""
+        """One read of everything that replaces all rows: each request computes them."""
         yield PlannedRead(window=None, mode=MergeMode.REPLACE_DAY)
 
     def plan_reconcile(self, clock: Callable[[], datetime]) -> Iterator[PlannedRead]:

@@ -173,7 +173,7 @@ def test_add_takes_a_report_that_is_read_whole(sandbox: Sandbox) -> None:
         ),
         (
             ["--category", "operations", "--report", "Jobs by Date", "--from-parameter", "Day"],
-            r"'Day' is no date parameter of the report: it has From, To",
+            r"'Day' is not a date parameter of the report: it has From, To",
         ),
         (
             ["--category", "operations", "--report", "Calls and Bookings by Day", "--whole"],

@@ -1,7 +1,8 @@
 """Finds reports: categories, reports, parameters, the values that they accept, and near matches.
 
-None of these requests runs a report, so the limit of runs does not concern them. Ids of reports are
-a tenant's own, and change when a report is moved or made anew; a name is looked up with each load.
+None of these requests runs a report, so the limit of runs does not concern them. Each
+tenant has ids of its own for reports, and a report that is moved or created again gets another id;
+a name is looked up with each load.
 """
 
 from __future__ import annotations
@@ -234,8 +235,8 @@ def _build_not_found(
         url=error.url if error else "",
         status=error.status if error else None,
         trace_id=error.trace_id if error else None,
-        hint=f"{suggestion}. Reports get another id when they are made anew, and other tenants and "
-        "environments have others.",
+        hint=f"{suggestion}. A report that is created again gets another id, and other tenants and "
+        "environments have other ids.",
     )
 
 

@@ -125,7 +125,7 @@ def _read_members(body: bytes) -> dict[str, bytes]:
     """Return the members of an object as bytes, by name in camelCase.
 
     Raises:
-        ValueError: it is no object, breaks off, or has a member twice.
+        ValueError: it is not an object, breaks off, or has a member twice.
     """
     try:
         named = [

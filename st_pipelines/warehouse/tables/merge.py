@@ -1,7 +1,7 @@
 """Merges the rows of a load into their table by key, and marks rows that no longer exist.
 
 - A list that was read after a row's load had committed wins, whatever the change times: what it
-  serves is later, also where the change time moved back or is no time at all. Between reads that
+  serves is later, also where the change time moved back or is not a time. Between reads that
   overlapped, and between the list and the feed, the newer version wins. A version is the row's
   change time, its cursor column. Which read is later follows from the numbers of the loads, never
   from a clock (`overtakers`).
