@@ -119,16 +119,21 @@ def query(file: Path, sql: str) -> list[tuple]:
 
 
 def expected_value(value: Any, type_: DataType) -> Any:
-    """Returns the Python value that DuckDB must return for a served one."""
-    if value is None:
-        return None
+    """Returns the Python value that DuckDB must return for a served one.
+
+    No column holds a list where its type has members, or the reverse: `_extra` does.
+    """
     match type_:
         case ListOf(item):
+            if not isinstance(value, list):
+                return None
             return [expected_value(member, item) for member in value]
         case StructOf(fields):
+            if not isinstance(value, dict):
+                return None
             return {f.column: expected_value(value.get(f.name), f.type) for f in fields}
         case Scalar(name):
-            return _SCALARS[name](value)
+            return None if value is None else _SCALARS[name](value)
 
 
 def comparable(rows: Iterable[tuple]) -> list[str]:

@@ -25,13 +25,14 @@ from st_pipelines.servicetitan.http.model import ReadStats
 from st_pipelines.sync.report_backfill import plan_backfill
 from st_pipelines.windows import midnight
 from st_pipelines_tests.report_lab import NOW, ZONE, MovedClock, connect, span
+from st_pipelines_tests.sandbox.report_client import ReportClient
 
 FILE = Path("st_reports.yaml")
 
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Sandbox]:
-    with Sandbox(customers=20, history_days=40, now=NOW, requests_per_second=1e9) as sandbox:
+    with Sandbox(customers=60, history_days=40, now=NOW, requests_per_second=1e9) as sandbox:
         sandbox.reports.settings.interval_seconds = 0
         yield sandbox
 
@@ -100,11 +101,26 @@ def test_show_has_parameters_with_their_values_and_fields(sandbox: Sandbox) -> N
     assert [name for _, name in date_type["values"]]
 
 
+def read_revenue_days(sandbox: Sandbox) -> dict[str, list[str]]:
+    """The days with revenue of each business unit, as the report has them, by its name."""
+    client = ReportClient(sandbox)
+    rows = client.read_rows_of(
+        client.find_report("Revenue"), From="2026-03-02", To="2026-03-09", IncludeInactive=True
+    )
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        found.setdefault(row["Name"], []).append(row["Date"])
+    return found
+
+
 def test_add_writes_an_entry_that_run_loads(sandbox: Sandbox) -> None:
+    days_of = read_revenue_days(sandbox)
+    name = max(days_of, key=lambda unit: len(days_of[unit]))
+    assert len(days_of) > 1 < len(days_of[name]), "another unit, and another day"
     result = add(
         *("--category", "business-unit-dashboard", "--report", "revenue by business unit and day"),
         *("--name", "revenue", "--look-back-days", "1", "--parameter", "IncludeInactive=true"),
-        *("--parameter", "BusinessUnitIds=HVAC Residential", "--schedule", "30 4 * * *"),
+        *("--parameter", f"BusinessUnitIds={name}", "--schedule", "30 4 * * *"),
     )
     assert result.exit_code == 0, result.output
     (entry,) = entries()
@@ -114,7 +130,7 @@ def test_add_writes_an_entry_that_run_loads(sandbox: Sandbox) -> None:
         "category": "business-unit-dashboard",
         "report": find_id(sandbox, "Revenue"),
         "parameters": {
-            "BusinessUnitIds": [units["HVAC Residential"]],
+            "BusinessUnitIds": [units[name]],
             "IncludeInactive": True,
         },
         "days": {"from": "From", "to": "To"},
@@ -129,11 +145,10 @@ def test_add_writes_an_entry_that_run_loads(sandbox: Sandbox) -> None:
     assert loaded.exit_code == 0, loaded.output
     assert "revenue: 8 days from 2026-03-02 to 2026-03-09, 8 runs" in loaded.output
     with duckdb.connect("data/production.duckdb") as connection:
-        days, names = connection.execute(
-            "SELECT count(DISTINCT _partition_date), list(DISTINCT name) FROM reports.revenue"
-        ).fetchall()[0]
-    assert days > 1
-    assert names == ["HVAC Residential"]
+        loaded_rows = connection.execute(
+            "SELECT _partition_date::VARCHAR, name FROM reports.revenue"
+        ).fetchall()
+    assert sorted(loaded_rows) == sorted((day, name) for day in days_of[name])
 
 
 def test_add_takes_a_report_that_is_read_whole(sandbox: Sandbox) -> None:

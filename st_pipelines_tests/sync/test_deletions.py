@@ -56,9 +56,10 @@ def last_ids(sandbox: Sandbox, table: str, number: int) -> list[int]:
 
 
 def load_and_deactivate(sandbox: Sandbox, context: SyncContext) -> int:
-    """Loads all jobs, then deactivates one; returns its id."""
+    """Loads all jobs, then deactivates one that changes no more; returns its id."""
+    job_id = sandbox.world.create("jpm.jobs")
+    sandbox.world.move(timedelta(minutes=5))
     extract_load(context, JOBS, ALL)
-    (job_id,) = last_ids(sandbox, "jpm.jobs", 1)
     sandbox.world.move(timedelta(minutes=5))
     sandbox.world.deactivate("jpm.jobs", job_id)
     return job_id

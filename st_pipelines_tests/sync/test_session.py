@@ -11,6 +11,7 @@ import pytest
 import st_pipelines
 from st_pipelines.sandbox.server import Sandbox
 from st_pipelines.sync.session import Session
+from st_pipelines.windows import local_day
 
 NOW = datetime(2026, 3, 10, 15, 30, tzinfo=timezone.utc)
 
@@ -31,16 +32,34 @@ def session(running: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sessi
         yield opened
 
 
+def find_days_since(sandbox: Sandbox, moment: datetime) -> dict[int, str]:
+    """The local day of each job that changed at or after `moment`, by its id."""
+    changed = {
+        job["id"]: datetime.fromisoformat(job["modifiedOn"])
+        for job in sandbox.world.records("jpm.jobs")
+    }
+    return {
+        id_: local_day(at, "America/New_York").isoformat()
+        for id_, at in changed.items()
+        if at >= moment
+    }
+
+
 @pytest.mark.parametrize("first", ["2026-03-09", date(2026, 3, 9)])
 def test_days_are_loaded_into_the_warehouse_of_the_environment(
-    session: Session, first: str | date
+    session: Session, running: Sandbox, first: str | date
 ) -> None:
+    one, another = running.world.table("jpm.jobs").keys[:2]
+    running.world.change("jpm.jobs", one, modifiedOn="2026-03-09T16:00:00Z")
+    running.world.change("jpm.jobs", another, modifiedOn="2026-03-10T15:00:00Z")
     report = session.load("jpm.jobs", first, "2026-03-10")
     assert report.loaded.counts.inserted == report.loaded.rows_read > 0
     assert Path("data/production.duckdb").exists()
-    frame = session.query("SELECT DISTINCT _partition_date::VARCHAR AS day, _run_id FROM jpm.jobs")
-    days = {"2026-03-09", "2026-03-10"}
-    assert days <= set(frame["day"]) <= days | {"2026-03-08"}, "three hours of the day before"
+    frame = session.query("SELECT id, _partition_date::VARCHAR AS day, _run_id FROM jpm.jobs")
+    # Three hours of the day before are read too.
+    expected = find_days_since(running, datetime(2026, 3, 9, 1, tzinfo=timezone.utc))
+    assert dict(zip(frame["id"], frame["day"], strict=True)) == expected
+    assert {"2026-03-09", "2026-03-10"} <= set(expected.values())
     assert frame["_run_id"].str.startswith("session-").all()
 
 
