@@ -63,6 +63,46 @@ def test_without_locks_a_load_removes_only_its_own_folder(
     assert folders(tmp_path / ".staging") == set()
 
 
+def run_script(script: str) -> None:
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_process_that_ends_inside_a_load_removes_its_folder(tmp_path: Path) -> None:
+    """Python ends a daemon thread where it is: its `finally` never runs."""
+    run_script(f"""
+import threading
+from pathlib import Path
+from st_pipelines.warehouse.store.scratch import staging_folder
+folder = Path({str(tmp_path)!r})
+entered = threading.Event()
+def load():
+    with staging_folder(folder, "of a daemon thread"):
+        entered.set()
+        threading.Event().wait()
+threading.Thread(target=load, daemon=True).start()
+entered.wait()
+assert [*folder.glob(".staging/of a daemon thread-*")]
+""")
+    assert folders(tmp_path / ".staging") == set()
+
+
+@pytest.mark.skipif(DUCKDB_1, reason="a child of a process that imported DuckDB 1 crashes on exit")
+def test_a_forked_process_that_ends_leaves_the_folder_of_its_parent(tmp_path: Path) -> None:
+    run_script(f"""
+import atexit, os
+from pathlib import Path
+from st_pipelines.warehouse.store.scratch import staging_folder
+with staging_folder(Path({str(tmp_path)!r}), "of the parent") as path:
+    child = os.fork()
+    if not child:
+        atexit._run_exitfuncs()  # as sys.exit does, without leaving the context
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert path.parent.exists()
+""")
+
+
 @pytest.fixture(autouse=True)
 def _empty_pool() -> Iterator[None]:
     scratch._close_pool()
@@ -160,5 +200,4 @@ own.give_back(keep=False)
 if child:
     sys.exit(os.waitpid(child, 0)[1])
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    run_script(script)
