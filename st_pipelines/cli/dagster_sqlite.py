@@ -1,8 +1,8 @@
 """Makes Dagster's SQLite storage cheap while `demo` and `load` run.
 
 Dagster creates an SQLAlchemy engine for each of thousands of connections, and each engine compiles
-every statement again. Dagster has no setting for it, so this module patches its storages.
-Everything else in this package runs on Dagster's storage as it is.
+every statement again. It also stores the events of a range of partitions one by one (see
+`defs.event_storage`). Both are patched here, whatever storage `dagster.yaml` names.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from typing import Any
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
+from st_pipelines.defs import event_storage
 from st_pipelines.defs.dagster_internals import SQLITE_STORAGE_MODULES
 
 
 @contextmanager
 def cheap_events(*, durable: bool) -> Iterator[None]:
-    """Uses one engine per SQLite file of Dagster until the block ends.
+    """Uses one engine per SQLite file, and batches of events, until the block ends.
 
     A Dagster release that creates its engines elsewhere gets none of this, and works as usual.
 
@@ -39,6 +40,7 @@ def cheap_events(*, durable: bool) -> Iterator[None]:
                 stack.callback(_dispose, engines)
                 stack.callback(setattr, module, "create_engine", create_engine)
                 vars(module)["create_engine"] = _share_engines(create_engine, engines)
+        stack.enter_context(event_storage.stored_in_batches())
         yield
 
 

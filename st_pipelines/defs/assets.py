@@ -19,7 +19,7 @@ from st_pipelines.config.settings import EnvironmentSettings
 from st_pipelines.defs.checks import check_results, check_specs
 from st_pipelines.defs.environment import EnvironmentDefs
 from st_pipelines.defs.failures import as_dagster_failure
-from st_pipelines.defs.metadata import describe_zone_change, report_metadata
+from st_pipelines.defs.metadata import WINDOW_END, describe_zone_change, report_metadata
 from st_pipelines.defs.privacy import display_drift, make_inert
 from st_pipelines.defs.resources import ServiceTitanResource, WarehouseResource
 from st_pipelines.defs.warehouse_record import note_load, read_record, record_name
@@ -133,7 +133,7 @@ def _daily_asset(
                     continue
                 rows = report.loaded.table_rows_by_date.get(date.fromisoformat(key), 0)
                 context.add_asset_metadata({"dagster/partition_row_count": rows}, partition_key=key)
-            return _result(context, env, report)
+            return _result(context, env, report, last_partition=context.partition_keys[-1])
 
     decorate = dg.asset(
         **_asset_arguments(env, endpoint),
@@ -214,8 +214,18 @@ def _with_signature(
 
 
 def _result(
-    context: RunContext, env: EnvironmentDefs, report: "LoadReport"
+    context: dg.AssetExecutionContext,
+    env: EnvironmentDefs,
+    report: "LoadReport",
+    *,
+    last_partition: str | None = None,
 ) -> dg.MaterializeResult:
+    """Ends a load: publishes, records and describes it.
+
+    Args:
+        last_partition: of the run. Only its event describes the whole load, as Dagster stores an
+            event for each partition, which would repeat everything for each day.
+    """
     warehouse_resource(context, env).publish_if_due(context.log)
     full = full_previews(context, env)
     report = note_load(
@@ -227,8 +237,12 @@ def _result(
     )
     for line in _warnings(report, full_previews=full):
         context.log.warning(line)
+    metadata = report_metadata(report, full_previews=full)
+    if last_partition:
+        context.add_asset_metadata(metadata, partition_key=last_partition)
+        metadata = {WINDOW_END: metadata[WINDOW_END]} if WINDOW_END in metadata else {}
     return dg.MaterializeResult(
-        metadata=report_metadata(report, full_previews=full),
+        metadata=metadata,
         check_results=check_results(report, full_previews=full),
     )
 

@@ -1,7 +1,7 @@
 """Collects what the project takes from Dagster's private modules.
 
-An upgrade of Dagster has this one file to check: nothing else in the package imports
-`dagster._core` or `dagster._utils`. Each entry names the public API that is missing.
+An upgrade of Dagster has this file and `event_storage` to check: nothing else in the package
+imports `dagster._core` or `dagster._utils`. Each entry names the public API that is missing.
 """
 
 from collections.abc import Collection, Mapping

@@ -136,7 +136,12 @@ def test_a_range_is_one_run_and_its_rows_are_counted_by_day(
         assert rows == count(configured, "jpm.jobs", f"_partition_date = '{day}'")
     older = count(configured, "jpm.jobs", f"_partition_date < '{FIRST}'")
     assert older > 0, "the first partition is open to the left"
-    metadata = events[0].metadata
+    *others, last = (event.metadata for event in events)
+    assert {name for other in others for name in other} == {
+        "dagster/partition_row_count",
+        "window_end",
+    }, "only the last day's event describes the whole load"
+    metadata = last
     assert (
         metadata["rows_read"].value
         == metadata["rows_inserted"].value
