@@ -124,6 +124,27 @@ def test_another_part_than_the_requested_one_is_not_appended(
     assert "range" not in server.seen[2].headers
 
 
+HALF = len(AUDIO) // 2
+
+
+@pytest.mark.parametrize("total", [len(AUDIO), HALF + 500])
+def test_a_part_that_ends_before_the_file_is_not_its_end(
+    server: ScriptedServer, tmp_path: Path, total: int
+) -> None:
+    """A server may send less than was requested. A part beyond the end is of another file."""
+    server.canned.append(Canned(body=AUDIO[:HALF], headers=HEADERS, fault="truncated"))
+    for first, last in ((HALF, HALF + 999), (HALF + 1000, len(AUDIO) - 1)):
+        part = {**HEADERS, "Content-Range": f"bytes {first}-{last}/{total}"}
+        server.canned.append(Canned(status=206, body=AUDIO[first : last + 1], headers=part))
+    if total != len(AUDIO):
+        server.canned[-1] = Canned(body=AUDIO, headers=HEADERS)
+    target = fetch(server, tmp_path)
+    assert target.path.read_bytes() == AUDIO
+    assert target.sha256 == hashlib.sha256(AUDIO).hexdigest()
+    resumed = f"bytes={HALF + 1000}-" if total == len(AUDIO) else None
+    assert server.seen[2].headers.get("range") == resumed
+
+
 def test_transient_errors_are_retried_and_the_token_is_renewed(
     server: ScriptedServer, tmp_path: Path
 ) -> None:

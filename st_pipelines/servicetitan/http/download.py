@@ -47,7 +47,7 @@ _HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity"}
 _MEDIA_TYPE = re.compile(
     r"\s{0,9}([a-z0-9][\w.+-]{0,63}/[a-z0-9][\w.+-]{0,63})\s{0,9}(?:[;,]|$)", re.ASCII
 )
-_PART = re.compile(r"bytes (\d{1,18})-", re.ASCII | re.IGNORECASE)
+_PART = re.compile(r"bytes (\d{1,18})-(?:\d{1,18}/(\d{1,18}))?", re.ASCII | re.IGNORECASE)
 
 
 class CannotWrite(Exception):
@@ -76,6 +76,7 @@ class Target:
     received: int = 0
     media_type: str = ""
     _version: str = ""
+    _size: int | None = None
     _digest: Any = field(default_factory=hashlib.sha256, repr=False)
 
     @property
@@ -105,6 +106,7 @@ class Target:
                 if self.received + len(chunk) > self.max_bytes:
                     raise self._build_too_large()
                 self._write(file, chunk)
+        self._check_end()
 
     def _begin(self, status: int, headers: Mapping[str, str]) -> None:
         """Check the headers, and start over unless they announce the part that was requested."""
@@ -116,6 +118,7 @@ class Target:
             if part is None or int(part[1]) != self.received:
                 self._reset()
                 raise UnexpectedResponse("answered 206 with another part than the requested one")
+            self._size = int(part[2]) if part[2] else None
         else:
             self._reset()
         declared = headers.get("Content-Length", "").strip()
@@ -123,8 +126,20 @@ class Target:
             raise self._build_too_large()
         self._version = _read_version(headers)
 
+    def _check_end(self) -> None:
+        """Check that a part has reached the end of the file, which servers need not send at once.
+
+        What was received stays, so that the next attempt requests the rest.
+        """
+        if self._size is None or self.received == self._size:
+            return
+        if self.received > self._size:
+            self._reset()
+        raise UnexpectedResponse("answered 206 with a part that does not end where the file does")
+
     def _reset(self) -> None:
         self.received, self._version, self._digest = 0, "", hashlib.sha256()
+        self._size = None
 
     def _open(self) -> IO[bytes]:
         flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if self.received else os.O_TRUNC)
