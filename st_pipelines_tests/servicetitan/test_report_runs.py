@@ -294,6 +294,15 @@ def test_paging_is_in_the_query_and_parameters_are_in_the_body(
     [
         ([body([[1]], hasMore=True, totalCount=1)], "1 of 1 rows were read, and more pages follow"),
         ([body([[1]], totalCount=2)], "1 of 2 rows were read, and no page follows"),
+        ([body([[1], [2]], totalCount=1)], "2 of 1 rows were read, and no page follows"),
+        ([body([[1]], totalCount=0, hasMore=None)], "1 of 0 rows were read, and no page follows"),
+        (
+            [
+                body([[1], [2]], hasMore=True, totalCount=3, pageSize=2),
+                body([[1], [2]], page=2, totalCount=3, pageSize=2),
+            ],
+            "4 of 3 rows were read, and no page follows",
+        ),
         ([body([], hasMore=True)], "an empty page says that more follow"),
         ([body([[1]], hasMore=True)], "a page that is not full says that more follow"),
         ([body([[1]], page=3)], "page 3 came for page 1"),

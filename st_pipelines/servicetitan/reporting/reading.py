@@ -96,7 +96,7 @@ def _has_more(page: ReportPage, rows: int, total: int | None) -> bool:
     if page.has_more is None and total is None:
         raise _Contradiction("neither hasMore nor totalCount was served")
     has_more = rows < total if page.has_more is None and total is not None else page.has_more
-    if total is not None and has_more != (rows < total):
+    if total is not None and (rows > total or has_more != (rows < total)):
         after = "more pages follow" if has_more else "no page follows"
         raise _Contradiction(f"{rows:,} of {total:,} rows were read, and {after}")
     if has_more and not page.rows:
