@@ -162,7 +162,7 @@ class Downloads:
             content_type=target.media_type or None,
             stored_at=file.checked_at,
             tries=0,
-            replaces=file.path if file.path != path else None,
+            replaces=file.path,
         )
 
     def _take(self, downloaded: _Download) -> None:
@@ -207,7 +207,7 @@ class Downloads:
     def _put(self, staged: Path, file: StoredFile) -> None:
         try:
             self.storage.put(staged, str(file.path))
-            if file.replaces:
+            if file.replaces and file.replaces != file.path:
                 self.storage.delete(file.replaces)
             staged.unlink(missing_ok=True)
         except OSError as error:

@@ -217,7 +217,7 @@ def _is_in_place(file: StoredFile, storage: FileStorage) -> bool:
     try:
         if not storage.holds(str(file.path), file.bytes or 0, file.sha256 or ""):
             return False
-        if file.replaces:
+        if file.replaces and file.replaces != file.path:
             storage.delete(file.replaces)
     except OSError as error:
         raise not_stored(storage.url, error) from None

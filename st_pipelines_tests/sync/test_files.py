@@ -10,7 +10,7 @@ import shutil
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -41,6 +41,7 @@ from st_pipelines_tests import crash_harness
 from st_pipelines_tests.churn_reader import build_context, days, query
 from st_pipelines_tests.conftest import NOW
 from st_pipelines_tests.crash_harness import CrashPoint, Server, is_killed
+from st_pipelines_tests.deadlines import wait_until
 from st_pipelines_tests.sandbox.client import Client as SandboxClient
 from st_pipelines_tests.servicetitan.fake_server import Canned, ScriptedServer
 
@@ -517,6 +518,36 @@ def test_a_run_that_was_killed_between_its_commits_is_completed(
     finally:
         if storage == "memory":
             fsspec.filesystem("memory").rm("/killed", recursive=True)
+
+
+def test_a_run_that_was_killed_keeps_the_version_that_it_was_to_replace(
+    context: SyncContext, company: Sandbox, tmp_path: Path, serve: Serve
+) -> None:
+    """Both versions have one path, and the later one is no longer served by the next run."""
+    folder, warehouse = tmp_path / "files", tmp_path / "x.duckdb"
+    serve(lambda id_: Response(b"first", media_type="audio/wav"))
+    load_files(context, RECORDINGS, settings(folder))
+    id_ = min(file.key for file in table_of(context, RECORDINGS))
+    with duckdb.connect(str(warehouse)) as connection:
+        connection.execute(
+            "UPDATE telecom.calls SET lead_call = struct_update(lead_call, recording_url := 'new') "
+            "WHERE id = ?::BIGINT",
+            [id_],
+        )
+    serve(lambda id_: Response(b"second", media_type="audio/wav"))
+    point = CrashPoint("st_pipelines.sync.file_storage:LocalStorage.put")
+    server = Server.from_sandbox(company)
+    assert is_killed(
+        crash_harness.store_files, server, warehouse, RECORDINGS.name, settings(folder), point
+    )
+    serve(lambda id_: Response(status_code=404))
+    later = at(context, datetime.now(timezone.utc) + timedelta(days=365))
+    # the sandbox's clock has whole seconds, and may be behind the last request's time for one
+    wait_until(lambda: load_files(later, RECORDINGS, settings(folder)).missing, "request for it")
+    rows = {file.key: file for file in table_of(context, RECORDINGS)}
+    assert rows[id_].state == "missing"
+    assert (folder / str(rows[id_].path)).read_bytes() == b"first"
+    assert {file.path for file in rows.values()} == paths_in(folder)
 
 
 CRASH_POINTS = (

@@ -61,7 +61,8 @@ class StoredFile:
         checked_at: when it was requested last, UTC.
         tries: failed requests in a row.
         problem: of the last failed request, without customers' data.
-        replaces: while the state is `storing`, the path of an older version to delete.
+        replaces: while the state is `storing`, the path of the older version. If it is another
+            one than `path`, the file there is deleted.
         refused_above: the limit in bytes that the file exceeded.
     """
 
