@@ -280,6 +280,25 @@ def test_a_list_without_its_parents_says_what_to_load(context: SyncContext) -> N
         extract_load(context, NOTES, None)
 
 
+def test_a_table_that_was_dropped_is_read_again_for_all_parents(
+    own_sandbox: Sandbox, context: SyncContext, tmp_path: Path
+) -> None:
+    """Also where a load reads only some of them, and its successors the others."""
+    load_with_parents(context, NOTES.table)
+    before = table_rows(tmp_path / "x.duckdb", NOTES, LIVE)
+    with duckdb.connect(str(tmp_path / "x.duckdb")) as connection:
+        connection.execute(f"DROP TABLE {NOTES.table}")
+    few = dataclasses.replace(context, max_child_requests=10)
+    remaining = []
+    while not remaining or remaining[-1]:
+        report = extract_load(few, NOTES, None)
+        assert report.parents is not None
+        remaining.append(report.parents.remaining)
+    number = len(customers(own_sandbox))
+    assert remaining == [*range(number - 10, 0, -10), 0]
+    assert comparable(table_rows(tmp_path / "x.duckdb", NOTES, LIVE)) == comparable(before)
+
+
 def test_a_snapshot_of_parents_makes_all_of_them_due_and_so_does_every_load(
     own_sandbox: Sandbox, context: SyncContext
 ) -> None:

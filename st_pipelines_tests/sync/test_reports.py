@@ -10,10 +10,13 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
+import duckdb
 import pytest
 from pydantic import SecretStr
 
@@ -22,11 +25,12 @@ from st_pipelines.catalog.report import RelativeDate, Report
 from st_pipelines.sandbox.report_definitions import PERIOD
 from st_pipelines.servicetitan.http import client as client_module
 from st_pipelines.servicetitan.reporting import reading
+from st_pipelines.sync.report_backfill import read_loaded_windows
 from st_pipelines.sync.report_queries import QueryFiles
 from st_pipelines.sync.verify import verify_table
 from st_pipelines.warehouse.reports import rows as rows_module
 from st_pipelines_tests.deadlines import wait_until
-from st_pipelines_tests.report_lab import Lab, comparable, connect, open_lab, own_report
+from st_pipelines_tests.report_lab import ZONE, Lab, comparable, connect, open_lab, own_report
 from st_pipelines_tests.sandbox.report_client import ReportClient
 
 REVENUE = Report(
@@ -114,6 +118,28 @@ def test_a_day_that_is_read_again_replaces_its_rows_and_no_others(lab: Lab) -> N
 
     assert sorted(row["n"] for row in lab.rows()) == [2, 5, 7]
     assert (counts.inserted, counts.unchanged, counts.deleted) == (1, 1, 2)
+
+
+def test_the_days_of_a_table_that_was_dropped_count_as_loaded_no_more(
+    lab: Lab, tmp_path: Path
+) -> None:
+    """Neither before it is loaded again, nor after one of its days was."""
+    lab.serve(["N"], [[1]], parameters=PERIOD[:1])
+    report = own_report(from_parameter="From")
+    lab.load(report, "2026-03-02", "2026-03-04")
+    connection = lab.context.client.connection
+    owner = {"environment": connection.environment, "tenant_id": connection.tenant_id}
+    endpoint, store = build_report_endpoint(report), lab.context.warehouse
+    assert len(read_loaded_windows(store, endpoint, **owner)) == 3
+    with duckdb.connect(str(tmp_path / "x.duckdb")) as opened:
+        opened.execute("DROP TABLE reports.r")
+    assert read_loaded_windows(store, endpoint, **owner) == {}
+
+    lab.load(report, "2026-03-03")
+
+    [(start, _)] = read_loaded_windows(store, endpoint, **owner)
+    assert start.astimezone(ZoneInfo(ZONE)).date() == date(2026, 3, 3)
+    assert lab.rows() == [{"n": 1}]
 
 
 def test_a_wider_value_widens_the_column_and_keeps_the_values_it_has(lab: Lab) -> None:

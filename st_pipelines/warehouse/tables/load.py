@@ -5,14 +5,15 @@ warehouse is attached, the rows are merged, and it is detached again. A load may
 loads may commit in any order: one that contradicts a load committed since its read started raises
 `Overtaken`, and `sync.sync` reads again.
 
-In order: note the settings, and move rows to their days in a new time zone (`identity`); create or
-extend the table (`schema`), and give the rows its types (`column_types`); find fields without
-values (`load_facts`); note the live rows (`deletion_guard`); check that records have their keys
-(`missing_keys`); check for contradictions (`overtakers`; for days of an aggregate, in
-`aggregate_days`; for rows without a key, in `merge_keyless`); merge the list's rows, then the
-export feed's, and set `_deleted_at` (`merge`, `merge_keyless`); check what would be deleted
-(`deletion_guard`); record versions (`history`); count for the asset checks (`load_facts`); write
-`_st.loads` and `_st.feeds` (`load_log`), and the parents whose children were read (`parents`).
+In order: note the settings, and move rows to their days in a new time zone (`identity`); forget the
+loads of a table that was dropped (`load_log`); create or extend the table (`schema`), and give the
+rows its types (`column_types`); find fields without values (`load_facts`); note the live rows
+(`deletion_guard`); check that records have their keys (`missing_keys`); check for contradictions
+(`overtakers`; for days of an aggregate, in `aggregate_days`; for rows without a key, in
+`merge_keyless`); merge the list's rows, then the export feed's, and set `_deleted_at` (`merge`,
+`merge_keyless`); check what would be deleted (`deletion_guard`); record versions (`history`); count
+for the asset checks (`load_facts`); write `_st.loads` and `_st.feeds` (`load_log`), and the parents
+whose children were read (`parents`).
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ from st_pipelines.warehouse.tables.merge import (
 )
 from st_pipelines.warehouse.tables.missing_keys import refuse_missing_keys
 from st_pipelines.warehouse.tables.parents import ParentRead, note_parents, stage_parents
-from st_pipelines.warehouse.tables.schema import ensure_table
+from st_pipelines.warehouse.tables.schema import ensure_table, has_table
 from st_pipelines.warehouse.tables.staged_records import StagedRecords, translated_errors
 from st_pipelines.warehouse.tables.table_load import Counts, TableLoad
 
@@ -170,6 +171,8 @@ def commit_load(
         load_log.refuse_replaced(connection, endpoint, spec)
         identity, zone_change = note_settings(connection, spec, endpoint, catalog)
         last = load_log.read_last_sequence(connection, endpoint, spec)
+        if not has_table(connection, endpoint.api, endpoint.name):
+            load_log.forget_loads(connection, endpoint, spec.environment)
         load = TableLoad(connection, endpoint, spec, number=max(last + 1, spec.sequence))
         loaded = _merge(load, records.staging.rows, follow_up, approval or Approval())
         loaded = replace(

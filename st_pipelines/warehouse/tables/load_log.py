@@ -22,7 +22,7 @@ from st_pipelines.warehouse.columns import columns_of, fetch_row, literal, quote
 from st_pipelines.warehouse.errors import WarehouseReplaced, WarehouseUnusable
 from st_pipelines.warehouse.load_spec import LoadSpec
 from st_pipelines.warehouse.store.base import ALIAS
-from st_pipelines.warehouse.tables.schema import has_own_table, has_table
+from st_pipelines.warehouse.tables.schema import has_own_table, has_table, is_in_warehouse
 from st_pipelines.warehouse.tables.table_load import Counts, TableLoad
 
 FRESH = timedelta(hours=36)
@@ -77,6 +77,10 @@ _LOAD_VALUES, _FEED_VALUES, _ENDPOINT_VALUES = (
     ", ".join("?" * len(columns)) for columns in (_LOADS, _FEEDS, _ENDPOINTS)
 )
 _SAME_TABLE = "environment = ? AND api = ? AND endpoint = ? AND tenant_id = ?"
+
+CHILD_READS = "child_reads"
+_ABOUT_TABLES = ("loads", "feeds", CHILD_READS)
+"""Tables of `_st` with rows about what was loaded into a table."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -234,6 +238,27 @@ def refuse_replaced(
         raise WarehouseReplaced(endpoint.table)
 
 
+def forget_loads(
+    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, environment: str
+) -> None:
+    """Deletes what `_st` says of the loads of a table, of all tenants: someone has dropped it.
+
+    Otherwise days, an export feed and parents would count as read whose rows are gone.
+
+    Args:
+        connection: with the warehouse attached, in the transaction that creates the table again.
+        endpoint: of the table.
+        environment: whose loads.
+    """
+    for table in _ABOUT_TABLES:
+        if has_own_table(connection, table):
+            connection.execute(
+                f"DELETE FROM {ALIAS}._st.{table} "
+                "WHERE environment = ? AND api = ? AND endpoint = ?",
+                [environment, endpoint.api, endpoint.name],
+            )
+
+
 def read_overtakers(load: TableLoad) -> list[tuple[datetime | None, datetime | None]]:
     """The windows of the loads that committed since the read of this one started.
 
@@ -342,6 +367,7 @@ def read_windows(
 ) -> dict[tuple[datetime, datetime], datetime]:
     """The windows with a start that were loaded, and when each was loaded last, UTC.
 
+    There are none once the table is gone.
     Of several windows with one start, only that of the last load counts: it replaced the others.
 
     Args:
@@ -350,7 +376,7 @@ def read_windows(
         environment, tenant_id: whose loads count.
         run_ids: only loads of these runs; None for all.
     """
-    if not has_own_table(connection, "loads"):
+    if not has_own_table(connection, "loads") or not is_in_warehouse(connection, endpoint):
         return {}
     of_runs = "" if run_ids is None else "AND list_contains(?, run_id) "
     order = "sequence NULLS FIRST, rowid" if is_numbered(connection) else "rowid"

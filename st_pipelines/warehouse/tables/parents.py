@@ -2,7 +2,8 @@
 
 `_st.child_reads` has a row per child table and parent: the parent's version at that moment, and
 whether ServiceTitan knew the parent. It is written in the transaction of the children, so that a
-load that is killed goes on with the next parent. No clock decides anything here.
+load that is killed goes on with the next parent. No clock decides anything here. If somebody drops
+the child table, all parents are due again.
 
 A parent is due if it is live and its version is another one than when its children were read. The
 version is
@@ -27,8 +28,8 @@ from st_pipelines.warehouse.columns import fetch_row, literal, quote
 from st_pipelines.warehouse.errors import ParentNotLoaded
 from st_pipelines.warehouse.load_spec import LoadSpec
 from st_pipelines.warehouse.store.base import ALIAS, Store
-from st_pipelines.warehouse.tables.load_log import read_last_sequence
-from st_pipelines.warehouse.tables.schema import has_own_table
+from st_pipelines.warehouse.tables.load_log import CHILD_READS, read_last_sequence
+from st_pipelines.warehouse.tables.schema import has_own_table, is_in_warehouse
 from st_pipelines.warehouse.tables.table_load import (
     PARENTS_READ,
     TableLoad,
@@ -36,8 +37,6 @@ from st_pipelines.warehouse.tables.table_load import (
     parent_key,
     table_cursor,
 )
-
-CHILD_READS = "child_reads"
 
 _COLUMNS = {
     "environment": "VARCHAR",
@@ -210,7 +209,8 @@ class _ParentState:
     def _select(self) -> tuple[str, list[str]]:
         """SQL of the live parents and the state of their children, and its parameters."""
         spec, reads, owner = self.spec, _NO_READS, list[str]()
-        if has_own_table(self.connection, CHILD_READS):
+        is_there = is_in_warehouse(self.connection, self.child)
+        if is_there and has_own_table(self.connection, CHILD_READS):
             reads, owner = _READS, _identity(self.child, spec)
         assert self.child.parent is not None
         names = [f"t.{quote(snake_case(name))}" for name in self.child.parent.ids.values()]
@@ -248,11 +248,7 @@ def _as_row(found: tuple[str, list[str], str]) -> ParentRow:
 
 def _was_loaded(connection: duckdb.DuckDBPyConnection, parent: Endpoint, spec: LoadSpec) -> bool:
     """Whether the table of the parents exists, and was loaded for the tenant."""
-    found = connection.execute(
-        "SELECT 1 FROM duckdb_tables() WHERE schema_name = ? AND table_name = ?",
-        [parent.api, parent.name],
-    ).fetchone()
-    if found is None:
+    if not is_in_warehouse(connection, parent):
         return False
     if read_last_sequence(connection, parent, spec, schema="_st"):
         return True

@@ -44,6 +44,16 @@ def has_table(connection: duckdb.DuckDBPyConnection, schema: str, name: str) -> 
     )
 
 
+def is_in_warehouse(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> bool:
+    """Whether the warehouse has an endpoint's table.
+
+    Args:
+        connection: to the warehouse itself.
+    """
+    found = "SELECT 1 FROM duckdb_tables() WHERE schema_name = ? AND table_name = ?"
+    return connection.execute(found, [endpoint.api, endpoint.name]).fetchone() is not None
+
+
 def has_own_table(connection: duckdb.DuckDBPyConnection, name: str) -> bool:
     """Whether the warehouse has one of its own tables, such as `loads` for `_st.loads`.
 
