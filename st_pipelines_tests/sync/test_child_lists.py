@@ -17,7 +17,12 @@ from starlette.responses import Response
 from st_pipelines.catalog.registry import load_catalog
 from st_pipelines.sandbox.responses import build_json_response
 from st_pipelines.sandbox.server import Sandbox
-from st_pipelines.servicetitan.errors.errors import BadRequest, PermissionDenied, WrongPath
+from st_pipelines.servicetitan.errors.errors import (
+    BadRequest,
+    PermissionDenied,
+    UnexpectedResponse,
+    WrongPath,
+)
 from st_pipelines.servicetitan.http.retry import NO_WAIT
 from st_pipelines.sync import children, sync
 from st_pipelines.sync.context import SyncContext
@@ -26,6 +31,7 @@ from st_pipelines.sync.verify import verify_table
 from st_pipelines.warehouse.errors import ParentNotLoaded, TooManyDeletions
 from st_pipelines_tests.children_reader import ALL, ChildReader, load_with_parents, with_parents
 from st_pipelines_tests.churn_reader import build_context, comparable, query, table_rows
+from st_pipelines_tests.crash_harness import Server
 
 CATALOG = load_catalog()
 CHILDREN = [endpoint.table for endpoint in CATALOG if endpoint.parent]
@@ -129,6 +135,50 @@ def test_a_load_reads_the_parents_that_have_changed_and_no_others(
     assert again == {str(id_): 1 for id_ in changed}
 
 
+def test_parents_that_were_deleted_are_not_due(own_sandbox: Sandbox, context: SyncContext) -> None:
+    extract_load(context, CATALOG["crm.customers"], ALL)
+    [deleted, *others] = customers(own_sandbox)
+    own_sandbox.world.delete("crm.customers", deleted)
+    reconcile(context, CATALOG["crm.customers"])
+    first = count_requests(own_sandbox, lambda: extract_load(context, NOTES, None))
+    assert first == {str(id_): 1 for id_ in others}
+
+
+def test_each_tenant_has_parents_of_its_own(tmp_path: Path) -> None:
+    """Also those with the same ids as parents of the other tenant."""
+    now = datetime(2026, 3, 10, 15, 30, tzinfo=timezone.utc)
+    file = tmp_path / "x.duckdb"
+    with Sandbox(customers=8, now=now, tenants=2, requests_per_second=1e9) as sandbox:
+        for tenant in sandbox.tenants:
+            own = Server.from_sandbox(sandbox)
+            own = dataclasses.replace(
+                own,
+                tenant_id=tenant.tenant_id,
+                client_id=tenant.client_id,
+                client_secret=tenant.client_secret,
+            )
+            context = build_context(own, file)
+            load = lambda c=context: load_with_parents(c, NOTES.table)  # noqa: E731
+            world = sandbox.worlds[tenant.tenant_id]
+            ids = [str(record["id"]) for record in world.records("crm.customers")]
+            assert count_requests(sandbox, load) == dict.fromkeys(ids, 1)
+            assert count_requests(sandbox, load) == {}
+
+
+def test_lists_of_one_parent_do_not_mark_it_as_read_for_each_other(
+    own_sandbox: Sandbox, context: SyncContext
+) -> None:
+    tables = ("crm.locations_notes", "crm.locations_preferred_technicians")
+    extract_load(context, CATALOG["crm.locations"], ALL)
+    number = len(own_sandbox.world.records("crm.locations"))
+    one = dataclasses.replace(context, max_child_requests=1)
+    for limited, read, remaining in ((one, 1, number - 1), (context, number - 1, 0), (one, 0, 0)):
+        for table in tables:
+            report = extract_load(limited, CATALOG[table], None)
+            assert report.parents is not None
+            assert (report.parents.read, report.parents.remaining) == (read, remaining)
+
+
 def test_children_that_are_gone_are_marked_and_only_those_of_parents_that_were_read(
     own_sandbox: Sandbox, context: SyncContext, tmp_path: Path
 ) -> None:
@@ -186,6 +236,21 @@ def test_a_parent_without_a_list_is_a_state_and_no_failure(
     live = f"SELECT 1 FROM {NOTES.table} WHERE customer_id = {gone} AND {LIVE}"
     assert query(tmp_path / "x.duckdb", live) == []
     assert count_requests(own_sandbox, lambda: load_with_parents(context, NOTES.table)) == {}
+
+
+def test_a_parent_that_had_no_list_proves_nothing_about_the_path(
+    own_sandbox: Sandbox, context: SyncContext
+) -> None:
+    """It changed last of those that are not due, and would be requested as a control."""
+    [changed, gone, *_] = customers(own_sandbox)
+    serve(own_sandbox, {gone: 404})
+    load_with_parents(context, NOTES.table)
+    serve(own_sandbox, {gone: 404, changed: 404})
+    own_sandbox.world.move(timedelta(minutes=1))
+    own_sandbox.world.change("crm.customers", changed, name="New name")
+    report = load_with_parents(context, NOTES.table)
+    assert report.parents is not None
+    assert (report.parents.read, report.parents.not_found) == (1, 1)
 
 
 def test_a_path_that_no_parent_has_is_an_error(
@@ -263,6 +328,31 @@ def test_a_load_stops_at_its_limit_and_the_next_goes_on_with_the_newest(
         pass
     expected = ChildReader(own_sandbox).expected_rows(tmp_path / "x.duckdb", NOTES)
     assert comparable(table_rows(tmp_path / "x.duckdb", NOTES, LIVE)) == comparable(expected)
+
+
+def test_the_limit_counts_requests_and_not_parents(
+    own_sandbox: Sandbox, context: SyncContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each list has two pages, so half as many parents are read as there may be requests."""
+    monkeypatch.setattr(children, "REQUESTS_PER_COMMIT", 5)
+
+    def answer(request: Request) -> Response | None:
+        if not request.url.path.endswith("/notes"):
+            return None
+        number = int(request.query_params["page"])
+        size = int(request.query_params["pageSize"])
+        first = (number - 1) * size
+        ids = range(first, size + 1)[:size]
+        page = {"page": number, "pageSize": size, "hasMore": number == 1, "totalCount": size + 1}
+        return build_json_response({**page, "data": [{"id": id_} for id_ in ids]})
+
+    own_sandbox.interceptors.append(answer)
+    small = build_context(own_sandbox, Path(context.warehouse.uri), page_size=50)
+    few = dataclasses.replace(small, max_child_requests=20)
+    report = load_with_parents(few, NOTES.table)
+    assert report.parents is not None
+    assert report.read.requests >= 20
+    assert report.parents.read < 20
 
 
 def test_no_request_is_sent_where_the_limit_is_none(
@@ -395,6 +485,16 @@ def test_verify_compares_the_children_of_parents_that_are_up_to_date(
     assert {d.kind for d in differing.differences} == {"differs", "missing"}
 
 
+def test_verify_leaves_out_parents_that_are_due(own_sandbox: Sandbox, context: SyncContext) -> None:
+    load_with_parents(context, NOTES.table)
+    [changed, *_] = customers(own_sandbox)
+    own_sandbox.world.move(timedelta(minutes=1))
+    own_sandbox.world.change("crm.customers", changed, name="New name")
+    extract_load(context, CATALOG["crm.customers"], ALL)
+    serve(own_sandbox, {changed: [{"id": 7, "text": "new"}]})
+    assert verify_table(context, NOTES).same
+
+
 def test_verify_compares_a_sample_of_many_parents(
     own_sandbox: Sandbox, context: SyncContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -404,6 +504,25 @@ def test_verify_compares_a_sample_of_many_parents(
     seen = count_requests(own_sandbox, lambda: results.append(verify_table(context, NOTES)))
     assert 5 <= len(seen) <= 10
     assert results[0].parents == (len(seen), len(customers(own_sandbox)))
+
+
+@pytest.mark.parametrize("wrong", ["more follow", "of another job"])
+def test_a_list_by_ids_that_is_not_that_of_the_ids_loads_nothing(
+    own_sandbox: Sandbox, context: SyncContext, wrong: str
+) -> None:
+    def answer(request: Request) -> Response | None:
+        if not request.url.path.endswith("/cancel-reasons"):
+            return None
+        id_ = 1 if wrong == "of another job" else int(request.query_params["ids"].split(",")[0])
+        page = {"page": 1, "pageSize": 50, "hasMore": wrong == "more follow", "totalCount": None}
+        return build_json_response({**page, "data": [{"jobId": id_, "reasonId": 1}]})
+
+    own_sandbox.interceptors.append(answer)
+    with pytest.raises(UnexpectedResponse, match="jobs_cancel_reasons"):
+        load_with_parents(context, "jpm.jobs_cancel_reasons")
+    with context.warehouse.read_only() as connection:
+        found = connection.execute("SELECT count(*) FROM jpm.jobs_cancel_reasons").fetchall()
+    assert found == [(0,)]
 
 
 def test_a_record_keeps_a_field_that_is_named_like_the_id_of_its_parent(
