@@ -287,15 +287,15 @@ def _find_lost_days(
     days = settled_days(env.settings, now)
     if days is None:
         return ()
+    loaded = instance.get_materialized_partitions(env.asset_keys[endpoint.table])
+    if not loaded:
+        return ()  # as with the first load of a table: there is nothing to lose
     owner = {"environment": env.environment, "tenant_id": tenant_id}
     try:
         state = read_warehouse_state(store, [endpoint], **owner, now=now)
     except WarehouseError:
         return None
     missing = state.find_missing_days(endpoint, days)
-    if not missing:
-        return ()
-    loaded = instance.get_materialized_partitions(env.asset_keys[endpoint.table])
     return tuple(day for day in missing if day.isoformat() in loaded)
 
 
