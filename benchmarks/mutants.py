@@ -169,6 +169,25 @@ AREAS = {
             *(f"defs/test_keeping_fresh.py::{name}" for name in _GAPS),
         ),
     ),
+    "strategies": Area(
+        ("sync/strategies.py", "sync/strategy.py"),
+        ("sync/test_strategies.py", "sync/test_day_boundaries.py"),
+    ),
+    "aggregate days": Area(
+        ("warehouse/tables/aggregate_days.py",), ("warehouse/test_aggregate_days.py",)
+    ),
+    "time zones": Area(
+        ("warehouse/tables/table_zones.py", "warehouse/tables/identity.py"),
+        ("warehouse/test_identity.py",),
+    ),
+    "column types": Area(
+        ("warehouse/tables/column_types.py",),
+        (
+            "warehouse/test_column_types.py",
+            "warehouse/test_load.py::test_a_column_whose_type_changes_loses_no_value",
+        ),
+    ),
+    "keys": Area(("warehouse/tables/missing_keys.py",), ("warehouse/test_missing_keys.py",)),
     "publish": Area(
         ("warehouse/store/read_copy.py",),
         ("warehouse/test_read_copy.py", "warehouse/test_store.py"),

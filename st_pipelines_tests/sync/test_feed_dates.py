@@ -74,6 +74,24 @@ def test_a_feed_whose_token_is_no_longer_valid_is_read_from_before_the_last_load
     assert query(context.warehouse.name, active) == [(False, "2026-03-09")]
 
 
+def test_such_a_feed_is_read_from_an_hour_before_the_last_load(
+    sandbox: Sandbox, context: SyncContext
+) -> None:
+    """A record may be committed after its `modifiedOn`, as in every feed that has no token yet."""
+    world = sandbox.world
+    world.move(timedelta(hours=9))  # 12:30 UTC
+    extract_load(context, JOBS, ALL)
+    id_ = find_oldest(world.export_records(JOBS.table))
+    late = world.now - timedelta(minutes=50)
+    world.move(timedelta(minutes=1))
+    world.change(JOBS.table, id_, active=False, modifiedOn=late)
+    world.move(timedelta(days=4))
+    sandbox.interceptors.append(refuse_tokens)
+    extract_load(context, JOBS, days("2026-03-13", "2026-03-13"))
+    active = f"SELECT active FROM jpm.jobs WHERE id = {id_}"
+    assert query(context.warehouse.name, active) == [(False,)]
+
+
 def test_an_export_without_a_list_is_read_from_the_hours_before_its_window(
     sandbox: Sandbox, context: SyncContext
 ) -> None:

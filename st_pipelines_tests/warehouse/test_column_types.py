@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
-from st_pipelines.catalog.model import DataType, Endpoint, Field, ListOf, Scalar, StructOf
+from st_pipelines.catalog.model import DataType, Endpoint, Export, Field, ListOf, Scalar, StructOf
+from st_pipelines.warehouse.store import scratch
 from st_pipelines_tests.warehouse.factories import FIELDS, Place, endpoint
 
 TEXT, NUMBER, FLOAT, MOMENT = (Scalar(t) for t in ("VARCHAR", "BIGINT", "DOUBLE", "TIMESTAMPTZ"))
@@ -58,6 +60,34 @@ def test_a_new_column_is_filled_with_what_fits_it(place: Place) -> None:
     assert columns(place) == ["po_number_before_1", "po_number"]
 
 
+def test_a_value_that_does_not_fit_is_kept_although_another_value_has_its_name(
+    place: Place,
+) -> None:
+    """A member of an unknown object was taken for it, and the value was lost."""
+    other = {"other": {"poNumber": 1}}
+    place.load([{"id": 1, "poNumber": 7.5, **other}], of(FLOAT))
+    load(place, NUMBER, 2, 8)
+    place.load([{"id": 3, "poNumber": 8.5, **other}], of(FLOAT))
+    extra = [json.loads(row[2] or "{}") for row in rows(place)]
+    assert extra == [{"poNumber": 7.5, **other}, {}, {"poNumber": 8.5, **other}]
+
+
+def test_a_number_with_more_digits_than_its_column_stays_exact_when_it_is_set_aside(
+    place: Place,
+) -> None:
+    """The column has it rounded, and `_extra` as it was served."""
+    load(place, Scalar("DECIMAL"), 1, "1.12345678901234")
+    load(place, Scalar("DATE"), 2, "2026-01-02")
+    assert rows(place)[0] == (1, None, '{"poNumber":"1.12345678901234"}')
+
+
+def test_the_database_of_a_load_with_other_types_is_kept_for_the_next_load(place: Place) -> None:
+    load(place, TEXT, 1, "A-7")
+    scratch._close_pool()
+    load(place, NUMBER, 2, 12)
+    assert len(scratch._pool) == 1
+
+
 def test_an_older_edition_does_not_set_the_newer_column_aside(place: Place) -> None:
     load(place, FLOAT, 1, 7)
     for number in (2, 4):
@@ -77,6 +107,15 @@ def test_times_that_were_text_become_times(place: Place) -> None:
     found = rows(place)
     assert [row[2] for row in found] == [None, '{"poNumber":"soon"}', None]
     assert [f"{row[1]:%d %H}" if row[1] else None for row in found] == ["02 03", None, "03 00"]
+
+
+def test_a_row_of_the_feed_whose_value_does_not_fit_the_table_keeps_it(place: Place) -> None:
+    """It was rounded where the rows of the feed were not converted."""
+    load(place, FLOAT, 1, 7)
+    load(place, NUMBER, 2, 8)
+    exported = of(FLOAT, export=Export(path="/export"))
+    place.load_with_feed([], [{"id": 3, "poNumber": 8.5}], exported)
+    assert rows(place)[2] == (3, None, '{"(export)":{"poNumber":8.5}}')
 
 
 def test_records_without_a_key_are_equal_in_every_edition(place: Place) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from st_pipelines.catalog.model import Catalog
+from st_pipelines.catalog.model import Catalog, Field, Scalar, StructOf
 from st_pipelines.warehouse.errors import Overtaken, TimeZoneRefused
 from st_pipelines.warehouse.load_spec import MergeMode
 from st_pipelines.warehouse.tables.coverage import read_coverage
@@ -114,9 +114,40 @@ def test_a_table_that_a_version_without_notes_has_left_is_moved_when_it_is_loade
     assert days(place, "abc.others") == {1: date(2026, 3, 4)}
 
 
-def test_a_cursor_in_a_struct_decides_the_day_too(place: Place) -> None:
-    from st_pipelines.catalog.model import Field, Scalar, StructOf
+@pytest.mark.parametrize("accepted", [True, False])
+def test_a_table_without_notes_is_moved_by_the_next_load_of_any_table(
+    place: Place, accepted: bool
+) -> None:
+    """A version without notes loaded it, and the host that changed the zone does not know it."""
+    other = endpoint(name="others")
+    both = Catalog({other.table: other, endpoint().table: endpoint()})
+    place.load([record(id=1, modifiedOn=NIGHT)], other)
+    with duckdb.connect(str(place.file)) as connection:
+        connection.execute("DROP TABLE _st.table_zones")
+    if accepted:
+        owner = {"environment": "sandbox", "tenant_id": "1"}
+        accept_timezone(place.warehouse, catalog_of(endpoint()), **owner, timezone=PACIFIC)
+    else:
+        load(place, timezone=PACIFIC)
+    place.load([], catalog=both, timezone=PACIFIC)
+    assert days(place, "abc.others") == {1: date(2026, 3, 4)}
 
+
+def test_a_table_that_lacks_the_cursor_of_a_newer_catalog_stops_no_change_of_the_zone(
+    place: Place,
+) -> None:
+    load(place, record(id=1, modifiedOn=NIGHT))
+    newer = endpoint(
+        columns=(*endpoint().columns, Field("changedOn", Scalar("TIMESTAMPTZ"))), cursor="changedOn"
+    )
+    other = endpoint(name="others")
+    both = Catalog({newer.table: newer, other.table: other})
+    change = place.load([], other, catalog=both, timezone=PACIFIC)[0].zone_change
+    assert change == ZoneChange(former=EASTERN, timezone=PACIFIC, rows=0)
+    assert days(place) == {1: date(2026, 3, 5)}, "the next load of its days fills the cursor"
+
+
+def test_a_cursor_in_a_struct_decides_the_day_too(place: Place) -> None:
     call = StructOf((Field("modifiedOn", Scalar("TIMESTAMPTZ")),))
     of = endpoint(
         columns=(Field("id", Scalar("BIGINT")), Field("leadCall", call)),

@@ -84,6 +84,18 @@ def test_a_change_time_that_has_not_come_yet_hides_no_later_read(place: Place, a
     assert place.query(name) == [("now", True)]
 
 
+@pytest.mark.parametrize(("sequence", "name"), [(2, "now"), (1, "ahead")])
+def test_a_change_time_that_has_not_come_yet_hides_no_later_feed(
+    place: Place, sequence: int, name: str
+) -> None:
+    """A feed that was read before the row was committed tells nothing of it."""
+    of = endpoint(export=Export(path="/export"))
+    place.load([record(name="ahead", modifiedOn="9999-12-31T23:59:59Z")], of)
+    fed = [record(name="now", modifiedOn=LATEST)]
+    place.load_with_feed([], fed, of, sequence=sequence, **YESTERDAY)
+    assert place.query("SELECT name FROM abc.things") == [(name,)]
+
+
 def test_a_change_time_a_little_ahead_is_a_change_time(place: Place) -> None:
     """ServiceTitan's clock may be ahead of ours; the feed may serve an older version later."""
     of = endpoint(export=Export(path="/export"))

@@ -160,14 +160,15 @@ def _as_text(column: str, old: str) -> str:
 
 def _put_into_extra(field: Field, column: str, type_: str, extra: str = EXTRA) -> str:
     """SQL for an `_extra` with the value under its path, unless it has a value there."""
-    member = literal(json.dumps(json_path.append_member("", field.name), ensure_ascii=False) + ":")
+    path = json_path.append_member("", field.name)
+    member = literal(json.dumps(path, ensure_ascii=False) + ":")
     value = f"CAST({column} AS VARCHAR)"
     if type_ not in _AS_WRITTEN:
         value = f"CAST(to_json({value if _is_scalar(type_) else column}) AS VARCHAR)"
     text = f"CAST({extra} AS VARCHAR)"
     return (
         f"(CASE WHEN {text} IS NULL OR {text} = '{{}}' THEN '{{' || {member} || {value} || '}}' "
-        f"WHEN contains({text}, {member}) THEN {text} "
+        f"WHEN list_contains(json_keys({text}), {literal(path)}) THEN {text} "
         f"ELSE '{{' || {member} || {value} || ',' || substr({text}, 2) END)::JSON"
     )
 
