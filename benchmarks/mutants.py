@@ -171,7 +171,7 @@ AREAS = {
     ),
     "strategies": Area(
         ("sync/strategies.py", "sync/strategy.py"),
-        ("sync/test_strategies.py", "sync/test_day_boundaries.py"),
+        ("sync/test_strategies.py", "sync/test_day_boundaries.py", "sync/test_verify.py"),
     ),
     "aggregate days": Area(
         ("warehouse/tables/aggregate_days.py",), ("warehouse/test_aggregate_days.py",)
@@ -203,6 +203,10 @@ EXPLAINED: dict[tuple[str, str], str] = {
         "defs/sensors/gaps.py",
         "INTERVAL = timedelta(minutes=11)",
     ): "how often the sensor looks is a matter of taste; everything else follows from the value",
+    (
+        "warehouse/tables/identity.py",
+        "if True or (new != stored):",
+    ): "the settings are written again as they are stored",
     (
         "warehouse/tables/history.py",
         "if False and (not fetch_row(connection, versions, tenant)[0]):",

@@ -252,6 +252,31 @@ def test_a_feed_has_nothing_to_follow_up() -> None:
     assert not {"telecom.calls_export", "payroll.locations_rates"} & follow_up
 
 
+def test_a_list_is_verified_over_local_days_up_to_now_or_from_its_beginning() -> None:
+    strategy = strategy_for(CATALOG["jpm.jobs"])
+    late = datetime(2026, 3, 10, 3, 30, tzinfo=timezone.utc)  # March 9 in New York
+
+    def verified(last_days: int | None) -> Window | None:
+        [read] = strategy.plan_verify(last_days, date(2026, 3, 1), late, TIMEZONE)
+        return read.window
+
+    assert verified(1) == Window(start=utc(9, 4), end=late)
+    assert verified(3) == Window(start=utc(7, 5), end=late)
+    assert verified(None) == Window(start=None, end=late)
+
+
+def test_each_strategy_says_in_a_sentence_how_its_endpoint_is_read() -> None:
+    for endpoint in CATALOG:
+        description = strategy_for(endpoint).description
+        assert description.startswith("Read "), endpoint.table
+        assert description.endswith("."), endpoint.table
+
+
+def test_only_reports_leave_out_what_an_earlier_try_has_loaded() -> None:
+    """For the others, reading again is cheaper than a gap between two tries."""
+    assert {e.table for e in CATALOG if strategy_for(e).resumes} == set()
+
+
 def test_an_aggregate_is_verified_from_its_first_loaded_day_to_yesterday() -> None:
     strategy = strategy_for(CATALOG["marketing_ads.performance_by_campaign"])
 

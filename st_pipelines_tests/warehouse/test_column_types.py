@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import Any
 
 import pytest
@@ -98,6 +99,29 @@ def test_an_older_edition_does_not_set_the_newer_column_aside(place: Place) -> N
     assert [row[1] for row in rows(place)] == [7, 2, None, 4, None, 6]
     assert [row[2] for row in rows(place)][2] == '{"poNumber":3.5}'
     assert load(place, FLOAT, 3, 3.5) == (0, 0, 1)
+
+
+def test_rows_before_and_after_a_column_becomes_text_have_the_same_text(place: Place) -> None:
+    """Those before had strings in quotes, and decimals with ten places."""
+    for type_, values in ((Scalar("JSON"), ("x", {"a": 1}, 7)), (Scalar("DECIMAL"), (12.5,))):
+        shutil.rmtree(place.folder)
+        place.folder.mkdir()
+        for number, value in enumerate(values):
+            load(place, type_, number, value)
+        load(place, TEXT, 9, "y")
+        before = [row[1:] for row in rows(place)]
+        for number, value in enumerate(values):
+            load(place, type_, 10 + number, value)
+        assert [row[1:] for row in rows(place)] == before + before[:-1]
+
+
+@pytest.mark.parametrize("name", ["größe", "it's"])
+def test_a_value_in_extra_is_under_the_name_that_was_served(place: Place, name: str) -> None:
+    for type_, value in ((FLOAT, 7.5), (NUMBER, 7)):
+        columns = (FIELDS[0], Field(name, type_))
+        place.load([{"id": int(2 * value), name: value}], endpoint(cursor=None, columns=columns))
+    [extra] = place.query("SELECT _extra FROM abc.things WHERE _extra IS NOT NULL")[0]
+    assert extra == f'{{"{name}":7.5}}'
 
 
 def test_times_that_were_text_become_times(place: Place) -> None:

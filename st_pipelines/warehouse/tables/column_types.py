@@ -136,7 +136,7 @@ def _convert(column: str, old: str, new: str) -> tuple[str, str]:
     """SQL for the value in the new type, and for whether that holds it exactly."""
     old, new = _spell(old), _spell(new)
     if new == "VARCHAR":
-        return _as_text(column, old), "true"
+        return as_text(column, old), "true"
     if not (_can_cast(old, new) and _can_cast(new, old)):
         return f"NULL::{new}", "false"
     value = f"TRY_CAST({column} AS {new})"
@@ -146,7 +146,8 @@ def _convert(column: str, old: str, new: str) -> tuple[str, str]:
     return value, f"coalesce({value} IS NOT NULL AND {same}, false)"
 
 
-def _as_text(column: str, old: str) -> str:
+def as_text(column: str, old: str) -> str:
+    """SQL for a scalar as text: a string in JSON without its quotes, a decimal without zeros."""
     match old:
         case "JSON":
             text = f"json_extract_string({column}, '$')"

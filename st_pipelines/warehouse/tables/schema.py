@@ -18,7 +18,7 @@ import duckdb
 from st_pipelines.catalog.model import DataType, Endpoint, Field, ListOf, StructOf
 from st_pipelines.warehouse.columns import DECIMAL, EXTRA, OWN_COLUMNS, quote, table_type
 from st_pipelines.warehouse.store.base import ALIAS
-from st_pipelines.warehouse.tables.column_types import fill_from
+from st_pipelines.warehouse.tables.column_types import as_text, fill_from
 
 _WIDENED = {
     DECIMAL: ("BIGINT",),
@@ -117,7 +117,8 @@ def _change_type(
     if type_for_both is None:
         _set_aside(connection, table, field, present)
     elif _normalize(type_for_both) != _normalize(str(type_)):
-        connection.execute(f"ALTER TABLE {table} ALTER {quote(column)} TYPE {type_for_both}")
+        using = f" USING {as_text(quote(column), str(type_))}" if type_for_both == "VARCHAR" else ""
+        connection.execute(f"ALTER TABLE {table} ALTER {quote(column)} TYPE {type_for_both}{using}")
     else:
         return False
     return True
