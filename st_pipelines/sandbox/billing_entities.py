@@ -78,6 +78,8 @@ class Invoice(Entity, frozen=True, kw_only=True, gc=False):
 class Payment(Entity, frozen=True, kw_only=True, gc=False):
     """A payment of an invoice, in cents.
 
+    An inactive one was entered twice: it is applied to nothing, deposited and booked nowhere.
+
     Attributes:
         account: where it is until it is deposited.
         deposit_day: the local day on which it is (days since 1970).

@@ -247,6 +247,11 @@ class Estimate(JobChild, frozen=True, kw_only=True, gc=False):
     option: int
     lines: tuple[Line, ...]
 
+    @property
+    def is_change_order(self) -> bool:
+        """Whether it is offered in a project: on top of the work that was sold."""
+        return self.job.origin.estimate is not None
+
 
 class MembershipType(Named, frozen=True, kw_only=True, gc=False):
     """A kind of membership.

@@ -53,6 +53,34 @@ def always(value: Any, wanted: Any) -> bool:
     return True
 
 
+def is_form(value: Any, wanted: Any) -> bool:
+    """Return whether the source of a lead is a form; `wanted` says whether it should be."""
+    return (value == "Form") is wanted
+
+
+def is_discrepant(value: Any, wanted: Any) -> bool:
+    """Return whether the status of a bill fits `Discrepancy` or `NoDiscrepancy`."""
+    return (value == "Discrepancy") is (wanted == "Discrepancy")
+
+
+def is_absent(values: Any, wanted: Any) -> bool:
+    """Return whether there are no values; `wanted` says whether there should be none."""
+    return all(value is None for value in values) is wanted
+
+
+def has_custom_fields(values: Any, wanted: Any) -> bool:
+    """Return whether custom fields have the wanted values.
+
+    Args:
+        values: the custom fields of a record.
+        wanted: the wanted values by name; or these, and `Or` if one of them is enough.
+    """
+    pairs, operator = wanted if isinstance(wanted, tuple) else (wanted, "And")
+    found = {(_spell(value["name"]), _spell(value["value"])) for value in values if value}
+    matches = ((_spell(name), _spell(text)) in found for name, text in pairs.items())
+    return any(matches) if operator == "Or" else all(matches)
+
+
 def compares(value: Any, wanted: Any) -> bool:
     """Compare with `wanted`: an amount, or an amount and how to compare with it."""
     amount, comparer = wanted if isinstance(wanted, tuple) else (wanted, "Equals")

@@ -59,6 +59,7 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "purchaseordertypes": ("purchaseOrderType", "purchaseOrderTypeId"),
     "mincost": ("billAmount",),
     "maxcost": ("billAmount",),
+    "statuses": ("status", "syncStatus"),
     "appliedtoinvoiceids": ("appliedTo[].appliedTo", "splits[].invoiceId"),
     "appliedtoreferencenumber": ("appliedTo[].appliedToReferenceNumber",),
     "appliedonorafter": ("appliedTo[].appliedOn",),
@@ -146,12 +147,14 @@ JOINS: Mapping[tuple[str, str], Join] = {
             ("jobIds[]", "dispatch.appointment_assignments", "jobId"),
             "technicianId",
         ),
+        ("crm.leads", "isProspect", ("customerId", "jpm.jobs", "customerId"), "id"),
         ("crm.leads", "customerCity", _CUSTOMER, "address.city"),
         ("crm.leads", "customerState", _CUSTOMER, "address.state"),
         ("crm.leads", "customerZip", _CUSTOMER, "address.zip"),
         ("crm.leads", "customerCreatedOnOrAfter", _CUSTOMER, "createdOn"),
         ("crm.leads", "customerCreatedBefore", _CUSTOMER, "createdOn"),
         ("crm.leads", "customerModifiedOnOrAfter", _CUSTOMER, "modifiedOn"),
+        ("crm.locations", "country", _CUSTOMER, "address.country"),
         ("crm.customers", "phone", ("id", "crm.customers_contacts", "customerId"), "value"),
         (
             "memberships.recurring_service_events",
@@ -175,6 +178,12 @@ JOINS: Mapping[tuple[str, str], Join] = {
         ("accounting.ap_bills", "purchaseOrderTypes", _ORDER, "typeId"),
         ("accounting.inventory_bills", "purchaseOrderNumber", _ORDER, "number"),
         ("accounting.inventory_bills", "purchaseOrderTypes", _ORDER, "typeId"),
+        (
+            "accounting.inventory_bills",
+            "threeWayMatchDiscrepancy",
+            ("id", "accounting.ap_bills", "id"),
+            "status",
+        ),
     )
 }
 """Filters whose field lies in another collection, by collection and parameter."""

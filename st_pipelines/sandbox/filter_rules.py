@@ -19,7 +19,11 @@ from st_pipelines.sandbox.filter_comparisons import (
     compares,
     contains,
     equals,
+    has_custom_fields,
+    is_absent,
     is_among,
+    is_discrepant,
+    is_form,
     is_published,
     matches_empty,
     to_number,
@@ -37,6 +41,7 @@ class Filter:
         test: compares a field's value with the parameter's value.
         moments: whether the field's values are times, to be compared in ticks.
         join: where the field lies, if in another collection.
+        together: whether the test takes all values of a record at once.
     """
 
     parameter: str
@@ -44,6 +49,7 @@ class Filter:
     test: Test
     moments: bool = False
     join: Join | None = None
+    together: bool = False
 
 
 def derive_rule(
@@ -60,8 +66,9 @@ def derive_rule(
     schema = api.resolve(parameter.schema)
     # A filter compares with a plain value, such as the name inside an object.
     by_lower = {path.lower(): path for path, shape in paths.items() if shape.kind != "object"}
-    if name == "empty":
-        return _make(name, _find(by_lower, "isEmpty"), matches_empty)
+    if name in _WORDS:
+        field, test = _WORDS[name]
+        return _make(name, _find(by_lower, field), test)
     if name == "status" and "published" in by_lower:
         return _make(name, by_lower["published"], is_published)
     if name.endswith(("Filter.Comparer", "Filter.Amount", "Filter.Balance")):
@@ -69,6 +76,8 @@ def derive_rule(
         return _make(name, _find(by_lower, stem), always if "Comparer" in name else compares)
     if name == "ids":
         return _make(name, _find(by_lower, "id", "jobId"), is_among)
+    if name.startswith("customField"):
+        return _derive_custom_fields(name, paths)
     everything = {path.lower(): path for path in paths}
     for rule, known_paths in (
         (_derive_time, by_lower),
@@ -101,11 +110,33 @@ def derive_joined_rule(api: ApiSpecification, parameter: Parameter, join: Join) 
         return Filter(
             parameter=parameter.name, fields=(join.field,), test=test, moments=True, join=join
         )
-    if _is_plural(parameter.name):
+    if parameter.name == "isProspect":
+        return Filter(
+            parameter=parameter.name, fields=(join.field,), test=is_absent, join=join, together=True
+        )
+    if parameter.name == "threeWayMatchDiscrepancy":
+        test = is_discrepant
+    elif _is_plural(parameter.name):
         test = is_among
     else:
         test = contains if schema.kind == "string" and not schema.enum else equals
     return Filter(parameter=parameter.name, fields=(join.field,), test=test, join=join)
+
+
+_WORDS: Mapping[str, tuple[str, Test]] = {
+    "empty": ("isEmpty", matches_empty),
+    "isCaptureSourceForm": ("captureSource", is_form),
+    "threeWayMatchDiscrepancy": ("status", is_discrepant),
+}
+"""Filters whose values are others than those of their field, with the field and the comparison."""
+
+
+def _derive_custom_fields(name: str, paths: Mapping[str, Schema]) -> Filter | None:
+    """Derive `customField.Fields`, and `customField.Operator`, which says how these combine."""
+    if "customFields[]" not in paths:
+        return None
+    test = always if name.endswith(".Operator") else has_custom_fields
+    return Filter(parameter=name, fields=("customFields",), test=test, together=True)
 
 
 _TIME_SUFFIXES: tuple[tuple[str, Test], ...] = (

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from itertools import product
 
-from st_pipelines.sandbox import sample_text
+from st_pipelines.sandbox import sample_text, ticks
 from st_pipelines.sandbox.entities import (
     BillingTemplate,
     JobType,
@@ -18,6 +18,7 @@ from st_pipelines.sandbox.entities import (
     Reason,
     Staff,
 )
+from st_pipelines.sandbox.ids import compute_id
 from st_pipelines.sandbox.lifetimes import Lifetimes
 from st_pipelines.sandbox.planning.profile import Profile
 from st_pipelines.sandbox.price_book import PriceBook
@@ -87,6 +88,7 @@ class MasterData:
         )
         technicians = self._draw_names(max(12, customers // 120))
         self.technicians = self._make_staff(FIRST_TECHNICIAN, technicians, 0.15)
+        self.former_technicians = (self._make_former(seed, start),)
         self.crews = {
             unit.id: [t for t in self.technicians if t.unit is unit] for unit in self.units
         }
@@ -113,6 +115,19 @@ class MasterData:
         self.call_reasons = tuple(
             Reason(**self._lifetimes.draw(2_050_000, n, 0), name=name, is_lead=is_lead)
             for n, (name, is_lead) in enumerate(CALL_REASONS)
+        )
+
+    def _make_former(self, seed: int, start: int) -> Staff:
+        """Make a technician who left before the history, and is on no crew."""
+        rng, count = random.Random(f"{seed}:former technician"), len(self.technicians)
+        left = start - rng.randrange(40, 200) * ticks.DAY
+        return Staff(
+            id=compute_id(FIRST_TECHNICIAN, count),
+            moments=(left - rng.randrange(300, 2000) * ticks.DAY, left),
+            deactivated=left,
+            draw=rng.getrandbits(24),
+            name=sample_text.draw_name(rng),
+            unit=self.units[count % len(self.units)],
         )
 
     def find_job_type(self, name: str) -> JobType:

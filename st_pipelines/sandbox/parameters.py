@@ -72,12 +72,16 @@ def read_query(
     Raises:
         BadRequest: a value does not fit its declaration, or a required parameter is missing.
     """
+    pairs = list(pairs)
     given: dict[str, list[str]] = {}
     for name, text in pairs:
         if text.strip():
             given.setdefault(name.lower(), []).append(text.strip())
     values: dict[str, Any] = {}
     for parameter in operation.query.values():
+        if parameter.schema.values is not None:
+            values |= _read_dictionary(parameter, pairs)
+            continue
         texts = given.get(parameter.name.lower(), [])
         if texts:
             values[parameter.name] = _read(api, parameter, texts)
@@ -89,6 +93,27 @@ def read_query(
     if needed and not any(name in values for name in needed):
         raise BadRequest(needed[0], f"One of {', '.join(needed)} is required.")
     return values
+
+
+def _read_dictionary(parameter: Parameter, pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Read texts by name; nothing if there are none.
+
+    They are written `customField.fieldName1=value1&customField.fieldName2=value2`. One document has
+    this example, and none has another.
+
+    Raises:
+        BadRequest: there are too many.
+    """
+    prefix = f"{parameter.name}."
+    size = len(prefix)
+    found = {
+        name[size:]: text.strip()
+        for name, text in pairs
+        if name.lower().startswith(prefix.lower()) and text.strip()
+    }
+    if parameter.max_items and len(found) > parameter.max_items:
+        raise BadRequest(parameter.name, f"At most {parameter.max_items} values are allowed.")
+    return {parameter.name: found} if found else {}
 
 
 def read_page(operation: ReadOperation, values: Mapping[str, Any]) -> tuple[int, int]:

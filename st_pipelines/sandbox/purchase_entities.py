@@ -129,6 +129,11 @@ class Bill(Entity, frozen=True, kw_only=True, gc=False):
         """What is to be paid, in cents."""
         return self.order.total if self.order else self.expense
 
+    @property
+    def surcharge(self) -> int:
+        """By how much the vendor's invoice differs from the order at first, in cents."""
+        return self.order.total // 40 + 1 if self.order and self.draw % 3 == 0 else 0
+
 
 class VendorPayment(Entity, frozen=True, kw_only=True, gc=False):
     """The payment of one bill."""

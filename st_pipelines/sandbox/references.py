@@ -134,10 +134,17 @@ class References:
         return draw.rng.choice(entities) if entities else None
 
     def list_existing(self, target: str) -> Sequence[Entity]:
-        """Return the entities of a story that exist at the start of the simulated day."""
+        """Return the entities of a story that exist at the start of the simulated day.
+
+        Whatever was inactive before the company's history is in none of its records.
+        """
         if target not in self._existing:
-            entities = self._stories[target].entities(self._company)
-            self._existing[target] = [e for e in entities if e.moments[0] <= self._now]
+            start = self._company.start
+            self._existing[target] = [
+                entity
+                for entity in self._stories[target].entities(self._company)
+                if entity.moments[0] <= self._now and not 0 < entity.deactivated <= start
+            ]
         return self._existing[target]
 
     def _read_key(self, target: str, field: str, entity: Entity) -> Any:

@@ -146,7 +146,7 @@ COLORS = ("#1E90FF", "#228B22", "#B22222", "#FFA500", "#708090")
 
 VALUES: Mapping[str, tuple[str, ...]] = {
     "budgetCostType": ("Material", "Labor", "Equipment"),
-    "captureSource": ("Call", "Web", "Chat"),
+    "captureSource": ("Call", "Form", "Chat"),
     "detailType": ("Service Revenue", "Cost of Goods Sold", "Other Current Assets"),
     "inventoryStatus": ("NonInventory", "Consumed", "Reserved"),
     "leadState": ("Open", "Won", "Lost"),

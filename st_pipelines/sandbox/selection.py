@@ -155,8 +155,16 @@ def get_filters(collection: Collection, operation: ReadOperation) -> Mapping[str
 
 
 def _complete(parameter: str, value: Any, values: Mapping[str, Any]) -> Any:
-    """Add the comparer to an amount: `totalFilter.Amount` and `totalFilter.Comparer`."""
+    """Add what another parameter says about this one.
+
+    An amount is compared as `totalFilter.Comparer` says, and `customField.Operator` says whether a
+    record needs all of the values.
+    """
     stem, dot, leaf = parameter.rpartition(".")
+    if leaf == "Fields":
+        return value, values.get(f"{stem}.Operator", "And")
+    if leaf == "Operator":
+        return value
     if dot and leaf != "Comparer":
         return float(value), values.get(f"{stem}.Comparer", "Equals")
     return value
@@ -166,6 +174,8 @@ def _apply(
     find_table: FindTable, table: Table, rule: Filter, wanted: Any, positions: list[int]
 ) -> list[int]:
     column = read_column(find_table, table, rule)
+    if rule.together:
+        return [at for at in positions if rule.test(column[at], wanted)]
     return [at for at in positions if any(_matches(rule, value, wanted) for value in column[at])]
 
 

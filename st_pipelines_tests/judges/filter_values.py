@@ -1,14 +1,15 @@
 """Chooses values for a list's filters: such as select some of its records, and not all.
 
 Names say what a filter compares: `customerId` is the record's `customerId` or the `id` of its
-`customer`, `completedBefore` its `completedOn`. Where a name says nothing, values of all members of
-the right type are tried, so a filter that compares another record's values can be split too.
+`customer`, `completedBefore` its `completedOn`; `MEANINGS` has other words for the same. Where a
+name says nothing, values of all members of the right type are tried. `REFERENCES` names the lists
+of the records that a filter compares instead.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from st_pipelines_tests.judges.documents import Operation
@@ -26,6 +27,36 @@ NO_FILTERS = frozenset(
 EVERYTHING = {"active": "Any", "activeState": "All", "activeOnly": "false"}
 """Parameters without which a list hides some records."""
 
+MEANINGS: Mapping[str, str] = {
+    "appliedToInvoiceIds": "appliedTo.appliedTo",
+    "billNumber": "referenceNumber",
+    "searchText": "displayName",
+    "soldByEmployeeId": "soldBy",
+    "soldById": "soldBy",
+    "status": "status.name",
+    "statuses": "syncStatus",
+}
+"""Paths of the members that filters compare and are not named after."""
+
+_TENANT = "/v2/tenant/{tenant}/"
+REFERENCES: Mapping[str, tuple[str, str]] = {
+    name: (f"/{api}{_TENANT}{path}", member)
+    for name, api, path, member in (
+        ("appointmentId", "jpm", "appointments", "id"),
+        ("customerCity", "crm", "customers", "address.city"),
+        ("customerState", "crm", "customers", "address.state"),
+        ("customerZip", "crm", "customers", "address.zip"),
+        ("invoiceId", "accounting", "invoices", "id"),
+        ("jobId", "jpm", "jobs", "id"),
+        ("phone", "crm", "customers/contacts", "value"),
+        ("projectId", "jpm", "projects", "id"),
+        ("purchaseOrderNumber", "inventory", "purchase-orders", "number"),
+        ("purchaseOrderTypes", "inventory", "purchase-order-types", "id"),
+        ("technicianId", "settings", "technicians", "id"),
+    )
+}
+"""Lists with the values of filters that compare other records than the list's own, and where."""
+
 MAX_VALUES = 60
 _BOUND = re.compile(r"(OnOrAfter|OnOrBefore|OnAfter|OnBefore|After|Before|From|To)$")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|$)")
@@ -35,6 +66,28 @@ _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 def list_filters(operation: Operation) -> list[str]:
     """Return the names of the parameters that select records."""
     return [name for name in operation.parameters if name not in NO_FILTERS]
+
+
+def choose_queries(
+    operation: Operation, name: str, rows: list[Any], others: list[Any]
+) -> Iterator[dict[str, str]]:
+    """Yield the parameters of requests to try, the likeliest to split the rows first.
+
+    Args:
+        operation: the list.
+        name: of the filter.
+        rows: the records of the list.
+        others: the records of the list that `REFERENCES` names for the filter, if any.
+    """
+    if operation.parameters[name]["schema"].get("type") == "object":
+        # As in the example of the only document that has one.
+        for field in (field for row in rows for field in row["customFields"] or ()):
+            yield {f"{name}.{field['name']}": field["value"]}
+        return
+    values = [*choose_values(operation, name, rows)]
+    if name in REFERENCES:
+        values += [str(v) for row in others for p, v in _walk(row) if p == REFERENCES[name][1]]
+    yield from ({name: value} for value in dict.fromkeys(values))
 
 
 def choose_values(operation: Operation, name: str, rows: list[Any]) -> Iterator[str]:
@@ -75,6 +128,8 @@ def _walk(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def _names(name: str, path: str) -> bool:
     """Whether a filter of this name may compare the member at a path."""
+    if name in MEANINGS and path == MEANINGS[name]:
+        return True
     words = path.lower().replace(".", "")
     singular = re.sub(r"ies$", "y", name.lower())
     options = {name.lower(), singular, re.sub(r"e?s$", "", singular), re.sub(r"s$", "", singular)}

@@ -46,9 +46,9 @@ def test_the_balance_of_an_invoice_is_what_its_payments_and_credits_leave(world:
         for applied in memo["appliedTo"]:
             paid[applied["appliedTo"]] += applied["appliedAmount"]
     for payment in world.records("accounting.payments"):
-        assert Decimal(payment["total"]) == sum(
-            Decimal(applied["appliedAmount"]) for applied in payment["appliedTo"]
-        )
+        applied_sum = sum(Decimal(applied["appliedAmount"]) for applied in payment["appliedTo"])
+        assert Decimal(payment["total"]) == applied_sum + Decimal(payment["unappliedAmount"])
+        assert bool(payment["appliedTo"]) == payment["active"]
         for applied in payment["appliedTo"]:
             paid[applied["appliedTo"]] += Decimal(applied["appliedAmount"])
     invoices = by_id(world, "accounting.invoices")

@@ -45,35 +45,20 @@ FILTERS = [
     (table, name)
     for table in TABLES
     for name in get_filters(COLLECTIONS[table], COLLECTIONS[table].lists[0])
-    if not name.endswith(".Comparer")
+    if not name.endswith((".Comparer", ".Operator"))
 ]
 PROCUREMENT = "Procurement"
 """What the list of bills serves unless another type is requested."""
 
 EQUAL_EVERYWHERE = {
-    ("accounting.invoices", "batchId"),
-    ("accounting.invoices", "batchNumber"),
-    ("accounting.payments", "batchId"),
-    ("accounting.payments", "batchNumber"),
-    ("crm.customers", "country"),
-    ("crm.locations", "country"),
-    ("jpm.appointments", "unused"),
-    ("jpm.jobs", "hasUnusedAppointments"),
-    # The work of a sold estimate is a project; the job on which it was offered is in none.
-    ("salestech.estimates", "projectId"),
+    # None has a custom field.
+    ("accounting.journal_entries", "customField"),
     ("telecom.calls", "agentExternalId"),
 }
 """Filters by a field in which all records of the company agree."""
 
 UNEXPLAINED = {
-    "customField",
-    "customField.Fields",
-    "customField.Operator",
-    "customFields.Fields",
-    "customFields.Operator",
-    "threeWayMatchDiscrepancy",
     "billType",
-    "statuses",
     "transactionType",
     "transactionPostedFrom",
     "transactionPostedTo",
@@ -86,8 +71,6 @@ UNEXPLAINED = {
     "refNumber",
     "transactionTypes",
     "excludeAccountingChangesFromModifiedDateRange",
-    "isProspect",
-    "isCaptureSourceForm",
     "transferTypeIds",
     "fromUtc",
     "toUtc",
@@ -138,6 +121,15 @@ def choose_value(client: Client, collection: Collection, name: str) -> str:
     return str(Counter(values).most_common()[-1][0])
 
 
+def choose_custom_field(client: Client, collection: Collection) -> tuple[str, str]:
+    """Choose the name and the value of a custom field that some records have."""
+    rows = client.sandbox.world.records(collection.name)
+    if collection.name == "accounting.ap_bills":
+        rows = [row for row in rows if row["billType"] == PROCUREMENT]
+    field = next(field for row in rows for field in row["customFields"] or ())
+    return field["name"], field["value"]
+
+
 def _read_numbers(values: list[Any]) -> list[float]:
     try:
         return sorted(float(value) for value in values)
@@ -175,7 +167,11 @@ def test_a_declared_filter_splits_the_rows(shared: Client, table: str, name: str
         pytest.skip("all records agree in this field")
     collection = COLLECTIONS[table]
     everything = read_ids(shared, collection, **build_query(collection, "", ""))
-    value = choose_value(shared, collection, name)
+    if name.endswith(".Fields"):
+        field, value = choose_custom_field(shared, collection)
+        name = f"{name}.{field}"
+    else:
+        value = choose_value(shared, collection, name)
 
     if name == "billType":
         everything |= read_ids(shared, collection, billType=value)
@@ -268,6 +264,48 @@ def test_jobs_are_found_by_their_technician_and_appointment(shared: Client) -> N
 
     assert read_ids(shared, collection, technicianId=str(technician)) == expected
     assert read_ids(shared, collection, appointmentStatus=status) == with_status
+
+
+def test_custom_fields_are_found_together_or_by_one_of_them(shared: Client) -> None:
+    collection = COLLECTIONS["accounting.invoices"]
+    pairs = {
+        row["id"]: {(field["name"], field["value"]) for field in row["customFields"] or ()}
+        for row in shared.sandbox.world.records("accounting.invoices")
+    }
+    first = next(found for found in pairs.values() if len(found) == 2)
+    second = next(found for found in pairs.values() if found and not found & first)
+    either = {min(first), min(second)}
+    assert len(dict(either)) == 2
+
+    for wanted, operator in ((first, "And"), (either, "And"), (either, "Or")):
+        query = {f"customField.Fields.{name}": value for name, value in wanted}
+        query |= {"customField.Operator": operator, "activeState": "All"}
+        combine = any if operator == "Or" else all
+        expected = {key for key, found in pairs.items() if combine(p in found for p in wanted)}
+        assert read_ids(shared, collection, **query) == expected
+        assert wanted is either or expected
+
+
+def test_more_custom_fields_than_a_document_allows_are_refused(shared: Client) -> None:
+    path = COLLECTIONS["accounting.journal_entries"].lists[0].path
+    fields = {f"customField.Field {number}": "A" for number in range(6)}
+    assert shared.get(path, **fields).status_code == 400
+    fields.popitem()
+    assert shared.get(path, **fields).status_code == 200
+
+
+def test_prospects_are_leads_without_a_customer_or_whose_customer_has_no_job(
+    shared: Client,
+) -> None:
+    collection, world = COLLECTIONS["crm.leads"], shared.sandbox.world
+    served = {job["customerId"] for job in world.records("jpm.jobs")}
+    leads = {lead["id"]: lead["customerId"] for lead in world.records("crm.leads")}
+
+    prospects = {key for key, customer in leads.items() if customer not in served}
+    assert any(leads[key] for key in prospects)
+    assert any(not leads[key] for key in prospects)
+    assert read_ids(shared, collection, isProspect="true") == prospects
+    assert read_ids(shared, collection, isProspect="false") == leads.keys() - prospects
 
 
 def test_a_text_filter_finds_a_part_in_any_case(shared: Client) -> None:

@@ -139,7 +139,7 @@ def test_technicians_set_leads_on_jobs(world: World) -> None:
 def test_two_tenants_differ_in_names_places_and_rates() -> None:
     worlds = [World(seed=seed, customers=400, now=NOW) for seed in (7, 8)]
     names = [{unit["name"] for unit in w.records("settings.business_units")} for w in worlds]
-    cities = [{c["address"]["city"] for c in w.records("crm.customers")} for w in worlds]
+    cities = [{c["address"]["city"] for c in w.records("crm.locations")} for w in worlds]
     outcomes = [count_outcomes(w) for w in worlds]
     rates = [o["Booked"] / (o["Booked"] + o["Unbooked"]) for o in outcomes]
 

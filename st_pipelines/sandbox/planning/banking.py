@@ -56,7 +56,8 @@ class Banking:
         """Add the deposits of the days that were planned since the last call."""
         company = self._company
         for payment in company.payments[self._seen :]:
-            self._by_day.setdefault(payment.deposit_day, []).append(payment)
+            if not payment.deactivated:
+                self._by_day.setdefault(payment.deposit_day, []).append(payment)
         self._seen = len(company.payments)
         for day in sorted(day for day in self._by_day if day < company.next_day):
             self._add_deposit(day, self._by_day.pop(day))

@@ -25,6 +25,9 @@ ADJUSTED_SHARE = 0.015
 CREDITED_SHARE = 0.3
 """Share of the invoices that are never paid of which the office takes a line back."""
 
+DUPLICATES = 47
+"""Of one invoice of so many, a payment is entered twice."""
+
 COURTESY_SHARE = 0.04
 """Share of the paid invoices for which the customer gets a credit."""
 
@@ -186,15 +189,29 @@ class Billing:
 
     def _add_payment(self, invoice: Invoice, moment: int, cents: int) -> None:
         day = find_deposit_day(moment)
+        payment = Payment(
+            id=self._company.next_id("payment"),
+            moments=(moment, find_deposit_moment(day)),
+            draw=invoice.draw,
+            invoice=invoice,
+            cents=cents,
+            account=self._company.ledger.accounts["1050"],
+            deposit_day=day,
+        )
+        self._company.payments.append(payment)
+        if invoice.draw % DUPLICATES == 0:
+            self._add_duplicate(payment)
+
+    def _add_duplicate(self, payment: Payment) -> None:
+        """Add a payment that is entered a second time, and deleted before the day's deposit."""
+        entered = payment.moments[0] + (2 + payment.draw % 7) * ticks.MINUTE
+        deleted = entered + (5 + payment.draw % 11) * ticks.MINUTE
         self._company.payments.append(
-            Payment(
+            msgspec.structs.replace(
+                payment,
                 id=self._company.next_id("payment"),
-                moments=(moment, find_deposit_moment(day)),
-                draw=invoice.draw,
-                invoice=invoice,
-                cents=cents,
-                account=self._company.ledger.accounts["1050"],
-                deposit_day=day,
+                moments=(entered, deleted),
+                deactivated=deleted,
             )
         )
 

@@ -72,10 +72,13 @@ class Contracts:
         # The same visits again when it is renewed.
         service_type = data.service_types[location.draw % len(data.service_types)]
         unit, templates = service_type.unit, data.templates
+        bits = rng.getrandbits(24)
         membership = Membership(
             id=company.next_id("membership"),
             moments=sort_moments(*{start, *bills, canceled, suspended, resumed, expired}),
-            draw=rng.getrandbits(24),
+            # The office deletes some of those that were canceled.
+            deactivated=canceled if bits % 2 else 0,
+            draw=bits,
             location=location,
             kind=kind,
             unit=unit,

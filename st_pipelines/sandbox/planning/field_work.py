@@ -30,6 +30,12 @@ RECALL_SHARE = 0.03
 TECHNICIAN_LEADS = 0.02
 """Share of jobs on which the technician finds work for another job."""
 
+CHANGE_ORDERS = 8
+"""In one project of so many, more work is offered."""
+
+DELETED_ESTIMATES = 13
+"""One estimate of so many is deleted, if it is dismissed."""
+
 
 class FieldWork:
     """Adds jobs to a company, and their consequences."""
@@ -71,6 +77,8 @@ class FieldWork:
         draw = rng.getrandbits(24)
         has_estimates = bool(done) and _can_sell(kind, origin) and draw % 5 == 0
         options = rng.randrange(1, 5) if has_estimates else 0
+        if done and origin.estimate is not None and draw % CHANGE_ORDERS == 0:
+            options = 1
         job = Job(
             id=key.id,
             moments=sort_moments(created, *later),
@@ -102,7 +110,9 @@ class FieldWork:
         self._add_visit(job, stop)
         self._billing.add_job_invoice(rng, job)
         self._purchasing.order_for(rng, job)
-        if job.estimate_ids:
+        if job.estimate_ids and job.origin.estimate is not None:
+            self._add_change_order(job)
+        elif job.estimate_ids:
             self._add_estimates(rng, job)
         if job.draw % 3 == 0:
             note = Note(
@@ -164,7 +174,7 @@ class FieldWork:
             estimate = Estimate(
                 id=key,
                 moments=sort_moments(created, sold, dismissed),
-                deactivated=0,
+                deactivated=dismissed if (job.draw + option) % DELETED_ESTIMATES == 0 else 0,
                 job=job,
                 sold=sold,
                 dismissed=dismissed,
@@ -176,6 +186,24 @@ class FieldWork:
             company.estimates.append(estimate)
             if sold:
                 self._plan_sold_work(rng, estimate)
+
+    def _add_change_order(self, job: Job) -> None:
+        """Add an estimate that is offered in a project, while its work is done."""
+        rng = random.Random(f"{self._company.seed}:change order:{job.id}")
+        created = rng.randrange(job.start, job.done)
+        dismissed = created + rng.randrange(ticks.HOUR, 5 * ticks.DAY) if rng.random() < 0.6 else 0
+        estimate = Estimate(
+            id=job.estimate_ids[0],
+            moments=sort_moments(created, dismissed),
+            job=job,
+            sold=0,
+            dismissed=dismissed,
+            option=0,
+            draw=job.draw,
+            kind=job.kind,
+            lines=self._sales.draw_extra_lines(rng, job.kind),
+        )
+        self._company.estimates.append(estimate)
 
     def _choose_offer(self, rng: random.Random, job: Job) -> Staff:
         """Choose the job type whose work is offered: more than what the job is for, if possible."""

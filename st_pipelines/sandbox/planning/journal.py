@@ -63,7 +63,9 @@ class Journal:
         """Add the entries of the days that were planned since the last call."""
         company = self._company
         self._collect("invoices", company.invoices, lambda invoice: invoice.issued)
-        self._collect("payments", company.payments, lambda payment: payment.moments[0])
+        self._collect(
+            "payments", company.payments, lambda paid: 0 if paid.deactivated else paid.moments[0]
+        )
         self._collect("bills", company.bills, lambda bill: bill.moments[0])
         self._collect("paid", company.vendor_payments, lambda payment: payment.moments[0])
         for day in sorted(self._by_day):

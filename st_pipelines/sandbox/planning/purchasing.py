@@ -104,12 +104,19 @@ class Purchasing:
             rng,
             created,
             lines,
-            kind=self.types[0],
+            kind=self._choose_type(job, lines),
             job=job,
             unit=job.unit,
             place=self._truck_of[job.technician.id],
             arrival=max(created + 20 * ticks.MINUTE, job.start - 20 * ticks.MINUTE),
         )
+
+    def _choose_type(self, job: Job, lines: tuple[PurchaseLine, ...]) -> Named:
+        """Choose the type of an order for a job: by what is ordered, and how soon it is needed."""
+        ordinary, _, emergency, special = self.types
+        if any(line.sku.kind == "Equipment" for line in lines):
+            return special
+        return emergency if job.start - job.moments[0] < 8 * ticks.HOUR else ordinary
 
     def _fill_stock(self, rng: random.Random, created: int) -> None:
         company = self._company

@@ -81,6 +81,11 @@ class Sales:
         equipment = rng.sample(book.equipment_of[work.trade], work.is_install)
         return tuple(self._make_line(rng, sku) for sku in (service, *equipment, *parts))
 
+    def draw_extra_lines(self, rng: random.Random, kind: Staff) -> tuple[Line, ...]:
+        """Draw what is offered on top of a job's work: a few parts."""
+        parts = self._company.master_data.price_book.materials_of[WORK[kind.name].trade]
+        return tuple(self._make_line(rng, sku) for sku in rng.choices(parts, k=rng.randrange(1, 4)))
+
     def _make_line(self, rng: random.Random, sku: Sku) -> Line:
         company = self._company
         is_many = sku.kind == "Material" and rng.random() < 0.3

@@ -15,9 +15,9 @@ from st_pipelines.sandbox.planning.deposit_days import (
     find_deposit_moment,
 )
 from st_pipelines.sandbox.scalars import format_money, format_money_text
-from st_pipelines.sandbox.stories.customers import render_address
+from st_pipelines.sandbox.stories.customers import render_address, render_billing_address
 from st_pipelines.sandbox.stories.equipment import find_equipment
-from st_pipelines.sandbox.stories.ledger import refer_to_account
+from st_pipelines.sandbox.stories.ledger import refer_to_account, render_batch
 from st_pipelines.sandbox.stories.projects import find_project
 from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story, refer_to
 from st_pipelines.sandbox.vocabulary import name_record
@@ -76,7 +76,7 @@ def _render_invoice(invoice: Invoice, context: RenderContext) -> Fields:
         "customer": refer_to(customer),
         "location": {"id": invoice.location.id, "name": customer.name},
         "businessUnit": refer_to(invoice.unit),
-        "customerAddress": render_address(customer, customer.street, customer.draw),
+        "customerAddress": render_billing_address(customer),
         "locationAddress": render_address(customer, invoice.location.street, invoice.location.draw),
         "invoiceType": dict(INVOICE_TYPES[customer.commercial]),
         "depositedOn": _format_deposit(invoice, context),
@@ -87,7 +87,7 @@ def _render_invoice(invoice: Invoice, context: RenderContext) -> Fields:
         "projectId": find_project(job),
         "membershipId": invoice.membership.id if invoice.membership else None,
         "createdBy": invoice.clerk.name,
-        "batch": None,
+        **_render_batching(invoice, context),
         "employeeInfo": None,
         "paidOn": ticks.format_iso(invoice.paid) if paid else None,
         "adjustmentToId": invoice.adjusts.id if invoice.adjusts else None,
@@ -99,6 +99,21 @@ def _render_invoice(invoice: Invoice, context: RenderContext) -> Fields:
             )
             for order, line in enumerate(invoice.lines if issued else (), start=1)
         ],
+    }
+
+
+def _render_batching(invoice: Invoice, context: RenderContext) -> Fields:
+    """Render how far the accounting of an invoice is.
+
+    The office puts it into a batch once nothing is owed, and exports it once its payment is at the
+    bank.
+    """
+    batched = invoice.paid or (invoice.issued if invoice.total <= 0 else 0)
+    is_batched = context.has_passed(batched)
+    is_exported = _format_deposit(invoice, context) is not None
+    return {
+        "batch": render_batch("Invoices", batched) if is_batched else None,
+        "syncStatus": "Exported" if is_exported else "Posted" if is_batched else "Pending",
     }
 
 
@@ -171,6 +186,8 @@ def render_payment(payment: Payment, context: RenderContext) -> Fields:
     """Render a payment, which names its deposit once that is made."""
     invoice, moment = payment.invoice, payment.moments[0]
     kind, deposited = payment.kind, payment.moments[1]
+    is_duplicate = payment.deactivated > 0
+    is_deposited = context.has_passed(deposited) and not is_duplicate
     applied = {
         "appliedId": payment.id + 1,
         "appliedTo": invoice.id,
@@ -186,17 +203,18 @@ def render_payment(payment: Payment, context: RenderContext) -> Fields:
         "type": name_record(PAYMENT_TYPES, kind),
         "typeId": str(compute_id(compute_first_id(PAYMENT_TYPES), kind)),
         "total": format_money_text(payment.cents),
-        "unappliedAmount": format_money_text(0),
-        "appliedTo": [applied],
+        "unappliedAmount": format_money_text(payment.cents if is_duplicate else 0),
+        "appliedTo": [] if is_duplicate else [applied],
         "refundedPaymentId": None,
         "createdBy": invoice.clerk.name,
-        "batch": None,
+        "batch": render_batch("Payments", deposited) if is_deposited else None,
+        "syncStatus": "Exported" if is_deposited else "Pending",
         "authCode": f"{payment.draw % 1_000_000:06}" if payment.is_card else None,
         "checkNumber": str(1000 + payment.draw % 9000) if kind == 1 else None,
         "referenceNumber": str(payment.id),
         "memo": None,
         "generalLedgerAccount": refer_to_account(payment.account),
-        "deposit": _refer_to_deposit(payment) if context.has_passed(deposited) else None,
+        "deposit": _refer_to_deposit(payment) if is_deposited else None,
     }
 
 
@@ -233,13 +251,14 @@ def _render_estimate(estimate: Estimate, context: RenderContext) -> Fields:
         "customerId": job.location.customer.id,
         "jobNumber": job.number,
         "projectId": find_project(job),
-        "name": ("Good", "Better", "Best", "Repair only")[estimate.option],
+        "name": _name_estimate(estimate),
         "status": ESTIMATE_STATUSES["Sold" if sold else "Dismissed" if dismissed else "Open"],
         "soldOn": ticks.format_iso(estimate.sold) if sold else None,
         "soldBy": job.technician.id if sold else None,
         "businessUnitId": job.unit.id,
         "businessUnitName": job.unit.name,
         "isRecommended": estimate.option == 1,
+        "isChangeOrder": estimate.is_change_order,
         "subtotal": format_money(total),
         "tax": format_money(0),
         "items": [
@@ -249,6 +268,12 @@ def _render_estimate(estimate: Estimate, context: RenderContext) -> Fields:
             for line in estimate.lines
         ],
     }
+
+
+def _name_estimate(estimate: Estimate) -> str:
+    if estimate.is_change_order:
+        return "Change order"
+    return ("Good", "Better", "Best", "Repair only")[estimate.option]
 
 
 def _render_estimate_line(line: Line) -> Fields:

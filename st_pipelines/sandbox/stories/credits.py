@@ -8,7 +8,7 @@ from st_pipelines.sandbox.company import Company
 from st_pipelines.sandbox.entities import Entity, Line
 from st_pipelines.sandbox.scalars import format_money
 from st_pipelines.sandbox.stories.billing import render_tax_code
-from st_pipelines.sandbox.stories.customers import render_address
+from st_pipelines.sandbox.stories.customers import render_address, render_billing_address
 from st_pipelines.sandbox.stories.ledger import refer_to_account, render_batch
 from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story, refer_to
 
@@ -44,7 +44,7 @@ def _render_memo(memo: CreditMemo, context: RenderContext) -> Fields:
         "balance": format_money(0 if memo.is_applied else memo.total),
         "appliedTo": [applied] if memo.is_applied else [],
         "customer": refer_to(customer),
-        "customerAddress": render_address(customer, customer.street, customer.draw),
+        "customerAddress": render_billing_address(customer),
         "location": {"id": location.id, "name": customer.name},
         "locationAddress": render_address(customer, location.street, location.draw),
         "businessUnit": refer_to(invoice.unit),

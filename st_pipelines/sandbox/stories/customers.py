@@ -9,12 +9,15 @@ from st_pipelines.sandbox.ids import FIRST_IDS, compute_id
 from st_pipelines.sandbox.scalars import format_money
 from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story
 
+HEAD_OFFICES = (("Toronto", "ON", "M5H 2N2"), ("Montréal", "QC", "H3B 4W5"))
+"""Where businesses get their bills that have their offices in Canada."""
+
 
 def _render_customer(customer: Customer, context: RenderContext) -> Fields:
     return {
         "name": customer.name,
         "type": "Commercial" if customer.commercial else "Residential",
-        "address": render_address(customer, customer.street, customer.draw),
+        "address": render_billing_address(customer),
         "balance": format_money(customer.draw % 90_000 if customer.draw % 11 == 0 else 0),
         "taxExempt": customer.is_exempt,
         "doNotMail": customer.draw % 7 == 0,
@@ -30,6 +33,16 @@ def _find_merged_to(customer: Customer, context: RenderContext) -> int | None:
     if not was_merged or not number:
         return None
     return compute_id(FIRST_IDS["customer"], customer.draw % number)
+
+
+def render_billing_address(customer: Customer) -> Fields:
+    """Render where a customer gets bills: one business in four has its office abroad."""
+    address = render_address(customer, customer.street, customer.draw)
+    if not customer.commercial or customer.draw % 4:
+        return address
+    city, state, zip_code = HEAD_OFFICES[customer.draw // 4 % len(HEAD_OFFICES)]
+    place = {"city": city, "state": state, "zip": zip_code, "country": "Canada"}
+    return {**address, **place, "latitude": None, "longitude": None}
 
 
 def render_address(customer: Customer, street: str, draw: int) -> Fields:

@@ -148,6 +148,7 @@ def _render_lead(lead: Lead, context: RenderContext) -> Fields:
         "bookingId": None,
         "manualCallId": None,
         "leadUrl": None,
+        "captureSource": "Form" if lead.draw % 6 == 0 else "Call",
         "leadCustomerName": None if is_customer else customer.name,
         "leadPhone": None if is_customer else call.phone,
         "leadEmail": None if is_customer else sample_text.derive_email(customer.name),

@@ -74,7 +74,8 @@ def _render_appointment(visit: Visit, context: RenderContext) -> Fields:
         "arrivalWindowEnd": ticks.format_iso(job.start + ticks.HOUR),
         "status": _find_visit_status(job, context, canceled="Canceled"),
         "createdById": compute_user_id(job.booked_by.id),
-        "unused": False,
+        # Nobody came to an appointment whose job was canceled.
+        "unused": context.has_passed(job.canceled),
         "appointmentSummaries": [],
     }
 

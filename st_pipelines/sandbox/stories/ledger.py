@@ -18,7 +18,13 @@ def refer_to_account(account: Account) -> Fields:
     }
 
 
-BATCHES = {"Bills": 700_000_000, "Credit memos": 710_000_000, "Returns": 720_000_000}
+BATCHES = {
+    "Bills": 700_000_000,
+    "Credit memos": 710_000_000,
+    "Returns": 720_000_000,
+    "Invoices": 730_000_000,
+    "Payments": 740_000_000,
+}
 """Added to the month, the id of a batch, by what is in it."""
 
 

@@ -169,7 +169,8 @@ STORIES = {
         entities=_list_from(lambda data: data.office), fields=_render_employee
     ),
     "settings.technicians": Story(
-        entities=_list_from(lambda data: data.technicians), fields=_render_technician
+        entities=_list_from(lambda data: data.technicians + data.former_technicians),
+        fields=_render_technician,
     ),
     "payroll.payroll_settings": Story(
         entities=_list_from(lambda data: data.office + data.technicians),

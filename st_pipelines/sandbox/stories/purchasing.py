@@ -185,11 +185,14 @@ def _render_bill_line(line: PurchaseLine, number: int) -> Fields:
 
 
 def _render_bill(bill: Bill, context: RenderContext) -> Fields:
+    is_reconciled = context.has_passed(bill.reconciled)
+    surcharge = 0 if is_reconciled else bill.surcharge
+    open_status = "Discrepancy" if surcharge else "Unreconciled"
     return {
         **_render_inventory_bill(bill, context),
-        "status": "Reconciled" if context.has_passed(bill.reconciled) else "Unreconciled",
+        "status": "Reconciled" if is_reconciled else open_status,
         "billType": bill.kind,
-        "vendorInvoiceTotal": format_money_text(bill.total),
+        "vendorInvoiceTotal": format_money_text(bill.total + surcharge),
         "doNotPay": False,
         "dateCanceled": None,
         "canceledBy": None,
