@@ -506,6 +506,35 @@ def test_verify_compares_a_sample_of_many_parents(
     assert results[0].parents == (len(seen), len(customers(own_sandbox)))
 
 
+def test_only_the_last_reading_of_a_list_counts(
+    own_sandbox: Sandbox, context: SyncContext, tmp_path: Path
+) -> None:
+    """A second page that is too large is read again by smaller ones, with other records."""
+    [first, *_] = customers(own_sandbox)
+
+    def answer(request: Request) -> Response | None:
+        if not request.url.path.endswith(f"/{first}/notes"):
+            return None
+        number = int(request.query_params["page"])
+        size = int(request.query_params["pageSize"])
+        if number > 1 and size > 60:
+            return build_json_response({"title": "no", "status": 500}, 500)
+        begin = 1 if size > 60 else 1001
+        ids = range(begin, begin + 150)[(number - 1) * size : number * size]
+        page = {"page": number, "pageSize": size, "hasMore": number * size < 150}
+        return build_json_response(
+            {**page, "totalCount": 150, "data": [{"id": id_, "text": "x"} for id_ in ids]}
+        )
+
+    own_sandbox.interceptors.append(answer)
+    load_with_parents(
+        build_context(own_sandbox, tmp_path / "x.duckdb", policy=NO_WAIT, page_size=120),
+        NOTES.table,
+    )
+    held = query(tmp_path / "x.duckdb", f"SELECT id FROM {NOTES.table} WHERE customer_id = {first}")
+    assert sorted(held) == [(id_,) for id_ in range(1001, 1151)]
+
+
 @pytest.mark.parametrize("wrong", ["more follow", "of another job"])
 def test_a_list_by_ids_that_is_not_that_of_the_ids_loads_nothing(
     own_sandbox: Sandbox, context: SyncContext, wrong: str
