@@ -253,6 +253,26 @@ def test_a_parent_that_had_no_list_proves_nothing_about_the_path(
     assert (report.parents.read, report.parents.not_found) == (1, 1)
 
 
+def test_only_404_and_410_say_that_a_parent_is_gone(
+    own_sandbox: Sandbox, context: SyncContext, tmp_path: Path
+) -> None:
+    """A redirect says that the path is wrong, and nothing about the parent."""
+    load_with_parents(context, NOTES.table)
+    before = table_rows(tmp_path / "x.duckdb", NOTES, LIVE)
+    [changed, *_] = customers(own_sandbox)
+    serve(own_sandbox, {changed: 301})
+    own_sandbox.world.move(timedelta(minutes=1))
+    own_sandbox.world.change("crm.customers", changed, name="New name")
+    with pytest.raises(WrongPath):
+        load_with_parents(context, NOTES.table)
+    assert comparable(table_rows(tmp_path / "x.duckdb", NOTES, LIVE)) == comparable(before)
+
+    serve(own_sandbox, {changed: 410})
+    report = load_with_parents(context, NOTES.table)
+    assert report.parents is not None
+    assert report.parents.not_found == 1
+
+
 def test_a_path_that_no_parent_has_is_an_error(
     own_sandbox: Sandbox, context: SyncContext, tmp_path: Path
 ) -> None:
@@ -426,6 +446,28 @@ def test_reconciling_reads_all_parents_the_longest_unread_first(
     ) == [(8,)]
 
 
+def test_parents_that_are_read_a_second_time_count_once(
+    own_sandbox: Sandbox, context: SyncContext, tmp_path: Path
+) -> None:
+    """They lose so many children that the first read is not believed."""
+    ids = customers(own_sandbox)
+    many = [{"id": id_, "text": "x"} for id_ in range(1, 51)]
+    serve(own_sandbox, dict.fromkeys(ids[:3], many))
+    load_with_parents(context, NOTES.table)
+    serve(own_sandbox, dict.fromkeys(ids[:3], many[:1]))
+    own_sandbox.world.move(timedelta(minutes=1))
+    for id_ in ids[:3]:
+        own_sandbox.world.change("crm.customers", id_, name="New name")
+    extract_load(context, CATALOG["crm.customers"], ALL)
+    reports = []
+    seen = count_requests(own_sandbox, lambda: reports.append(extract_load(context, NOTES, None)))
+    assert seen == {str(id_): 2 for id_ in ids[:3]}
+    assert reports[0].parents.read == 3
+    assert reports[0].loaded.counts.deleted == 3 * 49
+    reads = query(tmp_path / "x.duckdb", "SELECT count(*) FROM _st.child_reads")
+    assert reads == [(len(ids),)]
+
+
 def test_many_parents_that_lose_everything_are_doubted(
     own_sandbox: Sandbox, context: SyncContext, tmp_path: Path
 ) -> None:
@@ -440,16 +482,20 @@ def test_many_parents_that_lose_everything_are_doubted(
     assert table_rows(tmp_path / "x.duckdb", NOTES, LIVE) == []
 
 
+@pytest.mark.parametrize("texts", [["b"], []], ids=["changed", "deleted"])
 def test_a_load_that_another_one_overtakes_undoes_nothing(
     own_sandbox: Sandbox,
     context: SyncContext,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    texts: list[str],
 ) -> None:
     """The other load commits between the read and the commit of the first, for every parent."""
     load_with_parents(context, NOTES.table)
     [changed, *_] = customers(own_sandbox)
-    older, newer = ({"id": 9, "text": t, "isPinned": False, "createdById": 1} for t in ("a", "b"))
+    older, *newer = (
+        {"id": 9, "text": text, "isPinned": False, "createdById": 1} for text in ("a", *texts)
+    )
     own_sandbox.world.move(timedelta(minutes=1))
     own_sandbox.world.change("crm.customers", changed, name="New name")
     extract_load(context, CATALOG["crm.customers"], ALL)
@@ -458,14 +504,14 @@ def test_a_load_that_another_one_overtakes_undoes_nothing(
 
     def commit_later(*args: Any, **more: Any) -> Any:
         if rivals:
-            serve(own_sandbox, {changed: [rivals.pop()]})
+            serve(own_sandbox, {changed: rivals.pop()})
             extract_load(context, NOTES, None)
         return commit(*args, **more)
 
     monkeypatch.setattr(sync, "commit_load", commit_later)
     extract_load(context, NOTES, None)
     held = f"SELECT id, text FROM {NOTES.table} WHERE customer_id = {changed} AND {LIVE}"
-    assert query(tmp_path / "x.duckdb", held) == [(9, "b")]
+    assert query(tmp_path / "x.duckdb", held) == [(9, text) for text in texts]
     expected = ChildReader(own_sandbox).expected_rows(tmp_path / "x.duckdb", NOTES)
     assert comparable(table_rows(tmp_path / "x.duckdb", NOTES, LIVE)) == comparable(expected)
 
