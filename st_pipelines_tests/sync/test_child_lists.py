@@ -318,7 +318,12 @@ def test_what_was_read_before_permission_is_lost_is_kept(
     assert set(again) == {str(id_) for id_ in ids[20:]}
 
 
-def test_many_failures_end_the_load(own_sandbox: Sandbox, context: SyncContext) -> None:
+@pytest.mark.parametrize("requests", [5, 500])
+def test_many_failures_end_the_load(
+    own_sandbox: Sandbox, context: SyncContext, monkeypatch: pytest.MonkeyPatch, requests: int
+) -> None:
+    """Within a transaction, and those that would follow."""
+    monkeypatch.setattr(children, "REQUESTS_PER_COMMIT", requests)
     ids = customers(own_sandbox)
     serve(own_sandbox, dict.fromkeys(ids, 400))
     with pytest.raises(BadRequest):

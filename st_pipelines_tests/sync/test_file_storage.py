@@ -8,6 +8,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from st_pipelines.config.errors import SettingsError
 from st_pipelines.sync.content_types import find_extension
@@ -53,6 +54,24 @@ def test_only_complete_files_have_names(storage: FileStorage, tmp_path: Path) ->
     folder = tmp_path / "storage" / "a"
     if folder.exists():
         assert [file.name for file in folder.iterdir()] == ["1.wav"]
+
+
+def test_an_upload_that_breaks_off_leaves_the_earlier_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a file is seen while it grows, it grows under another name."""
+    storage = open_storage(f"local://{tmp_path}/storage")
+    first = put(storage, tmp_path, "a/1.wav", b"first")
+
+    def break_off(self: object, local: str, remote: str, **_: object) -> None:
+        Path(remote).write_bytes(b"half")
+        raise OSError("the connection was lost")
+
+    monkeypatch.setattr(LocalFileSystem, "put_file", break_off)
+    with pytest.raises(OSError, match="OSError"):
+        put(storage, tmp_path, "a/1.wav", b"second")
+    assert storage.holds("a/1.wav", *first)
+    assert [file.name for file in (tmp_path / "storage" / "a").iterdir()] == ["1.wav"]
 
 
 def test_staging_leaves_nothing(storage: FileStorage, tmp_path: Path) -> None:
