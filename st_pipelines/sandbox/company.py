@@ -85,7 +85,7 @@ class Company(Books):
         self._field_work.add_job(rng, moment)
         self._front_office.add_unbooked_call(rng, moment + ticks.MINUTE)
         kind = rng.choice(self.master_data.bookable)
-        self._front_office.add_booking(rng, moment, self.draw_location(rng), kind, 0)
+        self._front_office.add_booking(rng, moment, self.draw_location(rng, moment), kind, 0)
         self.purchasing.plan_day(rng, day)
         self.agenda.run(day, rng)
 

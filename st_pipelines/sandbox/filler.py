@@ -130,8 +130,22 @@ class Filler:
         }
         if {"type", "value"} <= made.keys():
             _agree_on_contact(made, draw)
+        if {"city", "state", "zip"} <= made.keys():
+            self._agree_on_place(made)
         magnitudes.order(made, made.keys() - given.keys())
         return made
+
+    def _agree_on_place(self, members: dict[str, Any]) -> None:
+        """Give an address one of the company's cities, with its state and ZIP code."""
+        cities = self._references.cities
+        known = members["city"] or members["zip"] or members["state"]
+        number = next((n for n, city in enumerate(sample_text.CITIES) if known in city), 0)
+        place = cities[number % len(cities)]
+        for name, value in zip(("city", "state", "zip"), place, strict=True):
+            if isinstance(members[name], str):
+                members[name] = value
+        if isinstance(members.get("streetAddress"), str):
+            members["streetAddress"] = members.get("street")
 
     def _refer_with_names(
         self, schema: Schema, name: str, prefix: str, draw: Draw, given: dict[str, Any]

@@ -84,9 +84,9 @@ class MasterData:
         )
         self.job_types = self._make_job_types()
         self.office = self._make_staff(
-            FIRST_EMPLOYEE, self._draw_names(max(6, customers // 250)), 0.15
+            FIRST_EMPLOYEE, self._draw_names(max(6, customers // 400)), 0.15
         )
-        technicians = self._draw_names(max(12, customers // 120))
+        technicians = self._draw_names(max(12, customers // 300))
         self.technicians = self._make_staff(FIRST_TECHNICIAN, technicians, 0.15)
         self.former_technicians = (self._make_former(seed, start),)
         self.crews = {

@@ -22,6 +22,7 @@ from st_pipelines.sandbox.ids import (
     count_initial_rows,
     make_text_key,
 )
+from st_pipelines.sandbox.planning.profile import City
 from st_pipelines.sandbox.scalars import Draw
 from st_pipelines.sandbox.stories.story import Story
 
@@ -89,6 +90,11 @@ class References:
         self._now = now
         self._stories = stories
         self._existing: dict[str, Sequence[Entity]] = {}
+
+    @property
+    def cities(self) -> Sequence[City]:
+        """Where the company works."""
+        return self._company.profile.cities
 
     def choose(self, key: ForeignKey, draw: Draw) -> Reference | None:
         """Choose a record for a foreign key; None if no target has one yet."""

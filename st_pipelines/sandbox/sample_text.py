@@ -166,6 +166,7 @@ VALUES: Mapping[str, tuple[str, ...]] = {
     "syncStatus": ("Pending", "Posted", "Exported"),
     "transferType": ("Standard", "Replenishment"),
     "warningType": ("LowCapacity", "NoCapacity"),
+    "currency": ("USD",),
 }
 """Texts of fields that hold one of a few words. The documents do not state which words."""
 
@@ -241,7 +242,7 @@ _GENERATORS = (
     (("duration",), draw_duration),
     (("shiftstart", "shiftend", "starttime"), draw_time_of_day),
     (("email",), lambda rng: derive_email(draw_name(rng))),
-    (("phone", "callerid", "dnis"), draw_phone),
+    (("phone", "fax", "callerid", "dnis"), draw_phone),
     (("url", "image", "video", "link"), lambda rng: f"https://example.com/{rng.getrandbits(32):x}"),
     (("color",), lambda rng: rng.choice(COLORS)),
     (

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from datetime import datetime
 from statistics import mean
 from typing import Any
 
 import pytest
 
+from st_pipelines.sandbox import ticks
+from st_pipelines.sandbox.planning.payroll import PayrollOffice
+from st_pipelines.sandbox.summaries import REQUESTS
+from st_pipelines.sandbox.trades import WORK
 from st_pipelines.sandbox.world import World
 from st_pipelines_tests.sandbox.conftest import NOW
 
@@ -225,3 +231,96 @@ def test_nested_accounts_equal_the_ledger(world: World) -> None:
     for payment in world.records("accounting.ap_payments"):
         if account := payment["glAccount"]:
             assert account["type"] == ledger[account["id"]]["type"]
+
+
+def find_addresses(value: Any) -> Iterator[Record]:
+    if isinstance(value, dict):
+        if {"city", "state", "zip"} <= value.keys():
+            yield value
+        value = list(value.values())
+    if isinstance(value, list):
+        for each in value:
+            yield from find_addresses(each)
+
+
+ADDRESSES = (
+    "accounting.ap_bills",
+    "crm.bookings",
+    "crm.locations",
+    "inventory.purchase_orders",
+    "inventory.vendors",
+    "inventory.warehouses",
+    "settings.business_units",
+    "settings.technicians",
+)
+
+
+@pytest.mark.parametrize("seed", [7, 8])
+def test_a_city_has_its_own_state_and_zip_code(world: World, seed: int) -> None:
+    if seed != world.seed:
+        world = World(seed=seed, customers=20, history_days=60, now=NOW)
+    places = {city: (state, code) for city, state, code in world.company.profile.cities}
+    for table in ADDRESSES:
+        found = [a for a in find_addresses(world.records(table)) if a["city"]]
+        assert found, table
+        for address in found:
+            state, code = places[address["city"]]
+            assert address["state"] in (state, None)
+            assert address["zip"] in (code, "-", None), "dispatchers type anything"
+
+
+def test_the_summary_of_a_job_says_what_its_type_is_for(world: World) -> None:
+    assert REQUESTS.keys() == WORK.keys()
+    types = by_id(world, "jpm.job_types")
+    for table in ("jpm.jobs", "crm.leads", "crm.bookings"):
+        records = [record for record in world.records(table) if record["jobTypeId"]]
+        assert records
+        for record in records:
+            requests = REQUESTS[types[record["jobTypeId"]]["name"]]
+            assert any(request in record["summary"] for request in requests)
+    summaries = [job["summary"] for job in world.records("jpm.jobs")]
+    assert len(set(summaries)) > len(REQUESTS) * 2
+    assert any(summary.startswith("<p>") for summary in summaries)
+
+
+def test_only_customers_that_are_active_at_the_time_call_and_book(world: World) -> None:
+    company = world.company
+    moment = company.start + 365 * ticks.DAY
+    for number in range(200):
+        location = company.draw_location(random.Random(number), moment)
+        assert location.moments[0] < moment, "not before being a customer"
+        assert not 0 < location.deactivated <= moment
+
+
+def test_a_visit_is_planned_for_as_long_as_its_work_may_take(world: World) -> None:
+    jobs, types = by_id(world, "jpm.jobs"), by_id(world, "jpm.job_types")
+    for visit in world.records("jpm.appointments"):
+        start, end = (datetime.fromisoformat(visit[name][:19]) for name in ("start", "end"))
+        shortest, longest = WORK[types[jobs[visit["jobId"]]["jobTypeId"]]["name"]].hours
+        assert shortest <= (end - start).total_seconds() / 3600 <= longest
+
+
+def test_customers_rate_most_visits_well(world: World) -> None:
+    found = Counter(
+        row["rating"] for row in world.records("customer_interactions.technician_ratings")
+    )
+    assert found[5] > found.total() * 0.4
+    assert found[5] > found[4] > found[1] > 0
+
+
+def test_add_ons_cost_less_than_the_same_item_alone(world: World) -> None:
+    for table in ("services", "materials", "equipment"):
+        for item in world.records(f"pricebook.{table}"):
+            assert item["addOnMemberPrice"] < item["addOnPrice"] < item["price"]
+
+
+def test_orders_are_required_after_they_are_made(world: World) -> None:
+    for order in world.records("inventory.purchase_orders"):
+        assert order["requiredOn"] >= (order["sentOn"] or order["createdOn"])
+
+
+def test_the_company_of_the_demo_earns_more_than_it_pays_its_people() -> None:
+    company = World(customers=2000, now=NOW).company
+    pay = sum(item.cents for item in company.chapter(PayrollOffice).items)
+    revenue = sum(job.total for job in company.jobs if job.done)
+    assert 0.2 < pay / revenue < 0.75

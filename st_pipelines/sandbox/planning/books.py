@@ -59,6 +59,10 @@ class AddJob(Protocol):
         ...
 
 
+MAX_TRIES = 20
+"""How often an active location is looked for."""
+
+
 class Books:
     """The entities of a company, and what all planners need.
 
@@ -108,6 +112,13 @@ class Books:
         """Return the next id of a kind of entity."""
         return next(self._ids[kind])
 
-    def draw_location(self, rng: random.Random) -> Location:
-        """Draw one of the locations that exist."""
-        return self.locations[int(rng.random() * len(self.locations))]
+    def draw_location(self, rng: random.Random, moment: int) -> Location:
+        """Draw one of the locations that exist and are active at `moment` (ticks), if possible."""
+        location = self.locations[0]
+        # In a tiny company, all of them may be inactive.
+        for _ in range(MAX_TRIES):
+            location = self.locations[int(rng.random() * len(self.locations))]
+            is_gone = 0 < location.deactivated <= moment
+            if location.moments[0] < moment and not is_gone:
+                break
+        return location

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 from st_pipelines.sandbox import ticks
@@ -15,6 +16,12 @@ TRAVEL = 20 * ticks.MINUTE
 
 MAX_AFTERNOON_HOURS = 5
 """Work that may take longer starts in the morning."""
+
+
+def find_usual_duration(kind: Staff) -> int:
+    """Return how long the office plans a visit of a job type (ticks), in half hours."""
+    halves = math.ceil(sum(WORK[kind.name].hours))
+    return halves * ticks.HOUR // 2
 
 
 class Dispatch:

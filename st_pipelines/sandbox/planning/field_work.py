@@ -62,7 +62,7 @@ class FieldWork:
     ) -> Job:
         """Add a job that is booked at `created` (ticks). What is not given is drawn."""
         company = self._company
-        location = location or company.draw_location(rng)
+        location = location or company.draw_location(rng, created)
         kind = kind or rng.choice(company.master_data.bookable)
         key = JobKey(company.next_id("job"), str(100_000 + len(company.jobs)))
         if origin is None:

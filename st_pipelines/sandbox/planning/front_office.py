@@ -43,7 +43,7 @@ class FrontOffice:
         for moment in draw_office_hours(rng, midnight, jobs * OTHER_CALLS):
             self._add_other_call(rng, moment)
         for moment in draw_office_hours(rng, midnight, jobs * DISMISSED_BOOKINGS):
-            location = self._company.draw_location(rng)
+            location = self._company.draw_location(rng, moment)
             kind = rng.choice(self._company.master_data.bookable)
             self.add_booking(rng, moment, location, kind, 0)
 
@@ -77,7 +77,7 @@ class FrontOffice:
         company = self._company
         becomes_lead = rng.random() < 0.6 or not company.leads
         known = rng.random() < 0.5
-        location = company.draw_location(rng)
+        location = company.draw_location(rng, ended)
         lead_id = company.next_id("lead") if becomes_lead else 0
         call = self._add_call(
             rng,
@@ -123,13 +123,13 @@ class FrontOffice:
         company = self._company
         draw = rng.random()
         if draw < 0.25:
-            known = company.draw_location(rng)
+            known = company.draw_location(rng, ended)
             self._add_call(rng, ended, outcome="", inbound=False, location=known)
         elif draw < 0.45:
             self._add_call(rng, ended, outcome="Abandoned", seconds=rng.randrange(4, 60))
         else:
             reasons = [r for r in company.master_data.call_reasons if not r.is_lead]
-            known = company.draw_location(rng) if rng.random() < 0.4 else None
+            known = company.draw_location(rng, ended) if rng.random() < 0.4 else None
             outcome = "Excused" if draw < 0.65 else "NotLead"
             self._add_call(rng, ended, outcome=outcome, location=known, reason=rng.choice(reasons))
 

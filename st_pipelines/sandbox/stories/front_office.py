@@ -10,6 +10,7 @@ from st_pipelines.sandbox.ids import compute_user_id
 from st_pipelines.sandbox.lead_entities import Lead
 from st_pipelines.sandbox.stories.customers import render_address
 from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story, refer_to
+from st_pipelines.sandbox.summaries import write_request
 
 OFFICE_PHONE = "9145550100"
 UNRECORDED = 5
@@ -142,7 +143,7 @@ def _render_lead(lead: Lead, context: RenderContext) -> Fields:
         "followUpDate": None if converted or dismissed else ticks.format_midnight(lead.follow_up),
         "createdById": compute_user_id(call.agent.id) if call.agent else None,
         "dismissingReasonId": call.reason.id if dismissed and call.reason else None,
-        "summary": sample_text.NOTES[lead.draw % len(sample_text.NOTES)],
+        "summary": write_request(lead.kind.name, lead.draw),
         "callReasonId": call.reason.id if call.reason else None,
         "callId": call.id,
         "bookingId": None,
@@ -181,7 +182,7 @@ def _render_booking(booking: Booking, context: RenderContext) -> Fields:
         "externalId": f"web-{booking.id}",
         "priority": PRIORITIES[booking.draw % len(PRIORITIES)],
         "jobTypeId": booking.kind.id,
-        "summary": sample_text.NOTES[booking.draw % len(sample_text.NOTES)],
+        "summary": write_request(booking.kind.name, booking.draw),
     }
 
 

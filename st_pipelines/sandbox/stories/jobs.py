@@ -6,10 +6,12 @@ from st_pipelines.sandbox import sample_text, ticks
 from st_pipelines.sandbox.company import Company
 from st_pipelines.sandbox.entities import Job, JobChild, Note, Visit
 from st_pipelines.sandbox.ids import compute_user_id
+from st_pipelines.sandbox.planning.dispatch import find_usual_duration
 from st_pipelines.sandbox.scalars import format_money
 from st_pipelines.sandbox.stories.equipment import find_equipment
 from st_pipelines.sandbox.stories.projects import find_project
 from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story
+from st_pipelines.sandbox.summaries import write_request
 
 BOOKED_LOGS = 5_000_000
 """Added to a job's id, the id of the log of its booking."""
@@ -57,7 +59,7 @@ def _render_job(job: Job, context: RenderContext) -> Fields:
         "invoiceId": job.invoice_id,
         # Jobs with a total of zero are normal.
         "total": format_money(job.total if done else 0),
-        "summary": sample_text.NOTES[job.draw % len(sample_text.NOTES)],
+        "summary": write_request(job.kind.name, job.draw),
     }
 
 
@@ -69,7 +71,7 @@ def _render_appointment(visit: Visit, context: RenderContext) -> Fields:
         "customerId": job.location.customer.id,
         "appointmentNumber": f"{job.number}-1",
         "start": start,
-        "end": ticks.format_iso(job.start + 2 * ticks.HOUR),
+        "end": ticks.format_iso(job.start + find_usual_duration(job.kind)),
         "arrivalWindowStart": start,
         "arrivalWindowEnd": ticks.format_iso(job.start + ticks.HOUR),
         "status": _find_visit_status(job, context, canceled="Canceled"),
@@ -187,7 +189,7 @@ def _render_rating(rated: JobChild, context: RenderContext) -> Fields:
     return {
         "technicianId": rated.job.technician.id,
         "jobId": rated.job.id,
-        "rating": float(5 - rated.draw // 4 % 3),
+        "rating": float((5, 5, 4, 5, 3, 5, 4, 1)[rated.draw // 4 % 8]),
     }
 
 

@@ -127,6 +127,9 @@ def _render_sku(sku: Sku, context: RenderContext) -> Fields:
         "description": f"<p>{sku.name}, {_describe(sku)}</p>",
         "price": format_money(sku.cents, 10),
         "memberPrice": format_money(sku.cents * 9 // 10, 10),
+        # Cheaper as part of a bigger job.
+        "addOnPrice": format_money(sku.cents * 4 // 5, 10),
+        "addOnMemberPrice": format_money(sku.cents * 3 // 4, 10),
         "cost": format_money(sku.cents // 3, 10),
         "hours": format_money(sku.minutes * 100 // 60, 10),
     }

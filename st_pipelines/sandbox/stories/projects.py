@@ -7,6 +7,7 @@ from st_pipelines.sandbox.company import Company
 from st_pipelines.sandbox.entities import Job, JobChild
 from st_pipelines.sandbox.ids import FIRST_IDS, compute_first_id, compute_id, compute_user_id
 from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story
+from st_pipelines.sandbox.summaries import write_request
 from st_pipelines.sandbox.vocabulary import name_record
 
 PROJECTS, NOTES = 540_000_000, 545_000_000
@@ -49,7 +50,7 @@ def _render_project(project: JobChild, context: RenderContext) -> Fields:
     return {
         "number": f"P{job.number}",
         "name": f"{customer.name}, {job.kind.name}",
-        "summary": sample_text.NOTES[job.draw % len(sample_text.NOTES)],
+        "summary": write_request(job.kind.name, job.draw),
         "status": name_record(STATUSES, status),
         "statusId": compute_id(compute_first_id(STATUSES), status),
         "subStatus": None,

@@ -58,6 +58,7 @@ def _render_order(order: PurchaseOrder, context: RenderContext) -> Fields:
         "businessUnitId": order.unit.id,
         "inventoryLocationId": order.place.id,
         "date": ticks.format_local_midnight(order.moments[0]),
+        "requiredOn": ticks.format_iso(order.received or order.canceled),
         "sentOn": ticks.format_iso(order.sent) if context.has_passed(order.sent) else None,
         "receivedOn": ticks.format_iso(order.received) if is_received else None,
         "total": format_money(order.total, 10),
