@@ -308,6 +308,21 @@ def test_customers_rate_most_visits_well(world: World) -> None:
     assert found[5] > found[4] > found[1] > 0
 
 
+def test_later_options_of_an_estimate_are_dearer_and_deposits_are_a_share(world: World) -> None:
+    options: dict[int, list[float]] = defaultdict(list)
+    deposits = 0
+    for estimate in world.records("salestech.estimates"):
+        options[estimate["jobId"]].append(estimate["subtotal"])
+        if estimate["depositAmount"] is not None:
+            deposits += 1
+            share = estimate["subtotal"] * estimate["depositPercent"] / 100
+            assert estimate["depositAmount"] == pytest.approx(share, abs=0.01)
+            assert estimate["requireDepositOnSignature"]
+    assert deposits
+    assert any(len(prices) > 1 for prices in options.values())
+    assert all(prices == sorted(prices) for prices in options.values())
+
+
 def test_add_ons_cost_less_than_the_same_item_alone(world: World) -> None:
     for table in ("services", "materials", "equipment"):
         for item in world.records(f"pricebook.{table}"):

@@ -8,6 +8,7 @@ from st_pipelines.sandbox import ticks
 from st_pipelines.sandbox.entities import (
     Estimate,
     Job,
+    Line,
     Location,
     Named,
     Note,
@@ -168,7 +169,8 @@ class FieldWork:
         decided = created + rng.randrange(1, 9 * ticks.DAY)
         is_given_up = rng.random() < 0.5
         kind = self._choose_offer(rng, job)
-        for option, key in enumerate(job.estimate_ids):
+        offers = self._draw_offers(rng, kind, len(job.estimate_ids))
+        for option, (key, lines) in enumerate(zip(job.estimate_ids, offers, strict=True)):
             sold = decided if option == chosen else 0
             dismissed = decided + ticks.MINUTE if not sold and (sells or is_given_up) else 0
             estimate = Estimate(
@@ -181,7 +183,7 @@ class FieldWork:
                 option=option,
                 draw=job.draw,
                 kind=kind,
-                lines=self._sales.draw_lines(rng, kind, option),
+                lines=lines,
             )
             company.estimates.append(estimate)
             if sold:
@@ -209,6 +211,11 @@ class FieldWork:
         """Choose the job type whose work is offered: more than what the job is for, if possible."""
         offers = WORK[job.kind.name].sells
         return self._company.master_data.find_job_type(rng.choice(offers)) if offers else job.kind
+
+    def _draw_offers(self, rng: random.Random, kind: Staff, options: int) -> list[tuple[Line, ...]]:
+        """Draw the lines of each option of an estimate, the cheapest first."""
+        offers = [self._sales.draw_lines(rng, kind, option) for option in range(options)]
+        return sorted(offers, key=lambda lines: sum(line.cents for line in lines))
 
     def _plan_sold_work(self, rng: random.Random, estimate: Estimate) -> None:
         """Plan the job that does the work of a sold estimate."""

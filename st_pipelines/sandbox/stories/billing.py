@@ -30,6 +30,9 @@ ESTIMATE_STATUSES = {
 INVOICE_TYPES = ({"id": 2_054_000, "name": "Residential"}, {"id": 2_054_003, "name": "Commercial"})
 """Of invoices of people, and of businesses. Nothing lists invoice types."""
 
+DEPOSIT_PERCENTS = (0, 0, 25, 50)
+"""The shares of an estimate that are due when it is signed."""
+
 PAYMENT_TYPES = "accounting.payment_types"
 TAX_ZONES = "accounting.tax_zones"
 
@@ -261,6 +264,7 @@ def _render_estimate(estimate: Estimate, context: RenderContext) -> Fields:
         "isChangeOrder": estimate.is_change_order,
         "subtotal": format_money(total),
         "tax": format_money(0),
+        **_render_estimate_deposit(estimate, total),
         "items": [
             context.render_part(
                 "items", line.draw, {**stamps, "id": line.id, **_render_estimate_line(line)}
@@ -273,7 +277,7 @@ def _render_estimate(estimate: Estimate, context: RenderContext) -> Fields:
 def _name_estimate(estimate: Estimate) -> str:
     if estimate.is_change_order:
         return "Change order"
-    return ("Good", "Better", "Best", "Repair only")[estimate.option]
+    return ("Good", "Better", "Best", "Premium")[estimate.option]
 
 
 def _render_estimate_line(line: Line) -> Fields:
@@ -291,6 +295,16 @@ def _render_estimate_line(line: Line) -> Fields:
         "total": format_money(line.cents),
         "unitCost": format_money(line.sku.cents // 3),
         "totalCost": format_money(line.cents // 3),
+    }
+
+
+def _render_estimate_deposit(estimate: Estimate, total: int) -> Fields:
+    """Render what the customer pays when signing, of `total` cents: nothing, or a share."""
+    percent = DEPOSIT_PERCENTS[estimate.draw % len(DEPOSIT_PERCENTS)]
+    return {
+        "depositPercent": format_money(percent * 100) if percent else None,
+        "depositAmount": format_money(total * percent // 100) if percent else None,
+        "requireDepositOnSignature": percent > 0,
     }
 
 
