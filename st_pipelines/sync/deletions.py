@@ -93,6 +93,7 @@ def followed_up(
                 if endpoint.has_active and not whole:
                     inactive = find_inactive(feed.records)
         plan = _plan_lookups(state, records, inactive)
+        ids = [id_ for part in plan for id_ in part.ids]
         lookups = _Lookups(client, records, stats, plan)
         deleted, sample_gone = frozenset[int](), False
         if not whole or endpoint.variants or lookups.are_few(state.live):
@@ -102,11 +103,12 @@ def followed_up(
             sample_gone = lookups.confirm_sample(doubt)
         last = bookmark or state.bookmark
         if last and export_only_columns(endpoint):
-            feed.catch_up(last, [id_ for part in plan for id_ in part.ids], state.versions)
+            feed.catch_up(last, ids, state.versions)
         yield FollowUp(
             export_rows=feed.records,
             bookmark=bookmark,
             deleted_ids=deleted,
+            looked_up_ids=frozenset(ids),
             sample_gone=sample_gone,
         )
 

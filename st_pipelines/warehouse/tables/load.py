@@ -64,6 +64,7 @@ class FollowUp:
         export_rows: records of the export feed, finished; None where there are none.
         bookmark: how far the feed has been read with them.
         deleted_ids: ids that ServiceTitan no longer serves.
+        looked_up_ids: ids that were read by id, whose records may be from outside the window.
         sample_gone: a sample of the ids that the reading lacks is no longer served either.
         parents: whose children were read; None where the endpoint has no parent.
     """
@@ -71,6 +72,7 @@ class FollowUp:
     export_rows: StagedRecords | None = None
     bookmark: ExportBookmark | None = None
     deleted_ids: frozenset[int] = frozenset()
+    looked_up_ids: frozenset[int] = frozenset()
     sample_gone: bool = False
     parents: Sequence[ParentRead] | None = None
 
@@ -221,7 +223,7 @@ def _merge(load: TableLoad, rows_read: int, follow_up: FollowUp, approval: Appro
         added_columns=tuple(added),
         preview=_preview(load),
         missing_fields=missing_fields,
-        facts=count_facts(load),
+        facts=count_facts(load, follow_up.looked_up_ids),
     )
 
 

@@ -9,7 +9,7 @@ travel in the load's report; `defs/checks` decides which of them are failures.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -97,8 +97,13 @@ class MissingField:
     rows: int
 
 
-def count_facts(load: TableLoad) -> Facts:
-    """Counts what the checks need: after the merge, before the load's line is in the log."""
+def count_facts(load: TableLoad, looked_up: Collection[int] = ()) -> Facts:
+    """Counts what the checks need: after the merge, before the load's line is in the log.
+
+    Args:
+        load: has merged.
+        looked_up: ids that were read by id, whatever the window.
+    """
     counting = _Counting(load)
     in_scope, without_key, days = counting.count_days()
     duplicates = counting.find_duplicates() if load.endpoint.has_key else []
@@ -116,7 +121,7 @@ def count_facts(load: TableLoad) -> Facts:
         distinct_read=fetch_row(load.connection, "SELECT count(*) FROM staged")[0],
         lost=lost,
         not_read=not_read,
-        outside=counting.count_outside(),
+        outside=counting.count_outside(looked_up),
     )
 
 
@@ -184,17 +189,20 @@ class _Counting:
         lost = 0 if found == read else self._count_lost()
         return lost, in_scope - found_in_scope
 
-    def count_outside(self) -> int:
+    def count_outside(self, looked_up: Collection[int]) -> int:
         """Records that a list has served although its date filter should have kept them out."""
         spec, cursor = self._load.spec, table_cursor(self._load.endpoint, "s")
         if self._load.endpoint.date_filter is None or spec.window_end is None:
             return 0
         bounds = [f"{cursor} >= $end"]
-        values = {"end": spec.window_end + WINDOW_MARGIN}
+        values: dict[str, Any] = {"end": spec.window_end + WINDOW_MARGIN}
         if spec.window_start is not None:
             bounds.append(f"{cursor} < $start")
             values["start"] = spec.window_start - WINDOW_MARGIN
-        count = f"SELECT count(*) FROM staged s WHERE {' OR '.join(bounds)}"
+        count = f"SELECT count(*) FROM staged s WHERE ({' OR '.join(bounds)})"
+        if looked_up:
+            values["looked_up"] = list(looked_up)
+            count += " AND NOT list_contains($looked_up::BIGINT[], s.id)"
         return self._load.connection.execute(count, values).fetchall()[0][0]
 
     def _count_lost(self) -> int:
