@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import logging
+import random
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +33,9 @@ from st_pipelines_tests.servicetitan.fake_server import APP_KEY, Canned, Scripte
 
 PATH = "/telecom/v2/tenant/{tenant}/calls/7/recording"
 AUDIO = bytes(range(256)) * 4096
+HALF = len(AUDIO) // 2
+OLD = bytes(HALF)
+"""Long enough that a part of it is received before it is cut."""
 HEADERS = {"Content-Type": "audio/mpeg", "ETag": '"v1"'}
 
 
@@ -96,35 +101,47 @@ def test_a_cut_body_starts_over_where_the_server_sends_all_of_it(
     server: ScriptedServer, tmp_path: Path
 ) -> None:
     """A changed file, or a server that ignores Range."""
-    server.canned.append(Canned(body=b"old" * 1000, headers=HEADERS, fault="truncated"))
+    server.canned.append(Canned(body=OLD, headers=HEADERS, fault="truncated"))
     server.canned.append(Canned(body=AUDIO, headers=HEADERS))
     target = fetch(server, tmp_path)
+    assert server.seen[1].headers["range"] == f"bytes={HALF}-"
     assert target.path.read_bytes() == AUDIO
     assert target.sha256 == hashlib.sha256(AUDIO).hexdigest()
 
 
+@pytest.mark.parametrize("headers", [{}, {"ETag": 'W/"v1"'}], ids=["none", "weak"])
 def test_no_part_is_requested_of_a_file_without_a_version(
-    server: ScriptedServer, tmp_path: Path
+    server: ScriptedServer, tmp_path: Path, headers: dict[str, str]
 ) -> None:
-    weak = {"Content-Type": "audio/mpeg", "ETag": 'W/"v1"'}
-    server.canned.append(Canned(body=b"old" * 1000, headers=weak, fault="truncated"))
-    server.canned.append(Canned(body=AUDIO, headers=weak))
+    server.canned.append(Canned(body=OLD, headers=headers, fault="truncated"))
+    server.canned.append(Canned(body=AUDIO, headers=headers))
     assert fetch(server, tmp_path).path.read_bytes() == AUDIO
+    assert "range" not in server.seen[1].headers
+
+
+def test_no_part_is_requested_of_a_compressed_file(server: ScriptedServer, tmp_path: Path) -> None:
+    """The parts of what was sent are none of the file."""
+    content = random.Random(1).randbytes(1 << 20)
+    zipped, headers = gzip.compress(content), {**HEADERS, "Content-Encoding": "gzip"}
+    server.canned.append(Canned(body=zipped[:HALF], headers=headers, fault="truncated"))
+    server.canned.append(Canned(body=zipped, headers=headers))
+    assert fetch(server, tmp_path).path.read_bytes() == content
     assert "range" not in server.seen[1].headers
 
 
 def test_another_part_than_the_requested_one_is_not_appended(
     server: ScriptedServer, tmp_path: Path
 ) -> None:
-    server.canned.append(Canned(body=AUDIO[:1000], headers=HEADERS, fault="truncated"))
-    wrong = {**HEADERS, "Content-Range": "bytes 900-1999/2000"}
-    server.canned.append(Canned(status=206, body=AUDIO[900:2000], headers=wrong))
+    """Although it is as long as the one that is missing."""
+    server.canned.append(Canned(body=AUDIO[:HALF], headers=HEADERS, fault="truncated"))
+    wrong = {**HEADERS, "Content-Range": f"bytes 0-{HALF - 1}/{len(AUDIO)}"}
+    server.canned.append(Canned(status=206, body=OLD, headers=wrong))
     server.canned.append(Canned(body=AUDIO, headers=HEADERS))
-    assert fetch(server, tmp_path).path.read_bytes() == AUDIO
+    target = fetch(server, tmp_path)
+    assert target.path.read_bytes() == AUDIO
+    assert target.sha256 == hashlib.sha256(AUDIO).hexdigest()
+    assert "range" in server.seen[1].headers
     assert "range" not in server.seen[2].headers
-
-
-HALF = len(AUDIO) // 2
 
 
 @pytest.mark.parametrize("total", [len(AUDIO), HALF + 500])
@@ -180,7 +197,7 @@ def test_a_missing_file_is_told_apart_from_a_missing_operation(
 
 
 def test_an_empty_file_and_no_content_are_empty(server: ScriptedServer, tmp_path: Path) -> None:
-    for answer in (Canned(headers=HEADERS), Canned(status=204)):
+    for answer in (Canned(headers=HEADERS), Canned(status=204), Canned(status=205)):
         server.canned.append(answer)
         target = fetch(server, tmp_path)
         assert (target.received, target.path.read_bytes()) == (0, b"")
@@ -213,6 +230,30 @@ def test_a_file_that_is_too_large_is_not_read_to_its_end(
     with pytest.raises(ResponseTooLarge):
         fetch(server, tmp_path, max_bytes=1 << 20)
     assert (tmp_path / "file").stat().st_size <= 1 << 20
+
+
+@pytest.mark.parametrize("resumed", [0, 600])
+@pytest.mark.parametrize("is_declared", [True, False])
+def test_a_file_may_be_as_large_as_the_limit_and_no_larger(
+    tmp_path: Path, is_declared: bool, resumed: int
+) -> None:
+    """What a server declares is refused before any of it is read."""
+    for size in (1000, 1001):
+        target = Target(path=tmp_path / str(size), max_bytes=1000)
+        if resumed:
+            target.receive(200, HEADERS, iter([bytes(resumed)]))
+        length = {"Content-Length": str(size - resumed)} if is_declared else {}
+        part = {"Content-Range": f"bytes {resumed}-{size - 1}/{size}"} if resumed else {}
+        chunks = iter([bytes(size - resumed)])
+        answer = (206 if resumed else 200, {**HEADERS, **length, **part}, chunks)
+        if size == 1000:
+            target.receive(*answer)
+            assert target.path.stat().st_size == target.received == 1000
+            continue
+        with pytest.raises(ResponseTooLarge):
+            target.receive(*answer)
+        assert target.received == resumed
+        assert len(list(chunks)) == is_declared
 
 
 def test_a_full_disk_is_not_a_lost_connection(server: ScriptedServer, tmp_path: Path) -> None:
@@ -281,7 +322,15 @@ def test_a_redirect_on_the_same_host_is_signed_and_one_back_is_not(
 
 @pytest.mark.parametrize(
     "location",
-    ["", "http://[::1", "ftp://host/file", "file:///etc/passwd", "https://user:pw@host/", "//"],
+    [
+        "",
+        "http://[::1",
+        "ftp://host/file",
+        "file:///etc/passwd",
+        "https://user:pw@host/",
+        "https://user@host/",
+        "//",
+    ],
 )
 def test_a_redirect_that_leads_nowhere_is_not_followed(
     server: ScriptedServer, tmp_path: Path, location: str
@@ -332,6 +381,7 @@ def test_an_expired_address_is_fetched_anew_and_a_missing_file_there_is_missing(
     server.rule = lambda seen: Canned(status=302, headers={"Location": f"{storage.url}/Jane"})
     storage.canned.append(Canned(status=403, body="<Error>AccessDenied</Error>"))
     storage.canned.append(Canned(status=503))
+    storage.canned.append(Canned(status=429))
     storage.canned.append(Canned(body=AUDIO, headers=HEADERS))
     assert fetch(server, tmp_path).received == len(AUDIO)
     storage.canned.append(Canned(status=404, body="<Error>NoSuchKey</Error>"))
@@ -341,9 +391,10 @@ def test_an_expired_address_is_fetched_anew_and_a_missing_file_there_is_missing(
     with pytest.raises(UnexpectedResponse) as raised:
         fetch(server, tmp_path)
     assert "Jane" not in str(raised.value)
-    storage.rule = lambda seen: Canned(status=500)
-    with pytest.raises(ServiceUnavailable):
-        fetch(server, tmp_path)
+    for status in (408, 425, 429, 500):
+        storage.rule = lambda seen, status=status: Canned(status=status)
+        with pytest.raises(ServiceUnavailable):
+            fetch(server, tmp_path)
 
 
 def test_a_refusal_names_the_scope_and_no_file(server: ScriptedServer, tmp_path: Path) -> None:

@@ -306,6 +306,13 @@ def test_paging_is_in_the_query_and_parameters_are_in_the_body(
         ([body([], hasMore=True)], "an empty page says that more follow"),
         ([body([[1]], hasMore=True)], "a page that is not full says that more follow"),
         ([body([[1]], page=3)], "page 3 came for page 1"),
+        (
+            [
+                body([[1]], hasMore=True, totalCount=2, pageSize=1),
+                body([[1]], totalCount=2, pageSize=1),
+            ],
+            "page 1 came for page 2",
+        ),
         ([body([[1]], hasMore=None)], "neither hasMore nor totalCount was served"),
         (
             [body([[1]], hasMore=True, totalCount=3), body([[2]], page=2, totalCount=2)],
@@ -329,12 +336,26 @@ def test_pages_that_contradict_each_other_are_read_again_and_then_fail(
     assert len(server.seen) == 3 * len(pages)
 
 
+@pytest.mark.parametrize("total", [2, 3])
 def test_a_contradiction_that_goes_away_costs_a_reading_and_nothing_else(
-    server: ScriptedServer, scripted: Client
+    server: ScriptedServer, scripted: Client, total: int
 ) -> None:
-    bodies = iter([body([[1]], totalCount=2), body([[1], [2]], totalCount=2)])
+    bodies = iter([body([[1]], totalCount=total), body([[1], [2]], totalCount=2)])
     server.rule = lambda seen: Canned(body=next(bodies))
     assert run(scripted)[0] == [[1], [2]]
+
+
+def test_full_pages_without_a_total_go_on_to_the_last_one(
+    server: ScriptedServer, scripted: Client
+) -> None:
+    """A negative total is none."""
+    pages = [
+        body([[1]], hasMore=True, pageSize=1, totalCount=-1),
+        body([[2]], hasMore=True, page=2, pageSize=1),
+        body([[3]], page=3, pageSize=1),
+    ]
+    server.rule = lambda seen: Canned(body=pages[int(seen.query["page"]) - 1])
+    assert run(scripted)[0] == [[1], [2], [3]]
 
 
 @pytest.mark.parametrize(
@@ -459,6 +480,28 @@ def test_a_page_size_that_is_refused_is_halved(server: ScriptedServer, scripted:
     server.rule = answer
     assert run(scripted)[0] == [[1]]
     assert [seen.page_size for seen in server.seen] == [25_000, 12_500, 6_250]
+
+
+def test_pages_are_halved_down_to_the_smallest_and_no_further(
+    server: ScriptedServer, scripted: Client
+) -> None:
+    def answer(seen: Seen) -> Canned:
+        return Canned(body=body([[1]])) if len(server.seen) > 100 else Canned(status=500)
+
+    server.rule = answer
+    with pytest.raises(ServiceUnavailable):
+        run(scripted)
+    sizes = list(dict.fromkeys(seen.page_size for seen in server.seen))
+    assert sizes == [25_000, 12_500, 6_250, 3_125, 1_562, 1_000]
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_a_report_that_is_gone_is_not_found_whichever_way_the_server_says_so(
+    server: ScriptedServer, scripted: Client, status: int
+) -> None:
+    server.rule = lambda seen: Canned(status=status)
+    with pytest.raises(ReportNotFound, match=f"no report {NUMBER}"):
+        directory.describe_report(scripted.session(ReadStats()), TARGET)
 
 
 def test_a_quota_that_comes_back_in_hours_is_not_waited_for(

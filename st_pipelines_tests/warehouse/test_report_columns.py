@@ -8,7 +8,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from st_pipelines.catalog.model import Scalar, ScalarName
@@ -157,6 +157,7 @@ NUMBERS = st.one_of(
 
 @settings(deadline=None)
 @given(st.lists(NUMBERS, min_size=1, max_size=20))
+@example([-0.0, 0.0, 1e-5, 1e20])
 def test_a_widened_column_says_what_text_would_have_said(values: list[Any]) -> None:
     """A value that was stored in a narrow column, and is then text, is the text of the value."""
     with duckdb.connect() as connection:
