@@ -101,6 +101,23 @@ def test_one_known_id_beside_the_others_proves_nothing(server: ScriptedServer) -
     assert gone(server, [30], known=(10,)) == set()
 
 
+def test_an_id_between_known_ones_is_gone_whatever_is_beyond_them(server: ScriptedServer) -> None:
+    """One id on the other side must not take the proof from those in between."""
+    of = dataclasses.replace(THINGS, variants=({"type": "a"}, {"type": "b"}))
+    types = {10: "a", 45: "a", 99: "b"}
+
+    def answer(seen: Seen) -> Canned:
+        ids = {int(id_) for id_ in seen.query["ids"].split(",")}
+        data = [{"id": i} for i, t in types.items() if i in ids and t == seen.query["type"]]
+        return Canned(body={"data": data, "hasMore": False, "page": 1})
+
+    server.rule = answer
+    session = server.client().session(ReadStats())
+    controls = Controls(known=(10, 45), others=(99,))
+    results = look_up(session, of, GONE, controls=controls)
+    assert {id_ for result in results for id_ in result.gone} == {30, 40}
+
+
 def test_a_batch_is_no_larger_than_what_the_server_has_shown_to_serve(
     server: ScriptedServer,
 ) -> None:

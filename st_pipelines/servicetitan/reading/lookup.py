@@ -3,8 +3,8 @@
 That a response lacks a record proves nothing by itself: a server may ignore `ids`, cut them off
 without a word, or answer with nothing at all. So ids that are known to be served are requested
 along with each batch, one below and one above it. A batch whose controls are not served is halved.
-Where one side has no controls, the server first shows how many ids of one request it serves, and
-batches stay within that.
+For ids with controls on one side only, the server first shows how many ids of one request it
+serves, and batches stay within that.
 """
 
 from __future__ import annotations
@@ -140,9 +140,26 @@ def _plan(
         candidates = {*controls.unverified[:MAX_IDS]}
         _, found, _ = _request(session, endpoint, candidates)
         known = sorted({*known, *(found & candidates)} - {*ids})
-    others, capacity = frozenset(controls.others) - {*ids}, MAX_IDS
-    if not _surround(known, ids):
-        capacity = _measure_capacity(session, endpoint, known)
+    others = frozenset(controls.others) - {*ids}
+    surrounded = [id_ for id_ in ids if _surround(known, [id_])]
+    batches = _divide(surrounded, known, others, MAX_IDS)
+    if beyond := [id_ for id_ in ids if not _surround(known, [id_])]:
+        batches += _divide(beyond, known, others, _measure_capacity(session, endpoint, known))
+    return batches
+
+
+def _surround(known: Sequence[int], ids: Sequence[int]) -> bool:
+    return bool(known) and known[0] < ids[0] and known[-1] > ids[-1]
+
+
+def _divide(
+    ids: Sequence[int], known: Sequence[int], others: frozenset[int], capacity: int
+) -> list[_Batch]:
+    """Divides sorted ids into batches with controls.
+
+    Args:
+        capacity: ids of one request that the server looks at; 0 where that is unknown.
+    """
     neighbors = 2 if capacity > 2 else 1
     provable = capacity > neighbors + len(others)
     size = (capacity if provable else MAX_IDS) - neighbors - len(others)
@@ -155,10 +172,6 @@ def _plan(
         )
         for batch in batches
     ]
-
-
-def _surround(known: Sequence[int], ids: Sequence[int]) -> bool:
-    return bool(known) and known[0] < ids[0] and known[-1] > ids[-1]
 
 
 def _measure_capacity(session: Session[Usage], endpoint: Endpoint, known: Sequence[int]) -> int:
