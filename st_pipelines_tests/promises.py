@@ -11,7 +11,8 @@ Which items a load promises to read:
 - of a window: those whose versions during the load were all served and lay in the window. It begins
   three hours (or the look-back) before its first midnight, or three hours before earlier loads
   ended if that was less than 36 hours before the midnight, and it ends at its last midnight, or at
-  the present by this machine's clock or the server's, whichever is earlier;
+  the present by this machine's clock or the server's, whichever is earlier, or later if the log
+  says so;
 - without a key: also rows in the window that are no longer served;
 - with lookups: also rows that the table has in the window and that are no longer served, provided
   that it has others of the same part, to tell an honest response from an empty one;
@@ -196,8 +197,15 @@ class Promises:
                 ends.append(end)
         return max(ends) if ends and max(ends) < moment else None
 
-    def succeed(self, attempt: Attempt) -> None:
-        """Notes that a load ends now and reports success."""
+    def succeed(self, attempt: Attempt, end: datetime | None = None) -> None:
+        """Notes that a load ends now and reports success.
+
+        Args:
+            end: of the window in its line of the log. It may be later than that of `attempt`: a
+                load that starts over reads up to the time at which it does.
+        """
+        if end is not None and attempt.end is not None:
+            attempt.end = max(attempt.end, end)
         steady = self._find_steady(attempt)
         feed_from = self._find_feed_start(attempt, steady)
         for key in list(self._source.versions):

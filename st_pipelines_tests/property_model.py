@@ -64,7 +64,7 @@ from st_pipelines_tests.company_changes import (
 from st_pipelines_tests.conftest import NOW
 from st_pipelines_tests.promises import Attempt, Promises, Setup
 from st_pipelines_tests.source_history import SourceHistory
-from st_pipelines_tests.table_contents import opened, read_run_ids, read_table
+from st_pipelines_tests.table_contents import opened, read_run_ids, read_table, read_window_end
 
 EXAMPLES = int(os.environ.get("HISTORIES", "40"))
 """Number of random histories. .ci/run plays 200 with `HISTORIES=200`; fewer will do by hand."""
@@ -276,7 +276,7 @@ class Scenario:
         attempt = self._begin(load)
         self._running.append(attempt)
         try:
-            self._extract(self._open(load), load)
+            self._extract(self._open(load, f"load {attempt.number}"), load)
         except (ServiceTitanError, WarehouseError) as error:
             self.outcomes.append(type(error).__name__)
         except ValueError as error:
@@ -284,11 +284,15 @@ class Scenario:
                 raise
             self.outcomes.append("not begun")
         else:
-            with self.world.lock:
-                self.promises.succeed(attempt)
+            self._succeed(attempt, f"load {attempt.number}")
             self.outcomes.append("loaded")
         finally:
             self._running.remove(attempt)
+
+    def _succeed(self, attempt: Attempt, run_id: str) -> None:
+        end = read_window_end(self.file, run_id)
+        with self.world.lock:
+            self.promises.succeed(attempt, end)
 
     def _begin(self, load: Load) -> Attempt:
         with self.world.lock:
@@ -324,7 +328,7 @@ class Scenario:
         texts = find_text_fields(self.endpoint)
         return texts[-1] if load.older_catalog and self.endpoint.key and len(texts) > 1 else None
 
-    def _open(self, load: Load) -> SyncContext:
+    def _open(self, load: Load, run_id: str) -> SyncContext:
         def before_opening() -> None:
             self._openings += 1
             if load.second and self._openings == load.second_at:
@@ -337,6 +341,7 @@ class Scenario:
 
         return dataclasses.replace(
             self._context,
+            run_id=run_id,
             clock=self._clock,
             catalog=self._catalog,
             timezone=self.timezone,
@@ -414,11 +419,10 @@ class Scenario:
         self._schedule(())
         assert not {*codes} - {0, FAILED, -signal.SIGKILL}, f"a loader crashed: {codes}"
         committed = read_run_ids(self.file)
-        with self.world.lock:
-            attempts = dict(zip(children.values(), self._running, strict=True))
-            for run_id in committed:
-                if run_id in attempts:
-                    self.promises.succeed(attempts[run_id])
+        attempts = dict(zip(children.values(), self._running, strict=True))
+        for run_id in committed:
+            if run_id in attempts:
+                self._succeed(attempts[run_id], run_id)
         self._running = []
         self.outcomes.append(f"processes {codes}")
         self.check()

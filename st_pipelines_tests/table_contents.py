@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 
 import duckdb
@@ -63,6 +64,13 @@ def read_table(file: Path, endpoint: Endpoint) -> tuple[list[Row], Sequence[LogL
         for marked, day, *cells in found
     ]
     return rows, [LogLine(start=start, end=end, loaded_at=at) for start, end, at in log]
+
+
+def read_window_end(file: Path, run_id: str) -> datetime | None:
+    """The end of the last window that a run has committed; None if it has none."""
+    sql = "SELECT max(window_end) FROM _st.loads WHERE run_id = ?"
+    with opened(file) as connection:
+        return connection.execute(sql, [run_id]).fetchall()[0][0]
 
 
 def read_run_ids(file: Path) -> list[str]:
