@@ -6,7 +6,7 @@ nor whether it was restored from a backup since, nor in which time zone the days
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
@@ -54,7 +54,7 @@ class WarehouseState:
 
 def read_warehouse_state(
     store: Store,
-    endpoints: Iterable[Endpoint],
+    endpoints: Collection[Endpoint],
     *,
     environment: str,
     tenant_id: str,

@@ -165,3 +165,22 @@ def test_a_table_is_unbroken_if_its_loads_reach_back_to_the_beginning_without_a_
     load(place, utc(4), utc(5))
     assert loaded() == {"abc.things": True}
     assert loaded("2") == {}
+
+
+def test_loads_of_a_table_that_was_dropped_since_cover_nothing(place: Place) -> None:
+    load(place, None, utc(9))
+    load(place, utc(2), utc(3), of=endpoint(**AGGREGATE, name="figures"))
+    assert covered(place)
+    assert covered(place, **AGGREGATE, name="figures")
+
+    with duckdb.connect(str(place.file)) as connection:
+        connection.execute(f"DROP TABLE {endpoint().table}")
+        connection.execute(f"DROP TABLE {endpoint(name='figures').table}")
+
+    assert covered(place) == []
+    assert covered(place, **AGGREGATE, name="figures") == []
+    with duckdb.connect(str(place.file), read_only=True) as connection:
+        assert read_loaded_tables(connection, "1") == {}
+
+    load(place, utc(4), utc(5))
+    assert covered(place) == [(utc(4), utc(5))]

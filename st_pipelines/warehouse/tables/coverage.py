@@ -6,6 +6,7 @@ know neither which file the rows went into, nor which loads reached back to the 
 - A load of everything, and one whose window ended at the moment of the load, cover the time up to
   `SETTLING` before it: a record may be committed minutes after its `modifiedOn`. Daily loads run
   long after the midnight that ends their window, and cover all of it.
+- Loads of a table that was dropped since count for nothing, as their rows are gone.
 - A load dated in the future counts for nothing: its clock was ahead, and its true time is unknown.
 - Windows of a daily aggregate are never joined: two half days do not add up to that day's figures.
   A load replaces the rows of its day, so only the last one counts. Days of two time zones that
@@ -15,7 +16,7 @@ know neither which file the rows went into, nor which loads reached back to the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Set
 from datetime import datetime, timedelta
 
 import duckdb
@@ -23,7 +24,6 @@ import duckdb
 from st_pipelines.catalog.model import Endpoint
 from st_pipelines.warehouse.columns import literal
 from st_pipelines.warehouse.tables.load_log import is_numbered
-from st_pipelines.warehouse.tables.schema import has_own_table
 from st_pipelines.windows import Coverage, Window
 
 SETTLING = timedelta(hours=1)
@@ -34,6 +34,8 @@ _CLOSED_AT_LOAD = timedelta(minutes=1)
 
 _SAME_DAY = timedelta(hours=22, minutes=59)
 """Less than the shortest day in any time zone: two days of one zone begin further apart."""
+
+_LOAD_LOG = "_st.loads"
 
 # Comparing the parts first is five times faster than joining them for every load.
 _TABLES = (
@@ -74,7 +76,7 @@ _ORDER = "NOT from_start, since, until"
 
 def read_coverage(
     connection: duckdb.DuckDBPyConnection,
-    endpoints: Iterable[Endpoint],
+    endpoints: Collection[Endpoint],
     *,
     environment: str,
     tenant_id: str,
@@ -90,16 +92,17 @@ def read_coverage(
         now: aware, at most the server's time; loads from later than `now` do not count.
         schema: of the load log, with the database where it is attached.
     """
-    chosen = list(endpoints)
-    coverage = {endpoint.table: Coverage() for endpoint in chosen}
-    if not has_own_table(connection, "loads"):
+    coverage = {endpoint.table: Coverage() for endpoint in endpoints}
+    tables = _list_tables(connection)
+    if _LOAD_LOG not in tables:
         return coverage
+    present = [endpoint for endpoint in endpoints if endpoint.table in tables]
     values = {"environment": environment, "tenant": tenant_id, "now": now}
     for by_day in (False, True):
-        if tables := [endpoint.table for endpoint in chosen if endpoint.by_day == by_day]:
+        if chosen := [endpoint.table for endpoint in present if endpoint.by_day == by_day]:
             sequence = "sequence" if is_numbered(connection) else "0"
             sql = _build_query(by_day).format(schema=schema, sequence=sequence)
-            coverage |= _read_windows(connection, sql, values | _table_values(tables))
+            coverage |= _read_windows(connection, sql, values | _table_values(chosen))
     return coverage
 
 
@@ -110,18 +113,24 @@ def read_loaded_tables(connection: duckdb.DuckDBPyConnection, tenant_id: str) ->
         connection: to the warehouse itself.
         tenant_id: whose loads count.
     """
-    if not has_own_table(connection, "loads"):
+    existing = _list_tables(connection)
+    if _LOAD_LOG not in existing:
         return {}
     loaded = (
         "SELECT DISTINCT environment, api || '.' || endpoint FROM _st.loads WHERE tenant_id = ?"
     )
-    rows = connection.execute(loaded, [tenant_id]).fetchall()
+    rows = [row for row in connection.execute(loaded, [tenant_id]).fetchall() if row[1] in existing]
     sql, found = _build_query(by_day=False).format(schema="_st"), {}
     for environment in {row[0] for row in rows}:
         tables = [name for of, name in rows if of == environment]
         values = {"environment": environment, "tenant": tenant_id, "now": datetime.max}
         found |= _read_windows(connection, sql, values | _table_values(tables))
     return {name: name in found and _is_unbroken(found[name]) for _, name in rows}
+
+
+def _list_tables(connection: duckdb.DuckDBPyConnection) -> Set[str]:
+    rows = connection.execute("SELECT schema_name || '.' || table_name FROM duckdb_tables()")
+    return {name for (name,) in rows.fetchall()}
 
 
 def _is_unbroken(coverage: Coverage) -> bool:
