@@ -29,6 +29,10 @@ from st_pipelines.sandbox.reports import Reports
 from st_pipelines.sandbox.world import World
 
 HOST = "127.0.0.1"
+_KEEP_ALIVE_SECONDS = 75
+"""As long as usual servers do. A busy machine may take seconds between two requests, and a
+connection that is closed at that moment costs its client a retry."""
+
 EVERY_METHOD = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
@@ -133,6 +137,7 @@ class Sandbox:
                 access_log=False,
                 lifespan="off",
                 timeout_graceful_shutdown=1,
+                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
                 http=Protocol,
                 date_header=date_header,
             )
