@@ -24,10 +24,11 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 from server import Server
 
@@ -184,7 +185,7 @@ def read_everything(environment: dict[str, str], folder: str) -> list[str]:
     os.environ.update(environment)
     os.chdir(folder)
     failures = []
-    today = datetime.now(timezone.utc).date()
+    today = datetime.now(ZoneInfo(environment["SERVICETITAN_TIMEZONE"])).date()
     days = (today - timedelta(days=HISTORY_DAYS), today)
     os.environ["SERVICETITAN_START_DATE"] = days[0].isoformat()
     with st_pipelines.connect("production") as session:
