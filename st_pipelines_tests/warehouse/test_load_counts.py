@@ -11,6 +11,7 @@ import pytest
 
 from st_pipelines.catalog.model import Endpoint, Export, Field, Scalar, StructOf
 from st_pipelines.warehouse.load_spec import MergeMode
+from st_pipelines.warehouse.tables.load import FollowUp
 from st_pipelines.warehouse.tables.load_facts import Facts, count_facts
 from st_pipelines.warehouse.tables.table_load import Counts, TableLoad
 from st_pipelines_tests.warehouse.factories import FIELDS, Place, endpoint, record
@@ -123,6 +124,18 @@ def test_a_lost_record_and_one_that_was_not_read_do_not_cancel_each_other_out(
     place.load([record(id=1), record(id=3)])
     facts = counted(place, endpoint(), record(id=1), record(id=2))
     assert (facts.lost, facts.not_read, facts.distinct_read) == (1, 1, 2)
+
+
+def test_a_record_that_was_read_by_its_id_may_be_from_any_time(place: Place) -> None:
+    day = {
+        "window_start": datetime(2026, 3, 2, tzinfo=timezone.utc),
+        "window_end": datetime(2026, 3, 3, tzinfo=timezone.utc),
+    }
+    records = [record(id=1), record(id=2), record(id=None)]
+    assert all(each["modifiedOn"].startswith("2026-01") for each in records)
+    looked_up = FollowUp(looked_up_ids=frozenset((1,)))
+    loaded, _ = place.load(records, follow_up=looked_up, **day)
+    assert loaded.facts.outside == 2
 
 
 def test_a_record_whose_newer_version_is_outside_the_window_is_neither_lost_nor_read(

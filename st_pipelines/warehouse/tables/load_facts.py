@@ -202,7 +202,7 @@ class _Counting:
         count = f"SELECT count(*) FROM staged s WHERE ({' OR '.join(bounds)})"
         if looked_up:
             values["looked_up"] = list(looked_up)
-            count += " AND NOT list_contains($looked_up::BIGINT[], s.id)"
+            count += " AND list_contains($looked_up::BIGINT[], s.id) IS NOT TRUE"
         return self._load.connection.execute(count, values).fetchall()[0][0]
 
     def _count_lost(self) -> int:
