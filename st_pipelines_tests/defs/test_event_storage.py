@@ -12,7 +12,11 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from st_pipelines.defs.event_storage import BATCH_SIZE, stored_in_batches
+from st_pipelines.defs.event_storage import (
+    BATCH_SIZE,
+    BatchedSqliteEventLogStorage,
+    stored_in_batches,
+)
 
 CONFIGURATION = """
 telemetry: {{enabled: false}}
@@ -114,6 +118,12 @@ def test_the_files_are_where_the_configuration_says(tmp_path: Path) -> None:
     materialize(tmp_path / "home", f"{CONFIGURATION}  config: {{{{base_dir: {other}}}}}\n")
     assert (other / "index.db").exists()
     assert not (tmp_path / "home" / "history" / "runs").exists()
+
+
+def test_without_a_folder_the_error_names_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    with pytest.raises(ValueError, match=r"Set DAGSTER_HOME, or add `config: \{base_dir:"):
+        BatchedSqliteEventLogStorage()
 
 
 def test_demo_and_load_store_batches_in_dagster_s_own_storage(tmp_path: Path) -> None:
