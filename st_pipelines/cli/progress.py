@@ -60,6 +60,7 @@ class ApiOutcome:
                 failures[_table_of(event)] = _failure_message(event)
             if event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
                 materialization = event.step_materialization_data.materialization
+                # Of a range of days, only the last one's event describes the whole load.
                 metadata_by_step[str(event.step_key)] = materialization.metadata
         values = [
             {name: entry.value for name, entry in metadata.items()}

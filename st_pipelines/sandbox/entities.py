@@ -52,7 +52,13 @@ class Reason(Named, frozen=True, kw_only=True, gc=False):
 
 
 class Sku(Named, frozen=True, kw_only=True, gc=False):
-    """A service (of so many minutes), material or piece of equipment in the price book."""
+    """A service, material or piece of equipment in the price book.
+
+    Attributes:
+        kind: `Service`, `Material` or `Equipment`.
+        cents: its usual price.
+        minutes: what a service usually takes.
+    """
 
     kind: str
     code: str

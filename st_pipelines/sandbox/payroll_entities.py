@@ -103,10 +103,14 @@ class Adjustment(Entity, frozen=True, kw_only=True, gc=False):
     cents: int
 
 
+def is_technician(person: Staff) -> bool:
+    """Return whether an employee works in the field."""
+    return person.id >= FIRST_TECHNICIAN
+
+
 def get_hourly_rate(person: Staff) -> int:
     """Return what an employee earns in an hour, in cents: technicians more than the office."""
-    is_technician = person.id >= FIRST_TECHNICIAN
-    return 2300 + person.draw % 1500 if is_technician else 1900 + person.draw % 900
+    return 2300 + person.draw % 1500 if is_technician(person) else 1900 + person.draw % 900
 
 
 def compute_pay(duration: int, person: Staff, percent: int = 100) -> int:

@@ -35,7 +35,7 @@ class PriceBook:
         categories: the categories, by kind and then by trade.
         services_of: the services of each job type that costs something, the cheapest first.
         materials_of, equipment_of: what each trade uses and installs.
-        fees: in the order in which they were given.
+        fees: what is sold on no job, in the order of the argument.
     """
 
     def __init__(self, lifetimes: Lifetimes, percent: int, fees: Sequence[tuple[str, int]]) -> None:

@@ -95,9 +95,9 @@ def followed_up(
         plan = _plan_lookups(state, records, inactive)
         ids = [id_ for part in plan for id_ in part.ids]
         lookups = _Lookups(client, records, stats, plan)
-        deleted, sample_gone = frozenset[int](), False
+        looked_up, deleted, sample_gone = frozenset[int](), frozenset[int](), False
         if not whole or endpoint.variants or lookups.are_few(state.live):
-            deleted = lookups.run()
+            looked_up, deleted = frozenset(ids), lookups.run()
             sample_gone = lookups.are_gone(deleted)
         elif doubt or lookups.are_many:
             sample_gone = lookups.confirm_sample(doubt)
@@ -108,7 +108,7 @@ def followed_up(
             export_rows=feed.records,
             bookmark=bookmark,
             deleted_ids=deleted,
-            looked_up_ids=frozenset(ids),
+            looked_up_ids=looked_up,
             sample_gone=sample_gone,
         )
 

@@ -207,8 +207,8 @@ class Downloads:
     def _put(self, staged: Path, file: StoredFile) -> None:
         try:
             self.storage.put(staged, str(file.path))
-            if file.replaces and file.replaces != file.path:
-                self.storage.delete(file.replaces)
+            if file.obsolete_path:
+                self.storage.delete(file.obsolete_path)
             staged.unlink(missing_ok=True)
         except OSError as error:
             raise not_stored(self.storage.url, error) from None

@@ -217,8 +217,8 @@ def _is_in_place(file: StoredFile, storage: FileStorage) -> bool:
     try:
         if not storage.holds(str(file.path), file.bytes or 0, file.sha256 or ""):
             return False
-        if file.replaces and file.replaces != file.path:
-            storage.delete(file.replaces)
+        if file.obsolete_path:
+            storage.delete(file.obsolete_path)
     except OSError as error:
         raise not_stored(storage.url, error) from None
     return True

@@ -454,7 +454,7 @@ def test_reconciling_reads_all_parents_the_longest_unread_first(
 def test_parents_that_are_read_a_second_time_count_once(
     own_sandbox: Sandbox, context: SyncContext, tmp_path: Path
 ) -> None:
-    """They lose so many children that the first read is not believed."""
+    """So many of their children are gone that a second read has to confirm it."""
     ids = customers(own_sandbox)
     many = [{"id": id_, "text": "x"} for id_ in range(1, 51)]
     serve(own_sandbox, dict.fromkeys(ids[:3], many))

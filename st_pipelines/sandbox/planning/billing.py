@@ -10,7 +10,11 @@ from st_pipelines.sandbox import ticks
 from st_pipelines.sandbox.billing_entities import CreditMemo, Invoice, Payment, compute_tax
 from st_pipelines.sandbox.entities import Job, Line, Location, Membership
 from st_pipelines.sandbox.planning.books import Books
-from st_pipelines.sandbox.planning.deposit_days import find_deposit_day, find_deposit_moment
+from st_pipelines.sandbox.planning.deposit_days import (
+    find_deposit_day,
+    find_deposit_moment,
+    find_deposit_of,
+)
 from st_pipelines.sandbox.schedule import draw_office_moment, sort_moments
 
 UNPAID_SHARE = 0.1
@@ -26,7 +30,7 @@ CREDITED_SHARE = 0.3
 """Share of the invoices that are never paid of which the office takes a line back."""
 
 DUPLICATES = 47
-"""Of one invoice of so many, a payment is entered twice."""
+"""A payment is entered twice for one of this many invoices."""
 
 COURTESY_SHARE = 0.04
 """Share of the paid invoices for which the customer gets a credit."""
@@ -55,7 +59,7 @@ class Billing:
                 job.done or job.canceled,
                 partly_paid,
                 paid,
-                paid and find_deposit_moment(find_deposit_day(paid)),
+                find_deposit_of(paid),
                 credited,
             ),
             deactivated=job.deactivated,
@@ -97,9 +101,7 @@ class Billing:
         key = company.next_id("invoice")
         invoice = Invoice(
             id=key,
-            moments=sort_moments(
-                moment, paid, paid and find_deposit_moment(find_deposit_day(paid))
-            ),
+            moments=sort_moments(moment, paid, find_deposit_of(paid)),
             draw=rng.getrandbits(24),
             membership=membership,
             number=f"M{key}",

@@ -19,6 +19,11 @@ def find_deposit_moment(day: int) -> int:
     return ticks.from_local_day(day) + 16 * ticks.HOUR + day * 7919 % 1800 * ticks.SECOND
 
 
+def find_deposit_of(paid: int) -> int:
+    """Return when a payment is taken to the bank (ticks); 0 for one that was never made."""
+    return paid and find_deposit_moment(find_deposit_day(paid))
+
+
 def compute_deposit_id(day: int) -> int:
     """Return the id of the deposit of a local day."""
     return FIRST_ID + day

@@ -32,10 +32,10 @@ TECHNICIAN_LEADS = 0.02
 """Share of jobs on which the technician finds work for another job."""
 
 CHANGE_ORDERS = 8
-"""In one project of so many, more work is offered."""
+"""More work is offered in one of this many projects."""
 
 DELETED_ESTIMATES = 13
-"""One estimate of so many is deleted, if it is dismissed."""
+"""One of this many estimates is deleted, if it is dismissed."""
 
 
 class FieldWork:

@@ -11,8 +11,7 @@ from st_pipelines.sandbox.entities import Entity, Estimate, Line
 from st_pipelines.sandbox.ids import compute_first_id, compute_id, compute_user_id
 from st_pipelines.sandbox.planning.deposit_days import (
     compute_deposit_id,
-    find_deposit_day,
-    find_deposit_moment,
+    find_deposit_of,
 )
 from st_pipelines.sandbox.scalars import format_money, format_money_text
 from st_pipelines.sandbox.stories.customers import render_address, render_billing_address
@@ -122,7 +121,7 @@ def _render_batching(invoice: Invoice, context: RenderContext) -> Fields:
 
 def _format_deposit(invoice: Invoice, context: RenderContext) -> str | None:
     """Format when the last payment was taken to the bank; None if it was not."""
-    deposited = invoice.paid and find_deposit_moment(find_deposit_day(invoice.paid))
+    deposited = find_deposit_of(invoice.paid)
     return ticks.format_iso(deposited) if context.has_passed(deposited) else None
 
 

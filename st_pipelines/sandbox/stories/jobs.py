@@ -6,7 +6,7 @@ from st_pipelines.sandbox import sample_text, ticks
 from st_pipelines.sandbox.company import Company
 from st_pipelines.sandbox.entities import Job, JobChild, Note, Visit
 from st_pipelines.sandbox.ids import compute_user_id
-from st_pipelines.sandbox.planning.dispatch import find_usual_duration
+from st_pipelines.sandbox.planning.dispatch import TRAVEL, find_usual_duration
 from st_pipelines.sandbox.scalars import format_money
 from st_pipelines.sandbox.stories.equipment import find_equipment
 from st_pipelines.sandbox.stories.projects import find_project
@@ -125,7 +125,7 @@ def _render_time_sheet(visit: Visit, context: RenderContext) -> Fields:
         "jobId": job.id,
         "appointmentId": visit.id,
         "technicianId": job.technician.id,
-        "dispatchedOn": ticks.format_iso(job.start - 20 * ticks.MINUTE) if started else None,
+        "dispatchedOn": ticks.format_iso(job.start - TRAVEL) if started else None,
         "arrivedOn": ticks.format_iso(job.start) if started else None,
         "doneOn": ticks.format_iso(job.done) if done else None,
         "canceledOn": ticks.format_iso(job.canceled) if context.has_passed(job.canceled) else None,

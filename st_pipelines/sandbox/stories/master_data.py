@@ -11,10 +11,9 @@ from st_pipelines.sandbox.ids import compute_user_id
 from st_pipelines.sandbox.master_data import (
     FIRST_CAMPAIGN,
     FIRST_EMPLOYEE,
-    FIRST_TECHNICIAN,
     MasterData,
 )
-from st_pipelines.sandbox.payroll_entities import get_hourly_rate
+from st_pipelines.sandbox.payroll_entities import get_hourly_rate, is_technician
 from st_pipelines.sandbox.scalars import format_money
 from st_pipelines.sandbox.stories.story import Fields, RenderContext, Story
 from st_pipelines.sandbox.trades import TRADES
@@ -106,10 +105,9 @@ def _render_technician(person: Staff, context: RenderContext) -> Fields:
 
 
 def _render_payroll_settings(person: Staff, context: RenderContext) -> Fields:
-    technician = person.id >= FIRST_TECHNICIAN
     return {
         "employeeId": person.id,
-        "employeeType": "Technician" if technician else "Employee",
+        "employeeType": "Technician" if is_technician(person) else "Employee",
         "hourlyRate": format_money(get_hourly_rate(person)),
         "hireDate": _format_hired(person),
     }

@@ -64,7 +64,8 @@ class FollowUp:
         export_rows: records of the export feed, finished; None where there are none.
         bookmark: how far the feed has been read with them.
         deleted_ids: ids that ServiceTitan no longer serves.
-        looked_up_ids: ids that were read by id, whose records may be from outside the window.
+        looked_up_ids: ids of records in the reading that were read by id, not from the list.
+            They may have changed outside the window.
         sample_gone: a sample of the ids that the reading lacks is no longer served either.
         parents: whose children were read; None where the endpoint has no parent.
     """

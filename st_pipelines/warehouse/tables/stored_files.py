@@ -61,8 +61,7 @@ class StoredFile:
         checked_at: when it was requested last, UTC.
         tries: failed requests in a row.
         problem: of the last failed request, without customers' data.
-        replaces: while the state is `storing`, the path of the older version. If it is another
-            one than `path`, the file there is deleted.
+        replaces: while the state is `storing`, the path of the older version.
         refused_above: the limit in bytes that the file exceeded.
     """
 
@@ -82,6 +81,11 @@ class StoredFile:
     problem: str | None = None
     replaces: str | None = None
     refused_above: int | None = None
+
+    @property
+    def obsolete_path(self) -> str | None:
+        """Where the older version is, unless the newer one took its place."""
+        return self.replaces if self.replaces != self.path else None
 
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(StoredFile))
