@@ -242,6 +242,17 @@ def test_an_operation_that_no_longer_takes_what_splits_it_is_left_out(tmp_path: 
     ]
 
 
+def test_what_splits_an_operation_wins_over_the_value_that_shows_everything(
+    tmp_path: Path,
+) -> None:
+    path = "/abc/v2/tenant/{tenant}/things"
+    tables = {"live": {"active": "True"}, "old": {"active": "False"}}
+    curated = dataclasses.replace(EMPTY, split={path: {"reason": "a test", "tables": tables}})
+    taking = {"things": operation(record(), query=[*PAGED, parameter("active")])}
+    catalog, _ = built(tmp_path, taking, curated)
+    assert {e.name: e.params["active"] for e in catalog} == {"live": "True", "old": "False"}
+
+
 def test_what_is_sorted_by_id_unsaid_gives_way_to_what_a_document_says(tmp_path: Path) -> None:
     curated = dataclasses.replace(EMPTY, sorted_by_id={"tables": ["abc.things"]})
 

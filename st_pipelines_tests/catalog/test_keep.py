@@ -90,6 +90,15 @@ def test_scopes_that_the_documents_no_longer_name_stay(tmp_path: Path, folder: P
     assert facts["/abc/v2/tenant/{tenant}/things/{id}/notes"].scope == "tn.abc.notes:r"
 
 
+def test_a_scope_that_the_documents_change_is_theirs(tmp_path: Path, folder: Path) -> None:
+    changed = without_scope(THINGS)
+    changed["get"]["security"] = [{"oauth": ["tn.abc.others:r"]}]
+    rebuild(write(tmp_path / "new", "abc", {"things": changed}), folder)
+    assert files.read(folder)["abc.things"].scope == "tn.abc.others:r"
+    facts = Specification(folder / "specification").by_path
+    assert facts["/abc/v2/tenant/{tenant}/things"].scope == "tn.abc.others:r"
+
+
 def test_differences_are_told_and_nothing_is_written(tmp_path: Path, folder: Path) -> None:
     before = contents(folder)
     changed = operation(

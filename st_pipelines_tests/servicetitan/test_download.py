@@ -162,6 +162,19 @@ def test_a_part_that_ends_before_the_file_is_not_its_end(
     assert server.seen[2].headers.get("range") == resumed
 
 
+@pytest.mark.parametrize("content_range", ["bytes {first}-{last}/*", "bytes {first}-"])
+def test_a_part_that_does_not_say_how_long_the_file_is_may_not_be_its_end(
+    server: ScriptedServer, tmp_path: Path, content_range: str
+) -> None:
+    server.canned.append(Canned(body=AUDIO[:HALF], headers=HEADERS, fault="truncated"))
+    part = {**HEADERS, "Content-Range": content_range.format(first=HALF, last=HALF + 999)}
+    server.canned.append(Canned(status=206, body=AUDIO[HALF : HALF + 1000], headers=part))
+    server.canned.append(Canned(body=AUDIO, headers=HEADERS))
+    target = fetch(server, tmp_path)
+    assert target.path.read_bytes() == AUDIO
+    assert target.sha256 == hashlib.sha256(AUDIO).hexdigest()
+
+
 def test_transient_errors_are_retried_and_the_token_is_renewed(
     server: ScriptedServer, tmp_path: Path
 ) -> None:

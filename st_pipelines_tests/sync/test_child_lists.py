@@ -144,6 +144,17 @@ def test_parents_that_were_deleted_are_not_due(own_sandbox: Sandbox, context: Sy
     assert first == {str(id_): 1 for id_ in others}
 
 
+def test_a_parent_without_an_id_is_not_requested(
+    own_sandbox: Sandbox, context: SyncContext, tmp_path: Path
+) -> None:
+    extract_load(context, CATALOG["crm.customers"], ALL)
+    [nameless, *others] = customers(own_sandbox)
+    with duckdb.connect(str(tmp_path / "x.duckdb")) as connection:
+        connection.execute("UPDATE crm.customers SET id = NULL WHERE id = ?", [nameless])
+    first = count_requests(own_sandbox, lambda: extract_load(context, NOTES, None))
+    assert first == {str(id_): 1 for id_ in others}
+
+
 def test_each_tenant_has_parents_of_its_own(tmp_path: Path) -> None:
     """Also those with the same ids as parents of the other tenant."""
     now = datetime(2026, 3, 10, 15, 30, tzinfo=timezone.utc)
@@ -393,6 +404,21 @@ def test_a_list_without_its_parents_says_what_to_load(context: SyncContext) -> N
     extract_load(context, CATALOG["crm.leads"], ALL)
     with pytest.raises(ParentNotLoaded, match=r"load crm\.customers first"):
         extract_load(context, NOTES, None)
+
+
+def test_parents_that_were_loaded_and_are_none_are_no_error(
+    own_sandbox: Sandbox, context: SyncContext
+) -> None:
+    def answer(request: Request) -> Response | None:
+        if not request.url.path.endswith("/customers"):
+            return None
+        page = {"page": 1, "pageSize": 50, "hasMore": False, "totalCount": 0, "data": []}
+        return build_json_response(page)
+
+    own_sandbox.interceptors.append(answer)
+    report = load_with_parents(context, NOTES.table)
+    assert report.parents is not None
+    assert (report.parents.read, report.parents.remaining) == (0, 0)
 
 
 def test_a_table_that_was_dropped_is_read_again_for_all_parents(

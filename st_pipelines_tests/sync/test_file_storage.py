@@ -74,6 +74,20 @@ def test_an_upload_that_breaks_off_leaves_the_earlier_version(
     assert [file.name for file in (tmp_path / "storage" / "a").iterdir()] == ["1.wav"]
 
 
+def test_the_words_of_a_library_s_own_errors_are_not_quoted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may hold a signed request."""
+
+    def refuse(self: object, local: str, remote: str, **_: object) -> None:
+        raise RuntimeError("PUT https://bucket/1.wav?X-Amz-Signature=SECRET")
+
+    monkeypatch.setattr(LocalFileSystem, "put_file", refuse)
+    with pytest.raises(OSError, match=r"^builtins\.RuntimeError$") as raised:
+        put(open_storage(f"local://{tmp_path}/storage"), tmp_path, "a/1.wav", b"first")
+    assert raised.value.__suppress_context__
+
+
 def test_staging_leaves_nothing(storage: FileStorage, tmp_path: Path) -> None:
     with storage.staging(tmp_path) as folder:
         (folder / "1").write_bytes(b"")
@@ -97,6 +111,10 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         ("application/octet-stream", b"\xff\xd8\xff\xe0", ".jpg"),
         ("binary/octet-stream", b"RIFF\x00\x00\x00\x00WAVEfmt ", ".wav"),
         ("", b"%PDF-1.7", ".pdf"),
+        ("", b"\x00\x00\x00\x18ftypheic", ".heic"),
+        ("", b"\x00\x00\x00\x18ftypheix", ".heic"),
+        ("", b"\x00\x00\x00\x18ftypM4A ", ".m4a"),
+        ("", b"\x00\x00\x00\x14ftypqt  ", ".mov"),
         ("", b"\x00\x00\x00\x18ftypmp42", ".mp4"),
         ("", b"", ".bin"),
         ("", b"whatever", ".bin"),

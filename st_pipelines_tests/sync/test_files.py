@@ -407,6 +407,74 @@ def test_failed_files_come_after_those_that_were_never_tried(
     assert {file.key for file in due.files[-3:]} == before
 
 
+def fail_before(context: SyncContext, number: int, **changes: Any) -> list[str]:
+    """Records that some recordings have failed; returns their keys."""
+    due = find_due(context, RECORDINGS, settings("unused")).files[:number]
+    failed = [
+        dataclasses.replace(file, state="failed", tries=1, checked_at=NOW - timedelta(days=30))
+        for file in due
+    ]
+    table = sync_files.open_table(context, RECORDINGS)
+    table.write([dataclasses.replace(file, **changes) for file in failed])
+    return [file.key for file in due]
+
+
+def test_files_that_have_failed_before_do_not_end_a_run(
+    context: SyncContext, tmp_path: Path, serve: Serve
+) -> None:
+    keys = fail_before(context, 8)
+    serve(lambda id_: Response(status_code=500) if id_ in keys else None)
+    report = load_files(context, RECORDINGS, settings(tmp_path / "files"))
+    assert report.failed == len(keys)
+    assert report.left == 0
+
+
+def test_a_file_that_always_fails_is_tried_every_seven_days(context: SyncContext) -> None:
+    [key] = fail_before(context, 1, tries=50, checked_at=NOW)
+    for days_later, is_due in ((6, False), (7, True)):
+        later = at(context, NOW + timedelta(days=days_later))
+        due = find_due(later, RECORDINGS, settings("unused")).files
+        assert (key in {file.key for file in due}) == is_due
+
+
+def test_a_blank_reference_is_none(context: SyncContext, tmp_path: Path) -> None:
+    before = find_due(context, RECORDINGS, settings("unused"))
+    first, second, *_ = before.files
+    with duckdb.connect(str(tmp_path / "x.duckdb")) as connection:
+        for file, reference in ((first, ""), (second, "  ")):
+            connection.execute(
+                "UPDATE telecom.calls SET lead_call = struct_update(lead_call, recording_url := ?) "
+                "WHERE id = ?::BIGINT",
+                [reference, file.key],
+            )
+    after = find_due(context, RECORDINGS, settings("unused"))
+    assert (after.count, after.elsewhere) == (before.count - 2, before.elsewhere)
+
+
+def test_a_file_of_several_rows_belongs_to_the_one_that_changed_last(
+    context: SyncContext, tmp_path: Path
+) -> None:
+    with duckdb.connect(str(tmp_path / "x.duckdb")) as connection:
+        ids = connection.execute("SELECT id FROM pricebook.materials ORDER BY id LIMIT 3")
+        ids = [id_ for (id_,) in ids.fetchall()]
+        for id_, day in zip(ids, (2, 9, 5), strict=True):
+            connection.execute(
+                "UPDATE pricebook.materials SET default_asset_url = 'Images/shared.png', "
+                "modified_on = ? WHERE id = ?",
+                [datetime(2026, 3, day, tzinfo=timezone.utc), id_],
+            )
+    due = find_due(context, IMAGES, settings("unused")).files
+    [shared] = [file for file in due if file.key == "Images/shared.png"]
+    assert (shared.source_table, shared.source_id) == ("pricebook.materials", str(ids[1]))
+    with duckdb.connect(str(tmp_path / "x.duckdb")) as connection:
+        connection.execute(
+            "UPDATE pricebook.materials SET _deleted_at = now() WHERE id = ?", [ids[1]]
+        )
+    due = find_due(context, IMAGES, settings("unused")).files
+    [shared] = [file for file in due if file.key == "Images/shared.png"]
+    assert shared.source_id == str(ids[2]), "a deleted row points to nothing"
+
+
 def test_an_outage_ends_the_run_and_keeps_what_has_arrived(
     context: SyncContext, tmp_path: Path, serve: Serve
 ) -> None:

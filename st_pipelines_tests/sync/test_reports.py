@@ -10,7 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import date
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,12 @@ from st_pipelines.catalog.report import RelativeDate, Report
 from st_pipelines.sandbox.report_definitions import PERIOD
 from st_pipelines.servicetitan.http import client as client_module
 from st_pipelines.servicetitan.reporting import reading
-from st_pipelines.sync.report_backfill import read_loaded_windows
+from st_pipelines.sync.report_backfill import plan_backfill, read_loaded_windows
 from st_pipelines.sync.report_queries import QueryFiles
 from st_pipelines.sync.verify import verify_table
 from st_pipelines.warehouse.reports import rows as rows_module
 from st_pipelines_tests.deadlines import wait_until
-from st_pipelines_tests.report_lab import ZONE, Lab, comparable, connect, open_lab, own_report
+from st_pipelines_tests.report_lab import ZONE, Lab, comparable, connect, open_lab, own_report, span
 from st_pipelines_tests.sandbox.report_client import ReportClient
 
 REVENUE = Report(
@@ -177,6 +177,31 @@ def test_a_wider_value_widens_the_column_and_keeps_the_values_it_has(lab: Lab) -
     assert [row["e"] for row in rows] == ["2026-03-02", "2026-03-03", "soon"]
 
 
+def test_numbers_that_no_double_holds_become_text_and_not_nearly_equal(lab: Lab) -> None:
+    """A rate arrives, which has too many places for a decimal."""
+    exact, long, large = Decimal("0.5"), Decimal("12345678.1234567891"), 2**53 + 1
+    days = {"2026-03-02": [[exact, long, large]], "2026-03-03": [[1 / 3] * 3]}
+    lab.serve(list("ABC"), lambda values: days[str(values["From"])], parameters=PERIOD[:1])
+    report = own_report(from_parameter="From")
+    lab.load(report, "2026-03-02", "2026-03-03")
+    assert lab.types() == {"a": "DOUBLE", "b": "VARCHAR", "c": "VARCHAR"}
+    assert {(row["a"], row["b"], row["c"]) for row in lab.rows()} == {
+        (0.5, str(long), str(large)),
+        (1 / 3, str(1 / 3), str(1 / 3)),
+    }
+
+
+def test_a_day_is_done_once_it_was_read_after_its_look_back_days() -> None:
+    report = own_report(from_parameter="From", look_back_days=2)
+    endpoint, zone = build_report_endpoint(report), ZoneInfo(ZONE)
+    start, end, settled = (datetime(2026, 3, day, tzinfo=zone) for day in (2, 3, 5))
+    day = span("2026-03-02")
+    assert day is not None
+    for loaded_at, days in ((settled - timedelta(seconds=1), 1), (settled, 0)):
+        plan = plan_backfill(endpoint, day, {(start, end): loaded_at}, interval_seconds=60)
+        assert (len(plan.days), plan.done, plan.seconds) == (days, 1 - days, 0)
+
+
 def test_columns_that_come_go_and_move_are_reported_and_lose_nothing(lab: Lab) -> None:
     report = own_report(from_parameter="From")
     lab.serve(["Id", "Old", "Name"], [[1, "o", "n"]], parameters=PERIOD[:1])
@@ -233,6 +258,8 @@ def test_two_tenants_share_the_columns_of_a_table(tmp_path: Path) -> None:
             theirs = dataclasses.replace(lab, context=context)
             theirs.serve(["b", "A"], [["y", 0.5]], tenant=other.tenant_id)
             assert theirs.load(own_report()).column_changes == ()
+        lab.clock.seconds += 100
+        assert lab.load(own_report()).column_changes == (), "their field was never one of ours"
         rows = lab.query("SELECT _tenant_id, a, b, b_2 FROM reports.r ORDER BY 1")
         assert rows == [
             (lab.sandbox.tenant_id, Decimal(1), "x", None),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -20,6 +21,7 @@ from st_pipelines.warehouse.reports.columns import (
     plan_columns,
 )
 from st_pipelines.warehouse.reports.inference import ColumnValues, find_types, to_text
+from st_pipelines.warehouse.reports.rows import KeptPages
 from st_pipelines.warehouse.reports.table import _as_text
 
 
@@ -128,6 +130,27 @@ def test_a_column_only_gets_wider(
         is_new=False,
     )
     assert plan(known, A=[value]) == {"A": expected}
+
+
+def test_an_empty_column_keeps_its_type_until_a_value_decides() -> None:
+    column = ReportColumn(field="A", label="", column="a", position=0)
+    known = KnownColumns(columns=(column,), empty_types={"a": "BIGINT"}, is_new=False)
+    assert plan(known, A=[None]) == {"A": "BIGINT"}
+    assert plan(known, A=["2026-03-10"]) == {"A": "DATE"}
+
+
+def test_nothing_of_pages_that_are_read_again_counts(tmp_path: Path) -> None:
+    kept = KeptPages(tmp_path / "pages")
+    kept.add([Named("A"), Named("Gone")], [b'["text", 1]'])
+    kept.add([Named("Gone")], [b"[1]"])
+    kept.clear()
+    kept.add([Named("A", "again")], [b"[1]", b"[2]"])
+    columns, fields = plan_columns(KnownColumns(), kept.served, kept.values)
+    assert [(c.field, c.label) for c in columns] == [("A", "again")]
+    assert fields[0].type == Scalar("BIGINT")
+    assert (kept.count, kept.values["A"].count, kept.differing_pages) == (1, 2, [])
+    assert [bytes(row) for row in next(kept.records(columns, fields))] == [b'{"a":1}', b'{"a":2}']
+    assert len(list(kept.folder.iterdir())) == 1
 
 
 def test_changes_are_described_since_the_last_load_and_not_before_the_first() -> None:

@@ -47,7 +47,8 @@ _HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity"}
 _MEDIA_TYPE = re.compile(
     r"\s{0,9}([a-z0-9][\w.+-]{0,63}/[a-z0-9][\w.+-]{0,63})\s{0,9}(?:[;,]|$)", re.ASCII
 )
-_PART = re.compile(r"bytes (\d{1,18})-(?:\d{1,18}/(\d{1,18}))?", re.ASCII | re.IGNORECASE)
+# With the length of the file: without it, nothing tells whether a part reaches the file's end.
+_PART = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18})", re.ASCII | re.IGNORECASE)
 
 
 class CannotWrite(Exception):
@@ -118,7 +119,7 @@ class Target:
             if part is None or int(part[1]) != self.received:
                 self._reset()
                 raise UnexpectedResponse("answered 206 with another part than the requested one")
-            self._size = int(part[2]) if part[2] else None
+            self._size = int(part[2])
         else:
             self._reset()
         declared = headers.get("Content-Length", "").strip()
