@@ -35,8 +35,9 @@ _RESULTS = ("stored", "bytes", "missing", "empty", "too large", "failed")
 @app.command("list")
 def list_files(environment: Environment, kinds: Kinds = None) -> None:
     """Count the files of each kind: due, stored, and why others are not."""
-    from st_pipelines.sync.files import find_due, open_table
+    from st_pipelines.sync.files import describe_missing_tables, find_due, open_table
 
+    console, absent = Console(), list[str]()
     table = _build_table("due", *_RESULTS, "not served")
     with _opened(environment, kinds) as (context, chosen, settings):
         context.require_warehouse()
@@ -52,7 +53,11 @@ def list_files(environment: Environment, kinds: Kinds = None) -> None:
                 due.elsewhere,
             ]
             table.add_row(kind.name, *(f"{number:,}" for number in numbers))
-    print_table(Console(), table)
+            if due.missing_tables:
+                absent.append(f"{kind.title}{describe_missing_tables(due)}".replace(";", ":", 1))
+    print_table(console, table)
+    for text in absent:
+        console.print(text, highlight=False, soft_wrap=True)
 
 
 @app.command("load")

@@ -109,15 +109,23 @@ def find_due(
 def describe_cost(kind: FileKind, due: DueFiles, requests_per_second: float) -> str:
     """Says in a sentence what downloading the files will take."""
     number = len(due.files)
+    absent = describe_missing_tables(due)
     if not number:
-        return f"{kind.title}: nothing is due"
+        return f"{kind.title}: nothing is due{absent}"
     rest = due.count - number
     seconds = number / requests_per_second
     more = f"; {rest:,} more are due and left to later runs" if rest else ""
     return (
         f"{kind.title}: {number:,} to download, with as many requests or more, in {seconds:,.0f} s "
-        f"at the earliest{more}"
+        f"at the earliest{more}{absent}"
     )
+
+
+def describe_missing_tables(due: DueFiles) -> str:
+    """Says which tables have to be loaded before their files can be due; "" if there is none."""
+    if not due.missing_tables:
+        return ""
+    return f"; first load {' and '.join(due.missing_tables)}, whose rows name the files"
 
 
 def load_files(

@@ -48,6 +48,9 @@ def test_files_are_listed_loaded_and_listed_again(
     configured: Path, company: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with connect("production") as session:
+        session.load("settings.business_units", "2026-03-10", "2026-03-10")
+        early = run("files", "list", *IN_PRODUCTION)
+        assert "call recordings: first load telecom.calls, whose rows" in early.output
         session.load("telecom.calls", "2024-01-01", "2026-03-10")
     due = query(
         configured / "production.duckdb",

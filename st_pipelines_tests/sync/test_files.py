@@ -252,6 +252,10 @@ def test_before_the_source_is_loaded_nothing_is_due(company: Sandbox, tmp_path: 
     extract_load(context, load_catalog()["settings.business_units"], EVERYTHING)
     report = load_files(context, RECORDINGS, settings(tmp_path / "files"))
     assert (report.due, report.missing_tables) == (0, ("telecom.calls",))
+    due = find_due(context, RECORDINGS, settings(tmp_path / "files"), limit=5)
+    assert describe_cost(RECORDINGS, due, 60) == (
+        "call recordings: nothing is due; first load telecom.calls, whose rows name the files"
+    )
 
 
 def read_json(company: Sandbox, path: str) -> Any:
