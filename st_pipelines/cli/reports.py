@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Custom reports: find, add and run them.")
 
-Category = Annotated[str, typer.Argument(help="Id or name of the category.")]
+Category = Annotated[str, typer.Argument(help="Id or name of the category.", metavar="CATEGORY")]
 ReportName = Annotated[str, typer.Argument(help="Id of the report, or its name.", metavar="REPORT")]
 
 

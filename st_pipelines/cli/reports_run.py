@@ -80,9 +80,15 @@ def run_reports(
 def _select(config: EnvironmentConfig, names: Sequence[str]) -> list[Endpoint]:
     tables = {e.name: e for e in config.apply_selection() if e.report}
     if not tables:
+        file = config.reports_file
+        problem = (
+            f"{file.name} has no report for {config.environment}"
+            if file.exists()
+            else f"there is no file {file}"
+        )
         raise SettingsError(
-            f"{config.reports_file.name} has no report for {config.environment}: add one by "
-            f"st-pipelines reports add --environment {config.environment}"
+            f"{problem}: add a report by st-pipelines reports add --environment "
+            f"{config.environment}"
         )
     for name in names:
         if name not in tables:
@@ -186,12 +192,12 @@ def _run(
                     bar.advance(task, days)
             except KeyboardInterrupt:
                 console.print(
-                    f"Stopped. {counted(loaded, 'day')} of reports loaded stay; the same command "
+                    f"Stopped. {counted(loaded, 'run')} of reports loaded stay; the same command "
                     "continues.",
                     highlight=False,
                 )
                 raise
-    console.print(f"{counted(loaded, 'day')} of reports loaded", highlight=False)
+    console.print(f"{counted(loaded, 'run')} of reports loaded", highlight=False)
     print_failures(console, failures)
     return len(failures)
 

@@ -295,6 +295,9 @@ def test_run_refuses_what_it_cannot_load(
 
 
 def test_run_without_reports_says_how_to_add_one(sandbox: Sandbox) -> None:
+    with pytest.raises(Exception, match=r"there is no file .*st_reports.yaml: .* reports add"):
+        raise_error(invoke("run"))
+    Path("st_reports.yaml").write_text("{}\n")
     with pytest.raises(Exception, match=r"has no report for production: .* reports add"):
         raise_error(invoke("run"))
 
