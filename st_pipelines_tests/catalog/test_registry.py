@@ -1,5 +1,6 @@
 """The catalog: derived from OpenAPI documents, corrected by the curated file, complete."""
 
+import dataclasses
 import json
 from collections import Counter
 from pathlib import Path
@@ -311,6 +312,15 @@ def test_newer_documents_are_reported_change_by_change(tmp_path: Path) -> None:
         "2 endpoints from 1 APIs; 0 operations left out; 2 operations in all",
     ]
     assert list(describe_changes(after, after))[:-1] == []
+
+
+def test_an_export_that_is_gone_is_described_by_its_members() -> None:
+    jobs = load_catalog()["jpm.jobs"]
+    before = Catalog({jobs.table: jobs})
+    after = Catalog({jobs.table: dataclasses.replace(jobs, export=None)})
+    [line, _] = describe_changes(before, after)
+    path = "/jpm/v2/tenant/{tenant}/export/jobs"
+    assert line == f"~ jpm.jobs: export path {path}, adds active, lacks externalData -> none"
 
 
 @pytest.mark.parametrize(

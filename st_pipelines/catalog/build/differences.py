@@ -93,7 +93,12 @@ def _collect(path: str, type_: DataType, found: dict[str, str]) -> None:
 
 
 def _format(value: Any) -> str:
-    return "none" if value in (None, (), {}) else str(value)
+    if value in (None, (), {}):
+        return "none"
+    if dataclasses.is_dataclass(value):
+        members = [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
+        return ", ".join(f"{name} {_format(member)}" for name, member in members if member)
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def describe_operations(
