@@ -9,6 +9,7 @@ from unittest import mock
 
 import dagster as dg
 import pytest
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
@@ -128,11 +129,13 @@ def test_without_a_folder_the_error_names_the_settings(monkeypatch: pytest.Monke
 
 def test_demo_and_load_store_batches_in_dagster_s_own_storage(tmp_path: Path) -> None:
     single = materialize_and_count(tmp_path / "single")
+    own = SqliteEventLogStorage.store_event_batch
     with stored_in_batches():
         batched = materialize_and_count(tmp_path / "batched")
     again = materialize_and_count(tmp_path / "again")
     assert single - batched > 4 * 28, "each day has two events, which took two connections each"
     assert again == single, "Dagster's own storage is back"
+    assert SqliteEventLogStorage.store_event_batch is own
 
 
 def materialize_and_count(folder: Path) -> int:
