@@ -11,8 +11,8 @@ Which items a load promises to read:
 - of a window: those whose versions during the load were all served and lay in the window. It begins
   three hours (or the look-back) before its first midnight, or three hours before earlier loads
   ended if that was less than 36 hours before the midnight, and it ends at its last midnight, or at
-  the present by this machine's clock or the server's, whichever is earlier, or later if the log
-  says so;
+  the present by this machine's clock or the server's, whichever is earlier. A
+  load that starts over reads up to its new present, as its line of the log says;
 - without a key: also rows in the window that are no longer served;
 - with lookups: also rows that the table has in the window and that are no longer served, provided
   that it has others of the same part, to tell an honest response from an empty one;

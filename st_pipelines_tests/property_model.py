@@ -274,9 +274,10 @@ class Scenario:
     def _run(self, load: Load) -> None:
         self._offset = load.offset
         attempt = self._begin(load)
+        run_id = f"load {attempt.number}"
         self._running.append(attempt)
         try:
-            self._extract(self._open(load, f"load {attempt.number}"), load)
+            self._extract(self._open(load, run_id), load)
         except (ServiceTitanError, WarehouseError) as error:
             self.outcomes.append(type(error).__name__)
         except ValueError as error:
@@ -284,7 +285,7 @@ class Scenario:
                 raise
             self.outcomes.append("not begun")
         else:
-            self._succeed(attempt, f"load {attempt.number}")
+            self._succeed(attempt, run_id)
             self.outcomes.append("loaded")
         finally:
             self._running.remove(attempt)

@@ -89,10 +89,10 @@ def extend_catalog(catalog: Catalog, additions: Additions, file: Path) -> Catalo
     for table, added in additions.items():
         if table not in endpoints:
             near = difflib.get_close_matches(table, endpoints, n=1)
-            hint = f"did you mean {near[0]}?" if near else "st-pipelines endpoints lists them"
+            hint = f"did you mean {near[0]}?" if near else "st-pipelines endpoints lists them."
             raise ValueError(
-                f"{file}: there is no table {table!r}: {hint}; if you removed an endpoint of your"
-                " own, remove its entry here too"
+                f"{file}: there is no table {table!r}: {hint} If you removed it from"
+                " st_endpoints.yaml, remove its entry here too."
             )
         try:
             endpoints[table] = add_fields(endpoints[table], added)

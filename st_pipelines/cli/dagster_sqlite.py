@@ -2,7 +2,8 @@
 
 Dagster creates an SQLAlchemy engine for each of thousands of connections, and each engine compiles
 every statement again. It also stores the events of a range of partitions one by one (see
-`defs.event_storage`). Both are patched here, even if `dagster.yaml` names no event storage.
+`defs.event_storage`). Both are patched in Dagster's own SQLite modules, so any other storage that
+`dagster.yaml` names works as usual.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def list_files(environment: Environment, kinds: Kinds = None) -> None:
             ]
             table.add_row(kind.name, *(f"{number:,}" for number in numbers))
             if due.missing_tables:
-                absent.append(f"{kind.title}{describe_missing_tables(due)}".replace(";", ":", 1))
+                absent.append(f"{kind.title}: {describe_missing_tables(due)}")
     print_table(console, table)
     for text in absent:
         console.print(text, highlight=False, soft_wrap=True)

@@ -109,7 +109,7 @@ def find_due(
 def describe_cost(kind: FileKind, due: DueFiles, requests_per_second: float) -> str:
     """Says in a sentence what downloading the files will take."""
     number = len(due.files)
-    absent = describe_missing_tables(due)
+    absent = f"; {describe_missing_tables(due)}" if due.missing_tables else ""
     if not number:
         return f"{kind.title}: nothing is due{absent}"
     rest = due.count - number
@@ -122,10 +122,8 @@ def describe_cost(kind: FileKind, due: DueFiles, requests_per_second: float) -> 
 
 
 def describe_missing_tables(due: DueFiles) -> str:
-    """Says which tables have to be loaded before their files can be due; "" if there is none."""
-    if not due.missing_tables:
-        return ""
-    return f"; first load {' and '.join(due.missing_tables)}, whose rows name the files"
+    """Says which tables have to be loaded before their files can be due."""
+    return f"first load {' and '.join(due.missing_tables)}, whose rows name the files"
 
 
 def load_files(

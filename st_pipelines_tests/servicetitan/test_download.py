@@ -120,7 +120,7 @@ def test_no_part_is_requested_of_a_file_without_a_version(
 
 
 def test_no_part_is_requested_of_a_compressed_file(server: ScriptedServer, tmp_path: Path) -> None:
-    """The parts of what was sent are none of the file."""
+    """A part of the compressed body is no part of the file."""
     content = random.Random(1).randbytes(1 << 20)
     zipped, headers = gzip.compress(content), {**HEADERS, "Content-Encoding": "gzip"}
     server.canned.append(Canned(body=zipped[:HALF], headers=headers, fault="truncated"))

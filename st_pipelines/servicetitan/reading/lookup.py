@@ -143,7 +143,7 @@ def _plan(
     others = frozenset(controls.others) - {*ids}
     surrounded = [id_ for id_ in ids if _surround(known, [id_])]
     batches = _divide(surrounded, known, others, MAX_IDS)
-    if beyond := [id_ for id_ in ids if not _surround(known, [id_])]:
+    if beyond := sorted({*ids} - {*surrounded}):
         batches += _divide(beyond, known, others, _measure_capacity(session, endpoint, known))
     return batches
 
